@@ -1,0 +1,25 @@
+//! The networks of DINO on Burn: vision transformer, projection head, and the
+//! operations both are made of; weights in and out.
+//!
+//! Tokens are `[B, N, D]` throughout (images, tokens, width), images `[B, C, H, W]`.
+//! Model code reaches every heavy operation through [`ops`], so that an operation
+//! can get a faster body without the model noticing.
+
+pub mod device;
+pub mod error;
+pub mod head;
+pub mod init;
+pub mod network;
+pub mod ops;
+pub mod param;
+pub mod position;
+pub mod vit;
+pub mod weights;
+
+pub use burn::tensor::{Device, Tensor};
+
+pub use crate::error::{Error, Result};
+pub use crate::head::{Head, HeadConfig};
+pub use crate::network::Network;
+pub use crate::param::{Param, Parameters};
+pub use crate::vit::{Vit, VitConfig};

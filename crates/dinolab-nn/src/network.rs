@@ -1,0 +1,46 @@
+//! Backbone and head together: what student and teacher each are.
+
+use burn::tensor::{Device, Tensor};
+
+use crate::head::{Head, HeadConfig};
+use crate::init::Init;
+use crate::param::parameters;
+use crate::vit::{DropPath, Vit, VitConfig};
+use crate::Result;
+
+/// A backbone with its projection head.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// The vision transformer.
+    pub backbone: Vit,
+    /// The projection head.
+    pub head: Head,
+}
+parameters!(Network { backbone, head });
+
+impl Network {
+    /// A network with the reference's initial weights for `seed`.
+    ///
+    /// # Errors
+    /// [`crate::Error::BadSetting`] where the sizes make no network.
+    pub fn new(vit: &VitConfig, head: &HeadConfig, seed: u64, device: &Device) -> Result<Self> {
+        let mut init = Init::new(seed);
+        let backbone = Vit::new(vit, &mut init, device)?;
+        let head = Head::new(head, vit.width, &mut init, device)?;
+        Ok(Self { backbone, head })
+    }
+
+    /// Views of one or more sizes, each `[V·B, C, H, W]` view-major, to raw logits `[ΣV·B, K]`
+    /// in the same order. Views of one size share the backbone's pass; the head runs once over
+    /// all class tokens. `drop` has the stochastic depth of each size.
+    pub fn forward(&self, views: Vec<Tensor<4>>, drop: &[&dyn DropPath]) -> Tensor<2> {
+        let tokens: Vec<_> =
+            views.into_iter().zip(drop).map(|(view, drop)| self.backbone.forward(view, *drop)).collect();
+        let tokens = if tokens.len() == 1 {
+            tokens.into_iter().next().expect("one size")
+        } else {
+            Tensor::cat(tokens, 0)
+        };
+        self.head.forward(tokens)
+    }
+}

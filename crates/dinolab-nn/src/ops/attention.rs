@@ -1,0 +1,31 @@
+//! Multi-head self-attention from the joint query-key-value buffer.
+
+use burn::tensor::{Tensor, activation::softmax};
+
+/// Queries, keys and values, each `[B, H, N, D/H]`.
+fn split(qkv: Tensor<3>, heads: usize) -> [Tensor<4>; 3] {
+    let [b, n, three_d] = qkv.dims();
+    let head_width = three_d / 3 / heads;
+    let parts = qkv.reshape([b, n, 3, heads, head_width]).permute([2, 0, 3, 1, 4]);
+    [0, 1, 2].map(|i| parts.clone().narrow(0, i, 1).reshape([b, heads, n, head_width]))
+}
+
+fn probabilities(q: Tensor<4>, k: Tensor<4>) -> Tensor<4> {
+    let scale = 1.0 / (q.dims()[3] as f64).sqrt();
+    softmax((q * scale).matmul(k.swap_dims(2, 3)), 3)
+}
+
+/// `softmax(q·kᵀ/√d)·v` per head, heads concatenated.
+///
+/// `qkv` `[B, N, 3·D]`, laid out as query, key, value and within each by head → `[B, N, D]`.
+pub fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
+    let [b, n, three_d] = qkv.dims();
+    let [q, k, v] = split(qkv, heads);
+    probabilities(q, k).matmul(v).swap_dims(1, 2).reshape([b, n, three_d / 3])
+}
+
+/// The attention weights themselves: `[B, H, N, N]`, each row a distribution.
+pub fn attention_probabilities(qkv: Tensor<3>, heads: usize) -> Tensor<4> {
+    let [q, k, _] = split(qkv, heads);
+    probabilities(q, k)
+}

@@ -1,0 +1,13 @@
+//! Layer normalisation.
+
+use burn::tensor::Tensor;
+
+/// Normalises the last dimension of `x` `[B, N, D]` to mean 0 and variance 1 (biased,
+/// `eps` added to the variance), then scales by `gamma` and shifts by `beta`, both `[D]`.
+pub fn layer_norm(x: Tensor<3>, gamma: Tensor<1>, beta: Tensor<1>, eps: f64) -> Tensor<3> {
+    let d = gamma.dims()[0];
+    let centred = x.clone() - x.mean_dim(2);
+    let variance = (centred.clone() * centred.clone()).mean_dim(2);
+    let normalised = centred / (variance + eps).sqrt();
+    normalised * gamma.reshape([1, 1, d]) + beta.reshape([1, 1, d])
+}

@@ -1,0 +1,43 @@
+//! The DINO loss from raw logits (paper, equation 3 and algorithm 1).
+
+use burn::tensor::{
+    Tensor,
+    activation::{log_softmax, softmax},
+};
+
+/// The teacher's targets `softmax((t − c) / T_t)`: `logits` `[R, K]`, `centre` `[K]` → `[R, K]`.
+pub fn teacher_probabilities(logits: Tensor<2>, centre: Tensor<1>, temperature: f64) -> Tensor<2> {
+    let k = centre.dims()[0];
+    softmax((logits - centre.reshape([1, k])) / temperature, 1)
+}
+
+/// Mean cross entropy over all pairs of a teacher view and another student view, and over
+/// the batch.
+///
+/// `student` `[V·B, K]` are raw logits of all views, view-major, the two global ones first;
+/// `targets` `[2·B, K]` the teacher's probabilities of the global views, in the same order.
+/// Returns a scalar `[1]`.
+///
+/// The cross entropy is linear in the targets, so each student view needs only the *sum* of
+/// the targets it is paired with: no temporaries per pair.
+pub fn dino_loss(
+    student: Tensor<2>,
+    targets: Tensor<2>,
+    batch: usize,
+    student_temperature: f64,
+) -> Tensor<1> {
+    let [rows, k] = student.dims();
+    let views = rows / batch;
+    let pairs = 2 * views - 2;
+    let log_p = log_softmax(student / student_temperature, 1).reshape([views, batch, k]);
+    let first = targets.clone().narrow(0, 0, batch).reshape([1, batch, k]);
+    let second = targets.narrow(0, batch, batch).reshape([1, batch, k]);
+    let mut target_sums = vec![second.clone(), first.clone()];
+    if views > 2 {
+        target_sums.push((first + second).expand([views - 2, batch, k]));
+    }
+    let weighted = Tensor::cat(target_sums, 0) * log_p;
+    // Row sums first: a fixed order of additions, whatever the number of threads.
+    let per_row = weighted.reshape([rows, k]).sum_dim(1).reshape([rows]);
+    per_row.sum() * (-1.0 / (pairs * batch) as f64)
+}

@@ -1,0 +1,174 @@
+//! Named parameters.
+//!
+//! A parameter is stored flat, with its shape beside it. Everything that treats all
+//! parameters alike (clipping, optimiser, teacher, checkpoints) then works on
+//! `Tensor<1>` without caring for ranks, and the model takes a view of the rank it needs.
+
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
+
+/// A tensor that is learned, or kept beside what is learned.
+#[derive(Clone, Debug)]
+pub struct Param {
+    value: Tensor<1>,
+    shape: Vec<usize>,
+    trainable: bool,
+}
+
+impl Param {
+    /// From values in row-major order. `trainable` says whether it receives gradients.
+    pub fn new(data: Vec<f32>, shape: &[usize], trainable: bool, device: &Device) -> Self {
+        assert_eq!(data.len(), shape.iter().product::<usize>(), "values fill the shape");
+        let len = data.len();
+        let value = Tensor::from_data(TensorData::new(data, [len]), device);
+        let mut param = Self { value, shape: shape.to_vec(), trainable };
+        param.track();
+        param
+    }
+
+    /// The values as a tensor of rank `D`, which must be the shape's.
+    pub fn get<const D: usize>(&self) -> Tensor<D> {
+        let shape: [usize; D] = self.shape.as_slice().try_into().expect("the parameter's own rank");
+        self.value.clone().reshape(shape)
+    }
+
+    /// The values viewed as `[rows, columns]`: the first dimension against all others.
+    pub fn matrix(&self) -> Tensor<2> {
+        let rows = self.shape[0];
+        self.value.clone().reshape([rows, self.len() / rows.max(1)])
+    }
+
+    /// The flat values, outside of any gradient graph.
+    pub fn flat(&self) -> Tensor<1> {
+        self.value.clone().without_autodiff()
+    }
+
+    /// Replaces the flat values; shape, device and tracking stay.
+    pub fn set_flat(&mut self, value: Tensor<1>) {
+        debug_assert_eq!(value.dims()[0], self.len());
+        self.value =
+            if self.value.is_autodiff() { Tensor::from_inner(value.without_autodiff()) } else { value };
+        self.track();
+    }
+
+    /// The gradient, flat, taken out of `grads`; `None` where there is none.
+    pub fn take_grad(&self, grads: &mut Gradients) -> Option<Tensor<1>> {
+        self.value.grad_remove(grads)
+    }
+
+    /// The shape in the reference's layout (linear weights are `[out, in]`).
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether there is no value.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether it receives gradients and updates. A buffer or a frozen tensor does not.
+    pub fn trainable(&self) -> bool {
+        self.trainable
+    }
+
+    /// The values, row-major.
+    pub fn to_vec(&self) -> Vec<f32> {
+        self.flat().into_data().convert::<f32>().try_to_vec::<f32>().expect("converted to f32")
+    }
+
+    /// Moves the values to `device`, with gradients where the device records them.
+    pub fn to_device(&mut self, device: &Device) {
+        let data = self.flat().into_data();
+        self.value = Tensor::from_data(data, device);
+        self.track();
+    }
+
+    fn track(&mut self) {
+        if self.trainable && self.value.is_autodiff() {
+            self.value = self.value.clone().require_grad();
+        }
+    }
+}
+
+/// Anything made of named parameters.
+pub trait Parameters {
+    /// Calls `f` with each parameter's full name, in the reference's order.
+    fn visit(&self, prefix: &str, f: &mut dyn FnMut(&str, &Param));
+
+    /// As [`Parameters::visit`], for change.
+    fn visit_mut(&mut self, prefix: &str, f: &mut dyn FnMut(&str, &mut Param));
+
+    /// Number of learned values.
+    fn parameter_count(&self) -> usize {
+        let mut count = 0;
+        self.visit("", &mut |_, p| count += if p.trainable() { p.len() } else { 0 });
+        count
+    }
+
+    /// Moves every parameter.
+    fn to_device(&mut self, device: &Device) {
+        self.visit_mut("", &mut |_, p| p.to_device(device));
+    }
+}
+
+/// `prefix.name`, or `name` where there is no prefix.
+pub(crate) fn join(prefix: &str, name: &str) -> String {
+    if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") }
+}
+
+/// Implements [`Parameters`] for a struct from the list of its parts and their names,
+/// which keeps the two visits from ever disagreeing.
+macro_rules! parameters {
+    ($type:ty { $($field:ident $(as $name:literal)?),* $(,)? }) => {
+        impl $crate::param::Parameters for $type {
+            fn visit(&self, prefix: &str, f: &mut dyn FnMut(&str, &$crate::param::Param)) {
+                $( self.$field.visit(&$crate::param::join(prefix, $crate::param::parameters!(@name $field $($name)?)), f); )*
+            }
+            fn visit_mut(&mut self, prefix: &str, f: &mut dyn FnMut(&str, &mut $crate::param::Param)) {
+                $( self.$field.visit_mut(&$crate::param::join(prefix, $crate::param::parameters!(@name $field $($name)?)), f); )*
+            }
+        }
+    };
+    (@name $field:ident $name:literal) => { $name };
+    (@name $field:ident) => { stringify!($field) };
+}
+pub(crate) use parameters;
+
+impl Parameters for Param {
+    fn visit(&self, prefix: &str, f: &mut dyn FnMut(&str, &Param)) {
+        f(prefix, self);
+    }
+    fn visit_mut(&mut self, prefix: &str, f: &mut dyn FnMut(&str, &mut Param)) {
+        f(prefix, self);
+    }
+}
+
+impl<P: Parameters> Parameters for Vec<P> {
+    fn visit(&self, prefix: &str, f: &mut dyn FnMut(&str, &Param)) {
+        for (i, part) in self.iter().enumerate() {
+            part.visit(&join(prefix, &i.to_string()), f);
+        }
+    }
+    fn visit_mut(&mut self, prefix: &str, f: &mut dyn FnMut(&str, &mut Param)) {
+        for (i, part) in self.iter_mut().enumerate() {
+            part.visit_mut(&join(prefix, &i.to_string()), f);
+        }
+    }
+}
+
+impl<P: Parameters> Parameters for Option<P> {
+    fn visit(&self, prefix: &str, f: &mut dyn FnMut(&str, &Param)) {
+        if let Some(part) = self {
+            part.visit(prefix, f);
+        }
+    }
+    fn visit_mut(&mut self, prefix: &str, f: &mut dyn FnMut(&str, &mut Param)) {
+        if let Some(part) = self {
+            part.visit_mut(prefix, f);
+        }
+    }
+}
