@@ -1,0 +1,86 @@
+//! What can go wrong here.
+
+use std::path::PathBuf;
+
+/// Result with this crate's [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Everything that can go wrong in this crate; each names what was wrong and where.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A slice does not have the length its shape asks for.
+    #[error("{what}: expected {expected} values, found {found}")]
+    Length {
+        /// Which argument.
+        what: &'static str,
+        /// Length that the shape asks for.
+        expected: usize,
+        /// Length that was given.
+        found: usize,
+    },
+    /// A value is NaN or infinite.
+    #[error("{what}: value {index} is not finite")]
+    NonFinite {
+        /// Which argument.
+        what: &'static str,
+        /// Position in the slice.
+        index: usize,
+    },
+    /// An argument is out of its range.
+    #[error("{what}: {reason}")]
+    Invalid {
+        /// Which argument.
+        what: &'static str,
+        /// Why it is refused.
+        reason: String,
+    },
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A file was read but is not what it should be.
+    #[error("{}: {reason}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A picture could not be encoded.
+    #[error("picture: {0}")]
+    Picture(#[from] image::ImageError),
+}
+
+impl Error {
+    pub(crate) fn invalid(what: &'static str, reason: impl Into<String>) -> Self {
+        Self::Invalid {
+            what,
+            reason: reason.into(),
+        }
+    }
+}
+
+/// Errs unless `found == expected`.
+pub(crate) fn check_length(what: &'static str, expected: usize, found: usize) -> Result<()> {
+    if expected == found {
+        Ok(())
+    } else {
+        Err(Error::Length {
+            what,
+            expected,
+            found,
+        })
+    }
+}
+
+/// Errs on the first value that is NaN or infinite.
+pub(crate) fn check_finite(what: &'static str, values: &[f32]) -> Result<()> {
+    match values.iter().position(|v| !v.is_finite()) {
+        None => Ok(()),
+        Some(index) => Err(Error::NonFinite { what, index }),
+    }
+}
