@@ -1,0 +1,120 @@
+//! Views for evaluation: no randomness.
+
+use super::resize::{CropBox, Filter, Resizer, check_rgb};
+use crate::{Error, Image, Result};
+
+/// A thread of an image grows without bounds when its short side is enlarged.
+const MAX_PIXELS: usize = 1 << 27;
+
+/// Size of an image after its shortest side is brought to `size`, the aspect ratio kept
+/// (the long side cut to whole pixels).
+pub fn shortest_side(width: usize, height: usize, size: usize) -> (usize, usize) {
+    let long = |long: usize, short: usize| {
+        let side = (size as u128 * long as u128).checked_div(short as u128).unwrap_or(0);
+        usize::try_from(side).unwrap_or(usize::MAX)
+    };
+    if width <= height { (size, long(height, width)) } else { (long(width, height), size) }
+}
+
+/// The centred box of `size × size`, or `None` where the image is smaller.
+pub fn centre_box(width: usize, height: usize, size: usize) -> Option<CropBox> {
+    // Half a pixel goes to the even side.
+    let start = |side: usize| {
+        let spare = side.checked_sub(size)?;
+        Some(spare / 2 + usize::from(spare % 4 == 3))
+    };
+    Some(CropBox { top: start(height)?, left: start(width)?, height: size, width: size })
+}
+
+/// Resizes to exactly `width × height`; the aspect ratio is not kept.
+pub fn resize(image: &Image, width: usize, height: usize, filter: Filter) -> Result<Image> {
+    let mut data = Vec::new();
+    Resizer::new().resize(image, CropBox::whole(image), (width, height), filter, &mut data)?;
+    Ok(Image { width, height, channels: 3, data })
+}
+
+/// Cuts a box out of an image.
+pub fn crop(image: &Image, crop: CropBox) -> Result<Image> {
+    check_rgb(image)?;
+    let CropBox { top, left, height, width } = crop;
+    let inside = |start: usize, len: usize, of: usize| start.checked_add(len).is_some_and(|end| end <= of);
+    if !inside(top, height, image.height) || !inside(left, width, image.width) {
+        return Err(Error::BadImage {
+            name: format!("image of {} × {}", image.width, image.height),
+            reason: format!("a crop of {width} × {height} at ({left}, {top}) is not inside it"),
+        });
+    }
+    let mut data = Vec::with_capacity(width * height * 3);
+    for row in image.data.chunks_exact(image.width * 3).skip(top).take(height) {
+        data.extend_from_slice(&row[left * 3..][..width * 3]);
+    }
+    Ok(Image { width, height, channels: 3, data })
+}
+
+/// The view that features are taken from: shortest side to `resize_to` (bicubic), then the
+/// centred `crop_to × crop_to`. The reference uses 256 and 224.
+pub fn features(image: &Image, resize_to: usize, crop_to: usize) -> Result<Image> {
+    check_rgb(image)?;
+    if crop_to == 0 || crop_to > resize_to {
+        return Err(Error::BadSetting {
+            field: "crop-size",
+            reason: format!("must be between 1 and the resized side of {resize_to}, not {crop_to}"),
+        });
+    }
+    let (width, height) = shortest_side(image.width, image.height, resize_to);
+    if width.saturating_mul(height) > MAX_PIXELS {
+        return Err(Error::BadImage {
+            name: format!("image of {} × {}", image.width, image.height),
+            reason: format!("is too elongated: it would be resized to {width} × {height}"),
+        });
+    }
+    let resized = resize(image, width, height, Filter::Bicubic)?;
+    match centre_box(width, height, crop_to) {
+        Some(centre) => crop(&resized, centre),
+        None => Ok(resized),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn sizes_of_the_reference() {
+        assert_eq!(shortest_side(500, 375, 256), (341, 256));
+        assert_eq!(shortest_side(375, 500, 256), (256, 341));
+        let start = |side| centre_box(side, side, 224).map(|crop| crop.left);
+        // (341 − 224) / 2 = 58.5 goes down, (343 − 224) / 2 = 59.5 up.
+        assert_eq!(start(341), Some(58));
+        assert_eq!(start(343), Some(60));
+        assert_eq!(start(342), Some(59));
+        assert_eq!(start(223), None);
+    }
+
+    #[test]
+    fn bad_requests_are_errors() {
+        let image = Image::new(8, 6, 3);
+        assert!(matches!(features(&image, 4, 5), Err(Error::BadSetting { .. })));
+        assert!(matches!(features(&image, 4, 0), Err(Error::BadSetting { .. })));
+        assert!(features(&Image::new(0, 0, 3), 4, 4).is_err());
+        assert!(resize(&image, 0, 3, Filter::Bilinear).is_err());
+        let outside = CropBox { top: 1, left: 0, height: 6, width: 8 };
+        assert!(crop(&image, outside).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn sizes_hold_for_any_image(
+            width in 1usize..60, height in 1usize..60, size in 1usize..40, cut in 0usize..39
+        ) {
+            let target = size.saturating_sub(cut).max(1);
+            let (w, h) = shortest_side(width, height, size);
+            prop_assert_eq!(w.min(h), size);
+            prop_assert!((w as f64 / h as f64 / (width as f64 / height as f64) - 1.0).abs() <= 1.0 / size as f64);
+            let view = features(&Image::new(width, height, 3), size, target).unwrap();
+            prop_assert_eq!((view.width, view.height), (target, target));
+            prop_assert_eq!(view.data.len(), target * target * 3);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! From 8-bit pixels to normalised planes.
+
+use crate::{Error, Result};
+
+/// Mean of ImageNet's channels (red, green, blue), of values in 0–1.
+pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+/// Standard deviation of ImageNet's channels (red, green, blue), of values in 0–1.
+pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
+
+/// Turns `v` in 0–255 into `(v / 255 − mean) / std`, by one table per channel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Normaliser {
+    tables: [[f32; 256]; 3],
+}
+
+impl Default for Normaliser {
+    /// ImageNet's mean and standard deviation.
+    fn default() -> Self {
+        Self::with(IMAGENET_MEAN, IMAGENET_STD)
+    }
+}
+
+impl Normaliser {
+    /// Tables for a mean and a standard deviation (finite, and above 0).
+    pub fn new(mean: [f32; 3], std: [f32; 3]) -> Result<Self> {
+        check(mean, std)?;
+        Ok(Self::with(mean, std))
+    }
+
+    fn with(mean: [f32; 3], std: [f32; 3]) -> Self {
+        let mut tables = [[0.0; 256]; 3];
+        for ((table, mean), std) in tables.iter_mut().zip(mean).zip(std) {
+            for (value, entry) in table.iter_mut().enumerate() {
+                *entry = (value as f32 / 255.0 - mean) / std;
+            }
+        }
+        Self { tables }
+    }
+
+    /// Writes `[H, W, 3]` pixels as `[3, H, W]` planes. Stops at the end of the shorter one.
+    pub fn apply(&self, pixels: &[u8], planes: &mut [f32]) {
+        let plane = planes.len() / 3;
+        let (red, rest) = planes.split_at_mut(plane);
+        let (green, blue) = rest.split_at_mut(plane);
+        let [red_of, green_of, blue_of] = &self.tables;
+        let (pixels, _) = pixels.as_chunks::<3>();
+        for (((pixel, red), green), blue) in pixels.iter().zip(red).zip(green).zip(blue) {
+            *red = red_of[usize::from(pixel[0])];
+            *green = green_of[usize::from(pixel[1])];
+            *blue = blue_of[usize::from(pixel[2])];
+        }
+    }
+}
+
+pub(crate) fn check(mean: [f32; 3], std: [f32; 3]) -> Result<()> {
+    if !mean.iter().all(|value| value.is_finite()) {
+        let reason = format!("must be three finite numbers, not {mean:?}");
+        return Err(Error::BadSetting { field: "mean", reason });
+    }
+    if !std.iter().all(|value| value.is_finite() && *value > 0.0) {
+        let reason = format!("must be three numbers above 0, not {std:?}");
+        return Err(Error::BadSetting { field: "std", reason });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn planes_are_red_green_blue() {
+        let normaliser = Normaliser::new([0.0, 0.5, 1.0], [1.0, 0.5, 2.0]).unwrap();
+        let mut planes = [9.0; 6];
+        normaliser.apply(&[255, 255, 255, 0, 0, 0], &mut planes);
+        assert_eq!(planes, [1.0, 0.0, 1.0, -1.0, 0.0, -0.5]);
+    }
+
+    #[test]
+    fn rejects_what_cannot_divide() {
+        for std in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+            let error = Normaliser::new(IMAGENET_MEAN, [1.0, std, 1.0]).unwrap_err();
+            assert!(matches!(error, Error::BadSetting { field: "std", .. }));
+        }
+        let error = Normaliser::new([f32::NAN, 0.0, 0.0], IMAGENET_STD).unwrap_err();
+        assert!(matches!(error, Error::BadSetting { field: "mean", .. }));
+    }
+}

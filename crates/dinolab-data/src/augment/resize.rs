@@ -1,0 +1,290 @@
+//! Crop boxes and antialiased resizing.
+
+use fast_image_resize as fir;
+use fir::images::{TypedCroppedImage, TypedImage, TypedImageRef};
+use fir::pixels::U8x3;
+
+use crate::random::Random;
+use crate::{Error, Image, Result};
+
+/// ln(4/3): aspect ratios (width / height) of random crops lie in 3/4–4/3.
+const LOG_ASPECT: f64 = 0.287_682_072_451_780_9;
+const TRIES: usize = 10;
+
+/// A part of an image, in whole pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CropBox {
+    /// First row.
+    pub top: usize,
+    /// First column.
+    pub left: usize,
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+}
+
+impl CropBox {
+    /// The whole of an image.
+    pub fn whole(image: &Image) -> Self {
+        Self { top: 0, left: 0, height: image.height, width: image.width }
+    }
+
+    /// The box of a random resized crop in an image of `width × height` (both above 0).
+    ///
+    /// Its area is uniform in `scale.0..scale.1` of the image's, its aspect ratio
+    /// log-uniform in 3/4–4/3, its place uniform. When ten tries do not fit into the
+    /// image, it is the largest centred box with the image's aspect ratio brought into
+    /// that range.
+    pub fn random(width: usize, height: usize, scale: (f64, f64), random: &mut Random) -> Self {
+        let area = (width * height) as f64;
+        for _ in 0..TRIES {
+            let area = area * random.uniform(scale.0, scale.1);
+            let aspect = exp(random.uniform(-LOG_ASPECT, LOG_ASPECT));
+            let crop_width = (area * aspect).sqrt().round_ties_even() as usize;
+            let crop_height = (area / aspect).sqrt().round_ties_even() as usize;
+            if (1..=width).contains(&crop_width) && (1..=height).contains(&crop_height) {
+                let top = random.below((height - crop_height + 1) as u64) as usize;
+                let left = random.below((width - crop_width + 1) as u64) as usize;
+                return Self { top, left, height: crop_height, width: crop_width };
+            }
+        }
+        Self::fallback(width, height)
+    }
+
+    /// The largest centred box of an aspect ratio in 3/4–4/3.
+    fn fallback(width: usize, height: usize) -> Self {
+        let (least, most) = (3.0 / 4.0, 4.0 / 3.0);
+        let aspect = width as f64 / height as f64;
+        let (crop_width, crop_height) = if aspect < least {
+            (width, (width as f64 / least).round_ties_even() as usize)
+        } else if aspect > most {
+            ((height as f64 * most).round_ties_even() as usize, height)
+        } else {
+            (width, height)
+        };
+        Self {
+            top: (height - crop_height) / 2,
+            left: (width - crop_width) / 2,
+            height: crop_height,
+            width: crop_width,
+        }
+    }
+}
+
+/// `eˣ` for |x| ≤ 1 from additions and multiplications only: a system's own `exp` may
+/// differ in the last bit, and with it, once in a while, a crop.
+fn exp(x: f64) -> f64 {
+    // Horner's scheme; 1/20! is below the last bit.
+    (1..20).rev().fold(1.0, |sum, k| 1.0 + sum * x / f64::from(k))
+}
+
+/// The kernel of a resize. Both are stretched when shrinking (antialiased).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filter {
+    /// Cubic convolution with a = −0.5.
+    Bicubic,
+    /// A triangle.
+    Bilinear,
+}
+
+/// Resizes, keeping its buffers between calls.
+#[derive(Clone, Debug, Default)]
+pub struct Resizer {
+    inner: fir::Resizer,
+}
+
+impl Resizer {
+    /// A resizer with empty buffers.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Cuts `crop` out of an RGB image and resizes it to `width × height`. Pixels outside
+    /// the crop have no influence. `out` receives `[height, width, 3]` values.
+    pub fn resize(
+        &mut self,
+        image: &Image,
+        crop: CropBox,
+        (width, height): (usize, usize),
+        filter: Filter,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        check(image, crop, (width, height))?;
+        out.resize(width * height * 3, 0);
+        let unexpected = |reason: String| Error::BadImage { name: describe(image), reason };
+        let source =
+            TypedImageRef::<U8x3>::from_buffer(image.width as u32, image.height as u32, &image.data)
+                .map_err(|error| unexpected(error.to_string()))?;
+        let source = TypedCroppedImage::from_ref(
+            &source,
+            crop.left as u32,
+            crop.top as u32,
+            crop.width as u32,
+            crop.height as u32,
+        )
+        .map_err(|error| unexpected(error.to_string()))?;
+        let mut target = TypedImage::<U8x3>::from_buffer(width as u32, height as u32, out)
+            .map_err(|error| unexpected(error.to_string()))?;
+        let filter = match filter {
+            Filter::Bicubic => fir::FilterType::CatmullRom,
+            Filter::Bilinear => fir::FilterType::Bilinear,
+        };
+        let options =
+            fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(filter)).use_alpha(false);
+        self.inner
+            .resize_typed(&source, &mut target, &options)
+            .map_err(|error| unexpected(error.to_string()))
+    }
+}
+
+fn describe(image: &Image) -> String {
+    format!("image of {} × {}", image.width, image.height)
+}
+
+/// Refuses what cannot be resized, so that nothing below can fail or overflow.
+fn check(image: &Image, crop: CropBox, target: (usize, usize)) -> Result<()> {
+    let bad = |reason: String| Err(Error::BadImage { name: describe(image), reason });
+    check_rgb(image)?;
+    let CropBox { top, left, height, width } = crop;
+    let inside = |start: usize, len: usize, of: usize| {
+        len > 0 && start.checked_add(len).is_some_and(|end| end <= of)
+    };
+    if !inside(top, height, image.height) || !inside(left, width, image.width) {
+        return bad(format!("a crop of {width} × {height} at ({left}, {top}) is not inside it"));
+    }
+    let limit = u32::MAX as usize;
+    if [image.width, image.height, target.0, target.1].iter().any(|&side| side == 0 || side > limit)
+    {
+        return bad(format!("cannot be resized to {} × {}", target.0, target.1));
+    }
+    Ok(())
+}
+
+/// Refuses an image that is empty, not RGB, or shorter than it says.
+pub(crate) fn check_rgb(image: &Image) -> Result<()> {
+    let bad = |reason: String| Err(Error::BadImage { name: describe(image), reason });
+    if image.channels != 3 {
+        return bad(format!("has {} channels instead of 3", image.channels));
+    }
+    if image.width == 0 || image.height == 0 {
+        return bad("is empty".into());
+    }
+    let expected = image.width.checked_mul(image.height).and_then(|area| area.checked_mul(3));
+    if expected != Some(image.data.len()) {
+        return bad(format!("has {} values", image.data.len()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Purpose;
+    use proptest::prelude::*;
+
+    #[test]
+    fn exp_is_exact_enough() {
+        for step in -100..=100 {
+            let x = f64::from(step) / 100.0;
+            assert!((exp(x) - x.exp()).abs() <= 4.0 * f64::EPSILON * x.exp(), "{x}");
+        }
+        assert_eq!(LOG_ASPECT, (4.0f64 / 3.0).ln());
+    }
+
+    #[test]
+    fn fallback_has_an_allowed_aspect_and_the_centre() {
+        let fallback = |width, height| CropBox::fallback(width, height);
+        assert_eq!(fallback(100, 100), CropBox { top: 0, left: 0, height: 100, width: 100 });
+        assert_eq!(fallback(30, 100), CropBox { top: 30, left: 0, height: 40, width: 30 });
+        assert_eq!(fallback(101, 30), CropBox { top: 0, left: 30, height: 30, width: 40 });
+    }
+
+    #[test]
+    fn extreme_images_fall_back() {
+        let mut random = Random::new(0, 0, 0, Purpose::Crops);
+        let crop = CropBox::random(10_000, 3, (0.9, 1.0), &mut random);
+        assert_eq!(crop, CropBox { top: 0, left: 4998, height: 3, width: 4 });
+    }
+
+    #[test]
+    fn area_and_aspect_cover_their_ranges() {
+        let mut random = Random::new(1, 0, 0, Purpose::Crops);
+        let (mut areas, mut aspects) = (Vec::new(), Vec::new());
+        for _ in 0..4_000 {
+            let crop = CropBox::random(1000, 1000, (0.05, 0.4), &mut random);
+            areas.push((crop.width * crop.height) as f64 / 1e6);
+            aspects.push((crop.width as f64 / crop.height as f64).ln());
+        }
+        // Every fifth of the uniform range holds a fifth of the crops (five deviations).
+        for (values, low, high) in [(areas, 0.05, 0.4), (aspects, -LOG_ASPECT, LOG_ASPECT)] {
+            for fifth in 0..5 {
+                let width = (high - low) / 5.0;
+                let from = low + width * f64::from(fifth);
+                let count = values.iter().filter(|v| (from..from + width).contains(*v)).count();
+                assert!(count.abs_diff(800) < 130, "{count} of 4000 from {from}");
+            }
+        }
+    }
+
+    #[test]
+    fn refuses_what_it_cannot_resize() {
+        let image = Image::new(4, 3, 3);
+        let mut out = Vec::new();
+        let mut resize = |image: &Image, crop, target| {
+            Resizer::new().resize(image, crop, target, Filter::Bicubic, &mut out)
+        };
+        let whole = CropBox::whole(&image);
+        assert!(resize(&image, whole, (2, 2)).is_ok());
+        assert!(resize(&image, CropBox { left: 1, ..whole }, (2, 2)).is_err());
+        assert!(resize(&image, CropBox { height: 0, ..whole }, (2, 2)).is_err());
+        assert!(resize(&image, CropBox { top: usize::MAX, ..whole }, (2, 2)).is_err());
+        assert!(resize(&image, whole, (0, 2)).is_err());
+        assert!(resize(&Image::new(4, 3, 1), whole, (2, 2)).is_err());
+        let short = Image { data: vec![0; 35], ..image.clone() };
+        assert!(resize(&short, whole, (2, 2)).is_err());
+        let empty = Image::new(0, 3, 3);
+        assert!(resize(&empty, CropBox::whole(&empty), (2, 2)).is_err());
+    }
+
+    #[test]
+    fn pixels_outside_the_crop_have_no_influence() {
+        let mut image = Image::new(20, 20, 3);
+        let crop = CropBox { top: 5, left: 6, height: 9, width: 8 };
+        for y in 0..9 {
+            for value in &mut image.data[((5 + y) * 20 + 6) * 3..][..24] {
+                *value = 90;
+            }
+        }
+        let mut out = Vec::new();
+        for filter in [Filter::Bicubic, Filter::Bilinear] {
+            for size in [(3, 4), (30, 17)] {
+                Resizer::new().resize(&image, crop, size, filter, &mut out).unwrap();
+                assert_eq!(out, vec![90; size.0 * size.1 * 3]);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn boxes_lie_inside_with_area_and_aspect_in_range(
+            width in 1usize..3000, height in 1usize..3000, seed: u64,
+            low in 0.02f64..0.9, share in 0.0f64..1.0,
+        ) {
+            let scale = (low, low + (1.0 - low) * share);
+            let mut random = Random::new(seed, 0, 0, Purpose::Crops);
+            let crop = CropBox::random(width, height, scale, &mut random);
+            prop_assert!(crop.width >= 1 && crop.left + crop.width <= width);
+            prop_assert!(crop.height >= 1 && crop.top + crop.height <= height);
+            if crop == CropBox::fallback(width, height) {
+                return Ok(());
+            }
+            // Sides are rounded to whole pixels: half a pixel either way.
+            let (w, h) = (crop.width as f64, crop.height as f64);
+            let area = (width * height) as f64;
+            prop_assert!((w + 0.5) * (h + 0.5) >= scale.0 * area);
+            prop_assert!((w - 0.5) * (h - 0.5) <= scale.1 * area);
+            prop_assert!((w + 0.5) / (h - 0.5) >= 0.75 && (w - 0.5) / (h + 0.5) <= 4.0 / 3.0);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Worker threads that turn images into batches of crops.
+//!
+//! ```text
+//! position in the epoch's order ──► worker: image ──► views ──► its place in the batch ──► Epoch
+//! ```
+//!
+//! What a batch holds depends on the seed, the epoch and the source alone: not on the
+//! number of threads, on which of them was faster, or on where an epoch was resumed.
+
+mod bad;
+mod batch;
+mod cache;
+mod epoch;
+
+pub use bad::BadImage;
+pub use batch::Crops;
+pub use epoch::Epoch;
+
+use std::sync::Arc;
+
+use crate::augment::{MultiCrop, Normaliser};
+use crate::{Error, Result, Source};
+use bad::BadImages;
+use batch::Pool;
+use cache::Cache;
+
+/// How the loader reads.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoaderConfig {
+    /// Images per batch, `B`.
+    pub batch_size: usize,
+    /// Worker threads.
+    pub workers: usize,
+    /// Images that may be finished ahead of the training step. At least one batch is.
+    pub queue: usize,
+    /// Seed of order and crops.
+    pub seed: u64,
+    /// Largest share of unusable images, 0–1: an epoch fails once more than
+    /// `floor(max_bad_images × images)` different ones were met.
+    pub max_bad_images: f64,
+    /// Decoded images are kept until they fill this many bytes; 0 keeps none. Changes
+    /// speed, never results.
+    pub cache_bytes: u64,
+}
+
+impl Default for LoaderConfig {
+    fn default() -> Self {
+        Self {
+            batch_size: 64,
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            queue: 0,
+            seed: 0,
+            max_bad_images: 0.01,
+            cache_bytes: 0,
+        }
+    }
+}
+
+impl LoaderConfig {
+    /// Checks every setting's range.
+    pub fn validate(&self) -> Result<()> {
+        let bad = |field, reason: String| Err(Error::BadSetting { field, reason });
+        for (field, value, most) in [
+            ("batch-size", self.batch_size, 1 << 20),
+            ("workers", self.workers, 1 << 10),
+        ] {
+            if !(1..=most).contains(&value) {
+                return bad(field, format!("must be between 1 and {most}, not {value}"));
+            }
+        }
+        if self.queue > 1 << 24 {
+            return bad("queue", format!("must be at most {}, not {}", 1 << 24, self.queue));
+        }
+        if !(0.0..=1.0).contains(&self.max_bad_images) {
+            let reason = format!("must be between 0 and 1, not {}", self.max_bad_images);
+            return bad("max-bad-images", reason);
+        }
+        Ok(())
+    }
+}
+
+/// Reads a source into batches of crops.
+///
+/// Cheap to clone; clones share the register of bad images, the cache and the buffers.
+#[derive(Clone)]
+pub struct Loader {
+    shared: Arc<Shared>,
+}
+
+/// What the workers of all epochs share.
+struct Shared {
+    source: Arc<dyn Source>,
+    crops: MultiCrop,
+    normaliser: Normaliser,
+    config: LoaderConfig,
+    bad: BadImages,
+    cache: Cache,
+    pool: Pool,
+}
+
+impl Loader {
+    /// A loader over all images of a source. Fails for settings out of range and for a
+    /// source without images; a source with fewer images than a batch has no batches.
+    pub fn new(source: Arc<dyn Source>, crops: MultiCrop, config: LoaderConfig) -> Result<Self> {
+        config.validate()?;
+        crops.validate()?;
+        if source.is_empty() {
+            return Err(Error::NoImages { path: "source".into(), reason: "it is empty".into() });
+        }
+        let shared = Shared {
+            normaliser: crops.normaliser()?,
+            bad: BadImages::new(source.len(), config.max_bad_images),
+            cache: Cache::new(source.len(), config.cache_bytes),
+            pool: Pool::default(),
+            source,
+            crops,
+            config,
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Whole batches in an epoch; the images left over are skipped (others in each epoch).
+    pub fn batches_per_epoch(&self) -> usize {
+        self.shared.source.len() / self.shared.config.batch_size
+    }
+
+    /// Starts the workers on an epoch, at batch `first_batch` (0 unless resumed).
+    ///
+    /// They work ahead of the iterator by [`LoaderConfig::queue`] images, at least one
+    /// batch, and stop when it is dropped. To keep them busy between epochs, use
+    /// [`Loader::batches`].
+    pub fn epoch(&self, epoch: u64, first_batch: usize) -> Epoch {
+        let batches = self.batches_per_epoch().saturating_sub(first_batch);
+        Epoch::start(&self.shared, epoch, first_batch, Some(batches))
+    }
+
+    /// Like [`Loader::epoch`], but goes on with the epochs after it, without end and
+    /// without a pause between them. (It does end where an epoch has no batches.)
+    pub fn batches(&self, epoch: u64, first_batch: usize) -> Epoch {
+        let batches = (self.batches_per_epoch() == 0).then_some(0);
+        Epoch::start(&self.shared, epoch, first_batch, batches)
+    }
+
+    /// Gives a batch's buffers back, to be filled again.
+    pub fn recycle(&self, crops: Crops) {
+        self.shared.pool.put(crops);
+    }
+
+    /// The images found unusable so far, by index.
+    pub fn bad_images(&self) -> Vec<BadImage> {
+        self.shared.bad.list()
+    }
+}
