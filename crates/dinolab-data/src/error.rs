@@ -1,0 +1,68 @@
+//! What can go wrong between a path and a crop.
+
+use std::path::PathBuf;
+
+/// The result of this crate's functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Every failure names the file (or field) and the reason.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file or folder could not be read.
+    #[error("cannot read {path}: {source}")]
+    Io {
+        /// What was being read.
+        path: PathBuf,
+        /// The reason the system gave.
+        source: std::io::Error,
+    },
+    /// A file is not an image that can be used: truncated, empty, of an unknown
+    /// format, too small, or over the pixel limit.
+    #[error("{name}: {reason}")]
+    BadImage {
+        /// The image's name within its source.
+        name: String,
+        /// Why it cannot be used.
+        reason: String,
+    },
+    /// More images than allowed could not be used.
+    #[error(
+        "{bad} of {total} images cannot be used, more than the limit of {limit_percent} %; \
+         the first: {first}. Remove them, or allow more with --max-bad-images"
+    )]
+    TooManyBadImages {
+        /// Unusable images found so far.
+        bad: usize,
+        /// Images in the source.
+        total: usize,
+        /// The limit, in percent of the source.
+        limit_percent: f64,
+        /// Name and reason of the first one.
+        first: String,
+    },
+    /// The source has no image that can be used.
+    #[error("{path}: no usable image: {reason}")]
+    NoImages {
+        /// The source.
+        path: PathBuf,
+        /// What was found instead.
+        reason: String,
+    },
+    /// A source's own description is wrong (a list line, a label, a VOC split).
+    #[error("{path}: {reason}")]
+    BadSource {
+        /// The file that is wrong.
+        path: PathBuf,
+        /// What is wrong, with the line where there is one.
+        reason: String,
+    },
+    /// A setting is out of its range.
+    #[error("{field}: {reason}")]
+    BadSetting {
+        /// The setting, by its flag's name.
+        field: &'static str,
+        /// What it must be.
+        reason: String,
+    },
+}

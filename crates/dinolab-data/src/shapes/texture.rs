@@ -1,0 +1,206 @@
+//! Surface patterns and their colours.
+//!
+//! A texture is a field of values 0–1 over the image, drawn between two colours.
+
+use std::f32::consts::TAU;
+
+use crate::random::Random;
+
+/// Weights of red, green and blue in luminance, as in the conversion to grey.
+const LUMA: [f32; 3] = [0.299, 0.587, 0.114];
+
+/// A pattern with its colours.
+#[derive(Clone, Debug)]
+pub(super) struct Texture {
+    pattern: Pattern,
+    colours: [[f32; 3]; 2],
+}
+
+#[derive(Clone, Debug)]
+enum Pattern {
+    Solid,
+    /// Along a direction, over the whole image.
+    Gradient([f32; 2]),
+    /// Waves of period 1 along a direction, from phase `.1`, sharpened by `.2`.
+    Stripes([f32; 2], f32, f32),
+    /// Dots on a turned grid: unit vector times frequency, radius as a share of the cell.
+    Dots([f32; 2], f32),
+    /// Squares on a turned grid.
+    Checker([f32; 2]),
+    /// Layers of smooth noise, coarse to fine.
+    Noise(Vec<Layer>),
+}
+
+/// One octave of value noise: random values on a lattice, interpolated smoothly.
+#[derive(Clone, Debug)]
+struct Layer {
+    cells: usize,
+    weight: f32,
+    values: Vec<f32>,
+}
+
+/// A rectangle of pixels, `x0..x1` by `y0..y1`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Window {
+    pub(super) x0: usize,
+    pub(super) y0: usize,
+    pub(super) x1: usize,
+    pub(super) y1: usize,
+}
+
+impl Texture {
+    /// A random pattern around a mean luminance (0–1), which it leaves by at most `spread`.
+    pub(super) fn random(luminance: f32, spread: f32, random: &mut Random) -> Self {
+        let mut unit = |low: f64, high: f64| random.uniform(low, high) as f32;
+        let half = spread * unit(0.4, 1.0);
+        let colours = [luminance - half, luminance + half].map(|level| colour(level, &mut unit));
+        let angle = unit(0.0, f64::from(TAU));
+        let direction = |frequency: f32| [angle.cos() * frequency, angle.sin() * frequency];
+        let pattern = match unit(0.0, 7.0) as u32 {
+            0 => Pattern::Solid,
+            1 => Pattern::Gradient(direction(1.0)),
+            2 => Pattern::Stripes(direction(unit(4.0, 12.0)), unit(0.0, 1.0), unit(1.0, 5.0)),
+            3 => Pattern::Dots(direction(unit(5.0, 11.0)), unit(0.25, 0.4)),
+            4 => Pattern::Checker(direction(unit(5.0, 11.0))),
+            5 => Pattern::Noise(layers(&[(3, 1.0), (6, 0.5), (12, 0.25)], &mut unit)),
+            _ => Pattern::Noise(layers(&[(5, 1.0), (16, 0.6)], &mut unit)),
+        };
+        Self { pattern, colours }
+    }
+
+    /// One colour all over.
+    pub(super) fn solid(luminance: f32, random: &mut Random) -> Self {
+        let colour = colour(luminance, &mut |low, high| random.uniform(low, high) as f32);
+        Self {
+            pattern: Pattern::Solid,
+            colours: [colour, colour],
+        }
+    }
+
+    /// Calls `pixel(index, colour)` for each pixel of the window of an image of side `size`.
+    pub(super) fn paint(
+        &self,
+        size: usize,
+        window: Window,
+        mut pixel: impl FnMut(usize, [f32; 3]),
+    ) {
+        let [from, to] = self.colours;
+        let step: [f32; 3] = std::array::from_fn(|c| to[c] - from[c]);
+        let mut put = |index: usize, value: f32| {
+            pixel(index, std::array::from_fn(|c| from[c] + step[c] * value))
+        };
+        let scale = 1.0 / size as f32;
+        match &self.pattern {
+            Pattern::Solid => window.each(size, scale, |index, _, _| put(index, 0.5)),
+            Pattern::Gradient(d) => window.each(size, scale, |index, x, y| {
+                put(
+                    index,
+                    (0.5 + d[0] * (x - 0.5) + d[1] * (y - 0.5)).clamp(0.0, 1.0),
+                );
+            }),
+            Pattern::Stripes(d, phase, sharpness) => window.each(size, scale, |index, x, y| {
+                let wave = (d[0] * x + d[1] * y + phase).rem_euclid(1.0);
+                put(
+                    index,
+                    (0.5 + sharpness * ((2.0 * wave - 1.0).abs() - 0.5)).clamp(0.0, 1.0),
+                );
+            }),
+            Pattern::Dots(d, radius) => window.each(size, scale, |index, x, y| {
+                let u = (d[0] * x + d[1] * y).rem_euclid(1.0) - 0.5;
+                let v = (d[0] * y - d[1] * x).rem_euclid(1.0) - 0.5;
+                put(
+                    index,
+                    (0.5 + 8.0 * (radius - (u * u + v * v).sqrt())).clamp(0.0, 1.0),
+                );
+            }),
+            Pattern::Checker(d) => window.each(size, scale, |index, x, y| {
+                let u = ((d[0] * x + d[1] * y).rem_euclid(1.0) - 0.5).signum();
+                let v = ((d[0] * y - d[1] * x).rem_euclid(1.0) - 0.5).signum();
+                put(index, 0.5 + 0.5 * u * v);
+            }),
+            Pattern::Noise(layers) => {
+                let total: f32 = layers.iter().map(|layer| layer.weight).sum();
+                window.each(size, scale, |index, x, y| {
+                    let sum: f32 = layers
+                        .iter()
+                        .map(|layer| layer.weight * layer.at(x, y))
+                        .sum();
+                    // Averages crowd around the middle; stretch them back.
+                    put(index, (0.5 + 1.6 * (sum / total - 0.5)).clamp(0.0, 1.0));
+                });
+            }
+        }
+    }
+}
+
+impl Window {
+    pub(super) fn whole(size: usize) -> Self {
+        Self {
+            x0: 0,
+            y0: 0,
+            x1: size,
+            y1: size,
+        }
+    }
+
+    fn each(self, size: usize, scale: f32, mut visit: impl FnMut(usize, f32, f32)) {
+        for row in self.y0..self.y1 {
+            let y = (row as f32 + 0.5) * scale;
+            for column in self.x0..self.x1 {
+                visit(row * size + column, (column as f32 + 0.5) * scale, y);
+            }
+        }
+    }
+}
+
+impl Layer {
+    fn at(&self, x: f32, y: f32) -> f32 {
+        let smooth = |t: f32| t * t * (3.0 - 2.0 * t);
+        let (u, v) = (x * self.cells as f32, y * self.cells as f32);
+        let (column, row) = (u as usize, v as usize);
+        let (s, t) = (smooth(u - column as f32), smooth(v - row as f32));
+        let width = self.cells + 1;
+        let corner = row * width + column;
+        let (top, bottom) = (
+            &self.values[corner..corner + 2],
+            &self.values[corner + width..corner + width + 2],
+        );
+        let upper = top[0] + s * (top[1] - top[0]);
+        upper + t * (bottom[0] + s * (bottom[1] - bottom[0]) - upper)
+    }
+}
+
+fn layers(octaves: &[(usize, f32)], unit: &mut impl FnMut(f64, f64) -> f32) -> Vec<Layer> {
+    octaves
+        .iter()
+        .map(|&(cells, weight)| Layer {
+            cells,
+            weight,
+            values: (0..(cells + 1) * (cells + 1))
+                .map(|_| unit(0.0, 1.0))
+                .collect(),
+        })
+        .collect()
+}
+
+/// A random colour of the given luminance (0–1): grey plus as much of a random hue as fits.
+fn colour(luminance: f32, unit: &mut impl FnMut(f64, f64) -> f32) -> [f32; 3] {
+    let level = luminance.clamp(0.0, 1.0);
+    let hue: [f32; 3] = std::array::from_fn(|_| unit(-1.0, 1.0));
+    let grey: f32 = hue
+        .iter()
+        .zip(LUMA)
+        .map(|(value, weight)| value * weight)
+        .sum();
+    let hue = hue.map(|value| value - grey);
+    let room = |value: f32| {
+        if value > 0.0 {
+            (1.0 - level) / value
+        } else {
+            level / -value.min(-1e-6)
+        }
+    };
+    let most = hue.iter().map(|&value| room(value)).fold(1.0, f32::min);
+    let amount = most * unit(0.3, 1.0);
+    hue.map(|value| level + amount * value)
+}

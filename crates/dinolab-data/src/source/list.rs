@@ -1,0 +1,111 @@
+//! A text file that names one image per line.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{Labels, SourceOptions, io_error, read_image};
+use crate::{Error, Image, Mask, Result, Source};
+
+#[derive(Debug)]
+pub(super) struct List {
+    path: PathBuf,
+    /// Line number (from 1) and path as written.
+    lines: Vec<(usize, String)>,
+    labels: Labels,
+    max_pixels: u64,
+}
+
+impl List {
+    pub(super) fn open(path: &Path, options: &SourceOptions) -> Result<Self> {
+        let bad = |line: usize, what: &str| Error::BadSource {
+            path: path.to_path_buf(),
+            reason: format!("line {line}: {what}"),
+        };
+        let bytes = fs::read(path).map_err(|source| io_error(path, source))?;
+        let mut lines = Vec::new();
+        let mut labels = Vec::new();
+        for (number, line) in bytes
+            .split(|&b| b == b'\n')
+            .enumerate()
+            .map(|(i, line)| (i + 1, line))
+        {
+            let line = std::str::from_utf8(line).map_err(|_| bad(number, "not valid UTF-8"))?;
+            let line = line.trim_end_matches('\r');
+            if line.trim().is_empty() {
+                continue;
+            }
+            let mut fields = line.split('\t');
+            let name = fields.next().unwrap_or_default().trim();
+            let label = fields.next().map(str::trim);
+            if name.is_empty() {
+                return Err(bad(number, "no path before the tab"));
+            }
+            if fields.next().is_some() {
+                return Err(bad(number, "more than a path and a label"));
+            }
+            if label == Some("") {
+                return Err(bad(number, "no label after the tab"));
+            }
+            if !lines.is_empty() && label.is_some() == labels.is_empty() {
+                let what = if label.is_some() {
+                    "has a label, the lines before have none"
+                } else {
+                    "has no label, the lines before have one"
+                };
+                return Err(bad(number, what));
+            }
+            lines.push((number, name.to_owned()));
+            labels.extend(label.map(str::to_owned));
+        }
+        if lines.is_empty() {
+            return Err(Error::NoImages {
+                path: path.to_path_buf(),
+                reason: "the list is empty".into(),
+            });
+        }
+        let labels = Labels::from_written(&labels);
+        Ok(Self {
+            path: path.to_path_buf(),
+            lines,
+            labels,
+            max_pixels: options.max_pixels,
+        })
+    }
+}
+
+impl Source for List {
+    fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.lines[index].1.clone()
+    }
+
+    fn label(&self, index: usize) -> Option<usize> {
+        self.labels.label(index)
+    }
+
+    fn classes(&self) -> &[String] {
+        &self.labels.classes
+    }
+
+    fn image(&self, index: usize) -> Result<Image> {
+        let (line, name) = &self.lines[index];
+        let folder = self.path.parent().unwrap_or(Path::new(""));
+        let reason = match read_image(&folder.join(name), name, self.max_pixels) {
+            Err(Error::Io { source, .. }) => source.to_string(),
+            Err(Error::BadImage { reason, .. }) => reason,
+            other => return other,
+        };
+        let reason = format!("{reason} (line {line} of {})", self.path.display());
+        Err(Error::BadImage {
+            name: name.clone(),
+            reason,
+        })
+    }
+
+    fn mask(&self, _index: usize) -> Result<Option<Mask>> {
+        Ok(None)
+    }
+}

@@ -1,0 +1,328 @@
+//! Where images come from.
+//!
+//! [`open`] tells a folder, a list file, tar shards and a VOC tree apart; all of them
+//! are read through the one trait [`Source`]. [`Subset`] and [`split`] cut a source
+//! into parts.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::decode::{self, decode};
+use crate::{Error, Image, Mask, Result};
+
+mod folder;
+mod list;
+mod subset;
+mod tar;
+mod voc;
+
+pub use subset::{Subset, split};
+
+/// Limits and choices that apply to every source.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourceOptions {
+    /// Images with more pixels than this are refused before they are decoded.
+    pub max_pixels: u64,
+    /// The VOC split to read (`ImageSets/Segmentation/<split>.txt`).
+    pub split: String,
+}
+
+impl Default for SourceOptions {
+    fn default() -> Self {
+        Self {
+            max_pixels: 178_956_970,
+            split: "val".into(),
+        }
+    }
+}
+
+/// A set of images in a fixed, sorted order. All methods may be called from several threads.
+///
+/// An `index` is below [`Source::len`]; a larger one is a mistake of the caller and panics.
+pub trait Source: Send + Sync {
+    /// Number of images, usable or not.
+    fn len(&self) -> usize;
+
+    /// Whether there is no image.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The image's name: its path relative to the source's root, or as listed.
+    fn name(&self, index: usize) -> String;
+
+    /// Index into [`Source::classes`], where the source has labels.
+    fn label(&self, index: usize) -> Option<usize>;
+
+    /// Class names in label order; empty where there are no labels.
+    fn classes(&self) -> &[String];
+
+    /// Reads and decodes an image (3 channels).
+    fn image(&self, index: usize) -> Result<Image>;
+
+    /// The object or class mask of an image, of the image's own size, where there is one.
+    fn mask(&self, index: usize) -> Result<Option<Mask>>;
+}
+
+/// Opens a folder, a list file, a tar file, tar shards or a VOC tree, told apart by what it finds.
+///
+/// | `path` | read as |
+/// |---|---|
+/// | a folder with `JPEGImages` and `ImageSets` | Pascal VOC: the images of [`SourceOptions::split`], with masks |
+/// | a folder with images, at any depth | those images, sorted by path; where they lie only in subfolders, the first folder level is the class |
+/// | a folder with `.tar` files and no images | tar shards in the order of their names |
+/// | `name-{000..012}.tar` | those shards |
+/// | a `.tar` file | its images; labels from `key.cls` members, or from its folders as above |
+/// | a `.txt`, `.tsv` or `.lst` file | one path per line, optionally a tab and a label |
+///
+/// A source without any image is [`Error::NoImages`].
+pub fn open(path: &Path, options: &SourceOptions) -> Result<Box<dyn Source>> {
+    if let Some(shards) = tar::expand_braces(path)? {
+        return Ok(Box::new(tar::Tar::open(path, shards, options)?));
+    }
+    let kind = fs::metadata(path).map_err(|source| io_error(path, source))?;
+    if kind.is_dir() {
+        if path.join("JPEGImages").is_dir() && path.join("ImageSets").is_dir() {
+            return Ok(Box::new(voc::Voc::open(path, options)?));
+        }
+        return match folder::scan(path)? {
+            found if found.images.is_empty() && !found.tars.is_empty() => {
+                Ok(Box::new(tar::Tar::open(path, found.tars, options)?))
+            }
+            found => Ok(Box::new(folder::Folder::new(path, found, options)?)),
+        };
+    }
+    match extension(path).as_str() {
+        "tar" => Ok(Box::new(tar::Tar::open(
+            path,
+            vec![path.to_path_buf()],
+            options,
+        )?)),
+        "txt" | "tsv" | "lst" => Ok(Box::new(list::List::open(path, options)?)),
+        other => Err(Error::BadSource {
+            path: path.to_path_buf(),
+            reason: not_a_source(other),
+        }),
+    }
+}
+
+fn not_a_source(extension: &str) -> String {
+    const WANTED: &str =
+        "a folder, a list (.txt, .tsv, .lst), a .tar file, tar shards or a VOC tree";
+    match extension {
+        "gz" | "tgz" | "zst" | "bz2" | "xz" => {
+            format!(
+                "a compressed archive cannot be read at random; unpack it to a .tar file or a folder (wanted: {WANTED})"
+            )
+        }
+        e if IMAGE_EXTENSIONS.contains(&e) => {
+            format!("this is a single image; give its folder (wanted: {WANTED})")
+        }
+        "" => format!("a file without an extension; wanted {WANTED}"),
+        e => format!("a .{e} file; wanted {WANTED}"),
+    }
+}
+
+/// Extensions of images, those that cannot be read included: such a file is reported, not skipped.
+const IMAGE_EXTENSIONS: &[&str] = &[
+    "jpg", "jpeg", "jpe", "jfif", "png", "webp", "tif", "tiff", "bmp", "gif", "avif", "heic",
+    "heif", "jp2", "jxl",
+];
+
+/// Extensions of files that commonly lie beside images and are none.
+const OTHER_EXTENSIONS: &[&str] = &[
+    "txt",
+    "tsv",
+    "lst",
+    "csv",
+    "json",
+    "jsonl",
+    "md",
+    "xml",
+    "html",
+    "yaml",
+    "yml",
+    "toml",
+    "ini",
+    "log",
+    "cls",
+    "py",
+    "rs",
+    "sh",
+    "npy",
+    "npz",
+    "mat",
+    "pkl",
+    "pt",
+    "pth",
+    "onnx",
+    "safetensors",
+    "parquet",
+    "h5",
+    "db",
+    "tar",
+    "gz",
+    "tgz",
+    "bz2",
+    "xz",
+    "zst",
+    "zip",
+    "7z",
+    "mp4",
+    "avi",
+    "mov",
+    "mkv",
+    "webm",
+    "pdf",
+    "svg",
+    "wav",
+    "mp3",
+];
+
+/// What a file's name says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Image,
+    Other,
+    /// Only the content can tell.
+    Unknown,
+}
+
+fn kind_of(path: &Path) -> Kind {
+    let extension = extension(path);
+    if IMAGE_EXTENSIONS.contains(&extension.as_str()) {
+        Kind::Image
+    } else if OTHER_EXTENSIONS.contains(&extension.as_str()) {
+        Kind::Other
+    } else {
+        Kind::Unknown
+    }
+}
+
+fn is_hidden(name: &std::ffi::OsStr) -> bool {
+    name.as_encoded_bytes().first() == Some(&b'.')
+}
+
+/// The extension in lower case, without the dot; empty where there is none.
+fn extension(path: &Path) -> String {
+    path.extension()
+        .map(|e| e.to_string_lossy().to_ascii_lowercase())
+        .unwrap_or_default()
+}
+
+fn io_error(path: &Path, source: std::io::Error) -> Error {
+    Error::Io {
+        path: path.to_path_buf(),
+        source,
+    }
+}
+
+fn read_image(path: &Path, name: &str, max_pixels: u64) -> Result<Image> {
+    let bytes = fs::read(path).map_err(|source| io_error(path, source))?;
+    decode(name, &bytes, max_pixels)
+}
+
+/// A relative path with `/` on every system, so that names (and what is keyed by them) travel.
+fn slashed(path: &Path) -> String {
+    let parts: Vec<_> = path
+        .components()
+        .map(|part| part.as_os_str().to_string_lossy())
+        .collect();
+    parts.join("/")
+}
+
+/// Class names and one label per image.
+#[derive(Debug, Default, PartialEq)]
+struct Labels {
+    classes: Vec<String>,
+    /// Empty where there are no labels.
+    of: Vec<u32>,
+}
+
+impl Labels {
+    /// Labels by first folder, given where *every* path lies in one.
+    fn from_folders<'a>(paths: impl Iterator<Item = &'a Path> + Clone) -> Self {
+        let first = |path: &Path| {
+            let mut parts = path.components();
+            let first = parts.next()?.as_os_str().to_string_lossy().into_owned();
+            parts.next().map(|_| first)
+        };
+        match paths.map(first).collect::<Option<Vec<_>>>() {
+            Some(names) => Self::from_names(&names),
+            None => Self::default(),
+        }
+    }
+
+    /// Labels by name, numbered in the names' sorted order.
+    fn from_names(names: &[String]) -> Self {
+        let classes: Vec<String> = names
+            .iter()
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .cloned()
+            .collect();
+        let of = names
+            .iter()
+            .filter_map(|name| classes.binary_search(name).ok())
+            .map(|label| label as u32)
+            .collect();
+        Self { classes, of }
+    }
+
+    /// Labels as written in a file. Where all of them are numbers they are taken as they
+    /// are, so that the lists of a training and of a validation set agree even where one
+    /// lacks a class.
+    fn from_written(names: &[String]) -> Self {
+        const MOST: u32 = 1_000_000;
+        let numbers: Option<Vec<u32>> = names
+            .iter()
+            .map(|name| name.parse().ok().filter(|&n| n < MOST))
+            .collect();
+        match numbers {
+            Some(of) => {
+                let count = of.iter().max().map_or(0, |&most| most + 1);
+                Self {
+                    classes: (0..count).map(|n| n.to_string()).collect(),
+                    of,
+                }
+            }
+            None => Self::from_names(names),
+        }
+    }
+
+    fn label(&self, index: usize) -> Option<usize> {
+        self.of.get(index).map(|&label| label as usize)
+    }
+}
+
+/// Reads a mask and checks it against its image, whose header alone is read.
+fn read_mask(image: &Path, mask: &Path, name: &str, max_pixels: u64) -> Result<Mask> {
+    let bytes = fs::read(mask).map_err(|source| io_error(mask, source))?;
+    let mask_name = mask.to_string_lossy();
+    let found = decode::decode_mask(&mask_name, &bytes, max_pixels)?;
+    let bytes = fs::read(image).map_err(|source| io_error(image, source))?;
+    let (width, height) = decode::dimensions(name, &bytes)?;
+    if (found.width, found.height) != (width, height) {
+        let reason = format!(
+            "the mask is {}×{}, its image is {width}×{height}",
+            found.width, found.height
+        );
+        return Err(Error::BadImage {
+            name: mask_name.into_owned(),
+            reason,
+        });
+    }
+    Ok(found)
+}
+
+/// Paths found below a folder.
+#[derive(Debug, Default)]
+struct Found {
+    /// Images, relative to the folder, sorted.
+    images: Vec<PathBuf>,
+    /// `.tar` files directly in the folder, with the folder, sorted.
+    tars: Vec<PathBuf>,
+    /// Other files.
+    others: usize,
+}
