@@ -46,14 +46,8 @@ fn axis(from: usize, to: usize, rule: PositionRule) -> Vec<f64> {
     weights
 }
 
-/// The fixed matrix `[h·w, side·side]` that resamples a grid of position embeddings of
-/// `side × side` patches to `h × w`. One matrix product applies it, which every device has
-/// and which differentiates exactly. `None` where the rule leaves the embeddings alone.
-pub fn resampling(side: usize, h: usize, w: usize, rule: PositionRule, device: &Device) -> Option<Tensor<2>> {
-    // The count of patches and a square image, not the sides: as the reference asks it.
-    if h * w == side * side && h == w {
-        return None;
-    }
+/// Row-major `[h·w, side·side]` weights that resample a `side × side` grid to `h × w`.
+fn matrix(side: usize, h: usize, w: usize, rule: PositionRule) -> Vec<f32> {
     let (rows, columns) = (axis(side, h, rule), axis(side, w, rule));
     let n = side * side;
     let mut matrix = vec![0f32; h * w * n];
@@ -65,5 +59,44 @@ pub fn resampling(side: usize, h: usize, w: usize, rule: PositionRule, device: &
             }
         }
     }
-    Some(Tensor::from_data(TensorData::new(matrix, [h * w, n]), device))
+    matrix
+}
+
+/// The fixed matrix `[h·w, side·side]` that resamples a grid of position embeddings of
+/// `side × side` patches to `h × w`. One matrix product applies it, which every device has
+/// and which differentiates exactly. `None` where the embeddings serve as they are.
+pub fn resampling(
+    side: usize,
+    h: usize,
+    w: usize,
+    rule: PositionRule,
+    device: &Device,
+) -> Option<Tensor<2>> {
+    // The count of patches and a square image, not the sides: as the reference asks it.
+    if h * w == side * side && h == w {
+        return None;
+    }
+    let data = TensorData::new(matrix(side, h, w, rule), [h * w, side * side]);
+    Some(Tensor::from_data(data, device))
+}
+
+/// Resamples a grid of embeddings, row-major `[side·side, width]`, to `[h·w, width]`.
+pub fn resample(
+    grid: &[f32],
+    width: usize,
+    side: usize,
+    h: usize,
+    w: usize,
+    rule: PositionRule,
+) -> Vec<f32> {
+    let mut out = vec![0f32; h * w * width];
+    let matrix = matrix(side, h, w, rule);
+    for (out, weights) in out.chunks_exact_mut(width).zip(matrix.chunks_exact(side * side)) {
+        for (weight, token) in weights.iter().zip(grid.chunks_exact(width)) {
+            if *weight != 0.0 {
+                out.iter_mut().zip(token).for_each(|(o, t)| *o += weight * t);
+            }
+        }
+    }
+    out
 }

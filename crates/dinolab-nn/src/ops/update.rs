@@ -58,17 +58,16 @@ impl Default for AdamW {
 
 impl AdamW {
     /// One step of one parameter; `step` counts this parameter's own steps from 1.
-    /// `moments` are the first and second moment, updated in place. Returns the new values.
+    /// `m` and `v` are the first and second moment, updated in place. Returns the new values.
     pub fn update(
         &self,
         value: Tensor<1>,
         grad: Tensor<1>,
-        moments: &mut [Tensor<1>; 2],
+        [m, v]: [&mut Tensor<1>; 2],
         step: u64,
         lr: f64,
         weight_decay: f64,
     ) -> Tensor<1> {
-        let [m, v] = moments;
         *m = m.clone() * self.beta1 + grad.clone() * (1.0 - self.beta1);
         *v = v.clone() * self.beta2 + grad.clone() * grad * (1.0 - self.beta2);
         let correction1 = 1.0 - self.beta1.powi(step as i32);

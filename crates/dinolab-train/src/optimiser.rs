@@ -1,0 +1,95 @@
+//! Parameter groups and optimiser state over a network's named parameters.
+
+use burn::tensor::Tensor;
+use dinolab_nn::Param;
+use dinolab_nn::ops::{AdamW, Lars, Sgd};
+
+/// Which optimiser.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimiserKind {
+    /// AdamW, betas 0.9 and 0.999, eps 1e-8.
+    #[default]
+    AdamW,
+    /// SGD with momentum 0.9.
+    Sgd,
+    /// LARS, eta 0.001, momentum 0.9.
+    Lars,
+}
+
+impl OptimiserKind {
+    /// Tensors of state per parameter.
+    pub fn slots(self) -> usize {
+        match self {
+            Self::AdamW => 2,
+            Self::Sgd | Self::Lars => 1,
+        }
+    }
+}
+
+/// State of one parameter.
+#[derive(Clone, Debug)]
+pub struct ParamState {
+    /// Steps this parameter has taken; a frozen one takes none.
+    pub steps: u64,
+    /// Moments or momentum buffer, each flat.
+    pub slots: Vec<Tensor<1>>,
+}
+
+/// An optimiser over parameters known by their place in the network's order.
+#[derive(Clone, Debug)]
+pub struct Optimiser {
+    kind: OptimiserKind,
+    /// By place; `None` until the parameter's first update.
+    pub(crate) states: Vec<Option<ParamState>>,
+}
+
+/// Whether weight decay applies: not to biases, nor to anything of one dimension.
+pub fn decays(name: &str, shape: &[usize]) -> bool {
+    !(name.ends_with(".bias") || shape.len() == 1)
+}
+
+impl Optimiser {
+    /// An optimiser for `parameters` parameters.
+    pub fn new(kind: OptimiserKind, parameters: usize) -> Self {
+        Self { kind, states: vec![None; parameters] }
+    }
+
+    /// The kind.
+    pub fn kind(&self) -> OptimiserKind {
+        self.kind
+    }
+
+    /// Updates parameter number `place` with its gradient.
+    pub fn update(
+        &mut self,
+        place: usize,
+        name: &str,
+        param: &mut Param,
+        grad: Tensor<1>,
+        lr: f64,
+        weight_decay: f64,
+    ) {
+        let decay = if decays(name, param.shape()) { weight_decay } else { 0.0 };
+        let value = param.flat();
+        let state = self.states[place].get_or_insert_with(|| ParamState {
+            steps: 0,
+            slots: vec![value.zeros_like(); self.kind.slots()],
+        });
+        state.steps += 1;
+        let new = match (self.kind, state.slots.as_mut_slice()) {
+            (OptimiserKind::AdamW, [m, v]) => {
+                AdamW::default().update(value, grad, [m, v], state.steps, lr, decay)
+            }
+            (OptimiserKind::Sgd, [buffer]) => {
+                Sgd { momentum: 0.9 }.update(value, grad, buffer, state.steps, lr, decay)
+            }
+            (OptimiserKind::Lars, [buffer]) => {
+                let adapt = param.shape().len() != 1;
+                Lars { eta: 0.001, momentum: 0.9 }.update(value, grad, buffer, adapt, lr, decay)
+            }
+            _ => unreachable!("the number of slots is the kind's"),
+        };
+        param.set_flat(new);
+    }
+}

@@ -1,0 +1,254 @@
+//! One step of DINO.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use dinolab_data::Crops;
+use dinolab_nn::vit::{DropPath, KeepAll};
+use dinolab_nn::{HeadConfig, Network, Parameters, VitConfig, ops};
+
+use crate::drop_path::{Masks, rates};
+use crate::{Error, Optimiser, OptimiserKind, Result, StepValues};
+
+/// What stays the same through a run.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct DinoConfig {
+    /// The backbone.
+    pub vit: VitConfig,
+    /// The projection head.
+    pub head: HeadConfig,
+    /// The optimiser.
+    pub optimizer: OptimiserKind,
+    /// Largest norm of each tensor's gradient; 0 for no limit.
+    pub clip_grad: f64,
+    /// Epochs during which the prototypes stay as they are.
+    pub freeze_last_layer: u64,
+    /// Student temperature, `T_s`.
+    pub student_temp: f64,
+    /// Momentum of the centre.
+    pub center_momentum: f64,
+    /// Largest rate of stochastic depth.
+    pub drop_path: f64,
+    /// Seed of initial weights and of stochastic depth.
+    pub seed: u64,
+}
+
+/// The views of a batch on the device.
+pub struct Views {
+    /// Images in the batch, `B`.
+    pub batch: usize,
+    /// `[2·B, C, G, G]`, view-major.
+    pub global: Tensor<4>,
+    /// `[L·B, C, S, S]`, view-major, where there are local views.
+    pub local: Option<Tensor<4>>,
+}
+
+impl Views {
+    /// Crops as tensors on the plain (not gradient-recording) `device`.
+    pub fn new(crops: &Crops, device: &Device) -> Self {
+        let (b, c) = (crops.batch, crops.channels);
+        let tensor = |data: &[f32], views: usize, side: usize| {
+            Tensor::from_data(TensorData::new(data.to_vec(), [views * b, c, side, side]), device)
+        };
+        Self {
+            batch: b,
+            global: tensor(&crops.global, 2, crops.global_size),
+            local: (crops.local_views > 0)
+                .then(|| tensor(&crops.local, crops.local_views, crops.local_size)),
+        }
+    }
+}
+
+/// What a step tells of itself.
+#[derive(Debug)]
+pub struct StepReport {
+    /// The loss, in nats.
+    pub loss: f64,
+    /// Norm of each trainable parameter's gradient before clipping, in the network's order.
+    pub grad_norms: Vec<f32>,
+    /// The teacher's targets, `[2·B, K]`, of the last micro-batch.
+    pub targets: Tensor<2>,
+    /// The teacher's class tokens, `[2·B, D]`, of the last micro-batch.
+    pub features: Tensor<2>,
+}
+
+/// Student, teacher, centre and optimiser: the state that training changes.
+pub struct Dino {
+    config: DinoConfig,
+    /// Learns; lives on a gradient-recording device.
+    pub student: Network,
+    /// The student's moving average; records no gradients.
+    pub teacher: Network,
+    /// The centre `c`, `[K]`.
+    pub centre: Tensor<1>,
+    /// Moments of the student's parameters.
+    pub optimiser: Optimiser,
+    /// Full names of the parameters, in the network's order.
+    names: Vec<String>,
+    rates: Vec<f64>,
+    device: Device,
+}
+
+impl Dino {
+    /// Student and teacher with the same initial weights, on `device`.
+    ///
+    /// # Errors
+    /// [`Error::Model`] where the sizes make no network.
+    pub fn new(config: &DinoConfig, device: &Device) -> Result<Self> {
+        let device = device.clone().without_autodiff();
+        let teacher = Network::new(&config.vit, &config.head, config.seed, &device)?;
+        let mut student = teacher.clone();
+        student.to_device(&device.clone().autodiff());
+        let mut names = Vec::new();
+        student.visit("", &mut |name, _| names.push(name.to_owned()));
+        Ok(Self {
+            centre: Tensor::zeros([config.head.out_dim], &device),
+            optimiser: Optimiser::new(config.optimizer, names.len()),
+            rates: rates(config.drop_path, config.vit.depth),
+            config: config.clone(),
+            student,
+            teacher,
+            names,
+            device,
+        })
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &DinoConfig {
+        &self.config
+    }
+
+    /// The device without gradients, where views are expected.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// One optimiser step on the batch that `micro_batches` make together: one update of the
+    /// student, of the centre and of the teacher. Cutting a batch differently changes nothing
+    /// but rounding.
+    ///
+    /// # Errors
+    /// [`Error::NonFiniteLoss`], before anything has changed.
+    pub fn step(&mut self, micro_batches: &[Views], now: &StepValues) -> Result<StepReport> {
+        let batch: usize = micro_batches.iter().map(|views| views.batch).sum();
+        let mut grads: Vec<Option<Tensor<1>>> = vec![None; self.names.len()];
+        let mut loss = 0.0;
+        let mut centre_sum: Option<Tensor<1>> = None;
+        let mut seen = None;
+        let mut first_image = 0;
+        for views in micro_batches {
+            // The teacher sees the global views only, and nothing records how.
+            let features = self.teacher.backbone.forward(views.global.clone(), &KeepAll);
+            let logits = self.teacher.head.forward(features.clone());
+            let targets =
+                ops::teacher_probabilities(logits.clone(), self.centre.clone(), now.teacher_temp);
+
+            let images = first_image..first_image + views.batch;
+            first_image = images.end;
+            let student = self.student_logits(views, now.step, images);
+            let targets_here = Tensor::from_inner(targets.clone());
+            let micro_loss =
+                ops::dino_loss(student, targets_here, views.batch, self.config.student_temp);
+            let share = views.batch as f64 / batch as f64;
+            loss += share * micro_loss.clone().into_scalar::<f32>() as f64;
+
+            let mut gradients = (micro_loss * share).backward();
+            let mut place = 0;
+            self.student.visit("", &mut |_, param| {
+                if let Some(grad) = param.take_grad(&mut gradients) {
+                    let sum = grads[place].take();
+                    grads[place] = Some(match sum {
+                        Some(sum) => sum + grad,
+                        None => grad,
+                    });
+                }
+                place += 1;
+            });
+
+            let k = self.config.head.out_dim;
+            let sum = logits.sum_dim(0).reshape([k]);
+            centre_sum = Some(match centre_sum {
+                Some(total) => total + sum,
+                None => sum,
+            });
+            seen = Some((targets, features));
+        }
+        if !loss.is_finite() {
+            return Err(Error::NonFiniteLoss { step: now.step, loss });
+        }
+
+        // The centre follows the raw teacher logits, after the loss has used the old one.
+        if let Some(sum) = centre_sum {
+            let m = self.config.center_momentum;
+            let mean = sum / (2 * batch) as f64;
+            self.centre = self.centre.clone() * m + mean * (1.0 - m);
+        }
+
+        let norms = self.update_student(grads, now);
+        self.update_teacher(now.momentum);
+        let (targets, features) = seen.expect("a step has at least one micro-batch");
+        Ok(StepReport { loss, grad_norms: norms, targets, features })
+    }
+
+    /// Raw student logits of all views, `[V·B, K]`.
+    fn student_logits(
+        &self,
+        views: &Views,
+        step: u64,
+        images: std::ops::Range<usize>,
+    ) -> Tensor<2> {
+        let mut sizes = vec![Tensor::from_inner(views.global.clone())];
+        let mut masks = vec![self.masks(step, 0..2, &images)];
+        if let Some(local) = &views.local {
+            let count = local.dims()[0] / views.batch;
+            sizes.push(Tensor::from_inner(local.clone()));
+            masks.push(self.masks(step, 2..2 + count, &images));
+        }
+        let masks: Vec<&dyn DropPath> = masks.iter().map(AsRef::as_ref).collect();
+        self.student.forward(sizes, &masks)
+    }
+
+    fn masks(
+        &self,
+        step: u64,
+        views: std::ops::Range<usize>,
+        images: &std::ops::Range<usize>,
+    ) -> Box<dyn DropPath> {
+        if self.config.drop_path > 0.0 {
+            Box::new(Masks::draw(&self.rates, self.config.seed, step, views, images.clone()))
+        } else {
+            Box::new(KeepAll)
+        }
+    }
+
+    /// Clips each gradient by its own norm and applies it. Returns the norms.
+    fn update_student(&mut self, mut grads: Vec<Option<Tensor<1>>>, now: &StepValues) -> Vec<f32> {
+        let frozen = now.epoch < self.config.freeze_last_layer;
+        let clip = self.config.clip_grad;
+        let (optimiser, mut place, mut norms) = (&mut self.optimiser, 0, Vec::new());
+        self.student.visit_mut("", &mut |name, param| {
+            if let Some(grad) = grads[place].take() {
+                let (grad, norm) = ops::clip_by_norm(grad, clip);
+                norms.push(norm);
+                // A frozen parameter is skipped: neither its moments nor its count move.
+                if !(frozen && name.contains("last_layer")) {
+                    optimiser.update(place, name, param, grad, now.lr, now.weight_decay);
+                }
+            }
+            place += 1;
+        });
+        let norms = Tensor::cat(norms, 0).into_data().convert::<f32>();
+        norms.try_to_vec().expect("converted to f32")
+    }
+
+    /// Teacher ← m · teacher + (1 − m) · student, over all that is learned.
+    fn update_teacher(&mut self, momentum: f64) {
+        let mut student = Vec::with_capacity(self.names.len());
+        self.student.visit("", &mut |_, param| student.push(param.flat()));
+        let mut student = student.into_iter();
+        self.teacher.visit_mut("", &mut |_, param| {
+            let value = student.next().expect("the same network");
+            if param.trainable() {
+                param.set_flat(ops::ema(param.flat(), value, momentum));
+            }
+        });
+    }
+}

@@ -1,0 +1,245 @@
+//! Six steps of training against the numbers of the reference implementation.
+//!
+//! The fixtures hold initial weights, crops and, per optimiser, the log of each step and the
+//! final weights as half-precision changes from the initial ones (exact to 4e-5 relative).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Tensor, TensorData};
+use dinolab_nn::weights::{Array, LoadOptions, Weights, file_arrays, load};
+use dinolab_nn::{HeadConfig, Network, Parameters, VitConfig};
+use dinolab_train::{Dino, DinoConfig, OptimiserKind, ScheduleConfig, Schedules, Views};
+use serde_json::Value;
+
+type Arrays = BTreeMap<String, Array>;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/training").join(name)
+}
+
+fn arrays(name: &str) -> Arrays {
+    let path = fixture(name);
+    file_arrays(&path, &std::fs::read(&path).unwrap()).unwrap().0
+}
+
+fn json(name: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(fixture(name)).unwrap()).unwrap()
+}
+
+fn device() -> Device {
+    let name = std::env::var("DINOLAB_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
+    dinolab_nn::device::by_name(&name).unwrap()
+}
+
+/// ‖a − b‖ / ‖b‖.
+fn relative(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let sum = |f: &dyn Fn(usize) -> f64| (0..a.len()).map(f).sum::<f64>();
+    let difference = sum(&|i| (a[i] as f64 - b[i] as f64).powi(2)).sqrt();
+    let length = sum(&|i| (b[i] as f64).powi(2)).sqrt();
+    if length > 0.0 { difference / length } else { difference }
+}
+
+/// A learner set up as the log's configuration says, with the fixtures' initial weights.
+fn learner(log: &Value, inputs: &Arrays) -> (Dino, Schedules) {
+    let c = &log["config"];
+    let int = |key: &str| c[key].as_u64().unwrap();
+    let float = |key: &str| c[key].as_f64().unwrap();
+    let size = |key: &str| int(key) as usize;
+    let config = DinoConfig {
+        vit: VitConfig {
+            image_size: size("img_size"),
+            patch_size: size("patch_size"),
+            channels: 3,
+            width: size("embed_dim"),
+            depth: size("depth"),
+            heads: size("num_heads"),
+            mlp_ratio: 4,
+            position_rule: Default::default(),
+        },
+        head: HeadConfig {
+            out_dim: size("out_dim"),
+            hidden_dim: size("head_hidden_dim"),
+            bottleneck_dim: size("bottleneck_dim"),
+            layers: 3,
+            use_bn: false,
+            norm_last_layer: c["norm_last_layer"].as_bool().unwrap(),
+        },
+        optimizer: match c["optimizer"].as_str().unwrap() {
+            "adamw" => OptimiserKind::AdamW,
+            "sgd" => OptimiserKind::Sgd,
+            "lars" => OptimiserKind::Lars,
+            other => panic!("optimiser {other}"),
+        },
+        clip_grad: float("clip_grad"),
+        freeze_last_layer: int("freeze_last_layer"),
+        student_temp: float("student_temp"),
+        center_momentum: float("center_momentum"),
+        drop_path: 0.0,
+        seed: 0,
+    };
+    let schedules = Schedules::new(ScheduleConfig {
+        epochs: float("epochs"),
+        steps_per_epoch: int("iters_per_epoch"),
+        lr: float("base_lr"),
+        min_lr: float("min_lr"),
+        warmup_epochs: float("warmup_epochs"),
+        weight_decay: float("weight_decay"),
+        weight_decay_end: float("weight_decay_end"),
+        momentum_teacher: float("momentum_teacher"),
+        warmup_teacher_temp: float("warmup_teacher_temp"),
+        teacher_temp: float("teacher_temp"),
+        warmup_teacher_temp_epochs: int("warmup_teacher_temp_epochs"),
+    });
+    let mut dino = Dino::new(&config, &device()).unwrap();
+    let initial = inputs
+        .iter()
+        .filter_map(|(k, v)| Some((k.strip_prefix("init.student.")?.to_owned(), v.clone())))
+        .collect();
+    let weights = Weights { arrays: initial, ..Weights::default() };
+    for network in [&mut dino.student, &mut dino.teacher] {
+        let report = load(network, "", &weights, LoadOptions::default()).unwrap();
+        assert!(report.left_over.is_empty() && report.missing.is_empty(), "{report}");
+    }
+    (dino, schedules)
+}
+
+fn tensor(array: &Array, device: &Device) -> Tensor<4> {
+    let shape: [usize; 4] = array.shape.as_slice().try_into().unwrap();
+    Tensor::from_data(TensorData::new(array.data.clone(), shape), device)
+}
+
+fn views(inputs: &Arrays, step: usize, device: &Device) -> Views {
+    let crop = |j: usize| tensor(&inputs[&format!("step{step}.crop{j}")], device);
+    Views {
+        batch: inputs["step0.crop0"].shape[0],
+        global: Tensor::cat(vec![crop(0), crop(1)], 0),
+        local: Some(Tensor::cat((2..6).map(crop).collect(), 0)),
+    }
+}
+
+/// One image of each view of a batch of two.
+fn half(views: &Views, image: usize) -> Views {
+    let pick = |all: &Tensor<4>| {
+        let count = all.dims()[0] / 2;
+        Tensor::cat((0..count).map(|v| all.clone().narrow(0, 2 * v + image, 1)).collect(), 0)
+    };
+    Views { batch: 1, global: pick(&views.global), local: views.local.as_ref().map(pick) }
+}
+
+fn check_final(network: &Network, who: &str, golden: &Arrays, inputs: &Arrays) {
+    network.visit("", &mut |name, param| {
+        let change = &golden[&format!("change.{who}.{name}")].data;
+        let scale = golden[&format!("scale.{who}.{name}")].data[0];
+        let start = &inputs[&format!("init.student.{name}")].data;
+        let expected: Vec<f32> = start.iter().zip(change).map(|(s, c)| s + c * scale).collect();
+        let error = relative(&param.to_vec(), &expected);
+        assert!(error < 1e-3, "{who} {name}: {error}");
+        // The change itself, not only the weights it is small against. Adam divides by the
+        // gradient's size, so that tiny gradients turn rounding into visible differences.
+        let change: Vec<f32> = change.iter().map(|c| c * scale).collect();
+        let moved: Vec<f32> = param.to_vec().iter().zip(start).map(|(p, s)| p - s).collect();
+        if change.iter().any(|&c| c != 0.0) {
+            let error = relative(&moved, &change);
+            assert!(error < 0.05, "change of {who} {name}: {error}");
+        }
+    });
+}
+
+fn six_steps(optimiser: &str, cut: bool) {
+    let (inputs, golden) = (arrays("inputs.safetensors"), arrays(&format!("{optimiser}.safetensors")));
+    let log = json(&format!("{optimiser}.json"));
+    let (mut dino, schedules) = learner(&log, &inputs);
+    for (step, expected) in log["log"].as_array().unwrap().iter().enumerate() {
+        let now = schedules.at(step as u64);
+        for (name, value) in [
+            ("lr", now.lr),
+            ("weight_decay", now.weight_decay),
+            ("teacher_momentum", now.momentum),
+            ("teacher_temp", now.teacher_temp),
+        ] {
+            let expected = expected[name].as_f64().unwrap();
+            assert!((value - expected).abs() < 1e-9, "step {step} {name}: {value} {expected}");
+        }
+        let batch = views(&inputs, step, dino.device());
+        let batches = if cut { vec![half(&batch, 0), half(&batch, 1)] } else { vec![batch] };
+        let report = dino.step(&batches, &now).unwrap();
+        let loss = expected["loss"].as_f64().unwrap();
+        assert!((report.loss - loss).abs() < 1e-4, "step {step} loss: {} {loss}", report.loss);
+        let norms: Vec<f32> = expected["grad_norms"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|v| v.as_f64().unwrap() as f32)
+            .collect();
+        assert_eq!(norms.len(), report.grad_norms.len());
+        for (i, (ours, theirs)) in report.grad_norms.iter().zip(&norms).enumerate() {
+            assert!((ours - theirs).abs() <= 2e-3 * theirs + 1e-6, "step {step} norm {i}: {ours} {theirs}");
+        }
+        let centre = dino.centre.to_data().convert::<f32>().try_to_vec::<f32>().unwrap();
+        let error = relative(&centre, &golden[&format!("step{step}.center_after")].data);
+        assert!(error < 1e-3, "step {step} centre: {error}");
+    }
+    check_final(&dino.student, "student", &golden, &inputs);
+    check_final(&dino.teacher, "teacher", &golden, &inputs);
+}
+
+#[test]
+fn adamw_follows_the_reference() {
+    six_steps("adamw", false);
+}
+
+#[test]
+fn sgd_follows_the_reference() {
+    six_steps("sgd", false);
+}
+
+#[test]
+fn lars_follows_the_reference() {
+    six_steps("lars", false);
+}
+
+#[test]
+fn accumulated_micro_batches_equal_the_large_batch() {
+    // One centre and one teacher update per step: anything else leaves the reference's path.
+    six_steps("adamw", true);
+}
+
+#[test]
+fn logits_and_raw_gradients_of_the_first_step() {
+    let (inputs, log) = (arrays("inputs.safetensors"), json("adamw.json"));
+    let (dino, _) = learner(&log, &inputs);
+    let batch = views(&inputs, 0, dino.device());
+    let logits = |network: &Network, autodiff: bool| {
+        let lift = |t: Tensor<4>| if autodiff { Tensor::from_inner(t) } else { t };
+        let mut sizes = vec![lift(batch.global.clone())];
+        if autodiff {
+            sizes.push(lift(batch.local.clone().unwrap()));
+        }
+        let keep = dinolab_nn::vit::KeepAll;
+        network.forward(sizes, &[&keep, &keep])
+    };
+    let teacher = logits(&dino.teacher, false);
+    let student = logits(&dino.student, true);
+    let host = |t: &Tensor<2>| t.clone().without_autodiff().into_data().try_to_vec::<f32>().unwrap();
+    assert!(relative(&host(&teacher), &inputs["step0.teacher_logits"].data) < 1e-4);
+    assert!(relative(&host(&student), &inputs["step0.student_logits"].data) < 1e-4);
+
+    let targets = dinolab_nn::ops::teacher_probabilities(teacher, dino.centre.clone(), 0.04);
+    let loss = dinolab_nn::ops::dino_loss(student, Tensor::from_inner(targets), batch.batch, 0.1);
+    let mut grads = loss.backward();
+    let mut checked = 0;
+    dino.student.visit("", &mut |name, param| {
+        let Some(expected) = inputs.get(&format!("step0.grad.{name}")) else {
+            assert!(!param.trainable(), "no golden gradient of {name}");
+            return;
+        };
+        let grad = param.take_grad(&mut grads).unwrap().into_data().try_to_vec::<f32>().unwrap();
+        // The fixture's gradients are stored in half precision.
+        let error = relative(&grad, &expected.data);
+        assert!(error < 1e-3, "{name}: {error}");
+        checked += 1;
+    });
+    assert_eq!(checked, 49);
+}
