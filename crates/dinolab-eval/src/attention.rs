@@ -1,1 +1,351 @@
-//! To come.
+//! Does the class token look at objects?
+//!
+//! The attention of the class token to the patches, one map per head, is cut to the
+//! smallest set of patches that holds a given share of its mass; that mask is enlarged to
+//! the size of the image and compared with the image's objects by the Jaccard index
+//! (intersection over union). Each object takes the head that fits it best.
+
+use crate::error::{check_finite, check_length};
+use crate::{Error, Result};
+
+/// Label of pixels that are left out of scores.
+pub const VOID: u8 = 255;
+
+/// Share of the attention's mass that the reference keeps.
+pub const REFERENCE_MASS: f64 = 0.6;
+
+/// The patches that hold the share `mass` (above 0, at most 1) of the attention of one head.
+///
+/// `attention` has one value of 0 or above per patch and any sum above 0. It is sorted in
+/// ascending order and summed up; kept is every patch whose running sum exceeds
+/// `1 − mass`. Of equal values, later patches are kept first.
+///
+/// # Errors
+/// Negative values or values that are not finite, a sum of 0, `mass` out of range.
+pub fn mass_mask(attention: &[f32], mass: f64) -> Result<Vec<bool>> {
+    check_finite("attention", attention)?;
+    if attention.iter().any(|&a| a < 0.0) {
+        return Err(Error::invalid("attention", "has negative values"));
+    }
+    if !(mass > 0.0 && mass <= 1.0) {
+        return Err(Error::invalid(
+            "mass",
+            format!("must be above 0 and at most 1, is {mass}"),
+        ));
+    }
+    let total: f64 = attention.iter().map(|&a| f64::from(a)).sum();
+    if total <= 0.0 {
+        return Err(Error::invalid("attention", "sums to 0"));
+    }
+    let mut order: Vec<usize> = (0..attention.len()).collect();
+    order.sort_by(|&a, &b| attention[a].total_cmp(&attention[b]));
+    let mut mask = vec![false; attention.len()];
+    let mut sum = 0.0;
+    for i in order {
+        sum += f64::from(attention[i]) / total;
+        mask[i] = sum > 1.0 - mass;
+    }
+    Ok(mask)
+}
+
+/// Enlarges (or reduces) a mask of `from` = (height, width) to `to` = (height, width): each
+/// target pixel takes the source cell that it lies in.
+///
+/// # Errors
+/// A length that is not `from`'s, a `from` without cells.
+pub fn resize_mask(mask: &[bool], from: (usize, usize), to: (usize, usize)) -> Result<Vec<bool>> {
+    check_length("mask", from.0 * from.1, mask.len())?;
+    if mask.is_empty() {
+        return Err(Error::invalid("mask", "is empty"));
+    }
+    let mut out = Vec::with_capacity(to.0 * to.1);
+    for y in 0..to.0 {
+        let row = &mask[y * from.0 / to.0 * from.1..][..from.1];
+        out.extend((0..to.1).map(|x| row[x * from.1 / to.1]));
+    }
+    Ok(out)
+}
+
+/// Counts of pixels towards a Jaccard index; add up several to pool them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Jaccard {
+    /// Pixels in both masks.
+    pub intersection: u64,
+    /// Pixels in either mask.
+    pub union: u64,
+}
+
+impl Jaccard {
+    /// Compares `predicted` with the pixels of `labels` that equal `object`; pixels labelled
+    /// [`VOID`] are left out of both.
+    ///
+    /// # Errors
+    /// Masks of different sizes.
+    pub fn of_object(predicted: &[bool], labels: &[u8], object: u8) -> Result<Self> {
+        check_length("predicted mask", labels.len(), predicted.len())?;
+        let mut counts = Self::default();
+        for (&p, &label) in predicted.iter().zip(labels) {
+            if label != VOID {
+                let inside = label == object;
+                counts.intersection += u64::from(p && inside);
+                counts.union += u64::from(p || inside);
+            }
+        }
+        Ok(counts)
+    }
+
+    /// Pools the pixels of `other` with these.
+    pub fn add(&mut self, other: Self) {
+        self.intersection += other.intersection;
+        self.union += other.union;
+    }
+
+    /// Intersection over union, 0–1; `None` if both masks are empty.
+    pub fn value(self) -> Option<f64> {
+        (self.union > 0).then(|| self.intersection as f64 / self.union as f64)
+    }
+}
+
+/// How well the best head covers one object.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ObjectScore {
+    /// The object's label, 1–254.
+    pub object: u8,
+    /// The best head, the first of equals.
+    pub head: usize,
+    /// Its Jaccard index, 0–1.
+    pub jaccard: f64,
+}
+
+/// Best head per object of one image.
+///
+/// `heads` holds one mask per head, `labels` the objects' numbers, all of the same size; 0 is
+/// background and [`VOID`] left out. The answer is in the order of the labels, and empty for
+/// an image without objects.
+///
+/// # Errors
+/// No heads, masks of different sizes.
+pub fn best_heads(heads: &[Vec<bool>], labels: &[u8]) -> Result<Vec<ObjectScore>> {
+    if heads.is_empty() {
+        return Err(Error::invalid("heads", "there are none"));
+    }
+    let mut present = [false; 256];
+    for &label in labels {
+        present[usize::from(label)] = true;
+    }
+    let mut scores = Vec::new();
+    for object in (1..VOID).filter(|&o| present[usize::from(o)]) {
+        let mut best: Option<ObjectScore> = None;
+        for (head, mask) in heads.iter().enumerate() {
+            let counts = Jaccard::of_object(mask, labels, object)?;
+            let jaccard = counts.value().unwrap_or(0.0);
+            if best.is_none_or(|b| jaccard > b.jaccard) {
+                best = Some(ObjectScore {
+                    object,
+                    head,
+                    jaccard,
+                });
+            }
+        }
+        scores.extend(best);
+    }
+    Ok(scores)
+}
+
+/// Everything at once for one image: attention `[heads, h, w]` with `grid` = (h, w), labels
+/// of `size` = (height, width), the share of mass to keep.
+///
+/// # Errors
+/// As [`mass_mask`], [`resize_mask`] and [`best_heads`].
+pub fn score_image(
+    attention: &[f32],
+    grid: (usize, usize),
+    labels: &[u8],
+    size: (usize, usize),
+    mass: f64,
+) -> Result<Vec<ObjectScore>> {
+    check_length("labels", size.0 * size.1, labels.len())?;
+    let patches = grid.0 * grid.1;
+    if patches == 0 {
+        return Err(Error::invalid("attention", "the grid is empty"));
+    }
+    check_length(
+        "attention",
+        attention.len() / patches * patches,
+        attention.len(),
+    )?;
+    let heads = attention
+        .chunks_exact(patches)
+        .map(|head| resize_mask(&mass_mask(head, mass)?, grid, size))
+        .collect::<Result<Vec<_>>>()?;
+    best_heads(&heads, labels)
+}
+
+/// Mean over objects, then over images.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct JaccardMeter {
+    sum_of_means: f64,
+    images: usize,
+    objects: usize,
+}
+
+impl JaccardMeter {
+    /// Adds one image; one without objects does not count.
+    pub fn add(&mut self, image: &[ObjectScore]) {
+        if !image.is_empty() {
+            let sum: f64 = image.iter().map(|o| o.jaccard).sum();
+            self.sum_of_means += sum / image.len() as f64;
+            self.images += 1;
+            self.objects += image.len();
+        }
+    }
+
+    /// Mean over images of their mean over objects, 0–1; `None` before the first image.
+    pub fn mean(&self) -> Option<f64> {
+        (self.images > 0).then(|| self.sum_of_means / self.images as f64)
+    }
+
+    /// Images with objects so far.
+    pub fn images(&self) -> usize {
+        self.images
+    }
+
+    /// Objects so far.
+    pub fn objects(&self) -> usize {
+        self.objects
+    }
+}
+
+/// Baseline: attention that knows nothing. `[heads, patches]` independent values uniform in
+/// 0–1, the same for the same `seed`; score it like the real one.
+pub fn random_attention(heads: usize, patches: usize, seed: u64) -> Vec<f32> {
+    (0..(heads * patches) as u64)
+        .map(|i| {
+            // A counter pushed through a 64-bit finaliser; the top 24 bits make a float.
+            let mut z = seed
+                .wrapping_mul(0xd6e8_feb8_6659_fd93)
+                .wrapping_add(i.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^= z >> 31;
+            (z >> 40) as f32 / (1u64 << 24) as f32
+        })
+        .collect()
+}
+
+/// Baseline: the Jaccard index that a mask of share `kept` of the pixels, placed
+/// independently of an object of share `object`, reaches on average over many pixels:
+/// `pq / (p + q − pq)`. With `kept` = 1 it is that of "everything is object".
+pub fn chance_jaccard(kept: f64, object: f64) -> f64 {
+    let both = kept * object;
+    let either = kept + object - both;
+    if either > 0.0 { both / either } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_the_mass() {
+        // Sorted: .1 .2 .3 .4, running .1 .3 .6 1.0; above 0.4: the last two.
+        let a = [0.4, 0.1, 0.3, 0.2];
+        assert_eq!(mass_mask(&a, 0.6).unwrap(), [true, false, true, false]);
+        // The scale does not matter, nor does a class token that takes part of the mass.
+        let b = a.map(|v| v * 0.01);
+        assert_eq!(mass_mask(&b, 0.6).unwrap(), [true, false, true, false]);
+        assert_eq!(mass_mask(&a, 1.0).unwrap(), [true; 4]);
+        assert_eq!(mass_mask(&a, 0.1).unwrap(), [true, false, false, false]);
+        assert_eq!(
+            mass_mask(&[1.0; 4], 0.5).unwrap(),
+            [false, false, true, true]
+        );
+        assert_eq!(mass_mask(&[0.0, 1.0], 0.6).unwrap(), [false, true]);
+    }
+
+    #[test]
+    fn refuses_bad_attention() {
+        assert!(mass_mask(&[0.0, 0.0], 0.6).is_err());
+        assert!(mass_mask(&[], 0.6).is_err());
+        assert!(mass_mask(&[1.0, -0.1], 0.6).is_err());
+        assert!(mass_mask(&[f32::NAN], 0.6).is_err());
+        assert!(mass_mask(&[1.0], 0.0).is_err());
+        assert!(mass_mask(&[1.0], f64::NAN).is_err());
+    }
+
+    #[test]
+    fn resizes_to_the_nearest() {
+        let m = [true, false, false, true];
+        let t = true;
+        let f = false;
+        assert_eq!(
+            resize_mask(&m, (2, 2), (4, 4)).unwrap(),
+            [t, t, f, f, t, t, f, f, f, f, t, t, f, f, t, t]
+        );
+        assert_eq!(resize_mask(&m, (2, 2), (1, 3)).unwrap(), [t, t, f]);
+        assert!(resize_mask(&m, (2, 3), (4, 4)).is_err());
+        assert!(resize_mask(&[], (0, 0), (4, 4)).is_err());
+    }
+
+    #[test]
+    fn jaccard_by_hand() {
+        let labels = [0, 1, 1, 2, VOID, VOID];
+        let mask = [true, true, false, false, true, false];
+        let one = Jaccard::of_object(&mask, &labels, 1).unwrap();
+        assert_eq!((one.intersection, one.union), (1, 3));
+        let mut pooled = one;
+        pooled.add(Jaccard::of_object(&mask, &labels, 2).unwrap());
+        assert_eq!(pooled.value(), Some(1.0 / 6.0));
+        assert_eq!(Jaccard::default().value(), None);
+        assert!(Jaccard::of_object(&mask, &labels[1..], 1).is_err());
+    }
+
+    #[test]
+    fn best_head_per_object() {
+        let labels = [1, 1, 2, 0, VOID];
+        let heads = vec![
+            vec![true, false, false, false, true],
+            vec![false, false, true, true, true],
+            vec![true, true, false, true, false],
+        ];
+        let scores = best_heads(&heads, &labels).unwrap();
+        assert_eq!(scores.len(), 2);
+        assert_eq!((scores[0].object, scores[0].head), (1, 2));
+        assert_eq!(scores[0].jaccard, 2.0 / 3.0);
+        assert_eq!((scores[1].object, scores[1].head), (2, 1));
+        assert_eq!(scores[1].jaccard, 0.5);
+
+        let mut meter = JaccardMeter::default();
+        assert_eq!(meter.mean(), None);
+        meter.add(&scores);
+        meter.add(&best_heads(&heads, &[0, 0, 0, VOID, VOID]).unwrap());
+        meter.add(&[ObjectScore {
+            object: 7,
+            head: 0,
+            jaccard: 1.0,
+        }]);
+        let first = (2.0 / 3.0 + 0.5) / 2.0;
+        assert!((meter.mean().unwrap() - (first + 1.0) / 2.0).abs() < 1e-12);
+        assert_eq!((meter.images(), meter.objects()), (2, 3));
+        assert!(best_heads(&[], &labels).is_err());
+    }
+
+    #[test]
+    fn random_attention_scores_as_chance() {
+        let (h, w) = (64, 64);
+        let a = random_attention(1, h * w, 3);
+        assert!(a.iter().all(|v| (0.0..1.0).contains(v)));
+        let mean: f32 = a.iter().sum::<f32>() / a.len() as f32;
+        assert!((mean - 0.5).abs() < 0.02, "{mean}");
+        assert_eq!(a, random_attention(1, h * w, 3));
+        assert_ne!(a, random_attention(1, h * w, 4));
+        // An object in the left quarter.
+        let labels: Vec<u8> = (0..h * w).map(|i| u8::from(i % w < w / 4)).collect();
+        let mask = mass_mask(&a, 0.6).unwrap();
+        let kept = mask.iter().filter(|&&m| m).count() as f64 / mask.len() as f64;
+        let score = score_image(&a, (h, w), &labels, (h, w), 0.6).unwrap();
+        assert!((score[0].jaccard - chance_jaccard(kept, 0.25)).abs() < 0.02);
+        assert_eq!(chance_jaccard(1.0, 0.25), 0.25);
+        assert_eq!(chance_jaccard(0.0, 0.0), 0.0);
+    }
+}
