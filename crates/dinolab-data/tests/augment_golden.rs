@@ -25,14 +25,24 @@ impl Golden {
     fn image(&self, name: &str) -> Image {
         let tensors = SafeTensors::deserialize(&self.tensors).unwrap();
         let tensor = tensors.tensor(name).unwrap();
-        let &[height, width, channels] = tensor.shape() else { panic!("{name} is no image") };
-        Image { width, height, channels, data: tensor.data().to_vec() }
+        let &[height, width, channels] = tensor.shape() else {
+            panic!("{name} is no image")
+        };
+        Image {
+            width,
+            height,
+            channels,
+            data: tensor.data().to_vec(),
+        }
     }
 
     fn floats(&self, name: &str) -> Vec<f32> {
         let tensors = SafeTensors::deserialize(&self.tensors).unwrap();
         let bytes = tensors.tensor(name).unwrap().data();
-        bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+        bytes
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
+            .collect()
     }
 
     /// The operations called `op` with their parameters; at least one.
@@ -58,14 +68,29 @@ impl Golden {
 }
 
 fn assert_close(name: &str, ours: &Image, theirs: &Image, limit: u8) {
-    assert_eq!((ours.width, ours.height), (theirs.width, theirs.height), "{name}");
+    assert_eq!(
+        (ours.width, ours.height),
+        (theirs.width, theirs.height),
+        "{name}"
+    );
     assert_eq!(ours.data.len(), theirs.data.len(), "{name}");
-    let differences = ours.data.iter().zip(&theirs.data).map(|(a, b)| a.abs_diff(*b));
+    let differences = ours
+        .data
+        .iter()
+        .zip(&theirs.data)
+        .map(|(a, b)| a.abs_diff(*b));
     let most = differences.clone().max().unwrap();
     let share = differences.filter(|&d| d > 0).count() as f64 / ours.data.len() as f64;
-    println!("{name}: at most {most}, {:.3} % of values differ", share * 100.0);
+    println!(
+        "{name}: at most {most}, {:.3} % of values differ",
+        share * 100.0
+    );
     assert!(most <= limit, "{name}: off by up to {most} grey levels");
-    assert!(share < 0.01, "{name}: {:.2} % of values differ", share * 100.0);
+    assert!(
+        share < 0.01,
+        "{name}: {:.2} % of values differ",
+        share * 100.0
+    );
 }
 
 fn number(parameters: &Value, name: &str) -> f64 {
@@ -84,14 +109,23 @@ fn resized_crop() {
         };
         let size = (side("out_width"), side("out_height"));
         let mut data = Vec::new();
-        Resizer::new().resize(image, crop, size, Filter::Bicubic, &mut data).unwrap();
-        *image = Image { width: size.0, height: size.1, channels: 3, data };
+        Resizer::new()
+            .resize(image, crop, size, Filter::Bicubic, &mut data)
+            .unwrap();
+        *image = Image {
+            width: size.0,
+            height: size.1,
+            channels: 3,
+            data,
+        };
     });
 }
 
 #[test]
 fn horizontal_flip() {
-    Golden::open().check("hflip", 0, |image, _| flip::horizontal(&mut image.data, image.width));
+    Golden::open().check("hflip", 0, |image, _| {
+        flip::horizontal(&mut image.data, image.width)
+    });
 }
 
 #[test]
@@ -124,21 +158,31 @@ fn hue() {
 
 #[test]
 fn greyscale() {
-    Golden::open().check("grayscale", 0, |image, _| colour::greyscale(&mut image.data));
+    Golden::open().check("grayscale", 0, |image, _| {
+        colour::greyscale(&mut image.data)
+    });
 }
 
 #[test]
 fn gaussian_blur() {
     Golden::open().check("gaussian_blur", 0, |image, parameters| {
         let radius = number(parameters, "radius");
-        blur::gaussian(&mut image.data, image.width, radius, &mut blur::Scratch::default());
+        blur::gaussian(
+            &mut image.data,
+            image.width,
+            radius,
+            &mut blur::Scratch::default(),
+        );
     });
 }
 
 #[test]
 fn solarise() {
     Golden::open().check("solarize", 0, |image, parameters| {
-        colour::solarise(&mut image.data, parameters["threshold"].as_u64().unwrap() as u8);
+        colour::solarise(
+            &mut image.data,
+            parameters["threshold"].as_u64().unwrap() as u8,
+        );
     });
 }
 
@@ -147,16 +191,26 @@ fn normalise() {
     let golden = Golden::open();
     for (name, parameters) in golden.each("normalize") {
         let three = |name: &str| {
-            let values: Vec<f32> =
-                parameters[name].as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect();
+            let values: Vec<f32> = parameters[name]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|v| v.as_f64().unwrap() as f32)
+                .collect();
             <[f32; 3]>::try_from(values).unwrap()
         };
         let image = golden.image("input");
         let expected = golden.floats(&name);
         let mut planes = vec![0.0; image.data.len()];
         assert_eq!(planes.len(), expected.len());
-        Normaliser::new(three("mean"), three("std")).unwrap().apply(&image.data, &mut planes);
-        let most = planes.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        Normaliser::new(three("mean"), three("std"))
+            .unwrap()
+            .apply(&image.data, &mut planes);
+        let most = planes
+            .iter()
+            .zip(&expected)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
         println!("{name}: at most {most:e}");
         assert!(most <= 1e-6, "{name}: off by up to {most}");
     }
@@ -166,5 +220,10 @@ fn normalise() {
 fn view_for_features() {
     let golden = Golden::open();
     let ours = eval::features(&golden.image("input"), 128, 112).unwrap();
-    assert_close("features", &ours, &golden.image("eval_resize128_center112"), 1);
+    assert_close(
+        "features",
+        &ours,
+        &golden.image("eval_resize128_center112"),
+        1,
+    );
 }

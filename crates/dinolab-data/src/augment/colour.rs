@@ -67,7 +67,11 @@ pub fn greyscale(pixels: &mut [u8]) {
 /// Inverts the values that are at or above the threshold.
 pub fn solarise(pixels: &mut [u8], threshold: u8) {
     for value in pixels {
-        *value = if *value < threshold { *value } else { 255 - *value };
+        *value = if *value < threshold {
+            *value
+        } else {
+            255 - *value
+        };
     }
 }
 

@@ -10,10 +10,16 @@ const MAX_PIXELS: usize = 1 << 27;
 /// (the long side cut to whole pixels).
 pub fn shortest_side(width: usize, height: usize, size: usize) -> (usize, usize) {
     let long = |long: usize, short: usize| {
-        let side = (size as u128 * long as u128).checked_div(short as u128).unwrap_or(0);
+        let side = (size as u128 * long as u128)
+            .checked_div(short as u128)
+            .unwrap_or(0);
         usize::try_from(side).unwrap_or(usize::MAX)
     };
-    if width <= height { (size, long(height, width)) } else { (long(width, height), size) }
+    if width <= height {
+        (size, long(height, width))
+    } else {
+        (long(width, height), size)
+    }
 }
 
 /// The centred box of `size × size`, or `None` where the image is smaller.
@@ -23,21 +29,43 @@ pub fn centre_box(width: usize, height: usize, size: usize) -> Option<CropBox> {
         let spare = side.checked_sub(size)?;
         Some(spare / 2 + usize::from(spare % 4 == 3))
     };
-    Some(CropBox { top: start(height)?, left: start(width)?, height: size, width: size })
+    Some(CropBox {
+        top: start(height)?,
+        left: start(width)?,
+        height: size,
+        width: size,
+    })
 }
 
 /// Resizes to exactly `width × height`; the aspect ratio is not kept.
 pub fn resize(image: &Image, width: usize, height: usize, filter: Filter) -> Result<Image> {
     let mut data = Vec::new();
-    Resizer::new().resize(image, CropBox::whole(image), (width, height), filter, &mut data)?;
-    Ok(Image { width, height, channels: 3, data })
+    Resizer::new().resize(
+        image,
+        CropBox::whole(image),
+        (width, height),
+        filter,
+        &mut data,
+    )?;
+    Ok(Image {
+        width,
+        height,
+        channels: 3,
+        data,
+    })
 }
 
 /// Cuts a box out of an image.
 pub fn crop(image: &Image, crop: CropBox) -> Result<Image> {
     check_rgb(image)?;
-    let CropBox { top, left, height, width } = crop;
-    let inside = |start: usize, len: usize, of: usize| start.checked_add(len).is_some_and(|end| end <= of);
+    let CropBox {
+        top,
+        left,
+        height,
+        width,
+    } = crop;
+    let inside =
+        |start: usize, len: usize, of: usize| start.checked_add(len).is_some_and(|end| end <= of);
     if !inside(top, height, image.height) || !inside(left, width, image.width) {
         return Err(Error::BadImage {
             name: format!("image of {} × {}", image.width, image.height),
@@ -45,10 +73,20 @@ pub fn crop(image: &Image, crop: CropBox) -> Result<Image> {
         });
     }
     let mut data = Vec::with_capacity(width * height * 3);
-    for row in image.data.chunks_exact(image.width * 3).skip(top).take(height) {
+    for row in image
+        .data
+        .chunks_exact(image.width * 3)
+        .skip(top)
+        .take(height)
+    {
         data.extend_from_slice(&row[left * 3..][..width * 3]);
     }
-    Ok(Image { width, height, channels: 3, data })
+    Ok(Image {
+        width,
+        height,
+        channels: 3,
+        data,
+    })
 }
 
 /// The view that features are taken from: shortest side to `resize_to` (bicubic), then the
@@ -95,11 +133,22 @@ mod tests {
     #[test]
     fn bad_requests_are_errors() {
         let image = Image::new(8, 6, 3);
-        assert!(matches!(features(&image, 4, 5), Err(Error::BadSetting { .. })));
-        assert!(matches!(features(&image, 4, 0), Err(Error::BadSetting { .. })));
+        assert!(matches!(
+            features(&image, 4, 5),
+            Err(Error::BadSetting { .. })
+        ));
+        assert!(matches!(
+            features(&image, 4, 0),
+            Err(Error::BadSetting { .. })
+        ));
         assert!(features(&Image::new(0, 0, 3), 4, 4).is_err());
         assert!(resize(&image, 0, 3, Filter::Bilinear).is_err());
-        let outside = CropBox { top: 1, left: 0, height: 6, width: 8 };
+        let outside = CropBox {
+            top: 1,
+            left: 0,
+            height: 6,
+            width: 8,
+        };
         assert!(crop(&image, outside).is_err());
     }
 

@@ -151,18 +151,25 @@ impl MultiCrop {
             ("local-crops-size", self.local_size, self.local_views > 0),
         ] {
             if used && !(1..=MAX_SIDE).contains(&size) {
-                return bad(field, format!("must be between 1 and {MAX_SIDE}, not {size}"));
+                return bad(
+                    field,
+                    format!("must be between 1 and {MAX_SIDE}, not {size}"),
+                );
             }
         }
         if self.local_views > MAX_VIEWS {
             let reason = format!("must be at most {MAX_VIEWS}, not {}", self.local_views);
             return bad("local-crops-number", reason);
         }
-        for (field, (low, high)) in
-            [("global-crops-scale", self.global_scale), ("local-crops-scale", self.local_scale)]
-        {
+        for (field, (low, high)) in [
+            ("global-crops-scale", self.global_scale),
+            ("local-crops-scale", self.local_scale),
+        ] {
             if !(low > 0.0 && low <= high && high <= 1.0) {
-                return bad(field, format!("must be two numbers with 0 < low <= high <= 1, not {low},{high}"));
+                return bad(
+                    field,
+                    format!("must be two numbers with 0 < low <= high <= 1, not {low},{high}"),
+                );
             }
         }
         let probabilities = [
@@ -189,7 +196,9 @@ impl MultiCrop {
         }
         let (low, high) = self.blur_radius;
         if !(low >= 0.0 && low <= high && high <= MAX_BLUR) {
-            let reason = format!("must be two numbers with 0 <= low <= high <= {MAX_BLUR}, not {low},{high}");
+            let reason = format!(
+                "must be two numbers with 0 <= low <= high <= {MAX_BLUR}, not {low},{high}"
+            );
             return bad("blur-radius", reason);
         }
         normalise::check(self.mean, self.std)
@@ -202,7 +211,11 @@ impl MultiCrop {
 
     /// Side of view `view` in pixels.
     pub fn view_size(&self, view: usize) -> usize {
-        if view < GLOBAL_VIEWS { self.global_size } else { self.local_size }
+        if view < GLOBAL_VIEWS {
+            self.global_size
+        } else {
+            self.local_size
+        }
     }
 
     /// Values in an image's global crops, `2 × 3 × G × G`.
@@ -231,16 +244,27 @@ impl MultiCrop {
     ) -> ViewPlan {
         let mut random = Random::new(seed, epoch, index, Purpose::Crops).stream(view as u64);
         let kind = view.min(GLOBAL_VIEWS);
-        let scale = if view < GLOBAL_VIEWS { self.global_scale } else { self.local_scale };
+        let scale = if view < GLOBAL_VIEWS {
+            self.global_scale
+        } else {
+            self.local_scale
+        };
         let crop = if self.whole_image {
-            CropBox { top: 0, left: 0, height, width }
+            CropBox {
+                top: 0,
+                left: 0,
+                height,
+                width,
+            }
         } else {
             CropBox::random(width, height, scale, &mut random)
         };
         ViewPlan {
             crop,
             flip: random.bool(self.flip_probability),
-            jitter: random.bool(self.jitter_probability).then(|| self.draw_jitter(&mut random)),
+            jitter: random
+                .bool(self.jitter_probability)
+                .then(|| self.draw_jitter(&mut random)),
             greyscale: random.bool(self.greyscale_probability),
             blur: random
                 .bool(self.blur_probability[kind])
@@ -269,7 +293,11 @@ impl MultiCrop {
         side: usize,
         scratch: &'a mut Scratch,
     ) -> Result<&'a [u8]> {
-        let Scratch { resizer, pixels, blur } = scratch;
+        let Scratch {
+            resizer,
+            pixels,
+            blur,
+        } = scratch;
         resizer.resize(image, plan.crop, (side, side), Filter::Bicubic, pixels)?;
         if plan.flip {
             flip::horizontal(pixels, side);
@@ -335,8 +363,16 @@ impl MultiCrop {
         let normaliser = self.normaliser()?;
         for view in 0..self.views() {
             let pixels = self.view(image, (seed, epoch, index), view, scratch)?;
-            let out = if view < GLOBAL_VIEWS { &mut *global } else { &mut *local };
-            let place = if view < GLOBAL_VIEWS { view } else { view - GLOBAL_VIEWS };
+            let out = if view < GLOBAL_VIEWS {
+                &mut *global
+            } else {
+                &mut *local
+            };
+            let place = if view < GLOBAL_VIEWS {
+                view
+            } else {
+                view - GLOBAL_VIEWS
+            };
             normaliser.apply(pixels, &mut out[place * pixels.len()..][..pixels.len()]);
         }
         Ok(())

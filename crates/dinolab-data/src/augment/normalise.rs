@@ -55,11 +55,17 @@ impl Normaliser {
 pub(crate) fn check(mean: [f32; 3], std: [f32; 3]) -> Result<()> {
     if !mean.iter().all(|value| value.is_finite()) {
         let reason = format!("must be three finite numbers, not {mean:?}");
-        return Err(Error::BadSetting { field: "mean", reason });
+        return Err(Error::BadSetting {
+            field: "mean",
+            reason,
+        });
     }
     if !std.iter().all(|value| value.is_finite() && *value > 0.0) {
         let reason = format!("must be three numbers above 0, not {std:?}");
-        return Err(Error::BadSetting { field: "std", reason });
+        return Err(Error::BadSetting {
+            field: "std",
+            reason,
+        });
     }
     Ok(())
 }

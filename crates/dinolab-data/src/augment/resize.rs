@@ -8,7 +8,7 @@ use crate::random::Random;
 use crate::{Error, Image, Result};
 
 /// ln(4/3): aspect ratios (width / height) of random crops lie in 3/4–4/3.
-const LOG_ASPECT: f64 = 0.287_682_072_451_780_9;
+const LOG_ASPECT: f64 = 0.287_682_072_451_780_85;
 const TRIES: usize = 10;
 
 /// A part of an image, in whole pixels.
@@ -27,7 +27,12 @@ pub struct CropBox {
 impl CropBox {
     /// The whole of an image.
     pub fn whole(image: &Image) -> Self {
-        Self { top: 0, left: 0, height: image.height, width: image.width }
+        Self {
+            top: 0,
+            left: 0,
+            height: image.height,
+            width: image.width,
+        }
     }
 
     /// The box of a random resized crop in an image of `width × height` (both above 0).
@@ -46,7 +51,12 @@ impl CropBox {
             if (1..=width).contains(&crop_width) && (1..=height).contains(&crop_height) {
                 let top = random.below((height - crop_height + 1) as u64) as usize;
                 let left = random.below((width - crop_width + 1) as u64) as usize;
-                return Self { top, left, height: crop_height, width: crop_width };
+                return Self {
+                    top,
+                    left,
+                    height: crop_height,
+                    width: crop_width,
+                };
             }
         }
         Self::fallback(width, height)
@@ -76,7 +86,9 @@ impl CropBox {
 /// differ in the last bit, and with it, once in a while, a crop.
 fn exp(x: f64) -> f64 {
     // Horner's scheme; 1/20! is below the last bit.
-    (1..20).rev().fold(1.0, |sum, k| 1.0 + sum * x / f64::from(k))
+    (1..20)
+        .rev()
+        .fold(1.0, |sum, k| 1.0 + sum * x / f64::from(k))
 }
 
 /// The kernel of a resize. Both are stretched when shrinking (antialiased).
@@ -92,6 +104,7 @@ pub enum Filter {
 #[derive(Clone, Debug, Default)]
 pub struct Resizer {
     inner: fir::Resizer,
+    narrowed: Vec<u8>,
 }
 
 impl Resizer {
@@ -112,10 +125,16 @@ impl Resizer {
     ) -> Result<()> {
         check(image, crop, (width, height))?;
         out.resize(width * height * 3, 0);
-        let unexpected = |reason: String| Error::BadImage { name: describe(image), reason };
-        let source =
-            TypedImageRef::<U8x3>::from_buffer(image.width as u32, image.height as u32, &image.data)
-                .map_err(|error| unexpected(error.to_string()))?;
+        let unexpected = |reason: String| Error::BadImage {
+            name: describe(image),
+            reason,
+        };
+        let source = TypedImageRef::<U8x3>::from_buffer(
+            image.width as u32,
+            image.height as u32,
+            &image.data,
+        )
+        .map_err(|error| unexpected(error.to_string()))?;
         let source = TypedCroppedImage::from_ref(
             &source,
             crop.left as u32,
@@ -124,16 +143,25 @@ impl Resizer {
             crop.height as u32,
         )
         .map_err(|error| unexpected(error.to_string()))?;
-        let mut target = TypedImage::<U8x3>::from_buffer(width as u32, height as u32, out)
-            .map_err(|error| unexpected(error.to_string()))?;
         let filter = match filter {
             Filter::Bicubic => fir::FilterType::CatmullRom,
             Filter::Bilinear => fir::FilterType::Bilinear,
         };
-        let options =
-            fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(filter)).use_alpha(false);
+        let options = fir::ResizeOptions::new()
+            .resize_alg(fir::ResizeAlg::Convolution(filter))
+            .use_alpha(false);
+        // Rows first: values are rounded in between, so that the order of the passes shows.
+        self.narrowed.resize(width * crop.height * 3, 0);
+        let mut narrowed =
+            TypedImage::<U8x3>::from_buffer(width as u32, crop.height as u32, &mut self.narrowed)
+                .map_err(|error| unexpected(error.to_string()))?;
         self.inner
-            .resize_typed(&source, &mut target, &options)
+            .resize_typed(&source, &mut narrowed, &options)
+            .map_err(|error| unexpected(error.to_string()))?;
+        let mut target = TypedImage::<U8x3>::from_buffer(width as u32, height as u32, out)
+            .map_err(|error| unexpected(error.to_string()))?;
+        self.inner
+            .resize_typed(&narrowed, &mut target, &options)
             .map_err(|error| unexpected(error.to_string()))
     }
 }
@@ -144,17 +172,31 @@ fn describe(image: &Image) -> String {
 
 /// Refuses what cannot be resized, so that nothing below can fail or overflow.
 fn check(image: &Image, crop: CropBox, target: (usize, usize)) -> Result<()> {
-    let bad = |reason: String| Err(Error::BadImage { name: describe(image), reason });
+    let bad = |reason: String| {
+        Err(Error::BadImage {
+            name: describe(image),
+            reason,
+        })
+    };
     check_rgb(image)?;
-    let CropBox { top, left, height, width } = crop;
+    let CropBox {
+        top,
+        left,
+        height,
+        width,
+    } = crop;
     let inside = |start: usize, len: usize, of: usize| {
         len > 0 && start.checked_add(len).is_some_and(|end| end <= of)
     };
     if !inside(top, height, image.height) || !inside(left, width, image.width) {
-        return bad(format!("a crop of {width} × {height} at ({left}, {top}) is not inside it"));
+        return bad(format!(
+            "a crop of {width} × {height} at ({left}, {top}) is not inside it"
+        ));
     }
     let limit = u32::MAX as usize;
-    if [image.width, image.height, target.0, target.1].iter().any(|&side| side == 0 || side > limit)
+    if [image.width, image.height, target.0, target.1]
+        .iter()
+        .any(|&side| side == 0 || side > limit)
     {
         return bad(format!("cannot be resized to {} × {}", target.0, target.1));
     }
@@ -163,14 +205,22 @@ fn check(image: &Image, crop: CropBox, target: (usize, usize)) -> Result<()> {
 
 /// Refuses an image that is empty, not RGB, or shorter than it says.
 pub(crate) fn check_rgb(image: &Image) -> Result<()> {
-    let bad = |reason: String| Err(Error::BadImage { name: describe(image), reason });
+    let bad = |reason: String| {
+        Err(Error::BadImage {
+            name: describe(image),
+            reason,
+        })
+    };
     if image.channels != 3 {
         return bad(format!("has {} channels instead of 3", image.channels));
     }
     if image.width == 0 || image.height == 0 {
         return bad("is empty".into());
     }
-    let expected = image.width.checked_mul(image.height).and_then(|area| area.checked_mul(3));
+    let expected = image
+        .width
+        .checked_mul(image.height)
+        .and_then(|area| area.checked_mul(3));
     if expected != Some(image.data.len()) {
         return bad(format!("has {} values", image.data.len()));
     }
@@ -187,7 +237,10 @@ mod tests {
     fn exp_is_exact_enough() {
         for step in -100..=100 {
             let x = f64::from(step) / 100.0;
-            assert!((exp(x) - x.exp()).abs() <= 4.0 * f64::EPSILON * x.exp(), "{x}");
+            assert!(
+                (exp(x) - x.exp()).abs() <= 4.0 * f64::EPSILON * x.exp(),
+                "{x}"
+            );
         }
         assert_eq!(LOG_ASPECT, (4.0f64 / 3.0).ln());
     }
@@ -195,16 +248,48 @@ mod tests {
     #[test]
     fn fallback_has_an_allowed_aspect_and_the_centre() {
         let fallback = |width, height| CropBox::fallback(width, height);
-        assert_eq!(fallback(100, 100), CropBox { top: 0, left: 0, height: 100, width: 100 });
-        assert_eq!(fallback(30, 100), CropBox { top: 30, left: 0, height: 40, width: 30 });
-        assert_eq!(fallback(101, 30), CropBox { top: 0, left: 30, height: 30, width: 40 });
+        assert_eq!(
+            fallback(100, 100),
+            CropBox {
+                top: 0,
+                left: 0,
+                height: 100,
+                width: 100
+            }
+        );
+        assert_eq!(
+            fallback(30, 100),
+            CropBox {
+                top: 30,
+                left: 0,
+                height: 40,
+                width: 30
+            }
+        );
+        assert_eq!(
+            fallback(101, 30),
+            CropBox {
+                top: 0,
+                left: 30,
+                height: 30,
+                width: 40
+            }
+        );
     }
 
     #[test]
     fn extreme_images_fall_back() {
         let mut random = Random::new(0, 0, 0, Purpose::Crops);
         let crop = CropBox::random(10_000, 3, (0.9, 1.0), &mut random);
-        assert_eq!(crop, CropBox { top: 0, left: 4998, height: 3, width: 4 });
+        assert_eq!(
+            crop,
+            CropBox {
+                top: 0,
+                left: 4998,
+                height: 3,
+                width: 4
+            }
+        );
     }
 
     #[test]
@@ -221,7 +306,10 @@ mod tests {
             for fifth in 0..5 {
                 let width = (high - low) / 5.0;
                 let from = low + width * f64::from(fifth);
-                let count = values.iter().filter(|v| (from..from + width).contains(*v)).count();
+                let count = values
+                    .iter()
+                    .filter(|v| (from..from + width).contains(*v))
+                    .count();
                 assert!(count.abs_diff(800) < 130, "{count} of 4000 from {from}");
             }
         }
@@ -238,10 +326,23 @@ mod tests {
         assert!(resize(&image, whole, (2, 2)).is_ok());
         assert!(resize(&image, CropBox { left: 1, ..whole }, (2, 2)).is_err());
         assert!(resize(&image, CropBox { height: 0, ..whole }, (2, 2)).is_err());
-        assert!(resize(&image, CropBox { top: usize::MAX, ..whole }, (2, 2)).is_err());
+        assert!(
+            resize(
+                &image,
+                CropBox {
+                    top: usize::MAX,
+                    ..whole
+                },
+                (2, 2)
+            )
+            .is_err()
+        );
         assert!(resize(&image, whole, (0, 2)).is_err());
         assert!(resize(&Image::new(4, 3, 1), whole, (2, 2)).is_err());
-        let short = Image { data: vec![0; 35], ..image.clone() };
+        let short = Image {
+            data: vec![0; 35],
+            ..image.clone()
+        };
         assert!(resize(&short, whole, (2, 2)).is_err());
         let empty = Image::new(0, 3, 3);
         assert!(resize(&empty, CropBox::whole(&empty), (2, 2)).is_err());
@@ -250,7 +351,12 @@ mod tests {
     #[test]
     fn pixels_outside_the_crop_have_no_influence() {
         let mut image = Image::new(20, 20, 3);
-        let crop = CropBox { top: 5, left: 6, height: 9, width: 8 };
+        let crop = CropBox {
+            top: 5,
+            left: 6,
+            height: 9,
+            width: 8,
+        };
         for y in 0..9 {
             for value in &mut image.data[((5 + y) * 20 + 6) * 3..][..24] {
                 *value = 90;
@@ -259,7 +365,9 @@ mod tests {
         let mut out = Vec::new();
         for filter in [Filter::Bicubic, Filter::Bilinear] {
             for size in [(3, 4), (30, 17)] {
-                Resizer::new().resize(&image, crop, size, filter, &mut out).unwrap();
+                Resizer::new()
+                    .resize(&image, crop, size, filter, &mut out)
+                    .unwrap();
                 assert_eq!(out, vec![90; size.0 * size.1 * 3]);
             }
         }

@@ -24,7 +24,11 @@ pub(super) struct BadImages {
 
 impl BadImages {
     pub(super) fn new(total: usize, limit: f64) -> Self {
-        Self { total, limit, found: Mutex::default() }
+        Self {
+            total,
+            limit,
+            found: Mutex::default(),
+        }
     }
 
     fn found(&self) -> MutexGuard<'_, BTreeMap<usize, BadImage>> {
@@ -48,11 +52,16 @@ impl BadImages {
     /// Fails when none is left, or when there are more bad ones than allowed.
     pub(super) fn check(&self) -> Result<()> {
         let found = self.found();
-        let Some((_, first)) = found.first_key_value() else { return Ok(()) };
+        let Some((_, first)) = found.first_key_value() else {
+            return Ok(());
+        };
         let first = format!("{} ({})", first.name, first.reason);
         if found.len() == self.total {
             let reason = format!("all {} failed, the first: {first}", self.total);
-            return Err(Error::NoImages { path: "source".into(), reason });
+            return Err(Error::NoImages {
+                path: "source".into(),
+                reason,
+            });
         }
         if found.len() > (self.limit * self.total as f64).floor() as usize {
             return Err(Error::TooManyBadImages {

@@ -46,19 +46,34 @@ impl Crops {
     /// When the batch has no such view or image.
     pub fn view(&self, view: usize, image: usize) -> &[f32] {
         let (range, global) = self.range(view, image);
-        if global { &self.global[range] } else { &self.local[range] }
+        if global {
+            &self.global[range]
+        } else {
+            &self.local[range]
+        }
     }
 
     pub(super) fn view_mut(&mut self, view: usize, image: usize) -> &mut [f32] {
         let (range, global) = self.range(view, image);
-        if global { &mut self.global[range] } else { &mut self.local[range] }
+        if global {
+            &mut self.global[range]
+        } else {
+            &mut self.local[range]
+        }
     }
 
     fn range(&self, view: usize, image: usize) -> (std::ops::Range<usize>, bool) {
-        assert!(image < self.batch, "image {image} of a batch of {}", self.batch);
+        assert!(
+            image < self.batch,
+            "image {image} of a batch of {}",
+            self.batch
+        );
         let global = view < GLOBAL_VIEWS;
-        let (view, size) =
-            if global { (view, self.global_size) } else { (view - GLOBAL_VIEWS, self.local_size) };
+        let (view, size) = if global {
+            (view, self.global_size)
+        } else {
+            (view - GLOBAL_VIEWS, self.local_size)
+        };
         let len = self.channels * size * size;
         let start = (view * self.batch + image) * len;
         (start..start + len, global)
@@ -77,7 +92,12 @@ const MAX_FREE: usize = 8;
 impl Pool {
     pub(super) fn take(&self, crops: &MultiCrop, batch: usize) -> Crops {
         // A bare `Vec` cannot be left half-changed by a panic.
-        let mut taken = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        let mut taken = self
+            .free
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop()
+            .unwrap_or_default();
         taken.shape(crops, batch);
         taken
     }

@@ -14,7 +14,10 @@ pub(super) struct Cache {
 impl Cache {
     pub(super) fn new(len: usize, bytes: u64) -> Self {
         let len = if bytes == 0 { 0 } else { len };
-        Self { images: (0..len).map(|_| OnceLock::new()).collect(), left: bytes.into() }
+        Self {
+            images: (0..len).map(|_| OnceLock::new()).collect(),
+            left: bytes.into(),
+        }
     }
 
     pub(super) fn get(&self, index: usize) -> Option<Arc<Image>> {
@@ -22,10 +25,15 @@ impl Cache {
     }
 
     pub(super) fn offer(&self, index: usize, image: &Arc<Image>) {
-        let Some(place) = self.images.get(index) else { return };
+        let Some(place) = self.images.get(index) else {
+            return;
+        };
         let bytes = image.data.len() as u64;
         let take = |left: u64| left.checked_sub(bytes);
-        if self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+        if self
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .is_ok()
             && place.set(Arc::clone(image)).is_err()
         {
             // Another worker was faster: it has paid.

@@ -57,7 +57,10 @@ impl Plan {
         // Without batches there is no other epoch to go on to.
         let per_epoch = self.batches_per_epoch.max(1);
         let batch = self.first_batch.saturating_add(batch);
-        (self.epoch.saturating_add(batch / per_epoch), batch % per_epoch)
+        (
+            self.epoch.saturating_add(batch / per_epoch),
+            batch % per_epoch,
+        )
     }
 
     fn order(&mut self, epoch: u64, shared: &Shared) -> Arc<[usize]> {
@@ -143,12 +146,18 @@ impl Epoch {
                 report: report.clone(),
                 scratch: Scratch::default(),
             };
-            match Builder::new().name("dinolab-crops".into()).spawn(move || worker.run()) {
+            match Builder::new()
+                .name("dinolab-crops".into())
+                .spawn(move || worker.run())
+            {
                 Ok(handle) => self.workers.push(handle),
                 // Fewer workers are slower, but give the same crops.
                 Err(_) if !self.workers.is_empty() => break,
                 Err(source) => {
-                    self.failure = Some(Error::Io { path: "worker thread".into(), source });
+                    self.failure = Some(Error::Io {
+                        path: "worker thread".into(),
+                        source,
+                    });
                     break;
                 }
             }
@@ -158,9 +167,15 @@ impl Epoch {
     /// Hands out work until the workers are as far ahead as they may be.
     fn feed(&mut self) {
         let size = self.shared.config.batch_size;
-        let window = self.next.saturating_mul(size as u64).saturating_add(self.shared.ahead() as u64);
+        let window = self
+            .next
+            .saturating_mul(size as u64)
+            .saturating_add(self.shared.ahead() as u64);
         while self.given < window {
-            let (number, image) = (self.given / size as u64, (self.given % size as u64) as usize);
+            let (number, image) = (
+                self.given / size as u64,
+                (self.given % size as u64) as usize,
+            );
             if self.plan.count.is_some_and(|count| number >= count) {
                 self.tasks = None;
                 return;
@@ -176,10 +191,18 @@ impl Epoch {
                     crops: Mutex::new(self.shared.pool.take(&self.shared.crops, size)),
                 }));
             }
-            let (Some(batch), Some(tasks)) = (self.open.back(), &self.tasks) else { return };
+            let (Some(batch), Some(tasks)) = (self.open.back(), &self.tasks) else {
+                return;
+            };
             // Never blocks: the window is no larger than the channel. Fails only when
             // the workers have stopped, which `next` reports.
-            if tasks.send(Task { batch: Arc::clone(batch), image }).is_err() {
+            if tasks
+                .send(Task {
+                    batch: Arc::clone(batch),
+                    image,
+                })
+                .is_err()
+            {
                 return;
             }
             self.given += 1;
@@ -235,7 +258,10 @@ impl Iterator for Epoch {
                 Ok(Err(error)) => return self.fail(error),
                 Err(_) => {
                     let source = std::io::Error::other("all of them have ended");
-                    return self.fail(Error::Io { path: "worker threads".into(), source });
+                    return self.fail(Error::Io {
+                        path: "worker threads".into(),
+                        source,
+                    });
                 }
             }
         }
@@ -248,8 +274,14 @@ impl Iterator for Epoch {
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.plan.count.map(|count| count.saturating_sub(self.next) as usize);
-        (0, left.map(|left| left.saturating_add(usize::from(self.failure.is_some()))))
+        let left = self
+            .plan
+            .count
+            .map(|count| count.saturating_sub(self.next) as usize);
+        (
+            0,
+            left.map(|left| left.saturating_add(usize::from(self.failure.is_some()))),
+        )
     }
 }
 
@@ -274,10 +306,14 @@ impl Worker {
                 return;
             }
             // Only a defect of a source can panic here; it must not leave `next` waiting.
-            let result = catch_unwind(AssertUnwindSafe(|| self.prepare(&task))).unwrap_or_else(|_| {
-                let source = std::io::Error::other("it panicked");
-                Err(Error::Io { path: "worker thread".into(), source })
-            });
+            let result =
+                catch_unwind(AssertUnwindSafe(|| self.prepare(&task))).unwrap_or_else(|_| {
+                    let source = std::io::Error::other("it panicked");
+                    Err(Error::Io {
+                        path: "worker thread".into(),
+                        source,
+                    })
+                });
             let report = match result {
                 Ok(()) if self.stopped() => return,
                 // The last image's worker sees the others' writes: they hold the same lock.
@@ -320,7 +356,11 @@ impl Worker {
                 return Ok(());
             }
             let name = self.shared.source.name(index);
-            self.shared.bad.add(BadImage { index, name, reason })?;
+            self.shared.bad.add(BadImage {
+                index,
+                name,
+                reason,
+            })?;
         }
         // Every image was bad by now; another worker may have added the last one.
         self.shared.bad.check()
@@ -336,7 +376,9 @@ impl Worker {
             }
             let pixels = shared.crops.view(&image, key, view, &mut self.scratch)?;
             // Only the conversion is done under the lock: no more work than a copy.
-            shared.normaliser.apply(pixels, task.batch.crops().view_mut(view, task.image));
+            shared
+                .normaliser
+                .apply(pixels, task.batch.crops().view_mut(view, task.image));
         }
         task.batch.crops().indices[task.image] = index;
         Ok(())

@@ -69,7 +69,10 @@ impl LoaderConfig {
             }
         }
         if self.queue > 1 << 24 {
-            return bad("queue", format!("must be at most {}, not {}", 1 << 24, self.queue));
+            return bad(
+                "queue",
+                format!("must be at most {}, not {}", 1 << 24, self.queue),
+            );
         }
         if !(0.0..=1.0).contains(&self.max_bad_images) {
             let reason = format!("must be between 0 and 1, not {}", self.max_bad_images);
@@ -105,7 +108,10 @@ impl Loader {
         config.validate()?;
         crops.validate()?;
         if source.is_empty() {
-            return Err(Error::NoImages { path: "source".into(), reason: "it is empty".into() });
+            return Err(Error::NoImages {
+                path: "source".into(),
+                reason: "it is empty".into(),
+            });
         }
         let shared = Shared {
             normaliser: crops.normaliser()?,
@@ -116,7 +122,9 @@ impl Loader {
             crops,
             config,
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
     }
 
     /// Whole batches in an epoch; the images left over are skipped (others in each epoch).
