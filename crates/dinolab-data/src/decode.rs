@@ -341,7 +341,7 @@ fn over_black(value: u8, alpha: u8) -> u8 {
 fn check_png(bytes: &[u8]) -> Result<(), Reason> {
     let mut at = 8;
     while let Some(head) = bytes.get(at..at + 8) {
-        if &head[4..] == b"IEND" {
+        if &head[4..] == b"IEND" && bytes.len() >= at + 12 {
             return Ok(());
         }
         let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
