@@ -50,6 +50,9 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// Reading or preparing images.
+    #[error(transparent)]
+    Data(#[from] dinolab_data::Error),
     /// A picture could not be encoded.
     #[error("picture: {0}")]
     Picture(#[from] image::ImageError),

@@ -1,7 +1,8 @@
-//! Judging what was learnt, on plain slices.
+//! Judging what was learnt.
 //!
 //! | module | answers |
 //! |---|---|
+//! | [`features`] | what does a network make of images? |
 //! | [`knn`] | do nearby features share a label? (weighted k-nearest neighbours) |
 //! | [`attention`] | does the class token look at objects? (masks and Jaccard index) |
 //! | [`health`] | is the run learning, or has it collapsed or diverged? |
@@ -9,13 +10,14 @@
 //! | [`npy`] | arrays to and from NumPy's `.npy` |
 //! | [`report`] | one self-contained HTML page about a run |
 //!
-//! Matrices are row-major: `[N, D]` means `data[n * D + d]`. Nothing in these modules
-//! depends on a tensor framework.
+//! Matrices are row-major: `[N, D]` means `data[n * D + d]`. All modules but
+//! [`features`] know of no tensor framework.
 
 #![forbid(unsafe_code)]
 
 pub mod attention;
 mod error;
+pub mod features;
 mod file;
 pub mod health;
 pub mod knn;

@@ -1,0 +1,178 @@
+//! Images through a network: features and attention.
+
+use burn::tensor::{Tensor, TensorData};
+use dinolab_data::augment::normalise::{IMAGENET_MEAN, IMAGENET_STD, Normaliser};
+use dinolab_data::augment::{eval, resize::Filter};
+use dinolab_data::{Image, Source};
+use dinolab_nn::Vit;
+use dinolab_nn::vit::KeepAll;
+use rayon::prelude::*;
+
+use crate::{Error, Result};
+
+/// From an image to a network's input.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Preprocess {
+    /// The shortest side is brought to this (bicubic), in pixels.
+    pub resize: usize,
+    /// Then the centre of this side is cut out, in pixels.
+    pub crop: usize,
+    /// Channel means, of values in 0–1.
+    pub mean: [f32; 3],
+    /// Channel deviations, of values in 0–1.
+    pub std: [f32; 3],
+}
+
+impl Default for Preprocess {
+    fn default() -> Self {
+        Self { resize: 256, crop: 224, mean: IMAGENET_MEAN, std: IMAGENET_STD }
+    }
+}
+
+/// Features of a source's usable images.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Features {
+    /// Width of a feature, `D`.
+    pub dim: usize,
+    /// `[N, D]`, in the order of the source.
+    pub data: Vec<f32>,
+    /// The source's index of each row.
+    pub indices: Vec<usize>,
+    /// Images that could not be used: index and reason.
+    pub skipped: Vec<(usize, String)>,
+}
+
+impl Features {
+    /// The labels of the rows; `None` where the source has none.
+    pub fn labels(&self, source: &dyn Source) -> Option<Vec<usize>> {
+        self.indices.iter().map(|&index| source.label(index)).collect()
+    }
+}
+
+/// Normalised planes `[3, H, W]` of an image as it is.
+pub fn planes(image: &Image, normaliser: &Normaliser) -> Vec<f32> {
+    let mut planes = vec![0.0; image.data.len()];
+    normaliser.apply(&image.data, &mut planes);
+    planes
+}
+
+/// A batch `[B, 3, H, W]` on the network's device.
+pub fn batch(vit: &Vit, planes: &[Vec<f32>], height: usize, width: usize) -> Tensor<4> {
+    let device = vit.cls_token.flat().device();
+    let data = planes.concat();
+    Tensor::from_data(TensorData::new(data, [planes.len(), 3, height, width]), &device)
+}
+
+/// Values of a tensor on the host.
+pub fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().convert::<f32>().try_to_vec().expect("converted to f32")
+}
+
+/// Class tokens after the final norm, of the source's images number `indices`.
+///
+/// Images are decoded by all cores, `batch_size` at a time, which bounds the memory.
+/// `progress` hears how many images are done. An image that cannot be used is left out and
+/// listed.
+///
+/// # Errors
+/// [`Error::Invalid`] for a preprocessing that is none, or where no image can be used.
+pub fn embed(
+    vit: &Vit,
+    source: &dyn Source,
+    indices: &[usize],
+    preprocess: &Preprocess,
+    batch_size: usize,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Features> {
+    let normaliser = Normaliser::new(preprocess.mean, preprocess.std)?;
+    if preprocess.crop < vit.config().patch_size {
+        return Err(Error::invalid("eval-crop", "is smaller than a patch"));
+    }
+    let mut features = Features { dim: vit.config().width, ..Features::default() };
+    for (done, chunk) in indices.chunks(batch_size.max(1)).enumerate() {
+        let decoded: Vec<_> = chunk
+            .par_iter()
+            .map(|&index| {
+                let image = source.image(index)?;
+                let image = eval::features(&image, preprocess.resize, preprocess.crop)?;
+                Ok::<_, dinolab_data::Error>(planes(&image, &normaliser))
+            })
+            .collect();
+        let mut inputs = Vec::with_capacity(chunk.len());
+        for (&index, image) in chunk.iter().zip(decoded) {
+            match image {
+                Ok(image) => {
+                    inputs.push(image);
+                    features.indices.push(index);
+                }
+                Err(error) => features.skipped.push((index, error.to_string())),
+            }
+        }
+        if !inputs.is_empty() {
+            let images = batch(vit, &inputs, preprocess.crop, preprocess.crop);
+            features.data.append(&mut host(vit.forward(images, &KeepAll)));
+        }
+        progress(done * batch_size.max(1) + chunk.len());
+    }
+    if features.indices.is_empty() {
+        let why = features.skipped.first().map_or("there are none".into(), |(_, why)| why.clone());
+        return Err(Error::invalid("images", format!("none can be used; the first: {why}")));
+    }
+    Ok(features)
+}
+
+/// Attention of the last block's class token, per head.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AttentionMaps {
+    /// Heads, `H`.
+    pub heads: usize,
+    /// Rows and columns of patches, `h × w`.
+    pub grid: (usize, usize),
+    /// `[H, h, w]`.
+    pub maps: Vec<f32>,
+    /// The image as the network saw it.
+    pub image: Image,
+}
+
+impl AttentionMaps {
+    /// The mean over heads, `[h, w]`.
+    pub fn mean(&self) -> Vec<f32> {
+        let patches = self.grid.0 * self.grid.1;
+        (0..patches)
+            .map(|i| self.maps.iter().skip(i).step_by(patches).sum::<f32>() / self.heads as f32)
+            .collect()
+    }
+}
+
+/// Brings an image to `height × width` (bilinear, antialiased), or leaves its size alone where
+/// `None`, and cuts it to whole patches.
+///
+/// # Errors
+/// [`Error::Invalid`] where it is smaller than one patch.
+pub fn whole_patches(image: &Image, size: Option<(usize, usize)>, patch: usize) -> Result<Image> {
+    let resized = match size {
+        Some((height, width)) => eval::resize(image, width, height, Filter::Bilinear)?,
+        None => image.clone(),
+    };
+    let (height, width) = (resized.height / patch * patch, resized.width / patch * patch);
+    if height == 0 || width == 0 {
+        return Err(Error::invalid("image", format!("is smaller than a patch of {patch} pixels")));
+    }
+    let crop = dinolab_data::augment::resize::CropBox { top: 0, left: 0, height, width };
+    Ok(eval::crop(&resized, crop)?)
+}
+
+/// Attention maps of one image, already of whole patches.
+///
+/// # Errors
+/// [`Error::Data`] for an image that is not of three channels.
+pub fn attend(vit: &Vit, image: &Image, normaliser: &Normaliser) -> Result<AttentionMaps> {
+    let input = batch(vit, &[planes(image, normaliser)], image.height, image.width);
+    let patch = vit.config().patch_size;
+    Ok(AttentionMaps {
+        heads: vit.config().heads,
+        grid: (image.height / patch, image.width / patch),
+        maps: host(vit.class_attention(input)),
+        image: image.clone(),
+    })
+}
