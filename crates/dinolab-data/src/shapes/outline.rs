@@ -49,13 +49,19 @@ pub(super) fn outline(class: usize, random: &mut Random) -> Outline {
             ])
         }
         "crescent" => {
-            // A disc less a smaller one that is moved aside.
+            // A disc less a smaller one that is moved aside, from horn to horn and back.
             let (radius, shift) = (vary(0.78, 0.86), vary(0.4, 0.5));
-            let whole = Outline {
-                solid: vec![circle([0.0, 0.0], 1.0)],
-                holes: vec![circle([shift, 0.0], radius)],
-            };
-            whole
+            let x = (1.0 - radius * radius + shift * shift) / (2.0 * shift);
+            let y = (1.0 - x * x).sqrt();
+            let (outer, inner) = (y.atan2(x), y.atan2(x - shift));
+            const STEPS: usize = 32;
+            let arc = |from: f32, i: usize| from + (TAU - 2.0 * from) * i as f32 / STEPS as f32;
+            let back = (0..=STEPS).map(|i| polar(1.0, arc(outer, i)));
+            let front = (0..=STEPS).rev().map(|i| {
+                let [x, y] = polar(radius, arc(inner, i));
+                [shift + x, y]
+            });
+            solid(back.chain(front).collect())
         }
         "cross" => {
             let w = vary(0.22, 0.36);
