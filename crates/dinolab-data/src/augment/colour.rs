@@ -4,6 +4,8 @@
 //! a flat grey, or a grey image; above 1 the change is extrapolated and clipped. A
 //! trailing incomplete pixel is left alone.
 
+use std::sync::LazyLock;
+
 /// Luma of a pixel, ITU-R 601 in 16-bit fixed point.
 #[inline]
 fn luma([red, green, blue]: [u8; 3]) -> u8 {
@@ -47,11 +49,16 @@ pub fn contrast(pixels: &mut [u8], factor: f32) {
 
 /// Scales the distance from each pixel's own luma.
 pub fn saturation(pixels: &mut [u8], factor: f32) {
+    // In two loops, so that the second one is free of pixels and vectorises.
+    const RUN: usize = 64;
+    let mut grey = [[0; 3]; RUN];
     let (pixels, _) = pixels.as_chunks_mut::<3>();
-    for pixel in pixels {
-        let grey = luma(*pixel);
-        for value in pixel {
-            *value = blend(grey, *value, factor);
+    for run in pixels.chunks_mut(RUN) {
+        for (grey, pixel) in grey.iter_mut().zip(&*run) {
+            *grey = [luma(*pixel); 3];
+        }
+        for (value, grey) in run.as_flattened_mut().iter_mut().zip(grey.as_flattened()) {
+            *value = blend(*grey, *value, factor);
         }
     }
 }
@@ -81,54 +88,125 @@ pub fn solarise(pixels: &mut [u8], threshold: u8) {
 pub fn hue(pixels: &mut [u8], factor: f64) {
     // Cut towards zero, then wrapped: 256 steps around the circle.
     let shift = (factor * 255.0) as i32 as u8;
-    let mut sectors = [(0u8, 0f32); 256];
-    for (hue, (sector, fraction)) in sectors.iter_mut().enumerate() {
-        let turned = (f64::from((hue as u8).wrapping_add(shift)) * 6.0 / 255.0) as f32;
-        *sector = turned as u8 % 6;
-        *fraction = turned - turned.trunc();
+    let mut turned = [Turned::default(); 256];
+    for (hue, turned) in turned.iter_mut().enumerate() {
+        *turned = Turned::new((hue as u8).wrapping_add(shift));
     }
+    let Tables { hues, saturations } = &*TABLES;
+    // Without branches: which channel is the largest is hard to predict.
     let (pixels, _) = pixels.as_chunks_mut::<3>();
     for pixel in pixels {
         let [red, green, blue] = *pixel;
         let value = red.max(green).max(blue);
         let range = value - red.min(green).min(blue);
-        if range == 0 {
-            continue;
-        }
-        let saturation = f64::from(f32::from(range) / f32::from(value));
-        let saturation = (saturation * 255.0) as u8;
-        let (sector, fraction) = sectors[usize::from(hue_of(*pixel, value, range))];
+        let (is_red, is_green) = (red == value, green == value);
+        // The largest channel, and the ones after and before it on the circle.
+        let largest = if is_red { 0 } else { 2 - usize::from(is_green) };
+        let next = if is_red {
+            green
+        } else if is_green {
+            blue
+        } else {
+            red
+        };
+        let previous = if is_red {
+            blue
+        } else if is_green {
+            red
+        } else {
+            green
+        };
+        let hue = hues[largest][hue_index(range, i32::from(next) - i32::from(previous))];
+        let saturation = saturations[usize::from(value) << 8 | usize::from(range)];
+        let saturation = f64::from(saturation);
+        let Turned { fraction, places } = turned[usize::from(hue)];
 
-        let saturation = f64::from((f64::from(saturation) / 255.0) as f32);
-        let (top, fraction) = (f64::from(value), f64::from(fraction));
-        let level = |share: f64| (top * share + 0.5) as u8;
+        let top = f64::from(value);
+        let level = |share: f64| u32::from((top * share + 0.5) as u8);
         let low = level(1.0 - saturation);
         let falling = level(1.0 - saturation * fraction);
         let rising = level(1.0 - saturation * (1.0 - fraction));
-        *pixel = match sector {
-            0 => [value, rising, low],
-            1 => [falling, value, low],
-            2 => [low, value, rising],
-            3 => [low, falling, value],
-            4 => [rising, low, value],
-            _ => [value, low, falling],
-        };
+        let levels = u32::from(value) | rising << 8 | low << 16 | falling << 24;
+        *pixel = places.map(|place| (levels >> place) as u8);
     }
 }
 
-/// The hue in 256ths of the circle; `value` is the largest channel, `range` its distance
-/// from the smallest (not 0).
-#[inline]
-fn hue_of([red, green, blue]: [u8; 3], value: u8, range: u8) -> u8 {
-    let span = f32::from(range);
-    let below = |channel: u8| f32::from(value - channel) / span;
-    let sixths = if red == value {
-        below(blue) - below(green)
-    } else if green == value {
-        (2.0 + f64::from(below(red)) - f64::from(below(blue))) as f32
-    } else {
-        (4.0 + f64::from(below(green)) - f64::from(below(red))) as f32
+/// What a hue says about the three channels.
+#[derive(Clone, Copy, Default)]
+struct Turned {
+    /// How far it is through its sixth of the circle.
+    fraction: f64,
+    /// For each channel, where its level is found among the packed levels.
+    places: [u8; 3],
+}
+
+impl Turned {
+    fn new(hue: u8) -> Self {
+        const VALUE: u8 = 0;
+        const RISING: u8 = 8;
+        const LOW: u8 = 16;
+        const FALLING: u8 = 24;
+        let sixths = (f64::from(hue) * 6.0 / 255.0) as f32;
+        let places = match sixths as u8 % 6 {
+            0 => [VALUE, RISING, LOW],
+            1 => [FALLING, VALUE, LOW],
+            2 => [LOW, VALUE, RISING],
+            3 => [LOW, FALLING, VALUE],
+            4 => [RISING, LOW, VALUE],
+            _ => [VALUE, LOW, FALLING],
+        };
+        Self {
+            fraction: f64::from(sixths - sixths.trunc()),
+            places,
+        }
+    }
+}
+
+/// Hues and saturations in 8 bits; dividing for each pixel would take most of the time.
+struct Tables {
+    /// By the largest channel (red, green, blue) and [`hue_index`].
+    hues: [Vec<u8>; 3],
+    /// By `value << 8 | range`, as shares of 1.
+    saturations: Vec<f32>,
+}
+
+static TABLES: LazyLock<Tables> = LazyLock::new(|| {
+    let hues = [0.0, 2.0, 4.0].map(|sixth| {
+        let mut table = vec![0; 1 << 16];
+        for range in 1..=u8::MAX {
+            let span = i32::from(range);
+            for difference in -span..=span {
+                // One of the two is the smallest channel.
+                let (next, previous) = (span.min(span - difference), span.min(span + difference));
+                table[hue_index(range, difference)] = hue_of(sixth, next, previous, span);
+            }
+        }
+        table
+    });
+    let saturation = |place: usize| {
+        let (value, range) = ((place >> 8).max(1) as f32, (place & 255) as f32);
+        let saturation = (f64::from(range / value) * 255.0) as u8;
+        (f64::from(saturation) / 255.0) as f32
     };
+    Tables {
+        hues,
+        saturations: (0..1 << 16).map(saturation).collect(),
+    }
+});
+
+/// Place of a hue among those with the same largest channel: `difference`, within ± `range`,
+/// is the next channel on the circle minus the previous one.
+#[inline]
+fn hue_index(range: u8, difference: i32) -> usize {
+    let range = i32::from(range);
+    (range * range + range + difference) as u16 as usize
+}
+
+/// The hue in 256ths of the circle. `sixth` is where the largest channel lies; `next` and
+/// `previous` are how far the other two lie below it, the further one by `range`.
+fn hue_of(sixth: f64, next: i32, previous: i32, range: i32) -> u8 {
+    let share = |below: i32| f64::from(below as f32 / range as f32);
+    let sixths = (sixth + share(previous) - share(next)) as f32;
     // Between 5/6 and 11/6, so that one subtraction brings it into the circle.
     let turns = f64::from(sixths) / 6.0 + 1.0;
     let turns = if turns >= 1.0 { turns - 1.0 } else { turns } as f32;
