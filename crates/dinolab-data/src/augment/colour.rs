@@ -49,17 +49,10 @@ pub fn contrast(pixels: &mut [u8], factor: f32) {
 
 /// Scales the distance from each pixel's own luma.
 pub fn saturation(pixels: &mut [u8], factor: f32) {
-    // In two loops, so that the second one is free of pixels and vectorises.
-    const RUN: usize = 64;
-    let mut grey = [[0; 3]; RUN];
     let (pixels, _) = pixels.as_chunks_mut::<3>();
-    for run in pixels.chunks_mut(RUN) {
-        for (grey, pixel) in grey.iter_mut().zip(&*run) {
-            *grey = [luma(*pixel); 3];
-        }
-        for (value, grey) in run.as_flattened_mut().iter_mut().zip(grey.as_flattened()) {
-            *value = blend(*grey, *value, factor);
-        }
+    for pixel in pixels {
+        let grey = luma(*pixel);
+        *pixel = pixel.map(|value| blend(grey, value, factor));
     }
 }
 
