@@ -25,7 +25,12 @@ pub struct Preprocess {
 
 impl Default for Preprocess {
     fn default() -> Self {
-        Self { resize: 256, crop: 224, mean: IMAGENET_MEAN, std: IMAGENET_STD }
+        Self {
+            resize: 256,
+            crop: 224,
+            mean: IMAGENET_MEAN,
+            std: IMAGENET_STD,
+        }
     }
 }
 
@@ -45,7 +50,10 @@ pub struct Features {
 impl Features {
     /// The labels of the rows; `None` where the source has none.
     pub fn labels(&self, source: &dyn Source) -> Option<Vec<usize>> {
-        self.indices.iter().map(|&index| source.label(index)).collect()
+        self.indices
+            .iter()
+            .map(|&index| source.label(index))
+            .collect()
     }
 }
 
@@ -60,12 +68,19 @@ pub fn planes(image: &Image, normaliser: &Normaliser) -> Vec<f32> {
 pub fn batch(vit: &Vit, planes: &[Vec<f32>], height: usize, width: usize) -> Tensor<4> {
     let device = vit.cls_token.flat().device();
     let data = planes.concat();
-    Tensor::from_data(TensorData::new(data, [planes.len(), 3, height, width]), &device)
+    Tensor::from_data(
+        TensorData::new(data, [planes.len(), 3, height, width]),
+        &device,
+    )
 }
 
 /// Values of a tensor on the host.
 pub fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().convert::<f32>().try_to_vec().expect("converted to f32")
+    tensor
+        .into_data()
+        .convert::<f32>()
+        .try_to_vec()
+        .expect("converted to f32")
 }
 
 /// Class tokens after the final norm, of the source's images number `indices`.
@@ -88,7 +103,10 @@ pub fn embed(
     if preprocess.crop < vit.config().patch_size {
         return Err(Error::invalid("eval-crop", "is smaller than a patch"));
     }
-    let mut features = Features { dim: vit.config().width, ..Features::default() };
+    let mut features = Features {
+        dim: vit.config().width,
+        ..Features::default()
+    };
     for (done, chunk) in indices.chunks(batch_size.max(1)).enumerate() {
         let decoded: Vec<_> = chunk
             .par_iter()
@@ -110,13 +128,21 @@ pub fn embed(
         }
         if !inputs.is_empty() {
             let images = batch(vit, &inputs, preprocess.crop, preprocess.crop);
-            features.data.append(&mut host(vit.forward(images, &KeepAll)));
+            features
+                .data
+                .append(&mut host(vit.forward(images, &KeepAll)));
         }
         progress(done * batch_size.max(1) + chunk.len());
     }
     if features.indices.is_empty() {
-        let why = features.skipped.first().map_or("there are none".into(), |(_, why)| why.clone());
-        return Err(Error::invalid("images", format!("none can be used; the first: {why}")));
+        let why = features
+            .skipped
+            .first()
+            .map_or("there are none".into(), |(_, why)| why.clone());
+        return Err(Error::invalid(
+            "images",
+            format!("none can be used; the first: {why}"),
+        ));
     }
     Ok(features)
 }
@@ -154,11 +180,22 @@ pub fn whole_patches(image: &Image, size: Option<(usize, usize)>, patch: usize) 
         Some((height, width)) => eval::resize(image, width, height, Filter::Bilinear)?,
         None => image.clone(),
     };
-    let (height, width) = (resized.height / patch * patch, resized.width / patch * patch);
+    let (height, width) = (
+        resized.height / patch * patch,
+        resized.width / patch * patch,
+    );
     if height == 0 || width == 0 {
-        return Err(Error::invalid("image", format!("is smaller than a patch of {patch} pixels")));
+        return Err(Error::invalid(
+            "image",
+            format!("is smaller than a patch of {patch} pixels"),
+        ));
     }
-    let crop = dinolab_data::augment::resize::CropBox { top: 0, left: 0, height, width };
+    let crop = dinolab_data::augment::resize::CropBox {
+        top: 0,
+        left: 0,
+        height,
+        width,
+    };
     Ok(eval::crop(&resized, crop)?)
 }
 
