@@ -113,7 +113,7 @@ impl Health {
 /// [`step`](Self::step) costs nothing and belongs in every step. [`sample`](Self::sample)
 /// looks at no more than `max_rows` rows, about 2·K exponentials each; every tenth to
 /// fiftieth step is plenty.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct HealthMeter {
     out_dim: usize,
     max_rows: usize,
@@ -263,7 +263,7 @@ impl HealthMeter {
 }
 
 /// A running mean.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Mean {
     sum: f64,
     count: u64,
@@ -413,7 +413,7 @@ fn entropy(weights: &[f64]) -> f64 {
 }
 
 /// An even sample of all feature rows offered, of fixed size.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Reservoir {
     dim: usize,
     rows: Vec<f32>,

@@ -92,7 +92,7 @@ impl ColourMap {
         let step = (value.clamp(0.0, 1.0) * 255.0).round() as usize;
         match self {
             // Lightness, chroma (in OKLab) and hue in degrees at both ends.
-            Self::Ember => EMBER.get_or_init(|| scale((0.13, 0.97), (285.0, 470.0), 0.2))[step],
+            Self::Ember => EMBER.get_or_init(|| scale((0.13, 0.97), (285.0, 470.0), 0.17))[step],
             Self::Tide => TIDE.get_or_init(|| scale((0.25, 0.93), (305.0, 105.0), 0.17))[step],
             Self::Grey => [step as u8; 3],
         }

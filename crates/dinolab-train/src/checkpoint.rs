@@ -1,1 +1,245 @@
-//! Checkpoints.
+//! Checkpoints: everything a run needs to go on as if it had never stopped.
+//!
+//! One safetensors file per checkpoint, so that any tool reads the weights:
+//! `student.*`, `teacher.*`, `centre`, `optimiser.<slot>.*`, and in the metadata the
+//! position, counts, the observers' state and a checksum. Random draws are functions of
+//! (seed, epoch, image), so that the position *is* the state of the generators.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Tensor, TensorData};
+use dinolab_nn::weights::{Array, LoadOptions, Weights, arrays, file_arrays, load, to_bytes};
+use dinolab_nn::Parameters;
+
+use crate::optimiser::ParamState;
+use crate::{Dino, Error, Result};
+
+/// Rises when a program of before can no longer read what is written.
+const VERSION: u32 = 1;
+
+/// Where a run stands, beside its tensors.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Position {
+    /// Optimiser steps done.
+    pub step: u64,
+    /// What the run's observers have gathered since the epoch began, as they wrote it.
+    pub observers: String,
+    /// The run's configuration, as TOML.
+    pub config: String,
+}
+
+/// The name of the checkpoint after `step` steps.
+pub fn file_name(step: u64) -> String {
+    format!("step-{step:09}.safetensors")
+}
+
+fn io(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
+    |source| Error::Io { path: path.into(), source }
+}
+
+fn bad(path: &Path, reason: impl Into<String>) -> Error {
+    Error::BadCheckpoint { path: path.into(), reason: reason.into() }
+}
+
+/// Writes `bytes` so that `path` holds either its old content or all of the new.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let part = path.with_extension("part");
+    let mut file = fs::File::create(&part).map_err(io(&part))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io(&part))?;
+    fs::rename(&part, path).map_err(io(path))?;
+    // The rename itself must survive a power cut, where the system lets a folder be synced.
+    if let Some(folder) = path.parent().and_then(|folder| fs::File::open(folder).ok()) {
+        let _ = folder.sync_all();
+    }
+    Ok(())
+}
+
+fn checksum(arrays: &BTreeMap<String, Array>) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    for (name, array) in arrays {
+        hasher.update(name.as_bytes());
+        for chunk in array.data.chunks(4096) {
+            let bytes: Vec<u8> = chunk.iter().flat_map(|v| v.to_le_bytes()).collect();
+            hasher.update(&bytes);
+        }
+    }
+    hasher.finalize()
+}
+
+/// Writes a checkpoint into `folder` and points `latest` at it.
+///
+/// # Errors
+/// [`Error::Io`]; an earlier checkpoint is then untouched.
+pub fn save(folder: &Path, dino: &Dino, position: &Position) -> Result<PathBuf> {
+    fs::create_dir_all(folder).map_err(io(folder))?;
+    let mut all = arrays(&dino.student, "student");
+    all.append(&mut arrays(&dino.teacher, "teacher"));
+    let host = |t: &Tensor<1>| t.to_data().convert::<f32>().try_to_vec::<f32>().expect("converted");
+    let mut put = |name: String, tensor: &Tensor<1>| {
+        let data = host(tensor);
+        all.insert(name, Array { shape: vec![data.len()], data });
+    };
+    put("centre".into(), &dino.centre);
+    let mut counts = BTreeMap::new();
+    for (name, state) in dino.names().iter().zip(&dino.optimiser.states) {
+        if let Some(state) = state {
+            counts.insert(name.clone(), state.steps);
+            for (slot, tensor) in state.slots.iter().enumerate() {
+                put(format!("optimiser.{slot}.{name}"), tensor);
+            }
+        }
+    }
+    let config = dino.config();
+    let facts = BTreeMap::from([
+        ("dinolab_version".to_owned(), VERSION.to_string()),
+        ("position".into(), json(position)),
+        ("optimiser_steps".into(), json(&counts)),
+        ("vit".into(), json(&config.vit)),
+        ("head".into(), json(&config.head)),
+        ("checksum".into(), checksum(&all).to_string()),
+    ]);
+    let path = folder.join(file_name(position.step));
+    write_atomically(&path, &to_bytes(&all, &facts)?)?;
+    write_atomically(&folder.join("latest"), file_name(position.step).as_bytes())?;
+    Ok(path)
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("plain data")
+}
+
+/// Checkpoints of a folder, newest first.
+pub fn list(folder: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
+            name.starts_with("step-") && name.ends_with(".safetensors")
+        })
+        .collect();
+    found.sort();
+    found.reverse();
+    found
+}
+
+/// Removes all but the newest `keep` checkpoints, and those `spared`.
+pub fn prune(folder: &Path, keep: usize, spared: impl Fn(u64) -> bool) {
+    for path in list(folder).into_iter().skip(keep.max(1)) {
+        let step = path
+            .file_stem()
+            .and_then(|stem| stem.to_str()?.strip_prefix("step-")?.parse().ok());
+        if step.is_some_and(|step| !spared(step)) {
+            // A checkpoint that stays too long harms nothing.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// A checkpoint's content, verified.
+pub struct Checkpoint {
+    arrays: BTreeMap<String, Array>,
+    counts: BTreeMap<String, u64>,
+    /// Where the run stood.
+    pub position: Position,
+    path: PathBuf,
+}
+
+impl Checkpoint {
+    /// Reads and verifies a checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::BadCheckpoint`] where it is truncated, altered, or of a later version.
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = fs::read(path).map_err(io(path))?;
+        let (arrays, facts) =
+            file_arrays(path, &bytes).map_err(|error| bad(path, format!("is damaged ({error})")))?;
+        let fact = |name: &str| {
+            facts.get(name).ok_or_else(|| bad(path, format!("has no {name}: not a training checkpoint")))
+        };
+        let version: u32 = fact("dinolab_version")?.parse().unwrap_or(u32::MAX);
+        if version > VERSION {
+            return Err(bad(path, "was written by a later version of dinolab; use that version"));
+        }
+        if fact("checksum")? != &checksum(&arrays).to_string() {
+            return Err(bad(path, "is damaged: its checksum does not match its content"));
+        }
+        let wrong = |error: serde_json::Error| bad(path, error.to_string());
+        Ok(Self {
+            position: serde_json::from_str(fact("position")?).map_err(wrong)?,
+            counts: serde_json::from_str(fact("optimiser_steps")?).map_err(wrong)?,
+            arrays,
+            path: path.into(),
+        })
+    }
+
+    /// The newest checkpoint of `folder` that is whole, and what was wrong with newer ones.
+    ///
+    /// # Errors
+    /// The newest one's error where all are damaged. `None` where there is none at all.
+    pub fn latest(folder: &Path) -> Result<Option<(Self, Vec<Error>)>> {
+        let mut damaged = Vec::new();
+        for path in list(folder) {
+            match Self::read(&path) {
+                Ok(checkpoint) => return Ok(Some((checkpoint, damaged))),
+                Err(error) => damaged.push(error),
+            }
+        }
+        match damaged.into_iter().next() {
+            Some(error) => Err(error),
+            None => Ok(None),
+        }
+    }
+
+    /// Puts the checkpoint's state into a learner of the same configuration.
+    ///
+    /// # Errors
+    /// [`Error::BadCheckpoint`] or [`Error::Model`] where it belongs to another network.
+    pub fn restore(&self, dino: &mut Dino) -> Result<()> {
+        let part = |prefix: &str| Weights {
+            path: self.path.clone(),
+            arrays: self
+                .arrays
+                .iter()
+                .filter_map(|(k, v)| Some((k.strip_prefix(prefix)?.to_owned(), v.clone())))
+                .collect(),
+            ..Weights::default()
+        };
+        load(&mut dino.student, "", &part("student."), LoadOptions::default())?;
+        load(&mut dino.teacher, "", &part("teacher."), LoadOptions::default())?;
+        let device = dino.device().clone();
+        let take = |name: &str, len: usize| {
+            let array = self
+                .arrays
+                .get(name)
+                .filter(|array| array.data.len() == len)
+                .ok_or_else(|| bad(&self.path, format!("has no {name} of {len} values")))?;
+            Ok::<_, Error>(Tensor::from_data(TensorData::new(array.data.clone(), [len]), &device))
+        };
+        dino.centre = take("centre", dino.config().head.out_dim)?;
+        let mut lengths = Vec::new();
+        dino.student.visit("", &mut |_, param| lengths.push(param.len()));
+        let slots = dino.optimiser.kind().slots();
+        let mut states = Vec::new();
+        for (name, len) in dino.names().iter().zip(lengths) {
+            states.push(match self.counts.get(name) {
+                None => None,
+                Some(&steps) => Some(ParamState {
+                    steps,
+                    slots: (0..slots)
+                        .map(|slot| take(&format!("optimiser.{slot}.{name}"), len))
+                        .collect::<Result<_>>()?,
+                }),
+            });
+        }
+        dino.optimiser.states = states;
+        Ok(())
+    }
+}

@@ -45,6 +45,9 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// What watched the run failed: an evaluation, a picture, a file of the run folder.
+    #[error("{0}")]
+    Observer(String),
     /// A model or its weights.
     #[error(transparent)]
     Model(#[from] dinolab_nn::Error),

@@ -2,16 +2,18 @@
 //!
 //! [`step`] is DINO itself: read it top to bottom beside the paper's algorithm 1. The rest
 //! feeds it ([`schedule`]), applies its gradients ([`optimiser`]), and keeps what it made
-//! ([`checkpoint`]).
+//! ([`checkpoint`], [`log`]); [`run`] is the loop.
 
 pub mod checkpoint;
 pub mod drop_path;
 pub mod error;
+pub mod log;
 pub mod optimiser;
+pub mod run;
 pub mod schedule;
 pub mod step;
 
 pub use crate::error::{Error, Result};
 pub use crate::optimiser::{Optimiser, OptimiserKind};
 pub use crate::schedule::{ScheduleConfig, Schedules, StepValues};
-pub use crate::step::{Dino, DinoConfig, StepReport, Views};
+pub use crate::step::{Dino, DinoConfig, Outputs, StepReport, Views};

@@ -57,6 +57,19 @@ impl Views {
     }
 }
 
+/// Raw outputs of a micro-batch, without gradients, and the centre they were measured against.
+#[derive(Debug)]
+pub struct Outputs {
+    /// Teacher logits of the global views, `[2·B, K]`.
+    pub teacher: Tensor<2>,
+    /// Student logits of all views, `[V·B, K]`, the global ones first.
+    pub student: Tensor<2>,
+    /// The teacher's class tokens, `[2·B, D]`.
+    pub features: Tensor<2>,
+    /// The centre before this step, `[K]`.
+    pub centre: Tensor<1>,
+}
+
 /// What a step tells of itself.
 #[derive(Debug)]
 pub struct StepReport {
@@ -64,10 +77,8 @@ pub struct StepReport {
     pub loss: f64,
     /// Norm of each trainable parameter's gradient before clipping, in the network's order.
     pub grad_norms: Vec<f32>,
-    /// The teacher's targets, `[2·B, K]`, of the last micro-batch.
-    pub targets: Tensor<2>,
-    /// The teacher's class tokens, `[2·B, D]`, of the last micro-batch.
-    pub features: Tensor<2>,
+    /// What the networks said, of the last micro-batch.
+    pub outputs: Outputs,
 }
 
 /// Student, teacher, centre and optimiser: the state that training changes.
@@ -116,6 +127,11 @@ impl Dino {
         &self.config
     }
 
+    /// Full names of the parameters, in the network's order.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
     /// The device without gradients, where views are expected.
     pub fn device(&self) -> &Device {
         &self.device
@@ -144,9 +160,10 @@ impl Dino {
             let images = first_image..first_image + views.batch;
             first_image = images.end;
             let student = self.student_logits(views, now.step, images);
-            let targets_here = Tensor::from_inner(targets.clone());
+            let student_plain = student.clone().without_autodiff();
+            let targets = Tensor::from_inner(targets);
             let micro_loss =
-                ops::dino_loss(student, targets_here, views.batch, self.config.student_temp);
+                ops::dino_loss(student, targets, views.batch, self.config.student_temp);
             let share = views.batch as f64 / batch as f64;
             loss += share * micro_loss.clone().into_scalar::<f32>() as f64;
 
@@ -164,17 +181,18 @@ impl Dino {
             });
 
             let k = self.config.head.out_dim;
-            let sum = logits.sum_dim(0).reshape([k]);
+            let sum = logits.clone().sum_dim(0).reshape([k]);
             centre_sum = Some(match centre_sum {
                 Some(total) => total + sum,
                 None => sum,
             });
-            seen = Some((targets, features));
+            seen = Some((logits, student_plain, features));
         }
         if !loss.is_finite() {
             return Err(Error::NonFiniteLoss { step: now.step, loss });
         }
 
+        let centre = self.centre.clone();
         // The centre follows the raw teacher logits, after the loss has used the old one.
         if let Some(sum) = centre_sum {
             let m = self.config.center_momentum;
@@ -184,8 +202,8 @@ impl Dino {
 
         let norms = self.update_student(grads, now);
         self.update_teacher(now.momentum);
-        let (targets, features) = seen.expect("a step has at least one micro-batch");
-        Ok(StepReport { loss, grad_norms: norms, targets, features })
+        let (teacher, student, features) = seen.expect("a step has at least one micro-batch");
+        Ok(StepReport { loss, grad_norms: norms, outputs: Outputs { teacher, student, features, centre } })
     }
 
     /// Raw student logits of all views, `[V·B, K]`.

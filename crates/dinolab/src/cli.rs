@@ -1,0 +1,44 @@
+//! Verbs and their flags.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::{attend, embed, knn, overfit, train};
+
+/// Learns vision features from images with no labels, by self-distillation (DINO).
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Train(Box<train::Args>),
+    Embed(embed::Args),
+    Attend(attend::Args),
+    /// Judges what was learned
+    #[command(subcommand)]
+    Eval(Eval),
+    Overfit(overfit::Args),
+}
+
+#[derive(Subcommand)]
+enum Eval {
+    Knn(knn::Args),
+}
+
+impl Cli {
+    /// Does what was asked.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        match self.verb {
+            Verb::Train(args) => train::run(*args),
+            Verb::Embed(args) => embed::run(&args).map(|()| ExitCode::SUCCESS),
+            Verb::Attend(args) => attend::run(&args).map(|()| ExitCode::SUCCESS),
+            Verb::Eval(Eval::Knn(args)) => knn::run(&args).map(|()| ExitCode::SUCCESS),
+            Verb::Overfit(args) => overfit::run(&args),
+        }
+    }
+}

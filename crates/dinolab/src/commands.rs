@@ -1,0 +1,7 @@
+//! One module per verb.
+
+pub mod attend;
+pub mod embed;
+pub mod knn;
+pub mod overfit;
+pub mod train;

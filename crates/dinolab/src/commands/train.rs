@@ -1,0 +1,174 @@
+//! `dinolab train`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+use dinolab_nn::weights::{self, LoadOptions, Which};
+use dinolab_nn::{Network, Parameters, device};
+use dinolab_train::run::{Ending, run as train};
+
+use crate::evaluator::Evaluator;
+use crate::folder::{RunFolder, read_settings};
+use crate::model::weight_file;
+use crate::settings::{Config, Settings};
+use crate::sources::Sources;
+use crate::watch::Watch;
+use crate::report;
+
+/// Trains on images with no labels
+///
+/// Example: dinolab train photos --out runs/photos --arch vit_tiny --epochs 50
+///
+/// IMAGES is a folder (flat or nested), a list of paths, a .tar file or folder of tar shards,
+/// or a Pascal VOC tree. Without IMAGES it trains on the built-in shapes set, which takes a few
+/// minutes and shows what to expect. A run that was stopped goes on where it was when the same
+/// command is given again.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Images to learn from [default: the built-in shapes set]
+    #[arg(value_name = "IMAGES")]
+    source: Option<PathBuf>,
+    /// The run's folder
+    #[arg(long, default_value = "runs/latest")]
+    out: PathBuf,
+    /// Settings from a run's config.toml; flags override them
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Go on with the run in --out, with its own settings; an error where there is none
+    #[arg(long, conflicts_with = "fresh")]
+    resume: bool,
+    /// Start over, removing the run in --out
+    #[arg(long)]
+    fresh: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// Runs the verb.
+pub fn run(args: Args) -> Result<ExitCode> {
+    let folder = RunFolder::new(&args.out);
+    if args.fresh {
+        folder.clear()?;
+    }
+    let mut settings = args.settings;
+    settings.images = args.source.or(settings.images);
+    let base = match (&args.config, args.resume) {
+        (Some(path), _) => read_settings(path)?,
+        (None, true) => folder.settings()?.unwrap_or_default(),
+        (None, false) => Settings::default(),
+    };
+    let mut settings = settings.over(base);
+    if settings.images.as_ref().is_none_or(|path| path.as_os_str().is_empty()) {
+        settings = settings.over(Settings::shapes());
+    }
+    let sources = Sources::of(&settings)?;
+    let (config, choices) = settings.resolve(sources.train.len())?;
+    let plan = plan(&config)?;
+    let device = device::by_name(&config.device)?;
+    let checkpoint = folder.open(&config, args.resume)?;
+
+    println!("{}", sources.description);
+    for choice in &choices {
+        println!("  {} for {} images", choice.0, sources.train.len());
+    }
+    describe(&config)?;
+    match &checkpoint {
+        Some(checkpoint) => println!("going on from step {} in {}", checkpoint.position.step, args.out.display()),
+        None => println!("a new run in {}", args.out.display()),
+    }
+
+    let stop = Arc::new(AtomicBool::new(false));
+    on_interrupt(&stop)?;
+    let evaluator = (config.eval_every > 0).then(|| Evaluator::new(&config, &sources));
+    let images = sources.train.len();
+    let mut watch = Watch::new(&config, &folder, evaluator, stop, images);
+    let ended = train(
+        &plan,
+        sources.train.clone(),
+        &folder.checkpoints(),
+        checkpoint,
+        &mut watch,
+        &device,
+    );
+    drop(watch);
+    // Also of a run that failed: its curves tell why.
+    let summary = report::write(&folder, &config, &sources.description);
+    let (_, ending) = ended?;
+    let summary = summary?;
+
+    let skipped = folder.join("skipped.tsv");
+    if skipped.exists() {
+        let count = std::fs::read_to_string(&skipped).unwrap_or_default().lines().count();
+        println!("{count} images could not be used; they are listed in {}", skipped.display());
+    }
+    if let (Some(first), Some(last)) = (summary.evaluations.first(), summary.evaluations.last()) {
+        println!("{:<20} {:>10} {:>10}", "", "untrained", "trained");
+        for (name, a, b) in
+            [("k-NN accuracy", first.1, last.1), ("attention Jaccard", first.2, last.2)]
+        {
+            if let (Some(a), Some(b)) = (a, b) {
+                println!("{name:<20} {a:>8.1} % {b:>8.1} %");
+            }
+        }
+    }
+    println!("{}", folder.join("report.html").display());
+    Ok(match ending {
+        Ending::Finished | Ending::StoppedAsPlanned => ExitCode::SUCCESS,
+        Ending::Interrupted => {
+            println!("stopped and saved; the same command goes on from here");
+            // What shells report for a program that SIGINT ended.
+            ExitCode::from(130)
+        }
+    })
+}
+
+fn plan(config: &Config) -> Result<dinolab_train::run::Plan> {
+    let mut plan = config.plan()?;
+    if !config.weights.as_os_str().is_empty() {
+        let weights = weights::read(&weight_file(&config.weights)?, Which::Teacher)?;
+        let options =
+            LoadOptions { resize_positions: config.resize_pos_embed, allow_missing: true };
+        // A trial, so that the table comes before the run and errors end it early.
+        let mut network = Network::new(&plan.dino.vit, &plan.dino.head, 0, &device::by_name("cpu")?)?;
+        let report = weights::load(&mut network, "", &weights, options)
+            .with_context(|| format!("--weights {}", config.weights.display()))?;
+        println!("{report}");
+        plan.initial = Some((weights, options));
+    }
+    Ok(plan)
+}
+
+fn describe(config: &Config) -> Result<()> {
+    let plan = config.plan()?;
+    let network = Network::new(&plan.dino.vit, &plan.dino.head, 0, &device::by_name("cpu")?)?;
+    println!(
+        "{}: patch {}, {:.1} M parameters and {:.1} M in the head; views 2 × {} px and {} × {} px; \
+         batch {}; learning rate {:.2e}; {} epochs",
+        config.arch,
+        config.patch_size,
+        network.backbone.parameter_count() as f64 / 1e6,
+        network.head.parameter_count() as f64 / 1e6,
+        config.global_crops_size,
+        config.local_crops_number,
+        config.local_crops_size,
+        config.batch_size * config.accumulate,
+        config.scaled_lr(),
+        config.epochs,
+    );
+    Ok(())
+}
+
+/// The first Ctrl-C (or SIGTERM) asks the run to stop after its step; the second ends it.
+fn on_interrupt(stop: &Arc<AtomicBool>) -> Result<()> {
+    let stop = stop.clone();
+    ctrlc::set_handler(move || {
+        if stop.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("stopping after this step; again to stop at once");
+    })
+    .context("cannot listen for interrupts")
+}

@@ -1,0 +1,85 @@
+//! `--weights W`: a run folder, a checkpoint of one, or a weight file.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use dinolab_data::augment::normalise::{IMAGENET_MEAN, IMAGENET_STD};
+use dinolab_eval::features::Preprocess;
+use dinolab_nn::weights::{self, LoadOptions, Which};
+use dinolab_nn::{Vit, device, init::Init};
+use dinolab_train::checkpoint::{self, Checkpoint};
+
+use crate::settings::Config;
+
+/// Flags of every verb that uses trained weights.
+#[derive(clap::Args)]
+pub struct ModelArgs {
+    /// A run folder, one of its checkpoints, a .pth or a safetensors file
+    #[arg(long, value_name = "W")]
+    weights: PathBuf,
+    /// Which network of a training checkpoint: teacher or student
+    #[arg(long, default_value = "teacher")]
+    checkpoint_key: String,
+    /// Attention heads, where the file does not say [default: width / 64]
+    #[arg(long)]
+    heads: Option<usize>,
+    /// cpu, or cuda:N, metal, vulkan:N, rocm:N where built with them
+    #[arg(long, default_value = "cpu")]
+    device: String,
+}
+
+/// A backbone ready to use.
+pub struct Model {
+    /// The network.
+    pub vit: Vit,
+    /// How the run that trained it prepared images; the reference's way where unknown.
+    pub preprocess: Preprocess,
+    /// Side of attention pictures in the run that trained it.
+    pub attend_size: Option<usize>,
+}
+
+impl ModelArgs {
+    /// Reads the weights and says what was loaded.
+    pub fn load(&self) -> Result<Model> {
+        let which = match self.checkpoint_key.as_str() {
+            "teacher" => Which::Teacher,
+            "student" => Which::Student,
+            other => bail!("--checkpoint-key {other}: one of teacher, student"),
+        };
+        let path = weight_file(&self.weights)?;
+        let weights = weights::read(&path, which)?;
+        let config = weights.vit_config(self.heads)?;
+        let device = device::by_name(&self.device)?;
+        let mut vit = Vit::new(&config, &mut Init::new(0), &device)?;
+        let report = weights::load(&mut vit, "backbone", &weights, LoadOptions::default())
+            .with_context(|| format!("{}", path.display()))?;
+        eprintln!("{report}");
+        if self.heads.is_none() && !weights.facts.contains_key("vit") {
+            eprintln!("{} heads, by the width of {} (--heads for another number)", config.heads, config.width);
+        }
+        let run = run_config(&weights.facts);
+        let preprocess = run.as_ref().map_or_else(
+            || Preprocess { resize: 256, crop: 224, mean: IMAGENET_MEAN, std: IMAGENET_STD },
+            Config::preprocess,
+        );
+        Ok(Model { vit, preprocess, attend_size: run.map(|run| run.attend_size) })
+    }
+}
+
+/// The file behind `W`.
+pub fn weight_file(path: &Path) -> Result<PathBuf> {
+    if !path.is_dir() {
+        return Ok(path.into());
+    }
+    let folder = path.join("checkpoints");
+    match Checkpoint::latest(&folder)? {
+        Some((checkpoint, _)) => Ok(folder.join(checkpoint::file_name(checkpoint.position.step))),
+        None => bail!("{} is no run folder: it has no checkpoints", path.display()),
+    }
+}
+
+/// The configuration in a checkpoint of a run.
+fn run_config(facts: &std::collections::BTreeMap<String, String>) -> Option<Config> {
+    let position: checkpoint::Position = serde_json::from_str(facts.get("position")?).ok()?;
+    toml::from_str(&position.config).ok()
+}

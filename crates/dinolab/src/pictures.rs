@@ -1,0 +1,56 @@
+//! Pictures of attention.
+
+use std::path::Path;
+
+use anyhow::Result;
+use dinolab_data::Image;
+use dinolab_eval::features::AttentionMaps;
+use dinolab_eval::picture::{
+    ColourMap, Filter, Rgb, contact_sheet, heat_map, overlay, resize_map, stretch, write_png,
+};
+
+/// Side of a tile in sheets, in pixels.
+const TILE: usize = 128;
+const PAPER: [u8; 3] = [255, 255, 255];
+
+/// An image as a picture.
+pub fn rgb(image: &Image) -> Result<Rgb> {
+    Ok(Rgb::new(image.width, image.height, image.data.clone())?)
+}
+
+/// A map of patches brought to the size of its image, from 0 (least) to 1 (most).
+pub fn enlarged(map: &[f32], maps: &AttentionMaps, size: (usize, usize)) -> Result<Vec<f32>> {
+    Ok(resize_map(&stretch(map)?, maps.grid, size, Filter::Bilinear)?)
+}
+
+/// One row per image: the image, the mean over heads laid over it, each head's map.
+pub fn attention_sheet(rows: &[AttentionMaps], path: &Path) -> Result<()> {
+    let Some(first) = rows.first() else { return Ok(()) };
+    let columns = 2 + first.heads;
+    let mut tiles = Vec::with_capacity(rows.len() * columns);
+    for row in rows {
+        let (height, width) = tile_size(&row.image);
+        let small = dinolab_data::augment::eval::resize(
+            &row.image,
+            width,
+            height,
+            dinolab_data::augment::resize::Filter::Bicubic,
+        )?;
+        let picture = rgb(&small)?;
+        let mean = enlarged(&row.mean(), row, (height, width))?;
+        tiles.push(picture.clone());
+        tiles.push(overlay(&picture, &mean, ColourMap::default(), 0.6)?);
+        for head in row.maps.chunks_exact(row.grid.0 * row.grid.1) {
+            let map = enlarged(head, row, (height, width))?;
+            tiles.push(heat_map(&map, (height, width), ColourMap::default())?);
+        }
+    }
+    Ok(write_png(path, &contact_sheet(&tiles, columns, 4, PAPER)?)?)
+}
+
+/// Rows and columns of an image's tile.
+fn tile_size(image: &Image) -> (usize, usize) {
+    let longest = image.width.max(image.height);
+    let side = |length: usize| (length * TILE / longest).max(1);
+    (side(image.height), side(image.width))
+}

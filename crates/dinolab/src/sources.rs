@@ -1,0 +1,67 @@
+//! Which images to train on, and which to judge by.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use dinolab_data::shapes::{Shapes, ShapesOptions};
+use dinolab_data::source::{self, SourceOptions};
+use dinolab_data::Source;
+
+use crate::settings::Settings;
+
+/// The seed of the shapes that are only looked at, never trained on.
+const SHAPES_VAL: u64 = 1 << 32;
+
+/// Images to train on and images to judge by.
+pub struct Sources {
+    /// Trained on; also the bank of k-NN.
+    pub train: Arc<dyn Source>,
+    /// Judged by, where there are labels or a `--val`.
+    pub val: Option<Arc<dyn Source>>,
+    /// In words.
+    pub description: String,
+}
+
+/// Opens a source of the command line.
+pub fn open(path: &Path, max_pixels: u64) -> Result<Arc<dyn Source>> {
+    let options = SourceOptions { max_pixels, ..Default::default() };
+    Ok(Arc::from(source::open(path, &options)?))
+}
+
+impl Sources {
+    /// The sources that `settings` ask for. No path means the built-in shapes.
+    pub fn of(settings: &Settings) -> Result<Self> {
+        let images = settings.images.clone().unwrap_or_default();
+        let seed = settings.seed.unwrap_or(0);
+        if images.as_os_str().is_empty() {
+            let options =
+                || ShapesOptions { size: settings.shapes_size.unwrap_or(64), ..Default::default() };
+            let count = settings.shapes_images.unwrap_or(4096);
+            let train = Shapes::with_options(seed, count, options())?;
+            let val = Shapes::with_options(seed + SHAPES_VAL, (count / 8).clamp(64, 1024), options())?;
+            let description = format!("{count} images of the built-in shapes set");
+            return Ok(Self { train: Arc::new(train), val: Some(Arc::new(val)), description });
+        }
+        let max_pixels = settings.max_pixels.unwrap_or(SourceOptions::default().max_pixels);
+        let all = open(&images, max_pixels)?;
+        let labelled = !all.classes().is_empty();
+        let found = format!("{} images in {}", all.len(), images.display());
+        let given = settings.val.clone().unwrap_or_default();
+        if !given.as_os_str().is_empty() {
+            let val = open(&given, max_pixels).context("--val")?;
+            let description = format!("{found}; judged on {} in {}", val.len(), given.display());
+            return Ok(Self { train: all, val: Some(val), description });
+        }
+        let holdout = settings.holdout.unwrap_or(0.1);
+        if labelled && holdout > 0.0 && all.len() >= 20 {
+            let (train, val) = source::split(all, holdout, seed)?;
+            let description = format!(
+                "{found}; {} of them held out to judge k-NN by (--holdout 0 trains on all)",
+                val.len()
+            );
+            return Ok(Self { train: Arc::new(train), val: Some(Arc::new(val)), description });
+        }
+        Ok(Self { train: all, val: None, description: found })
+    }
+}

@@ -1,0 +1,314 @@
+//! Watches a training run: progress, metrics, health, evaluations, pictures.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use dinolab_data::loader::BadImage;
+use dinolab_eval::health::{Context, Health, HealthMeter, Sample, diagnose};
+use dinolab_nn::Tensor;
+use dinolab_train::log::Log;
+use dinolab_train::run::{Observer, StepTime};
+use dinolab_train::{Dino, Error, Result, Schedules, StepReport, StepValues};
+
+use crate::evaluator::{Evaluation, Evaluator};
+use crate::folder::RunFolder;
+use crate::progress::Progress;
+use crate::settings::Config;
+
+/// Rows of outputs that health looks at in a sampled step.
+const HEALTH_ROWS: usize = 64;
+
+/// One logged step.
+#[derive(serde::Serialize)]
+struct StepLine {
+    epoch: u64,
+    loss: f64,
+    lr: f64,
+    weight_decay: f64,
+    momentum: f64,
+    teacher_temp: f64,
+    grad_norm: f64,
+    grad_norm_max: f64,
+}
+
+/// Speed between two logged steps; in a file of its own, since it is not reproducible.
+#[derive(serde::Serialize)]
+struct TimingLine {
+    images_per_second: f64,
+    waited_for_data: f64,
+}
+
+/// What must survive a checkpoint.
+#[derive(Default, serde::Serialize, serde::Deserialize)]
+struct State {
+    meter: Option<HealthMeter>,
+    history: Vec<Health>,
+}
+
+/// The observer of `dinolab train`.
+pub struct Watch<'a> {
+    config: &'a Config,
+    folder: &'a RunFolder,
+    evaluator: Option<Evaluator>,
+    stop: Arc<AtomicBool>,
+    images: usize,
+    steps_per_epoch: u64,
+    last_epoch: u64,
+    log: Option<Log>,
+    timing: Option<Log>,
+    meter: Option<HealthMeter>,
+    history: Vec<Health>,
+    progress: Option<Progress>,
+    epoch_began: Instant,
+    since_log: (Duration, Duration, usize),
+}
+
+impl<'a> Watch<'a> {
+    /// Watches a run over `images` images; `stop` is set from outside.
+    pub fn new(
+        config: &'a Config,
+        folder: &'a RunFolder,
+        evaluator: Option<Evaluator>,
+        stop: Arc<AtomicBool>,
+        images: usize,
+    ) -> Self {
+        Self {
+            config,
+            folder,
+            evaluator,
+            stop,
+            images,
+            steps_per_epoch: 1,
+            last_epoch: 0,
+            log: None,
+            timing: None,
+            meter: None,
+            history: Vec::new(),
+            progress: None,
+            epoch_began: Instant::now(),
+            since_log: Default::default(),
+        }
+    }
+
+    fn log(&mut self) -> &mut Log {
+        self.log.as_mut().expect("the run has started")
+    }
+
+    fn meter(&mut self) -> &mut HealthMeter {
+        self.meter.as_mut().expect("the run has started")
+    }
+
+    fn say(&self, text: &str) {
+        match &self.progress {
+            Some(progress) => progress.line(text),
+            None => eprintln!("{text}"),
+        }
+    }
+
+    /// Evaluates the teacher as it is after `epochs` epochs.
+    fn evaluate(&mut self, dino: &Dino, epochs: u64, done: u64) -> Result<()> {
+        let Some(evaluator) = &self.evaluator else { return Ok(()) };
+        let picture = self.folder.join(&format!("pictures/attention-epoch-{epochs:04}.png"));
+        let found: Evaluation = evaluator
+            .evaluate(&dino.teacher.backbone, &picture)
+            .map_err(|error| observer_error(&error))?;
+        #[derive(serde::Serialize)]
+        struct Line {
+            epochs: u64,
+            #[serde(flatten)]
+            found: Evaluation,
+        }
+        self.log().write("evaluation", done, &Line { epochs, found })?;
+        let mut words = Vec::new();
+        if let Some(knn) = found.knn {
+            words.push(format!("k-NN {knn:.1} %"));
+        }
+        if let Some(jaccard) = found.jaccard {
+            words.push(format!("attention Jaccard {jaccard:.1} %"));
+        }
+        if !words.is_empty() {
+            let when = if epochs == 0 { "untrained".into() } else { format!("epoch {epochs}") };
+            self.say(&format!("  {when}: {}", words.join(", ")));
+        }
+        Ok(())
+    }
+}
+
+/// An observer's failure as the run's.
+fn observer_error(error: &anyhow::Error) -> Error {
+    Error::Observer(format!("{error:#}"))
+}
+
+fn host<const D: usize>(tensor: &Tensor<D>) -> Vec<f32> {
+    dinolab_eval::features::host(tensor.clone())
+}
+
+impl Observer for Watch<'_> {
+    fn started(&mut self, dino: &Dino, schedules: &Schedules, done: u64, state: &str) -> Result<()> {
+        self.steps_per_epoch = schedules.config().steps_per_epoch;
+        self.last_epoch = schedules.at(schedules.steps() - 1).epoch;
+        let state: State = match state {
+            "" => State::default(),
+            text => serde_json::from_str(text).map_err(|error| Error::Observer(error.to_string()))?,
+        };
+        let fresh = HealthMeter::new(dino.config().head.out_dim, HEALTH_ROWS);
+        self.meter = Some(match state.meter {
+            Some(meter) => meter,
+            None => fresh.map_err(|error| Error::Observer(error.to_string()))?,
+        });
+        self.history = state.history;
+        self.log = Some(Log::open(&self.folder.join("metrics.jsonl"), done)?);
+        self.timing = Some(Log::open(&self.folder.join("timing.jsonl"), done)?);
+        if done == 0 {
+            self.evaluate(dino, 0, 0)?;
+        }
+        self.progress = Some(Progress::new("step", schedules.steps(), done));
+        self.epoch_began = Instant::now();
+        Ok(())
+    }
+
+    fn stepped(
+        &mut self,
+        dino: &Dino,
+        now: &StepValues,
+        report: &StepReport,
+        time: StepTime,
+    ) -> Result<()> {
+        let done = now.step + 1;
+        let squares: f64 = report.grad_norms.iter().map(|&n| f64::from(n).powi(2)).sum();
+        let grad_norm = squares.sqrt();
+        self.meter().step(report.loss, Some(grad_norm));
+        // Enough samples for an epoch's picture at no cost worth naming.
+        if now.step % (self.steps_per_epoch / 16).max(1) == 0 {
+            let out = &report.outputs;
+            let rows = out.teacher.dims()[0] / 2;
+            // Each teacher row beside the student's other global view of the same image.
+            let crossed = Tensor::cat(
+                vec![out.student.clone().narrow(0, rows, rows), out.student.clone().narrow(0, 0, rows)],
+                0,
+            );
+            let (teacher, student) = (host(&out.teacher), host(&crossed));
+            let (centre, features) = (host(&out.centre), host(&out.features));
+            let sample = Sample {
+                teacher: &teacher,
+                student: &student,
+                centre: &centre,
+                features: &features,
+                feature_dim: dino.config().vit.width,
+                teacher_temp: now.teacher_temp,
+                student_temp: dino.config().student_temp,
+            };
+            self.meter().sample(&sample).map_err(|error| Error::Observer(error.to_string()))?;
+        }
+
+        self.since_log.0 += time.total;
+        self.since_log.1 += time.waited;
+        self.since_log.2 += time.images;
+        let seconds = self.since_log.0.as_secs_f64().max(1e-9);
+        let rate = self.since_log.2 as f64 / seconds;
+        if done % self.config.log_every.max(1) == 0 {
+            let line = StepLine {
+                epoch: now.epoch,
+                loss: report.loss,
+                lr: now.lr,
+                weight_decay: now.weight_decay,
+                momentum: now.momentum,
+                teacher_temp: now.teacher_temp,
+                grad_norm,
+                grad_norm_max: report.grad_norms.iter().fold(0.0, |a: f64, &b| a.max(f64::from(b))),
+            };
+            self.log().write("train", done, &line)?;
+            let waited = self.since_log.1.as_secs_f64() / seconds;
+            let line = TimingLine { images_per_second: rate, waited_for_data: waited };
+            self.timing.as_mut().expect("the run has started").write("timing", done, &line)?;
+            self.since_log = Default::default();
+        }
+        if let Some(progress) = &mut self.progress {
+            let text = format!("loss {:.3}  lr {:.1e}  {rate:.0} images/s", report.loss, now.lr);
+            progress.set(done, &text);
+        }
+        Ok(())
+    }
+
+    fn epoch_ended(&mut self, dino: &Dino, epoch: u64, done: u64) -> Result<()> {
+        let health = self.meter().close(epoch as usize);
+        let seconds = self.epoch_began.elapsed().as_secs_f64();
+        let context = Context {
+            images: self.images,
+            warmup_epochs: self.config.warmup_epochs.ceil() as usize,
+            lr: self.config.lr,
+            teacher_temp: self.config.teacher_temp,
+            momentum_teacher: self.config.momentum_teacher,
+            clip_grad: (self.config.clip_grad > 0.0).then_some(self.config.clip_grad),
+        };
+        let warnings = diagnose(&health, &self.history, &context);
+        #[derive(serde::Serialize)]
+        struct Line<'a> {
+            #[serde(flatten)]
+            health: &'a Health,
+            warnings: Vec<String>,
+        }
+        let texts: Vec<String> = warnings
+            .iter()
+            .map(|warning| format!("{} {} {}", warning.seen, warning.meaning, warning.remedy))
+            .collect();
+        self.log().write("epoch", done, &Line { health: &health, warnings: texts.clone() })?;
+        self.say(&panel(&health, seconds));
+        for text in texts {
+            self.say(&format!("  warning: {text}"));
+        }
+        self.history.push(health);
+
+        let every = self.config.eval_every;
+        if every > 0 && ((epoch + 1) % every == 0 || epoch == self.last_epoch) {
+            self.evaluate(dino, epoch + 1, done)?;
+        }
+        self.epoch_began = Instant::now();
+        self.log().sync()
+    }
+
+    fn skipped(&mut self, images: &[BadImage]) -> Result<()> {
+        self.folder.write_skipped(images).map_err(|error| observer_error(&error))
+    }
+
+    fn state(&mut self) -> Result<String> {
+        self.log().sync()?;
+        let state = State { meter: self.meter.clone(), history: self.history.clone() };
+        serde_json::to_string(&state).map_err(|error| Error::Observer(error.to_string()))
+    }
+
+    fn stop_requested(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        if let Some(progress) = &self.progress {
+            progress.finish();
+        }
+    }
+}
+
+/// The health panel of an epoch, in one line.
+fn panel(health: &Health, seconds: f64) -> String {
+    let figure = |value: Option<f64>, digits: usize| match value {
+        Some(value) => format!("{value:.digits$}"),
+        None => "-".into(),
+    };
+    let percent = |value: Option<f64>| figure(value.map(|v| 100.0 * v), 0);
+    format!(
+        "epoch {:>3}  loss {}  teacher entropy {} of {:.2}  KL {}  centre {}  feature spread {}  \
+         rank {}  prototypes used {} %  {seconds:.0} s",
+        health.epoch + 1,
+        figure(health.loss, 3),
+        figure(health.teacher_entropy, 2),
+        health.max_entropy(),
+        figure(health.kl, 2),
+        figure(health.centre_norm, 2),
+        figure(health.feature_spread, 2),
+        figure(health.feature_rank, 1),
+        percent(health.used_prototypes),
+    )
+}
