@@ -93,7 +93,7 @@ impl ColourMap {
         match self {
             // Lightness, chroma (in OKLab) and hue in degrees at both ends.
             Self::Ember => EMBER.get_or_init(|| scale((0.13, 0.97), (285.0, 470.0), 0.17))[step],
-            Self::Tide => TIDE.get_or_init(|| scale((0.25, 0.93), (305.0, 105.0), 0.17))[step],
+            Self::Tide => TIDE.get_or_init(|| scale((0.25, 0.93), (305.0, 105.0), 0.1))[step],
             Self::Grey => [step as u8; 3],
         }
     }
@@ -107,14 +107,19 @@ fn scale(lightness: (f64, f64), hue: (f64, f64), chroma: f64) -> Vec<[u8; 3]> {
             let t = f64::from(i) / 255.0;
             let l = lightness.0 + t * (lightness.1 - lightness.0);
             let h = (hue.0 + t * (hue.1 - hue.0)).to_radians();
-            let mut c = chroma * (0.5 + 0.5 * (std::f64::consts::PI * t).sin());
-            loop {
-                let linear = linear_srgb(l, c * h.cos(), c * h.sin());
-                if linear.iter().all(|v| (0.0..=1.0).contains(v)) || c < 1e-3 {
-                    break linear.map(gamma_encoded);
+            let wanted = chroma * (0.5 + 0.5 * (std::f64::consts::PI * t).sin());
+            let linear = |c: f64| linear_srgb(l, c * h.cos(), c * h.sin());
+            let shown = |c: f64| linear(c).iter().all(|v| (0.0..=1.0).contains(v));
+            let (mut low, mut high) = (0.0, wanted);
+            if shown(wanted) {
+                low = wanted;
+            } else {
+                for _ in 0..30 {
+                    let middle = (low + high) / 2.0;
+                    *(if shown(middle) { &mut low } else { &mut high }) = middle;
                 }
-                c *= 0.98;
             }
+            linear(low).map(gamma_encoded)
         })
         .collect()
 }

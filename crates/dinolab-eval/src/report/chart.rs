@@ -237,7 +237,7 @@ impl Axis {
     /// The tick with as many decimals as tell it from its neighbours.
     pub(super) fn label(&self, tick: f64) -> String {
         let largest = self.low.abs().max(self.high.abs());
-        if largest >= 1e6 || largest < 1e-3 {
+        if !(1e-3..1e6).contains(&largest) {
             let digits = (largest.log10().floor() - self.step.log10().floor()).clamp(0.0, 8.0);
             let digits = digits as usize;
             return if tick == 0.0 {
