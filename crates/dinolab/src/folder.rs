@@ -1,6 +1,7 @@
 //! The run folder: `config.toml`, `metrics.jsonl`, `timing.jsonl`, `skipped.tsv`,
 //! `checkpoints/`, `pictures/`, `report.html`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -76,7 +77,7 @@ impl RunFolder {
             for error in damaged {
                 eprintln!("warning: {error}; using the one before it");
             }
-            let before: Config = toml::from_str(&checkpoint.position.config)
+            let before: Config = parse_toml(&checkpoint.position.config)
                 .with_context(|| format!("the configuration of the run in {}", self.root.display()))?;
             let differences: Vec<_> = before
                 .differences(config)
@@ -94,6 +95,9 @@ impl RunFolder {
             }
         } else if resume {
             bail!("--resume: {} holds no checkpoint", self.root.display());
+        } else {
+            // What an attempt without a checkpoint skipped says nothing of this run.
+            remove(&self.join("skipped.tsv"), |path| fs::remove_file(path))?;
         }
         fs::create_dir_all(self.join("pictures"))
             .with_context(|| format!("cannot make the run folder {}", self.root.display()))?;
@@ -101,18 +105,32 @@ impl RunFolder {
         Ok(found.map(|(checkpoint, _)| checkpoint))
     }
 
-    /// Records the images that were skipped.
+    /// Records the images that were skipped, beside those recorded before a run was resumed.
     pub fn write_skipped(&self, images: &[BadImage]) -> Result<()> {
+        let path = self.join("skipped.tsv");
+        let before = fs::read_to_string(&path).unwrap_or_default();
+        let mut reasons: BTreeMap<&str, &str> =
+            before.lines().filter_map(|line| line.split_once('\t')).collect();
+        reasons.extend(images.iter().map(|bad| (bad.name.as_str(), bad.reason.as_str())));
         let lines: String =
-            images.iter().map(|bad| format!("{}\t{}\n", bad.name, bad.reason)).collect();
-        Ok(write_atomically(&self.join("skipped.tsv"), lines.as_bytes())?)
+            reasons.iter().map(|(name, reason)| format!("{name}\t{reason}\n")).collect();
+        Ok(write_atomically(&path, lines.as_bytes())?)
     }
 }
 
 /// Settings from a TOML file; unknown keys are errors.
 pub fn read_settings(path: &Path) -> Result<Settings> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    toml::from_str(&text).with_context(|| format!("{}", path.display()))
+    parse_toml(&text).with_context(|| format!("{}", path.display()))
+}
+
+/// Values from TOML; an error in one line, without the picture of the place.
+fn parse_toml<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
+    toml::from_str(text).map_err(|error: toml::de::Error| {
+        let before = error.span().and_then(|span| text.get(..span.start));
+        let line = before.map_or(0, |before| before.matches('\n').count()) + 1;
+        anyhow::anyhow!("line {line}: {}", error.message())
+    })
 }
 
 fn remove(path: &Path, how: impl Fn(&Path) -> std::io::Result<()>) -> Result<()> {

@@ -21,9 +21,23 @@ fn main() -> ExitCode {
     match cli::Cli::parse().run() {
         Ok(code) => code,
         Err(error) => {
-            // One line: the context first, then the causes it was built from.
-            eprintln!("dinolab: {error:#}");
+            eprintln!("dinolab: {}", in_one_line(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The context first, then the causes it was built from, those left out that it quotes already.
+fn in_one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let words: Vec<String> = cause.to_string().lines().map(|part| part.trim().to_owned()).collect();
+        let words = words.join(" ");
+        if line.is_empty() {
+            line = words;
+        } else if !line.contains(&words) {
+            line = format!("{line}: {words}");
+        }
+    }
+    line
 }

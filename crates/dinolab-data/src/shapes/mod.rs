@@ -2,8 +2,8 @@
 //!
 //! Nothing is stored: image `i` is drawn when it is asked for, and depends on `(seed, i)`
 //! and the options only. Each image shows one object among small clutter, at times partly
-//! covered. Colours and textures of object and ground are drawn without regard to the
-//! class, so that only the form tells it. A set of another seed shows other images of
+//! covered. Form tells the class; most objects also wear one of eight coats, each shared by
+//! two classes, as animals do. Colours, the ground and the clutter say nothing of it. A set of another seed shows other images of
 //! the same classes and serves as validation set.
 
 mod outline;
@@ -40,6 +40,14 @@ pub struct ShapesOptions {
     pub texture: f64,
     /// How strongly the ground's texture varies, 0–1.
     pub background: f64,
+    /// Probability that the object wears the pattern of its kind rather than any, 0–1.
+    pub coat: f64,
+    /// Probability that the ground has a regular pattern rather than irregular grain, 0–1.
+    pub patterned: f64,
+    /// Strength of the colours, 0 (grey) to 1.
+    pub colour: f64,
+    /// Range of the grounds' mean luminance around middle grey, 0–0.5.
+    pub light: f64,
     /// Standard deviation of the pixel noise, in grey levels of 255, 0–64.
     pub noise: f64,
     /// Least difference in mean luminance between object and ground, 0.05–0.7 of the full range.
@@ -50,12 +58,16 @@ impl Default for ShapesOptions {
     fn default() -> Self {
         Self {
             size: 64,
-            object: (0.35, 0.75),
-            rotation: 30.0,
-            clutter: 6.0,
-            occlusion: 0.3,
-            texture: 0.6,
-            background: 0.6,
+            object: (0.5, 0.9),
+            rotation: 20.0,
+            clutter: 2.0,
+            occlusion: 0.1,
+            texture: 0.9,
+            background: 0.5,
+            coat: 1.0,
+            patterned: 0.0,
+            colour: 0.12,
+            light: 0.1,
             noise: 5.0,
             contrast: 0.25,
         }
@@ -81,8 +93,12 @@ impl ShapesOptions {
         in_range("shapes occlusion", self.occlusion, 0.0, 1.0)?;
         in_range("shapes texture", self.texture, 0.0, 1.0)?;
         in_range("shapes background", self.background, 0.0, 1.0)?;
+        in_range("shapes coat", self.coat, 0.0, 1.0)?;
+        in_range("shapes patterned", self.patterned, 0.0, 1.0)?;
+        in_range("shapes colour", self.colour, 0.0, 1.0)?;
+        in_range("shapes light", self.light, 0.0, 0.5)?;
         in_range("shapes noise", self.noise, 0.0, 64.0)?;
-        in_range("shapes contrast", self.contrast, 0.05, 0.7)
+        in_range("shapes contrast", self.contrast, 0.05, 0.45)
     }
 }
 

@@ -6,7 +6,7 @@ use tiny_skia::{FillRule, Mask as Coverage, Path, PathBuilder, Transform};
 
 use super::ShapesOptions;
 use super::outline::{self, Outline, Point};
-use super::texture::{Texture, Window};
+use super::texture::{Paint, Texture, Window};
 use crate::random::Random;
 use crate::{Image, Mask};
 
@@ -23,16 +23,24 @@ pub(super) fn render(class: usize, options: &ShapesOptions, random: &mut Random)
 
     // Object and ground take two luminances at least `contrast` apart. Textures may use a
     // part of that distance only, so that the outline never drowns.
-    let gap = random.uniform(options.contrast, options.contrast.max(0.6));
-    let low = random.uniform(DARKEST, BRIGHTEST - gap);
-    let (object_level, ground_level) = if random.bool(0.5) {
-        (low + gap, low)
-    } else {
-        (low, low + gap)
-    };
+    let ground_level = 0.5 + random.uniform(-0.5, 0.5) * options.light;
+    let gap = random.uniform(options.contrast, options.contrast.max(0.45));
+    let sign = if random.bool(0.5) { 1.0 } else { -1.0 };
+    let object_level = (ground_level + sign * gap).clamp(DARKEST, BRIGHTEST);
     let spread = |strength: f64| (0.5 * strength * gap) as f32;
 
-    let ground = Texture::random(ground_level as f32, spread(options.background), random);
+    let colour = options.colour as f32;
+    let paint = |level: f64, strength: f64| Paint {
+        luminance: level as f32,
+        spread: spread(strength),
+        colour,
+    };
+    let ground = paint(ground_level, options.background);
+    let ground = if random.bool(options.patterned) {
+        Texture::random(ground, random)
+    } else {
+        Texture::ground(ground, random)
+    };
     ground.paint(size, whole, |index, colour| canvas.rgb[index] = colour);
 
     let fragments = random
@@ -46,7 +54,7 @@ pub(super) fn render(class: usize, options: &ShapesOptions, random: &mut Random)
             .at_random(size, 0.3, random);
         // Between the two levels at most: clutter must not outshine the object.
         let level = random.uniform(0.0, 1.0) * (object_level - ground_level) + ground_level;
-        canvas.draw(&placed, &Texture::solid(level as f32, random));
+        canvas.draw(&placed, &Texture::solid(level as f32, colour, random));
     }
 
     let outline = outline::outline(class, random);
@@ -56,12 +64,18 @@ pub(super) fn render(class: usize, options: &ShapesOptions, random: &mut Random)
     let shear = random.uniform(-0.15, 0.15) as f32;
     let placed = Placed::new(&outline, length as f32, [stretch, 1.0, tilt, shear])
         .at_random(size, 0.0, random);
-    let texture = Texture::random(object_level as f32, spread(options.texture), random);
+    let object = paint(object_level, options.texture);
+    let texture = if random.bool(options.coat) {
+        let share = (length / size as f64) as f32;
+        Texture::coat(class, tilt, share, object, random)
+    } else {
+        Texture::random(object, random)
+    };
     let mut object = canvas.draw(&placed, &texture);
 
     if random.bool(options.occlusion) {
-        let level = random.uniform(DARKEST, BRIGHTEST) as f32;
-        let texture = Texture::random(level, 0.1, random);
+        let luminance = random.uniform(DARKEST, BRIGHTEST) as f32;
+        let texture = Texture::random(Paint { luminance, spread: 0.1, colour }, random);
         canvas.cover(&mut object, &placed, &texture, random);
     }
 

@@ -48,12 +48,22 @@ pub(super) struct Window {
     pub(super) y1: usize,
 }
 
+/// What patterns and colours may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Paint {
+    /// Mean luminance, 0–1.
+    pub(super) luminance: f32,
+    /// How far the pattern leaves the mean at most.
+    pub(super) spread: f32,
+    /// Strength of the hue, 0 (grey) to 1.
+    pub(super) colour: f32,
+}
+
 impl Texture {
-    /// A random pattern around a mean luminance (0–1), which it leaves by at most `spread`.
-    pub(super) fn random(luminance: f32, spread: f32, random: &mut Random) -> Self {
+    /// Any pattern, in any direction.
+    pub(super) fn random(paint: Paint, random: &mut Random) -> Self {
         let mut unit = |low: f64, high: f64| random.uniform(low, high) as f32;
-        let half = spread * unit(0.4, 1.0);
-        let colours = [luminance - half, luminance + half].map(|level| colour(level, &mut unit));
+        let colours = paint.colours(&mut unit);
         let angle = unit(0.0, f64::from(TAU));
         let direction = |frequency: f32| [angle.cos() * frequency, angle.sin() * frequency];
         let pattern = match unit(0.0, 7.0) as u32 {
@@ -68,9 +78,45 @@ impl Texture {
         Self { pattern, colours }
     }
 
+    /// A ground as most photographs have it: light that changes slowly, and irregular grain.
+    pub(super) fn ground(paint: Paint, random: &mut Random) -> Self {
+        let mut unit = |low: f64, high: f64| random.uniform(low, high) as f32;
+        let colours = paint.colours(&mut unit);
+        let fine = unit(0.2, 0.6);
+        let pattern = Pattern::Noise(layers(&[(2, 1.0), (5, 0.6), (14, fine)], &mut unit));
+        Self { pattern, colours }
+    }
+
+    /// The coat of a kind of object: one of eight patterns, which turns with the object
+    /// (`turn`, radians) and scales with it (`length`, share of the image's side), and varies
+    /// a little from one to the next.
+    pub(super) fn coat(kind: usize, turn: f32, length: f32, paint: Paint, random: &mut Random) -> Self {
+        let mut unit = |low: f64, high: f64| random.uniform(low, high) as f32;
+        let colours = paint.colours(&mut unit);
+        let angle = turn + unit(-0.2, 0.2);
+        // Repeats across the object.
+        let direction = |across: f32| {
+            let frequency = across / length.max(0.05);
+            [angle.cos() * frequency, angle.sin() * frequency]
+        };
+        let aside = |[x, y]: [f32; 2]| [-y, x];
+        let pattern = match kind % 8 {
+            0 => Pattern::Stripes(direction(unit(3.2, 4.2)), unit(0.0, 1.0), 4.0),
+            1 => Pattern::Dots(direction(unit(3.5, 4.5)), 0.36),
+            2 => Pattern::Checker(direction(unit(2.6, 3.4))),
+            3 => Pattern::Solid,
+            4 => Pattern::Stripes(aside(direction(unit(5.5, 7.0))), unit(0.0, 1.0), 4.0),
+            5 => Pattern::Gradient(direction(1.0)),
+            6 => Pattern::Dots(direction(unit(5.5, 7.0)), 0.3),
+            _ => Pattern::Noise(layers(&[(10, 1.0), (22, 0.8)], &mut unit)),
+        };
+        Self { pattern, colours }
+    }
+
     /// One colour all over.
-    pub(super) fn solid(luminance: f32, random: &mut Random) -> Self {
-        let colour = colour(luminance, &mut |low, high| random.uniform(low, high) as f32);
+    pub(super) fn solid(luminance: f32, strength: f32, random: &mut Random) -> Self {
+        let mut unit = |low: f64, high: f64| random.uniform(low, high) as f32;
+        let colour = colour(luminance, strength, &mut unit);
         Self {
             pattern: Pattern::Solid,
             colours: [colour, colour],
@@ -133,6 +179,14 @@ impl Texture {
     }
 }
 
+impl Paint {
+    /// The two colours of a pattern: of one luminance less and one more than the mean.
+    fn colours(self, unit: &mut impl FnMut(f64, f64) -> f32) -> [[f32; 3]; 2] {
+        let half = self.spread * unit(0.6, 1.0);
+        [self.luminance - half, self.luminance + half].map(|level| colour(level, self.colour, unit))
+    }
+}
+
 impl Window {
     pub(super) fn whole(size: usize) -> Self {
         Self {
@@ -183,8 +237,9 @@ fn layers(octaves: &[(usize, f32)], unit: &mut impl FnMut(f64, f64) -> f32) -> V
         .collect()
 }
 
-/// A random colour of the given luminance (0–1): grey plus as much of a random hue as fits.
-fn colour(luminance: f32, unit: &mut impl FnMut(f64, f64) -> f32) -> [f32; 3] {
+/// A random colour of the given luminance (0–1): grey plus a share (`strength`) of what fits
+/// of a random hue.
+fn colour(luminance: f32, strength: f32, unit: &mut impl FnMut(f64, f64) -> f32) -> [f32; 3] {
     let level = luminance.clamp(0.0, 1.0);
     let hue: [f32; 3] = std::array::from_fn(|_| unit(-1.0, 1.0));
     let grey: f32 = hue
@@ -201,6 +256,6 @@ fn colour(luminance: f32, unit: &mut impl FnMut(f64, f64) -> f32) -> [f32; 3] {
         }
     };
     let most = hue.iter().map(|&value| room(value)).fold(1.0, f32::min);
-    let amount = most * unit(0.3, 1.0);
+    let amount = strength * most * unit(0.3, 1.0);
     hue.map(|value| level + amount * value)
 }

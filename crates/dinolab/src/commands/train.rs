@@ -27,6 +27,7 @@ use crate::report;
 /// minutes and shows what to expect. A run that was stopped goes on where it was when the same
 /// command is given again.
 #[derive(clap::Args)]
+#[command(args_override_self = true)]
 pub struct Args {
     /// Images to learn from [default: the built-in shapes set]
     #[arg(value_name = "IMAGES")]
