@@ -34,14 +34,18 @@ pub fn read(path: &Path) -> Result<Vec<Map<String, Value>>> {
 }
 
 impl Log {
-    /// Opens a log for appending, without the lines written after `step` steps.
+    /// Opens a log for appending, without the lines written after `step` steps; empty for a
+    /// run that begins, which writes those of step 0 itself.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn open(path: &Path, step: u64) -> Result<Self> {
         let kept: String = read(path)?
             .into_iter()
-            .filter(|line| line.get("step").and_then(Value::as_u64).is_some_and(|at| at <= step))
+            .filter(|line| {
+                let at = line.get("step").and_then(Value::as_u64);
+                step > 0 && at.is_some_and(|at| at <= step)
+            })
             .map(|line| Value::Object(line).to_string() + "\n")
             .collect();
         write_atomically(path, kept.as_bytes())?;

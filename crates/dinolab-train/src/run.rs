@@ -147,7 +147,17 @@ pub fn run(
         while done < last && done / steps_per_epoch == epoch {
             let mut views = Vec::with_capacity(plan.accumulate);
             for _ in 0..plan.accumulate {
-                let crops = batches.next().expect("an epoch has all its batches")?;
+                let crops = match batches.next().expect("an epoch has all its batches") {
+                    Ok(crops) => crops,
+                    Err(error) => {
+                        // Where too many are unusable, which ones is what one wants to know.
+                        let bad = loader.bad_images();
+                        if !bad.is_empty() {
+                            observer.skipped(&bad)?;
+                        }
+                        return Err(error.into());
+                    }
+                };
                 views.push(Views::new(&crops, dino.device()));
                 loader.recycle(crops);
             }
@@ -180,15 +190,18 @@ pub fn run(
             }
         }
         drop(batches);
+        let mut stop = observer.stop_requested();
         if done % steps_per_epoch == 0 || done == schedules.steps() {
             observer.epoch_ended(&dino, epoch, done)?;
-            let at_end = done == last || observer.stop_requested();
+            // Asked once more and no more: what is decided here must also be saved here.
+            stop = observer.stop_requested();
+            let at_end = done == last || stop;
             if at_end || (epoch + 1) % plan.checkpoint_every.max(1) == 0 {
                 save(plan, checkpoints, &dino, done, steps_per_epoch, observer)?;
                 saved = Some(done);
             }
         }
-        if observer.stop_requested() && done < last {
+        if stop && done < last {
             return Ok((dino, Ending::Interrupted));
         }
     }

@@ -38,6 +38,7 @@ impl Sources {
             let options =
                 || ShapesOptions { size: settings.shapes_size.unwrap_or(64), ..Default::default() };
             let count = settings.shapes_images.unwrap_or(4096);
+            anyhow::ensure!(count > 0, "--shapes-images 0: must be at least 1");
             let train = Shapes::with_options(seed, count, options())?;
             let val = Shapes::with_options(seed + SHAPES_VAL, (count / 8).clamp(64, 1024), options())?;
             let description = format!("{count} images of the built-in shapes set");
