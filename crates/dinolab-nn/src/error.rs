@@ -38,7 +38,9 @@ pub enum Error {
         hint: String,
     },
     /// Tensors that the network needs are not in the file.
-    #[error("{missing} of the network's {total} tensors are not in the weights, the first is {first}")]
+    #[error(
+        "{missing} of the network's {total} tensors are not in the weights, the first is {first}"
+    )]
     Missing {
         /// How many are missing.
         missing: usize,

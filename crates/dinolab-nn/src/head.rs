@@ -51,11 +51,17 @@ struct BatchNorm {
     running_mean: Param,
     running_var: Param,
 }
-crate::param::parameters!(BatchNorm { weight, bias, running_mean, running_var });
+crate::param::parameters!(BatchNorm {
+    weight,
+    bias,
+    running_mean,
+    running_var
+});
 
 impl BatchNorm {
     fn new(width: usize, device: &Device) -> Self {
-        let vector = |value: f32, trainable| Param::new(vec![value; width], &[width], trainable, device);
+        let vector =
+            |value: f32, trainable| Param::new(vec![value; width], &[width], trainable, device);
         Self {
             weight: vector(1.0, true),
             bias: vector(0.0, true),
@@ -94,12 +100,24 @@ impl Head {
     ///
     /// # Errors
     /// [`Error::BadSetting`] where a size is 0.
-    pub fn new(config: &HeadConfig, width: usize, init: &mut Init, device: &Device) -> Result<Self> {
-        let bad = |field| Err(Error::BadSetting { field, reason: "must be at least 1".into() });
+    pub fn new(
+        config: &HeadConfig,
+        width: usize,
+        init: &mut Init,
+        device: &Device,
+    ) -> Result<Self> {
+        let bad = |field| {
+            Err(Error::BadSetting {
+                field,
+                reason: "must be at least 1".into(),
+            })
+        };
         match config {
             HeadConfig { out_dim: 0, .. } => return bad("out-dim"),
             HeadConfig { hidden_dim: 0, .. } => return bad("head-hidden-dim"),
-            HeadConfig { bottleneck_dim: 0, .. } => return bad("head-bottleneck-dim"),
+            HeadConfig {
+                bottleneck_dim: 0, ..
+            } => return bad("head-bottleneck-dim"),
             HeadConfig { layers: 0, .. } => return bad("head-layers"),
             _ => {}
         }
@@ -107,13 +125,18 @@ impl Head {
         sizes.extend(std::iter::repeat_n(config.hidden_dim, config.layers - 1));
         sizes.push(config.bottleneck_dim);
         // Maps followed by batch normalisation still have their bias, as in the reference.
-        let mlp = sizes.windows(2).map(|io| Linear::new(io[0], io[1], true, init, device)).collect();
+        let mlp = sizes
+            .windows(2)
+            .map(|io| Linear::new(io[0], io[1], true, init, device))
+            .collect();
         let norms = if config.use_bn { config.layers - 1 } else { 0 };
         let (k, b) = (config.out_dim, config.bottleneck_dim);
         Ok(Self {
             config: config.clone(),
             mlp,
-            norms: (0..norms).map(|_| BatchNorm::new(config.hidden_dim, device)).collect(),
+            norms: (0..norms)
+                .map(|_| BatchNorm::new(config.hidden_dim, device))
+                .collect(),
             weight_g: Param::new(vec![1.0; k], &[k, 1], !config.norm_last_layer, device),
             weight_v: Param::new(init.uniform_fan_in(k * b, b), &[k, b], true, device),
         })
@@ -155,7 +178,10 @@ impl Head {
             return ("mlp".into(), String::new());
         }
         let stride = if self.config.use_bn { 3 } else { 2 };
-        (format!("mlp.{}", i * stride), format!("mlp.{}", i * stride + 1))
+        (
+            format!("mlp.{}", i * stride),
+            format!("mlp.{}", i * stride + 1),
+        )
     }
 }
 

@@ -37,6 +37,8 @@ impl Init {
     /// Uniform in ±1/√`fan_in`: PyTorch's default for linear maps and convolutions.
     pub fn uniform_fan_in(&mut self, len: usize, fan_in: usize) -> Vec<f32> {
         let bound = 1.0 / (fan_in as f64).sqrt();
-        (0..len).map(|_| ((2.0 * self.unit() - 1.0) * bound) as f32).collect()
+        (0..len)
+            .map(|_| ((2.0 * self.unit() - 1.0) * bound) as f32)
+            .collect()
     }
 }

@@ -2,11 +2,11 @@
 
 use burn::tensor::{Device, Tensor};
 
+use crate::Result;
 use crate::head::{Head, HeadConfig};
 use crate::init::Init;
 use crate::param::parameters;
 use crate::vit::{DropPath, Vit, VitConfig};
-use crate::Result;
 
 /// A backbone with its projection head.
 #[derive(Clone, Debug)]
@@ -34,8 +34,11 @@ impl Network {
     /// in the same order. Views of one size share the backbone's pass; the head runs once over
     /// all class tokens. `drop` has the stochastic depth of each size.
     pub fn forward(&self, views: Vec<Tensor<4>>, drop: &[&dyn DropPath]) -> Tensor<2> {
-        let tokens: Vec<_> =
-            views.into_iter().zip(drop).map(|(view, drop)| self.backbone.forward(view, *drop)).collect();
+        let tokens: Vec<_> = views
+            .into_iter()
+            .zip(drop)
+            .map(|(view, drop)| self.backbone.forward(view, *drop))
+            .collect();
         let tokens = if tokens.len() == 1 {
             tokens.into_iter().next().expect("one size")
         } else {

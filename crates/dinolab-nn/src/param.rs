@@ -17,17 +17,29 @@ pub struct Param {
 impl Param {
     /// From values in row-major order. `trainable` says whether it receives gradients.
     pub fn new(data: Vec<f32>, shape: &[usize], trainable: bool, device: &Device) -> Self {
-        assert_eq!(data.len(), shape.iter().product::<usize>(), "values fill the shape");
+        assert_eq!(
+            data.len(),
+            shape.iter().product::<usize>(),
+            "values fill the shape"
+        );
         let len = data.len();
         let value = Tensor::from_data(TensorData::new(data, [len]), device);
-        let mut param = Self { value, shape: shape.to_vec(), trainable };
+        let mut param = Self {
+            value,
+            shape: shape.to_vec(),
+            trainable,
+        };
         param.track();
         param
     }
 
     /// The values as a tensor of rank `D`, which must be the shape's.
     pub fn get<const D: usize>(&self) -> Tensor<D> {
-        let shape: [usize; D] = self.shape.as_slice().try_into().expect("the parameter's own rank");
+        let shape: [usize; D] = self
+            .shape
+            .as_slice()
+            .try_into()
+            .expect("the parameter's own rank");
         self.value.clone().reshape(shape)
     }
 
@@ -45,8 +57,11 @@ impl Param {
     /// Replaces the flat values; shape, device and tracking stay.
     pub fn set_flat(&mut self, value: Tensor<1>) {
         debug_assert_eq!(value.dims()[0], self.len());
-        self.value =
-            if self.value.is_autodiff() { Tensor::from_inner(value.without_autodiff()) } else { value };
+        self.value = if self.value.is_autodiff() {
+            Tensor::from_inner(value.without_autodiff())
+        } else {
+            value
+        };
         self.track();
     }
 
@@ -77,7 +92,11 @@ impl Param {
 
     /// The values, row-major.
     pub fn to_vec(&self) -> Vec<f32> {
-        self.flat().into_data().convert::<f32>().try_to_vec::<f32>().expect("converted to f32")
+        self.flat()
+            .into_data()
+            .convert::<f32>()
+            .try_to_vec::<f32>()
+            .expect("converted to f32")
     }
 
     /// Moves the values to `device`, with gradients where the device records them.
@@ -105,7 +124,9 @@ pub trait Parameters {
     /// Number of learned values.
     fn parameter_count(&self) -> usize {
         let mut count = 0;
-        self.visit("", &mut |_, p| count += if p.trainable() { p.len() } else { 0 });
+        self.visit("", &mut |_, p| {
+            count += if p.trainable() { p.len() } else { 0 }
+        });
         count
     }
 
@@ -117,7 +138,11 @@ pub trait Parameters {
 
 /// `prefix.name`, or `name` where there is no prefix.
 pub(crate) fn join(prefix: &str, name: &str) -> String {
-    if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") }
+    if prefix.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{prefix}.{name}")
+    }
 }
 
 /// Implements [`Parameters`] for a struct from the list of its parts and their names,

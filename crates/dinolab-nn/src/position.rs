@@ -52,7 +52,10 @@ fn matrix(side: usize, h: usize, w: usize, rule: PositionRule) -> Vec<f32> {
     let n = side * side;
     let mut matrix = vec![0f32; h * w * n];
     for (i, out) in matrix.chunks_exact_mut(n).enumerate() {
-        let (row, column) = (&rows[i / w * side..][..side], &columns[i % w * side..][..side]);
+        let (row, column) = (
+            &rows[i / w * side..][..side],
+            &columns[i % w * side..][..side],
+        );
         for (y, line) in out.chunks_exact_mut(side).enumerate() {
             for (x, value) in line.iter_mut().enumerate() {
                 *value = (row[y] * column[x]) as f32;
@@ -91,10 +94,15 @@ pub fn resample(
 ) -> Vec<f32> {
     let mut out = vec![0f32; h * w * width];
     let matrix = matrix(side, h, w, rule);
-    for (out, weights) in out.chunks_exact_mut(width).zip(matrix.chunks_exact(side * side)) {
+    for (out, weights) in out
+        .chunks_exact_mut(width)
+        .zip(matrix.chunks_exact(side * side))
+    {
         for (weight, token) in weights.iter().zip(grid.chunks_exact(width)) {
             if *weight != 0.0 {
-                out.iter_mut().zip(token).for_each(|(o, t)| *o += weight * t);
+                out.iter_mut()
+                    .zip(token)
+                    .for_each(|(o, t)| *o += weight * t);
             }
         }
     }

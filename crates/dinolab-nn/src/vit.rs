@@ -69,14 +69,26 @@ impl VitConfig {
         if self.patch_size == 0 || self.image_size < self.patch_size {
             return bad(
                 "patch-size",
-                format!("{} does not fit an image of {} pixels", self.patch_size, self.image_size),
+                format!(
+                    "{} does not fit an image of {} pixels",
+                    self.patch_size, self.image_size
+                ),
             );
         }
         if self.width == 0 || self.depth == 0 || self.channels == 0 || self.mlp_ratio == 0 {
-            return bad("width", "width, depth, channels and mlp ratio must be at least 1".into());
+            return bad(
+                "width",
+                "width, depth, channels and mlp ratio must be at least 1".into(),
+            );
         }
         if self.heads == 0 || !self.width.is_multiple_of(self.heads) {
-            return bad("heads", format!("{} heads do not divide the width {}", self.heads, self.width));
+            return bad(
+                "heads",
+                format!(
+                    "{} heads do not divide the width {}",
+                    self.heads, self.width
+                ),
+            );
         }
         Ok(())
     }
@@ -112,7 +124,13 @@ parameters!(Linear { weight, bias });
 
 impl Linear {
     /// Truncated normal of deviation 0.02 and bias 0, as the reference starts every linear map.
-    pub fn new(inputs: usize, outputs: usize, bias: bool, init: &mut Init, device: &Device) -> Self {
+    pub fn new(
+        inputs: usize,
+        outputs: usize,
+        bias: bool,
+        init: &mut Init,
+        device: &Device,
+    ) -> Self {
         let weight = init.truncated_normal(inputs * outputs, 0.02);
         Self {
             weight: Param::new(weight, &[outputs, inputs], true, device),
@@ -188,7 +206,12 @@ pub struct Block {
     /// Acts on each token.
     pub mlp: Mlp,
 }
-parameters!(Block { norm1, attn, norm2, mlp });
+parameters!(Block {
+    norm1,
+    attn,
+    norm2,
+    mlp
+});
 
 impl Block {
     fn new(config: &VitConfig, init: &mut Init, device: &Device) -> Self {
@@ -220,7 +243,10 @@ impl Block {
 
     /// Attention weights `[B, H, N, N]` of the block on its input `[B, N, D]`.
     fn attention(&self, x: Tensor<3>) -> Tensor<4> {
-        ops::attention_probabilities(self.attn.qkv.forward(self.norm1.forward(x)), self.attn.heads)
+        ops::attention_probabilities(
+            self.attn.qkv.forward(self.norm1.forward(x)),
+            self.attn.heads,
+        )
     }
 }
 
@@ -229,7 +255,8 @@ fn residual(x: Tensor<3>, branch: Tensor<3>, factors: Option<Vec<f32>>) -> Tenso
         Some(factors) => {
             let b = factors.len();
             let device = branch.device();
-            x + branch * Tensor::<1>::from_data(TensorData::new(factors, [b]), &device).reshape([b, 1, 1])
+            x + branch
+                * Tensor::<1>::from_data(TensorData::new(factors, [b]), &device).reshape([b, 1, 1])
         }
         None => x + branch,
     }
@@ -258,7 +285,13 @@ pub struct Vit {
     /// The final normalisation.
     pub norm: LayerNorm,
 }
-parameters!(Vit { cls_token, pos_embed, patch_embed, blocks, norm });
+parameters!(Vit {
+    cls_token,
+    pos_embed,
+    patch_embed,
+    blocks,
+    norm
+});
 
 impl Vit {
     /// A network with the reference's initial weights.
@@ -284,7 +317,9 @@ impl Vit {
                     bias: Some(Param::new(bias, &[d], true, device)),
                 },
             },
-            blocks: (0..config.depth).map(|_| Block::new(config, init, device)).collect(),
+            blocks: (0..config.depth)
+                .map(|_| Block::new(config, init, device))
+                .collect(),
             norm: LayerNorm::new(d, device),
         })
     }
@@ -365,9 +400,14 @@ impl Vit {
     /// `h × w` are the image's patches. Each head's map sums to 1 less the class token's share.
     pub fn class_attention(&self, images: Tensor<4>) -> Tensor<4> {
         let [_, _, height, width] = images.dims();
-        let (h, w) = (height / self.config.patch_size, width / self.config.patch_size);
+        let (h, w) = (
+            height / self.config.patch_size,
+            width / self.config.patch_size,
+        );
         let all = self.last_attention(images);
         let [b, heads, _, _] = all.dims();
-        all.narrow(2, 0, 1).narrow(3, 1, h * w).reshape([b, heads, h, w])
+        all.narrow(2, 0, 1)
+            .narrow(3, 1, h * w)
+            .reshape([b, heads, h, w])
     }
 }

@@ -68,7 +68,10 @@ pub fn read(path: &Path, which: Which) -> Result<Weights> {
     let mut head = [0u8; 9];
     let length = {
         use std::io::Read;
-        let io = |source| Error::Io { path: path.into(), source };
+        let io = |source| Error::Io {
+            path: path.into(),
+            source,
+        };
         let mut file = std::fs::File::open(path).map_err(io)?;
         file.read(&mut head).map_err(io)?
     };
@@ -77,7 +80,10 @@ pub fn read(path: &Path, which: Which) -> Result<Weights> {
     } else if length == 9 && head[8] == b'{' {
         safetensors::read(path, which)?
     } else {
-        return Err(bad(path, "neither a PyTorch checkpoint nor a safetensors file".into()));
+        return Err(bad(
+            path,
+            "neither a PyTorch checkpoint nor a safetensors file".into(),
+        ));
     };
     weights.path = path.into();
     weights.arrays = std::mem::take(&mut weights.arrays)
@@ -88,7 +94,10 @@ pub fn read(path: &Path, which: Which) -> Result<Weights> {
         let some: Vec<_> = weights.arrays.keys().take(3).cloned().collect();
         return Err(bad(
             path,
-            format!("holds no vision transformer: no cls_token among its tensors (it has {})", some.join(", ")),
+            format!(
+                "holds no vision transformer: no cls_token among its tensors (it has {})",
+                some.join(", ")
+            ),
         ));
     }
     Ok(weights)
@@ -98,7 +107,13 @@ pub fn read(path: &Path, which: Which) -> Result<Weights> {
 pub fn arrays(network: &impl Parameters, prefix: &str) -> BTreeMap<String, Array> {
     let mut arrays = BTreeMap::new();
     network.visit(prefix, &mut |name, param| {
-        arrays.insert(name.to_owned(), Array { shape: param.shape().to_vec(), data: param.to_vec() });
+        arrays.insert(
+            name.to_owned(),
+            Array {
+                shape: param.shape().to_vec(),
+                data: param.to_vec(),
+            },
+        );
     });
     arrays
 }
@@ -106,7 +121,10 @@ pub fn arrays(network: &impl Parameters, prefix: &str) -> BTreeMap<String, Array
 /// A name without wrappers' prefixes, and with `backbone.` where a lone backbone has none.
 fn canonical(name: &str) -> String {
     let mut name = name;
-    while let Some(rest) = name.strip_prefix("module.").or_else(|| name.strip_prefix("_orig_mod.")) {
+    while let Some(rest) = name
+        .strip_prefix("module.")
+        .or_else(|| name.strip_prefix("_orig_mod."))
+    {
         name = rest;
     }
     match name.split_once('.') {
@@ -123,5 +141,8 @@ fn canonical(name: &str) -> String {
 }
 
 fn bad(path: &Path, reason: String) -> Error {
-    Error::BadWeights { path: path.into(), reason }
+    Error::BadWeights {
+        path: path.into(),
+        reason,
+    }
 }

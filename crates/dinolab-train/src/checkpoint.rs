@@ -11,8 +11,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Tensor, TensorData};
-use dinolab_nn::weights::{Array, LoadOptions, Weights, arrays, file_arrays, load, to_bytes};
 use dinolab_nn::Parameters;
+use dinolab_nn::weights::{Array, LoadOptions, Weights, arrays, file_arrays, load, to_bytes};
 
 use crate::optimiser::ParamState;
 use crate::{Dino, Error, Result};
@@ -37,11 +37,17 @@ pub fn file_name(step: u64) -> String {
 }
 
 fn io(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
-    |source| Error::Io { path: path.into(), source }
+    |source| Error::Io {
+        path: path.into(),
+        source,
+    }
 }
 
 fn bad(path: &Path, reason: impl Into<String>) -> Error {
-    Error::BadCheckpoint { path: path.into(), reason: reason.into() }
+    Error::BadCheckpoint {
+        path: path.into(),
+        reason: reason.into(),
+    }
 }
 
 /// Writes `bytes` so that `path` holds either its old content or all of the new.
@@ -51,7 +57,9 @@ fn bad(path: &Path, reason: impl Into<String>) -> Error {
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let part = path.with_extension("part");
     let mut file = fs::File::create(&part).map_err(io(&part))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io(&part))?;
+    file.write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .map_err(io(&part))?;
     fs::rename(&part, path).map_err(io(path))?;
     // The rename itself must survive a power cut, where the system lets a folder be synced.
     if let Some(folder) = path.parent().and_then(|folder| fs::File::open(folder).ok()) {
@@ -80,10 +88,21 @@ pub fn save(folder: &Path, dino: &Dino, position: &Position) -> Result<PathBuf> 
     fs::create_dir_all(folder).map_err(io(folder))?;
     let mut all = arrays(&dino.student, "student");
     all.append(&mut arrays(&dino.teacher, "teacher"));
-    let host = |t: &Tensor<1>| t.to_data().convert::<f32>().try_to_vec::<f32>().expect("converted");
+    let host = |t: &Tensor<1>| {
+        t.to_data()
+            .convert::<f32>()
+            .try_to_vec::<f32>()
+            .expect("converted")
+    };
     let mut put = |name: String, tensor: &Tensor<1>| {
         let data = host(tensor);
-        all.insert(name, Array { shape: vec![data.len()], data });
+        all.insert(
+            name,
+            Array {
+                shape: vec![data.len()],
+                data,
+            },
+        );
     };
     put("centre".into(), &dino.centre);
     let mut counts = BTreeMap::new();
@@ -121,7 +140,10 @@ pub fn list(folder: &Path) -> Vec<PathBuf> {
         .flatten()
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| {
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or("");
             name.starts_with("step-") && name.ends_with(".safetensors")
         })
         .collect();
@@ -159,17 +181,25 @@ impl Checkpoint {
     /// [`Error::BadCheckpoint`] where it is truncated, altered, or of a later version.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = fs::read(path).map_err(io(path))?;
-        let (arrays, facts) =
-            file_arrays(path, &bytes).map_err(|error| bad(path, format!("is damaged ({error})")))?;
+        let (arrays, facts) = file_arrays(path, &bytes)
+            .map_err(|error| bad(path, format!("is damaged ({error})")))?;
         let fact = |name: &str| {
-            facts.get(name).ok_or_else(|| bad(path, format!("has no {name}: not a training checkpoint")))
+            facts
+                .get(name)
+                .ok_or_else(|| bad(path, format!("has no {name}: not a training checkpoint")))
         };
         let version: u32 = fact("dinolab_version")?.parse().unwrap_or(u32::MAX);
         if version > VERSION {
-            return Err(bad(path, "was written by a later version of dinolab; use that version"));
+            return Err(bad(
+                path,
+                "was written by a later version of dinolab; use that version",
+            ));
         }
         if fact("checksum")? != &checksum(&arrays).to_string() {
-            return Err(bad(path, "is damaged: its checksum does not match its content"));
+            return Err(bad(
+                path,
+                "is damaged: its checksum does not match its content",
+            ));
         }
         let wrong = |error: serde_json::Error| bad(path, error.to_string());
         Ok(Self {
@@ -212,8 +242,18 @@ impl Checkpoint {
                 .collect(),
             ..Weights::default()
         };
-        load(&mut dino.student, "", &part("student."), LoadOptions::default())?;
-        load(&mut dino.teacher, "", &part("teacher."), LoadOptions::default())?;
+        load(
+            &mut dino.student,
+            "",
+            &part("student."),
+            LoadOptions::default(),
+        )?;
+        load(
+            &mut dino.teacher,
+            "",
+            &part("teacher."),
+            LoadOptions::default(),
+        )?;
         let device = dino.device().clone();
         let take = |name: &str, len: usize| {
             let array = self
@@ -221,11 +261,15 @@ impl Checkpoint {
                 .get(name)
                 .filter(|array| array.data.len() == len)
                 .ok_or_else(|| bad(&self.path, format!("has no {name} of {len} values")))?;
-            Ok::<_, Error>(Tensor::from_data(TensorData::new(array.data.clone(), [len]), &device))
+            Ok::<_, Error>(Tensor::from_data(
+                TensorData::new(array.data.clone(), [len]),
+                &device,
+            ))
         };
         dino.centre = take("centre", dino.config().head.out_dim)?;
         let mut lengths = Vec::new();
-        dino.student.visit("", &mut |_, param| lengths.push(param.len()));
+        dino.student
+            .visit("", &mut |_, param| lengths.push(param.len()));
         let slots = dino.optimiser.kind().slots();
         let mut states = Vec::new();
         for (name, len) in dino.names().iter().zip(lengths) {

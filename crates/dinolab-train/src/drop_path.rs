@@ -11,7 +11,9 @@ pub struct Masks {
 
 /// The rate of each block: from 0 for the first to `rate` for the last, in equal steps.
 pub fn rates(rate: f64, depth: usize) -> Vec<f64> {
-    (0..depth).map(|i| rate * i as f64 / (depth - 1).max(1) as f64).collect()
+    (0..depth)
+        .map(|i| rate * i as f64 / (depth - 1).max(1) as f64)
+        .collect()
 }
 
 impl Masks {
@@ -25,8 +27,10 @@ impl Masks {
         images: std::ops::Range<usize>,
     ) -> Self {
         let samples = views.len() * images.len();
-        let mut factors: Vec<[Vec<f32>; 2]> =
-            rates.iter().map(|_| [Vec::with_capacity(samples), Vec::with_capacity(samples)]).collect();
+        let mut factors: Vec<[Vec<f32>; 2]> = rates
+            .iter()
+            .map(|_| [Vec::with_capacity(samples), Vec::with_capacity(samples)])
+            .collect();
         for view in views {
             for image in images.clone() {
                 let sample = (view as u64) << 32 | image as u64;

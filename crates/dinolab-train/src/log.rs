@@ -27,10 +27,18 @@ pub fn read(path: &Path) -> Result<Vec<Map<String, Value>>> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(source) => return Err(Error::Io { path: path.into(), source }),
+        Err(source) => {
+            return Err(Error::Io {
+                path: path.into(),
+                source,
+            });
+        }
     };
     // A line that was cut off by a crash does not parse and is not there.
-    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    Ok(text
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect())
 }
 
 impl Log {
@@ -52,8 +60,14 @@ impl Log {
         let file = fs::OpenOptions::new()
             .append(true)
             .open(path)
-            .map_err(|source| Error::Io { path: path.into(), source })?;
-        Ok(Self { path: path.into(), file: BufWriter::new(file) })
+            .map_err(|source| Error::Io {
+                path: path.into(),
+                source,
+            })?;
+        Ok(Self {
+            path: path.into(),
+            file: BufWriter::new(file),
+        })
     }
 
     /// Appends a line of `kind` after `step` steps, with the fields of `value`.
@@ -67,7 +81,10 @@ impl Log {
         if let Ok(Value::Object(fields)) = serde_json::to_value(value) {
             line.extend(fields.into_iter().filter(|(key, _)| key != "step"));
         }
-        let io = |source| Error::Io { path: self.path.clone(), source };
+        let io = |source| Error::Io {
+            path: self.path.clone(),
+            source,
+        };
         writeln!(self.file, "{}", Value::Object(line)).map_err(io)
     }
 
@@ -76,7 +93,10 @@ impl Log {
     /// # Errors
     /// [`Error::Io`].
     pub fn sync(&mut self) -> Result<()> {
-        let io = |source| Error::Io { path: self.path.clone(), source };
+        let io = |source| Error::Io {
+            path: self.path.clone(),
+            source,
+        };
         self.file.flush().map_err(io)?;
         self.file.get_ref().sync_data().map_err(io)
     }

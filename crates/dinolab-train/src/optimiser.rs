@@ -52,7 +52,10 @@ pub fn decays(name: &str, shape: &[usize]) -> bool {
 impl Optimiser {
     /// An optimiser for `parameters` parameters.
     pub fn new(kind: OptimiserKind, parameters: usize) -> Self {
-        Self { kind, states: vec![None; parameters] }
+        Self {
+            kind,
+            states: vec![None; parameters],
+        }
     }
 
     /// The kind.
@@ -70,7 +73,11 @@ impl Optimiser {
         lr: f64,
         weight_decay: f64,
     ) {
-        let decay = if decays(name, param.shape()) { weight_decay } else { 0.0 };
+        let decay = if decays(name, param.shape()) {
+            weight_decay
+        } else {
+            0.0
+        };
         let value = param.flat();
         let state = self.states[place].get_or_insert_with(|| ParamState {
             steps: 0,
@@ -86,7 +93,11 @@ impl Optimiser {
             }
             (OptimiserKind::Lars, [buffer]) => {
                 let adapt = param.shape().len() != 1;
-                Lars { eta: 0.001, momentum: 0.9 }.update(value, grad, buffer, adapt, lr, decay)
+                Lars {
+                    eta: 0.001,
+                    momentum: 0.9,
+                }
+                .update(value, grad, buffer, adapt, lr, decay)
             }
             _ => unreachable!("the number of slots is the kind's"),
         };

@@ -12,7 +12,9 @@ use dinolab_nn::Device;
 use dinolab_nn::weights::{LoadOptions, Weights, load};
 
 use crate::checkpoint::{self, Checkpoint, Position};
-use crate::{Dino, DinoConfig, Error, Result, ScheduleConfig, Schedules, StepReport, StepValues, Views};
+use crate::{
+    Dino, DinoConfig, Error, Result, ScheduleConfig, Schedules, StepReport, StepValues, Views,
+};
 
 /// Everything that decides how a run goes.
 #[derive(Clone, Debug)]
@@ -48,9 +50,15 @@ pub struct Plan {
 pub fn steps_per_epoch(images: usize, batch: usize, accumulate: usize) -> Result<u64> {
     let steps = images / (batch * accumulate).max(1);
     if steps == 0 {
-        let field = if accumulate > 1 { "accumulate" } else { "batch-size" };
-        let reason =
-            format!("a step needs {} images, but there are only {images}; lower it", batch * accumulate);
+        let field = if accumulate > 1 {
+            "accumulate"
+        } else {
+            "batch-size"
+        };
+        let reason = format!(
+            "a step needs {} images, but there are only {images}; lower it",
+            batch * accumulate
+        );
         return Err(Error::BadSetting { field, reason });
     }
     Ok(steps as u64)
@@ -71,9 +79,16 @@ pub struct StepTime {
 pub trait Observer {
     /// Before the first step, new or resumed, with the steps already done. `state` is what
     /// [`Observer::state`] returned at the checkpoint, empty for a new run.
-    fn started(&mut self, dino: &Dino, schedules: &Schedules, done: u64, state: &str) -> Result<()>;
+    fn started(&mut self, dino: &Dino, schedules: &Schedules, done: u64, state: &str)
+    -> Result<()>;
     /// After a step.
-    fn stepped(&mut self, dino: &Dino, now: &StepValues, report: &StepReport, time: StepTime) -> Result<()>;
+    fn stepped(
+        &mut self,
+        dino: &Dino,
+        now: &StepValues,
+        report: &StepReport,
+        time: StepTime,
+    ) -> Result<()>;
     /// After an epoch's last step (number `epoch`, from 0), with `done` steps done, before the
     /// epoch's checkpoint.
     fn epoch_ended(&mut self, dino: &Dino, epoch: u64, done: u64) -> Result<()>;
@@ -113,9 +128,14 @@ pub fn run(
     let images = source.len();
     let loader = Loader::new(source, plan.crops.clone(), plan.loader.clone())?;
     let steps_per_epoch = steps_per_epoch(images, plan.loader.batch_size, plan.accumulate)?;
-    let schedules = Schedules::new(ScheduleConfig { steps_per_epoch, ..plan.schedule.clone() });
+    let schedules = Schedules::new(ScheduleConfig {
+        steps_per_epoch,
+        ..plan.schedule.clone()
+    });
     let last = match plan.stop_after_epochs {
-        Some(epochs) => schedules.steps().min((epochs * steps_per_epoch as f64).round() as u64),
+        Some(epochs) => schedules
+            .steps()
+            .min((epochs * steps_per_epoch as f64).round() as u64),
         None => schedules.steps(),
     };
 
@@ -125,8 +145,13 @@ pub fn run(
     if let Some((weights, options)) = plan.initial.as_ref().filter(|_| resume.is_none()) {
         load(&mut dino.student, "", weights, *options)?;
         load(&mut dino.teacher, "", weights, *options)?;
-        if let Some(centre) = weights.centre.as_ref().filter(|c| c.len() == plan.dino.head.out_dim) {
-            dino.centre = Tensor::from_data(TensorData::new(centre.clone(), [centre.len()]), device);
+        if let Some(centre) = weights
+            .centre
+            .as_ref()
+            .filter(|c| c.len() == plan.dino.head.out_dim)
+        {
+            dino.centre =
+                Tensor::from_data(TensorData::new(centre.clone(), [centre.len()]), device);
         }
     }
     if let Some(checkpoint) = resume {
@@ -209,7 +234,11 @@ pub fn run(
     if saved != Some(done) && done % steps_per_epoch != 0 {
         save(plan, checkpoints, &dino, done, steps_per_epoch, observer)?;
     }
-    let ending = if done == schedules.steps() { Ending::Finished } else { Ending::StoppedAsPlanned };
+    let ending = if done == schedules.steps() {
+        Ending::Finished
+    } else {
+        Ending::StoppedAsPlanned
+    };
     Ok((dino, ending))
 }
 
@@ -221,7 +250,11 @@ fn save(
     steps_per_epoch: u64,
     observer: &mut dyn Observer,
 ) -> Result<()> {
-    let position = Position { step, observers: observer.state()?, config: plan.config.clone() };
+    let position = Position {
+        step,
+        observers: observer.state()?,
+        config: plan.config.clone(),
+    };
     checkpoint::save(folder, dino, &position)?;
     let keep = plan.keep_every * steps_per_epoch;
     // Two, so that a damaged newest one does not end the run.

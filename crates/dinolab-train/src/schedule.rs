@@ -63,7 +63,11 @@ impl Schedules {
         // At least one step, so that a small fraction of an epoch still trains.
         let steps = ((config.epochs * per_epoch).round() as u64).max(1);
         let warmup = ((config.warmup_epochs * per_epoch).round() as u64).min(steps);
-        Self { config, steps, warmup }
+        Self {
+            config,
+            steps,
+            warmup,
+        }
     }
 
     /// Number of steps in all.

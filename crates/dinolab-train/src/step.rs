@@ -46,7 +46,10 @@ impl Views {
     pub fn new(crops: &Crops, device: &Device) -> Self {
         let (b, c) = (crops.batch, crops.channels);
         let tensor = |data: &[f32], views: usize, side: usize| {
-            Tensor::from_data(TensorData::new(data.to_vec(), [views * b, c, side, side]), device)
+            Tensor::from_data(
+                TensorData::new(data.to_vec(), [views * b, c, side, side]),
+                device,
+            )
         };
         Self {
             batch: b,
@@ -152,7 +155,10 @@ impl Dino {
         let mut first_image = 0;
         for views in micro_batches {
             // The teacher sees the global views only, and nothing records how.
-            let features = self.teacher.backbone.forward(views.global.clone(), &KeepAll);
+            let features = self
+                .teacher
+                .backbone
+                .forward(views.global.clone(), &KeepAll);
             let logits = self.teacher.head.forward(features.clone());
             let targets =
                 ops::teacher_probabilities(logits.clone(), self.centre.clone(), now.teacher_temp);
@@ -189,7 +195,10 @@ impl Dino {
             seen = Some((logits, student_plain, features));
         }
         if !loss.is_finite() {
-            return Err(Error::NonFiniteLoss { step: now.step, loss });
+            return Err(Error::NonFiniteLoss {
+                step: now.step,
+                loss,
+            });
         }
 
         let centre = self.centre.clone();
@@ -203,7 +212,16 @@ impl Dino {
         let norms = self.update_student(grads, now);
         self.update_teacher(now.momentum);
         let (teacher, student, features) = seen.expect("a step has at least one micro-batch");
-        Ok(StepReport { loss, grad_norms: norms, outputs: Outputs { teacher, student, features, centre } })
+        Ok(StepReport {
+            loss,
+            grad_norms: norms,
+            outputs: Outputs {
+                teacher,
+                student,
+                features,
+                centre,
+            },
+        })
     }
 
     /// Raw student logits of all views, `[V·B, K]`.
@@ -231,7 +249,13 @@ impl Dino {
         images: &std::ops::Range<usize>,
     ) -> Box<dyn DropPath> {
         if self.config.drop_path > 0.0 {
-            Box::new(Masks::draw(&self.rates, self.config.seed, step, views, images.clone()))
+            Box::new(Masks::draw(
+                &self.rates,
+                self.config.seed,
+                step,
+                views,
+                images.clone(),
+            ))
         } else {
             Box::new(KeepAll)
         }
@@ -260,7 +284,8 @@ impl Dino {
     /// Teacher ← m · teacher + (1 − m) · student, over all that is learned.
     fn update_teacher(&mut self, momentum: f64) {
         let mut student = Vec::with_capacity(self.names.len());
-        self.student.visit("", &mut |_, param| student.push(param.flat()));
+        self.student
+            .visit("", &mut |_, param| student.push(param.flat()));
         let mut student = student.into_iter();
         self.teacher.visit_mut("", &mut |_, param| {
             let value = student.next().expect("the same network");

@@ -15,12 +15,16 @@ use serde_json::Value;
 type Arrays = BTreeMap<String, Array>;
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/training").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/training")
+        .join(name)
 }
 
 fn arrays(name: &str) -> Arrays {
     let path = fixture(name);
-    file_arrays(&path, &std::fs::read(&path).unwrap()).unwrap().0
+    file_arrays(&path, &std::fs::read(&path).unwrap())
+        .unwrap()
+        .0
 }
 
 fn json(name: &str) -> Value {
@@ -38,7 +42,11 @@ fn relative(a: &[f32], b: &[f32]) -> f64 {
     let sum = |f: &dyn Fn(usize) -> f64| (0..a.len()).map(f).sum::<f64>();
     let difference = sum(&|i| (a[i] as f64 - b[i] as f64).powi(2)).sqrt();
     let length = sum(&|i| (b[i] as f64).powi(2)).sqrt();
-    if length > 0.0 { difference / length } else { difference }
+    if length > 0.0 {
+        difference / length
+    } else {
+        difference
+    }
 }
 
 /// A learner set up as the log's configuration says, with the fixtures' initial weights.
@@ -97,10 +105,16 @@ fn learner(log: &Value, inputs: &Arrays) -> (Dino, Schedules) {
         .iter()
         .filter_map(|(k, v)| Some((k.strip_prefix("init.student.")?.to_owned(), v.clone())))
         .collect();
-    let weights = Weights { arrays: initial, ..Weights::default() };
+    let weights = Weights {
+        arrays: initial,
+        ..Weights::default()
+    };
     for network in [&mut dino.student, &mut dino.teacher] {
         let report = load(network, "", &weights, LoadOptions::default()).unwrap();
-        assert!(report.left_over.is_empty() && report.missing.is_empty(), "{report}");
+        assert!(
+            report.left_over.is_empty() && report.missing.is_empty(),
+            "{report}"
+        );
     }
     (dino, schedules)
 }
@@ -123,9 +137,18 @@ fn views(inputs: &Arrays, step: usize, device: &Device) -> Views {
 fn half(views: &Views, image: usize) -> Views {
     let pick = |all: &Tensor<4>| {
         let count = all.dims()[0] / 2;
-        Tensor::cat((0..count).map(|v| all.clone().narrow(0, 2 * v + image, 1)).collect(), 0)
+        Tensor::cat(
+            (0..count)
+                .map(|v| all.clone().narrow(0, 2 * v + image, 1))
+                .collect(),
+            0,
+        )
     };
-    Views { batch: 1, global: pick(&views.global), local: views.local.as_ref().map(pick) }
+    Views {
+        batch: 1,
+        global: pick(&views.global),
+        local: views.local.as_ref().map(pick),
+    }
 }
 
 fn check_final(network: &Network, who: &str, golden: &Arrays, inputs: &Arrays) {
@@ -133,13 +156,22 @@ fn check_final(network: &Network, who: &str, golden: &Arrays, inputs: &Arrays) {
         let change = &golden[&format!("change.{who}.{name}")].data;
         let scale = golden[&format!("scale.{who}.{name}")].data[0];
         let start = &inputs[&format!("init.student.{name}")].data;
-        let expected: Vec<f32> = start.iter().zip(change).map(|(s, c)| s + c * scale).collect();
+        let expected: Vec<f32> = start
+            .iter()
+            .zip(change)
+            .map(|(s, c)| s + c * scale)
+            .collect();
         let error = relative(&param.to_vec(), &expected);
         assert!(error < 1e-3, "{who} {name}: {error}");
         // The change itself, not only the weights it is small against. Adam divides by the
         // gradient's size, so that tiny gradients turn rounding into visible differences.
         let change: Vec<f32> = change.iter().map(|c| c * scale).collect();
-        let moved: Vec<f32> = param.to_vec().iter().zip(start).map(|(p, s)| p - s).collect();
+        let moved: Vec<f32> = param
+            .to_vec()
+            .iter()
+            .zip(start)
+            .map(|(p, s)| p - s)
+            .collect();
         if change.iter().any(|&c| c != 0.0) {
             let error = relative(&moved, &change);
             assert!(error < 0.05, "change of {who} {name}: {error}");
@@ -148,7 +180,10 @@ fn check_final(network: &Network, who: &str, golden: &Arrays, inputs: &Arrays) {
 }
 
 fn six_steps(optimiser: &str, cut: bool) {
-    let (inputs, golden) = (arrays("inputs.safetensors"), arrays(&format!("{optimiser}.safetensors")));
+    let (inputs, golden) = (
+        arrays("inputs.safetensors"),
+        arrays(&format!("{optimiser}.safetensors")),
+    );
     let log = json(&format!("{optimiser}.json"));
     let (mut dino, schedules) = learner(&log, &inputs);
     for (step, expected) in log["log"].as_array().unwrap().iter().enumerate() {
@@ -160,13 +195,24 @@ fn six_steps(optimiser: &str, cut: bool) {
             ("teacher_temp", now.teacher_temp),
         ] {
             let expected = expected[name].as_f64().unwrap();
-            assert!((value - expected).abs() < 1e-9, "step {step} {name}: {value} {expected}");
+            assert!(
+                (value - expected).abs() < 1e-9,
+                "step {step} {name}: {value} {expected}"
+            );
         }
         let batch = views(&inputs, step, dino.device());
-        let batches = if cut { vec![half(&batch, 0), half(&batch, 1)] } else { vec![batch] };
+        let batches = if cut {
+            vec![half(&batch, 0), half(&batch, 1)]
+        } else {
+            vec![batch]
+        };
         let report = dino.step(&batches, &now).unwrap();
         let loss = expected["loss"].as_f64().unwrap();
-        assert!((report.loss - loss).abs() < 1e-4, "step {step} loss: {} {loss}", report.loss);
+        assert!(
+            (report.loss - loss).abs() < 1e-4,
+            "step {step} loss: {} {loss}",
+            report.loss
+        );
         let norms: Vec<f32> = expected["grad_norms"]
             .as_array()
             .unwrap()
@@ -175,9 +221,17 @@ fn six_steps(optimiser: &str, cut: bool) {
             .collect();
         assert_eq!(norms.len(), report.grad_norms.len());
         for (i, (ours, theirs)) in report.grad_norms.iter().zip(&norms).enumerate() {
-            assert!((ours - theirs).abs() <= 2e-3 * theirs + 1e-6, "step {step} norm {i}: {ours} {theirs}");
+            assert!(
+                (ours - theirs).abs() <= 2e-3 * theirs + 1e-6,
+                "step {step} norm {i}: {ours} {theirs}"
+            );
         }
-        let centre = dino.centre.to_data().convert::<f32>().try_to_vec::<f32>().unwrap();
+        let centre = dino
+            .centre
+            .to_data()
+            .convert::<f32>()
+            .try_to_vec::<f32>()
+            .unwrap();
         let error = relative(&centre, &golden[&format!("step{step}.center_after")].data);
         assert!(error < 1e-3, "step {step} centre: {error}");
     }
@@ -222,7 +276,13 @@ fn logits_and_raw_gradients_of_the_first_step() {
     };
     let teacher = logits(&dino.teacher, false);
     let student = logits(&dino.student, true);
-    let host = |t: &Tensor<2>| t.clone().without_autodiff().into_data().try_to_vec::<f32>().unwrap();
+    let host = |t: &Tensor<2>| {
+        t.clone()
+            .without_autodiff()
+            .into_data()
+            .try_to_vec::<f32>()
+            .unwrap()
+    };
     assert!(relative(&host(&teacher), &inputs["step0.teacher_logits"].data) < 1e-4);
     assert!(relative(&host(&student), &inputs["step0.student_logits"].data) < 1e-4);
 
@@ -235,7 +295,12 @@ fn logits_and_raw_gradients_of_the_first_step() {
             assert!(!param.trainable(), "no golden gradient of {name}");
             return;
         };
-        let grad = param.take_grad(&mut grads).unwrap().into_data().try_to_vec::<f32>().unwrap();
+        let grad = param
+            .take_grad(&mut grads)
+            .unwrap()
+            .into_data()
+            .try_to_vec::<f32>()
+            .unwrap();
         // The fixture's gradients are stored in half precision.
         let error = relative(&grad, &expected.data);
         assert!(error < 1e-3, "{name}: {error}");

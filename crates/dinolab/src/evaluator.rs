@@ -60,7 +60,10 @@ impl Evaluator {
             bank: sources.train.clone(),
             judged: sources.val.clone(),
             preprocess: config.preprocess(),
-            knn: Knn { k: vec![config.knn_k], temperature: config.knn_temp },
+            knn: Knn {
+                k: vec![config.knn_k],
+                temperature: config.knn_temp,
+            },
             attend_size: config.attend_size,
         }
     }
@@ -82,7 +85,10 @@ impl Evaluator {
             _ => None,
         };
         self.picture(vit, picture)?;
-        Ok(Evaluation { knn, jaccard: self.jaccard(vit)? })
+        Ok(Evaluation {
+            knn,
+            jaccard: self.jaccard(vit)?,
+        })
     }
 
     fn images(&self) -> &Arc<dyn Source> {
@@ -95,13 +101,23 @@ impl Evaluator {
         let mut meter = JaccardMeter::default();
         for index in spread(source.len(), MASKED) {
             // The mask first: most sources have none, and reading an image costs more.
-            let Ok(Some(mask)) = source.mask(index) else { break };
-            let Ok(image) = source.image(index) else { continue };
+            let Ok(Some(mask)) = source.mask(index) else {
+                break;
+            };
+            let Ok(image) = source.image(index) else {
+                continue;
+            };
             let side = Some((self.attend_size, self.attend_size));
             let image = whole_patches(&image, side, vit.config().patch_size)?;
             let maps = attend(vit, &image, &normaliser)?;
             let size = (mask.height, mask.width);
-            meter.add(&score_image(&maps.maps, maps.grid, &mask.data, size, REFERENCE_MASS)?);
+            meter.add(&score_image(
+                &maps.maps,
+                maps.grid,
+                &mask.data,
+                size,
+                REFERENCE_MASS,
+            )?);
         }
         Ok(meter.mean().map(|mean| 100.0 * mean))
     }
@@ -111,7 +127,9 @@ impl Evaluator {
         let normaliser = Normaliser::new(self.preprocess.mean, self.preprocess.std)?;
         let mut rows = Vec::new();
         for &index in &self.shown {
-            let Ok(image) = source.image(index) else { continue };
+            let Ok(image) = source.image(index) else {
+                continue;
+            };
             let side = Some((self.attend_size, self.attend_size));
             let image = whole_patches(&image, side, vit.config().patch_size)?;
             rows.push(attend(vit, &image, &normaliser)?);
@@ -130,12 +148,16 @@ pub fn knn(
     progress: &mut dyn FnMut(usize),
 ) -> Result<Vec<KnnScore>> {
     let mut features = |source: &dyn Source, images: &[usize], before: usize| {
-        let mut made = embed(vit, source, images, preprocess, BATCH, &mut |done| progress(before + done))?;
+        let mut made = embed(vit, source, images, preprocess, BATCH, &mut |done| {
+            progress(before + done)
+        })?;
         l2_normalise(&mut made.data, made.dim)?;
         for (index, reason) in &made.skipped {
             eprintln!("skipped {}: {reason}", source.name(*index));
         }
-        let labels = made.labels(source).ok_or_else(|| anyhow::anyhow!("an image has no label"))?;
+        let labels = made
+            .labels(source)
+            .ok_or_else(|| anyhow::anyhow!("an image has no label"))?;
         Ok::<_, anyhow::Error>((made, labels))
     };
     let (bank_features, bank_labels) = features(bank, bank_images, 0)?;
@@ -143,8 +165,16 @@ pub fn knn(
     // Labels count by class names, which need not be the same set on both sides.
     let judged_labels = translate(&judged_labels, judged.classes(), bank.classes())?;
     Ok(knn.evaluate(
-        Labelled { features: &bank_features.data, dim: bank_features.dim, labels: &bank_labels },
-        Labelled { features: &judged_features.data, dim: judged_features.dim, labels: &judged_labels },
+        Labelled {
+            features: &bank_features.data,
+            dim: bank_features.dim,
+            labels: &bank_labels,
+        },
+        Labelled {
+            features: &judged_features.data,
+            dim: judged_features.dim,
+            labels: &judged_labels,
+        },
     )?)
 }
 
@@ -153,10 +183,16 @@ pub fn knn(
 fn translate(labels: &[usize], from: &[String], to: &[String]) -> Result<Vec<usize>> {
     let place = |label: usize| {
         let name = from.get(label)?;
-        Some(to.iter().position(|other| other == name).unwrap_or(to.len() + label))
+        Some(
+            to.iter()
+                .position(|other| other == name)
+                .unwrap_or(to.len() + label),
+        )
     };
     labels
         .iter()
-        .map(|&label| place(label).ok_or_else(|| anyhow::anyhow!("label {label} has no class name")))
+        .map(|&label| {
+            place(label).ok_or_else(|| anyhow::anyhow!("label {label} has no class name"))
+        })
         .collect()
 }

@@ -60,7 +60,13 @@ impl RunFolder {
 
     /// Removes an earlier run's files, and nothing else.
     pub fn clear(&self) -> Result<()> {
-        for name in ["config.toml", "metrics.jsonl", "timing.jsonl", "skipped.tsv", "report.html"] {
+        for name in [
+            "config.toml",
+            "metrics.jsonl",
+            "timing.jsonl",
+            "skipped.tsv",
+            "report.html",
+        ] {
             remove(&self.join(name), |path| fs::remove_file(path))?;
         }
         for name in ["checkpoints", "pictures"] {
@@ -77,8 +83,9 @@ impl RunFolder {
             for error in damaged {
                 eprintln!("warning: {error}; using the one before it");
             }
-            let before: Config = parse_toml(&checkpoint.position.config)
-                .with_context(|| format!("the configuration of the run in {}", self.root.display()))?;
+            let before: Config = parse_toml(&checkpoint.position.config).with_context(|| {
+                format!("the configuration of the run in {}", self.root.display())
+            })?;
             let differences: Vec<_> = before
                 .differences(config)
                 .into_iter()
@@ -101,7 +108,10 @@ impl RunFolder {
         }
         fs::create_dir_all(self.join("pictures"))
             .with_context(|| format!("cannot make the run folder {}", self.root.display()))?;
-        write_atomically(&self.join("config.toml"), toml::to_string(config)?.as_bytes())?;
+        write_atomically(
+            &self.join("config.toml"),
+            toml::to_string(config)?.as_bytes(),
+        )?;
         Ok(found.map(|(checkpoint, _)| checkpoint))
     }
 
@@ -109,18 +119,27 @@ impl RunFolder {
     pub fn write_skipped(&self, images: &[BadImage]) -> Result<()> {
         let path = self.join("skipped.tsv");
         let before = fs::read_to_string(&path).unwrap_or_default();
-        let mut reasons: BTreeMap<&str, &str> =
-            before.lines().filter_map(|line| line.split_once('\t')).collect();
-        reasons.extend(images.iter().map(|bad| (bad.name.as_str(), bad.reason.as_str())));
-        let lines: String =
-            reasons.iter().map(|(name, reason)| format!("{name}\t{reason}\n")).collect();
+        let mut reasons: BTreeMap<&str, &str> = before
+            .lines()
+            .filter_map(|line| line.split_once('\t'))
+            .collect();
+        reasons.extend(
+            images
+                .iter()
+                .map(|bad| (bad.name.as_str(), bad.reason.as_str())),
+        );
+        let lines: String = reasons
+            .iter()
+            .map(|(name, reason)| format!("{name}\t{reason}\n"))
+            .collect();
         Ok(write_atomically(&path, lines.as_bytes())?)
     }
 }
 
 /// Settings from a TOML file; unknown keys are errors.
 pub fn read_settings(path: &Path) -> Result<Settings> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     parse_toml(&text).with_context(|| format!("{}", path.display()))
 }
 

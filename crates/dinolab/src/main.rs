@@ -31,7 +31,11 @@ fn main() -> ExitCode {
 fn in_one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
-        let words: Vec<String> = cause.to_string().lines().map(|part| part.trim().to_owned()).collect();
+        let words: Vec<String> = cause
+            .to_string()
+            .lines()
+            .map(|part| part.trim().to_owned())
+            .collect();
         let words = words.join(" ");
         if line.is_empty() {
             line = words;

@@ -55,14 +55,26 @@ impl ModelArgs {
             .with_context(|| format!("{}", path.display()))?;
         eprintln!("{report}");
         if self.heads.is_none() && !weights.facts.contains_key("vit") {
-            eprintln!("{} heads, by the width of {} (--heads for another number)", config.heads, config.width);
+            eprintln!(
+                "{} heads, by the width of {} (--heads for another number)",
+                config.heads, config.width
+            );
         }
         let run = run_config(&weights.facts);
         let preprocess = run.as_ref().map_or_else(
-            || Preprocess { resize: 256, crop: 224, mean: IMAGENET_MEAN, std: IMAGENET_STD },
+            || Preprocess {
+                resize: 256,
+                crop: 224,
+                mean: IMAGENET_MEAN,
+                std: IMAGENET_STD,
+            },
             Config::preprocess,
         );
-        Ok(Model { vit, preprocess, attend_size: run.map(|run| run.attend_size) })
+        Ok(Model {
+            vit,
+            preprocess,
+            attend_size: run.map(|run| run.attend_size),
+        })
     }
 }
 

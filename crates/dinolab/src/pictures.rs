@@ -20,12 +20,19 @@ pub fn rgb(image: &Image) -> Result<Rgb> {
 
 /// A map of patches brought to the size of its image, from 0 (least) to 1 (most).
 pub fn enlarged(map: &[f32], maps: &AttentionMaps, size: (usize, usize)) -> Result<Vec<f32>> {
-    Ok(resize_map(&stretch(map)?, maps.grid, size, Filter::Bilinear)?)
+    Ok(resize_map(
+        &stretch(map)?,
+        maps.grid,
+        size,
+        Filter::Bilinear,
+    )?)
 }
 
 /// One row per image: the image, the mean over heads laid over it, each head's map.
 pub fn attention_sheet(rows: &[AttentionMaps], path: &Path) -> Result<()> {
-    let Some(first) = rows.first() else { return Ok(()) };
+    let Some(first) = rows.first() else {
+        return Ok(());
+    };
     let columns = 2 + first.heads;
     let mut tiles = Vec::with_capacity(rows.len() * columns);
     for row in rows {

@@ -22,7 +22,8 @@ impl Progress {
     /// Progress over `total` of `what`, of which `done` are done already.
     pub fn new(what: &'static str, total: u64, done: u64) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{prefix} {bar:28} {pos}/{len}  {msg}  {eta} left");
+            let style =
+                ProgressStyle::with_template("{prefix} {bar:28} {pos}/{len}  {msg}  {eta} left");
             let bar = ProgressBar::new(total);
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.set_prefix(what);
@@ -30,7 +31,14 @@ impl Progress {
             bar.reset_eta();
             bar
         });
-        Self { bar, total, what, began: Instant::now(), from: done, spoke: Instant::now() }
+        Self {
+            bar,
+            total,
+            what,
+            began: Instant::now(),
+            from: done,
+            spoke: Instant::now(),
+        }
     }
 
     /// Moves to `done`, with a word on how it goes.
@@ -42,7 +50,12 @@ impl Progress {
             self.spoke = Instant::now();
             let rate = (done - self.from).max(1) as f64 / self.began.elapsed().as_secs_f64();
             let left = Duration::from_secs_f64((self.total - done.min(self.total)) as f64 / rate);
-            eprintln!("{} {done}/{}  {message}  {} left", self.what, self.total, HumanDuration(left));
+            eprintln!(
+                "{} {done}/{}  {message}  {} left",
+                self.what,
+                self.total,
+                HumanDuration(left)
+            );
         }
     }
 

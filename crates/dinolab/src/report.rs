@@ -22,12 +22,16 @@ fn number(line: &Line, key: &str) -> Option<f64> {
 }
 
 fn of_kind<'a>(lines: &'a [Line], kind: &'a str) -> impl Iterator<Item = &'a Line> {
-    lines.iter().filter(move |line| line.get("kind").and_then(Value::as_str) == Some(kind))
+    lines
+        .iter()
+        .filter(move |line| line.get("kind").and_then(Value::as_str) == Some(kind))
 }
 
 /// Points of `key` against `x`, of all lines of a kind.
 fn points(lines: &[Line], kind: &str, x: &str, key: &str) -> Vec<(f64, f64)> {
-    of_kind(lines, kind).filter_map(|line| Some((number(line, x)?, number(line, key)?))).collect()
+    of_kind(lines, kind)
+        .filter_map(|line| Some((number(line, x)?, number(line, key)?)))
+        .collect()
 }
 
 fn chart(title: &str, x: &str, y: &str, lines: Vec<(&str, Vec<(f64, f64)>)>) -> Option<Chart> {
@@ -52,16 +56,30 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
     // Epochs count from 1 for people.
     let epoch = |key| {
         let counted = points(&lines, "epoch", "epoch", key);
-        counted.into_iter().map(|(x, y)| (x + 1.0, y)).collect::<Vec<_>>()
+        counted
+            .into_iter()
+            .map(|(x, y)| (x + 1.0, y))
+            .collect::<Vec<_>>()
     };
     let found = |key| points(&lines, "evaluation", "epochs", key);
     let ln_k = (config.out_dim as f64).ln();
-    let ceiling = |points: &[(f64, f64)]| points.iter().map(|&(x, _)| (x, ln_k)).collect::<Vec<_>>();
+    let ceiling =
+        |points: &[(f64, f64)]| points.iter().map(|&(x, _)| (x, ln_k)).collect::<Vec<_>>();
     let entropy = epoch("teacher_entropy");
     let top = ceiling(&entropy);
     let charts = [
-        chart("What it can tell apart", "epoch", "k-NN accuracy, %", vec![("k-NN", found("knn"))]),
-        chart("Where it looks", "epoch", "Jaccard, %", vec![("attention against object masks", found("jaccard"))]),
+        chart(
+            "What it can tell apart",
+            "epoch",
+            "k-NN accuracy, %",
+            vec![("k-NN", found("knn"))],
+        ),
+        chart(
+            "Where it looks",
+            "epoch",
+            "Jaccard, %",
+            vec![("attention against object masks", found("jaccard"))],
+        ),
         chart("Loss", "step", "nats", vec![("loss", step("loss"))]),
         chart(
             "Teacher: sure of itself, but not always of the same",
@@ -73,29 +91,75 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
                 ("ln K, uniform", top),
             ],
         ),
-        chart("Teacher to student", "epoch", "nats", vec![("KL(teacher‖student)", epoch("kl"))]),
-        chart("Features: spread", "epoch", "0 all alike – 1 isotropic", vec![("feature spread", epoch("feature_spread"))]),
-        chart("Features: effective rank", "epoch", "dimensions", vec![("effective rank", epoch("feature_rank"))]),
+        chart(
+            "Teacher to student",
+            "epoch",
+            "nats",
+            vec![("KL(teacher‖student)", epoch("kl"))],
+        ),
+        chart(
+            "Features: spread",
+            "epoch",
+            "0 all alike – 1 isotropic",
+            vec![("feature spread", epoch("feature_spread"))],
+        ),
+        chart(
+            "Features: effective rank",
+            "epoch",
+            "dimensions",
+            vec![("effective rank", epoch("feature_rank"))],
+        ),
         chart(
             "Prototypes",
             "epoch",
             "share",
-            vec![("chosen by an image", epoch("used_prototypes")), ("effective", epoch("effective_prototypes"))],
+            vec![
+                ("chosen by an image", epoch("used_prototypes")),
+                ("effective", epoch("effective_prototypes")),
+            ],
         ),
-        chart("Centre", "epoch", "norm", vec![("centre", epoch("centre_norm"))]),
-        chart("Gradient before clipping", "step", "norm", vec![("all", step("grad_norm")), ("largest tensor", step("grad_norm_max"))]),
-        chart("Learning rate", "step", "", vec![("learning rate", step("lr"))]),
+        chart(
+            "Centre",
+            "epoch",
+            "norm",
+            vec![("centre", epoch("centre_norm"))],
+        ),
+        chart(
+            "Gradient before clipping",
+            "step",
+            "norm",
+            vec![
+                ("all", step("grad_norm")),
+                ("largest tensor", step("grad_norm_max")),
+            ],
+        ),
+        chart(
+            "Learning rate",
+            "step",
+            "",
+            vec![("learning rate", step("lr"))],
+        ),
         chart(
             "Speed",
             "step",
             "images/s",
-            vec![("images/s", points(&timing, "timing", "step", "images_per_second"))],
+            vec![(
+                "images/s",
+                points(&timing, "timing", "step", "images_per_second"),
+            )],
         ),
     ];
     let evaluations: Vec<_> = of_kind(&lines, "evaluation")
-        .filter_map(|line| Some((number(line, "epochs")? as u64, number(line, "knn"), number(line, "jaccard"))))
+        .filter_map(|line| {
+            Some((
+                number(line, "epochs")? as u64,
+                number(line, "knn"),
+                number(line, "jaccard"),
+            ))
+        })
         .collect();
-    let percent = |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.1} %"));
+    let percent =
+        |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.1} %"));
     let table = Table {
         title: "Evaluations of the teacher".into(),
         header: vec!["epochs".into(), "k-NN".into(), "attention Jaccard".into()],
@@ -115,7 +179,11 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
     let warnings = of_kind(&lines, "epoch")
         .flat_map(|line| {
             let epoch = number(line, "epoch").unwrap_or(0.0) + 1.0;
-            let texts = line.get("warnings").and_then(Value::as_array).into_iter().flatten();
+            let texts = line
+                .get("warnings")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten();
             texts.filter_map(move |text| Some(format!("epoch {epoch}: {}", text.as_str()?)))
         })
         .collect();
@@ -137,17 +205,30 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
             "network".into(),
             format!(
                 "{}: width {}, depth {}, {} heads, patch {}, {} prototypes",
-                config.arch, config.width, config.depth, config.heads, config.patch_size, config.out_dim
+                config.arch,
+                config.width,
+                config.depth,
+                config.heads,
+                config.patch_size,
+                config.out_dim
             ),
         ),
-        ("epochs".into(), format!("{} of {}", of_kind(&lines, "epoch").count(), config.epochs)),
+        (
+            "epochs".into(),
+            format!("{} of {}", of_kind(&lines, "epoch").count(), config.epochs),
+        ),
     ];
     if let Some(loss) = last.and_then(|line| number(line, "loss")) {
         summary.push(("loss of the last epoch".into(), format!("{loss:.3}")));
     }
     if let (Some(first), Some(end)) = (evaluations.first(), evaluations.last()) {
         let change = |name: &str, a: Option<f64>, b: Option<f64>| {
-            a.zip(b).map(|(a, b)| (name.to_owned(), format!("{a:.1} % untrained, {b:.1} % trained")))
+            a.zip(b).map(|(a, b)| {
+                (
+                    name.to_owned(),
+                    format!("{a:.1} % untrained, {b:.1} % trained"),
+                )
+            })
         };
         summary.extend(change("k-NN", first.1, end.1));
         summary.extend(change("attention Jaccard", first.2, end.2));
@@ -166,9 +247,17 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
 
 /// What a picture shows, from its name.
 fn caption(file: &std::path::Path) -> String {
-    let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-    match stem.strip_prefix("attention-epoch-").and_then(|epochs| epochs.parse::<u64>().ok()) {
-        Some(0) => "Attention of the class token, untrained: image, mean over heads, each head".into(),
+    let stem = file
+        .file_stem()
+        .and_then(|stem| stem.to_str())
+        .unwrap_or_default();
+    match stem
+        .strip_prefix("attention-epoch-")
+        .and_then(|epochs| epochs.parse::<u64>().ok())
+    {
+        Some(0) => {
+            "Attention of the class token, untrained: image, mean over heads, each head".into()
+        }
         Some(epochs) => format!("Attention after {epochs} epochs"),
         None => stem.into(),
     }

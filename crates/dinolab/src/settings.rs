@@ -256,20 +256,28 @@ impl Settings {
         }
 
         let fit = Fit::of(images);
-        let mut decide = |name: &str, value: String| choices.push(Choice(format!("{name} {value}")));
+        let mut decide =
+            |name: &str, value: String| choices.push(Choice(format!("{name} {value}")));
         if s.out_dim.is_none() {
             decide("--out-dim", s.out_dim.insert(fit.out_dim).to_string());
         }
         if s.teacher_temp.is_none() {
-            decide("--teacher-temp", s.teacher_temp.insert(fit.teacher_temp).to_string());
+            decide(
+                "--teacher-temp",
+                s.teacher_temp.insert(fit.teacher_temp).to_string(),
+            );
         }
         if s.momentum_teacher.is_none() {
-            decide("--momentum-teacher", s.momentum_teacher.insert(fit.momentum).to_string());
+            decide(
+                "--momentum-teacher",
+                s.momentum_teacher.insert(fit.momentum).to_string(),
+            );
         }
         s.warmup_teacher_temp = s.warmup_teacher_temp.or(s.teacher_temp);
         let epochs = s.epochs.unwrap_or_default();
         s.warmup_epochs.get_or_insert(10f64.min(epochs * 0.1));
-        s.eval_every.get_or_insert(((epochs / 10.0).round() as u64).max(1));
+        s.eval_every
+            .get_or_insert(((epochs / 10.0).round() as u64).max(1));
         let crop = s.global_crops_size.unwrap_or_default();
         s.image_size.get_or_insert(crop);
         let eval_crop = *s.eval_crop.get_or_insert(crop);
@@ -277,7 +285,11 @@ impl Settings {
         s.attend_size.get_or_insert(480.min(2 * crop));
         s.num_workers
             .get_or_insert_with(|| std::thread::available_parallelism().map_or(1, usize::from));
-        if let Some(batch) = s.batch_size.as_mut().filter(|batch| **batch > images && images > 0) {
+        if let Some(batch) = s
+            .batch_size
+            .as_mut()
+            .filter(|batch| **batch > images && images > 0)
+        {
             choices.push(Choice(format!(
                 "--batch-size {images} (instead of {batch}: there are only {images} images)"
             )));
@@ -306,7 +318,11 @@ impl Fit {
             100_001..=200_000 => (16_384, 0.04, 0.996),
             _ => (65_536, 0.04, 0.996),
         };
-        Self { out_dim, teacher_temp, momentum }
+        Self {
+            out_dim,
+            teacher_temp,
+            momentum,
+        }
     }
 }
 
@@ -321,7 +337,10 @@ impl Config {
             ("knn-temp", self.knn_temp),
         ];
         for (name, value) in positive {
-            anyhow::ensure!(value > 0.0 && value.is_finite(), "--{name} {value}: must be above 0");
+            anyhow::ensure!(
+                value > 0.0 && value.is_finite(),
+                "--{name} {value}: must be above 0"
+            );
         }
         let not_negative = [
             ("lr", self.lr),
@@ -333,7 +352,10 @@ impl Config {
             ("stop-after-epochs", self.stop_after_epochs),
         ];
         for (name, value) in not_negative {
-            anyhow::ensure!(value >= 0.0 && value.is_finite(), "--{name} {value}: must not be below 0");
+            anyhow::ensure!(
+                value >= 0.0 && value.is_finite(),
+                "--{name} {value}: must not be below 0"
+            );
         }
         let shares = [
             ("momentum-teacher", self.momentum_teacher, 1.0),

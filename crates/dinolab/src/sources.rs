@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use dinolab_data::Source;
 use dinolab_data::shapes::{Shapes, ShapesOptions};
 use dinolab_data::source::{self, SourceOptions};
-use dinolab_data::Source;
 
 use crate::settings::Settings;
 
@@ -25,7 +25,10 @@ pub struct Sources {
 
 /// Opens a source of the command line.
 pub fn open(path: &Path, max_pixels: u64) -> Result<Arc<dyn Source>> {
-    let options = SourceOptions { max_pixels, ..Default::default() };
+    let options = SourceOptions {
+        max_pixels,
+        ..Default::default()
+    };
     Ok(Arc::from(source::open(path, &options)?))
 }
 
@@ -35,16 +38,25 @@ impl Sources {
         let images = settings.images.clone().unwrap_or_default();
         let seed = settings.seed.unwrap_or(0);
         if images.as_os_str().is_empty() {
-            let options =
-                || ShapesOptions { size: settings.shapes_size.unwrap_or(64), ..Default::default() };
+            let options = || ShapesOptions {
+                size: settings.shapes_size.unwrap_or(64),
+                ..Default::default()
+            };
             let count = settings.shapes_images.unwrap_or(4096);
             anyhow::ensure!(count > 0, "--shapes-images 0: must be at least 1");
             let train = Shapes::with_options(seed, count, options())?;
-            let val = Shapes::with_options(seed + SHAPES_VAL, (count / 8).clamp(64, 1024), options())?;
+            let val =
+                Shapes::with_options(seed + SHAPES_VAL, (count / 8).clamp(64, 1024), options())?;
             let description = format!("{count} images of the built-in shapes set");
-            return Ok(Self { train: Arc::new(train), val: Some(Arc::new(val)), description });
+            return Ok(Self {
+                train: Arc::new(train),
+                val: Some(Arc::new(val)),
+                description,
+            });
         }
-        let max_pixels = settings.max_pixels.unwrap_or(SourceOptions::default().max_pixels);
+        let max_pixels = settings
+            .max_pixels
+            .unwrap_or(SourceOptions::default().max_pixels);
         let all = open(&images, max_pixels)?;
         let labelled = !all.classes().is_empty();
         let found = format!("{} images in {}", all.len(), images.display());
@@ -52,7 +64,11 @@ impl Sources {
         if !given.as_os_str().is_empty() {
             let val = open(&given, max_pixels).context("--val")?;
             let description = format!("{found}; judged on {} in {}", val.len(), given.display());
-            return Ok(Self { train: all, val: Some(val), description });
+            return Ok(Self {
+                train: all,
+                val: Some(val),
+                description,
+            });
         }
         let holdout = settings.holdout.unwrap_or(0.1);
         if labelled && holdout > 0.0 && all.len() >= 20 {
@@ -61,8 +77,16 @@ impl Sources {
                 "{found}; {} of them held out to judge k-NN by (--holdout 0 trains on all)",
                 val.len()
             );
-            return Ok(Self { train: Arc::new(train), val: Some(Arc::new(val)), description });
+            return Ok(Self {
+                train: Arc::new(train),
+                val: Some(Arc::new(val)),
+                description,
+            });
         }
-        Ok(Self { train: all, val: None, description: found })
+        Ok(Self {
+            train: all,
+            val: None,
+            description: found,
+        })
     }
 }

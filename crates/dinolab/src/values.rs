@@ -29,8 +29,11 @@ impl FromStr for Triple {
 }
 
 fn numbers<const N: usize>(text: &str) -> Result<[f64; N], String> {
-    let parts: Result<Vec<f64>, _> =
-        text.split([',', ' ']).filter(|part| !part.is_empty()).map(str::parse).collect();
+    let parts: Result<Vec<f64>, _> = text
+        .split([',', ' '])
+        .filter(|part| !part.is_empty())
+        .map(str::parse)
+        .collect();
     parts
         .ok()
         .and_then(|parts| parts.try_into().ok())

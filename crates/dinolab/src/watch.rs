@@ -108,8 +108,12 @@ impl<'a> Watch<'a> {
 
     /// Evaluates the teacher as it is after `epochs` epochs.
     fn evaluate(&mut self, dino: &Dino, epochs: u64, done: u64) -> Result<()> {
-        let Some(evaluator) = &self.evaluator else { return Ok(()) };
-        let picture = self.folder.join(&format!("pictures/attention-epoch-{epochs:04}.png"));
+        let Some(evaluator) = &self.evaluator else {
+            return Ok(());
+        };
+        let picture = self
+            .folder
+            .join(&format!("pictures/attention-epoch-{epochs:04}.png"));
         let found: Evaluation = evaluator
             .evaluate(&dino.teacher.backbone, &picture)
             .map_err(|error| observer_error(&error))?;
@@ -119,7 +123,8 @@ impl<'a> Watch<'a> {
             #[serde(flatten)]
             found: Evaluation,
         }
-        self.log().write("evaluation", done, &Line { epochs, found })?;
+        self.log()
+            .write("evaluation", done, &Line { epochs, found })?;
         let mut words = Vec::new();
         if let Some(knn) = found.knn {
             words.push(format!("k-NN {knn:.1} %"));
@@ -128,7 +133,11 @@ impl<'a> Watch<'a> {
             words.push(format!("attention Jaccard {jaccard:.1} %"));
         }
         if !words.is_empty() {
-            let when = if epochs == 0 { "untrained".into() } else { format!("epoch {epochs}") };
+            let when = if epochs == 0 {
+                "untrained".into()
+            } else {
+                format!("epoch {epochs}")
+            };
             self.say(&format!("  {when}: {}", words.join(", ")));
         }
         Ok(())
@@ -145,12 +154,20 @@ fn host<const D: usize>(tensor: &Tensor<D>) -> Vec<f32> {
 }
 
 impl Observer for Watch<'_> {
-    fn started(&mut self, dino: &Dino, schedules: &Schedules, done: u64, state: &str) -> Result<()> {
+    fn started(
+        &mut self,
+        dino: &Dino,
+        schedules: &Schedules,
+        done: u64,
+        state: &str,
+    ) -> Result<()> {
         self.steps_per_epoch = schedules.config().steps_per_epoch;
         self.last_epoch = schedules.at(schedules.steps() - 1).epoch;
         let state: State = match state {
             "" => State::default(),
-            text => serde_json::from_str(text).map_err(|error| Error::Observer(error.to_string()))?,
+            text => {
+                serde_json::from_str(text).map_err(|error| Error::Observer(error.to_string()))?
+            }
         };
         let fresh = HealthMeter::new(dino.config().head.out_dim, HEALTH_ROWS);
         self.meter = Some(match state.meter {
@@ -176,7 +193,11 @@ impl Observer for Watch<'_> {
         time: StepTime,
     ) -> Result<()> {
         let done = now.step + 1;
-        let squares: f64 = report.grad_norms.iter().map(|&n| f64::from(n).powi(2)).sum();
+        let squares: f64 = report
+            .grad_norms
+            .iter()
+            .map(|&n| f64::from(n).powi(2))
+            .sum();
         let grad_norm = squares.sqrt();
         self.meter().step(report.loss, Some(grad_norm));
         // Enough samples for an epoch's picture at no cost worth naming.
@@ -185,7 +206,10 @@ impl Observer for Watch<'_> {
             let rows = out.teacher.dims()[0] / 2;
             // Each teacher row beside the student's other global view of the same image.
             let crossed = Tensor::cat(
-                vec![out.student.clone().narrow(0, rows, rows), out.student.clone().narrow(0, 0, rows)],
+                vec![
+                    out.student.clone().narrow(0, rows, rows),
+                    out.student.clone().narrow(0, 0, rows),
+                ],
                 0,
             );
             let (teacher, student) = (host(&out.teacher), host(&crossed));
@@ -199,7 +223,9 @@ impl Observer for Watch<'_> {
                 teacher_temp: now.teacher_temp,
                 student_temp: dino.config().student_temp,
             };
-            self.meter().sample(&sample).map_err(|error| Error::Observer(error.to_string()))?;
+            self.meter()
+                .sample(&sample)
+                .map_err(|error| Error::Observer(error.to_string()))?;
         }
 
         self.since_log.0 += time.total;
@@ -216,16 +242,28 @@ impl Observer for Watch<'_> {
                 momentum: now.momentum,
                 teacher_temp: now.teacher_temp,
                 grad_norm,
-                grad_norm_max: report.grad_norms.iter().fold(0.0, |a: f64, &b| a.max(f64::from(b))),
+                grad_norm_max: report
+                    .grad_norms
+                    .iter()
+                    .fold(0.0, |a: f64, &b| a.max(f64::from(b))),
             };
             self.log().write("train", done, &line)?;
             let waited = self.since_log.1.as_secs_f64() / seconds;
-            let line = TimingLine { images_per_second: rate, waited_for_data: waited };
-            self.timing.as_mut().expect("the run has started").write("timing", done, &line)?;
+            let line = TimingLine {
+                images_per_second: rate,
+                waited_for_data: waited,
+            };
+            self.timing
+                .as_mut()
+                .expect("the run has started")
+                .write("timing", done, &line)?;
             self.since_log = Default::default();
         }
         if let Some(progress) = &mut self.progress {
-            let text = format!("loss {:.3}  lr {:.1e}  {rate:.0} images/s", report.loss, now.lr);
+            let text = format!(
+                "loss {:.3}  lr {:.1e}  {rate:.0} images/s",
+                report.loss, now.lr
+            );
             progress.set(done, &text);
         }
         Ok(())
@@ -253,7 +291,14 @@ impl Observer for Watch<'_> {
             .iter()
             .map(|warning| format!("{} {} {}", warning.seen, warning.meaning, warning.remedy))
             .collect();
-        self.log().write("epoch", done, &Line { health: &health, warnings: texts.clone() })?;
+        self.log().write(
+            "epoch",
+            done,
+            &Line {
+                health: &health,
+                warnings: texts.clone(),
+            },
+        )?;
         self.say(&panel(&health, seconds));
         for text in texts {
             self.say(&format!("  warning: {text}"));
@@ -269,12 +314,17 @@ impl Observer for Watch<'_> {
     }
 
     fn skipped(&mut self, images: &[BadImage]) -> Result<()> {
-        self.folder.write_skipped(images).map_err(|error| observer_error(&error))
+        self.folder
+            .write_skipped(images)
+            .map_err(|error| observer_error(&error))
     }
 
     fn state(&mut self) -> Result<String> {
         self.log().sync()?;
-        let state = State { meter: self.meter.clone(), history: self.history.clone() };
+        let state = State {
+            meter: self.meter.clone(),
+            history: self.history.clone(),
+        };
         serde_json::to_string(&state).map_err(|error| Error::Observer(error.to_string()))
     }
 

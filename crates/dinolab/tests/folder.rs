@@ -23,24 +23,31 @@ fn mixed(folder: &Path) -> BTreeSet<String> {
     deep.save(at("grey-16.png")).unwrap();
     let deep = ImageBuffer::from_fn(40, 32, |x, y| Rgb([x as u16 * 1600, y as u16 * 2000, 9000]));
     deep.save(at("deep.png")).unwrap();
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dinolab-data/tests/fixtures/decode");
+    let fixtures =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../dinolab-data/tests/fixtures/decode");
     fs::copy(fixtures.join("cmyk_adobe.jpg"), at("cmyk.jpg")).unwrap();
     // Cannot: cut short, empty, of a single pixel.
     let whole = fs::read(at("plain/00.jpg")).unwrap();
     fs::write(at("plain/broken.jpg"), &whole[..whole.len() / 2]).unwrap();
     fs::write(at("empty.jpg"), b"").unwrap();
-    ImageBuffer::from_pixel(1, 1, Rgb([9u8, 9, 9])).save(at("pixel.png")).unwrap();
+    ImageBuffer::from_pixel(1, 1, Rgb([9u8, 9, 9]))
+        .save(at("pixel.png"))
+        .unwrap();
     // No images, and not counted.
     fs::write(at("notes.txt"), "not an image").unwrap();
     fs::write(at(".hidden.jpg"), "not one either").unwrap();
-    ["empty.jpg", "pixel.png", "plain/broken.jpg"].map(str::to_owned).into()
+    ["empty.jpg", "pixel.png", "plain/broken.jpg"]
+        .map(str::to_owned)
+        .into()
 }
 
 /// Rows of `skipped.tsv`: name and reason.
 fn skipped(run: &Path) -> Vec<(String, String)> {
     let text = fs::read_to_string(run.join("skipped.tsv")).unwrap();
     let row = |line: &str| {
-        let (name, reason) = line.split_once('\t').unwrap_or_else(|| panic!("no reason: {line}"));
+        let (name, reason) = line
+            .split_once('\t')
+            .unwrap_or_else(|| panic!("no reason: {line}"));
         (name.to_owned(), reason.to_owned())
     };
     text.lines().map(row).collect()
@@ -52,13 +59,22 @@ fn unusable_images_are_skipped_and_listed() {
     let (folder, run) = (root.path().join("images"), root.path().join("run"));
     let bad = mixed(&folder);
     // A batch of 6 divides 60: every image is met.
-    let settings = Train::tiny(&run).on(&folder).with("batch-size", 6).with("epochs", 2);
+    let settings = Train::tiny(&run)
+        .on(&folder)
+        .with("batch-size", 6)
+        .with("epochs", 2);
     let said = settings.clone().with("max-bad-images", 10).succeed();
     assert!(said.contains("60 images in"), "{said}");
     assert!(said.contains("3 images could not be used"), "{said}");
     assert_eq!(figures(&run, "train", "step").len(), 20);
     let found = skipped(&run);
-    assert_eq!(found.iter().map(|row| row.0.clone()).collect::<BTreeSet<_>>(), bad);
+    assert_eq!(
+        found
+            .iter()
+            .map(|row| row.0.clone())
+            .collect::<BTreeSet<_>>(),
+        bad
+    );
     assert_eq!(found.len(), 3, "each once");
     let reason = |name: &str| &found.iter().find(|row| row.0 == name).unwrap().1;
     assert!(reason("empty.jpg").contains("empty"), "{found:?}");
@@ -83,12 +99,18 @@ fn too_many_unusable_images_end_the_run() {
     let root = tempfile::tempdir().unwrap();
     let (folder, run) = (root.path().join("images"), root.path().join("run"));
     let bad = mixed(&folder);
-    let settings = Train::tiny(&run).on(&folder).with("batch-size", 6).with("epochs", 2);
+    let settings = Train::tiny(&run)
+        .on(&folder)
+        .with("batch-size", 6)
+        .with("epochs", 2);
     let error = settings.fail();
     assert!(error.contains("--max-bad-images"), "{error}");
     assert!(error.contains("of 60") && error.contains("1 %"), "{error}");
     let named = skipped(&run);
-    assert!(!named.is_empty() && named.iter().all(|row| bad.contains(&row.0)), "{named:?}");
+    assert!(
+        !named.is_empty() && named.iter().all(|row| bad.contains(&row.0)),
+        "{named:?}"
+    );
     // Another attempt in the same folder begins as if there had been none.
     let allowed = settings.with("max-bad-images", 10).with("eval-every", 1);
     allowed.succeed();
@@ -112,7 +134,11 @@ fn a_failed_attempt_leaves_no_metrics_behind() {
     let folder = root.path().join("images");
     mixed(&folder);
     let settings = |out: &Path| {
-        Train::tiny(out).on(&folder).with("batch-size", 6).with("epochs", 1).with("eval-every", 1)
+        Train::tiny(out)
+            .on(&folder)
+            .with("batch-size", 6)
+            .with("epochs", 1)
+            .with("eval-every", 1)
     };
     settings(&run).fail();
     settings(&run).with("max-bad-images", 10).succeed();
@@ -148,7 +174,11 @@ fn places_without_images_are_named() {
     let missing = root.path().join("missing");
     let error = train(&missing);
     assert!(error.contains("missing"), "{error}");
-    assert_eq!(error.matches("No such file").count(), 1, "said once: {error}");
+    assert_eq!(
+        error.matches("No such file").count(),
+        1,
+        "said once: {error}"
+    );
 
     let empty = root.path().join("empty");
     fs::create_dir(&empty).unwrap();
@@ -156,7 +186,10 @@ fn places_without_images_are_named() {
     fs::write(empty.join("notes.txt"), "text").unwrap();
     fs::write(empty.join("table.csv"), "1,2").unwrap();
     let error = train(&empty);
-    assert!(error.contains("2 files") && error.contains("none of them an image"), "{error}");
+    assert!(
+        error.contains("2 files") && error.contains("none of them an image"),
+        "{error}"
+    );
 
     // Images by name only.
     let broken = root.path().join("broken");
@@ -164,8 +197,14 @@ fn places_without_images_are_named() {
     for i in 0..3 {
         fs::write(broken.join(format!("{i}.jpg")), "no image").unwrap();
     }
-    let error = Train::tiny(&run).on(&broken).with("max-bad-images", 100).fail();
-    assert!(error.contains("0.jpg") && error.contains("all 3"), "{error}");
+    let error = Train::tiny(&run)
+        .on(&broken)
+        .with("max-bad-images", 100)
+        .fail();
+    assert!(
+        error.contains("0.jpg") && error.contains("all 3"),
+        "{error}"
+    );
 
     let single = root.path().join("single.jpg");
     picture(&single, 40, 1);
@@ -182,12 +221,21 @@ fn settings_files_are_checked() {
         Train::bare(&run).with("config", file.display()).fail()
     };
     let error = train("epochs = 3\nlearning-rate = 0.1\n");
-    assert!(error.contains("my.toml") && error.contains("line 2"), "{error}");
+    assert!(
+        error.contains("my.toml") && error.contains("line 2"),
+        "{error}"
+    );
     assert!(error.contains("learning-rate"), "{error}");
     let error = train("epochs = \"many\"\n");
-    assert!(error.contains("line 1") && error.contains("many"), "{error}");
+    assert!(
+        error.contains("line 1") && error.contains("many"),
+        "{error}"
+    );
     let error = train("epochs = \n");
-    assert!(error.contains("my.toml") && error.contains("line 1"), "{error}");
+    assert!(
+        error.contains("my.toml") && error.contains("line 1"),
+        "{error}"
+    );
     fs::remove_file(&file).unwrap();
     let error = Train::bare(&run).with("config", file.display()).fail();
     assert!(error.contains("my.toml"), "{error}");
@@ -221,11 +269,21 @@ fn values_out_of_range_name_their_flag() {
         assert!(error.contains(flag), "--{flag} {value}: {error}");
     }
     // Refused on the command line, before anything is looked at.
-    for (flag, value) in [("optimizer", "adam"), ("mean", "1,2"), ("epochs", "ten"), ("seed", "-1")] {
+    for (flag, value) in [
+        ("optimizer", "adam"),
+        ("mean", "1,2"),
+        ("epochs", "ten"),
+        ("seed", "-1"),
+    ] {
         let error = usage_error(&Train::tiny(&run).with(flag, value).output());
-        assert!(error.contains(&format!("--{flag}")) && error.contains(value), "{error}");
+        assert!(
+            error.contains(&format!("--{flag}")) && error.contains(value),
+            "{error}"
+        );
     }
-    assert!(usage_error(&Train::tiny(&run).with("no-such-flag", 1).output()).contains("--no-such-flag"));
+    assert!(
+        usage_error(&Train::tiny(&run).with("no-such-flag", 1).output()).contains("--no-such-flag")
+    );
     assert!(!run.join("checkpoints").exists(), "no run has begun");
 }
 
@@ -248,14 +306,31 @@ fn other_verbs_say_what_is_missing() {
     Train::tiny(&run).on(&folder).with("epochs", 1).succeed();
     let fails = |args: &[&str]| {
         let mut command = program();
-        command.args(args).arg("--weights").arg(&run).current_dir(root.path());
+        command
+            .args(args)
+            .arg("--weights")
+            .arg(&run)
+            .current_dir(root.path());
         one_error(&command.output().unwrap())
     };
     assert!(fails(&["embed", "absent", "--out", "x.npy"]).contains("absent"));
     assert!(fails(&["attend", "absent", "--out", "x"]).contains("absent"));
     assert!(fails(&["attend", "images", "--out", "x", "--size", "big"]).contains("--size"));
     assert!(fails(&["attend", "images", "--out", "x", "--threshold", "2"]).contains("--threshold"));
-    assert!(fails(&["embed", "images", "--out", "x.npy", "--checkpoint-key", "both"]).contains("both"));
+    assert!(
+        fails(&[
+            "embed",
+            "images",
+            "--out",
+            "x.npy",
+            "--checkpoint-key",
+            "both"
+        ])
+        .contains("both")
+    );
     let error = fails(&["eval", "knn", "--train", "images", "--val", "images"]);
-    assert!(error.contains("--train") && error.contains("no labels"), "{error}");
+    assert!(
+        error.contains("--train") && error.contains("no labels"),
+        "{error}"
+    );
 }

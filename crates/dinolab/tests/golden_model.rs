@@ -27,7 +27,9 @@ const CLS224: f64 = 5e-3;
 const ATTENTION: f64 = 0.01;
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/vit_custom").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/vit_custom")
+        .join(name)
 }
 
 fn expected() -> Arrays {
@@ -43,8 +45,17 @@ fn backbone(weights: &Weights) -> Vit {
     let config = weights.vit_config(None).unwrap();
     let mut vit = Vit::new(&config, &mut Init::new(0), &cpu()).unwrap();
     let report = load(&mut vit, "backbone", weights, LoadOptions::default()).unwrap();
-    assert!(report.missing.is_empty() && report.resized.is_empty(), "{report}");
-    assert!(report.left_over.iter().all(|name| name.starts_with("head.")), "{report}");
+    assert!(
+        report.missing.is_empty() && report.resized.is_empty(),
+        "{report}"
+    );
+    assert!(
+        report
+            .left_over
+            .iter()
+            .all(|name| name.starts_with("head.")),
+        "{report}"
+    );
     vit
 }
 
@@ -79,15 +90,24 @@ fn sizes_are_read_from_the_checkpoint() {
     let weights = read(&fixture("checkpoint.pth"), Which::Teacher).unwrap();
     let vit = weights.vit_config(None).unwrap();
     assert_eq!((vit.patch_size, vit.image_size, vit.channels), (16, 224, 3));
-    assert_eq!((vit.width, vit.depth, vit.heads, vit.mlp_ratio), (128, 6, 2, 4));
+    assert_eq!(
+        (vit.width, vit.depth, vit.heads, vit.mlp_ratio),
+        (128, 6, 2, 4)
+    );
     let head = weights.head_config().unwrap();
-    assert_eq!((head.hidden_dim, head.bottleneck_dim, head.out_dim), (192, 64, 256));
+    assert_eq!(
+        (head.hidden_dim, head.bottleneck_dim, head.out_dim),
+        (192, 64, 256)
+    );
     assert_eq!((head.layers, head.use_bn), (3, false));
 }
 
 #[test]
 fn class_tokens_and_logits_of_the_evaluation_view() {
-    let (weights, expected) = (read(&fixture("checkpoint.pth"), Which::Teacher).unwrap(), expected());
+    let (weights, expected) = (
+        read(&fixture("checkpoint.pth"), Which::Teacher).unwrap(),
+        expected(),
+    );
     let vit = backbone(&weights);
     let config = weights.head_config().unwrap();
     let mut head = Head::new(&config, vit.config().width, &mut Init::new(0), &cpu()).unwrap();
@@ -97,42 +117,86 @@ fn class_tokens_and_logits_of_the_evaluation_view() {
         let input = batch(&vit, &[planes(&view, &normaliser())], 224, 224);
         let cls = vit.forward(input.clone(), &KeepAll);
         let of = |name: &str| &expected[&format!("{stem}.{name}")].data;
-        check(&format!("{stem} cls224"), &host(cls.clone()), of("cls224"), CLS224);
-        check(&format!("{stem} head"), &host(head.forward(cls)), of("head"), CLS224);
+        check(
+            &format!("{stem} cls224"),
+            &host(cls.clone()),
+            of("cls224"),
+            CLS224,
+        );
+        check(
+            &format!("{stem} head"),
+            &host(head.forward(cls)),
+            of("head"),
+            CLS224,
+        );
         // Class tokens of the last four blocks, each after the final norm, earliest first.
         let tokens = vit.intermediate(input, 4);
-        let features: Vec<f32> = tokens.into_iter().flat_map(|t| host(t.narrow(1, 0, 1))).collect();
-        check(&format!("{stem} linear_feat"), &features, of("linear_feat"), CLS224);
+        let features: Vec<f32> = tokens
+            .into_iter()
+            .flat_map(|t| host(t.narrow(1, 0, 1)))
+            .collect();
+        check(
+            &format!("{stem} linear_feat"),
+            &features,
+            of("linear_feat"),
+            CLS224,
+        );
     }
 }
 
 #[test]
 fn attention_maps_of_both_sizes() {
-    let (weights, expected) = (read(&fixture("checkpoint.pth"), Which::Teacher).unwrap(), expected());
+    let (weights, expected) = (
+        read(&fixture("checkpoint.pth"), Which::Teacher).unwrap(),
+        expected(),
+    );
     let vit = backbone(&weights);
     for stem in IMAGES {
         let view = eval::features(&image(stem), 256, 224).unwrap();
         let maps = attend(&vit, &view, &normaliser()).unwrap();
         assert_eq!((maps.heads, maps.grid), (2, (14, 14)));
-        check_maps(&format!("{stem} attn224"), &maps.maps, &expected[&format!("{stem}.attn224")].data, 2);
+        check_maps(
+            &format!("{stem} attn224"),
+            &maps.maps,
+            &expected[&format!("{stem}.attn224")].data,
+            2,
+        );
         let large = whole_patches(&image(stem), Some((480, 480)), 16).unwrap();
         let maps = attend(&vit, &large, &normaliser()).unwrap();
         assert_eq!(maps.grid, (30, 30));
-        check_maps(&format!("{stem} attn480"), &maps.maps, &expected[&format!("{stem}.attn480")].data, 2);
+        check_maps(
+            &format!("{stem} attn480"),
+            &maps.maps,
+            &expected[&format!("{stem}.attn480")].data,
+            2,
+        );
     }
 }
 
 #[test]
 fn a_rectangle_resamples_the_position_embeddings() {
-    let (weights, expected) = (read(&fixture("checkpoint.pth"), Which::Teacher).unwrap(), expected());
+    let (weights, expected) = (
+        read(&fixture("checkpoint.pth"), Which::Teacher).unwrap(),
+        expected(),
+    );
     let vit = backbone(&weights);
     for stem in IMAGES {
         let large = whole_patches(&image(stem), Some((480, 480)), 16).unwrap();
-        let corner = CropBox { top: 0, left: 0, height: 320, width: 448 };
+        let corner = CropBox {
+            top: 0,
+            left: 0,
+            height: 320,
+            width: 448,
+        };
         let corner = eval::crop(&large, corner).unwrap();
         let input = batch(&vit, &[planes(&corner, &normaliser())], 320, 448);
         let found = host(vit.forward(input, &KeepAll));
-        check(&format!("{stem} cls320x448"), &found, &expected[&format!("{stem}.cls320x448")].data, CLS224);
+        check(
+            &format!("{stem} cls320x448"),
+            &found,
+            &expected[&format!("{stem}.cls320x448")].data,
+            CLS224,
+        );
     }
 }
 
@@ -141,8 +205,16 @@ fn images(root: &Path) -> PathBuf {
     let folder = root.join("images");
     fs::create_dir_all(folder.join("a")).unwrap();
     // The banana comes first: `a/…` sorts before `n…`.
-    fs::copy(fixture("n07753592_banana.jpg"), folder.join("a/n07753592_banana.jpg")).unwrap();
-    fs::copy(fixture("n01532829_house_finch.jpg"), folder.join("n01532829_house_finch.jpg")).unwrap();
+    fs::copy(
+        fixture("n07753592_banana.jpg"),
+        folder.join("a/n07753592_banana.jpg"),
+    )
+    .unwrap();
+    fs::copy(
+        fixture("n01532829_house_finch.jpg"),
+        folder.join("n01532829_house_finch.jpg"),
+    )
+    .unwrap();
     folder
 }
 
@@ -152,13 +224,20 @@ fn the_program_embeds() {
     let (folder, out) = (images(root.path()), root.path().join("features.npy"));
     let embed = |out: &Path| {
         let mut command = program();
-        command.arg("embed").arg("--weights").arg(fixture("checkpoint.pth"));
+        command
+            .arg("embed")
+            .arg("--weights")
+            .arg(fixture("checkpoint.pth"));
         command.arg(&folder).arg("--out").arg(out).output().unwrap()
     };
     let output = embed(&out);
     assert!(output.status.success(), "{}", text(&output.stderr));
     // The account of the loaded weights is for people, on standard error.
-    assert!(text(&output.stderr).contains("loaded"), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).contains("loaded"),
+        "{}",
+        text(&output.stderr)
+    );
 
     let features = read_npy_f32(&out).unwrap();
     assert_eq!(features.shape, [2, 128]);
@@ -167,7 +246,12 @@ fn the_program_embeds() {
     let expected = expected();
     for (row, path) in features.data.chunks(128).zip(paths.lines()) {
         let stem = Path::new(path).file_stem().unwrap().to_str().unwrap();
-        check(&format!("embed {stem}"), row, &expected[&format!("{stem}.cls224")].data, CLS224);
+        check(
+            &format!("embed {stem}"),
+            row,
+            &expected[&format!("{stem}.cls224")].data,
+            CLS224,
+        );
     }
 
     let out = root.path().join("features.safetensors");
@@ -192,7 +276,10 @@ fn the_program_shows_attention() {
         .unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
     let expected = expected();
-    for (stem, written) in IMAGES.into_iter().zip(["n01532829_house_finch", "a-n07753592_banana"]) {
+    for (stem, written) in IMAGES
+        .into_iter()
+        .zip(["n01532829_house_finch", "a-n07753592_banana"])
+    {
         let maps = read_npy_f32(out.join(format!("{written}-attention.npy"))).unwrap();
         assert_eq!(maps.shape, [2, 30, 30]);
         let theirs = &expected[&format!("{stem}.attn480")].data;
@@ -200,7 +287,8 @@ fn the_program_shows_attention() {
         for which in ["head0", "head1", "mean"] {
             for kind in ["", "-overlay", "-mask"] {
                 let file = out.join(format!("{written}-{which}{kind}.png"));
-                let picture = image::open(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+                let picture =
+                    image::open(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
                 assert_eq!((picture.width(), picture.height()), (480, 480));
             }
         }
@@ -213,8 +301,18 @@ fn weights_that_are_none_are_named() {
     let folder = images(root.path());
     let embed = |weights: &Path| {
         let mut command = program();
-        command.arg("embed").arg("--weights").arg(weights).arg(&folder);
-        one_error(&command.arg("--out").arg(root.path().join("x.npy")).output().unwrap())
+        command
+            .arg("embed")
+            .arg("--weights")
+            .arg(weights)
+            .arg(&folder);
+        one_error(
+            &command
+                .arg("--out")
+                .arg(root.path().join("x.npy"))
+                .output()
+                .unwrap(),
+        )
     };
     let whole = fs::read(fixture("checkpoint.pth")).unwrap();
     let cut = root.path().join("cut.pth");

@@ -23,24 +23,37 @@ fn settings(out: &Path) -> Train {
 const STEPS: u64 = 120;
 
 fn start(run: &Train) -> Child {
-    run.command().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    run.command()
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
 }
 
 /// Waits until the run has a checkpoint of at least `step`. `false`: it ended before.
 fn wait_for(run: &Path, step: u64, child: &mut Child) -> bool {
     let patience = Instant::now();
-    while checkpoint_steps(run).first().is_none_or(|&newest| newest < step) {
+    while checkpoint_steps(run)
+        .first()
+        .is_none_or(|&newest| newest < step)
+    {
         if child.try_wait().unwrap().is_some() {
             return false;
         }
-        assert!(patience.elapsed() < Duration::from_secs(120), "no checkpoint of step {step}");
+        assert!(
+            patience.elapsed() < Duration::from_secs(120),
+            "no checkpoint of step {step}"
+        );
         std::thread::sleep(Duration::from_micros(300));
     }
     true
 }
 
 fn signal(name: &str, child: &Child) {
-    let sent = Command::new("kill").arg(format!("-{name}")).arg(child.id().to_string()).status();
+    let sent = Command::new("kill")
+        .arg(format!("-{name}"))
+        .arg(child.id().to_string())
+        .status();
     assert!(sent.unwrap().success());
 }
 
@@ -53,21 +66,37 @@ fn a_killed_run_ends_like_an_unbroken_one() {
 
     let mut kills = 0;
     // Steps to wait for, and how long after; the delays spread over a step and its checkpoint.
-    for (step, delay) in [(0, 900), (3, 0), (20, 1700), (41, 3100), (62, 500), (80, 2300)] {
+    for (step, delay) in [
+        (0, 900),
+        (3, 0),
+        (20, 1700),
+        (41, 3100),
+        (62, 500),
+        (80, 2300),
+    ] {
         let mut child = start(&settings(&killed));
         let running = step == 0 || wait_for(&killed, step, &mut child);
         std::thread::sleep(Duration::from_micros(delay));
         // SIGKILL: nothing in the program can soften it.
         child.kill().unwrap();
         let status = child.wait().unwrap();
-        assert!(running && !status.success(), "the kill after step {step} came too late: {status}");
+        assert!(
+            running && !status.success(),
+            "the kill after step {step} came too late: {status}"
+        );
         kills += 1;
     }
     assert!(kills >= 5);
     let left = checkpoint_steps(&killed)[0];
-    assert!((80..STEPS).contains(&left), "killed in the middle, at {left}");
+    assert!(
+        (80..STEPS).contains(&left),
+        "killed in the middle, at {left}"
+    );
     let said = settings(&killed).succeed();
-    assert!(said.contains(&format!("going on from step {left}")), "{said}");
+    assert!(
+        said.contains(&format!("going on from step {left}")),
+        "{said}"
+    );
     assert_same(&whole, &killed);
     let pictures = |run: &Path| fs::read(run.join("pictures/attention-epoch-0024.png")).unwrap();
     assert!(pictures(&whole) == pictures(&killed));
@@ -96,7 +125,10 @@ fn a_damaged_checkpoint_is_passed_over() {
         let output = run.output();
         let (said, warned) = (text(&output.stdout), text(&output.stderr));
         assert!(output.status.success(), "{warned}");
-        let warning = warned.lines().find(|line| line.starts_with("warning")).unwrap_or_default();
+        let warning = warned
+            .lines()
+            .find(|line| line.starts_with("warning"))
+            .unwrap_or_default();
         assert!(warning.contains("step-000000020.safetensors"), "{warned}");
         assert!(warning.contains("damaged"), "{warned}");
         assert!(said.contains("going on from step 18"), "{said}");
@@ -122,19 +154,35 @@ fn other_settings_do_not_mix_with_a_run() {
     let run = Train::tiny(&out).with("stop-after-epochs", 1);
     run.succeed();
     let before = fs::read(newest(&out)).unwrap();
-    for (flag, value) in [("lr", "0.1"), ("out-dim", "64"), ("seed", "3"), ("teacher-temp", "0.05")] {
+    for (flag, value) in [
+        ("lr", "0.1"),
+        ("out-dim", "64"),
+        ("seed", "3"),
+        ("teacher-temp", "0.05"),
+    ] {
         let error = run.clone().with(flag, value).fail();
         assert!(error.contains(&format!("--{flag}")), "{error}");
-        assert!(error.contains("--fresh") && error.contains("--out"), "what to do: {error}");
+        assert!(
+            error.contains("--fresh") && error.contains("--out"),
+            "what to do: {error}"
+        );
     }
     assert_eq!(fs::read(newest(&out)).unwrap(), before);
     assert_eq!(figures(&out, "train", "step").len(), 4);
 
     // --resume takes the run's own settings, and wants a run.
-    Train::bare(&out).switch("resume").with("stop-after-epochs", 0).succeed();
+    Train::bare(&out)
+        .switch("resume")
+        .with("stop-after-epochs", 0)
+        .succeed();
     assert_eq!(checkpoint_steps(&out)[0], 12);
-    let error = Train::bare(&root.path().join("none")).switch("resume").fail();
-    assert!(error.contains("--resume") && error.contains("no checkpoint"), "{error}");
+    let error = Train::bare(&root.path().join("none"))
+        .switch("resume")
+        .fail();
+    assert!(
+        error.contains("--resume") && error.contains("no checkpoint"),
+        "{error}"
+    );
     let output = run.clone().switch("resume").switch("fresh").output();
     assert!(common::usage_error(&output).contains("--fresh"));
 }
@@ -162,13 +210,21 @@ fn a_signal_finishes_the_step_and_saves() {
         let mut child = start(&run(&stopped));
         let patience = Instant::now();
         while !sign.exists() && child.try_wait().unwrap().is_none() {
-            assert!(patience.elapsed() < Duration::from_secs(120), "no {}", sign.display());
+            assert!(
+                patience.elapsed() < Duration::from_secs(120),
+                "no {}",
+                sign.display()
+            );
             std::thread::sleep(Duration::from_micros(300));
         }
         signal(name, &child);
         let output = child.wait_with_output().unwrap();
         let said = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(130), "stopped by SIG{name}: {said}");
+        assert_eq!(
+            output.status.code(),
+            Some(130),
+            "stopped by SIG{name}: {said}"
+        );
         assert!(said.contains("stopping after this step"), "{said}");
         let step = checkpoint_steps(&stopped)[0];
         assert!(step > begun && step < 200, "from step {begun} to {step}");

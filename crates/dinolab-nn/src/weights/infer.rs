@@ -10,8 +10,12 @@ impl Weights {
     }
 
     fn shape_of_rank<const R: usize>(&self, name: &str) -> Result<[usize; R]> {
-        let shape = self.shape(name).ok_or_else(|| bad(&self.path, format!("has no tensor {name}")))?;
-        shape.try_into().map_err(|_| bad(&self.path, format!("tensor {name} has shape {shape:?}")))
+        let shape = self
+            .shape(name)
+            .ok_or_else(|| bad(&self.path, format!("has no tensor {name}")))?;
+        shape
+            .try_into()
+            .map_err(|_| bad(&self.path, format!("tensor {name} has shape {shape:?}")))
     }
 
     /// The backbone's sizes, from shapes. Heads are not visible in shapes: `heads` where
@@ -21,25 +25,38 @@ impl Weights {
     /// [`crate::Error::BadWeights`] where the tensors make no vision transformer, and
     /// [`crate::Error::BadSetting`] where the sizes do not fit each other.
     pub fn vit_config(&self, heads: Option<usize>) -> Result<VitConfig> {
-        if let Some(Ok(mut config)) =
-            self.facts.get("vit").map(|text| serde_json::from_str::<VitConfig>(text))
+        if let Some(Ok(mut config)) = self
+            .facts
+            .get("vit")
+            .map(|text| serde_json::from_str::<VitConfig>(text))
         {
             config.heads = heads.unwrap_or(config.heads);
             config.validate()?;
             return Ok(config);
         }
-        let [width, channels, patch_size, _] = self.shape_of_rank("backbone.patch_embed.proj.weight")?;
+        let [width, channels, patch_size, _] =
+            self.shape_of_rank("backbone.patch_embed.proj.weight")?;
         let [_, tokens, _] = self.shape_of_rank("backbone.pos_embed")?;
         let [hidden, _] = self.shape_of_rank("backbone.blocks.0.mlp.fc1.weight")?;
-        let depth = (0..).take_while(|i| self.shape(&format!("backbone.blocks.{i}.norm1.weight")).is_some()).count();
+        let depth = (0..)
+            .take_while(|i| {
+                self.shape(&format!("backbone.blocks.{i}.norm1.weight"))
+                    .is_some()
+            })
+            .count();
         let side = (tokens.saturating_sub(1) as f64).sqrt() as usize;
         if side * side + 1 != tokens {
             return Err(bad(
                 &self.path,
-                format!("{tokens} position embeddings are not a square of patches and a class token"),
+                format!(
+                    "{tokens} position embeddings are not a square of patches and a class token"
+                ),
             ));
         }
-        let said = self.facts.get("num_heads").and_then(|text| text.parse().ok());
+        let said = self
+            .facts
+            .get("num_heads")
+            .and_then(|text| text.parse().ok());
         let config = VitConfig {
             image_size: side * patch_size,
             patch_size,

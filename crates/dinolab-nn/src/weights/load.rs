@@ -36,14 +36,33 @@ impl fmt::Display for LoadReport {
             [first] => first.clone(),
             [first, .., last] => format!("{first} … {last}"),
         };
-        let names = |rows: &[(String, Vec<usize>)]| rows.iter().map(|r| r.0.clone()).collect::<Vec<_>>();
+        let names =
+            |rows: &[(String, Vec<usize>)]| rows.iter().map(|r| r.0.clone()).collect::<Vec<_>>();
         writeln!(f, "{:<10} {:>7}  names", "weights", "tensors")?;
-        writeln!(f, "{:<10} {:>7}  {}", "loaded", self.loaded.len(), list(&names(&self.loaded)))?;
+        writeln!(
+            f,
+            "{:<10} {:>7}  {}",
+            "loaded",
+            self.loaded.len(),
+            list(&names(&self.loaded))
+        )?;
         for (name, from, to) in &self.resized {
             writeln!(f, "{:<10} {:>7}  {name} {from:?} to {to:?}", "resized", 1)?;
         }
-        writeln!(f, "{:<10} {:>7}  {}", "missing", self.missing.len(), list(&self.missing))?;
-        write!(f, "{:<10} {:>7}  {}", "left over", self.left_over.len(), list(&self.left_over))
+        writeln!(
+            f,
+            "{:<10} {:>7}  {}",
+            "missing",
+            self.missing.len(),
+            list(&self.missing)
+        )?;
+        write!(
+            f,
+            "{:<10} {:>7}  {}",
+            "left over",
+            self.left_over.len(),
+            list(&self.left_over)
+        )
     }
 }
 
@@ -85,7 +104,8 @@ pub fn load(
                             expected: param.shape().to_vec(),
                             found: array.shape.clone(),
                             hint: if positions {
-                                "; position embeddings can be resampled with --resize-pos-embed".into()
+                                "; position embeddings can be resampled with --resize-pos-embed"
+                                    .into()
                             } else {
                                 String::new()
                             },
@@ -100,14 +120,26 @@ pub fn load(
         return Err(problem);
     }
     if let Some(first) = report.missing.first().filter(|_| !options.allow_missing) {
-        return Err(Error::Missing { missing: report.missing.len(), total, first: first.clone() });
+        return Err(Error::Missing {
+            missing: report.missing.len(),
+            total,
+            first: first.clone(),
+        });
     }
-    report.left_over = weights.arrays.keys().filter(|name| !plan.contains_key(*name)).cloned().collect();
+    report.left_over = weights
+        .arrays
+        .keys()
+        .filter(|name| !plan.contains_key(*name))
+        .cloned()
+        .collect();
     network.visit_mut(prefix, &mut |name, param| {
         if let Some(data) = plan.remove(name) {
             let device = param.flat().device();
             let len = data.len();
-            param.set_flat(burn::tensor::Tensor::from_data(burn::tensor::TensorData::new(data, [len]), &device));
+            param.set_flat(burn::tensor::Tensor::from_data(
+                burn::tensor::TensorData::new(data, [len]),
+                &device,
+            ));
         }
     });
     Ok(report)
@@ -115,7 +147,13 @@ pub fn load(
 
 /// Same shape, or the same values laid out alike (`[1, K]` for `[K]`, a flat patch kernel).
 fn fits(array: &Array, param: &Param) -> bool {
-    let squeeze = |shape: &[usize]| shape.iter().copied().filter(|&n| n != 1).collect::<Vec<_>>();
+    let squeeze = |shape: &[usize]| {
+        shape
+            .iter()
+            .copied()
+            .filter(|&n| n != 1)
+            .collect::<Vec<_>>()
+    };
     array.data.len() == param.len() && squeeze(&array.shape) == squeeze(param.shape())
 }
 
@@ -131,6 +169,13 @@ fn resized(array: &Array, param: &Param) -> Option<Vec<f32>> {
     }
     let (class, grid) = array.data.split_at(width);
     let mut data = class.to_vec();
-    data.extend(resample(grid, width, from_side, to_side, to_side, PositionRule::Dino));
+    data.extend(resample(
+        grid,
+        width,
+        from_side,
+        to_side,
+        to_side,
+        PositionRule::Dino,
+    ));
     Some(data)
 }

@@ -53,18 +53,46 @@ pub(super) fn read(path: &Path, which: Which) -> Result<Weights> {
 }
 
 fn array(path: &Path, tensor: &Tensor) -> Result<Option<Array>> {
-    if !matches!(tensor.dtype(), DType::F32 | DType::F64 | DType::F16 | DType::BF16) {
+    if !matches!(
+        tensor.dtype(),
+        DType::F32 | DType::F64 | DType::F16 | DType::BF16
+    ) {
         return Ok(None);
     }
-    let bytes = tensor.read().map_err(|error| bad(path, error.to_string()))?;
+    let bytes = tensor
+        .read()
+        .map_err(|error| bad(path, error.to_string()))?;
     let data: Vec<f32> = match tensor.dtype() {
-        DType::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-        DType::F64 => bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect(),
-        DType::F16 => bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
-        _ => bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
+        DType::F32 => bytes
+            .as_chunks()
+            .0
+            .iter()
+            .map(|b| f32::from_le_bytes(*b))
+            .collect(),
+        DType::F64 => bytes
+            .as_chunks()
+            .0
+            .iter()
+            .map(|b| f64::from_le_bytes(*b) as f32)
+            .collect(),
+        DType::F16 => bytes
+            .as_chunks()
+            .0
+            .iter()
+            .map(|b| f16::from_le_bytes(*b).to_f32())
+            .collect(),
+        _ => bytes
+            .as_chunks()
+            .0
+            .iter()
+            .map(|b| bf16::from_le_bytes(*b).to_f32())
+            .collect(),
     };
     if data.len() != tensor.num_elements() {
         return Err(bad(path, format!("tensor {} is cut short", tensor.name)));
     }
-    Ok(Some(Array { shape: tensor.shape().to_vec(), data }))
+    Ok(Some(Array {
+        shape: tensor.shape().to_vec(),
+        data,
+    }))
 }

@@ -11,7 +11,10 @@ use crate::{Error, Result};
 
 /// Reads the network `which` of a checkpoint, or the only one there is.
 pub(super) fn read(path: &Path, which: Which) -> Result<Weights> {
-    let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
+    let bytes = std::fs::read(path).map_err(|source| Error::Io {
+        path: path.into(),
+        source,
+    })?;
     let (mut arrays, facts) = file_arrays(path, &bytes)?;
     let prefix = format!("{}.", which.key());
     let centre = arrays.remove("centre").map(|array| array.data);
@@ -21,7 +24,12 @@ pub(super) fn read(path: &Path, which: Which) -> Result<Weights> {
             .filter_map(|(name, array)| Some((name.strip_prefix(&prefix)?.to_owned(), array)))
             .collect();
     }
-    Ok(Weights { path: path.into(), arrays, centre, facts })
+    Ok(Weights {
+        path: path.into(),
+        arrays,
+        centre,
+        facts,
+    })
 }
 
 /// All floating-point arrays of a file's bytes, and its metadata.
@@ -35,18 +43,49 @@ pub fn file_arrays(
     let fail = |error: safetensors::SafeTensorError| bad(path, error.to_string());
     let file = SafeTensors::deserialize(bytes).map_err(fail)?;
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(fail)?;
-    let facts = header.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
+    let facts = header
+        .metadata()
+        .iter()
+        .flatten()
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
     let mut arrays = BTreeMap::new();
     for (name, view) in file.tensors() {
         let raw = view.data();
         let data: Vec<f32> = match view.dtype() {
-            Dtype::F32 => raw.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-            Dtype::F64 => raw.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect(),
-            Dtype::F16 => raw.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
-            Dtype::BF16 => raw.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
+            Dtype::F32 => raw
+                .as_chunks()
+                .0
+                .iter()
+                .map(|b| f32::from_le_bytes(*b))
+                .collect(),
+            Dtype::F64 => raw
+                .as_chunks()
+                .0
+                .iter()
+                .map(|b| f64::from_le_bytes(*b) as f32)
+                .collect(),
+            Dtype::F16 => raw
+                .as_chunks()
+                .0
+                .iter()
+                .map(|b| f16::from_le_bytes(*b).to_f32())
+                .collect(),
+            Dtype::BF16 => raw
+                .as_chunks()
+                .0
+                .iter()
+                .map(|b| bf16::from_le_bytes(*b).to_f32())
+                .collect(),
             _ => continue,
         };
-        arrays.insert(name, Array { shape: view.shape().to_vec(), data });
+        arrays.insert(
+            name,
+            Array {
+                shape: view.shape().to_vec(),
+                data,
+            },
+        );
     }
     Ok((arrays, facts))
 }
@@ -55,15 +94,30 @@ pub fn file_arrays(
 ///
 /// # Errors
 /// [`Error::BadWeights`] where an array's values do not fill its shape.
-pub fn to_bytes(arrays: &BTreeMap<String, Array>, facts: &BTreeMap<String, String>) -> Result<Vec<u8>> {
-    let fail = |error: safetensors::SafeTensorError| bad(Path::new("safetensors"), error.to_string());
+pub fn to_bytes(
+    arrays: &BTreeMap<String, Array>,
+    facts: &BTreeMap<String, String>,
+) -> Result<Vec<u8>> {
+    let fail =
+        |error: safetensors::SafeTensorError| bad(Path::new("safetensors"), error.to_string());
     let raw: Vec<(&String, &Array, Vec<u8>)> = arrays
         .iter()
-        .map(|(name, array)| (name, array, array.data.iter().flat_map(|v| v.to_le_bytes()).collect()))
+        .map(|(name, array)| {
+            (
+                name,
+                array,
+                array.data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            )
+        })
         .collect();
     let views = raw
         .iter()
-        .map(|(name, array, bytes)| Ok((*name, TensorView::new(Dtype::F32, array.shape.clone(), bytes)?)))
+        .map(|(name, array, bytes)| {
+            Ok((
+                *name,
+                TensorView::new(Dtype::F32, array.shape.clone(), bytes)?,
+            ))
+        })
         .collect::<std::result::Result<Vec<_>, _>>()
         .map_err(fail)?;
     let facts: HashMap<String, String> = facts.clone().into_iter().collect();

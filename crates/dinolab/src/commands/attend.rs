@@ -74,7 +74,11 @@ pub fn run(args: &Args) -> Result<()> {
     if skipped == count {
         bail!("no image could be used");
     }
-    println!("attention of {} images in {}; {skipped} skipped", count - skipped, args.out.display());
+    println!(
+        "attention of {} images in {}; {skipped} skipped",
+        count - skipped,
+        args.out.display()
+    );
     Ok(())
 }
 
@@ -88,13 +92,17 @@ fn read(path: &Path) -> Result<Images> {
     // A single file that is an image; lists and tars are sources.
     if path.is_file() {
         let mut head = vec![0; 64];
-        let mut file = std::fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let mut file =
+            std::fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
         let length = std::io::Read::read(&mut file, &mut head)?;
         if dinolab_data::decode::sniff(&head[..length]).is_some() {
             return Ok(Images::One(path.into()));
         }
     }
-    Ok(Images::Many(sources::open(path, SourceOptions::default().max_pixels)?))
+    Ok(Images::Many(sources::open(
+        path,
+        SourceOptions::default().max_pixels,
+    )?))
 }
 
 impl Images {
@@ -110,8 +118,16 @@ impl Images {
         let (name, image) = match self {
             Self::One(path) => {
                 let bytes = std::fs::read(path)?;
-                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                let image = dinolab_data::decode::decode(&name, &bytes, SourceOptions::default().max_pixels)?;
+                let name = path
+                    .file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned();
+                let image = dinolab_data::decode::decode(
+                    &name,
+                    &bytes,
+                    SourceOptions::default().max_pixels,
+                )?;
                 (name, image)
             }
             Self::Many(source) => (source.name(index), source.image(index)?),
@@ -122,7 +138,10 @@ impl Images {
 }
 
 fn parse_size(text: &str) -> Result<Option<(usize, usize)>> {
-    let number = |part: &str| part.parse::<usize>().with_context(|| format!("--size {text}: SIDE, HEIGHTxWIDTH or 0"));
+    let number = |part: &str| {
+        part.parse::<usize>()
+            .with_context(|| format!("--size {text}: SIDE, HEIGHTxWIDTH or 0"))
+    };
     Ok(match text.split_once('x') {
         Some((height, width)) => Some((number(height)?, number(width)?)),
         None => match number(text)? {
@@ -147,12 +166,22 @@ fn write(out: &Path, name: &str, maps: &AttentionMaps, threshold: Option<f64>) -
         let file = |kind: &str| out.join(format!("{name}-{which}{kind}.png"));
         let large = enlarged(map, maps, size)?;
         write_png(file(""), &heat_map(&large, size, ColourMap::default())?)?;
-        write_png(file("-overlay"), &overlay(&picture, &large, ColourMap::default(), 0.6)?)?;
+        write_png(
+            file("-overlay"),
+            &overlay(&picture, &large, ColourMap::default(), 0.6)?,
+        )?;
         if let Some(threshold) = threshold {
             let mask = resize_mask(&mass_mask(map, threshold)?, maps.grid, size)?;
-            write_png(file("-mask"), &draw_mask(&picture, &mask, MASK_COLOUR, 0.45, 1)?)?;
+            write_png(
+                file("-mask"),
+                &draw_mask(&picture, &mask, MASK_COLOUR, 0.45, 1)?,
+            )?;
         }
     }
     let shape = [maps.heads, maps.grid.0, maps.grid.1];
-    Ok(write_npy_f32(out.join(format!("{name}-attention.npy")), &shape, &maps.maps)?)
+    Ok(write_npy_f32(
+        out.join(format!("{name}-attention.npy")),
+        &shape,
+        &maps.maps,
+    )?)
 }

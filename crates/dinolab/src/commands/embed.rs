@@ -42,9 +42,16 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
-    let kind = args.out.extension().and_then(|ext| ext.to_str()).unwrap_or_default();
+    let kind = args
+        .out
+        .extension()
+        .and_then(|ext| ext.to_str())
+        .unwrap_or_default();
     if !matches!(kind, "npy" | "safetensors") {
-        bail!("--out {}: must end in .npy or .safetensors", args.out.display());
+        bail!(
+            "--out {}: must end in .npy or .safetensors",
+            args.out.display()
+        );
     }
     let source = sources::open(&args.images, SourceOptions::default().max_pixels)?;
     let model = args.model.load()?;
@@ -55,16 +62,26 @@ pub fn run(args: &Args) -> Result<()> {
     let mut order: Vec<usize> = (0..source.len()).collect();
     order.sort_by_key(|&index| source.name(index));
     let mut progress = Progress::new("image", order.len() as u64, 0);
-    let features =
-        embed(&model.vit, &*source, &order, &preprocess, args.batch_size, &mut |done| {
+    let features = embed(
+        &model.vit,
+        &*source,
+        &order,
+        &preprocess,
+        args.batch_size,
+        &mut |done| {
             progress.set(done as u64, "");
-        })?;
+        },
+    )?;
     progress.finish();
     for (index, reason) in &features.skipped {
         eprintln!("skipped {}: {reason}", source.name(*index));
     }
     write(&args.out, kind, &features)?;
-    let names: String = features.indices.iter().map(|&i| source.name(i) + "\n").collect();
+    let names: String = features
+        .indices
+        .iter()
+        .map(|&i| source.name(i) + "\n")
+        .collect();
     let paths = args.out.with_extension("paths.txt");
     fs::write(&paths, names).with_context(|| format!("cannot write {}", paths.display()))?;
     println!(
@@ -83,7 +100,10 @@ fn write(path: &Path, kind: &str, features: &Features) -> Result<()> {
     if kind == "npy" {
         return Ok(write_npy_f32(path, &shape, &features.data)?);
     }
-    let array = Array { shape: shape.to_vec(), data: features.data.clone() };
+    let array = Array {
+        shape: shape.to_vec(),
+        data: features.data.clone(),
+    };
     let arrays = BTreeMap::from([("features".to_owned(), array)]);
     let bytes = to_bytes(&arrays, &BTreeMap::new())?;
     fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))

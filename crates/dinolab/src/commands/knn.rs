@@ -44,9 +44,15 @@ pub struct Args {
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
     let max_pixels = SourceOptions::default().max_pixels;
-    let (bank, judged) = (sources::open(&args.train, max_pixels)?, sources::open(&args.val, max_pixels)?);
+    let (bank, judged) = (
+        sources::open(&args.train, max_pixels)?,
+        sources::open(&args.val, max_pixels)?,
+    );
     for (flag, source) in [("--train", &bank), ("--val", &judged)] {
-        ensure!(!source.classes().is_empty(), "{flag}: has no labels; put each class in a folder of its own");
+        ensure!(
+            !source.classes().is_empty(),
+            "{flag}: has no labels; put each class in a folder of its own"
+        );
     }
     let model = args.model.load()?;
     let mut preprocess = model.preprocess;
@@ -59,16 +65,24 @@ pub fn run(args: &Args) -> Result<()> {
         (&*bank, &all(bank.len())),
         (&*judged, &all(judged.len())),
         &preprocess,
-        &Knn { k: args.k.clone(), temperature: args.temperature },
+        &Knn {
+            k: args.k.clone(),
+            temperature: args.temperature,
+        },
         &mut |done| progress.set(done as u64, ""),
     )?;
     progress.finish();
     if args.json {
         let rows: Vec<_> = scores
             .iter()
-            .map(|score| serde_json::json!({ "k": score.k, "top1": score.top1, "top5": score.top5 }))
+            .map(
+                |score| serde_json::json!({ "k": score.k, "top1": score.top1, "top5": score.top5 }),
+            )
             .collect();
-        println!("{}", serde_json::json!({ "knn": rows, "temperature": args.temperature }));
+        println!(
+            "{}",
+            serde_json::json!({ "knn": rows, "temperature": args.temperature })
+        );
     } else {
         println!("{:>6} {:>8} {:>8}", "k", "top-1 %", "top-5 %");
         for score in scores {

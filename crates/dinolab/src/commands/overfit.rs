@@ -11,7 +11,9 @@ use dinolab_data::shapes::Shapes;
 use dinolab_data::source::SourceOptions;
 use dinolab_data::{Image, Loader, LoaderConfig, Mask, Source};
 use dinolab_nn::{Device, HeadConfig, Parameters, VitConfig, device, ops, weights};
-use dinolab_train::{Dino, DinoConfig, OptimiserKind, ScheduleConfig, Schedules, StepReport, Views};
+use dinolab_train::{
+    Dino, DinoConfig, OptimiserKind, ScheduleConfig, Schedules, StepReport, Views,
+};
 
 /// Trains on one image, to show that learning works at all
 ///
@@ -85,8 +87,13 @@ struct Check {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let (name, image) = read(args.image.as_deref(), args.seed)?;
     let device = device::by_name(&args.device)?;
-    println!("one image ({name}), a ViT of width 64 and depth 3, {OUT_DIM} prototypes, batch {BATCH}");
-    println!("loss = entropy of the teacher + KL(teacher‖student); ln {OUT_DIM} = {:.3}", (OUT_DIM as f64).ln());
+    println!(
+        "one image ({name}), a ViT of width 64 and depth 3, {OUT_DIM} prototypes, batch {BATCH}"
+    );
+    println!(
+        "loss = entropy of the teacher + KL(teacher‖student); ln {OUT_DIM} = {:.3}",
+        (OUT_DIM as f64).ln()
+    );
     let began = Instant::now();
     let mut checks = Vec::new();
 
@@ -110,15 +117,38 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         local_views: 4,
         ..MultiCrop::default()
     };
-    stage(args, &name, &image, crops, args.crop_steps, &device, &mut checks)?;
+    stage(
+        args,
+        &name,
+        &image,
+        crops,
+        args.crop_steps,
+        &device,
+        &mut checks,
+    )?;
 
     println!("\nverdict after {:.0} s", began.elapsed().as_secs_f64());
     for check in &checks {
-        println!("  {}  {}", if check.holds { "ok    " } else { "FAILED" }, check.what);
+        println!(
+            "  {}  {}",
+            if check.holds { "ok    " } else { "FAILED" },
+            check.what
+        );
     }
     let good = checks.iter().all(|check| check.holds);
-    println!("{}", if good { "learning works" } else { "learning does not work as it should" });
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    println!(
+        "{}",
+        if good {
+            "learning works"
+        } else {
+            "learning does not work as it should"
+        }
+    );
+    Ok(if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn read(path: Option<&Path>, seed: u64) -> Result<(String, Image)> {
@@ -152,7 +182,12 @@ fn stage(
             mlp_ratio: 4,
             position_rule: Default::default(),
         },
-        head: HeadConfig { out_dim: OUT_DIM, hidden_dim: 128, bottleneck_dim: 64, ..HeadConfig::default() },
+        head: HeadConfig {
+            out_dim: OUT_DIM,
+            hidden_dim: 128,
+            bottleneck_dim: 64,
+            ..HeadConfig::default()
+        },
         optimizer: OptimiserKind::AdamW,
         clip_grad: 3.0,
         freeze_last_layer: 0,
@@ -179,15 +214,25 @@ fn stage(
         image: image.clone(),
         times: BATCH * steps.max(1) as usize,
     };
-    let loader_config =
-        LoaderConfig { batch_size: BATCH, seed: args.seed, ..LoaderConfig::default() };
+    let loader_config = LoaderConfig {
+        batch_size: BATCH,
+        seed: args.seed,
+        ..LoaderConfig::default()
+    };
     let loader = Loader::new(Arc::new(repeated), crops, loader_config)?;
     let mut dino = Dino::new(&config, device)?;
     let same_start = weights::arrays(&dino.student, "") == weights::arrays(&dino.teacher, "");
     let before = flat(&dino.teacher);
 
-    let stage = if cropped { "with crops" } else { "without crops" };
-    println!("   {:>5} {:>8} {:>8} {:>8}", "step", "loss", "entropy", "KL");
+    let stage = if cropped {
+        "with crops"
+    } else {
+        "without crops"
+    };
+    println!(
+        "   {:>5} {:>8} {:>8} {:>8}",
+        "step", "loss", "entropy", "KL"
+    );
     let mut divergence = Vec::new();
     for (step, crops) in (0..schedules.steps()).zip(loader.epoch(0, 0)) {
         let views = Views::new(&crops?, dino.device());
@@ -204,12 +249,25 @@ fn stage(
             at == step + 1
         });
         if shown || step + 1 == schedules.steps() || (step + 1) % 100 == 0 {
-            println!("   {:>5} {:>8.4} {entropy:>8.4} {:>8.4}", step + 1, report.loss, report.loss - entropy);
+            println!(
+                "   {:>5} {:>8.4} {entropy:>8.4} {:>8.4}",
+                step + 1,
+                report.loss,
+                report.loss - entropy
+            );
         }
     }
 
-    let mut check = |holds: bool, what: String| checks.push(Check { holds, what: format!("{stage}: {what}") });
-    check(same_start, "student and teacher started with the same weights".into());
+    let mut check = |holds: bool, what: String| {
+        checks.push(Check {
+            holds,
+            what: format!("{stage}: {what}"),
+        })
+    };
+    check(
+        same_start,
+        "student and teacher started with the same weights".into(),
+    );
     let (teacher, student) = (flat(&dino.teacher), flat(&dino.student));
     check(
         teacher != before && teacher != student,
@@ -224,15 +282,25 @@ fn stage(
     let tail = &divergence[divergence.len() - divergence.len().min(10)..];
     let last = tail.iter().sum::<f64>() / tail.len() as f64;
     let worst = divergence.iter().copied().fold(0.0, f64::max);
-    let limit = if cropped { CAUGHT_UP.max(SHARE_OF_WORST * worst) } else { CAUGHT_UP };
+    let limit = if cropped {
+        CAUGHT_UP.max(SHARE_OF_WORST * worst)
+    } else {
+        CAUGHT_UP
+    };
     check(
         last < limit,
         format!("KL(teacher‖student) ended at {last:.4} nats (worst {worst:.4}, limit {limit:.4})"),
     );
     if !cropped {
         // Once and for all, not only in passing.
-        let reached = divergence.iter().rposition(|&kl| kl >= CAUGHT_UP).map_or(0, |step| step + 1);
-        check(reached <= 50, format!("the loss was at its floor for good after {reached} steps (at most 50)"));
+        let reached = divergence
+            .iter()
+            .rposition(|&kl| kl >= CAUGHT_UP)
+            .map_or(0, |step| step + 1);
+        check(
+            reached <= 50,
+            format!("the loss was at its floor for good after {reached} steps (at most 50)"),
+        );
     }
     Ok(())
 }
@@ -250,6 +318,11 @@ fn teacher_entropy(report: &StepReport, temperature: f64) -> f64 {
     let targets = ops::teacher_probabilities(out.teacher.clone(), out.centre.clone(), temperature);
     let rows = targets.dims()[0];
     let values = dinolab_eval::features::host(targets);
-    let sum: f64 = values.iter().map(|&q| f64::from(q)).filter(|&q| q > 0.0).map(|q| -q * q.ln()).sum();
+    let sum: f64 = values
+        .iter()
+        .map(|&q| f64::from(q))
+        .filter(|&q| q > 0.0)
+        .map(|q| -q * q.ln())
+        .sum();
     sum / rows as f64
 }

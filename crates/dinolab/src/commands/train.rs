@@ -13,10 +13,10 @@ use dinolab_train::run::{Ending, run as train};
 use crate::evaluator::Evaluator;
 use crate::folder::{RunFolder, read_settings};
 use crate::model::weight_file;
+use crate::report;
 use crate::settings::{Config, Settings};
 use crate::sources::Sources;
 use crate::watch::Watch;
-use crate::report;
 
 /// Trains on images with no labels
 ///
@@ -62,7 +62,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
         (None, false) => Settings::default(),
     };
     let mut settings = settings.over(base);
-    if settings.images.as_ref().is_none_or(|path| path.as_os_str().is_empty()) {
+    if settings
+        .images
+        .as_ref()
+        .is_none_or(|path| path.as_os_str().is_empty())
+    {
         settings = settings.over(Settings::shapes());
     }
     let sources = Sources::of(&settings)?;
@@ -77,7 +81,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
     describe(&config)?;
     match &checkpoint {
-        Some(checkpoint) => println!("going on from step {} in {}", checkpoint.position.step, args.out.display()),
+        Some(checkpoint) => println!(
+            "going on from step {} in {}",
+            checkpoint.position.step,
+            args.out.display()
+        ),
         None => println!("a new run in {}", args.out.display()),
     }
 
@@ -102,14 +110,21 @@ pub fn run(args: Args) -> Result<ExitCode> {
 
     let skipped = folder.join("skipped.tsv");
     if skipped.exists() {
-        let count = std::fs::read_to_string(&skipped).unwrap_or_default().lines().count();
-        println!("{count} images could not be used; they are listed in {}", skipped.display());
+        let count = std::fs::read_to_string(&skipped)
+            .unwrap_or_default()
+            .lines()
+            .count();
+        println!(
+            "{count} images could not be used; they are listed in {}",
+            skipped.display()
+        );
     }
     if let (Some(first), Some(last)) = (summary.evaluations.first(), summary.evaluations.last()) {
         println!("{:<20} {:>10} {:>10}", "", "untrained", "trained");
-        for (name, a, b) in
-            [("k-NN accuracy", first.1, last.1), ("attention Jaccard", first.2, last.2)]
-        {
+        for (name, a, b) in [
+            ("k-NN accuracy", first.1, last.1),
+            ("attention Jaccard", first.2, last.2),
+        ] {
             if let (Some(a), Some(b)) = (a, b) {
                 println!("{name:<20} {a:>8.1} % {b:>8.1} %");
             }
@@ -130,10 +145,13 @@ fn plan(config: &Config) -> Result<dinolab_train::run::Plan> {
     let mut plan = config.plan()?;
     if !config.weights.as_os_str().is_empty() {
         let weights = weights::read(&weight_file(&config.weights)?, Which::Teacher)?;
-        let options =
-            LoadOptions { resize_positions: config.resize_pos_embed, allow_missing: true };
+        let options = LoadOptions {
+            resize_positions: config.resize_pos_embed,
+            allow_missing: true,
+        };
         // A trial, so that the table comes before the run and errors end it early.
-        let mut network = Network::new(&plan.dino.vit, &plan.dino.head, 0, &device::by_name("cpu")?)?;
+        let mut network =
+            Network::new(&plan.dino.vit, &plan.dino.head, 0, &device::by_name("cpu")?)?;
         let report = weights::load(&mut network, "", &weights, options)
             .with_context(|| format!("--weights {}", config.weights.display()))?;
         println!("{report}");

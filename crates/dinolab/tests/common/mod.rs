@@ -33,7 +33,12 @@ impl Train {
     /// No flags at all.
     pub fn bare(out: &Path) -> Self {
         let flags = BTreeMap::from([("out".to_owned(), out.display().to_string())]);
-        Self { images: None, flags, switches: Vec::new(), threads: None }
+        Self {
+            images: None,
+            flags,
+            switches: Vec::new(),
+            threads: None,
+        }
     }
 
     /// A run of four steps an epoch that takes a fraction of a second.
@@ -126,12 +131,26 @@ impl Train {
 /// Warnings, progress and tables before it do not count.
 pub fn one_error(output: &Output) -> String {
     let said = text(&output.stderr);
-    assert!(!output.status.success(), "must fail, but said {}{said}", text(&output.stdout));
-    assert!(output.status.code().is_some(), "must end by itself: {}", output.status);
+    assert!(
+        !output.status.success(),
+        "must fail, but said {}{said}",
+        text(&output.stdout)
+    );
+    assert!(
+        output.status.code().is_some(),
+        "must end by itself: {}",
+        output.status
+    );
     assert!(!said.contains("panicked"), "{said}");
-    let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("dinolab: ")).collect();
+    let errors: Vec<&str> = said
+        .lines()
+        .filter(|line| line.starts_with("dinolab: "))
+        .collect();
     assert_eq!(errors.len(), 1, "{said}");
-    assert!(said.ends_with(&format!("{}\n", errors[0])), "the error is the last line: {said}");
+    assert!(
+        said.ends_with(&format!("{}\n", errors[0])),
+        "the error is the last line: {said}"
+    );
     errors[0].to_owned()
 }
 
@@ -151,17 +170,26 @@ pub fn text(bytes: &[u8]) -> String {
 /// The lines of a run's metrics.
 pub fn metrics(run: &Path) -> Vec<Map<String, Value>> {
     let lines = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-    lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 /// Those of one kind.
 pub fn of_kind(run: &Path, kind: &str) -> Vec<Map<String, Value>> {
-    metrics(run).into_iter().filter(|line| line["kind"] == kind).collect()
+    metrics(run)
+        .into_iter()
+        .filter(|line| line["kind"] == kind)
+        .collect()
 }
 
 /// The value of `key` in every line of one kind.
 pub fn figures(run: &Path, kind: &str, key: &str) -> Vec<f64> {
-    of_kind(run, kind).iter().map(|line| line[key].as_f64().unwrap()).collect()
+    of_kind(run, kind)
+        .iter()
+        .map(|line| line[key].as_f64().unwrap())
+        .collect()
 }
 
 /// Steps of the checkpoints of a run, newest first.
@@ -177,7 +205,10 @@ pub fn checkpoint_steps(run: &Path) -> Vec<u64> {
 
 /// The file of a run's newest checkpoint.
 pub fn newest(run: &Path) -> PathBuf {
-    checkpoint::list(&run.join("checkpoints")).into_iter().next().expect("a checkpoint")
+    checkpoint::list(&run.join("checkpoints"))
+        .into_iter()
+        .next()
+        .expect("a checkpoint")
 }
 
 /// The tensors of a run's newest checkpoint: networks, centre, moments.
