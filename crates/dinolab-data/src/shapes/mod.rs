@@ -50,7 +50,7 @@ pub struct ShapesOptions {
     pub light: f64,
     /// Standard deviation of the pixel noise, in grey levels of 255, 0–64.
     pub noise: f64,
-    /// Least difference in mean luminance between object and ground, 0.05–0.7 of the full range.
+    /// Least difference in mean luminance between object and ground, 0.05–0.45 of the full range.
     pub contrast: f64,
 }
 
@@ -62,14 +62,14 @@ impl Default for ShapesOptions {
             rotation: 20.0,
             clutter: 2.0,
             occlusion: 0.1,
-            texture: 0.9,
-            background: 0.5,
+            texture: 0.8,
+            background: 0.4,
             coat: 1.0,
             patterned: 0.0,
-            colour: 0.12,
+            colour: 0.2,
             light: 0.1,
             noise: 5.0,
-            contrast: 0.25,
+            contrast: 0.15,
         }
     }
 }

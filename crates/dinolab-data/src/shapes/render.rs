@@ -21,21 +21,18 @@ pub(super) fn render(class: usize, options: &ShapesOptions, random: &mut Random)
     let mut canvas = Canvas::new(size);
     let whole = Window::whole(size);
 
-    // Object and ground take two luminances at least `contrast` apart. Textures may use a
-    // part of that distance only, so that the outline never drowns.
+    // The object is lighter or darker than the ground, with a coat of two tones about its own
+    // mean: it stands out by its outline as well as by its coat.
     let ground_level = 0.5 + random.uniform(-0.5, 0.5) * options.light;
-    let gap = random.uniform(options.contrast, options.contrast.max(0.45));
+    let gap = random.uniform(options.contrast, options.contrast.max(0.3));
     let sign = if random.bool(0.5) { 1.0 } else { -1.0 };
     let object_level = (ground_level + sign * gap).clamp(DARKEST, BRIGHTEST);
-    let spread = |strength: f64| (0.5 * strength * gap) as f32;
-
     let colour = options.colour as f32;
-    let paint = |level: f64, strength: f64| Paint {
-        luminance: level as f32,
-        spread: spread(strength),
+    let ground = Paint {
+        luminance: ground_level as f32,
+        spread: (0.3 * options.background) as f32,
         colour,
     };
-    let ground = paint(ground_level, options.background);
     let ground = if random.bool(options.patterned) {
         Texture::random(ground, random)
     } else {
@@ -52,8 +49,8 @@ pub(super) fn render(class: usize, options: &ShapesOptions, random: &mut Random)
         let turn = random.uniform(0.0, f64::from(TAU)) as f32;
         let placed = Placed::new(&outline, length as f32, [1.0, 1.0, turn, 0.0])
             .at_random(size, 0.3, random);
-        // Between the two levels at most: clutter must not outshine the object.
-        let level = random.uniform(0.0, 1.0) * (object_level - ground_level) + ground_level;
+        // Within the object's tones: clutter must not outshine it.
+        let level = object_level + random.uniform(-0.8, 0.8) * gap;
         canvas.draw(&placed, &Texture::solid(level as f32, colour, random));
     }
 
@@ -64,7 +61,11 @@ pub(super) fn render(class: usize, options: &ShapesOptions, random: &mut Random)
     let shear = random.uniform(-0.15, 0.15) as f32;
     let placed = Placed::new(&outline, length as f32, [stretch, 1.0, tilt, shear])
         .at_random(size, 0.0, random);
-    let object = paint(object_level, options.texture);
+    let object = Paint {
+        luminance: object_level as f32,
+        spread: gap as f32,
+        colour,
+    };
     let texture = if random.bool(options.coat) {
         let share = (length / size as f64) as f32;
         Texture::coat(class, tilt, share, object, random)
@@ -75,7 +76,14 @@ pub(super) fn render(class: usize, options: &ShapesOptions, random: &mut Random)
 
     if random.bool(options.occlusion) {
         let luminance = random.uniform(DARKEST, BRIGHTEST) as f32;
-        let texture = Texture::random(Paint { luminance, spread: 0.1, colour }, random);
+        let texture = Texture::random(
+            Paint {
+                luminance,
+                spread: 0.1,
+                colour,
+            },
+            random,
+        );
         canvas.cover(&mut object, &placed, &texture, random);
     }
 

@@ -90,7 +90,13 @@ impl Texture {
     /// The coat of a kind of object: one of eight patterns, which turns with the object
     /// (`turn`, radians) and scales with it (`length`, share of the image's side), and varies
     /// a little from one to the next.
-    pub(super) fn coat(kind: usize, turn: f32, length: f32, paint: Paint, random: &mut Random) -> Self {
+    pub(super) fn coat(
+        kind: usize,
+        turn: f32,
+        length: f32,
+        paint: Paint,
+        random: &mut Random,
+    ) -> Self {
         let mut unit = |low: f64, high: f64| random.uniform(low, high) as f32;
         let colours = paint.colours(&mut unit);
         let angle = turn + unit(-0.2, 0.2);
@@ -101,13 +107,13 @@ impl Texture {
         };
         let aside = |[x, y]: [f32; 2]| [-y, x];
         let pattern = match kind % 8 {
-            0 => Pattern::Stripes(direction(unit(3.2, 4.2)), unit(0.0, 1.0), 4.0),
-            1 => Pattern::Dots(direction(unit(3.5, 4.5)), 0.36),
-            2 => Pattern::Checker(direction(unit(2.6, 3.4))),
-            3 => Pattern::Solid,
-            4 => Pattern::Stripes(aside(direction(unit(5.5, 7.0))), unit(0.0, 1.0), 4.0),
+            0 => Pattern::Stripes(direction(unit(2.3, 2.9)), unit(0.0, 1.0), 4.0),
+            1 => Pattern::Dots(direction(unit(2.6, 3.2)), 0.36),
+            2 => Pattern::Checker(direction(unit(1.9, 2.4))),
+            3 => Pattern::Stripes(direction(unit(1.4, 1.8)), unit(0.0, 1.0), 4.0),
+            4 => Pattern::Stripes(aside(direction(unit(4.2, 5.0))), unit(0.0, 1.0), 4.0),
             5 => Pattern::Gradient(direction(1.0)),
-            6 => Pattern::Dots(direction(unit(5.5, 7.0)), 0.3),
+            6 => Pattern::Dots(direction(unit(4.2, 5.0)), 0.33),
             _ => Pattern::Noise(layers(&[(10, 1.0), (22, 0.8)], &mut unit)),
         };
         Self { pattern, colours }
@@ -182,7 +188,7 @@ impl Texture {
 impl Paint {
     /// The two colours of a pattern: of one luminance less and one more than the mean.
     fn colours(self, unit: &mut impl FnMut(f64, f64) -> f32) -> [[f32; 3]; 2] {
-        let half = self.spread * unit(0.6, 1.0);
+        let half = self.spread * unit(0.8, 1.0);
         [self.luminance - half, self.luminance + half].map(|level| colour(level, self.colour, unit))
     }
 }
