@@ -1,10 +1,15 @@
 //! The heavy operations, each behind one function.
 //!
-//! Bodies are composed of Burn primitives, which run on every device and derive their
-//! own gradients. Shapes and layouts are those a fused body wants: tokens `[B, N, D]`,
-//! attention from the joint query-key-value buffer, losses from raw logits.
+//! Every operation has a composite body of Burn primitives, which runs on every device and
+//! derives its own gradient. On the CPU, in single precision, a fused body from
+//! `dinolab-kernels` with a hand-written gradient takes its place; the environment variable
+//! `DINOLAB_OPS=composite` turns that off, for comparison.
+//!
+//! Shapes and layouts are those a fused body wants: tokens `[B, N, D]`, attention from the
+//! joint query-key-value buffer, losses from raw logits.
 
 mod attention;
+mod fused;
 mod gelu;
 mod layer_norm;
 mod linear;
@@ -17,3 +22,14 @@ pub use layer_norm::layer_norm;
 pub use linear::{linear, linear_gelu};
 pub use loss::{dino_loss, teacher_probabilities};
 pub use update::{AdamW, Lars, Sgd, clip_by_norm, ema, norm};
+
+/// The composite bodies, by which the fused ones are judged in tests.
+pub mod composite {
+    pub use super::attention::composite as attention;
+    pub use super::gelu::composite as gelu;
+    pub use super::layer_norm::composite as layer_norm;
+    pub use super::linear::{composite as linear, composite_gelu as linear_gelu};
+    pub use super::loss::{
+        composite as dino_loss, composite_probabilities as teacher_probabilities,
+    };
+}

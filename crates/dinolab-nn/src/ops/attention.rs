@@ -2,6 +2,8 @@
 
 use burn::tensor::{Tensor, activation::softmax};
 
+use super::fused::{self, Dispatch, attention::AttentionOp};
+
 /// Queries, keys and values, each `[B, H, N, D/H]`.
 fn split(qkv: Tensor<3>, heads: usize) -> [Tensor<4>; 3] {
     let [b, n, three_d] = qkv.dims();
@@ -19,6 +21,14 @@ fn probabilities(q: Tensor<4>, k: Tensor<4>) -> Tensor<4> {
 ///
 /// `qkv` `[B, N, 3·D]`, laid out as query, key, value and within each by head → `[B, N, D]`.
 pub fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
+    if !fused::applies(&qkv) {
+        return composite(qkv, heads);
+    }
+    Tensor::from_dispatch(Dispatch::dinolab_attention(qkv.into_dispatch(), heads))
+}
+
+/// [`attention`] of primitives.
+pub fn composite(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     let [b, n, three_d] = qkv.dims();
     let [q, k, v] = split(qkv, heads);
     probabilities(q, k).matmul(v).swap_dims(1, 2).reshape([b, n, three_d / 3])

@@ -2,9 +2,24 @@
 
 use burn::tensor::Tensor;
 
+use super::fused::{self, Dispatch, layer_norm::LayerNormOp};
+
 /// Normalises the last dimension of `x` `[B, N, D]` to mean 0 and variance 1 (biased,
 /// `eps` added to the variance), then scales by `gamma` and shifts by `beta`, both `[D]`.
 pub fn layer_norm(x: Tensor<3>, gamma: Tensor<1>, beta: Tensor<1>, eps: f64) -> Tensor<3> {
+    if !fused::applies(&x) {
+        return composite(x, gamma, beta, eps);
+    }
+    Tensor::from_dispatch(Dispatch::dinolab_layer_norm(
+        x.into_dispatch(),
+        gamma.into_dispatch(),
+        beta.into_dispatch(),
+        eps,
+    ))
+}
+
+/// [`layer_norm`] of primitives.
+pub fn composite(x: Tensor<3>, gamma: Tensor<1>, beta: Tensor<1>, eps: f64) -> Tensor<3> {
     let d = gamma.dims()[0];
     let centred = x.clone() - x.mean_dim(2);
     let variance = (centred.clone() * centred.clone()).mean_dim(2);

@@ -5,8 +5,22 @@ use burn::tensor::{
     activation::{log_softmax, softmax},
 };
 
+use super::fused::{self, Dispatch, loss::LossOp};
+
 /// The teacher's targets `softmax((t − c) / T_t)`: `logits` `[R, K]`, `centre` `[K]` → `[R, K]`.
 pub fn teacher_probabilities(logits: Tensor<2>, centre: Tensor<1>, temperature: f64) -> Tensor<2> {
+    if !fused::applies(&logits) || logits.is_autodiff() {
+        return composite_probabilities(logits, centre, temperature);
+    }
+    fused::loss::probabilities(logits, centre, temperature)
+}
+
+/// [`teacher_probabilities`] of primitives.
+pub fn composite_probabilities(
+    logits: Tensor<2>,
+    centre: Tensor<1>,
+    temperature: f64,
+) -> Tensor<2> {
     let k = centre.dims()[0];
     softmax((logits - centre.reshape([1, k])) / temperature, 1)
 }
@@ -16,7 +30,7 @@ pub fn teacher_probabilities(logits: Tensor<2>, centre: Tensor<1>, temperature: 
 ///
 /// `student` `[V·B, K]` are raw logits of all views, view-major, the two global ones first;
 /// `targets` `[2·B, K]` the teacher's probabilities of the global views, in the same order.
-/// Returns a scalar `[1]`.
+/// Returns a scalar `[1]`. Gradients reach the student alone.
 ///
 /// The cross entropy is linear in the targets, so each student view needs only the *sum* of
 /// the targets it is paired with: no temporaries per pair.
@@ -26,6 +40,25 @@ pub fn dino_loss(
     batch: usize,
     student_temperature: f64,
 ) -> Tensor<1> {
+    if !fused::applies(&student) {
+        return composite(student, targets, batch, student_temperature);
+    }
+    Tensor::from_dispatch(Dispatch::dinolab_loss(
+        student.into_dispatch(),
+        targets.into_dispatch(),
+        batch,
+        student_temperature,
+    ))
+}
+
+/// [`dino_loss`] of primitives.
+pub fn composite(
+    student: Tensor<2>,
+    targets: Tensor<2>,
+    batch: usize,
+    student_temperature: f64,
+) -> Tensor<1> {
+    let targets = targets.detach();
     let [rows, k] = student.dims();
     let views = rows / batch;
     let pairs = 2 * views - 2;

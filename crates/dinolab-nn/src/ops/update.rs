@@ -4,9 +4,15 @@
 //! follow PyTorch's, so that trajectories stay comparable.
 
 use burn::tensor::Tensor;
+use dinolab_kernels::AdamWStep;
+
+use super::fused;
 
 /// The Euclidean norm, `[1]`. Its order of additions does not depend on the number of threads.
 pub fn norm(x: &Tensor<1>) -> Tensor<1> {
+    if fused::applies(x) && !x.is_autodiff() {
+        return fused::update::scalar(fused::update::norm(x));
+    }
     ordered_sum(x.clone() * x.clone()).sqrt()
 }
 
@@ -26,6 +32,14 @@ fn ordered_sum(x: Tensor<1>) -> Tensor<1> {
 /// Scales `grad` by `min(1, clip / (‖grad‖ + 1e-6))` and returns it with its norm before
 /// clipping, `[1]`. `clip` 0 leaves it as it is.
 pub fn clip_by_norm(grad: Tensor<1>, clip: f64) -> (Tensor<1>, Tensor<1>) {
+    if fused::applies(&grad) && !grad.is_autodiff() {
+        let norm = fused::update::norm(&grad);
+        let factor = clip as f32 / (norm + 1e-6);
+        // A factor of 1 would be a pass over memory for nothing; NaN must go through.
+        let clipped = clip > 0.0 && !(factor >= 1.0);
+        let grad = if clipped { fused::update::scale(grad, factor) } else { grad };
+        return (grad, fused::update::scalar(norm));
+    }
     let norm = norm(&grad);
     if clip <= 0.0 {
         return (grad, norm);
@@ -36,6 +50,9 @@ pub fn clip_by_norm(grad: Tensor<1>, clip: f64) -> (Tensor<1>, Tensor<1>) {
 
 /// `momentum · teacher + (1 − momentum) · student`.
 pub fn ema(teacher: Tensor<1>, student: Tensor<1>, momentum: f64) -> Tensor<1> {
+    if fused::applies(&teacher) && !teacher.is_autodiff() {
+        return fused::update::ema(teacher, student, momentum);
+    }
     teacher * momentum + student * (1.0 - momentum)
 }
 
@@ -68,10 +85,21 @@ impl AdamW {
         lr: f64,
         weight_decay: f64,
     ) -> Tensor<1> {
-        *m = m.clone() * self.beta1 + grad.clone() * (1.0 - self.beta1);
-        *v = v.clone() * self.beta2 + grad.clone() * grad * (1.0 - self.beta2);
         let correction1 = 1.0 - self.beta1.powi(step as i32);
         let correction2 = 1.0 - self.beta2.powi(step as i32);
+        if fused::applies(&value) && !value.is_autodiff() {
+            let numbers = AdamWStep {
+                beta1: self.beta1,
+                beta2: self.beta2,
+                eps: self.eps,
+                decay: 1.0 - lr * weight_decay,
+                rate: lr / correction1,
+                root_correction2: correction2.sqrt(),
+            };
+            return fused::update::adamw(value, grad, [m, v], &numbers);
+        }
+        *m = m.clone() * self.beta1 + grad.clone() * (1.0 - self.beta1);
+        *v = v.clone() * self.beta2 + grad.clone() * grad * (1.0 - self.beta2);
         let denominator = v.clone().sqrt() / correction2.sqrt() + self.eps;
         value * (1.0 - lr * weight_decay) - m.clone() / denominator * (lr / correction1)
     }

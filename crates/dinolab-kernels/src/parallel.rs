@@ -1,0 +1,125 @@
+//! Vectors filled by parallel tasks over fixed parts.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+/// A vector whose values are yet to be written.
+pub(crate) struct Output {
+    values: Vec<f32>,
+    len: usize,
+}
+
+impl Output {
+    /// Room for `len` values.
+    pub(crate) fn new(len: usize) -> Self {
+        Self { values: Vec::with_capacity(len), len }
+    }
+
+    /// Access for parallel tasks.
+    pub(crate) fn parts(&mut self) -> Parts {
+        Parts { start: self.values.as_mut_ptr(), len: self.len }
+    }
+
+    /// The vector.
+    ///
+    /// # Safety
+    /// Every value has been written.
+    pub(crate) unsafe fn finish(mut self) -> Vec<f32> {
+        // SAFETY: the capacity is `len`, and the caller vouches for the values.
+        unsafe { self.values.set_len(self.len) };
+        self.values
+    }
+}
+
+/// Access to parts of one allocation from many tasks.
+#[derive(Clone, Copy)]
+pub(crate) struct Parts {
+    start: *mut f32,
+    len: usize,
+}
+// SAFETY: a pointer and a length; its unsafe methods leave disjointness to the caller.
+unsafe impl Send for Parts {}
+// SAFETY: as above.
+unsafe impl Sync for Parts {}
+
+impl Parts {
+    /// Parts of a slice already written.
+    pub(crate) fn of(values: &mut [f32]) -> Self {
+        Self { start: values.as_mut_ptr(), len: values.len() }
+    }
+
+    /// Where the values from `offset` on start; `needed` values must follow.
+    pub(crate) fn at(self, offset: usize, needed: usize) -> *mut f32 {
+        assert!(offset.checked_add(needed).is_some_and(|end| end <= self.len), "inside the vector");
+        // SAFETY: the offset is inside of the allocation.
+        unsafe { self.start.add(offset) }
+    }
+
+    /// The values of `range`, which have been written before.
+    ///
+    /// # Safety
+    /// They are initialised, and no other task reaches them while the slice lives.
+    pub(crate) unsafe fn written<'a>(self, range: Range<usize>) -> &'a mut [f32] {
+        let start = self.at(range.start, range.len());
+        // SAFETY: inside the allocation by `at`; the rest is the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(start, range.len()) }
+    }
+
+    /// The values of `range`, set to 0.
+    ///
+    /// # Safety
+    /// No other task reaches them while the slice lives.
+    pub(crate) unsafe fn zeroed<'a>(self, range: Range<usize>) -> &'a mut [f32] {
+        let start = self.at(range.start, range.len());
+        // SAFETY: inside the allocation by `at`; zeros are valid values, written before the
+        // slice is made; disjointness is the caller's promise.
+        unsafe {
+            std::ptr::write_bytes(start, 0, range.len());
+            std::slice::from_raw_parts_mut(start, range.len())
+        }
+    }
+}
+
+/// Cuts `rows` into tasks of `step` rows. Each task gets its range of rows and, for every
+/// width, its rows of a new vector (zeros, still in cache). Returns the vectors and what
+/// the tasks returned, in order.
+pub(crate) fn by_rows<const N: usize, R: Send>(
+    rows: usize,
+    step: usize,
+    widths: [usize; N],
+    task: impl Fn(Range<usize>, [&mut [f32]; N]) -> R + Sync,
+) -> ([Vec<f32>; N], Vec<R>) {
+    let mut outputs = widths.map(|width| Output::new(rows * width));
+    let parts = outputs.each_mut().map(Output::parts);
+    let returned = (0..rows.div_ceil(step))
+        .into_par_iter()
+        .with_max_len(1)
+        .map(|i| {
+            let range = i * step..rows.min((i + 1) * step);
+            let slices = std::array::from_fn(|j| {
+                let width = widths[j];
+                // SAFETY: tasks have disjoint rows.
+                unsafe { parts[j].zeroed(range.start * width..range.end * width) }
+            });
+            task(range, slices)
+        })
+        .collect();
+    // SAFETY: the tasks cover all rows, and each part was zeroed at least.
+    (outputs.map(|output| unsafe { output.finish() }), returned)
+}
+
+/// The sum of vectors of equal length, added in their order.
+pub(crate) fn ordered_sum(len: usize, parts: impl IntoIterator<Item = Vec<f32>>) -> Vec<f32> {
+    let mut parts = parts.into_iter();
+    let mut sum = parts.next().unwrap_or_else(|| vec![0.0; len]);
+    for part in parts {
+        crate::simd::add_to(&mut sum, &part);
+    }
+    sum
+}
+
+/// Rows per task for rows of `width` values, of which little is computed: about 128 KiB.
+pub(crate) fn light_step(width: usize) -> usize {
+    (32_768 / width.max(1)).max(1)
+}
