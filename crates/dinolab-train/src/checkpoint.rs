@@ -68,10 +68,14 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn checksum(arrays: &BTreeMap<String, Array>) -> u32 {
+/// Of everything a checkpoint says, but the checksum itself.
+fn checksum(arrays: &BTreeMap<String, Array>, facts: &BTreeMap<String, String>) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
+    for (name, fact) in facts.iter().filter(|(name, _)| *name != "checksum") {
+        hasher.update(format!("{name}={fact}\n").as_bytes());
+    }
     for (name, array) in arrays {
-        hasher.update(name.as_bytes());
+        hasher.update(format!("{name} {:?}\n", array.shape).as_bytes());
         for chunk in array.data.chunks(4096) {
             let bytes: Vec<u8> = chunk.iter().flat_map(|v| v.to_le_bytes()).collect();
             hasher.update(&bytes);
@@ -115,14 +119,14 @@ pub fn save(folder: &Path, dino: &Dino, position: &Position) -> Result<PathBuf> 
         }
     }
     let config = dino.config();
-    let facts = BTreeMap::from([
+    let mut facts = BTreeMap::from([
         ("dinolab_version".to_owned(), VERSION.to_string()),
         ("position".into(), json(position)),
         ("optimiser_steps".into(), json(&counts)),
         ("vit".into(), json(&config.vit)),
         ("head".into(), json(&config.head)),
-        ("checksum".into(), checksum(&all).to_string()),
     ]);
+    facts.insert("checksum".into(), checksum(&all, &facts).to_string());
     let path = folder.join(file_name(position.step));
     write_atomically(&path, &to_bytes(&all, &facts)?)?;
     write_atomically(&folder.join("latest"), file_name(position.step).as_bytes())?;
@@ -195,7 +199,7 @@ impl Checkpoint {
                 "was written by a later version of dinolab; use that version",
             ));
         }
-        if fact("checksum")? != &checksum(&arrays).to_string() {
+        if fact("checksum")? != &checksum(&arrays, &facts).to_string() {
             return Err(bad(
                 path,
                 "is damaged: its checksum does not match its content",

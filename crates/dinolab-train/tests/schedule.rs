@@ -1,0 +1,197 @@
+//! Schedules and stochastic depth against values worked out by hand.
+
+use dinolab_nn::vit::DropPath;
+use dinolab_train::drop_path::{Masks, rates};
+use dinolab_train::run::steps_per_epoch;
+use dinolab_train::{ScheduleConfig, Schedules};
+use proptest::prelude::*;
+
+fn config() -> ScheduleConfig {
+    ScheduleConfig {
+        epochs: 4.0,
+        steps_per_epoch: 5,
+        lr: 0.5,
+        min_lr: 0.1,
+        warmup_epochs: 1.0,
+        weight_decay: 0.04,
+        weight_decay_end: 0.4,
+        momentum_teacher: 0.996,
+        warmup_teacher_temp: 0.04,
+        teacher_temp: 0.07,
+        warmup_teacher_temp_epochs: 3,
+    }
+}
+
+fn near(found: f64, expected: f64, what: &str) {
+    assert!(
+        (found - expected).abs() < 1e-12,
+        "{what}: {found} {expected}"
+    );
+}
+
+#[test]
+fn learning_rate_warms_up_and_falls() {
+    let schedules = Schedules::new(config());
+    assert_eq!(schedules.steps(), 20);
+    // Both ends of the warm-up are included; the cosine then runs over the other 15 steps and
+    // would reach its end at the 16th.
+    let root2 = std::f64::consts::SQRT_2;
+    for (step, lr) in [
+        (0, 0.0),
+        (1, 0.125),
+        (2, 0.25),
+        (3, 0.375),
+        (4, 0.5),
+        (5, 0.5),
+        (10, 0.4),
+        (15, 0.2),
+        (19, 0.1 + 0.2 * (1.0 - (std::f64::consts::PI / 15.0).cos())),
+    ] {
+        near(schedules.at(step).lr, lr, &format!("rate of step {step}"));
+    }
+    // Decay and momentum run over all 20 steps, without warm-up.
+    for (step, part) in [
+        (0, 0.0),
+        (5, 0.5 - root2 / 4.0),
+        (10, 0.5),
+        (15, 0.5 + root2 / 4.0),
+    ] {
+        let now = schedules.at(step);
+        near(now.weight_decay, 0.04 + 0.36 * part, "weight decay");
+        near(now.momentum, 0.996 + 0.004 * part, "momentum");
+    }
+    assert!(schedules.at(19).momentum < 1.0);
+}
+
+#[test]
+fn teacher_temperature_goes_by_epochs() {
+    let schedules = Schedules::new(config());
+    for (epoch, temperature) in [(0, 0.04), (1, 0.055), (2, 0.07), (3, 0.07)] {
+        for step in [5 * epoch, 5 * epoch + 4] {
+            let now = schedules.at(step);
+            assert_eq!(now.epoch, epoch);
+            near(now.teacher_temp, temperature, "temperature");
+        }
+    }
+    let constant = Schedules::new(ScheduleConfig {
+        warmup_teacher_temp_epochs: 0,
+        ..config()
+    });
+    near(constant.at(0).teacher_temp, 0.07, "without warm-up");
+    let single = Schedules::new(ScheduleConfig {
+        warmup_teacher_temp_epochs: 1,
+        ..config()
+    });
+    near(single.at(0).teacher_temp, 0.04, "one epoch of warm-up");
+    near(single.at(5).teacher_temp, 0.07, "and after it");
+}
+
+#[test]
+fn fractions_of_an_epoch() {
+    let of = |epochs, warmup_epochs| {
+        Schedules::new(ScheduleConfig {
+            epochs,
+            warmup_epochs,
+            ..config()
+        })
+    };
+    assert_eq!(of(0.5, 0.0).steps(), 3, "two and a half steps");
+    assert_eq!(of(0.2, 0.0).steps(), 1);
+    assert_eq!(of(0.001, 0.0).steps(), 1, "never none");
+    assert_eq!(of(2.4, 0.0).steps(), 12);
+    let short = of(2.4, 0.4);
+    near(short.at(0).lr, 0.0, "warm-up of two steps");
+    near(short.at(1).lr, 0.5, "warm-up of two steps");
+    near(short.at(2).lr, 0.5, "start of the cosine");
+    near(short.at(7).lr, 0.3, "half of the ten steps left");
+    near(of(1.0, 0.0).at(0).lr, 0.5, "no warm-up");
+    // A warm-up of one step has only its first value; one as long as the run never falls.
+    near(of(1.0, 0.2).at(0).lr, 0.0, "one step");
+    near(of(1.0, 9.0).at(4).lr, 0.5, "all of the run");
+}
+
+#[test]
+fn an_epoch_needs_a_step() {
+    assert_eq!(steps_per_epoch(32, 8, 1).unwrap(), 4);
+    assert_eq!(steps_per_epoch(33, 8, 2).unwrap(), 2);
+    let error = steps_per_epoch(7, 8, 1).unwrap_err().to_string();
+    assert!(
+        error.contains("batch-size") && error.contains("only 7"),
+        "{error}"
+    );
+    let error = steps_per_epoch(15, 8, 2).unwrap_err().to_string();
+    assert!(
+        error.contains("accumulate") && error.contains("16"),
+        "{error}"
+    );
+}
+
+#[test]
+fn rates_rise_with_depth() {
+    assert_eq!(rates(0.3, 4), [0.0, 0.3 * 1.0 / 3.0, 0.3 * 2.0 / 3.0, 0.3]);
+    assert_eq!(rates(0.3, 1), [0.0], "the first block never drops");
+}
+
+#[test]
+fn survivors_make_up_for_the_dropped() {
+    let rates = rates(0.5, 3);
+    let masks = Masks::draw(&rates, 1, 7, 0..4, 0..1000);
+    assert!(masks.factors(0, 0).is_none() && masks.factors(0, 1).is_none());
+    for block in [1, 2] {
+        let keep = 1.0 - rates[block];
+        for branch in [0, 1] {
+            let factors = masks.factors(block, branch).unwrap();
+            assert_eq!(factors.len(), 4000);
+            assert!(
+                factors
+                    .iter()
+                    .all(|&f| f == 0.0 || f == (1.0 / keep) as f32)
+            );
+            // 4000 draws: four deviations of the mean are at most 0.064.
+            let mean = factors.iter().sum::<f32>() / 4000.0;
+            assert!((mean - 1.0).abs() < 0.064, "block {block}: {mean}");
+        }
+    }
+    // Branches, steps and seeds draw for themselves.
+    assert_ne!(masks.factors(2, 0), masks.factors(2, 1));
+    for other in [
+        Masks::draw(&rates, 1, 8, 0..4, 0..1000),
+        Masks::draw(&rates, 2, 7, 0..4, 0..1000),
+    ] {
+        assert_ne!(masks.factors(2, 0), other.factors(2, 0));
+    }
+}
+
+proptest! {
+    #[test]
+    fn draws_do_not_depend_on_the_cut(images in 2usize..20, cut in 1usize..19, views in 1usize..5, step: u64) {
+        prop_assume!(cut < images);
+        let rates = rates(0.4, 3);
+        let all = |masks: &Masks, count: usize| {
+            masks.factors(2, 1).unwrap_or_else(|| vec![1.0; views * count])
+        };
+        let whole = all(&Masks::draw(&rates, 3, step, 0..views, 0..images), images);
+        let first = all(&Masks::draw(&rates, 3, step, 0..views, 0..cut), cut);
+        let rest = all(&Masks::draw(&rates, 3, step, 0..views, cut..images), images - cut);
+        for view in 0..views {
+            let row = &whole[view * images..][..images];
+            prop_assert_eq!(&row[..cut], &first[view * cut..][..cut]);
+            prop_assert_eq!(&row[cut..], &rest[view * (images - cut)..][..images - cut]);
+        }
+    }
+
+    #[test]
+    fn every_value_stays_between_its_ends(epochs in 0.1f64..30.0, warmup in 0.0f64..30.0, per_epoch in 1u64..40) {
+        let config = ScheduleConfig {
+            epochs, warmup_epochs: warmup, steps_per_epoch: per_epoch, ..config()
+        };
+        let schedules = Schedules::new(config);
+        for step in 0..schedules.steps() {
+            let now = schedules.at(step);
+            prop_assert!((0.0..=0.5).contains(&now.lr));
+            prop_assert!((0.04 - 1e-12..=0.4).contains(&now.weight_decay));
+            prop_assert!((0.996 - 1e-12..=1.0).contains(&now.momentum));
+            prop_assert!((0.04..=0.07 + 1e-12).contains(&now.teacher_temp));
+        }
+    }
+}
