@@ -201,7 +201,7 @@ impl Observer for Watch<'_> {
         let grad_norm = squares.sqrt();
         self.meter().step(report.loss, Some(grad_norm));
         // Enough samples for an epoch's picture at no cost worth naming.
-        if now.step % (self.steps_per_epoch / 16).max(1) == 0 {
+        if now.step.is_multiple_of((self.steps_per_epoch / 16).max(1)) {
             let out = &report.outputs;
             let rows = out.teacher.dims()[0] / 2;
             // Each teacher row beside the student's other global view of the same image.
@@ -233,7 +233,7 @@ impl Observer for Watch<'_> {
         self.since_log.2 += time.images;
         let seconds = self.since_log.0.as_secs_f64().max(1e-9);
         let rate = self.since_log.2 as f64 / seconds;
-        if done % self.config.log_every.max(1) == 0 {
+        if done.is_multiple_of(self.config.log_every.max(1)) {
             let line = StepLine {
                 epoch: now.epoch,
                 loss: report.loss,
@@ -306,7 +306,7 @@ impl Observer for Watch<'_> {
         self.history.push(health);
 
         let every = self.config.eval_every;
-        if every > 0 && ((epoch + 1) % every == 0 || epoch == self.last_epoch) {
+        if every > 0 && ((epoch + 1).is_multiple_of(every) || epoch == self.last_epoch) {
             self.evaluate(dino, epoch + 1, done)?;
         }
         self.epoch_began = Instant::now();
