@@ -44,7 +44,7 @@ pub struct ShapesOptions {
     pub coat: f64,
     /// Probability that the ground has a regular pattern rather than irregular grain, 0–1.
     pub patterned: f64,
-    /// Strength of the colours, 0 (grey) to 1.
+    /// Strength of the colours, 0 (grey) to 1; their hues drift across each image.
     pub colour: f64,
     /// Range of the grounds' mean luminance around middle grey, 0–0.5.
     pub light: f64,
@@ -62,14 +62,14 @@ impl Default for ShapesOptions {
             rotation: 20.0,
             clutter: 2.0,
             occlusion: 0.1,
-            texture: 0.8,
-            background: 0.4,
+            texture: 1.0,
+            background: 0.5,
             coat: 1.0,
             patterned: 0.0,
-            colour: 0.2,
-            light: 0.1,
+            colour: 0.25,
+            light: 0.04,
             noise: 5.0,
-            contrast: 0.15,
+            contrast: 0.25,
         }
     }
 }

@@ -24,7 +24,7 @@ pub(super) fn render(class: usize, options: &ShapesOptions, random: &mut Random)
     // The object is lighter or darker than the ground, with a coat of two tones about its own
     // mean: it stands out by its outline as well as by its coat.
     let ground_level = 0.5 + random.uniform(-0.5, 0.5) * options.light;
-    let gap = random.uniform(options.contrast, options.contrast.max(0.3));
+    let gap = random.uniform(options.contrast, options.contrast.max(0.42));
     let sign = if random.bool(0.5) { 1.0 } else { -1.0 };
     let object_level = (ground_level + sign * gap).clamp(DARKEST, BRIGHTEST);
     let colour = options.colour as f32;

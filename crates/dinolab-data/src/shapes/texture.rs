@@ -1,6 +1,7 @@
 //! Surface patterns and their colours.
 //!
-//! A texture is a field of values 0–1 over the image, drawn between two colours.
+//! A texture is a field of values 0–1 over the image, drawn between two tones, with hues that
+//! drift across it.
 
 use std::f32::consts::TAU;
 
@@ -13,7 +14,12 @@ const LUMA: [f32; 3] = [0.299, 0.587, 0.114];
 #[derive(Clone, Debug)]
 pub(super) struct Texture {
     pattern: Pattern,
-    colours: [[f32; 3]; 2],
+    /// The two luminances that the pattern runs between.
+    tones: [f32; 2],
+    /// Hues that change from place to place, so that no hue marks an image: one smooth field
+    /// per channel, and how far they reach.
+    hues: [Layer; 3],
+    colour: f32,
 }
 
 #[derive(Clone, Debug)]
@@ -63,7 +69,7 @@ impl Texture {
     /// Any pattern, in any direction.
     pub(super) fn random(paint: Paint, random: &mut Random) -> Self {
         let mut unit = |low: f64, high: f64| random.uniform(low, high) as f32;
-        let colours = paint.colours(&mut unit);
+        let (tones, hues) = paint.draw(&mut unit);
         let angle = unit(0.0, f64::from(TAU));
         let direction = |frequency: f32| [angle.cos() * frequency, angle.sin() * frequency];
         let pattern = match unit(0.0, 7.0) as u32 {
@@ -75,16 +81,26 @@ impl Texture {
             5 => Pattern::Noise(layers(&[(3, 1.0), (6, 0.5), (12, 0.25)], &mut unit)),
             _ => Pattern::Noise(layers(&[(5, 1.0), (16, 0.6)], &mut unit)),
         };
-        Self { pattern, colours }
+        Self {
+            pattern,
+            tones,
+            hues,
+            colour: paint.colour,
+        }
     }
 
     /// A ground as most photographs have it: light that changes slowly, and irregular grain.
     pub(super) fn ground(paint: Paint, random: &mut Random) -> Self {
         let mut unit = |low: f64, high: f64| random.uniform(low, high) as f32;
-        let colours = paint.colours(&mut unit);
-        let fine = unit(0.2, 0.6);
+        let (tones, hues) = paint.draw(&mut unit);
+        let fine = 0.4;
         let pattern = Pattern::Noise(layers(&[(2, 1.0), (5, 0.6), (14, fine)], &mut unit));
-        Self { pattern, colours }
+        Self {
+            pattern,
+            tones,
+            hues,
+            colour: paint.colour,
+        }
     }
 
     /// The coat of a kind of object: one of eight patterns, which turns with the object
@@ -98,7 +114,7 @@ impl Texture {
         random: &mut Random,
     ) -> Self {
         let mut unit = |low: f64, high: f64| random.uniform(low, high) as f32;
-        let colours = paint.colours(&mut unit);
+        let (tones, hues) = paint.draw(&mut unit);
         let angle = turn + unit(-0.2, 0.2);
         // Repeats across the object.
         let direction = |across: f32| {
@@ -107,25 +123,37 @@ impl Texture {
         };
         let aside = |[x, y]: [f32; 2]| [-y, x];
         let pattern = match kind % 8 {
-            0 => Pattern::Stripes(direction(unit(2.3, 2.9)), unit(0.0, 1.0), 4.0),
-            1 => Pattern::Dots(direction(unit(2.6, 3.2)), 0.36),
-            2 => Pattern::Checker(direction(unit(1.9, 2.4))),
+            0 => Pattern::Stripes(direction(unit(2.8, 3.5)), unit(0.0, 1.0), 4.0),
+            1 => Pattern::Dots(direction(unit(3.0, 3.8)), 0.36),
+            2 => Pattern::Checker(direction(unit(2.2, 2.8))),
             3 => Pattern::Stripes(direction(unit(1.4, 1.8)), unit(0.0, 1.0), 4.0),
-            4 => Pattern::Stripes(aside(direction(unit(4.2, 5.0))), unit(0.0, 1.0), 4.0),
+            4 => Pattern::Stripes(aside(direction(unit(5.0, 6.0))), unit(0.0, 1.0), 4.0),
             5 => Pattern::Gradient(direction(1.0)),
-            6 => Pattern::Dots(direction(unit(4.2, 5.0)), 0.33),
+            6 => Pattern::Dots(direction(unit(5.0, 6.0)), 0.33),
             _ => Pattern::Noise(layers(&[(10, 1.0), (22, 0.8)], &mut unit)),
         };
-        Self { pattern, colours }
+        Self {
+            pattern,
+            tones,
+            hues,
+            colour: paint.colour,
+        }
     }
 
-    /// One colour all over.
-    pub(super) fn solid(luminance: f32, strength: f32, random: &mut Random) -> Self {
+    /// One tone all over.
+    pub(super) fn solid(luminance: f32, colour: f32, random: &mut Random) -> Self {
         let mut unit = |low: f64, high: f64| random.uniform(low, high) as f32;
-        let colour = colour(luminance, strength, &mut unit);
+        let paint = Paint {
+            luminance,
+            spread: 0.0,
+            colour,
+        };
+        let (tones, hues) = paint.draw(&mut unit);
         Self {
             pattern: Pattern::Solid,
-            colours: [colour, colour],
+            tones,
+            hues,
+            colour,
         }
     }
 
@@ -136,12 +164,19 @@ impl Texture {
         window: Window,
         mut pixel: impl FnMut(usize, [f32; 3]),
     ) {
-        let [from, to] = self.colours;
-        let step: [f32; 3] = std::array::from_fn(|c| to[c] - from[c]);
-        let mut put = |index: usize, value: f32| {
-            pixel(index, std::array::from_fn(|c| from[c] + step[c] * value))
-        };
+        let [from, to] = self.tones;
         let scale = 1.0 / size as f32;
+        let place = |index: usize| {
+            let (x, y) = ((index % size) as f32 + 0.5, (index / size) as f32 + 0.5);
+            (x * scale, y * scale)
+        };
+        let mut put = |index: usize, value: f32| {
+            let (x, y) = place(index);
+            let hue: [f32; 3] = std::array::from_fn(|c| self.hues[c].at(x, y) - 0.5);
+            let grey: f32 = hue.iter().zip(LUMA).map(|(h, weight)| h * weight).sum();
+            let tone = from + (to - from) * value;
+            pixel(index, hue.map(|h| (tone + self.colour * (h - grey)).clamp(0.0, 1.0)));
+        };
         match &self.pattern {
             Pattern::Solid => window.each(size, scale, |index, _, _| put(index, 0.5)),
             Pattern::Gradient(d) => window.each(size, scale, |index, x, y| {
@@ -186,10 +221,11 @@ impl Texture {
 }
 
 impl Paint {
-    /// The two colours of a pattern: of one luminance less and one more than the mean.
-    fn colours(self, unit: &mut impl FnMut(f64, f64) -> f32) -> [[f32; 3]; 2] {
+    /// The two luminances, one less and one more than the mean, and the drifting hues.
+    fn draw(self, unit: &mut impl FnMut(f64, f64) -> f32) -> ([f32; 2], [Layer; 3]) {
         let half = self.spread * unit(0.8, 1.0);
-        [self.luminance - half, self.luminance + half].map(|level| colour(level, self.colour, unit))
+        let hues = std::array::from_fn(|_| layer(4, 1.0, unit));
+        ([self.luminance - half, self.luminance + half], hues)
     }
 }
 
@@ -230,38 +266,18 @@ impl Layer {
     }
 }
 
+fn layer(cells: usize, weight: f32, unit: &mut impl FnMut(f64, f64) -> f32) -> Layer {
+    let values = (0..(cells + 1) * (cells + 1)).map(|_| unit(0.0, 1.0)).collect();
+    Layer {
+        cells,
+        weight,
+        values,
+    }
+}
+
 fn layers(octaves: &[(usize, f32)], unit: &mut impl FnMut(f64, f64) -> f32) -> Vec<Layer> {
     octaves
         .iter()
-        .map(|&(cells, weight)| Layer {
-            cells,
-            weight,
-            values: (0..(cells + 1) * (cells + 1))
-                .map(|_| unit(0.0, 1.0))
-                .collect(),
-        })
+        .map(|&(cells, weight)| layer(cells, weight, unit))
         .collect()
-}
-
-/// A random colour of the given luminance (0–1): grey plus a share (`strength`) of what fits
-/// of a random hue.
-fn colour(luminance: f32, strength: f32, unit: &mut impl FnMut(f64, f64) -> f32) -> [f32; 3] {
-    let level = luminance.clamp(0.0, 1.0);
-    let hue: [f32; 3] = std::array::from_fn(|_| unit(-1.0, 1.0));
-    let grey: f32 = hue
-        .iter()
-        .zip(LUMA)
-        .map(|(value, weight)| value * weight)
-        .sum();
-    let hue = hue.map(|value| value - grey);
-    let room = |value: f32| {
-        if value > 0.0 {
-            (1.0 - level) / value
-        } else {
-            level / -value.min(-1e-6)
-        }
-    };
-    let most = hue.iter().map(|&value| room(value)).fold(1.0, f32::min);
-    let amount = strength * most * unit(0.3, 1.0);
-    hue.map(|value| level + amount * value)
 }
