@@ -66,10 +66,17 @@ fn max_of(x: &[f32]) -> f32 {
     let (blocks, rest) = x.as_chunks::<LANES>();
     for block in blocks {
         for i in 0..LANES {
-            lanes[i] = if block[i] > lanes[i] { block[i] } else { lanes[i] };
+            lanes[i] = if block[i] > lanes[i] {
+                block[i]
+            } else {
+                lanes[i]
+            };
         }
     }
-    rest.iter().copied().chain(lanes).fold(f32::NEG_INFINITY, f32::max)
+    rest.iter()
+        .copied()
+        .chain(lanes)
+        .fold(f32::NEG_INFINITY, f32::max)
 }
 
 /// `softmax((x − shift) · scale)` over the rows of `x` `[R, K]`, `shift` `[K]` → `[R, K]`.
@@ -110,7 +117,11 @@ pub fn dino_loss(
     shape: LossShape,
     temperature: f32,
 ) -> (f32, Vec<f32>) {
-    let LossShape { batch, views, prototypes: k } = shape;
+    let LossShape {
+        batch,
+        views,
+        prototypes: k,
+    } = shape;
     assert!(views >= 2 && k > 0);
     assert!(student.len() == views * batch * k && targets.len() == 2 * batch * k);
     let weight = 1.0 / ((2 * views - 2) * batch) as f32;
