@@ -91,17 +91,22 @@ multiversioned! {
     ) {
         for ((row, inverse), lse) in scores.chunks_exact_mut(stride).zip(inverse).zip(lse) {
             row[tokens..].fill(f32::NEG_INFINITY);
+            let (blocks, _) = row.as_chunks::<LANES>();
             let mut lanes = [f32::NEG_INFINITY; LANES];
-            for block in row.chunks_exact(LANES) {
+            for block in blocks {
                 for i in 0..LANES {
                     lanes[i] = if block[i] > lanes[i] { block[i] } else { lanes[i] };
                 }
             }
             let max = lanes.into_iter().fold(f32::NEG_INFINITY, f32::max);
+            // By itself, since a sum in the same loop keeps the exponential from vectors.
+            for x in row.iter_mut() {
+                *x = exp::<FMA>(*x - max);
+            }
+            let (blocks, _) = row.as_chunks::<LANES>();
             let mut lanes = [0.0; LANES];
-            for block in row.chunks_exact_mut(LANES) {
+            for block in blocks {
                 for i in 0..LANES {
-                    block[i] = exp::<FMA>(block[i] - max);
                     lanes[i] += block[i];
                 }
             }

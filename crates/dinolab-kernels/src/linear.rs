@@ -112,6 +112,42 @@ fn tile_product(parts: Parts, columns: usize, a: Matrix, b: Matrix, [r, c]: [Ran
     unsafe { product_raw(into, columns, a, b, 1.0, Store::Replace) }
 }
 
+/// From this many rows on, weights are transposed once: cheaper than the strided packing that
+/// each tile would do.
+const ROWS_FOR_A_COPY: usize = 64;
+
+/// The transpose of `m` `[rows, columns]`.
+fn transposed(m: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    // Squares go through a small array, so that both sides see whole runs.
+    const SIDE: usize = 8;
+    let step = light_step(rows).next_multiple_of(SIDE);
+    let ([out], _) = by_rows(columns, step, [rows], |range, [out]| {
+        let mut square = [[0.0; SIDE]; SIDE];
+        for r in (0..rows).step_by(SIDE) {
+            let height = SIDE.min(rows - r);
+            for c in range.clone().step_by(SIDE) {
+                let width = SIDE.min(range.end - c);
+                for (i, line) in square[..height].iter_mut().enumerate() {
+                    let from = &m[(r + i) * columns + c..];
+                    match from.first_chunk() {
+                        Some(whole) if width == SIDE => *line = *whole,
+                        _ => line[..width].copy_from_slice(&from[..width]),
+                    }
+                }
+                for j in 0..width {
+                    let into = &mut out[(c - range.start + j) * rows + r..];
+                    let column = square.map(|line| line[j]);
+                    match into.first_chunk_mut() {
+                        Some(whole) if height == SIDE => *whole = column,
+                        _ => into[..height].copy_from_slice(&column[..height]),
+                    }
+                }
+            }
+        }
+    });
+    out
+}
+
 /// Rows and outputs of a map from `inputs` with weights `weight`.
 fn sizes(x: &[f32], weight: &[f32], bias: Option<&[f32]>, inputs: usize) -> [usize; 2] {
     assert!(inputs > 0 && x.len().is_multiple_of(inputs) && weight.len().is_multiple_of(inputs));
@@ -132,7 +168,13 @@ fn forward(
         return Vec::new();
     }
     let x = Matrix::new(x, rows, inputs, inputs);
-    let weight = Matrix::new(weight, outputs, inputs, inputs).transposed();
+    let copy;
+    let weight = if rows < ROWS_FOR_A_COPY {
+        Matrix::new(weight, outputs, inputs, inputs).transposed()
+    } else {
+        copy = transposed(weight, outputs, inputs);
+        Matrix::new(&copy, inputs, outputs, outputs)
+    };
     tiled_product(x, weight, [rows, outputs], |row, column, y| {
         if let Some(bias) = bias {
             add_to(y, &bias[column..column + y.len()]);
