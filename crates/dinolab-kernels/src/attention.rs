@@ -48,13 +48,20 @@ impl AttentionShape {
     /// Query (0), key (1) or value (2) `[N, D/H]` of one head in an image's `[N, 3·D]`.
     fn part<'a>(&self, qkv: &'a [f32], head: usize, part: usize) -> Matrix<'a> {
         let offset = part * self.width + head * self.head_width();
-        Matrix::new(&qkv[offset..], self.tokens, self.head_width(), 3 * self.width)
+        Matrix::new(
+            &qkv[offset..],
+            self.tokens,
+            self.head_width(),
+            3 * self.width,
+        )
     }
 
     /// Blocks of queries: the first and the number.
     fn blocks(self) -> impl Iterator<Item = (usize, usize)> {
         let tokens = self.tokens;
-        (0..tokens).step_by(QUERIES).map(move |start| (start, QUERIES.min(tokens - start)))
+        (0..tokens)
+            .step_by(QUERIES)
+            .map(move |start| (start, QUERIES.min(tokens - start)))
     }
 
     /// Runs `task` for every image and head with `scratch` zeros, which it may leave dirty.
@@ -62,14 +69,17 @@ impl AttentionShape {
         let heads = self.heads;
         // Heads are independent, so how they are grouped into tasks does not show in results.
         let group = if self.images >= MANY_IMAGES { heads } else { 1 };
-        (0..self.images * heads / group).into_par_iter().with_max_len(1).for_each_init(
-            || vec![0.0; scratch],
-            |scratch, i| {
-                for unit in i * group..(i + 1) * group {
-                    task(unit / heads, unit % heads, scratch);
-                }
-            },
-        );
+        (0..self.images * heads / group)
+            .into_par_iter()
+            .with_max_len(1)
+            .for_each_init(
+                || vec![0.0; scratch],
+                |scratch, i| {
+                    for unit in i * group..(i + 1) * group {
+                        task(unit / heads, unit % heads, scratch);
+                    }
+                },
+            );
     }
 }
 
@@ -81,17 +91,22 @@ multiversioned! {
     ) {
         for ((row, inverse), lse) in scores.chunks_exact_mut(stride).zip(inverse).zip(lse) {
             row[tokens..].fill(f32::NEG_INFINITY);
+            let (blocks, _) = row.as_chunks::<LANES>();
             let mut lanes = [f32::NEG_INFINITY; LANES];
-            for block in row.chunks_exact(LANES) {
+            for block in blocks {
                 for i in 0..LANES {
                     lanes[i] = if block[i] > lanes[i] { block[i] } else { lanes[i] };
                 }
             }
             let max = lanes.into_iter().fold(f32::NEG_INFINITY, f32::max);
+            // By itself, since a sum in the same loop keeps the exponential from vectors.
+            for x in row.iter_mut() {
+                *x = exp::<FMA>(*x - max);
+            }
+            let (blocks, _) = row.as_chunks::<LANES>();
             let mut lanes = [0.0; LANES];
-            for block in row.chunks_exact_mut(LANES) {
+            for block in blocks {
                 for i in 0..LANES {
-                    block[i] = exp::<FMA>(block[i] - max);
                     lanes[i] += block[i];
                 }
             }
@@ -142,7 +157,12 @@ multiversioned! {
 /// `qkv` `[B, N, 3·D]`: query, key, value, within each by head → the result `[B, N, D]` and
 /// the log-sum-exp of each row of scores `[B, H, N]`.
 pub fn attention(qkv: &[f32], shape: AttentionShape) -> (Vec<f32>, Vec<f32>) {
-    let AttentionShape { images, tokens, width, heads } = shape;
+    let AttentionShape {
+        images,
+        tokens,
+        width,
+        heads,
+    } = shape;
     shape.check();
     assert_eq!(qkv.len(), images * tokens * 3 * width);
     let mut output = Output::new(images * tokens * width);
@@ -157,14 +177,30 @@ pub fn attention(qkv: &[f32], shape: AttentionShape) -> (Vec<f32>, Vec<f32>) {
         for (start, count) in shape.blocks() {
             let scores = &mut scores[..count * stride];
             let block = q.rows(start..start + count);
-            product(scores, stride, block, k.transposed(), shape.scale(), Store::Replace);
+            product(
+                scores,
+                stride,
+                block,
+                k.transposed(),
+                shape.scale(),
+                Store::Replace,
+            );
             let first = (image * heads + head) * tokens + start;
             // SAFETY: each row of each head belongs to one task.
             let lse = unsafe { sums.zeroed(first..first + count) };
             softmax_rows(scores, tokens, stride, &mut inverse[..count], lse);
             let offset = (image * tokens + start) * width + head * head_width;
             let p = Matrix::new(scores, count, tokens, stride);
-            write_columns(out, offset, width, p, v, 1.0, Store::Replace, [count, head_width]);
+            write_columns(
+                out,
+                offset,
+                width,
+                p,
+                v,
+                1.0,
+                Store::Replace,
+                [count, head_width],
+            );
             for (row, inverse) in inverse[..count].iter().enumerate() {
                 let first = offset + row * width;
                 // SAFETY: the row of this head has just been written, by this task.
@@ -197,13 +233,13 @@ fn write_columns(
 
 /// The gradient of `qkv` `[B, N, 3·D]` from that of the result, `dy` `[B, N, D]`, and the saved
 /// log-sum-exp `[B, H, N]`. Probabilities are computed again, which is as fast as reading them.
-pub fn attention_backward(
-    qkv: &[f32],
-    lse: &[f32],
-    dy: &[f32],
-    shape: AttentionShape,
-) -> Vec<f32> {
-    let AttentionShape { images, tokens, width, heads } = shape;
+pub fn attention_backward(qkv: &[f32], lse: &[f32], dy: &[f32], shape: AttentionShape) -> Vec<f32> {
+    let AttentionShape {
+        images,
+        tokens,
+        width,
+        heads,
+    } = shape;
     shape.check();
     assert_eq!(qkv.len(), images * tokens * 3 * width);
     assert_eq!(dy.len(), images * tokens * width);
@@ -229,15 +265,46 @@ pub fn attention_backward(
             product(p, stride, q, k.transposed(), scale, Store::Replace);
             probabilities(p, stride, &lse[rows]);
             product(dp, stride, dy, v.transposed(), 1.0, Store::Replace);
-            let store = if start == 0 { Store::Replace } else { Store::Add };
+            let store = if start == 0 {
+                Store::Replace
+            } else {
+                Store::Add
+            };
             let all = [tokens, head_width];
             let matrix = |x| Matrix::new(x, count, tokens, stride);
-            write_columns(out, at(2, 0), 3 * width, matrix(p).transposed(), dy, 1.0, store, all);
+            write_columns(
+                out,
+                at(2, 0),
+                3 * width,
+                matrix(p).transposed(),
+                dy,
+                1.0,
+                store,
+                all,
+            );
             softmax_gradient(dp, p, tokens, stride);
             let some = [count, head_width];
             let ds = matrix(dp);
-            write_columns(out, at(0, start), 3 * width, ds, k, scale, Store::Replace, some);
-            write_columns(out, at(1, 0), 3 * width, ds.transposed(), q, scale, store, all);
+            write_columns(
+                out,
+                at(0, start),
+                3 * width,
+                ds,
+                k,
+                scale,
+                Store::Replace,
+                some,
+            );
+            write_columns(
+                out,
+                at(1, 0),
+                3 * width,
+                ds.transposed(),
+                q,
+                scale,
+                store,
+                all,
+            );
         }
     });
     // SAFETY: queries by blocks, keys and values from the first block on, all are written.

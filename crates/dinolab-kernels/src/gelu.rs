@@ -46,14 +46,17 @@ multiversioned! {
 
 /// `gelu(x)`, element by element.
 pub fn gelu(x: &[f32]) -> Vec<f32> {
-    let ([y], _) = by_rows(x.len(), light_step(1), [1], |range, [y]| gelu_into(&x[range], y));
+    let ([y], _) = by_rows(x.len(), light_step(1), [1], |range, [y]| {
+        gelu_into(&x[range], y)
+    });
     y
 }
 
 /// `gelu(x)` and `gelu′(x)`, which is what the backward pass needs.
 pub fn gelu_with_derivative(x: &[f32]) -> (Vec<f32>, Vec<f32>) {
-    let ([y, derivative], _) =
-        by_rows(x.len(), light_step(1), [1, 1], |range, [y, d]| both_into(&x[range], y, d));
+    let ([y, derivative], _) = by_rows(x.len(), light_step(1), [1, 1], |range, [y, d]| {
+        both_into(&x[range], y, d)
+    });
     (y, derivative)
 }
 

@@ -91,10 +91,21 @@ multiversioned! {
 pub fn layer_norm(x: &[f32], gamma: &[f32], beta: &[f32], eps: f32) -> (Vec<f32>, Vec<f32>) {
     let d = gamma.len();
     assert!(d > 0 && beta.len() == d && x.len().is_multiple_of(d));
-    let ([y, statistics], _) =
-        by_rows(x.len() / d, light_step(d), [d, 2], |rows, [y, statistics]| {
-            forward_rows(&x[rows.start * d..rows.end * d], gamma, beta, eps, y, statistics);
-        });
+    let ([y, statistics], _) = by_rows(
+        x.len() / d,
+        light_step(d),
+        [d, 2],
+        |rows, [y, statistics]| {
+            forward_rows(
+                &x[rows.start * d..rows.end * d],
+                gamma,
+                beta,
+                eps,
+                y,
+                statistics,
+            );
+        },
+    );
     (y, statistics)
 }
 
@@ -136,5 +147,9 @@ pub fn layer_norm_backward(
         (dgamma, dbeta)
     });
     let (dgamma, dbeta): (Vec<_>, Vec<_>) = shares.into_iter().unzip();
-    LayerNormGradients { x: dx, gamma: ordered_sum(d, dgamma), beta: ordered_sum(d, dbeta) }
+    LayerNormGradients {
+        x: dx,
+        gamma: ordered_sum(d, dgamma),
+        beta: ordered_sum(d, dbeta),
+    }
 }

@@ -42,7 +42,12 @@ impl Tiles {
                 break;
             }
         }
-        Self { rows, columns, row_step, column_step }
+        Self {
+            rows,
+            columns,
+            row_step,
+            column_step,
+        }
     }
 
     fn count(&self) -> usize {
@@ -52,8 +57,14 @@ impl Tiles {
     /// Rows and columns of a tile.
     fn get(&self, index: usize) -> (Range<usize>, Range<usize>) {
         let across = self.columns.div_ceil(self.column_step);
-        let (r, c) = (index / across * self.row_step, index % across * self.column_step);
-        (r..self.rows.min(r + self.row_step), c..self.columns.min(c + self.column_step))
+        let (r, c) = (
+            index / across * self.row_step,
+            index % across * self.column_step,
+        );
+        (
+            r..self.rows.min(r + self.row_step),
+            c..self.columns.min(c + self.column_step),
+        )
     }
 }
 
@@ -67,24 +78,74 @@ fn tiled_product(
     let mut output = Output::new(rows * columns);
     let parts = output.parts();
     let tiles = Tiles::of(rows, columns);
-    (0..tiles.count()).into_par_iter().with_max_len(1).for_each(|i| {
-        let (r, c) = tiles.get(i);
-        tile_product(parts, columns, a.rows(r.clone()), b.columns(c.clone()), [r.clone(), c.clone()]);
-        for row in r {
-            let start = row * columns;
-            // SAFETY: the tile is this task's, and the product has just written it.
-            after(row, c.start, unsafe { parts.written(start + c.start..start + c.end) });
-        }
-    });
+    (0..tiles.count())
+        .into_par_iter()
+        .with_max_len(1)
+        .for_each(|i| {
+            let (r, c) = tiles.get(i);
+            tile_product(
+                parts,
+                columns,
+                a.rows(r.clone()),
+                b.columns(c.clone()),
+                [r.clone(), c.clone()],
+            );
+            for row in r {
+                let start = row * columns;
+                // SAFETY: the tile is this task's, and the product has just written it.
+                after(row, c.start, unsafe {
+                    parts.written(start + c.start..start + c.end)
+                });
+            }
+        });
     // SAFETY: the tiles cover the matrix, and each has been written.
     unsafe { output.finish() }
 }
 
 /// One tile of a product into its place in a matrix with `columns` columns.
 fn tile_product(parts: Parts, columns: usize, a: Matrix, b: Matrix, [r, c]: [Range<usize>; 2]) {
-    let into = parts.at(r.start * columns + c.start, (r.len() - 1) * columns + c.len());
+    let into = parts.at(
+        r.start * columns + c.start,
+        (r.len() - 1) * columns + c.len(),
+    );
     // SAFETY: `at` has checked the extent, and each tile is one task's.
     unsafe { product_raw(into, columns, a, b, 1.0, Store::Replace) }
+}
+
+/// From this many rows on, weights are transposed once: cheaper than the strided packing that
+/// each tile would do.
+const ROWS_FOR_A_COPY: usize = 64;
+
+/// The transpose of `m` `[rows, columns]`.
+fn transposed(m: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    // Squares go through a small array, so that both sides see whole runs.
+    const SIDE: usize = 8;
+    let step = light_step(rows).next_multiple_of(SIDE);
+    let ([out], _) = by_rows(columns, step, [rows], |range, [out]| {
+        let mut square = [[0.0; SIDE]; SIDE];
+        for r in (0..rows).step_by(SIDE) {
+            let height = SIDE.min(rows - r);
+            for c in range.clone().step_by(SIDE) {
+                let width = SIDE.min(range.end - c);
+                for (i, line) in square[..height].iter_mut().enumerate() {
+                    let from = &m[(r + i) * columns + c..];
+                    match from.first_chunk() {
+                        Some(whole) if width == SIDE => *line = *whole,
+                        _ => line[..width].copy_from_slice(&from[..width]),
+                    }
+                }
+                for j in 0..width {
+                    let into = &mut out[(c - range.start + j) * rows + r..];
+                    let column = square.map(|line| line[j]);
+                    match into.first_chunk_mut() {
+                        Some(whole) if height == SIDE => *whole = column,
+                        _ => into[..height].copy_from_slice(&column[..height]),
+                    }
+                }
+            }
+        }
+    });
+    out
 }
 
 /// Rows and outputs of a map from `inputs` with weights `weight`.
@@ -107,7 +168,13 @@ fn forward(
         return Vec::new();
     }
     let x = Matrix::new(x, rows, inputs, inputs);
-    let weight = Matrix::new(weight, outputs, inputs, inputs).transposed();
+    let copy;
+    let weight = if rows < ROWS_FOR_A_COPY {
+        Matrix::new(weight, outputs, inputs, inputs).transposed()
+    } else {
+        copy = transposed(weight, outputs, inputs);
+        Matrix::new(&copy, inputs, outputs, outputs)
+    };
     tiled_product(x, weight, [rows, outputs], |row, column, y| {
         if let Some(bias) = bias {
             add_to(y, &bias[column..column + y.len()]);
@@ -175,29 +242,42 @@ pub fn weight_gradient(dy: &[f32], x: &[f32], outputs: usize, inputs: usize) -> 
     }
     let x = Matrix::new(x, rows, inputs, inputs);
     let dy = Matrix::new(dy, rows, outputs, outputs);
-    let parts = rows.div_ceil(ROWS_PER_PART).min((MOST_PARTIAL_VALUES / size).max(1));
+    let parts = rows
+        .div_ceil(ROWS_PER_PART)
+        .min((MOST_PARTIAL_VALUES / size).max(1));
     if parts == 1 {
         return tiled_product(dy.transposed(), x, [outputs, inputs], |_, _, _| ());
     }
     let step = rows.div_ceil(parts);
     let parts = rows.div_ceil(step);
-    let tiles = Tiles { rows: outputs, columns: inputs, row_step: 256, column_step: 512 };
+    let tiles = Tiles {
+        rows: outputs,
+        columns: inputs,
+        row_step: 256,
+        column_step: 512,
+    };
     let mut partial = Output::new(parts * size);
     let all = partial.parts();
-    (0..parts * tiles.count()).into_par_iter().with_max_len(1).for_each(|i| {
-        let (part, tile) = (i / tiles.count(), i % tiles.count());
-        let some = part * step..rows.min((part + 1) * step);
-        let (r, c) = tiles.get(tile);
-        let a = dy.rows(some.clone()).transposed().rows(r.clone());
-        let b = x.rows(some).columns(c.clone());
-        let shifted = part * outputs + r.start..part * outputs + r.end;
-        tile_product(all, inputs, a, b, [shifted, c]);
-    });
+    (0..parts * tiles.count())
+        .into_par_iter()
+        .with_max_len(1)
+        .for_each(|i| {
+            let (part, tile) = (i / tiles.count(), i % tiles.count());
+            let some = part * step..rows.min((part + 1) * step);
+            let (r, c) = tiles.get(tile);
+            let a = dy.rows(some.clone()).transposed().rows(r.clone());
+            let b = x.rows(some).columns(c.clone());
+            let shifted = part * outputs + r.start..part * outputs + r.end;
+            tile_product(all, inputs, a, b, [shifted, c]);
+        });
     // SAFETY: parts and tiles cover the allocation.
     let partial = unsafe { partial.finish() };
     let ([sum], _) = by_rows(size, light_step(parts), [1], |range, [sum]| {
         for part in 0..parts {
-            add_to(sum, &partial[part * size + range.start..part * size + range.end]);
+            add_to(
+                sum,
+                &partial[part * size + range.start..part * size + range.end],
+            );
         }
     });
     sum
@@ -216,19 +296,19 @@ pub fn bias_gradient(dy: &[f32], outputs: usize) -> Vec<f32> {
 
 /// Through the GELU of [`linear_gelu_with_derivative`]: the gradient of the map's result,
 /// `dy · derivative` `[R, O]`, and of the bias `[O]`.
-pub fn gelu_bias_gradient(
-    dy: &[f32],
-    derivative: &[f32],
-    outputs: usize,
-) -> (Vec<f32>, Vec<f32>) {
+pub fn gelu_bias_gradient(dy: &[f32], derivative: &[f32], outputs: usize) -> (Vec<f32>, Vec<f32>) {
     assert!(outputs > 0 && dy.len().is_multiple_of(outputs) && dy.len() == derivative.len());
-    let ([dh], sums) =
-        by_rows(dy.len() / outputs, light_step(outputs), [outputs], |rows, [dh]| {
+    let ([dh], sums) = by_rows(
+        dy.len() / outputs,
+        light_step(outputs),
+        [outputs],
+        |rows, [dh]| {
             let range = rows.start * outputs..rows.end * outputs;
             multiply_into(&dy[range.clone()], &derivative[range], dh);
             let mut sums = vec![0.0; outputs];
             add_columns(&mut sums, dh);
             sums
-        });
+        },
+    );
     (dh, ordered_sum(outputs, sums))
 }

@@ -1,7 +1,7 @@
 //! The DINO loss (Caron et al., equation 3) and the teacher's targets, row by row.
 
 use crate::parallel::{by_rows, light_step};
-use crate::simd::{LANES, exp, fma, multiversioned, sum_lanes};
+use crate::simd::{LANES, exp, multiversioned, sum_lanes};
 
 multiversioned! {
     /// `y ← softmax((x − shift) · scale)` of one row.
@@ -10,19 +10,11 @@ multiversioned! {
             *y = (x - c) * scale;
         }
         let max = max_of(y);
-        let mut lanes = [0.0; LANES];
-        let (blocks, rest) = y.as_chunks_mut::<LANES>();
-        for block in blocks {
-            for i in 0..LANES {
-                block[i] = exp::<FMA>(block[i] - max);
-                lanes[i] += block[i];
-            }
-        }
-        let mut sum = sum_lanes(lanes);
-        for y in rest {
+        // By itself, since a sum in the same loop keeps the exponential from vectors.
+        for y in y.iter_mut() {
             *y = exp::<FMA>(*y - max);
-            sum += *y;
         }
+        let sum = sum_of(y);
         let inverse = 1.0 / sum;
         for y in y {
             *y *= inverse;
@@ -33,23 +25,21 @@ multiversioned! {
     /// `gradient ← (Σq · softmax(z) − q) · scale · weight`. `gradient` holds `q` before.
     fn cross_entropy_row(x: &[f32], scale: f32, weight: f32, gradient: &mut [f32]) -> f32 {
         let max = max_of(x);
-        let (mut mass, mut dot, mut sum) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
-        let (blocks, rest) = x.as_chunks::<LANES>();
-        let (q_blocks, q_rest) = gradient.as_chunks::<LANES>();
-        for (x, q) in blocks.iter().zip(q_blocks) {
-            for i in 0..LANES {
-                let z = (x[i] - max) * scale;
-                mass[i] += q[i];
-                dot[i] = fma::<FMA>(q[i], z, dot[i]);
-                sum[i] += exp::<FMA>(z);
+        let (mut mass, mut dot, mut sum) = (0.0, 0.0, 0.0);
+        let mut scaled = [0.0; RUN];
+        let mut powers = [0.0; RUN];
+        for (x, q) in x.chunks(RUN).zip(gradient.chunks(RUN)) {
+            let (scaled, powers) = (&mut scaled[..x.len()], &mut powers[..x.len()]);
+            for ((z, e), x) in scaled.iter_mut().zip(powers.iter_mut()).zip(x) {
+                *z = (x - max) * scale;
+                *e = exp::<FMA>(*z);
             }
-        }
-        let (mut mass, mut dot, mut sum) = (sum_lanes(mass), sum_lanes(dot), sum_lanes(sum));
-        for (x, q) in rest.iter().zip(q_rest) {
-            let z = (x - max) * scale;
-            mass += q;
-            dot += q * z;
-            sum += exp::<FMA>(z);
+            mass += sum_of(q);
+            sum += sum_of(powers);
+            for (z, q) in scaled.iter_mut().zip(q) {
+                *z *= q;
+            }
+            dot += sum_of(scaled);
         }
         let (factor, share) = (scale * weight, mass / sum);
         for (g, x) in gradient.iter_mut().zip(x) {
@@ -60,16 +50,39 @@ multiversioned! {
     }
 }
 
+/// Values whose exponentials are kept beside them while a row is summed.
+const RUN: usize = 256;
+
+/// The sum in a fixed order.
+#[inline(always)]
+fn sum_of(x: &[f32]) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let (blocks, rest) = x.as_chunks::<LANES>();
+    for block in blocks {
+        for i in 0..LANES {
+            lanes[i] += block[i];
+        }
+    }
+    sum_lanes(lanes) + rest.iter().sum::<f32>()
+}
+
 #[inline(always)]
 fn max_of(x: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let (blocks, rest) = x.as_chunks::<LANES>();
     for block in blocks {
         for i in 0..LANES {
-            lanes[i] = if block[i] > lanes[i] { block[i] } else { lanes[i] };
+            lanes[i] = if block[i] > lanes[i] {
+                block[i]
+            } else {
+                lanes[i]
+            };
         }
     }
-    rest.iter().copied().chain(lanes).fold(f32::NEG_INFINITY, f32::max)
+    rest.iter()
+        .copied()
+        .chain(lanes)
+        .fold(f32::NEG_INFINITY, f32::max)
 }
 
 /// `softmax((x − shift) · scale)` over the rows of `x` `[R, K]`, `shift` `[K]` → `[R, K]`.
@@ -110,7 +123,11 @@ pub fn dino_loss(
     shape: LossShape,
     temperature: f32,
 ) -> (f32, Vec<f32>) {
-    let LossShape { batch, views, prototypes: k } = shape;
+    let LossShape {
+        batch,
+        views,
+        prototypes: k,
+    } = shape;
     assert!(views >= 2 && k > 0);
     assert!(student.len() == views * batch * k && targets.len() == 2 * batch * k);
     let weight = 1.0 / ((2 * views - 2) * batch) as f32;

@@ -16,8 +16,17 @@ impl<'a> Matrix<'a> {
     /// `[rows, columns]`, rows `row_stride` values apart.
     pub(crate) fn new(values: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
         assert!(rows > 0 && columns > 0, "no empty matrices");
-        assert!((rows - 1) * row_stride + columns <= values.len(), "the matrix is in the slice");
-        Self { values, rows, columns, row_stride, column_stride: 1 }
+        assert!(
+            (rows - 1) * row_stride + columns <= values.len(),
+            "the matrix is in the slice"
+        );
+        Self {
+            values,
+            rows,
+            columns,
+            row_stride,
+            column_stride: 1,
+        }
     }
 
     /// The same values with rows and columns exchanged.
@@ -35,7 +44,11 @@ impl<'a> Matrix<'a> {
     pub(crate) fn rows(self, range: Range<usize>) -> Self {
         assert!(range.start < range.end && range.end <= self.rows);
         let values = &self.values[range.start * self.row_stride..];
-        Self { values, rows: range.len(), ..self }
+        Self {
+            values,
+            rows: range.len(),
+            ..self
+        }
     }
 
     /// Some of the columns.

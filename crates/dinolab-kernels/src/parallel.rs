@@ -13,12 +13,18 @@ pub(crate) struct Output {
 impl Output {
     /// Room for `len` values.
     pub(crate) fn new(len: usize) -> Self {
-        Self { values: Vec::with_capacity(len), len }
+        Self {
+            values: Vec::with_capacity(len),
+            len,
+        }
     }
 
     /// Access for parallel tasks.
     pub(crate) fn parts(&mut self) -> Parts {
-        Parts { start: self.values.as_mut_ptr(), len: self.len }
+        Parts {
+            start: self.values.as_mut_ptr(),
+            len: self.len,
+        }
     }
 
     /// The vector.
@@ -46,12 +52,20 @@ unsafe impl Sync for Parts {}
 impl Parts {
     /// Parts of a slice already written.
     pub(crate) fn of(values: &mut [f32]) -> Self {
-        Self { start: values.as_mut_ptr(), len: values.len() }
+        Self {
+            start: values.as_mut_ptr(),
+            len: values.len(),
+        }
     }
 
     /// Where the values from `offset` on start; `needed` values must follow.
     pub(crate) fn at(self, offset: usize, needed: usize) -> *mut f32 {
-        assert!(offset.checked_add(needed).is_some_and(|end| end <= self.len), "inside the vector");
+        assert!(
+            offset
+                .checked_add(needed)
+                .is_some_and(|end| end <= self.len),
+            "inside the vector"
+        );
         // SAFETY: the offset is inside of the allocation.
         unsafe { self.start.add(offset) }
     }

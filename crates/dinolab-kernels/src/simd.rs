@@ -157,8 +157,7 @@ mod tests {
             // Half a rounding step of `x` moves the value by less than this.
             assert!((f64::from(cdf) - phi).abs() < 3e-7, "{x}: {cdf} {phi}");
             assert!((f64::from(pdf) - density(x)).abs() < 3e-7, "{x}");
-            phi += step / 6.0
-                * (density(x) + 4.0 * density(x + step / 2.0) + density(x + step));
+            phi += step / 6.0 * (density(x) + 4.0 * density(x + step / 2.0) + density(x + step));
         }
     }
 }

@@ -51,7 +51,10 @@ multiversioned! {
 pub fn norm(x: &[f32]) -> f32 {
     // Short runs in single precision, their sums in double.
     let (_, sums) = by_rows(x.len(), STEP, [], |range, []| {
-        x[range].chunks(2048).map(|part| f64::from(sum_of_squares(part))).sum::<f64>()
+        x[range]
+            .chunks(2048)
+            .map(|part| f64::from(sum_of_squares(part)))
+            .sum::<f64>()
     });
     sums.into_iter().sum::<f64>().sqrt() as f32
 }
@@ -99,7 +102,13 @@ impl AdamWStep {
 }
 
 /// The new values; the moments `m` and `v` change in place. All have the same length.
-pub fn adamw(value: &[f32], grad: &[f32], m: &mut [f32], v: &mut [f32], step: &AdamWStep) -> Vec<f32> {
+pub fn adamw(
+    value: &[f32],
+    grad: &[f32],
+    m: &mut [f32],
+    v: &mut [f32],
+    step: &AdamWStep,
+) -> Vec<f32> {
     let n = value.len();
     assert!(grad.len() == n && m.len() == n && v.len() == n);
     let (m, v) = (crate::parallel::Parts::of(m), crate::parallel::Parts::of(v));

@@ -8,8 +8,15 @@ use super::fused::{self, Dispatch, attention::AttentionOp};
 fn split(qkv: Tensor<3>, heads: usize) -> [Tensor<4>; 3] {
     let [b, n, three_d] = qkv.dims();
     let head_width = three_d / 3 / heads;
-    let parts = qkv.reshape([b, n, 3, heads, head_width]).permute([2, 0, 3, 1, 4]);
-    [0, 1, 2].map(|i| parts.clone().narrow(0, i, 1).reshape([b, heads, n, head_width]))
+    let parts = qkv
+        .reshape([b, n, 3, heads, head_width])
+        .permute([2, 0, 3, 1, 4]);
+    [0, 1, 2].map(|i| {
+        parts
+            .clone()
+            .narrow(0, i, 1)
+            .reshape([b, heads, n, head_width])
+    })
 }
 
 fn probabilities(q: Tensor<4>, k: Tensor<4>) -> Tensor<4> {
@@ -31,7 +38,10 @@ pub fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
 pub fn composite(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     let [b, n, three_d] = qkv.dims();
     let [q, k, v] = split(qkv, heads);
-    probabilities(q, k).matmul(v).swap_dims(1, 2).reshape([b, n, three_d / 3])
+    probabilities(q, k)
+        .matmul(v)
+        .swap_dims(1, 2)
+        .reshape([b, n, three_d / 3])
 }
 
 /// The attention weights themselves: `[B, H, N, N]`, each row a distribution.

@@ -36,7 +36,11 @@ pub(super) fn applies<const D: usize>(x: &Tensor<D>) -> bool {
 
 /// The same values without gaps: views and broadcast gradients arrive strided.
 fn dense(x: FlexTensor) -> FlexTensor {
-    if x.is_contiguous() { x } else { x.to_contiguous() }
+    if x.is_contiguous() {
+        x
+    } else {
+        x.to_contiguous()
+    }
 }
 
 /// The values of a dense tensor.
@@ -46,12 +50,17 @@ fn values(x: &FlexTensor) -> &[f32] {
 
 /// A tensor of `values`, which are not copied.
 fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
-    FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(shape.into()), DType::F32)
+    FlexTensor::new(
+        Bytes::from_elems(values),
+        Layout::contiguous(shape.into()),
+        DType::F32,
+    )
 }
 
 /// The backend's own tensor of one that [`applies`] and is outside of any gradient graph.
 fn primitive<const D: usize>(x: Tensor<D>) -> FlexTensor {
-    x.try_into_primitive::<Flex>().expect("a plain tensor of the CPU backend")
+    x.try_into_primitive::<Flex>()
+        .expect("a plain tensor of the CPU backend")
 }
 
 /// The inverse of [`primitive`].

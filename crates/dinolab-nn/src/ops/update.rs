@@ -24,9 +24,18 @@ fn ordered_sum(x: Tensor<1>) -> Tensor<1> {
     if rows == 0 {
         return x.sum();
     }
-    let whole = x.clone().narrow(0, 0, rows * ROW).reshape([rows, ROW]).sum_dim(1).reshape([rows]);
+    let whole = x
+        .clone()
+        .narrow(0, 0, rows * ROW)
+        .reshape([rows, ROW])
+        .sum_dim(1)
+        .reshape([rows]);
     let sum = ordered_sum(whole);
-    if rows * ROW == n { sum } else { sum + x.narrow(0, rows * ROW, n - rows * ROW).sum() }
+    if rows * ROW == n {
+        sum
+    } else {
+        sum + x.narrow(0, rows * ROW, n - rows * ROW).sum()
+    }
 }
 
 /// Scales `grad` by `min(1, clip / (‖grad‖ + 1e-6))` and returns it with its norm before
@@ -35,9 +44,13 @@ pub fn clip_by_norm(grad: Tensor<1>, clip: f64) -> (Tensor<1>, Tensor<1>) {
     if fused::applies(&grad) && !grad.is_autodiff() {
         let norm = fused::update::norm(&grad);
         let factor = clip as f32 / (norm + 1e-6);
-        // A factor of 1 would be a pass over memory for nothing; NaN must go through.
-        let clipped = clip > 0.0 && !(factor >= 1.0);
-        let grad = if clipped { fused::update::scale(grad, factor) } else { grad };
+        // A factor of 1 would be a pass over memory for nothing. NaN goes through.
+        let whole = clip <= 0.0 || factor >= 1.0;
+        let grad = if whole {
+            grad
+        } else {
+            fused::update::scale(grad, factor)
+        };
         return (grad, fused::update::scalar(norm));
     }
     let norm = norm(&grad);
@@ -69,7 +82,11 @@ pub struct AdamW {
 
 impl Default for AdamW {
     fn default() -> Self {
-        Self { beta1: 0.9, beta2: 0.999, eps: 1e-8 }
+        Self {
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+        }
     }
 }
 
@@ -123,8 +140,16 @@ impl Sgd {
         lr: f64,
         weight_decay: f64,
     ) -> Tensor<1> {
-        let grad = if weight_decay == 0.0 { grad } else { grad + value.clone() * weight_decay };
-        *buffer = if step == 1 { grad } else { buffer.clone() * self.momentum + grad };
+        let grad = if weight_decay == 0.0 {
+            grad
+        } else {
+            grad + value.clone() * weight_decay
+        };
+        *buffer = if step == 1 {
+            grad
+        } else {
+            buffer.clone() * self.momentum + grad
+        };
         value - buffer.clone() * lr
     }
 }

@@ -19,7 +19,12 @@ pub trait AttentionOp: Backend {
 
 fn sizes(qkv: &FlexTensor, heads: usize) -> AttentionShape {
     let shape = qkv.shape();
-    AttentionShape { images: shape[0], tokens: shape[1], width: shape[2] / 3, heads }
+    AttentionShape {
+        images: shape[0],
+        tokens: shape[1],
+        width: shape[2] / 3,
+        heads,
+    }
 }
 
 fn forward(qkv: &FlexTensor, heads: usize) -> (FlexTensor, Vec<f32>) {

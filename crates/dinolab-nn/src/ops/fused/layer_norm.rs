@@ -46,7 +46,11 @@ impl Backward<Flex, 3> for LayerNorm {
         let ([x, gamma], statistics) = ops.state;
         let ours =
             kernels::layer_norm_backward(values(&x), values(&gamma), &statistics, values(&dy));
-        let all = [(ours.x, x.shape()), (ours.gamma, gamma.shape()), (ours.beta, gamma.shape())];
+        let all = [
+            (ours.x, x.shape()),
+            (ours.gamma, gamma.shape()),
+            (ours.beta, gamma.shape()),
+        ];
         for (node, (grad, shape)) in ops.parents.into_iter().zip(all) {
             if let Some(node) = node {
                 grads.register::<Flex>(node.id, tensor(grad, shape));
@@ -64,7 +68,11 @@ impl<C: CheckpointStrategy> LayerNormOp for Autodiff<Flex, C> {
     ) -> FloatTensor<Self> {
         let ((x, nx), (gamma, ng), (beta, nb)) =
             (x.into_parts(), gamma.into_parts(), beta.into_parts());
-        match LayerNorm.prepare::<C>([nx, ng, nb]).compute_bound().stateful() {
+        match LayerNorm
+            .prepare::<C>([nx, ng, nb])
+            .compute_bound()
+            .stateful()
+        {
             OpsKind::Tracked(prep) => {
                 let [x, gamma, beta] = [x, gamma, beta].map(dense);
                 let (y, statistics) =
@@ -72,9 +80,7 @@ impl<C: CheckpointStrategy> LayerNormOp for Autodiff<Flex, C> {
                 let y = tensor(y, x.shape());
                 prep.finish(([x, gamma], statistics), y)
             }
-            OpsKind::UnTracked(prep) => {
-                prep.finish(Flex::dinolab_layer_norm(x, gamma, beta, eps))
-            }
+            OpsKind::UnTracked(prep) => prep.finish(Flex::dinolab_layer_norm(x, gamma, beta, eps)),
         }
     }
 }

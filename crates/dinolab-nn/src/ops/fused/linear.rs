@@ -153,7 +153,11 @@ impl<C: CheckpointStrategy> LinearOp for Autodiff<Flex, C> {
         let ((x, x_node), (weight, weight_node)) = (x.into_parts(), weight.into_parts());
         let [x, weight] = [x, weight].map(dense);
         let y = Flex::dinolab_product(x.clone(), weight.clone());
-        match Product.prepare::<C>([x_node, weight_node]).compute_bound().stateful() {
+        match Product
+            .prepare::<C>([x_node, weight_node])
+            .compute_bound()
+            .stateful()
+        {
             OpsKind::Tracked(prep) => prep.finish([x, weight], y),
             OpsKind::UnTracked(prep) => prep.finish(y),
         }
@@ -169,7 +173,11 @@ impl<C: CheckpointStrategy> LinearOp for Autodiff<Flex, C> {
         let (bias, bias_node) = bias.into_parts();
         let [x, weight] = [x, weight].map(dense);
         let y = Flex::dinolab_linear(x.clone(), weight.clone(), bias);
-        match Linear.prepare::<C>([x_node, weight_node, bias_node]).compute_bound().stateful() {
+        match Linear
+            .prepare::<C>([x_node, weight_node, bias_node])
+            .compute_bound()
+            .stateful()
+        {
             OpsKind::Tracked(prep) => prep.finish([x, weight], y),
             OpsKind::UnTracked(prep) => prep.finish(y),
         }
@@ -183,7 +191,11 @@ impl<C: CheckpointStrategy> LinearOp for Autodiff<Flex, C> {
         let (x, x_node) = x.into_parts();
         let (weight, weight_node) = weight.into_parts();
         let (bias, bias_node) = bias.into_parts();
-        match LinearGelu.prepare::<C>([x_node, weight_node, bias_node]).compute_bound().stateful() {
+        match LinearGelu
+            .prepare::<C>([x_node, weight_node, bias_node])
+            .compute_bound()
+            .stateful()
+        {
             OpsKind::Tracked(prep) => {
                 let [x, weight, bias] = [x, weight, bias].map(dense);
                 let (y, derivative) = kernels::linear_gelu_with_derivative(

@@ -32,9 +32,17 @@ fn forward(
 ) -> (FlexTensor, FlexTensor) {
     let [student, targets] = [student, targets].map(dense);
     let shape = student.shape();
-    let sizes = LossShape { batch, views: shape[0] / batch, prototypes: shape[1] };
-    let (loss, gradient) =
-        kernels::dino_loss(values(&student), values(&targets), sizes, temperature as f32);
+    let sizes = LossShape {
+        batch,
+        views: shape[0] / batch,
+        prototypes: shape[1],
+    };
+    let (loss, gradient) = kernels::dino_loss(
+        values(&student),
+        values(&targets),
+        sizes,
+        temperature as f32,
+    );
     (tensor(vec![loss], [1]), tensor(gradient, shape))
 }
 

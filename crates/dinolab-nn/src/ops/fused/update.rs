@@ -58,7 +58,13 @@ pub fn adamw(
     let [value, grad] = [value, grad].map(|x| dense(primitive(x)));
     let [m_place, v_place] = moments;
     let [mut m, mut v] = [&mut *m_place, &mut *v_place].map(take);
-    let new = kernels::adamw(values(&value), values(&grad), m.storage_mut(), v.storage_mut(), step);
+    let new = kernels::adamw(
+        values(&value),
+        values(&grad),
+        m.storage_mut(),
+        v.storage_mut(),
+        step,
+    );
     (*m_place, *v_place) = (wrap(m), wrap(v));
     let n = new.len();
     wrap(tensor(new, [n]))

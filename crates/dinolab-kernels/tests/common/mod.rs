@@ -1,0 +1,83 @@
+//! Test data, comparison and finite differences.
+#![allow(dead_code)]
+
+/// Deterministic values of about unit size.
+pub fn numbers(seed: u64, n: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    (0..n)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            ((state >> 40) as f32 / (1 << 23) as f32 - 1.0) * 1.7
+        })
+        .collect()
+}
+
+/// The values in double precision.
+pub fn wide(x: &[f32]) -> Vec<f64> {
+    x.iter().map(|&x| f64::from(x)).collect()
+}
+
+/// ‖a − b‖ ≤ tolerance · ‖b‖, and no value far off by itself.
+#[track_caller]
+pub fn close(a: &[f32], b: &[f64], tolerance: f64) {
+    assert_eq!(a.len(), b.len());
+    let length = b.iter().map(|b| b * b).sum::<f64>().sqrt();
+    let error = a
+        .iter()
+        .zip(b)
+        .map(|(&a, b)| (f64::from(a) - b).powi(2))
+        .sum::<f64>()
+        .sqrt();
+    assert!(
+        error <= tolerance * length.max(1e-6),
+        "error {error} of {length}"
+    );
+}
+
+/// The gradient of `Σ weights · f(x)` in `x` by central differences.
+pub fn differences(x: &[f64], weights: &[f64], f: impl Fn(&[f64]) -> Vec<f64>) -> Vec<f64> {
+    let step = 1e-5;
+    let at = |i: usize, shift: f64| {
+        let mut x = x.to_vec();
+        x[i] += shift;
+        f(&x).iter().zip(weights).map(|(y, w)| y * w).sum::<f64>()
+    };
+    (0..x.len())
+        .map(|i| (at(i, step) - at(i, -step)) / (2.0 * step))
+        .collect()
+}
+
+/// Runs `f` on one, two and three threads and checks that nothing differs.
+#[track_caller]
+pub fn same_on_any_threads<R: PartialEq + Send>(f: impl Fn() -> R + Sync) {
+    let on = |threads| {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap()
+            .install(&f)
+    };
+    let one = on(1);
+    for threads in [2, 3] {
+        assert!(on(threads) == one, "{threads} threads differ from one");
+    }
+}
+
+/// Φ(x) to double precision: its Taylor series, and the tail's continued fraction.
+pub fn normal(x: f64) -> f64 {
+    let density = (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt();
+    if x.abs() < 4.0 {
+        let (mut term, mut sum) = (x, x);
+        for k in 1..200 {
+            term *= x * x / f64::from(2 * k + 1);
+            sum += term;
+        }
+        return 0.5 + density * sum;
+    }
+    let a = x.abs();
+    let fraction = (1..60).rev().fold(a, |f, k| a + f64::from(k) / f);
+    let tail = density / fraction;
+    if x < 0.0 { tail } else { 1.0 - tail }
+}

@@ -1,0 +1,205 @@
+//! Linear maps and attention against double precision.
+
+mod common;
+
+use common::{close, differences, normal, numbers, same_on_any_threads, wide};
+use dinolab_kernels::*;
+
+fn exact_linear(x: &[f64], weight: &[f64], bias: &[f64]) -> Vec<f64> {
+    let outputs = bias.len();
+    let inputs = weight.len() / outputs;
+    x.chunks(inputs)
+        .flat_map(|row| {
+            (0..outputs).map(move |o| {
+                let w = &weight[o * inputs..(o + 1) * inputs];
+                bias[o] + row.iter().zip(w).map(|(x, w)| x * w).sum::<f64>()
+            })
+        })
+        .collect()
+}
+
+#[test]
+fn linear_and_its_gradients() {
+    for (rows, inputs, outputs) in [(1, 1, 1), (3, 5, 7), (11, 8, 3), (2, 19, 33)] {
+        let (x, weight) = (numbers(1, rows * inputs), numbers(2, outputs * inputs));
+        let (bias, dy) = (numbers(3, outputs), numbers(4, rows * outputs));
+        let [xw, ww, bw, weights] = [&x, &weight, &bias, &dy].map(|v| wide(v));
+        close(
+            &linear(&x, &weight, Some(&bias), inputs),
+            &exact_linear(&xw, &ww, &bw),
+            1e-6,
+        );
+        let no_bias = vec![0.0; outputs];
+        close(
+            &linear(&x, &weight, None, inputs),
+            &exact_linear(&xw, &ww, &no_bias),
+            1e-6,
+        );
+        let by_x = differences(&xw, &weights, |x| exact_linear(x, &ww, &bw));
+        let by_weight = differences(&ww, &weights, |w| exact_linear(&xw, w, &bw));
+        let by_bias = differences(&bw, &weights, |b| exact_linear(&xw, &ww, b));
+        close(&input_gradient(&dy, &weight, inputs), &by_x, 1e-6);
+        close(&weight_gradient(&dy, &x, outputs, inputs), &by_weight, 1e-6);
+        close(&bias_gradient(&dy, outputs), &by_bias, 1e-6);
+    }
+}
+
+#[test]
+fn linear_gelu_and_its_gradients() {
+    let (rows, inputs, outputs) = (5, 9, 13);
+    let (x, weight) = (numbers(1, rows * inputs), numbers(2, outputs * inputs));
+    let (bias, dy) = (numbers(3, outputs), numbers(4, rows * outputs));
+    let [xw, ww, bw, weights] = [&x, &weight, &bias, &dy].map(|v| wide(v));
+    let exact = |x: &[f64], b: &[f64]| -> Vec<f64> {
+        exact_linear(x, &ww, b)
+            .iter()
+            .map(|h| h * normal(*h))
+            .collect()
+    };
+    let (y, derivative) = linear_gelu_with_derivative(&x, &weight, Some(&bias), inputs);
+    close(&y, &exact(&xw, &bw), 1e-6);
+    close(
+        &linear_gelu(&x, &weight, Some(&bias), inputs),
+        &exact(&xw, &bw),
+        1e-6,
+    );
+    let (dh, db) = gelu_bias_gradient(&dy, &derivative, outputs);
+    let by_x = differences(&xw, &weights, |x| exact(x, &bw));
+    close(&input_gradient(&dh, &weight, inputs), &by_x, 2e-6);
+    close(&db, &differences(&bw, &weights, |b| exact(&xw, b)), 2e-6);
+}
+
+/// Products that are cut into several tiles and parts.
+#[test]
+fn large_products_are_whole() {
+    let (rows, inputs, outputs) = (2_100, 70, 530);
+    let (x, weight) = (numbers(1, rows * inputs), numbers(2, outputs * inputs));
+    let bias = numbers(3, outputs);
+    let [xw, ww, bw] = [&x, &weight, &bias].map(|v| wide(v));
+    let y = linear(&x, &weight, Some(&bias), inputs);
+    close(&y, &exact_linear(&xw, &ww, &bw), 1e-6);
+    let transpose = |m: &[f64], columns: usize| -> Vec<f64> {
+        (0..columns)
+            .flat_map(|j| m.iter().skip(j).step_by(columns).copied())
+            .collect()
+    };
+    let dy = wide(&y);
+    let zeros = |n: usize| vec![0.0; n];
+    let dx = exact_linear(&dy, &transpose(&ww, inputs), &zeros(inputs));
+    close(&input_gradient(&y, &weight, inputs), &dx, 2e-6);
+    let dw = exact_linear(
+        &transpose(&dy, outputs),
+        &transpose(&xw, inputs),
+        &zeros(inputs),
+    );
+    close(&weight_gradient(&y, &x, outputs, inputs), &dw, 2e-6);
+}
+
+fn exact_attention(qkv: &[f64], shape: AttentionShape) -> Vec<f64> {
+    let AttentionShape {
+        images,
+        tokens,
+        width,
+        heads,
+    } = shape;
+    let head_width = width / heads;
+    let mut y = vec![0.0; images * tokens * width];
+    for unit in 0..images * heads {
+        let (image, head) = (unit / heads, unit % heads);
+        let row = |part: usize, token: usize| {
+            let start = (image * tokens + token) * 3 * width + part * width + head * head_width;
+            &qkv[start..start + head_width]
+        };
+        for i in 0..tokens {
+            let scores: Vec<f64> = (0..tokens)
+                .map(|j| {
+                    let dot: f64 = row(0, i).iter().zip(row(1, j)).map(|(q, k)| q * k).sum();
+                    dot / (head_width as f64).sqrt()
+                })
+                .collect();
+            let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = scores.iter().map(|s| (s - max).exp()).sum();
+            for (j, score) in scores.iter().enumerate() {
+                let p = (score - max).exp() / sum;
+                let start = (image * tokens + i) * width + head * head_width;
+                for (y, v) in y[start..].iter_mut().zip(row(2, j)) {
+                    *y += p * v;
+                }
+            }
+        }
+    }
+    y
+}
+
+#[test]
+fn attention_and_its_gradient() {
+    for (images, tokens, width, heads) in [(1, 1, 4, 1), (2, 5, 6, 2), (1, 13, 15, 3)] {
+        let shape = AttentionShape {
+            images,
+            tokens,
+            width,
+            heads,
+        };
+        let qkv = numbers(9, images * tokens * 3 * width);
+        let (y, lse) = attention(&qkv, shape);
+        close(&y, &exact_attention(&wide(&qkv), shape), 1e-6);
+        let dy = numbers(10, y.len());
+        let exact = differences(&wide(&qkv), &wide(&dy), |x| exact_attention(x, shape));
+        close(&attention_backward(&qkv, &lse, &dy, shape), &exact, 2e-6);
+    }
+}
+
+/// More tokens than one block of queries: keys and values gather from all blocks.
+#[test]
+fn attention_over_blocks_of_queries() {
+    let shape = AttentionShape {
+        images: 1,
+        tokens: 301,
+        width: 10,
+        heads: 2,
+    };
+    let qkv = numbers(11, 301 * 30);
+    let (y, lse) = attention(&qkv, shape);
+    close(&y, &exact_attention(&wide(&qkv), shape), 1e-6);
+    let dy = numbers(12, y.len());
+    let ours = attention_backward(&qkv, &lse, &dy, shape);
+    let (exact, weights) = (wide(&qkv), wide(&dy));
+    for i in (0..qkv.len()).step_by(1_009) {
+        let f = |x: &[f64]| {
+            let mut all = exact.clone();
+            all[i] = x[0];
+            exact_attention(&all, shape)
+        };
+        let slope = differences(&exact[i..=i], &weights, f)[0];
+        assert!(
+            (f64::from(ours[i]) - slope).abs() < 1e-5,
+            "{i}: {} {slope}",
+            ours[i]
+        );
+    }
+}
+
+#[test]
+fn threads_do_not_show() {
+    let (rows, inputs, outputs) = (1_500, 100, 600);
+    let (x, weight) = (numbers(1, rows * inputs), numbers(2, outputs * inputs));
+    let (bias, dy) = (numbers(3, outputs), numbers(4, rows * outputs));
+    same_on_any_threads(|| linear_gelu_with_derivative(&x, &weight, Some(&bias), inputs));
+    same_on_any_threads(|| input_gradient(&dy, &weight, inputs));
+    same_on_any_threads(|| weight_gradient(&dy, &x, outputs, inputs));
+    same_on_any_threads(|| bias_gradient(&dy, outputs));
+    for images in [3, 40] {
+        let shape = AttentionShape {
+            images,
+            tokens: 37,
+            width: 24,
+            heads: 3,
+        };
+        let qkv = numbers(5, images * 37 * 72);
+        let dy = numbers(6, images * 37 * 24);
+        same_on_any_threads(|| {
+            let (y, lse) = attention(&qkv, shape);
+            (attention_backward(&qkv, &lse, &dy, shape), y, lse)
+        });
+    }
+}

@@ -1,0 +1,137 @@
+//! GELU, layer normalisation and the loss against double precision.
+
+mod common;
+
+use common::{close, differences, normal, numbers, same_on_any_threads, wide};
+use dinolab_kernels::*;
+
+#[test]
+fn gelu_and_its_derivative() {
+    for n in [1, 7, 8, 1001] {
+        let x: Vec<f32> = numbers(n as u64, n).iter().map(|x| 4.0 * x).collect();
+        let exact: Vec<f64> = wide(&x).iter().map(|x| x * normal(*x)).collect();
+        let (y, derivative) = gelu_with_derivative(&x);
+        close(&y, &exact, 5e-7);
+        close(&gelu(&x), &exact, 5e-7);
+        let weights = wide(&numbers(3, n));
+        let f = |x: &[f64]| x.iter().map(|x| x * normal(*x)).collect::<Vec<_>>();
+        let dy: Vec<f32> = weights.iter().map(|&w| w as f32).collect();
+        close(
+            &gelu_backward(&dy, &derivative),
+            &differences(&wide(&x), &weights, f),
+            1e-6,
+        );
+    }
+}
+
+fn exact_layer_norm(x: &[f64], gamma: &[f64], beta: &[f64], eps: f64) -> Vec<f64> {
+    let d = gamma.len();
+    x.chunks(d)
+        .flat_map(|row| {
+            let mean = row.iter().sum::<f64>() / d as f64;
+            let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / d as f64;
+            let scale = 1.0 / (variance + eps).sqrt();
+            (0..d)
+                .map(move |i| (row[i] - mean) * scale * gamma[i] + beta[i])
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+#[test]
+fn layer_norm_and_its_gradients() {
+    let eps = 1e-6;
+    for (rows, d) in [(1, 3), (5, 17), (3, 40), (2, 64)] {
+        let (x, gamma, beta) = (numbers(1, rows * d), numbers(2, d), numbers(3, d));
+        let (y, statistics) = layer_norm(&x, &gamma, &beta, eps as f32);
+        let [xw, gw, bw] = [&x, &gamma, &beta].map(|v| wide(v));
+        close(&y, &exact_layer_norm(&xw, &gw, &bw, eps), 1e-6);
+        let dy = numbers(4, rows * d);
+        let weights = wide(&dy);
+        let ours = layer_norm_backward(&x, &gamma, &statistics, &dy);
+        let by_x = differences(&xw, &weights, |x| exact_layer_norm(x, &gw, &bw, eps));
+        let by_gamma = differences(&gw, &weights, |g| exact_layer_norm(&xw, g, &bw, eps));
+        let by_beta = differences(&bw, &weights, |b| exact_layer_norm(&xw, &gw, b, eps));
+        close(&ours.x, &by_x, 1e-5);
+        close(&ours.gamma, &by_gamma, 1e-5);
+        close(&ours.beta, &by_beta, 1e-5);
+    }
+}
+
+fn exact_softmax(x: &[f64]) -> Vec<f64> {
+    let max = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = x.iter().map(|x| (x - max).exp()).sum();
+    x.iter().map(|x| (x - max).exp() / sum).collect()
+}
+
+fn exact_loss(student: &[f64], targets: &[f64], shape: LossShape, temperature: f64) -> f64 {
+    let LossShape {
+        batch,
+        views,
+        prototypes: k,
+    } = shape;
+    let mut total = 0.0;
+    for global in 0..2 {
+        for view in (0..views).filter(|&view| view != global) {
+            for image in 0..batch {
+                let row = &student[(view * batch + image) * k..][..k];
+                let scaled: Vec<f64> = row.iter().map(|x| x / temperature).collect();
+                let p = exact_softmax(&scaled);
+                let q = &targets[(global * batch + image) * k..][..k];
+                total -= q.iter().zip(&p).map(|(q, p)| q * p.ln()).sum::<f64>();
+            }
+        }
+    }
+    total / ((2 * views - 2) * batch) as f64
+}
+
+#[test]
+fn loss_and_its_gradient() {
+    let temperature = 0.1;
+    for (batch, views, prototypes) in [(1, 2, 3), (2, 4, 37), (3, 3, 16)] {
+        let shape = LossShape {
+            batch,
+            views,
+            prototypes,
+        };
+        let student = numbers(5, views * batch * prototypes);
+        let logits = numbers(6, 2 * batch * prototypes);
+        let centre = numbers(7, prototypes);
+        let targets = softmax_rows(&logits, &centre, 1.0 / 0.04);
+        let exact_targets: Vec<f64> = logits
+            .chunks(prototypes)
+            .flat_map(|row| {
+                let z: Vec<f64> = row
+                    .iter()
+                    .zip(&centre)
+                    .map(|(x, c)| (f64::from(*x) - f64::from(*c)) / 0.04)
+                    .collect();
+                exact_softmax(&z)
+            })
+            .collect();
+        close(&targets, &exact_targets, 1e-5);
+        let (loss, gradient) = dino_loss(&student, &targets, shape, temperature as f32);
+        let f = |x: &[f64]| vec![exact_loss(x, &wide(&targets), shape, temperature)];
+        close(&[loss], &f(&wide(&student)), 1e-6);
+        close(&gradient, &differences(&wide(&student), &[1.0], f), 2e-5);
+    }
+}
+
+#[test]
+fn threads_do_not_show() {
+    let (rows, d) = (777, 200);
+    let (x, dy) = (numbers(1, rows * d), numbers(2, rows * d));
+    let (gamma, beta) = (numbers(3, d), numbers(4, d));
+    same_on_any_threads(|| {
+        let (y, statistics) = layer_norm(&x, &gamma, &beta, 1e-6);
+        (layer_norm_backward(&x, &gamma, &statistics, &dy), y)
+    });
+    same_on_any_threads(|| gelu_with_derivative(&x));
+    let shape = LossShape {
+        batch: 37,
+        views: 7,
+        prototypes: 600,
+    };
+    let (student, targets) = (&x[..37 * 7 * 600], &dy[..37 * 2 * 600]);
+    same_on_any_threads(|| dino_loss(student, targets, shape, 0.1));
+}

@@ -1,0 +1,216 @@
+//! The fused bodies against the composite ones: results and all gradients.
+
+use burn::tensor::{Device, Distribution, Gradients, Tensor};
+use dinolab_nn::ops::{self, composite};
+
+fn device() -> Device {
+    Device::flex().autodiff()
+}
+
+fn random<const D: usize>(shape: [usize; D]) -> Tensor<D> {
+    let distribution = Distribution::Normal(0.0, 1.0);
+    Tensor::<D>::random(shape, distribution, &Device::flex())
+}
+
+fn host<const D: usize>(x: Tensor<D>) -> Vec<f32> {
+    x.into_data().try_to_vec().unwrap()
+}
+
+#[track_caller]
+fn same<const D: usize>(what: &str, a: Tensor<D>, b: Tensor<D>) {
+    assert_eq!(a.dims(), b.dims(), "{what}");
+    let (a, b) = (host(a), host(b));
+    let length = b.iter().map(|b| f64::from(*b).powi(2)).sum::<f64>().sqrt();
+    let difference = a
+        .iter()
+        .zip(&b)
+        .map(|(a, b)| f64::from(a - b).powi(2))
+        .sum::<f64>()
+        .sqrt();
+    assert!(
+        difference <= 1e-5 * length.max(1e-3),
+        "{what}: {difference} of {length}"
+    );
+}
+
+/// A leaf of a graph.
+fn leaf<const D: usize>(x: &Tensor<D>) -> Tensor<D> {
+    Tensor::<D>::from_inner(x.clone()).require_grad()
+}
+
+/// Gradients of a weighted sum of the result, so that no gradient is uniform.
+fn backward<const D: usize>(y: Tensor<D>, weights: &Tensor<D>) -> Gradients {
+    assert!(y.device() == device());
+    (y * Tensor::from_inner(weights.clone())).sum().backward()
+}
+
+#[test]
+fn gelu() {
+    for shape in [[1, 1, 1], [2, 3, 7], [5, 37, 33]] {
+        let (x, w) = (random(shape) * 3.0, random(shape));
+        let (a, b) = (leaf(&x), leaf(&x));
+        let (ya, yb) = (ops::gelu(a.clone()), composite::gelu(b.clone()));
+        same("gelu", ya.clone().inner(), yb.clone().inner());
+        same("plain gelu", ops::gelu(x), yb.clone().inner());
+        let (ga, gb) = (backward(ya, &w), backward(yb, &w));
+        same("gradient", a.grad(&ga).unwrap(), b.grad(&gb).unwrap());
+    }
+}
+
+#[test]
+fn layer_norm() {
+    for [b, n, d] in [[1, 1, 5], [3, 7, 33], [2, 300, 48]] {
+        let (x, w) = (random([b, n, d]), random([b, n, d]));
+        let (gamma, beta) = (random([d]), random([d]));
+        let run = |f: fn(Tensor<3>, Tensor<1>, Tensor<1>, f64) -> Tensor<3>| {
+            let (x, gamma, beta) = (leaf(&x), leaf(&gamma), leaf(&beta));
+            let y = f(x.clone(), gamma.clone(), beta.clone(), 1e-6);
+            let grads = backward(y.clone(), &w);
+            let grad = [gamma, beta].map(|p| p.grad(&grads).unwrap());
+            (y.inner(), x.grad(&grads).unwrap(), grad)
+        };
+        let (y, dx, [dg, db]) = run(ops::layer_norm);
+        let (y2, dx2, [dg2, db2]) = run(composite::layer_norm);
+        same(
+            "plain",
+            ops::layer_norm(x.clone(), gamma.clone(), beta.clone(), 1e-6),
+            y2.clone(),
+        );
+        same("y", y, y2);
+        same("dx", dx, dx2);
+        same("dgamma", dg, dg2);
+        same("dbeta", db, db2);
+    }
+}
+
+/// A part of the tokens, as the final normalisation sees the class token: a strided view.
+#[test]
+fn views_and_broadcast_gradients() {
+    let x = random([3, 5, 16]);
+    let (gamma, beta) = (random([16]), random([16]));
+    let run = |f: fn(Tensor<3>, Tensor<1>, Tensor<1>, f64) -> Tensor<3>| {
+        let leaf = leaf(&x);
+        let (gamma, beta) = (
+            Tensor::from_inner(gamma.clone()),
+            Tensor::from_inner(beta.clone()),
+        );
+        // The gradient of a mean is one number, broadcast.
+        let y = f(leaf.clone().narrow(1, 1, 2), gamma, beta, 1e-6);
+        let grads = (y.clone() * y.clone()).mean().backward();
+        (y.inner(), leaf.grad(&grads).unwrap())
+    };
+    let ((y, dx), (y2, dx2)) = (run(ops::layer_norm), run(composite::layer_norm));
+    same("y", y, y2);
+    same("dx", dx, dx2);
+    let run = |f: fn(Tensor<3>) -> Tensor<3>| {
+        let leaf = leaf(&x);
+        let grads = f(leaf.clone().swap_dims(0, 1)).mean().backward();
+        leaf.grad(&grads).unwrap()
+    };
+    same("gelu", run(ops::gelu), run(composite::gelu));
+}
+
+#[test]
+fn attention() {
+    for (b, n, d, heads) in [(1, 1, 4, 1), (2, 5, 12, 3), (3, 37, 64, 2), (1, 150, 10, 2)] {
+        let (x, w) = (random([b, n, 3 * d]), random([b, n, d]));
+        let run = |f: fn(Tensor<3>, usize) -> Tensor<3>| {
+            let x = leaf(&x);
+            let y = f(x.clone(), heads);
+            let grads = backward(y.clone(), &w);
+            (y.inner(), x.grad(&grads).unwrap())
+        };
+        let ((y, dx), (y2, dx2)) = (run(ops::attention), run(composite::attention));
+        same("plain", ops::attention(x.clone(), heads), y2.clone());
+        same("y", y, y2);
+        same("dx", dx, dx2);
+    }
+}
+
+type Linear = fn(Tensor<3>, Tensor<2>, Option<Tensor<1>>) -> Tensor<3>;
+
+#[test]
+fn linear_maps() {
+    for (b, n, i, o) in [
+        (1, 1, 3, 1),
+        (2, 3, 5, 7),
+        (3, 37, 33, 130),
+        (7, 190, 20, 12),
+    ] {
+        let (x, weight, bias) = (random([b, n, i]), random([o, i]), random([o]));
+        let w = random([b, n, o]);
+        for biased in [true, false] {
+            let run = |f: Linear| {
+                let (x, weight, bias) = (leaf(&x), leaf(&weight), leaf(&bias));
+                let y = f(x.clone(), weight.clone(), biased.then(|| bias.clone()));
+                let grads = backward(y.clone(), &w);
+                let of_bias = if biased {
+                    bias.grad(&grads).unwrap()
+                } else {
+                    bias.inner()
+                };
+                (
+                    y.inner(),
+                    x.grad(&grads).unwrap(),
+                    weight.grad(&grads).unwrap(),
+                    of_bias,
+                )
+            };
+            let plain_bias = || biased.then(|| bias.clone());
+            let pairs: [(Linear, Linear); 2] = [
+                (ops::linear, composite::linear),
+                (ops::linear_gelu, composite::linear_gelu),
+            ];
+            for (fused, plain) in pairs {
+                let ((y, dx, dw, db), (y2, dx2, dw2, db2)) = (run(fused), run(plain));
+                same(
+                    "plain",
+                    fused(x.clone(), weight.clone(), plain_bias()),
+                    y2.clone(),
+                );
+                same("y", y, y2);
+                same("dx", dx, dx2);
+                same("dw", dw, dw2);
+                same("db", db, db2);
+            }
+        }
+    }
+}
+
+#[test]
+fn frozen_parts_get_no_gradient() {
+    let (x, weight, bias) = (random([2, 3, 8]), random([4, 8]), random([4]));
+    let frozen = Tensor::<2>::from_inner(weight);
+    let x = leaf(&x);
+    let y = ops::linear_gelu(x.clone(), frozen.clone(), Some(Tensor::from_inner(bias)));
+    let grads = y.sum().backward();
+    assert!(x.grad(&grads).is_some() && frozen.grad(&grads).is_none());
+}
+
+#[test]
+fn loss() {
+    for (batch, views, k) in [(1, 2, 5), (3, 6, 33), (4, 3, 257)] {
+        let (logits, centre) = (random([2 * batch, k]), random([k]));
+        let targets = ops::teacher_probabilities(logits.clone(), centre.clone(), 0.07);
+        same(
+            "targets",
+            targets.clone(),
+            composite::teacher_probabilities(logits, centre, 0.07),
+        );
+        let student = random([views * batch, k]);
+        let run = |f: fn(Tensor<2>, Tensor<2>, usize, f64) -> Tensor<1>| {
+            let student = leaf(&student);
+            let loss = f(
+                student.clone(),
+                Tensor::from_inner(targets.clone()),
+                batch,
+                0.1,
+            );
+            let grads = (loss.clone() * 0.25).backward();
+            (loss.inner(), student.grad(&grads).unwrap())
+        };
+        let ((loss, grad), (loss2, grad2)) = (run(ops::dino_loss), run(composite::dino_loss));
+        same("loss", loss, loss2);
+        same("gradient", grad, grad2);
+    }
+}
