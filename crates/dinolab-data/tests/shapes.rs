@@ -151,7 +151,7 @@ fn the_object_keeps_its_size_and_stays_inside() {
 
 #[test]
 fn object_and_ground_differ_by_the_asked_contrast() {
-    for contrast in [0.25, 0.6] {
+    for contrast in [0.2, 0.4] {
         let shapes = Shapes::with_options(
             2,
             200,
@@ -237,7 +237,25 @@ fn each_option_changes_the_image() {
             ..base.clone()
         },
         ShapesOptions {
-            contrast: 0.7,
+            contrast: 0.4,
+            ..base.clone()
+        },
+        ShapesOptions {
+            coat: 0.0,
+            texture: 1.0,
+            ..base.clone()
+        },
+        ShapesOptions {
+            patterned: 1.0,
+            background: 1.0,
+            ..base.clone()
+        },
+        ShapesOptions {
+            colour: 1.0,
+            ..base.clone()
+        },
+        ShapesOptions {
+            light: 0.4,
             ..base.clone()
         },
     ];

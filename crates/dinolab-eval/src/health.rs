@@ -102,6 +102,11 @@ pub struct Health {
 }
 
 impl Health {
+    /// The loss above the teacher's entropy, its floor; the loss alone where that is unknown.
+    fn excess(&self) -> Option<f64> {
+        Some(self.loss? - self.teacher_entropy.unwrap_or(0.0))
+    }
+
     /// ln K, the entropy of a uniform output.
     pub fn max_entropy(&self) -> f64 {
         (self.out_dim.max(1) as f64).ln()
@@ -584,8 +589,8 @@ mod limit {
     pub const WORSE_THAN_GUESSING: f64 = 1.25;
     /// Epochs in a row that a figure has to rise.
     pub const RISES: usize = 3;
-    /// Rise of the loss over them, as a share of ln K: the loss rises a little when the
-    /// teacher's temperature does or its entropy recovers.
+    /// Rise over them, as a share of ln K, of the loss above the teacher's entropy. The
+    /// entropy itself may rise by nats while a network learns, and the loss with it.
     pub const LOSS_RISE: f64 = 0.1;
     /// Gradient norm against the median of earlier epochs. Ordinary runs vary by 2 to 4.
     pub const GRADIENT_RISE: f64 = 10.0;
@@ -682,11 +687,12 @@ impl Case<'_> {
                 self.ln_k
             )
         } else if let Some(rise) = self
-            .steady_rise(|h| h.loss)
+            .steady_rise(Health::excess)
             .filter(|&rise| self.settled() && rise > limit::LOSS_RISE * self.ln_k)
         {
             format!(
-                "The loss rose by {rise:.3} over the last {} epochs, to {:.3}.",
+                "The loss rose by {rise:.3} nats over the last {} epochs, to {:.3}, beyond what the \
+                 teacher's entropy accounts for.",
                 limit::RISES,
                 now.loss.unwrap_or_default()
             )

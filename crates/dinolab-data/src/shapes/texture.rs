@@ -175,7 +175,10 @@ impl Texture {
             let hue: [f32; 3] = std::array::from_fn(|c| self.hues[c].at(x, y) - 0.5);
             let grey: f32 = hue.iter().zip(LUMA).map(|(h, weight)| h * weight).sum();
             let tone = from + (to - from) * value;
-            pixel(index, hue.map(|h| (tone + self.colour * (h - grey)).clamp(0.0, 1.0)));
+            pixel(
+                index,
+                hue.map(|h| (tone + self.colour * (h - grey)).clamp(0.0, 1.0)),
+            );
         };
         match &self.pattern {
             Pattern::Solid => window.each(size, scale, |index, _, _| put(index, 0.5)),
@@ -267,7 +270,9 @@ impl Layer {
 }
 
 fn layer(cells: usize, weight: f32, unit: &mut impl FnMut(f64, f64) -> f32) -> Layer {
-    let values = (0..(cells + 1) * (cells + 1)).map(|_| unit(0.0, 1.0)).collect();
+    let values = (0..(cells + 1) * (cells + 1))
+        .map(|_| unit(0.0, 1.0))
+        .collect();
     Layer {
         cells,
         weight,

@@ -170,6 +170,13 @@ fn divergence() {
     guessing[4].loss = Some(9.0);
     assert_eq!(troubles(&guessing)[4], [Trouble::Divergence]);
 
+    // A teacher that becomes less sure takes the loss with it; that is no trouble either.
+    let mut wider = climbing.clone();
+    for h in &mut wider {
+        h.teacher_entropy = h.teacher_entropy.map(|e| e + h.loss.unwrap() - 3.0);
+    }
+    assert!(troubles(&wider).iter().all(Vec::is_empty));
+
     // A teacher that is being warmed up raises the loss; that is no trouble.
     let mut warming = climbing;
     for h in &mut warming {
