@@ -1,3 +1,6 @@
+use super::diagnosis::short;
+use super::features::{MAX_FEATURES, Reservoir, scatter};
+use super::rows::exp_below_zero;
 use super::*;
 
 /// Repeatable numbers, roughly normal.

@@ -1,0 +1,396 @@
+//! From figures to plain words.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::Health;
+
+/// What [`diagnose`] needs to know of the run to judge fairly and to advise in numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Context {
+    /// Images in the training set. With a single one a constant output is the right answer.
+    pub images: usize,
+    /// Epochs of learning-rate warm-up.
+    pub warmup_epochs: usize,
+    /// Peak learning rate as given by `--lr`.
+    pub lr: f64,
+    /// `--teacher-temp`, the final one.
+    pub teacher_temp: f64,
+    /// `--momentum-teacher`, the starting one.
+    pub momentum_teacher: f64,
+    /// `--clip-grad`, where gradients are clipped.
+    pub clip_grad: Option<f64>,
+}
+
+/// What kind of trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trouble {
+    /// The same output for every image, concentrated on few prototypes.
+    ConstantOutput,
+    /// The same output for every image, spread evenly over all prototypes.
+    UniformOutput,
+    /// Loss not finite, rising, or worse than guessing; or gradients exploding.
+    Divergence,
+    /// The backbone's features are all alike or lie along one line.
+    FeatureCollapse,
+    /// The student falls ever further behind the teacher.
+    StudentNotFollowing,
+}
+
+/// Something that needs attention, in plain words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warning {
+    /// The kind.
+    pub trouble: Trouble,
+    /// What was seen, with numbers.
+    pub seen: String,
+    /// What it means.
+    pub meaning: String,
+    /// What to do about it, naming options.
+    pub remedy: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.seen, self.meaning, self.remedy)
+    }
+}
+
+/// Limits of [`diagnose`], with their reasons.
+mod limit {
+    /// Complete epochs before outputs or features are judged (besides warm-up): a fresh
+    /// network's outputs are close to uniform and its features alike.
+    pub const GRACE_EPOCHS: usize = 2;
+    /// Steps before they are judged: an epoch of a small set is only a few steps.
+    pub const GRACE_STEPS: u64 = 200;
+    /// Information, as a share of the most that the sampled rows could show, under which
+    /// the output is called the same for every image. Sampling can only overstate it.
+    pub const SAME_OUTPUT: f64 = 0.005;
+    /// Entropy, as a share of ln K, above which a row is uniform. At teacher temperature
+    /// 0.04 logits need only differ by a hundredth to get below.
+    pub const UNIFORM: f64 = 0.98;
+    /// Loss within this share of ln K is "stuck at ln K".
+    pub const AT_LN_K: f64 = 0.02;
+    /// Loss above ln K by this factor is worse than guessing. A fresh student is at ln K.
+    pub const WORSE_THAN_GUESSING: f64 = 1.25;
+    /// Epochs in a row that a figure has to rise.
+    pub const RISES: usize = 3;
+    /// Rise over them, as a share of ln K, of the loss above the teacher's entropy. The
+    /// entropy itself may rise by nats while a network learns, and the loss with it.
+    pub const LOSS_RISE: f64 = 0.1;
+    /// Gradient norm against the median of earlier epochs. Ordinary runs vary by 2 to 4.
+    pub const GRADIENT_RISE: f64 = 10.0;
+    /// Spread of 0.03 is a mean cosine of 0.999 between images; a fresh ViT is near 0.1.
+    pub const FEATURE_SPREAD: f64 = 0.03;
+    /// One direction holds nearly all the variance.
+    pub const FEATURE_RANK: f64 = 1.5;
+    /// KL, as a share of ln K, that is much. A student that follows is at a tenth or two.
+    pub const KL: f64 = 0.3;
+}
+
+/// Compares an epoch with those before it (`history`, oldest first, without `health`) and
+/// returns what is wrong, gravest first; nothing for a healthy run.
+///
+/// Outputs and features are judged only after warm-up, two epochs and 200 steps, and only if
+/// the epoch before looked the same; a loss that is not finite is reported at once.
+pub fn diagnose(health: &Health, history: &[Health], context: &Context) -> Vec<Warning> {
+    let case = Case {
+        now: health,
+        history,
+        context,
+        ln_k: health.max_entropy(),
+    };
+    let settled = case.settled();
+    let mut warnings = Vec::new();
+    warnings.extend(case.divergence());
+    if settled && context.images > 1 {
+        let output = case.uniform_output().or_else(|| case.constant_output());
+        warnings.extend(output);
+        warnings.extend(case.feature_collapse());
+    }
+    if settled {
+        warnings.extend(case.student_not_following());
+    }
+    warnings
+}
+
+struct Case<'a> {
+    now: &'a Health,
+    history: &'a [Health],
+    context: &'a Context,
+    ln_k: f64,
+}
+
+impl Case<'_> {
+    fn settled(&self) -> bool {
+        let earlier: u64 = self.history.iter().map(|h| h.steps).sum();
+        self.now.epoch >= limit::GRACE_EPOCHS.max(self.context.warmup_epochs)
+            && earlier + self.now.steps >= limit::GRACE_STEPS
+    }
+
+    /// Holds now and held in the epoch before.
+    fn persists(&self, test: impl Fn(&Health) -> bool) -> bool {
+        test(self.now) && self.history.last().is_some_and(test)
+    }
+
+    /// By how much a figure rose over the last epochs, if it rose in each of them while the
+    /// teacher's temperature stood still (a warmer teacher raises the loss by itself).
+    fn steady_rise(&self, figure: impl Fn(&Health) -> Option<f64>) -> Option<f64> {
+        let before = self.history.len().checked_sub(limit::RISES)?;
+        let recent: Vec<&Health> = self.history[before..].iter().chain([self.now]).collect();
+        let values = recent
+            .iter()
+            .map(|h| figure(h))
+            .collect::<Option<Vec<_>>>()?;
+        let temps: Vec<f64> = recent.iter().filter_map(|h| h.teacher_temp).collect();
+        let warming = temps.windows(2).any(|t| t[1] > t[0] * 1.001);
+        let rising = values.windows(2).all(|v| v[1] > v[0]);
+        (rising && !warming).then(|| values[limit::RISES] - values[0])
+    }
+
+    fn lower_lr(&self) -> String {
+        format!("--lr {}", short(self.context.lr / 2.0))
+    }
+
+    fn divergence(&self) -> Option<Warning> {
+        let now = self.now;
+        let seen = if now.non_finite_steps > 0 {
+            format!(
+                "{} of {} steps had a loss or gradient that was not a number.",
+                now.non_finite_steps, now.steps
+            )
+        } else if now.non_finite_rows > 0 {
+            format!(
+                "{} sampled output rows held values that are not numbers.",
+                now.non_finite_rows
+            )
+        } else if let Some(loss) = now
+            .loss
+            .filter(|&l| self.settled() && l > limit::WORSE_THAN_GUESSING * self.ln_k.max(1.0))
+        {
+            format!(
+                "The loss is {loss:.3}, above the {:.3} (ln K) of plain guessing.",
+                self.ln_k
+            )
+        } else if let Some(rise) = self
+            .steady_rise(Health::excess)
+            .filter(|&rise| self.settled() && rise > limit::LOSS_RISE * self.ln_k)
+        {
+            format!(
+                "The loss rose by {rise:.3} nats over the last {} epochs, to {:.3}, beyond what the \
+                 teacher's entropy accounts for.",
+                limit::RISES,
+                now.loss.unwrap_or_default()
+            )
+        } else if let Some((norm, usual)) = self.exploding_gradient() {
+            format!(
+                "The gradient norm is {} on average; in earlier epochs it was {}.",
+                short(norm),
+                short(usual)
+            )
+        } else {
+            return None;
+        };
+        let clip = match self.context.clip_grad {
+            Some(clip) => format!(
+                "clip harder (--clip-grad {}, now {})",
+                short(clip / 3.0),
+                short(clip)
+            ),
+            None => "clip gradients (--clip-grad 3)".to_string(),
+        };
+        Some(Warning {
+            trouble: Trouble::Divergence,
+            seen,
+            meaning: "Training is diverging: steps are too large for the network to stay \
+                      where it learns."
+                .into(),
+            remedy: format!(
+                "Resume from the last good checkpoint with a lower learning rate ({}), {clip}, \
+                 or warm up longer (--warmup-epochs {}). With reduced precision, try \
+                 --precision f32 once to tell the two apart.",
+                self.lower_lr(),
+                (2 * self.context.warmup_epochs).max(10),
+            ),
+        })
+    }
+
+    fn exploding_gradient(&self) -> Option<(f64, f64)> {
+        let mut earlier: Vec<f64> = self.history.iter().filter_map(|h| h.grad_norm).collect();
+        if earlier.len() < 2 {
+            return None;
+        }
+        earlier.sort_by(f64::total_cmp);
+        let usual = earlier[earlier.len() / 2];
+        let norm = self.now.grad_norm?;
+        (norm > limit::GRADIENT_RISE * usual && usual > 0.0).then_some((norm, usual))
+    }
+
+    fn uniform_output(&self) -> Option<Warning> {
+        let uniform = |h: &Health| {
+            h.teacher_entropy
+                .is_some_and(|e| e > limit::UNIFORM * self.ln_k)
+                && h.loss
+                    .is_none_or(|l| (l - self.ln_k).abs() < limit::AT_LN_K * self.ln_k)
+        };
+        if !self.persists(uniform) || self.now.out_dim < 2 {
+            return None;
+        }
+        let out_dim = self.now.out_dim;
+        let smaller = suggested_out_dim(self.context.images);
+        let fewer = if smaller < out_dim {
+            format!("fewer prototypes (--out-dim {smaller}, now {out_dim}), ")
+        } else {
+            String::new()
+        };
+        Some(Warning {
+            trouble: Trouble::UniformOutput,
+            seen: format!(
+                "The teacher's entropy is {:.3} of at most {:.3} (ln K){}.",
+                self.now.teacher_entropy?,
+                self.ln_k,
+                self.now
+                    .loss
+                    .map_or_else(String::new, |l| format!(" and the loss stays at {l:.3}")),
+            ),
+            meaning: "Every image gets the same weight on every prototype: the output has \
+                      collapsed to uniform and nothing is learnt."
+                .into(),
+            remedy: format!(
+                "Use a sharper teacher (--teacher-temp {}, now {}), {fewer}or a longer warm-up \
+                 (--warmup-epochs {}).",
+                short((self.context.teacher_temp / 2.0).max(0.02)),
+                short(self.context.teacher_temp),
+                (2 * self.context.warmup_epochs).max(10),
+            ),
+        })
+    }
+
+    fn constant_output(&self) -> Option<Warning> {
+        let same = |h: &Health| {
+            let most = (h.rows.max(2) as f64).min(h.out_dim as f64).ln();
+            h.information
+                .is_some_and(|i| most > 0.0 && i < limit::SAME_OUTPUT * most)
+                && h.teacher_entropy
+                    .is_some_and(|e| e <= limit::UNIFORM * self.ln_k)
+        };
+        if !self.persists(same) {
+            return None;
+        }
+        let prototypes = self.now.marginal_entropy?.exp();
+        Some(Warning {
+            trouble: Trouble::ConstantOutput,
+            seen: format!(
+                "All images together use about {prototypes:.1} of {} prototypes, and single \
+                 images the same ones (entropy {:.3}, {:.3} of all together).",
+                self.now.out_dim, self.now.teacher_entropy?, self.now.marginal_entropy?,
+            ),
+            meaning: "Every image gets the same answer: the output has collapsed to a \
+                      constant, and a low loss means nothing."
+                .into(),
+            remedy: format!(
+                "Let the teacher move more slowly (--momentum-teacher {}, now {}), lower the \
+                 learning rate ({}), raise the teacher's temperature (--teacher-temp {}, now \
+                 {}), and check that centring is on (--center-momentum 0.9).",
+                short(1.0 - (1.0 - self.context.momentum_teacher) / 2.0),
+                short(self.context.momentum_teacher),
+                self.lower_lr(),
+                short((self.context.teacher_temp * 1.5).min(0.07)),
+                short(self.context.teacher_temp),
+            ),
+        })
+    }
+
+    fn feature_collapse(&self) -> Option<Warning> {
+        let collapsed = |h: &Health| {
+            h.feature_spread.is_some_and(|s| s < limit::FEATURE_SPREAD)
+                || h.feature_rank.is_some_and(|r| r < limit::FEATURE_RANK)
+        };
+        // Three images span a plane at most: no rank to judge.
+        if !self.persists(collapsed) || self.context.images < 4 {
+            return None;
+        }
+        Some(Warning {
+            trouble: Trouble::FeatureCollapse,
+            seen: format!(
+                "The features' spread is {:.4} (0: constant, 1: even) and their effective \
+                 rank {:.2}.",
+                self.now.feature_spread?, self.now.feature_rank?
+            ),
+            meaning: "The backbone gives nearly the same feature to every image, or features \
+                      along a single line."
+                .into(),
+            remedy: format!(
+                "Go back to a checkpoint from before it and lower the learning rate ({}) or \
+                 the weight decay (--weight-decay-end), or warm up longer (--warmup-epochs \
+                 {}). If it never was otherwise, check that the images differ.",
+                self.lower_lr(),
+                (2 * self.context.warmup_epochs).max(10),
+            ),
+        })
+    }
+
+    fn student_not_following(&self) -> Option<Warning> {
+        let kl = self.now.kl.filter(|&kl| kl > limit::KL * self.ln_k)?;
+        // A teacher that sharpens also raises it, but then the loss falls.
+        let rise = self.steady_rise(|h| h.kl)?;
+        let earlier = self.history[self.history.len() - limit::RISES].loss;
+        if earlier
+            .zip(self.now.loss)
+            .is_some_and(|(then, now)| now < then)
+        {
+            return None;
+        }
+        Some(Warning {
+            trouble: Trouble::StudentNotFollowing,
+            seen: format!(
+                "The student's output is {kl:.3} nats from the teacher's, {rise:.3} more than \
+                 {} epochs ago, and the loss does not fall.",
+                limit::RISES
+            ),
+            meaning: "The student cannot follow its teacher, which changes or sharpens too \
+                      fast."
+                .into(),
+            remedy: format!(
+                "Let the teacher move more slowly (--momentum-teacher {}, now {}), raise its \
+                 temperature (--teacher-temp {}, now {}), or lower the learning rate ({}).",
+                short(1.0 - (1.0 - self.context.momentum_teacher) / 2.0),
+                short(self.context.momentum_teacher),
+                short((self.context.teacher_temp * 1.5).min(0.07)),
+                short(self.context.teacher_temp),
+                self.lower_lr(),
+            ),
+        })
+    }
+}
+
+/// Prototypes that suit a set of this size.
+fn suggested_out_dim(images: usize) -> usize {
+    match images {
+        0..=20_000 => 1024,
+        20_001..=50_000 => 2048,
+        50_001..=100_000 => 4096,
+        100_001..=200_000 => 16_384,
+        _ => 65_536,
+    }
+}
+
+/// Four significant digits without trailing zeros.
+pub(super) fn short(value: f64) -> String {
+    if value == 0.0 || !value.is_finite() {
+        return value.to_string();
+    }
+    let magnitude = value.abs().log10().floor();
+    if !(-5.0..6.0).contains(&magnitude) {
+        return format!("{value:.2e}");
+    }
+    let decimals = (3.0 - magnitude).max(0.0) as usize;
+    let text = format!("{value:.decimals$}");
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_string()
+    } else {
+        text
+    }
+}

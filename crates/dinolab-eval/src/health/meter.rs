@@ -1,0 +1,207 @@
+//! Gathering the figures of an epoch.
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::Health;
+use super::features::Reservoir;
+use super::rows::{Part, ROW_BLOCK, entropy};
+use crate::error::check_length;
+use crate::{Error, Result};
+
+/// What one sampled step shows of the outputs.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample<'a> {
+    /// Raw teacher logits `[N, K]`, before centre and temperature.
+    pub teacher: &'a [f32],
+    /// Raw student logits `[N, K]`: row *n* is another view of the image of teacher row *n*.
+    /// May be empty: then there is no KL.
+    pub student: &'a [f32],
+    /// The centre that the step used, `[K]`.
+    pub centre: &'a [f32],
+    /// Backbone features of any images, `[M, D]`, normalised or not. May be empty.
+    pub features: &'a [f32],
+    /// D; ignored where there are no features.
+    pub feature_dim: usize,
+    /// T_t, above 0.
+    pub teacher_temp: f64,
+    /// T_s, above 0 (0.1 in the reference).
+    pub student_temp: f64,
+}
+
+/// Gathers [`Health`] over an epoch.
+///
+/// [`step`](Self::step) costs nothing and belongs in every step. [`sample`](Self::sample)
+/// looks at no more than `max_rows` rows, about 2·K exponentials each; every tenth to
+/// fiftieth step is plenty.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HealthMeter {
+    out_dim: usize,
+    max_rows: usize,
+    steps: u64,
+    non_finite_steps: u64,
+    loss: Mean,
+    grad_norm: Mean,
+    grad_norm_max: Option<f64>,
+    entropy: Mean,
+    kl: Mean,
+    teacher_temp: Mean,
+    non_finite_rows: u64,
+    marginal: Vec<f64>,
+    used: Vec<bool>,
+    centre_norm: Option<f64>,
+    features: Reservoir,
+}
+
+impl HealthMeter {
+    /// A meter for outputs of `out_dim` = K values that looks at up to `max_rows` rows of a
+    /// sample (64 is a good number), spread evenly over it.
+    ///
+    /// # Errors
+    /// `out_dim` or `max_rows` is 0.
+    pub fn new(out_dim: usize, max_rows: usize) -> Result<Self> {
+        if out_dim == 0 || max_rows == 0 {
+            return Err(Error::invalid(
+                "health meter",
+                "out_dim and max_rows must be at least 1",
+            ));
+        }
+        Ok(Self::blank(out_dim, max_rows))
+    }
+
+    fn blank(out_dim: usize, max_rows: usize) -> Self {
+        Self {
+            out_dim,
+            max_rows,
+            steps: 0,
+            non_finite_steps: 0,
+            loss: Mean::default(),
+            grad_norm: Mean::default(),
+            grad_norm_max: None,
+            entropy: Mean::default(),
+            kl: Mean::default(),
+            teacher_temp: Mean::default(),
+            non_finite_rows: 0,
+            marginal: vec![0.0; out_dim],
+            used: vec![false; out_dim],
+            centre_norm: None,
+            features: Reservoir::default(),
+        }
+    }
+
+    /// Counts one step: its loss and, where known, the norm of its gradient before clipping.
+    pub fn step(&mut self, loss: f64, grad_norm: Option<f64>) {
+        self.steps += 1;
+        let finite = loss.is_finite() && grad_norm.is_none_or(f64::is_finite);
+        self.non_finite_steps += u64::from(!finite);
+        if loss.is_finite() {
+            self.loss.add(loss);
+        }
+        if let Some(norm) = grad_norm.filter(|n| n.is_finite()) {
+            self.grad_norm.add(norm);
+            self.grad_norm_max = Some(self.grad_norm_max.map_or(norm, |m| m.max(norm)));
+        }
+    }
+
+    /// Looks at the outputs of one step. Rows with values that are not finite are counted
+    /// and left out.
+    ///
+    /// # Errors
+    /// Lengths that do not fit, a temperature that is not above 0.
+    pub fn sample(&mut self, sample: &Sample<'_>) -> Result<()> {
+        let k = self.out_dim;
+        let n = sample.teacher.len() / k;
+        check_length("teacher logits", n * k, sample.teacher.len())?;
+        if !sample.student.is_empty() {
+            check_length("student logits", n * k, sample.student.len())?;
+        }
+        check_length("centre", k, sample.centre.len())?;
+        for (what, temp) in [
+            ("teacher temperature", sample.teacher_temp),
+            ("student temperature", sample.student_temp),
+        ] {
+            if !(temp > 0.0 && temp.is_finite()) {
+                return Err(Error::invalid(what, format!("must be above 0, is {temp}")));
+            }
+        }
+        self.features.offer(sample.features, sample.feature_dim)?;
+
+        let taken = n.min(self.max_rows);
+        let rows: Vec<usize> = (0..taken).map(|i| i * n / taken).collect();
+        let parts: Vec<Part> = rows
+            .par_chunks(ROW_BLOCK)
+            .map(|rows| Part::of(rows, k, sample))
+            .collect();
+        for part in parts {
+            self.entropy.merge(part.entropy);
+            self.kl.merge(part.kl);
+            self.non_finite_rows += part.non_finite_rows;
+            for (sum, p) in self.marginal.iter_mut().zip(part.marginal) {
+                *sum += f64::from(p);
+            }
+            for prototype in part.first_choices {
+                self.used[prototype] = true;
+            }
+        }
+        self.teacher_temp.add(sample.teacher_temp);
+        let squares: f64 = sample.centre.iter().map(|&c| f64::from(c).powi(2)).sum();
+        self.centre_norm = Some(squares.sqrt()).filter(|n| n.is_finite());
+        Ok(())
+    }
+
+    /// Ends the epoch: its figures, and the meter is as new.
+    pub fn close(&mut self, epoch: usize) -> Health {
+        let m = std::mem::replace(self, Self::blank(self.out_dim, self.max_rows));
+        let k = m.out_dim as f64;
+        let rows = m.entropy.count;
+        let teacher_entropy = m.entropy.value();
+        let marginal_entropy = (rows > 0).then(|| entropy(&m.marginal));
+        let (feature_spread, feature_rank) = m.features.figures();
+        Health {
+            epoch,
+            steps: m.steps,
+            non_finite_steps: m.non_finite_steps,
+            loss: m.loss.value(),
+            grad_norm: m.grad_norm.value(),
+            grad_norm_max: m.grad_norm_max,
+            out_dim: m.out_dim,
+            rows,
+            non_finite_rows: m.non_finite_rows,
+            teacher_temp: m.teacher_temp.value(),
+            teacher_entropy,
+            marginal_entropy,
+            information: marginal_entropy
+                .zip(teacher_entropy)
+                .map(|(whole, each)| (whole - each).max(0.0)),
+            kl: m.kl.value(),
+            used_prototypes: (rows > 0).then(|| m.used.iter().filter(|&&u| u).count() as f64 / k),
+            effective_prototypes: marginal_entropy.map(|h| h.exp() / k),
+            centre_norm: m.centre_norm,
+            feature_spread,
+            feature_rank,
+        }
+    }
+}
+
+/// A running mean.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Mean {
+    pub(super) sum: f64,
+    pub(super) count: u64,
+}
+
+impl Mean {
+    pub(super) fn add(&mut self, value: f64) {
+        self.sum += value;
+        self.count += 1;
+    }
+
+    pub(super) fn merge(&mut self, other: Self) {
+        self.sum += other.sum;
+        self.count += other.count;
+    }
+
+    pub(super) fn value(self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum / self.count as f64)
+    }
+}
