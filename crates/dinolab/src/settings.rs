@@ -210,7 +210,7 @@ impl Settings {
             head_hidden_dim: Some(512),
             head_bottleneck_dim: Some(128),
             teacher_temp: Some(0.02),
-            epochs: Some(8.0),
+            epochs: Some(6.0),
             batch_size: Some(16),
             lr: Some(0.003),
             warmup_epochs: Some(1.0),

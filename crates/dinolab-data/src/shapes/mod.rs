@@ -36,7 +36,8 @@ pub struct ShapesOptions {
     pub clutter: f64,
     /// Probability that something covers part of the object, 0–1.
     pub occlusion: f64,
-    /// How strongly the object's texture varies, 0–1.
+    /// How far the two tones of the object's coat lie apart, 0–1; at 1 one of them is near the
+    /// ground's.
     pub texture: f64,
     /// How strongly the ground's texture varies, 0–1.
     pub background: f64,

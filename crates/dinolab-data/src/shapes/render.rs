@@ -22,7 +22,7 @@ pub(super) fn render(class: usize, options: &ShapesOptions, random: &mut Random)
     let whole = Window::whole(size);
 
     // The object is lighter or darker than the ground, with a coat of two tones about its own
-    // mean: it stands out by its outline as well as by its coat.
+    // mean; the one nearer to the ground reaches it at most.
     let ground_level = 0.5 + random.uniform(-0.5, 0.5) * options.light;
     let gap = random.uniform(options.contrast, options.contrast.max(0.42));
     let sign = if random.bool(0.5) { 1.0 } else { -1.0 };
@@ -63,7 +63,7 @@ pub(super) fn render(class: usize, options: &ShapesOptions, random: &mut Random)
         .at_random(size, 0.0, random);
     let object = Paint {
         luminance: object_level as f32,
-        spread: gap as f32,
+        spread: (options.texture * gap) as f32,
         colour,
     };
     let texture = if random.bool(options.coat) {
