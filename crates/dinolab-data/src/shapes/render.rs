@@ -21,12 +21,11 @@ pub(super) fn render(class: usize, options: &ShapesOptions, random: &mut Random)
     let mut canvas = Canvas::new(size);
     let whole = Window::whole(size);
 
-    // The object is lighter or darker than the ground, with a coat of two tones about its own
-    // mean; the one nearer to the ground reaches it at most.
-    let ground_level = 0.5 + random.uniform(-0.5, 0.5) * options.light;
+    // The object is lighter than the ground, as if lit, with a coat of two tones about its own
+    // mean; the darker one reaches the ground's at most.
+    let ground_level = 0.32 + random.uniform(-0.5, 0.5) * options.light;
     let gap = random.uniform(options.contrast, options.contrast.max(0.42));
-    let sign = if random.bool(0.5) { 1.0 } else { -1.0 };
-    let object_level = (ground_level + sign * gap).clamp(DARKEST, BRIGHTEST);
+    let object_level = (ground_level + gap).min(BRIGHTEST);
     let colour = options.colour as f32;
     let ground = Paint {
         luminance: ground_level as f32,

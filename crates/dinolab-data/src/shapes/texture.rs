@@ -10,6 +10,9 @@ use crate::random::Random;
 /// Weights of red, green and blue in luminance, as in the conversion to grey.
 const LUMA: [f32; 3] = [0.299, 0.587, 0.114];
 
+/// Radius of dots that fill half of their cell, so that no coat is lighter than another.
+const HALF: f32 = 0.4;
+
 /// A pattern with its colours.
 #[derive(Clone, Debug)]
 pub(super) struct Texture {
