@@ -63,7 +63,7 @@ impl Default for ShapesOptions {
             rotation: 20.0,
             clutter: 2.0,
             occlusion: 0.1,
-            texture: 0.6,
+            texture: 1.0,
             background: 0.5,
             coat: 1.0,
             patterned: 0.0,

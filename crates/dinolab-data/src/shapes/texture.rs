@@ -127,12 +127,12 @@ impl Texture {
         let aside = |[x, y]: [f32; 2]| [-y, x];
         let pattern = match kind % 8 {
             0 => Pattern::Stripes(direction(unit(2.8, 3.5)), unit(0.0, 1.0), 4.0),
-            1 => Pattern::Dots(direction(unit(3.0, 3.8)), 0.36),
+            1 => Pattern::Dots(direction(unit(3.0, 3.8)), HALF),
             2 => Pattern::Checker(direction(unit(2.2, 2.8))),
             3 => Pattern::Stripes(direction(unit(1.4, 1.8)), unit(0.0, 1.0), 4.0),
             4 => Pattern::Stripes(aside(direction(unit(5.0, 6.0))), unit(0.0, 1.0), 4.0),
             5 => Pattern::Gradient(direction(1.0)),
-            6 => Pattern::Dots(direction(unit(5.0, 6.0)), 0.33),
+            6 => Pattern::Dots(direction(unit(5.0, 6.0)), HALF),
             _ => Pattern::Noise(layers(&[(10, 1.0), (22, 0.8)], &mut unit)),
         };
         Self {
