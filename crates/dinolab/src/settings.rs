@@ -220,7 +220,7 @@ impl Settings {
             local_crops_number: Some(4),
             eval_every: Some(1),
             eval_resize: Some(56),
-            attend_size: Some(48),
+            attend_size: Some(64),
             ..Self::default()
         }
     }

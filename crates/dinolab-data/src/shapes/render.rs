@@ -13,8 +13,6 @@ use crate::{Image, Mask};
 /// The darkest and the brightest mean luminance of object and ground.
 const DARKEST: f64 = 0.12;
 const BRIGHTEST: f64 = 0.88;
-/// Luminance of an object's border.
-const BORDER: f32 = 0.95;
 /// The largest share of the object that may be covered.
 const MOST_COVERED: f64 = 0.3;
 
@@ -23,12 +21,11 @@ pub(super) fn render(class: usize, options: &ShapesOptions, random: &mut Random)
     let mut canvas = Canvas::new(size);
     let whole = Window::whole(size);
 
-    // The object is a sticker: lighter or darker than the ground, with a coat of two tones about
-    // its own mean, the one nearer to the ground reaching it at most; and with a light border.
-    let ground_level = 0.45 + random.uniform(-0.5, 0.5) * options.light;
+    // The object is lighter than the ground, as if lit, with a coat of two tones about its own
+    // mean; the darker one reaches the ground's at most.
+    let ground_level = 0.32 + random.uniform(-0.5, 0.5) * options.light;
     let gap = random.uniform(options.contrast, options.contrast.max(0.42));
-    let sign = if random.bool(0.5) { 1.0 } else { -1.0 };
-    let object_level = (ground_level + sign * gap).clamp(DARKEST, BRIGHTEST);
+    let object_level = (ground_level + gap).min(BRIGHTEST);
     let colour = options.colour as f32;
     let ground = Paint {
         luminance: ground_level as f32,
@@ -74,10 +71,7 @@ pub(super) fn render(class: usize, options: &ShapesOptions, random: &mut Random)
     } else {
         Texture::random(object, random)
     };
-    let mut object = canvas.bordered(&placed);
-    let border = Texture::solid(BORDER, colour, random);
-    canvas.lay(&object, whole, &border);
-    canvas.draw(&placed, &texture);
+    let mut object = canvas.draw(&placed, &texture);
 
     if random.bool(options.occlusion) {
         let luminance = random.uniform(DARKEST, BRIGHTEST) as f32;
@@ -234,22 +228,6 @@ impl Canvas {
             }
         }
         solid
-    }
-
-    /// The coverage of an object with its border: a 32nd of the image's side all around.
-    fn bordered(&self, placed: &Placed) -> Vec<u8> {
-        let (side, reach) = (self.size, (self.size / 32).max(1));
-        let coverage = self.coverage(placed);
-        let near = |at: usize| at.saturating_sub(reach)..(at + reach + 1).min(side);
-        let most = |from: &[u8], places: &mut dyn Iterator<Item = usize>| {
-            places.map(|at| from[at]).max().unwrap_or(0)
-        };
-        let rows: Vec<u8> = (0..side * side)
-            .map(|at| most(&coverage, &mut near(at % side).map(|x| at / side * side + x)))
-            .collect();
-        (0..side * side)
-            .map(|at| most(&rows, &mut near(at / side).map(|y| y * side + at % side)))
-            .collect()
     }
 
     fn draw(&mut self, placed: &Placed, texture: &Texture) -> Vec<u8> {

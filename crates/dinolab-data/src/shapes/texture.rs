@@ -10,9 +10,6 @@ use crate::random::Random;
 /// Weights of red, green and blue in luminance, as in the conversion to grey.
 const LUMA: [f32; 3] = [0.299, 0.587, 0.114];
 
-/// Radius of dots that fill half of their cell, so that no coat is lighter than another.
-const HALF: f32 = 0.4;
-
 /// A pattern with its colours.
 #[derive(Clone, Debug)]
 pub(super) struct Texture {
@@ -127,12 +124,12 @@ impl Texture {
         let aside = |[x, y]: [f32; 2]| [-y, x];
         let pattern = match kind % 8 {
             0 => Pattern::Stripes(direction(unit(2.8, 3.5)), unit(0.0, 1.0), 4.0),
-            1 => Pattern::Dots(direction(unit(3.0, 3.8)), HALF),
+            1 => Pattern::Dots(direction(unit(3.0, 3.8)), 0.36),
             2 => Pattern::Checker(direction(unit(2.2, 2.8))),
             3 => Pattern::Stripes(direction(unit(1.4, 1.8)), unit(0.0, 1.0), 4.0),
             4 => Pattern::Stripes(aside(direction(unit(5.0, 6.0))), unit(0.0, 1.0), 4.0),
             5 => Pattern::Gradient(direction(1.0)),
-            6 => Pattern::Dots(direction(unit(5.0, 6.0)), HALF),
+            6 => Pattern::Dots(direction(unit(5.0, 6.0)), 0.33),
             _ => Pattern::Noise(layers(&[(10, 1.0), (22, 0.8)], &mut unit)),
         };
         Self {
