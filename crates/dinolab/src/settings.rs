@@ -217,7 +217,7 @@ impl Settings {
             weight_decay_end: Some(0.04),
             global_crops_size: Some(48),
             local_crops_size: Some(24),
-            local_crops_number: Some(4),
+            local_crops_number: Some(8),
             eval_every: Some(1),
             eval_resize: Some(56),
             attend_size: Some(64),
