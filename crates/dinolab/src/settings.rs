@@ -210,7 +210,7 @@ impl Settings {
             head_hidden_dim: Some(512),
             head_bottleneck_dim: Some(128),
             teacher_temp: Some(0.02),
-            epochs: Some(6.0),
+            epochs: Some(7.0),
             batch_size: Some(16),
             lr: Some(0.003),
             warmup_epochs: Some(1.0),
@@ -218,7 +218,7 @@ impl Settings {
             global_crops_size: Some(48),
             local_crops_size: Some(24),
             local_crops_number: Some(8),
-            eval_every: Some(1),
+            eval_every: Some(2),
             eval_resize: Some(56),
             attend_size: Some(64),
             ..Self::default()

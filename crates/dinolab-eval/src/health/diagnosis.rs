@@ -175,7 +175,9 @@ impl Case<'_> {
                 self.ln_k
             )
         } else if let Some(rise) = self
-            .steady_rise(Health::excess)
+            .steady_rise(|h| h.loss)
+            // A teacher that sharpens raises the excess, but then the loss itself falls.
+            .and_then(|_| self.steady_rise(Health::excess))
             .filter(|&rise| self.settled() && rise > limit::LOSS_RISE * self.ln_k)
         {
             format!(
