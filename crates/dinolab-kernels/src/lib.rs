@@ -8,16 +8,24 @@
 //! together are a caller's mistake and panic.
 
 mod attention;
+mod branch;
 mod gelu;
 mod layer_norm;
 mod linear;
 mod loss;
-mod matrix;
 mod parallel;
+mod product;
+mod samples;
+mod scratch;
 mod simd;
 mod update;
 
 pub use attention::{AttentionShape, attention, attention_backward};
+pub use branch::{
+    AttentionSaved, BranchGradients, BranchWeights, ClassAttentionSaved, MlpSaved,
+    attention_branch, attention_branch_backward, class_attention_branch,
+    class_attention_branch_backward, mlp_branch, mlp_branch_backward,
+};
 pub use gelu::{gelu, gelu_backward, gelu_with_derivative};
 pub use layer_norm::{LayerNormGradients, layer_norm, layer_norm_backward};
 pub use linear::{
@@ -25,4 +33,6 @@ pub use linear::{
     linear_gelu_with_derivative, weight_gradient,
 };
 pub use loss::{LossShape, dino_loss, softmax_rows};
+pub use samples::{Run, Samples};
+pub use scratch::release;
 pub use update::{AdamWStep, adamw, ema, norm, scale};
