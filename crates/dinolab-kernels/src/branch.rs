@@ -95,7 +95,11 @@ impl BranchGradients {
 }
 
 /// Runs `task` for groups of `step` of `rows` rows and returns what they returned, in order.
-fn groups<R: Send>(rows: usize, step: usize, task: impl Fn(Range<usize>) -> R + Sync) -> Vec<R> {
+pub(crate) fn groups<R: Send>(
+    rows: usize,
+    step: usize,
+    task: impl Fn(Range<usize>) -> R + Sync,
+) -> Vec<R> {
     (0..rows.div_ceil(step))
         .into_par_iter()
         .with_max_len(1)

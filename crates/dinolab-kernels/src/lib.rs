@@ -15,6 +15,8 @@ mod linear;
 mod loss;
 mod parallel;
 mod product;
+pub mod profile;
+mod prototypes;
 mod samples;
 mod scratch;
 mod simd;
@@ -33,6 +35,7 @@ pub use linear::{
     linear_gelu_with_derivative, weight_gradient,
 };
 pub use loss::{LossShape, dino_loss, softmax_rows};
+pub use prototypes::{PrototypesGradients, prototypes, prototypes_backward};
 pub use samples::{Run, Samples};
 pub use scratch::release;
-pub use update::{AdamWStep, adamw, ema, norm, scale};
+pub use update::{AdamWStep, EmaStep, adamw, ema, norm, scale};

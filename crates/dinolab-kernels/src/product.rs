@@ -17,6 +17,7 @@ pub(crate) use tile::level;
 use tile::{Level, Sweep};
 
 use crate::parallel::Parts;
+use crate::profile;
 use crate::scratch::{Buffer, room};
 
 /// Rows of the right operand that are packed together: long enough that the result is visited
@@ -80,6 +81,12 @@ impl<'a> Matrix<'a> {
     /// Some of the columns.
     pub(crate) fn columns(self, range: Range<usize>) -> Self {
         self.transposed().rows(range).transposed()
+    }
+
+    /// A row, of columns side by side.
+    pub(crate) fn row(&self, row: usize) -> &'a [f32] {
+        assert_eq!(self.column_stride, 1);
+        &self.values[row * self.row_stride..][..self.columns]
     }
 
     /// The value of a row and a column.
@@ -190,7 +197,8 @@ impl<'a> Packed<'a> {
         let padded = self.columns.next_multiple_of(self.level.columns());
         // A transposed operand has its rows side by side, and is copied into slivers of them.
         let direct = a.column_stride == 1;
-        LEFT.with_borrow_mut(|left| {
+        let operations = 2 * (a.rows * columns.len() * self.rows) as u64;
+        let sweeps = |left: &mut Vec<f32>| {
             for first in (0..self.rows).step_by(self.depth) {
                 let depth = self.depth.min(self.rows - first);
                 let some = a.columns(first..first + depth);
@@ -217,7 +225,8 @@ impl<'a> Packed<'a> {
                 // destination is the caller's promise; the level is the processor's own.
                 unsafe { self.level.run(&sweep) };
             }
-        });
+        };
+        profile::product(operations, || LEFT.with_borrow_mut(sweeps));
     }
 
     /// [`Packed::multiply`] of all columns into a slice.

@@ -76,6 +76,16 @@ impl Samples {
         }
     }
 
+    /// All images.
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    /// The factor of each image; `None` where all are 1.
+    pub fn factors(&self) -> Option<&[f32]> {
+        self.rows.as_ref().map(|_| self.factors.as_slice())
+    }
+
     /// Rows of the whole matrix.
     pub(crate) fn all_rows(&self) -> usize {
         self.runs.iter().map(|run| run.images * run.tokens).sum()

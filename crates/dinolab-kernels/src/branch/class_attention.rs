@@ -18,7 +18,7 @@ use crate::parallel::{Output, Parts, by_rows, ordered_sum};
 use crate::product::{Matrix, Packed, Store};
 use crate::samples::{Run, Samples};
 use crate::scratch::{Buffer, Scratch};
-use crate::simd::{LANES, add_to, exp, fma, multiversioned, sum_lanes};
+use crate::simd::{add_to, dot, exp, fma, multiversioned};
 
 /// What the way back needs besides tokens and weights, of the images that take part, `B′`, and
 /// their rows, `R′`.
@@ -42,7 +42,7 @@ multiversioned! {
     /// `scores ← softmax(scale · keys · query)` over the rows of `keys`, `stride` apart.
     fn attend(query: &[f32], keys: &[f32], stride: usize, scale: f32, scores: &mut [f32]) {
         for (score, key) in scores.iter_mut().zip(keys.chunks(stride)) {
-            *score = scale * dot::<FMA>(query, key);
+            *score = scale * dot::<FMA>(query, &key[..query.len()]);
         }
         let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         for score in scores.iter_mut() {
@@ -70,7 +70,7 @@ multiversioned! {
     ) {
         let rows = values.chunks(stride).zip(dv.chunks_mut(stride));
         for ((p, ds), (value, dv)) in p.iter().zip(ds.iter_mut()).zip(rows) {
-            *ds = dot::<FMA>(dy, value);
+            *ds = dot::<FMA>(dy, &value[..dy.len()]);
             for (dv, dy) in dv.iter_mut().zip(dy) {
                 *dv = p * dy;
             }
@@ -90,20 +90,6 @@ multiversioned! {
             }
         }
     }
-}
-
-/// The dot product of `a` with as many values of `b`.
-#[inline(always)]
-fn dot<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
-    let b = &b[..a.len()];
-    let mut lanes = [0.0; LANES];
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
-    for (a, b) in a.iter().zip(b) {
-        for i in 0..LANES {
-            lanes[i] = fma::<FMA>(a[i], b[i], lanes[i]);
-        }
-    }
-    sum_lanes(lanes) + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f32>()
 }
 
 /// Where an image that takes part has its rows, and its attention's start.
