@@ -1,12 +1,10 @@
 //! The innermost loops: a tile of the result is summed in registers.
 //!
-//! One body serves every processor. Compiled with a processor's vectors enabled, the compiler
-//! keeps the whole tile in registers and each innermost loop becomes fused multiply-adds,
-//! which reach the processor's peak (measured; see the documentation on performance).
+//! One body serves every processor, over a handful of vector instructions of each. Each value of
+//! the left operand is spread over a vector and meets a line of the right one; on the processors
+//! measured that reaches the peak (see the documentation on performance).
 
 use std::sync::LazyLock;
-
-use crate::simd::fma;
 
 /// What the processor can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,9 +14,7 @@ pub(crate) enum Level {
     Avx512,
     /// AVX2 with fused multiply-add: 16 registers of 8 lanes.
     Avx2,
-    /// The compilation's own target on aarch64: 32 registers of 4 lanes.
-    Neon,
-    /// The compilation's own target elsewhere: 16 registers of 4 lanes.
+    /// Whatever the compilation is for.
     Portable,
 }
 
@@ -39,9 +35,6 @@ pub(super) fn available() -> Vec<Level> {
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
             levels.push(Level::Avx2);
         }
-    }
-    if cfg!(target_arch = "aarch64") {
-        levels.push(Level::Neon);
     }
     levels.push(Level::Portable);
     levels
@@ -74,117 +67,115 @@ pub(super) struct Sweep {
     pub add: bool,
 }
 
-/// One tile of `M × N`: `rows ≤ M` and `columns ≤ N` of it are stored. Distances of the right
-/// operand's rows: `WIDTH`.
-///
-/// # Safety
-/// The operands hold what `sweep` says, and the destination is this task's.
-#[inline(always)]
-unsafe fn tile<
-    const M: usize,
-    const N: usize,
-    const WIDTH: usize,
-    const STEP: usize,
-    const FMA: bool,
->(
-    sweep: &Sweep,
-    [a, b]: [*const f32; 2],
-    into: *mut f32,
-    [rows, columns]: [usize; 2],
-) {
-    // A row beyond the last reads the last again; its sums are not stored. In slivers, rows lie
-    // side by side and are padded.
-    let starts: [*const f32; M] = std::array::from_fn(|i| {
-        let offset = if STEP == 1 {
-            i.min(rows - 1) * sweep.row
-        } else {
-            i
-        };
-        // SAFETY: a row of the operand.
-        unsafe { a.add(offset) }
-    });
-    let mut sums = [[0.0; N]; M];
-    for p in 0..sweep.depth {
-        // SAFETY: line `p` of the sliver has `WIDTH ≥ N` values.
-        let line: &[f32; N] = unsafe { &*b.add(p * WIDTH).cast() };
-        for i in 0..M {
-            // SAFETY: column `p` of a row of the operand.
-            let x = unsafe { *starts[i].add(p * STEP) };
-            for j in 0..N {
-                sums[i][j] = fma::<FMA>(x, line[j], sums[i][j]);
-            }
-        }
-    }
-    for (i, sums) in sums.iter().enumerate().take(rows) {
-        // SAFETY: row `i` of the destination.
-        let start = unsafe { into.add(i * sweep.stride) };
-        if columns == N {
-            if sweep.add {
-                // SAFETY: `N` columns belong to the destination, and are initialised.
-                let line: &mut [f32; N] = unsafe { &mut *start.cast() };
-                for j in 0..N {
-                    line[j] = fma::<FMA>(sweep.scale, sums[j], line[j]);
-                }
-            } else {
-                let line: [f32; N] = std::array::from_fn(|j| sums[j] * sweep.scale);
-                // SAFETY: as above, and not read.
-                unsafe { start.cast::<[f32; N]>().write(line) };
-            }
-        } else {
-            for (j, sum) in sums.iter().enumerate().take(columns) {
-                // SAFETY: column `j` belongs to the destination, initialised where it is read.
-                unsafe {
-                    let at = start.add(j);
-                    let before = if sweep.add { *at } else { 0.0 };
-                    at.write(fma::<FMA>(sweep.scale, *sum, before));
-                }
-            }
-        }
-    }
-}
+/// The tiles of one level, over its vectors: `V` of `LANES` values with `zero`, `load`, `splat`,
+/// `mul_add` and `store`, which are in scope, compiled for `$features`. Heights of tiles: the
+/// first is a sliver's.
+macro_rules! tiles {
+    ([$most:literal $(, $fewer:literal)*] $(, $features:literal)?) => {
+        /// Columns of a tile: two vectors.
+        const WIDTH: usize = 2 * LANES;
 
-/// Defines a level's sweep over all tiles: heights of tiles (the first is a sliver's), a
-/// sliver's width, half of it, and whether multiply-add is fused.
-macro_rules! sweep {
-    ($(#[$meta:meta])* $name:ident, [$most:literal $(, $fewer:literal)*], $width:literal, $half:literal, $fma:expr) => {
+        /// One tile of `M` rows and `N` vectors, of which `rows` and `columns` are stored.
+        ///
         /// # Safety
-        /// As for [`tile`]; the processor has the features this is compiled for.
-        $(#[$meta])*
-        unsafe fn $name(s: &Sweep) {
-            /// # Safety
-            /// As for [`tile`].
-            #[inline(always)]
-            unsafe fn all<const STEP: usize>(s: &Sweep) {
-                for left in (0..s.columns).step_by($width) {
-                    let columns = (s.columns - left).min($width);
-                    for top in (0..s.rows).step_by($most) {
-                        let rows = (s.rows - top).min($most);
-                        let size = [rows, columns];
-                        // SAFETY: inside of the operands and the destination, as promised.
-                        unsafe {
-                            let a = s.a.add(if STEP == 1 { top * s.row } else { top * s.depth });
-                            let operands = [a, s.b.add(left * s.depth)];
-                            let into = s.into.add(top * s.stride + left);
-                            let wide = columns > $half;
-                            $(
-                                if rows <= $fewer {
-                                    if wide {
-                                        tile::<$fewer, $width, $width, STEP, { $fma }>(s, operands, into, size);
-                                    } else {
-                                        tile::<$fewer, $half, $width, STEP, { $fma }>(s, operands, into, size);
-                                    }
-                                    continue;
+        /// The operands hold what `sweep` says, and the destination is this task's.
+        $(#[target_feature(enable = $features)])?
+        #[inline]
+        unsafe fn tile<const M: usize, const N: usize, const STEP: usize>(
+            sweep: &Sweep,
+            [a, b]: [*const f32; 2],
+            into: *mut f32,
+            [rows, columns]: [usize; 2],
+        ) {
+            // SAFETY: places inside of the operands and the destination, by the caller's promise.
+            unsafe {
+                // A row beyond the last reads the last again; its sums are not stored. In
+                // slivers, rows lie side by side and are padded.
+                let starts: [*const f32; M] = std::array::from_fn(|i| {
+                    a.add(if STEP == 1 { i.min(rows - 1) * sweep.row } else { i })
+                });
+                let mut sums = [[zero(); N]; M];
+                for p in 0..sweep.depth {
+                    let line: [V; N] = std::array::from_fn(|j| load(b.add(p * WIDTH + j * LANES)));
+                    for i in 0..M {
+                        let x = splat(*starts[i].add(p * STEP));
+                        for j in 0..N {
+                            sums[i][j] = mul_add(x, line[j], sums[i][j]);
+                        }
+                    }
+                }
+                let scale = splat(sweep.scale);
+                // Whole tiles have all indices known at compilation; an index that is not would
+                // bring the tile from registers to memory, for all of its sums.
+                if rows == M && columns == N * LANES {
+                    for i in 0..M {
+                        for j in 0..N {
+                            let at = into.add(i * sweep.stride + j * LANES);
+                            let before = if sweep.add { load(at) } else { zero() };
+                            store(at, mul_add(scale, sums[i][j], before));
+                        }
+                    }
+                    return;
+                }
+                let mut spilled = [[0.0; WIDTH]; M];
+                for i in 0..M {
+                    for j in 0..N {
+                        let sum = mul_add(scale, sums[i][j], zero());
+                        store(spilled[i].as_mut_ptr().add(j * LANES), sum);
+                    }
+                }
+                for (i, line) in spilled.iter().enumerate().take(rows) {
+                    for (j, sum) in line.iter().enumerate().take(columns) {
+                        let at = into.add(i * sweep.stride + j);
+                        at.write(if sweep.add { *at + sum } else { *sum });
+                    }
+                }
+            }
+        }
+
+        /// All tiles of a product, whose left operand is read in place (`STEP` 1) or in slivers.
+        ///
+        /// # Safety
+        /// As for [`tile`].
+        $(#[target_feature(enable = $features)])?
+        unsafe fn all<const STEP: usize>(s: &Sweep) {
+            for left in (0..s.columns).step_by(WIDTH) {
+                let columns = (s.columns - left).min(WIDTH);
+                for top in (0..s.rows).step_by($most) {
+                    let rows = (s.rows - top).min($most);
+                    let size = [rows, columns];
+                    // SAFETY: inside of the operands and the destination, as promised.
+                    unsafe {
+                        let a = s.a.add(if STEP == 1 { top * s.row } else { top * s.depth });
+                        let operands = [a, s.b.add(left * s.depth)];
+                        let into = s.into.add(top * s.stride + left);
+                        let wide = columns > LANES;
+                        $(
+                            if rows <= $fewer {
+                                if wide {
+                                    tile::<$fewer, 2, STEP>(s, operands, into, size);
+                                } else {
+                                    tile::<$fewer, 1, STEP>(s, operands, into, size);
                                 }
-                            )*
-                            if wide {
-                                tile::<$most, $width, $width, STEP, { $fma }>(s, operands, into, size);
-                            } else {
-                                tile::<$most, $half, $width, STEP, { $fma }>(s, operands, into, size);
+                                continue;
                             }
+                        )*
+                        if wide {
+                            tile::<$most, 2, STEP>(s, operands, into, size);
+                        } else {
+                            tile::<$most, 1, STEP>(s, operands, into, size);
                         }
                     }
                 }
             }
+        }
+
+        /// Computes a product.
+        ///
+        /// # Safety
+        /// As for [`tile`]; the processor has the features that this is compiled for.
+        pub(super) unsafe fn run(s: &Sweep) {
+            debug_assert!(s.step == 1 || s.step == $most);
             // SAFETY: the caller's promise.
             unsafe {
                 if s.step == 1 { all::<1>(s) } else { all::<$most>(s) }
@@ -193,34 +184,92 @@ macro_rules! sweep {
     };
 }
 
+/// The vectors of an x86 level, by its intrinsics.
 #[cfg(target_arch = "x86_64")]
-sweep!(
-    #[target_feature(enable = "avx512f,avx2,fma")]
-    avx512,
-    [8, 1, 2, 4],
-    32,
-    16,
-    true
-);
+macro_rules! x86 {
+    ($type:ident, $zero:ident, $load:ident, $splat:ident, $mul_add:ident, $store:ident) => {
+        use std::arch::x86_64::{
+            $load as load, $mul_add as mul_add, $splat as splat, $store as store, $type as V,
+            $zero as zero,
+        };
+        const LANES: usize = size_of::<V>() / size_of::<f32>();
+    };
+}
+
+/// 32 registers of 16 lanes.
 #[cfg(target_arch = "x86_64")]
-sweep!(
-    #[target_feature(enable = "avx2,fma")]
-    avx2,
-    [6, 1, 2, 4],
-    16,
-    8,
-    true
-);
-#[cfg(target_arch = "aarch64")]
-sweep!(neon, [6, 1, 2, 4], 16, 8, true);
-sweep!(portable, [4, 1, 2], 8, 4, cfg!(target_arch = "aarch64"));
+mod avx512 {
+    use super::Sweep;
+    x86!(
+        __m512,
+        _mm512_setzero_ps,
+        _mm512_loadu_ps,
+        _mm512_set1_ps,
+        _mm512_fmadd_ps,
+        _mm512_storeu_ps
+    );
+    tiles!([8, 1, 2, 4], "avx512f");
+}
+
+/// 16 registers of 8 lanes.
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use super::Sweep;
+    x86!(
+        __m256,
+        _mm256_setzero_ps,
+        _mm256_loadu_ps,
+        _mm256_set1_ps,
+        _mm256_fmadd_ps,
+        _mm256_storeu_ps
+    );
+    tiles!([6, 1, 2, 4], "avx2,fma");
+}
+
+/// Any processor, by arrays that the compiler turns into its vectors.
+mod portable {
+    use super::Sweep;
+    use crate::simd::fma;
+
+    const LANES: usize = if cfg!(target_arch = "aarch64") { 8 } else { 4 };
+    type V = [f32; LANES];
+
+    #[inline(always)]
+    fn zero() -> V {
+        [0.0; LANES]
+    }
+    #[inline(always)]
+    fn splat(x: f32) -> V {
+        [x; LANES]
+    }
+    /// # Safety
+    /// `LANES` values can be read.
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> V {
+        // SAFETY: the caller's promise.
+        unsafe { from.cast::<V>().read_unaligned() }
+    }
+    #[inline(always)]
+    fn mul_add(a: V, b: V, c: V) -> V {
+        const FUSED: bool = cfg!(target_arch = "aarch64");
+        std::array::from_fn(|i| fma::<FUSED>(a[i], b[i], c[i]))
+    }
+    /// # Safety
+    /// `LANES` values can be written.
+    #[inline(always)]
+    unsafe fn store(into: *mut f32, x: V) {
+        // SAFETY: the caller's promise.
+        unsafe { into.cast::<V>().write_unaligned(x) }
+    }
+    tiles!([4, 1, 2]);
+}
 
 impl Level {
     /// Rows of a tile, and of a sliver of a left operand.
     pub(super) fn rows(self) -> usize {
         match self {
             Self::Avx512 => 8,
-            Self::Avx2 | Self::Neon => 6,
+            Self::Avx2 => 6,
             Self::Portable => 4,
         }
     }
@@ -229,7 +278,8 @@ impl Level {
     pub(crate) fn columns(self) -> usize {
         match self {
             Self::Avx512 => 32,
-            Self::Avx2 | Self::Neon => 16,
+            Self::Avx2 => 16,
+            Self::Portable if cfg!(target_arch = "aarch64") => 16,
             Self::Portable => 8,
         }
     }
@@ -240,17 +290,14 @@ impl Level {
     /// The operands hold what `sweep` says; the destination is the caller's alone, and
     /// initialised where it is added to; the level is one of the processor's.
     pub(super) unsafe fn run(self, s: &Sweep) {
-        debug_assert!(s.step == 1 || s.step == self.rows());
         // SAFETY: the caller's promises.
         unsafe {
             match self {
                 #[cfg(target_arch = "x86_64")]
-                Self::Avx512 => avx512(s),
+                Self::Avx512 => avx512::run(s),
                 #[cfg(target_arch = "x86_64")]
-                Self::Avx2 => avx2(s),
-                #[cfg(target_arch = "aarch64")]
-                Self::Neon => neon(s),
-                _ => portable(s),
+                Self::Avx2 => avx2::run(s),
+                _ => portable::run(s),
             }
         }
     }
