@@ -200,7 +200,7 @@ pub(crate) struct WeightGradient<'a> {
 ///
 /// Small weights leave too few parts, so the rows are cut as well and the parts added in order.
 pub(crate) fn weight_gradients<const N: usize>(maps: [WeightGradient; N]) -> [Vec<f32>; N] {
-    const ROWS_PER_PART: usize = 1024;
+    const ROWS_PER_PART: usize = 768;
     const MOST_PARTIAL_VALUES: usize = 1 << 22;
     let plans = maps.each_ref().map(|map| {
         let [rows, outputs, inputs] = map.sizes;
@@ -210,7 +210,7 @@ pub(crate) fn weight_gradients<const N: usize>(maps: [WeightGradient; N]) -> [Ve
         let tiles = Tiles {
             rows: outputs,
             columns: inputs,
-            row_step: equal_parts(outputs, 192, 8),
+            row_step: equal_parts(outputs, 384, 8),
             column_step: equal_parts(inputs, 512, UNIT),
         };
         (rows.div_ceil(step), step, tiles)

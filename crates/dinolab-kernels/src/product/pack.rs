@@ -6,8 +6,72 @@ use super::tile::Level;
 use super::{Matrix, equal_parts};
 use crate::parallel::Parts;
 
-/// Rows of a strided operand that are copied together, so that whole cache lines are used.
-const RUN: usize = 16;
+/// Side of the squares that are transposed in registers.
+const BLOCK: usize = 8;
+
+/// Transposes the square whose rows start at `from`, `stride` apart, to `into`, rows `width`
+/// apart: exchanges pairs, then pairs of pairs, then halves.
+///
+/// # Safety
+/// Eight rows of eight values can be read and written; the processor has AVX2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn transpose_avx2(from: *const f32, stride: usize, into: *mut f32, width: usize) {
+    use std::arch::x86_64::*;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let r: [__m256; BLOCK] = std::array::from_fn(|i| _mm256_loadu_ps(from.add(i * stride)));
+        let pairs: [[__m256; 2]; 4] = std::array::from_fn(|i| {
+            let (a, b) = (r[2 * i], r[2 * i + 1]);
+            [_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b)]
+        });
+        // By four rows: columns 0 and 4, 1 and 5, 2 and 6, 3 and 7.
+        let fours: [[__m256; 4]; 2] = std::array::from_fn(|i| {
+            let ([a, b], [c, d]) = (pairs[2 * i], pairs[2 * i + 1]);
+            [
+                _mm256_shuffle_ps::<0b01_00_01_00>(a, c),
+                _mm256_shuffle_ps::<0b11_10_11_10>(a, c),
+                _mm256_shuffle_ps::<0b01_00_01_00>(b, d),
+                _mm256_shuffle_ps::<0b11_10_11_10>(b, d),
+            ]
+        });
+        for i in 0..4 {
+            let (a, b) = (fours[0][i], fours[1][i]);
+            let (low, high) = (
+                _mm256_permute2f128_ps::<0x20>(a, b),
+                _mm256_permute2f128_ps::<0x31>(a, b),
+            );
+            _mm256_storeu_ps(into.add(i * width), low);
+            _mm256_storeu_ps(into.add((i + 4) * width), high);
+        }
+    }
+}
+
+/// All whole squares of `columns × rows` values at `from`, columns `stride` apart, to lines
+/// `width` apart.
+///
+/// # Safety
+/// So many can be read and written; the processor has AVX2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn squares_avx2(
+    from: *const f32,
+    stride: usize,
+    [columns, rows]: [usize; 2],
+    into: *mut f32,
+    width: usize,
+) {
+    for top in (0..rows).step_by(BLOCK) {
+        for left in (0..columns).step_by(BLOCK) {
+            // SAFETY: whole squares, by the caller's promise.
+            unsafe {
+                let into = into.add(top * width + left);
+                transpose_avx2(from.add(left * stride + top), stride, into, width);
+            }
+        }
+    }
+}
 
 /// Packs the rows `rows` (one depth's) and the columns `columns` (from a sliver's start) of the
 /// right operand `b` into their place: for each depth, slivers of the level's width, in each
@@ -59,15 +123,38 @@ unsafe fn slivers<const W: usize>(
                     _ => line[..width].copy_from_slice(&from[..width]),
                 }
             }
+        } else if b.row_stride == 1 {
+            let from = &b.values[left * b.column_stride + rows.start..];
+            transposed(from, b.column_stride, width, lines);
         } else {
-            for (run, lines) in lines.chunks_mut(RUN).enumerate() {
-                let first = rows.start + run * RUN;
-                for column in 0..width {
-                    for (i, line) in lines.iter_mut().enumerate() {
-                        line[column] = b.get(first + i, left + column);
-                    }
+            for (line, row) in lines.iter_mut().zip(rows.clone()) {
+                for (column, value) in line[..width].iter_mut().enumerate() {
+                    *value = b.get(row, left + column);
                 }
             }
+        }
+    }
+}
+
+/// Columns that lie `stride` apart in `from`, of which there are `width`, into lines.
+fn transposed<const W: usize>(from: &[f32], stride: usize, width: usize, lines: &mut [[f32; W]]) {
+    let height = lines.len();
+    assert!(width <= W && (width - 1) * stride + height <= from.len());
+    // Squares first, what is left by single values.
+    let (mut high, mut wide) = (0, 0);
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        (high, wide) = (height / BLOCK * BLOCK, width / BLOCK * BLOCK);
+        // SAFETY: inside of both, by the assertion and the type; the processor has AVX2.
+        unsafe {
+            let into = lines.as_mut_ptr().cast();
+            squares_avx2(from.as_ptr(), stride, [wide, high], into, W);
+        }
+    }
+    for (row, line) in lines.iter_mut().enumerate() {
+        let first = if row < high { wide } else { 0 };
+        for (column, value) in line[..width].iter_mut().enumerate().skip(first) {
+            *value = from[column * stride + row];
         }
     }
 }
@@ -112,6 +199,31 @@ fn left_slivers<const H: usize>(a: Matrix, into: &mut Vec<f32>) {
                             0.0
                         };
                     }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_become_lines() {
+        for (height, width) in [(1, 1), (8, 8), (17, 13), (24, 16), (7, 16)] {
+            let stride = height + 3;
+            let from: Vec<f32> = (0..width * stride).map(|i| i as f32).collect();
+            let mut lines = vec![[-1.0; 16]; height];
+            transposed(&from, stride, width, &mut lines);
+            for (row, line) in lines.iter().enumerate() {
+                for (column, value) in line.iter().enumerate() {
+                    let expected = if column < width {
+                        from[column * stride + row]
+                    } else {
+                        -1.0
+                    };
+                    assert_eq!(*value, expected);
                 }
             }
         }
