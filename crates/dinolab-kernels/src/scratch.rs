@@ -103,6 +103,20 @@ pub fn release() {
     POOL.lock().expect("no holder panics").clear();
 }
 
+/// Lets the C library's allocator keep large blocks for the next request instead of giving them
+/// back to the system each time, which costs a page fault for every 4 KiB of them. Does nothing
+/// where the allocator is another one. To be called before threads start.
+pub fn keep_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        // SAFETY: sets two numbers of the allocator, as its manual allows at any time.
+        unsafe {
+            libc::mallopt(libc::M_MMAP_MAX, 0);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, 1 << 30);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,6 +18,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    dinolab_kernels::keep_memory();
     match cli::Cli::parse().run() {
         Ok(code) => code,
         Err(error) => {

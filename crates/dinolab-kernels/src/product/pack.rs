@@ -9,19 +9,18 @@ use crate::parallel::Parts;
 /// Side of the squares that are transposed in registers.
 const BLOCK: usize = 8;
 
-/// Transposes the square whose rows start at `from`, `stride` apart, to `into`, rows `width`
-/// apart: exchanges pairs, then pairs of pairs, then halves.
+/// Transposes the square of the rows `from` to `into`, rows `width` apart: exchanges pairs, then pairs of pairs, then halves.
 ///
 /// # Safety
 /// Eight rows of eight values can be read and written; the processor has AVX2.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 #[inline]
-unsafe fn transpose_avx2(from: *const f32, stride: usize, into: *mut f32, width: usize) {
+unsafe fn transpose_avx2(from: [*const f32; BLOCK], into: *mut f32, width: usize) {
     use std::arch::x86_64::*;
     // SAFETY: the caller's promise.
     unsafe {
-        let r: [__m256; BLOCK] = std::array::from_fn(|i| _mm256_loadu_ps(from.add(i * stride)));
+        let r: [__m256; BLOCK] = std::array::from_fn(|i| _mm256_loadu_ps(from[i]));
         let pairs: [[__m256; 2]; 4] = std::array::from_fn(|i| {
             let (a, b) = (r[2 * i], r[2 * i + 1]);
             [_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b)]
@@ -48,11 +47,11 @@ unsafe fn transpose_avx2(from: *const f32, stride: usize, into: *mut f32, width:
     }
 }
 
-/// All whole squares of `columns × rows` values at `from`, columns `stride` apart, to lines
-/// `width` apart.
+/// Whole squares of `columns × rows` values at `from`, columns `stride` apart, to lines `width`
+/// apart. Columns beyond the last are copies of it.
 ///
 /// # Safety
-/// So many can be read and written; the processor has AVX2.
+/// So many can be read, and a multiple of eight columns written; the processor has AVX2.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 unsafe fn squares_avx2(
@@ -62,12 +61,14 @@ unsafe fn squares_avx2(
     into: *mut f32,
     width: usize,
 ) {
-    for top in (0..rows).step_by(BLOCK) {
-        for left in (0..columns).step_by(BLOCK) {
-            // SAFETY: whole squares, by the caller's promise.
-            unsafe {
+    for left in (0..columns).step_by(BLOCK) {
+        // SAFETY: columns of the operand; whole rows of the lines, by the caller's promise.
+        unsafe {
+            let starts: [*const f32; BLOCK] =
+                std::array::from_fn(|i| from.add((left + i).min(columns - 1) * stride));
+            for top in (0..rows).step_by(BLOCK) {
                 let into = into.add(top * width + left);
-                transpose_avx2(from.add(left * stride + top), stride, into, width);
+                transpose_avx2(starts.map(|start| start.add(top)), into, width);
             }
         }
     }
@@ -75,7 +76,8 @@ unsafe fn squares_avx2(
 
 /// Packs the rows `rows` (one depth's) and the columns `columns` (from a sliver's start) of the
 /// right operand `b` into their place: for each depth, slivers of the level's width, in each
-/// of them the rows one after the other, padded with zeros.
+/// of them the rows one after the other. What stands in columns beyond the last does not matter:
+/// their sums are not stored.
 ///
 /// # Safety
 /// No other task writes these slivers, for which there is room.
@@ -111,9 +113,6 @@ unsafe fn slivers<const W: usize>(
         let start = rows.start * padded + left * rows.len();
         // SAFETY: this sliver is the task's own.
         let sliver = unsafe { into.written(start..start + rows.len() * W) };
-        if width < W {
-            sliver.fill(0.0);
-        }
         let (lines, _) = sliver.as_chunks_mut::<W>();
         if b.column_stride == 1 {
             for (line, row) in lines.iter_mut().zip(rows.clone()) {
@@ -141,19 +140,18 @@ fn transposed<const W: usize>(from: &[f32], stride: usize, width: usize, lines: 
     let height = lines.len();
     assert!(width <= W && (width - 1) * stride + height <= from.len());
     // Squares first, what is left by single values.
-    let (mut high, mut wide) = (0, 0);
+    let mut high = 0;
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") {
-        (high, wide) = (height / BLOCK * BLOCK, width / BLOCK * BLOCK);
+        high = height / BLOCK * BLOCK;
         // SAFETY: inside of both, by the assertion and the type; the processor has AVX2.
         unsafe {
             let into = lines.as_mut_ptr().cast();
-            squares_avx2(from.as_ptr(), stride, [wide, high], into, W);
+            squares_avx2(from.as_ptr(), stride, [width, high], into, W);
         }
     }
-    for (row, line) in lines.iter_mut().enumerate() {
-        let first = if row < high { wide } else { 0 };
-        for (column, value) in line[..width].iter_mut().enumerate().skip(first) {
+    for (row, line) in lines.iter_mut().enumerate().skip(high) {
+        for (column, value) in line[..width].iter_mut().enumerate() {
             *value = from[column * stride + row];
         }
     }
@@ -217,13 +215,8 @@ mod tests {
             let mut lines = vec![[-1.0; 16]; height];
             transposed(&from, stride, width, &mut lines);
             for (row, line) in lines.iter().enumerate() {
-                for (column, value) in line.iter().enumerate() {
-                    let expected = if column < width {
-                        from[column * stride + row]
-                    } else {
-                        -1.0
-                    };
-                    assert_eq!(*value, expected);
+                for (column, value) in line[..width].iter().enumerate() {
+                    assert_eq!(*value, from[column * stride + row]);
                 }
             }
         }
