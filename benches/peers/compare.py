@@ -92,7 +92,7 @@ def arguments() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("what", choices=("step", "embed"))
     parser.add_argument(
         "--program",
-        help="dinolab: the binary, or a whole command that ends in its flags; none: peers only",
+        help="dinolab: the binary, or a whole command in quotes; none: peers only",
     )
     parser.add_argument("--program-flags", default="", help="further flags for dinolab only")
     parser.add_argument("--peer-flags", default="", help="further flags for the peers only")
@@ -112,7 +112,7 @@ def servers(args: argparse.Namespace, common: list[str]) -> list[Server]:
     found = []
     if args.program:
         command = shlex.split(args.program)
-        if "bench" not in command:
+        if len(command) == 1:
             command += ["bench", args.what]
         command += [*common, *shlex.split(args.program_flags)]
         if "--serve" not in command:
