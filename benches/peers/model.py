@@ -1,0 +1,200 @@
+"""The reference's networks: a vision transformer and the DINO projection head.
+
+Parameter names are those of the reference's checkpoints.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ARCHITECTURES = {"vit_tiny": (192, 3), "vit_small": (384, 6), "vit_base": (768, 12)}
+"""Width and heads by name; all are 12 blocks deep."""
+
+
+@dataclass(frozen=True)
+class VitConfig:
+    """Sizes of a vision transformer."""
+
+    image_size: int
+    patch_size: int
+    width: int
+    heads: int
+    depth: int = 12
+    drop_path_rate: float = 0.0
+
+    @staticmethod
+    def named(arch: str, patch_size: int, image_size: int, drop_path_rate: float = 0.0) -> VitConfig:
+        """The sizes of `arch`."""
+        width, heads = ARCHITECTURES[arch]
+        return VitConfig(image_size, patch_size, width, heads, drop_path_rate=drop_path_rate)
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """Sizes of a projection head."""
+
+    out_dim: int
+    hidden_dim: int = 2048
+    bottleneck_dim: int = 256
+    norm_last_layer: bool = True
+
+
+def init_linear(linear: nn.Linear) -> nn.Linear:
+    """Weights from a normal of deviation 0.02, cut at ±2; biases 0."""
+    nn.init.trunc_normal_(linear.weight, std=0.02, a=-2.0, b=2.0)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
+class Attention(nn.Module):
+    """Self-attention of several heads."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = init_linear(nn.Linear(width, 3 * width))
+        self.proj = init_linear(nn.Linear(width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, tokens, width = x.shape
+        qkv = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        return self.proj(mixed.transpose(1, 2).reshape(batch, tokens, width))
+
+
+class Mlp(nn.Module):
+    """Two linear maps with an exact GELU between them."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc1 = init_linear(nn.Linear(width, 4 * width))
+        self.fc2 = init_linear(nn.Linear(4 * width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block with stochastic depth."""
+
+    def __init__(self, width: int, heads: int, drop: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=1e-6)
+        self.attn = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=1e-6)
+        self.mlp = Mlp(width)
+        self.drop = drop
+
+    def survive(self, branch: Tensor) -> Tensor:
+        """Drops the branch of some samples and scales the others up."""
+        if self.drop == 0.0 or not self.training:
+            return branch
+        keep = 1.0 - self.drop
+        alive = torch.rand(branch.shape[0], 1, 1, device=branch.device) < keep
+        return branch * (alive.to(branch.dtype) / keep)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.survive(self.attn(self.norm1(x)))
+        return x + self.survive(self.mlp(self.norm2(x)))
+
+
+class PatchEmbed(nn.Module):
+    """Non-overlapping patches to tokens; PyTorch's default initial weights."""
+
+    def __init__(self, patch_size: int, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, width, patch_size, patch_size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.proj(images).flatten(2).transpose(1, 2)
+
+
+class Vit(nn.Module):
+    """The backbone: `[B, 3, H, W]` to the normalised class tokens `[B, D]`."""
+
+    def __init__(self, config: VitConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.side = config.image_size // config.patch_size
+        width = config.width
+        self.cls_token = nn.Parameter(torch.empty(1, 1, width))
+        self.pos_embed = nn.Parameter(torch.empty(1, 1 + self.side**2, width))
+        self.patch_embed = PatchEmbed(config.patch_size, width)
+        last = max(config.depth - 1, 1)
+        self.blocks = nn.ModuleList(
+            Block(width, config.heads, config.drop_path_rate * i / last) for i in range(config.depth)
+        )
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        for token in (self.cls_token, self.pos_embed):
+            nn.init.trunc_normal_(token, std=0.02, a=-2.0, b=2.0)
+
+    def positions(self, height: int, width: int) -> Tensor:
+        """Position embeddings for a grid of patches, resampled where it is not the trained one."""
+        if height == width and height * width == self.side**2:
+            return self.pos_embed
+        grid = self.pos_embed[:, 1:].reshape(1, self.side, self.side, -1).permute(0, 3, 1, 2)
+        # The scale that is passed, not the ratio of sizes, sets the sampling positions.
+        scale = ((height + 0.1) / self.side, (width + 0.1) / self.side)
+        grid = F.interpolate(grid, scale_factor=scale, mode="bicubic")
+        return torch.cat([self.pos_embed[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        patch = self.config.patch_size
+        height, width = images.shape[-2] // patch, images.shape[-1] // patch
+        cls = self.cls_token.expand(images.shape[0], -1, -1)
+        x = torch.cat([cls, self.patch_embed(images)], dim=1) + self.positions(height, width)
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)[:, 0]
+
+
+class Prototypes(nn.Module):
+    """A linear map without bias whose rows have the length `weight_g`."""
+
+    def __init__(self, inputs: int, outputs: int, train_length: bool) -> None:
+        super().__init__()
+        self.weight_g = nn.Parameter(torch.ones(outputs, 1), requires_grad=train_length)
+        self.weight_v = nn.Parameter(torch.empty(outputs, inputs))
+        nn.init.uniform_(self.weight_v, -1 / math.sqrt(inputs), 1 / math.sqrt(inputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        # What `torch.nn.utils.parametrizations.weight_norm` calls, under the reference's names.
+        return F.linear(x, torch._weight_norm(self.weight_v, self.weight_g, 0))
+
+
+class Head(nn.Module):
+    """The projection head: class tokens `[B, D]` to logits `[B, K]`."""
+
+    def __init__(self, width: int, config: HeadConfig) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            init_linear(nn.Linear(width, config.hidden_dim)),
+            nn.GELU(),
+            init_linear(nn.Linear(config.hidden_dim, config.hidden_dim)),
+            nn.GELU(),
+            init_linear(nn.Linear(config.hidden_dim, config.bottleneck_dim)),
+        )
+        self.last_layer = Prototypes(config.bottleneck_dim, config.out_dim, not config.norm_last_layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last_layer(F.normalize(self.mlp(x), dim=-1))
+
+
+class Network(nn.Module):
+    """Backbone and head. Views of one size go through the backbone together."""
+
+    def __init__(self, vit: VitConfig, head: HeadConfig) -> None:
+        super().__init__()
+        self.backbone = Vit(vit)
+        self.head = Head(vit.width, head)
+
+    def forward(self, views: Sequence[Tensor]) -> Tensor:
+        """Logits of all views, in order; one tensor of `views` per size."""
+        return self.head(torch.cat([self.backbone(images) for images in views]))
