@@ -5,6 +5,9 @@
 //! `dinolab-kernels` with a hand-written gradient takes its place; the environment variable
 //! `DINOLAB_OPS=composite` turns that off, for comparison.
 //!
+//! A composite body computes in the numbers of its operands, a linear map in those of its
+//! weights; see [`Precision`](crate::Precision). What needs `f32` inside converts by itself.
+//!
 //! Shapes and layouts are those a fused body wants: tokens `[B, N, D]`, attention from the
 //! joint query-key-value buffer, losses from raw logits.
 
@@ -14,6 +17,7 @@ mod gelu;
 mod layer_norm;
 mod linear;
 mod loss;
+mod matmul;
 mod update;
 
 pub use attention::{attention, attention_probabilities};
@@ -21,6 +25,7 @@ pub use gelu::gelu;
 pub use layer_norm::layer_norm;
 pub use linear::{linear, linear_gelu};
 pub use loss::{dino_loss, teacher_probabilities};
+pub use matmul::{matmul, matmul_f32};
 pub use update::{AdamW, Lars, Sgd, clip_by_norm, ema, norm};
 
 /// The composite bodies, by which the fused ones are judged in tests.
