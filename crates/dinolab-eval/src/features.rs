@@ -5,7 +5,6 @@ use dinolab_data::augment::normalise::{IMAGENET_MEAN, IMAGENET_STD, Normaliser};
 use dinolab_data::augment::{eval, resize::Filter};
 use dinolab_data::{Image, Source};
 use dinolab_nn::Vit;
-use dinolab_nn::vit::KeepAll;
 use rayon::prelude::*;
 
 use crate::{Error, Result};
@@ -128,9 +127,7 @@ pub fn embed(
         }
         if !inputs.is_empty() {
             let images = batch(vit, &inputs, preprocess.crop, preprocess.crop);
-            features
-                .data
-                .append(&mut host(vit.forward(images, &KeepAll)));
+            features.data.append(&mut host(vit.forward(images)));
         }
         progress(done * batch_size.max(1) + chunk.len());
     }

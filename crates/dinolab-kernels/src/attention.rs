@@ -2,8 +2,9 @@
 
 use rayon::prelude::*;
 
-use crate::matrix::{Matrix, Store, product, product_raw};
 use crate::parallel::{Output, Parts};
+use crate::product::{Destination, Matrix, Packed, Store};
+use crate::scratch::Scratch;
 use crate::simd::{exp, fma, multiversioned, sum_lanes};
 
 /// Queries that are scored together: their scores stay in cache, and scratch stays small.
@@ -64,22 +65,19 @@ impl AttentionShape {
             .map(move |start| (start, QUERIES.min(tokens - start)))
     }
 
-    /// Runs `task` for every image and head with `scratch` zeros, which it may leave dirty.
-    fn for_each(&self, scratch: usize, task: impl Fn(usize, usize, &mut [f32]) + Sync) {
+    /// Runs `task` for every image and head.
+    fn for_each(&self, task: impl Fn(usize, usize) + Sync) {
         let heads = self.heads;
         // Heads are independent, so how they are grouped into tasks does not show in results.
         let group = if self.images >= MANY_IMAGES { heads } else { 1 };
         (0..self.images * heads / group)
             .into_par_iter()
             .with_max_len(1)
-            .for_each_init(
-                || vec![0.0; scratch],
-                |scratch, i| {
-                    for unit in i * group..(i + 1) * group {
-                        task(unit / heads, unit % heads, scratch);
-                    }
-                },
-            );
+            .for_each(|i| {
+                for unit in i * group..(i + 1) * group {
+                    task(unit / heads, unit % heads);
+                }
+            });
     }
 }
 
@@ -157,6 +155,21 @@ multiversioned! {
 /// `qkv` `[B, N, 3·D]`: query, key, value, within each by head → the result `[B, N, D]` and
 /// the log-sum-exp of each row of scores `[B, H, N]`.
 pub fn attention(qkv: &[f32], shape: AttentionShape) -> (Vec<f32>, Vec<f32>) {
+    let rows = shape.images * shape.tokens;
+    let mut output = Output::new(rows * shape.width);
+    let mut lse = Output::new(rows * shape.heads);
+    // SAFETY: both have the sizes of the shape; all of both is written.
+    unsafe {
+        attention_into(qkv, shape, output.parts(), lse.parts());
+        (output.finish(), lse.finish())
+    }
+}
+
+/// [`attention`] into its two results.
+///
+/// # Safety
+/// They are of the shape's sizes, and nobody else reaches them.
+pub(crate) unsafe fn attention_into(qkv: &[f32], shape: AttentionShape, out: Parts, sums: Parts) {
     let AttentionShape {
         images,
         tokens,
@@ -165,42 +178,28 @@ pub fn attention(qkv: &[f32], shape: AttentionShape) -> (Vec<f32>, Vec<f32>) {
     } = shape;
     shape.check();
     assert_eq!(qkv.len(), images * tokens * 3 * width);
-    let mut output = Output::new(images * tokens * width);
-    let mut lse = Output::new(images * heads * tokens);
-    let (out, sums) = (output.parts(), lse.parts());
     let (stride, head_width) = (shape.stride(), shape.head_width());
     let most = QUERIES.min(tokens);
-    shape.for_each(most * (stride + 1), |image, head, scratch| {
+    shape.for_each(|image, head| {
         let qkv = &qkv[image * tokens * 3 * width..][..tokens * 3 * width];
         let [q, k, v] = [0, 1, 2].map(|part| shape.part(qkv, head, part));
-        let (scores, inverse) = scratch.split_at_mut(most * stride);
+        let [mut keys, mut values, mut scores] = [(); 3].map(|()| Scratch::take());
+        let keys = Packed::new(k.transposed(), keys.vec());
+        let values = Packed::new(v, values.vec());
+        let (scores, inverse) = scores.room(most * (stride + 1)).split_at_mut(most * stride);
         for (start, count) in shape.blocks() {
             let scores = &mut scores[..count * stride];
             let block = q.rows(start..start + count);
-            product(
-                scores,
-                stride,
-                block,
-                k.transposed(),
-                shape.scale(),
-                Store::Replace,
-            );
+            keys.product(block, scores, stride, shape.scale(), Store::Replace);
             let first = (image * heads + head) * tokens + start;
             // SAFETY: each row of each head belongs to one task.
             let lse = unsafe { sums.zeroed(first..first + count) };
             softmax_rows(scores, tokens, stride, &mut inverse[..count], lse);
             let offset = (image * tokens + start) * width + head * head_width;
             let p = Matrix::new(scores, count, tokens, stride);
-            write_columns(
-                out,
-                offset,
-                width,
-                p,
-                v,
-                1.0,
-                Store::Replace,
-                [count, head_width],
-            );
+            let into = columns_of(out, offset, width, [count, head_width]);
+            // SAFETY: a head's columns of an image are one task's.
+            unsafe { values.multiply(p, 0..head_width, into) };
             for (row, inverse) in inverse[..count].iter().enumerate() {
                 let first = offset + row * width;
                 // SAFETY: the row of this head has just been written, by this task.
@@ -208,32 +207,41 @@ pub fn attention(qkv: &[f32], shape: AttentionShape) -> (Vec<f32>, Vec<f32>) {
             }
         }
     });
-    // SAFETY: images, heads and blocks of rows cover both.
-    unsafe { (output.finish(), lse.finish()) }
 }
 
-/// A product into some columns of a matrix that is shared by tasks; `[rows, columns]` is its
-/// size and `width` the distance of rows.
-#[allow(clippy::too_many_arguments)]
-fn write_columns(
-    into: Parts,
-    offset: usize,
-    width: usize,
-    a: Matrix,
-    b: Matrix,
-    scale: f32,
-    store: Store,
-    [rows, columns]: [usize; 2],
-) {
-    let into = into.at(offset, (rows - 1) * width + columns);
-    // SAFETY: `at` has checked the extent; a head's columns of an image are one task's, and
-    // what is added to has been written by the same task before.
-    unsafe { product_raw(into, width, a, b, scale, store) }
+/// Some columns of a matrix that is shared by tasks: `[rows, columns]` is their size and
+/// `width` the distance of rows.
+fn columns_of(all: Parts, offset: usize, width: usize, [rows, columns]: [usize; 2]) -> Destination {
+    Destination {
+        start: all.at(offset, (rows - 1) * width + columns),
+        stride: width,
+        store: Store::Replace,
+        scale: 1.0,
+    }
 }
 
 /// The gradient of `qkv` `[B, N, 3·D]` from that of the result, `dy` `[B, N, D]`, and the saved
 /// log-sum-exp `[B, H, N]`. Probabilities are computed again, which is as fast as reading them.
 pub fn attention_backward(qkv: &[f32], lse: &[f32], dy: &[f32], shape: AttentionShape) -> Vec<f32> {
+    let mut output = Output::new(qkv.len());
+    // SAFETY: of the shape's size; all of it is written.
+    unsafe {
+        attention_backward_into(qkv, lse, dy, shape, output.parts());
+        output.finish()
+    }
+}
+
+/// [`attention_backward`] into its result.
+///
+/// # Safety
+/// It has the size of `qkv`, and nobody else reaches it.
+pub(crate) unsafe fn attention_backward_into(
+    qkv: &[f32],
+    lse: &[f32],
+    dy: &[f32],
+    shape: AttentionShape,
+    out: Parts,
+) {
     let AttentionShape {
         images,
         tokens,
@@ -244,69 +252,58 @@ pub fn attention_backward(qkv: &[f32], lse: &[f32], dy: &[f32], shape: Attention
     assert_eq!(qkv.len(), images * tokens * 3 * width);
     assert_eq!(dy.len(), images * tokens * width);
     assert_eq!(lse.len(), images * heads * tokens);
-    let mut output = Output::new(qkv.len());
-    let out = output.parts();
     let (stride, head_width, scale) = (shape.stride(), shape.head_width(), shape.scale());
     let most = QUERIES.min(tokens);
-    shape.for_each(2 * most * stride, |image, head, scratch| {
+    shape.for_each(|image, head| {
         let qkv = &qkv[image * tokens * 3 * width..][..tokens * 3 * width];
         let [q, k, v] = [0, 1, 2].map(|part| shape.part(qkv, head, part));
         let dy = &dy[image * tokens * width + head * head_width..];
         let dy = Matrix::new(dy, tokens, head_width, width);
         let lse = &lse[(image * heads + head) * tokens..][..tokens];
-        let at = |part: usize, row: usize| {
-            (image * tokens + row) * 3 * width + part * width + head * head_width
+        let at = |part: usize, row: usize, rows: usize, store: Store, scale: f32| {
+            let row = image * tokens + row;
+            let offset = row * 3 * width + part * width + head * head_width;
+            let into = columns_of(out, offset, 3 * width, [rows, head_width]);
+            Destination {
+                store,
+                scale,
+                ..into
+            }
         };
-        let (p, dp) = scratch.split_at_mut(most * stride);
+        let [mut kt, mut vt, mut kp, mut qp, mut dyp] = [(); 5].map(|()| Scratch::take());
+        let kt = Packed::new(k.transposed(), kt.vec());
+        let vt = Packed::new(v.transposed(), vt.vec());
+        let kp = Packed::new(k, kp.vec());
+        let mut scores = Scratch::take();
+        let (p, dp) = scores.room(2 * most * stride).split_at_mut(most * stride);
         for (start, count) in shape.blocks() {
             let rows = start..start + count;
             let (p, dp) = (&mut p[..count * stride], &mut dp[..count * stride]);
             let (q, dy) = (q.rows(rows.clone()), dy.rows(rows.clone()));
-            product(p, stride, q, k.transposed(), scale, Store::Replace);
+            kt.product(q, p, stride, scale, Store::Replace);
             probabilities(p, stride, &lse[rows]);
-            product(dp, stride, dy, v.transposed(), 1.0, Store::Replace);
+            vt.product(dy, dp, stride, 1.0, Store::Replace);
+            // Keys and values gather from all blocks of queries.
             let store = if start == 0 {
                 Store::Replace
             } else {
                 Store::Add
             };
-            let all = [tokens, head_width];
             let matrix = |x| Matrix::new(x, count, tokens, stride);
-            write_columns(
-                out,
-                at(2, 0),
-                3 * width,
-                matrix(p).transposed(),
-                dy,
-                1.0,
-                store,
-                all,
-            );
+            let dy = Packed::new(dy, dyp.vec());
+            let into = at(2, 0, tokens, store, 1.0);
+            // SAFETY: a head's columns of an image are one task's; what is added to has been
+            // written by the same task before. So below.
+            unsafe { dy.multiply(matrix(p).transposed(), 0..head_width, into) };
             softmax_gradient(dp, p, tokens, stride);
-            let some = [count, head_width];
             let ds = matrix(dp);
-            write_columns(
-                out,
-                at(0, start),
-                3 * width,
-                ds,
-                k,
-                scale,
-                Store::Replace,
-                some,
-            );
-            write_columns(
-                out,
-                at(1, 0),
-                3 * width,
-                ds.transposed(),
-                q,
-                scale,
-                store,
-                all,
-            );
+            let into = at(0, start, count, Store::Replace, scale);
+            // SAFETY: see above.
+            unsafe { kp.multiply(ds, 0..head_width, into) };
+            let q = Packed::new(q, qp.vec());
+            let into = at(1, 0, tokens, store, scale);
+            // SAFETY: see above.
+            unsafe { q.multiply(ds.transposed(), 0..head_width, into) };
         }
     });
-    // SAFETY: queries by blocks, keys and values from the first block on, all are written.
-    unsafe { output.finish() }
 }

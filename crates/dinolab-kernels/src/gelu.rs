@@ -12,7 +12,7 @@ multiversioned! {
     }
 
     /// `y ← gelu(x)`.
-    fn gelu_into(x: &[f32], y: &mut [f32]) {
+    pub(crate) fn gelu_into(x: &[f32], y: &mut [f32]) {
         for (x, y) in x.iter().zip(y) {
             *y = x * normal::<FMA>(*x).0;
         }
@@ -33,6 +33,15 @@ multiversioned! {
             let (cdf, pdf) = normal::<FMA>(*x);
             *y = *x * cdf;
             *x = fma::<FMA>(*x, pdf, cdf);
+        }
+    }
+
+    /// `dx ← dx · gelu′(x)`, `y ← gelu(x)`.
+    pub(crate) fn gelu_gradient_in_place(x: &[f32], dx: &mut [f32], y: &mut [f32]) {
+        for ((&x, dx), y) in x.iter().zip(dx).zip(y) {
+            let (cdf, pdf) = normal::<FMA>(x);
+            *y = x * cdf;
+            *dx *= fma::<FMA>(x, pdf, cdf);
         }
     }
 

@@ -5,7 +5,7 @@ use crate::simd::{LANES, fma, multiversioned, sum_lanes};
 
 multiversioned! {
     /// Rows of `x` normalised into `y`; `statistics` gets mean and 1/deviation of each row.
-    fn forward_rows(
+    pub(crate) fn forward_rows(
         x: &[f32], gamma: &[f32], beta: &[f32], eps: f32, y: &mut [f32], statistics: &mut [f32],
     ) {
         let d = gamma.len();
@@ -42,7 +42,7 @@ multiversioned! {
 
     /// With `g = dy·γ` and `x̂` the normalised row: `dx = (g − mean(g) − x̂·mean(g·x̂)) / σ`.
     /// Adds this task's share to `dgamma` and `dbeta`.
-    fn backward_rows(
+    pub(crate) fn backward_rows(
         x: &[f32], gamma: &[f32], statistics: &[f32], dy: &[f32],
         dx: &mut [f32], dgamma: &mut [f32], dbeta: &mut [f32],
     ) {

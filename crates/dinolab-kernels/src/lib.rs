@@ -8,16 +8,26 @@
 //! together are a caller's mistake and panic.
 
 mod attention;
+mod branch;
 mod gelu;
 mod layer_norm;
 mod linear;
 mod loss;
-mod matrix;
 mod parallel;
+mod product;
+pub mod profile;
+mod prototypes;
+mod samples;
+mod scratch;
 mod simd;
 mod update;
 
 pub use attention::{AttentionShape, attention, attention_backward};
+pub use branch::{
+    AttentionSaved, BranchGradients, BranchWeights, ClassAttentionSaved, MlpSaved,
+    attention_branch, attention_branch_backward, class_attention_branch,
+    class_attention_branch_backward, mlp_branch, mlp_branch_backward,
+};
 pub use gelu::{gelu, gelu_backward, gelu_with_derivative};
 pub use layer_norm::{LayerNormGradients, layer_norm, layer_norm_backward};
 pub use linear::{
@@ -25,4 +35,7 @@ pub use linear::{
     linear_gelu_with_derivative, weight_gradient,
 };
 pub use loss::{LossShape, dino_loss, softmax_rows};
-pub use update::{AdamWStep, adamw, ema, norm, scale};
+pub use prototypes::{PrototypesGradients, prototypes, prototypes_backward};
+pub use samples::{Run, Samples};
+pub use scratch::release;
+pub use update::{AdamWStep, EmaStep, adamw, ema, norm, scale};

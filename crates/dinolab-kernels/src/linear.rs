@@ -1,23 +1,29 @@
 //! Linear maps over rows, with their bias and GELU, and their gradients.
 //!
-//! Weights are `[O, I]`, output first. All are matrix products, cut into tiles by the
-//! sizes alone; what follows a product is done on the tile while it is in cache.
+//! Weights are `[O, I]`, output first. All are matrix products, cut into tasks by the
+//! sizes alone; what follows a product is done on a task's part while it is in cache.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use crate::gelu::{gelu_and_derivative_in_place, gelu_in_place, multiply_into};
-use crate::matrix::{Matrix, Store, product_raw};
 use crate::parallel::{Output, Parts, by_rows, light_step, ordered_sum};
+use crate::product::{Destination, Matrix, Packed, Store, UNIT, equal_parts};
+use crate::scratch::Buffer;
 use crate::simd::{add_columns, add_to};
 
-/// `n` in equal parts of at most `most`: the size of a part, a multiple of `unit`.
-fn equal_parts(n: usize, most: usize, unit: usize) -> usize {
-    n.div_ceil(n.div_ceil(most).max(1)).next_multiple_of(unit)
+/// Rows of a task at most: its part of a block's hidden layer then stays in cache.
+const MOST_ROWS: usize = 96;
+/// Tasks that a product should at least give, where it is large enough.
+const TASKS: usize = 64;
+
+/// Rows per task, for `rows` that go through large weights.
+pub(crate) fn row_step(rows: usize) -> usize {
+    equal_parts(rows, rows.div_ceil(TASKS).clamp(16, MOST_ROWS), 8)
 }
 
-/// Tiles of a matrix.
+/// Parts of a result.
 struct Tiles {
     rows: usize,
     columns: usize,
@@ -26,22 +32,11 @@ struct Tiles {
 }
 
 impl Tiles {
-    /// Large enough that packing the operands again for each tile costs little, small
-    /// enough that a tile stays in cache and that some threads find work.
+    /// Whole rows where there are many, else columns are cut, too.
     fn of(rows: usize, columns: usize) -> Self {
-        let (most_rows, most_columns, wanted) = (256, 512, 8);
-        let mut row_step = equal_parts(rows, most_rows, 8);
-        let mut column_step = equal_parts(columns, most_columns, 16);
-        let count = |r: usize, c: usize| rows.div_ceil(r) * columns.div_ceil(c);
-        while count(row_step, column_step) < wanted {
-            if column_step >= 256 {
-                column_step = equal_parts(column_step, column_step.div_ceil(2), 16);
-            } else if row_step >= 128 {
-                row_step = equal_parts(row_step, row_step.div_ceil(2), 8);
-            } else {
-                break;
-            }
-        }
+        let row_step = row_step(rows);
+        let parts = TASKS.div_ceil(rows.div_ceil(row_step));
+        let column_step = columns.div_ceil(parts).max(4 * UNIT).next_multiple_of(UNIT);
         Self {
             rows,
             columns,
@@ -54,7 +49,7 @@ impl Tiles {
         self.rows.div_ceil(self.row_step) * self.columns.div_ceil(self.column_step)
     }
 
-    /// Rows and columns of a tile.
+    /// Rows and columns of a part.
     fn get(&self, index: usize) -> (Range<usize>, Range<usize>) {
         let across = self.columns.div_ceil(self.column_step);
         let (r, c) = (
@@ -68,10 +63,10 @@ impl Tiles {
     }
 }
 
-/// `a · b`; `after` gets each row of a tile with the row's number and its first column.
+/// `a · b`; `after` gets each row of a part with the row's number and its first column.
 fn tiled_product(
     a: Matrix,
-    b: Matrix,
+    b: &Packed,
     [rows, columns]: [usize; 2],
     after: impl Fn(usize, usize, &mut [f32]) + Sync,
 ) -> Vec<f32> {
@@ -83,69 +78,27 @@ fn tiled_product(
         .with_max_len(1)
         .for_each(|i| {
             let (r, c) = tiles.get(i);
-            tile_product(
-                parts,
-                columns,
-                a.rows(r.clone()),
-                b.columns(c.clone()),
-                [r.clone(), c.clone()],
-            );
+            let into = Destination {
+                start: parts.at(
+                    r.start * columns + c.start,
+                    (r.len() - 1) * columns + c.len(),
+                ),
+                stride: columns,
+                store: Store::Replace,
+                scale: 1.0,
+            };
+            // SAFETY: `at` has checked the extent, and each part is one task's.
+            unsafe { b.multiply(a.rows(r.clone()), c.clone(), into) };
             for row in r {
                 let start = row * columns;
-                // SAFETY: the tile is this task's, and the product has just written it.
+                // SAFETY: the part is this task's, and the product has just written it.
                 after(row, c.start, unsafe {
                     parts.written(start + c.start..start + c.end)
                 });
             }
         });
-    // SAFETY: the tiles cover the matrix, and each has been written.
+    // SAFETY: the parts cover the matrix, and each has been written.
     unsafe { output.finish() }
-}
-
-/// One tile of a product into its place in a matrix with `columns` columns.
-fn tile_product(parts: Parts, columns: usize, a: Matrix, b: Matrix, [r, c]: [Range<usize>; 2]) {
-    let into = parts.at(
-        r.start * columns + c.start,
-        (r.len() - 1) * columns + c.len(),
-    );
-    // SAFETY: `at` has checked the extent, and each tile is one task's.
-    unsafe { product_raw(into, columns, a, b, 1.0, Store::Replace) }
-}
-
-/// From this many rows on, weights are transposed once: cheaper than the strided packing that
-/// each tile would do.
-const ROWS_FOR_A_COPY: usize = 64;
-
-/// The transpose of `m` `[rows, columns]`.
-fn transposed(m: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    // Squares go through a small array, so that both sides see whole runs.
-    const SIDE: usize = 8;
-    let step = light_step(rows).next_multiple_of(SIDE);
-    let ([out], _) = by_rows(columns, step, [rows], |range, [out]| {
-        let mut square = [[0.0; SIDE]; SIDE];
-        for r in (0..rows).step_by(SIDE) {
-            let height = SIDE.min(rows - r);
-            for c in range.clone().step_by(SIDE) {
-                let width = SIDE.min(range.end - c);
-                for (i, line) in square[..height].iter_mut().enumerate() {
-                    let from = &m[(r + i) * columns + c..];
-                    match from.first_chunk() {
-                        Some(whole) if width == SIDE => *line = *whole,
-                        _ => line[..width].copy_from_slice(&from[..width]),
-                    }
-                }
-                for j in 0..width {
-                    let into = &mut out[(c - range.start + j) * rows + r..];
-                    let column = square.map(|line| line[j]);
-                    match into.first_chunk_mut() {
-                        Some(whole) if height == SIDE => *whole = column,
-                        _ => into[..height].copy_from_slice(&column[..height]),
-                    }
-                }
-            }
-        }
-    });
-    out
 }
 
 /// Rows and outputs of a map from `inputs` with weights `weight`.
@@ -154,6 +107,16 @@ fn sizes(x: &[f32], weight: &[f32], bias: Option<&[f32]>, inputs: usize) -> [usi
     let outputs = weight.len() / inputs;
     assert!(bias.is_none_or(|bias| bias.len() == outputs));
     [x.len() / inputs, outputs]
+}
+
+/// Weights `[O, I]` as the right operand of rows that go forward through them.
+pub(crate) fn forward_operand(weight: &[f32], inputs: usize) -> Matrix<'_> {
+    Matrix::dense(weight, weight.len() / inputs, inputs).transposed()
+}
+
+/// Weights `[O, I]` as the right operand of gradients that go back through them.
+pub(crate) fn backward_operand(weight: &[f32], inputs: usize) -> Matrix<'_> {
+    Matrix::dense(weight, weight.len() / inputs, inputs)
 }
 
 fn forward(
@@ -167,15 +130,10 @@ fn forward(
     if rows == 0 || outputs == 0 {
         return Vec::new();
     }
-    let x = Matrix::new(x, rows, inputs, inputs);
-    let copy;
-    let weight = if rows < ROWS_FOR_A_COPY {
-        Matrix::new(weight, outputs, inputs, inputs).transposed()
-    } else {
-        copy = transposed(weight, outputs, inputs);
-        Matrix::new(&copy, inputs, outputs, outputs)
-    };
-    tiled_product(x, weight, [rows, outputs], |row, column, y| {
+    let mut buffer = Buffer::default();
+    let weight = Packed::in_parallel(forward_operand(weight, inputs), &mut buffer);
+    let x = Matrix::dense(x, rows, inputs);
+    tiled_product(x, &weight, [rows, outputs], |row, column, y| {
         if let Some(bias) = bias {
             add_to(y, &bias[column..column + y.len()]);
         }
@@ -205,11 +163,11 @@ pub fn linear_gelu_with_derivative(
     let parts = output.parts();
     let derivative = forward(x, weight, bias, inputs, |row, column, h| {
         let start = row * outputs + column;
-        // SAFETY: the place of this task's own tile in the other matrix.
+        // SAFETY: the place of this task's own part in the other matrix.
         let y = unsafe { parts.zeroed(start..start + h.len()) };
         gelu_and_derivative_in_place(h, y);
     });
-    // SAFETY: every row of every tile has been written.
+    // SAFETY: every row of every part has been written.
     (unsafe { output.finish() }, derivative)
 }
 
@@ -222,65 +180,124 @@ pub fn input_gradient(dy: &[f32], weight: &[f32], inputs: usize) -> Vec<f32> {
     if rows == 0 {
         return Vec::new();
     }
-    let dy = Matrix::new(dy, rows, outputs, outputs);
-    let weight = Matrix::new(weight, outputs, inputs, inputs);
-    tiled_product(dy, weight, [rows, inputs], |_, _, _| ())
+    let mut buffer = Buffer::default();
+    let weight = Packed::in_parallel(backward_operand(weight, inputs), &mut buffer);
+    let dy = Matrix::dense(dy, rows, outputs);
+    tiled_product(dy, &weight, [rows, inputs], |_, _, _| ())
+}
+
+/// A weight gradient to be computed: `dyᵀ · x`.
+pub(crate) struct WeightGradient<'a> {
+    /// Gradients of the map's results, `[R, O]`.
+    pub dy: Matrix<'a>,
+    /// Its inputs, `[R, I]`.
+    pub x: Matrix<'a>,
+    /// `R`, `O` and `I`.
+    pub sizes: [usize; 3],
+}
+
+/// Weight gradients `[O, I]`, all at once, so that small ones leave no thread idle.
+///
+/// Small weights leave too few parts, so the rows are cut as well and the parts added in order.
+pub(crate) fn weight_gradients<const N: usize>(maps: [WeightGradient; N]) -> [Vec<f32>; N] {
+    const ROWS_PER_PART: usize = 768;
+    const MOST_PARTIAL_VALUES: usize = 1 << 22;
+    let plans = maps.each_ref().map(|map| {
+        let [rows, outputs, inputs] = map.sizes;
+        let most = (MOST_PARTIAL_VALUES / (outputs * inputs)).max(1);
+        let parts = rows.div_ceil(ROWS_PER_PART).min(most);
+        let step = rows.div_ceil(parts);
+        let tiles = Tiles {
+            rows: outputs,
+            columns: inputs,
+            row_step: equal_parts(outputs, 384, 8),
+            column_step: equal_parts(inputs, 512, UNIT),
+        };
+        (rows.div_ceil(step), step, tiles)
+    });
+    let mut outputs = plans
+        .each_ref()
+        .map(|(_, _, tiles)| Output::new(tiles.rows * tiles.columns));
+    let mut partial = plans
+        .each_ref()
+        .map(|(parts, _, tiles)| Buffer::new((parts - 1) * tiles.rows * tiles.columns));
+    let results = outputs.each_mut().map(Output::parts);
+    let others = partial.each_mut().map(|buffer| Parts::of(buffer));
+    let tasks: Vec<_> = plans
+        .iter()
+        .enumerate()
+        .flat_map(|(map, (parts, _, tiles))| {
+            (0..parts * tiles.count()).map(move |i| (map, i / tiles.count(), i % tiles.count()))
+        })
+        .collect();
+    tasks
+        .into_par_iter()
+        .with_max_len(1)
+        .for_each(|(map, part, tile)| {
+            let (_, step, tiles) = &plans[map];
+            let WeightGradient {
+                dy,
+                x,
+                sizes: [rows, outputs, inputs],
+            } = &maps[map];
+            let some = part * step..(*rows).min((part + 1) * step);
+            let (r, c) = tiles.get(tile);
+            // The first part goes into the result, the others beside it.
+            let (all, first) = match part {
+                0 => (results[map], 0),
+                _ => (others[map], (part - 1) * outputs * inputs),
+            };
+            let into = Destination {
+                start: all.at(
+                    first + r.start * inputs + c.start,
+                    (r.len() - 1) * inputs + c.len(),
+                ),
+                stride: *inputs,
+                store: Store::Replace,
+                scale: 1.0,
+            };
+            let mut scratch = crate::scratch::Scratch::take();
+            let x = Packed::new(x.rows(some.clone()).columns(c.clone()), scratch.vec());
+            let dy = dy.rows(some).columns(r).transposed();
+            // SAFETY: `at` has checked the extent; parts and tiles are disjoint.
+            unsafe { x.multiply(dy, 0..c.len(), into) };
+        });
+    for (map, (parts, _, tiles)) in plans.iter().enumerate() {
+        let size = tiles.rows * tiles.columns;
+        let step = light_step(*parts);
+        (0..if *parts > 1 { size.div_ceil(step) } else { 0 })
+            .into_par_iter()
+            .for_each(|i| {
+                let range = i * step..size.min((i + 1) * step);
+                // SAFETY: written by the tasks above; each range is one task's.
+                let sum = unsafe { results[map].written(range.clone()) };
+                for part in 0..parts - 1 {
+                    add_to(
+                        sum,
+                        &partial[map][part * size + range.start..part * size + range.end],
+                    );
+                }
+            });
+    }
+    // SAFETY: parts and tiles cover each result.
+    outputs.map(|output| unsafe { output.finish() })
 }
 
 /// The gradient of the weights, `dyᵀ · x`: `[R, O]` and `[R, I]` → `[O, I]`.
-///
-/// Small weights leave too few tiles, so the rows are cut as well and the parts added in order.
 pub fn weight_gradient(dy: &[f32], x: &[f32], outputs: usize, inputs: usize) -> Vec<f32> {
-    const ROWS_PER_PART: usize = 1024;
-    const MOST_PARTIAL_VALUES: usize = 1 << 22;
     assert!(inputs > 0 && outputs > 0);
     let rows = x.len() / inputs;
     assert!(x.len() == rows * inputs && dy.len() == rows * outputs);
-    let size = outputs * inputs;
     if rows == 0 {
-        return vec![0.0; size];
+        return vec![0.0; outputs * inputs];
     }
-    let x = Matrix::new(x, rows, inputs, inputs);
-    let dy = Matrix::new(dy, rows, outputs, outputs);
-    let parts = rows
-        .div_ceil(ROWS_PER_PART)
-        .min((MOST_PARTIAL_VALUES / size).max(1));
-    if parts == 1 {
-        return tiled_product(dy.transposed(), x, [outputs, inputs], |_, _, _| ());
-    }
-    let step = rows.div_ceil(parts);
-    let parts = rows.div_ceil(step);
-    let tiles = Tiles {
-        rows: outputs,
-        columns: inputs,
-        row_step: 256,
-        column_step: 512,
+    let map = WeightGradient {
+        dy: Matrix::dense(dy, rows, outputs),
+        x: Matrix::dense(x, rows, inputs),
+        sizes: [rows, outputs, inputs],
     };
-    let mut partial = Output::new(parts * size);
-    let all = partial.parts();
-    (0..parts * tiles.count())
-        .into_par_iter()
-        .with_max_len(1)
-        .for_each(|i| {
-            let (part, tile) = (i / tiles.count(), i % tiles.count());
-            let some = part * step..rows.min((part + 1) * step);
-            let (r, c) = tiles.get(tile);
-            let a = dy.rows(some.clone()).transposed().rows(r.clone());
-            let b = x.rows(some).columns(c.clone());
-            let shifted = part * outputs + r.start..part * outputs + r.end;
-            tile_product(all, inputs, a, b, [shifted, c]);
-        });
-    // SAFETY: parts and tiles cover the allocation.
-    let partial = unsafe { partial.finish() };
-    let ([sum], _) = by_rows(size, light_step(parts), [1], |range, [sum]| {
-        for part in 0..parts {
-            add_to(
-                sum,
-                &partial[part * size + range.start..part * size + range.end],
-            );
-        }
-    });
-    sum
+    let [gradient] = weight_gradients([map]);
+    gradient
 }
 
 /// The gradient of the bias, the sum of the rows of `dy` `[R, O]` → `[O]`.

@@ -1,8 +1,8 @@
 //! Loops compiled for what the processor can do, and the arithmetic they share.
 
-/// Defines functions whose loops exist twice: for AVX2 with fused multiply-add, chosen at
-/// run time, and for the compilation's own target. Both are compiled from the same body,
-/// in which the constant `FMA` says whether fused multiply-add is an instruction.
+/// Defines functions whose loops exist several times: for AVX-512 and for AVX2 with fused
+/// multiply-add, chosen at run time, and for the compilation's own target. All are compiled from
+/// the same body, in which the constant `FMA` says whether fused multiply-add is an instruction.
 macro_rules! multiversioned {
     ($(
         $(#[$meta:meta])*
@@ -21,6 +21,18 @@ macro_rules! multiversioned {
                 #[target_feature(enable = "avx2,fma")]
                 fn wide($($arg: $type),*) $(-> $ret)? {
                     body::<true>($($arg),*)
+                }
+                #[allow(clippy::too_many_arguments)]
+                #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2,fma")]
+                fn widest($($arg: $type),*) $(-> $ret)? {
+                    body::<true>($($arg),*)
+                }
+                if std::arch::is_x86_feature_detected!("avx512dq")
+                    && std::arch::is_x86_feature_detected!("avx512vl")
+                {
+                    // SAFETY: the processor has just said that it has these features, which
+                    // come with all others.
+                    return unsafe { widest($($arg),*) };
                 }
                 if std::arch::is_x86_feature_detected!("avx2")
                     && std::arch::is_x86_feature_detected!("fma")
@@ -55,6 +67,19 @@ pub(crate) fn sum_lanes<const N: usize>(mut lanes: [f32; N]) -> f32 {
         }
     }
     lanes[0]
+}
+
+/// The dot product, in a fixed order.
+#[inline(always)]
+pub(crate) fn dot<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    for (a, b) in a.iter().zip(b) {
+        for i in 0..LANES {
+            lanes[i] = fma::<FMA>(a[i], b[i], lanes[i]);
+        }
+    }
+    sum_lanes(lanes) + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f32>()
 }
 
 /// `eˣ` for `x ≤ 88`, relative error below 2e-7; 0 below −87. NaN stays NaN.

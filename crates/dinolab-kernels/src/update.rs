@@ -1,23 +1,16 @@
-//! What happens to parameters at the end of a step, each in one pass over memory.
+//! What happens to parameters at the end of a step: clipping, AdamW and the teacher in one pass.
 
 use rayon::prelude::*;
 
-use crate::parallel::{by_rows, light_step};
-use crate::simd::{LANES, fma, multiversioned, sum_lanes};
+use crate::parallel::by_rows;
+use crate::simd::{dot, multiversioned};
 
 /// Values per task.
 const STEP: usize = 32_768;
 
 multiversioned! {
     fn sum_of_squares(x: &[f32]) -> f32 {
-        let mut lanes = [0.0; LANES];
-        let (blocks, rest) = x.as_chunks::<LANES>();
-        for block in blocks {
-            for i in 0..LANES {
-                lanes[i] = fma::<FMA>(block[i], block[i], lanes[i]);
-            }
-        }
-        sum_lanes(lanes) + rest.iter().map(|x| x * x).sum::<f32>()
+        dot::<FMA>(x, x)
     }
 
     fn scale_values(x: &mut [f32], factor: f32) {
@@ -26,23 +19,29 @@ multiversioned! {
         }
     }
 
-    fn ema_values(teacher: &[f32], student: &[f32], keep: f32, take: f32, new: &mut [f32]) {
-        for ((new, t), s) in new.iter_mut().zip(teacher).zip(student) {
-            *new = t * keep + s * take;
+    fn ema_values(teacher: &mut [f32], student: &[f32], step: EmaStep) {
+        let (keep, take) = step.shares();
+        for (t, s) in teacher.iter_mut().zip(student) {
+            *t = *t * keep + s * take;
         }
     }
 
     fn adamw_values(
-        value: &[f32], grad: &[f32], m: &mut [f32], v: &mut [f32], new: &mut [f32], step: &AdamWStep,
+        value: &mut [f32], teacher: &mut [f32], grad: &[f32], m: &mut [f32], v: &mut [f32],
+        step: &AdamWStep, ema: EmaStep,
     ) {
-        let AdamWStep { beta1, beta2, eps, decay, rate, root_correction2 } = *step;
+        let AdamWStep { clip, beta1, beta2, eps, decay, rate, root_correction2 } = *step;
         let (take1, take2) = (step.take1(), step.take2());
+        let (keep, take) = ema.shares();
         let state = m.iter_mut().zip(v.iter_mut());
-        for (((new, value), g), (m, v)) in new.iter_mut().zip(value).zip(grad).zip(state) {
+        let values = value.iter_mut().zip(teacher.iter_mut());
+        for (((value, teacher), g), (m, v)) in values.zip(grad).zip(state) {
+            let g = g * clip;
             *m = *m * beta1 as f32 + g * take1;
             *v = *v * beta2 as f32 + g * g * take2;
             let denominator = v.sqrt() / root_correction2 as f32 + eps as f32;
-            *new = value * decay as f32 - *m / denominator * rate as f32;
+            *value = *value * decay as f32 - *m / denominator * rate as f32;
+            *teacher = *teacher * keep + *value * take;
         }
     }
 }
@@ -64,19 +63,33 @@ pub fn scale(x: &mut [f32], factor: f32) {
     x.par_chunks_mut(STEP).for_each(|x| scale_values(x, factor));
 }
 
-/// `momentum · teacher + (1 − momentum) · student`.
-pub fn ema(teacher: &[f32], student: &[f32], momentum: f64) -> Vec<f32> {
+/// How far the teacher follows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EmaStep {
+    /// What the teacher keeps of itself, in 0–1.
+    pub momentum: f64,
+}
+
+impl EmaStep {
+    fn shares(self) -> (f32, f32) {
+        (self.momentum as f32, (1.0 - self.momentum) as f32)
+    }
+}
+
+/// `teacher ← momentum · teacher + (1 − momentum) · student`.
+pub fn ema(teacher: &mut [f32], student: &[f32], step: EmaStep) {
     assert_eq!(teacher.len(), student.len());
-    let (keep, take) = (momentum as f32, (1.0 - momentum) as f32);
-    let ([new], _) = by_rows(teacher.len(), light_step(1), [1], |range, [new]| {
-        ema_values(&teacher[range.clone()], &student[range], keep, take, new);
-    });
-    new
+    teacher
+        .par_chunks_mut(STEP)
+        .zip(student.par_chunks(STEP))
+        .for_each(|(teacher, student)| ema_values(teacher, student, step));
 }
 
 /// The numbers of one step of AdamW (Loshchilov & Hutter).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamWStep {
+    /// The gradient is multiplied by this.
+    pub clip: f32,
     /// Decay of the first moment.
     pub beta1: f64,
     /// Decay of the second moment.
@@ -101,21 +114,22 @@ impl AdamWStep {
     }
 }
 
-/// The new values; the moments `m` and `v` change in place. All have the same length.
+/// Clips the gradient, moves the moments `m` and `v`, the student's value, and the teacher's
+/// after it: one pass over memory for all of it. All have the same length.
 pub fn adamw(
-    value: &[f32],
+    [value, teacher, m, v]: [&mut [f32]; 4],
     grad: &[f32],
-    m: &mut [f32],
-    v: &mut [f32],
     step: &AdamWStep,
-) -> Vec<f32> {
+    ema: EmaStep,
+) {
     let n = value.len();
-    assert!(grad.len() == n && m.len() == n && v.len() == n);
-    let (m, v) = (crate::parallel::Parts::of(m), crate::parallel::Parts::of(v));
-    let ([new], _) = by_rows(n, STEP, [1], |range, [new]| {
-        // SAFETY: borrowed for this call, and each task has its own range.
-        let (m, v) = unsafe { (m.written(range.clone()), v.written(range.clone())) };
-        adamw_values(&value[range.clone()], &grad[range], m, v, new, step);
-    });
-    new
+    assert!(grad.len() == n && teacher.len() == n && m.len() == n && v.len() == n);
+    let state = m.par_chunks_mut(STEP).zip(v.par_chunks_mut(STEP));
+    let values = value.par_chunks_mut(STEP).zip(teacher.par_chunks_mut(STEP));
+    values
+        .zip(grad.par_chunks(STEP))
+        .zip(state)
+        .for_each(|(((value, teacher), grad), (m, v))| {
+            adamw_values(value, teacher, grad, m, v, step, ema);
+        });
 }

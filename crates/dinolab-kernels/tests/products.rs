@@ -2,21 +2,10 @@
 
 mod common;
 
-use common::{close, differences, normal, numbers, same_on_any_threads, wide};
+use common::{
+    close, differences, exact_attention, exact_linear, normal, numbers, same_on_any_threads, wide,
+};
 use dinolab_kernels::*;
-
-fn exact_linear(x: &[f64], weight: &[f64], bias: &[f64]) -> Vec<f64> {
-    let outputs = bias.len();
-    let inputs = weight.len() / outputs;
-    x.chunks(inputs)
-        .flat_map(|row| {
-            (0..outputs).map(move |o| {
-                let w = &weight[o * inputs..(o + 1) * inputs];
-                bias[o] + row.iter().zip(w).map(|(x, w)| x * w).sum::<f64>()
-            })
-        })
-        .collect()
-}
 
 #[test]
 fn linear_and_its_gradients() {
@@ -93,42 +82,6 @@ fn large_products_are_whole() {
         &zeros(inputs),
     );
     close(&weight_gradient(&y, &x, outputs, inputs), &dw, 2e-6);
-}
-
-fn exact_attention(qkv: &[f64], shape: AttentionShape) -> Vec<f64> {
-    let AttentionShape {
-        images,
-        tokens,
-        width,
-        heads,
-    } = shape;
-    let head_width = width / heads;
-    let mut y = vec![0.0; images * tokens * width];
-    for unit in 0..images * heads {
-        let (image, head) = (unit / heads, unit % heads);
-        let row = |part: usize, token: usize| {
-            let start = (image * tokens + token) * 3 * width + part * width + head * head_width;
-            &qkv[start..start + head_width]
-        };
-        for i in 0..tokens {
-            let scores: Vec<f64> = (0..tokens)
-                .map(|j| {
-                    let dot: f64 = row(0, i).iter().zip(row(1, j)).map(|(q, k)| q * k).sum();
-                    dot / (head_width as f64).sqrt()
-                })
-                .collect();
-            let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let sum: f64 = scores.iter().map(|s| (s - max).exp()).sum();
-            for (j, score) in scores.iter().enumerate() {
-                let p = (score - max).exp() / sum;
-                let start = (image * tokens + i) * width + head * head_width;
-                for (y, v) in y[start..].iter_mut().zip(row(2, j)) {
-                    *y += p * v;
-                }
-            }
-        }
-    }
-    y
 }
 
 #[test]

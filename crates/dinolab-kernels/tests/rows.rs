@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{close, differences, normal, numbers, same_on_any_threads, wide};
+use common::{close, differences, exact_layer_norm, normal, numbers, same_on_any_threads, wide};
 use dinolab_kernels::*;
 
 #[test]
@@ -22,20 +22,6 @@ fn gelu_and_its_derivative() {
             1e-6,
         );
     }
-}
-
-fn exact_layer_norm(x: &[f64], gamma: &[f64], beta: &[f64], eps: f64) -> Vec<f64> {
-    let d = gamma.len();
-    x.chunks(d)
-        .flat_map(|row| {
-            let mean = row.iter().sum::<f64>() / d as f64;
-            let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / d as f64;
-            let scale = 1.0 / (variance + eps).sqrt();
-            (0..d)
-                .map(move |i| (row[i] - mean) * scale * gamma[i] + beta[i])
-                .collect::<Vec<_>>()
-        })
-        .collect()
 }
 
 #[test]

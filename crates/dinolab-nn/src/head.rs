@@ -164,14 +164,9 @@ impl Head {
         let x = single(x);
         let length = (x.clone() * x.clone()).sum_dim(2).sqrt().clamp_min(L2_EPS);
         let x = x / length;
-        crate::ops::linear(x, self.prototypes(), None).reshape([rows, self.config.out_dim])
-    }
-
-    /// The prototypes `g · v / ‖v‖`, `[K, bottleneck]`.
-    fn prototypes(&self) -> Tensor<2> {
-        let v = self.weight_v.get::<2>();
-        let length = (v.clone() * v.clone()).sum_dim(1).sqrt();
-        v * (self.weight_g.get::<2>() / length)
+        let x = x.reshape([rows, self.config.bottleneck_dim]);
+        let lengths = self.weight_g.get::<2>().reshape([self.config.out_dim]);
+        crate::ops::prototypes(x, self.weight_v.get(), lengths)
     }
 
     /// Places of the linear map `i` and of its batch norm in the reference's sequence

@@ -31,19 +31,8 @@ impl Network {
     }
 
     /// Views of one or more sizes, each `[V·B, C, H, W]` view-major, to raw logits `[ΣV·B, K]`
-    /// in the same order. Views of one size share the backbone's pass; the head runs once over
-    /// all class tokens. `drop` has the stochastic depth of each size.
-    pub fn forward(&self, views: Vec<Tensor<4>>, drop: &[&dyn DropPath]) -> Tensor<2> {
-        let tokens: Vec<_> = views
-            .into_iter()
-            .zip(drop)
-            .map(|(view, drop)| self.backbone.forward(view, *drop))
-            .collect();
-        let tokens = if tokens.len() == 1 {
-            tokens.into_iter().next().expect("one size")
-        } else {
-            Tensor::cat(tokens, 0)
-        };
-        self.head.forward(tokens)
+    /// in the same order; the head runs once over all class tokens. `drop` knows all views.
+    pub fn forward(&self, views: Vec<Tensor<4>>, drop: &dyn DropPath) -> Tensor<2> {
+        self.head.forward(self.backbone.forward_views(views, drop))
     }
 }

@@ -8,33 +8,40 @@
 //! A composite body computes in the numbers of its operands, a linear map in those of its
 //! weights; see [`Precision`](crate::Precision). What needs `f32` inside converts by itself.
 //!
-//! Shapes and layouts are those a fused body wants: tokens `[B, N, D]`, attention from the
-//! joint query-key-value buffer, losses from raw logits.
+//! Shapes and layouts are those a fused body wants: tokens of all images in one matrix `[R, D]`,
+//! a residual branch as a whole, attention from the joint query-key-value buffer, losses from
+//! raw logits.
 
 mod attention;
+pub mod branch;
 mod fused;
 mod gelu;
 mod layer_norm;
 mod linear;
 mod loss;
 mod matmul;
+mod prototypes;
 mod update;
 
 pub use attention::{attention, attention_probabilities};
+pub use branch::branch;
 pub use gelu::gelu;
 pub use layer_norm::layer_norm;
 pub use linear::{linear, linear_gelu};
 pub use loss::{dino_loss, teacher_probabilities};
 pub use matmul::{matmul, matmul_f32};
-pub use update::{AdamW, Lars, Sgd, clip_by_norm, ema, norm};
+pub use prototypes::prototypes;
+pub use update::{AdamW, Following, Lars, Sgd, ema, norm};
 
 /// The composite bodies, by which the fused ones are judged in tests.
 pub mod composite {
     pub use super::attention::composite as attention;
+    pub use super::branch::composite as branch;
     pub use super::gelu::composite as gelu;
     pub use super::layer_norm::composite as layer_norm;
     pub use super::linear::{composite as linear, composite_gelu as linear_gelu};
     pub use super::loss::{
         composite as dino_loss, composite_probabilities as teacher_probabilities,
     };
+    pub use super::prototypes::composite as prototypes;
 }

@@ -67,13 +67,20 @@ impl Param {
 
     /// Replaces the flat values; shape, device and tracking stay.
     pub fn set_flat(&mut self, value: Tensor<1>) {
-        debug_assert_eq!(value.dims()[0], self.len());
+        assert_eq!(value.dims()[0], self.len(), "values fill the shape");
         self.value = if self.value.is_autodiff() {
             Tensor::from_inner(value.without_autodiff())
         } else {
             value
         };
         self.track();
+    }
+
+    /// The flat values, taken out for change in place; [`Param::set_flat`] puts them back. Where
+    /// no graph holds them, nothing else shares them.
+    pub fn take_flat(&mut self) -> Tensor<1> {
+        let placeholder = Tensor::zeros([1], &self.value.device());
+        std::mem::replace(&mut self.value, placeholder).without_autodiff()
     }
 
     /// The gradient, flat, taken out of `grads`; `None` where there is none.

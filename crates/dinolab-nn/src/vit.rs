@@ -1,11 +1,14 @@
 //! The vision transformer (Dosovitskiy et al.), as DINO trains it.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor};
 
 use crate::init::Init;
+use crate::ops::branch::{Branch, BranchParams, Run, Samples};
 use crate::param::{Param, parameters};
 use crate::position::{PositionRule, resampling};
-use crate::precision::{as_of, single};
+use crate::precision::single;
 use crate::{Error, Result, ops};
 
 /// The reference's epsilon of every layer normalisation.
@@ -100,7 +103,8 @@ impl VitConfig {
 /// Stochastic depth (Huang et al.): a branch's output is multiplied by 0, or by
 /// 1 / (1 − rate) where it survives, independently per sample, block and branch.
 pub trait DropPath {
-    /// Factors `[B]` of branch `branch` (0 attention, 1 MLP) of block `block`; `None` drops nothing.
+    /// Factors of all images, in the order of their tokens, of branch `branch` (0 attention,
+    /// 1 MLP) of block `block`; `None` drops nothing.
     fn factors(&self, block: usize, branch: usize) -> Option<Vec<f32>>;
 }
 
@@ -233,13 +237,46 @@ impl Block {
         }
     }
 
-    /// `[B, N, D]` → `[B, N, D]`; `index` is the block's place, for stochastic depth.
-    fn forward(&self, x: Tensor<3>, index: usize, drop: &dyn DropPath) -> Tensor<3> {
-        let qkv = self.attn.qkv.forward(self.norm1.forward(x.clone()));
-        let mixed = self.attn.proj.forward(ops::attention(qkv, self.attn.heads));
-        let x = residual(x, mixed, drop.factors(index, 0));
-        let hidden = self.mlp.fc1.forward_gelu(self.norm2.forward(x.clone()));
-        residual(x, self.mlp.fc2.forward(hidden), drop.factors(index, 1))
+    /// Tokens `[R, D]` of all images of `runs` → `[R, D]`; `index` is the block's place, for
+    /// stochastic depth.
+    fn forward(&self, x: Tensor<2>, runs: &[Run], index: usize, drop: &dyn DropPath) -> Tensor<2> {
+        let samples = samples_of(runs, drop.factors(index, 0));
+        let x = ops::branch(
+            Branch::Attention(self.attn.heads),
+            x,
+            self.attention_params(),
+            samples,
+        );
+        let samples = samples_of(runs, drop.factors(index, 1));
+        ops::branch(Branch::Mlp, x, self.mlp_params(), samples)
+    }
+
+    /// The class tokens `[B, D]` of [`Block::forward`]'s result, without the others.
+    fn forward_class(
+        &self,
+        x: Tensor<2>,
+        runs: &[Run],
+        index: usize,
+        drop: &dyn DropPath,
+    ) -> Tensor<2> {
+        let samples = samples_of(runs, drop.factors(index, 0));
+        let x = ops::branch(
+            Branch::ClassAttention(self.attn.heads),
+            x,
+            self.attention_params(),
+            samples,
+        );
+        let images = runs.iter().map(|run| run.images).sum();
+        let samples = samples_of(&[Run { images, tokens: 1 }], drop.factors(index, 1));
+        ops::branch(Branch::Mlp, x, self.mlp_params(), samples)
+    }
+
+    fn attention_params(&self) -> BranchParams {
+        params(&self.norm1, &self.attn.qkv, &self.attn.proj)
+    }
+
+    fn mlp_params(&self) -> BranchParams {
+        params(&self.norm2, &self.mlp.fc1, &self.mlp.fc2)
     }
 
     /// Attention weights `[B, H, N, N]` of the block on its input `[B, N, D]`.
@@ -251,17 +288,24 @@ impl Block {
     }
 }
 
-fn residual(x: Tensor<3>, branch: Tensor<3>, factors: Option<Vec<f32>>) -> Tensor<3> {
-    let branch = as_of(branch, &x);
-    match factors {
-        Some(factors) => {
-            let b = factors.len();
-            let device = branch.device();
-            x + branch
-                * Tensor::<1>::from_data(TensorData::new(factors, [b]), &device).reshape([b, 1, 1])
-        }
-        None => x + branch,
+fn params(norm: &LayerNorm, first: &Linear, second: &Linear) -> BranchParams {
+    let bias = |linear: &Linear| linear.bias.as_ref().expect("blocks have biases").get();
+    BranchParams {
+        gamma: norm.gamma.get(),
+        beta: norm.beta.get(),
+        eps: LAYER_NORM_EPS,
+        first: first.weight.matrix(),
+        first_bias: bias(first),
+        second: second.weight.matrix(),
+        second_bias: bias(second),
     }
+}
+
+fn samples_of(runs: &[Run], factors: Option<Vec<f32>>) -> Arc<Samples> {
+    Arc::new(match factors {
+        Some(factors) => Samples::new(runs, &factors),
+        None => Samples::all(runs),
+    })
 }
 
 /// The patch embedding: a strided convolution, computed as one linear map of flat patches.
@@ -365,27 +409,54 @@ impl Vit {
         }
     }
 
-    /// Class tokens after the final norm: images `[B, C, H, W]` → `[B, D]`.
-    pub fn forward(&self, images: Tensor<4>, drop: &dyn DropPath) -> Tensor<2> {
-        let mut x = self.embed(images);
-        for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(x, i, drop);
+    /// Tokens `[R, D]` of images of several sizes, one size after the other, and their runs.
+    fn embed_all(&self, sizes: Vec<Tensor<4>>) -> (Tensor<2>, Vec<Run>) {
+        let mut runs = Vec::with_capacity(sizes.len());
+        let mut tokens = Vec::with_capacity(sizes.len());
+        for images in sizes {
+            let x = self.embed(images);
+            let [images, n, d] = x.dims();
+            runs.push(Run { images, tokens: n });
+            tokens.push(x.reshape([images * n, d]));
         }
-        let [b, _, d] = x.dims();
-        // Only the class token leaves the backbone, so only it is normalised.
-        self.norm.forward(x.narrow(1, 0, 1)).reshape([b, d])
+        let x = match tokens.len() {
+            1 => tokens.remove(0),
+            _ => Tensor::cat(tokens, 0),
+        };
+        (x, runs)
+    }
+
+    /// Class tokens after the final norm: images `[B, C, H, W]` → `[B, D]`.
+    pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+        self.forward_views(vec![images], &KeepAll)
+    }
+
+    /// Class tokens after the final norm of images of several sizes, each `[B, C, H, W]` →
+    /// `[ΣB, D]`. The tokens of all of them go through each linear map together; attention alone
+    /// keeps images apart. The last block computes what reaches class tokens and no more.
+    pub fn forward_views(&self, views: Vec<Tensor<4>>, drop: &dyn DropPath) -> Tensor<2> {
+        let (mut x, runs) = self.embed_all(views);
+        let (last, before) = self.blocks.split_last().expect("a network has blocks");
+        for (i, block) in before.iter().enumerate() {
+            x = block.forward(x, &runs, i, drop);
+        }
+        let x = last.forward_class(x, &runs, before.len(), drop);
+        let [b, d] = x.dims();
+        self.norm.forward(x.reshape([1, b, d])).reshape([b, d])
     }
 
     /// All tokens of the last `n` blocks, each after the *final* norm: `n` × `[B, 1 + N, D]`,
     /// earliest block first.
     pub fn intermediate(&self, images: Tensor<4>, n: usize) -> Vec<Tensor<3>> {
-        let mut x = self.embed(images);
+        let (mut x, runs) = self.embed_all(vec![images]);
+        let Run { images, tokens } = runs[0];
         let first = self.blocks.len().saturating_sub(n);
         let mut taps = Vec::with_capacity(n);
         for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(x, i, &KeepAll);
+            x = block.forward(x, &runs, i, &KeepAll);
             if i >= first {
-                taps.push(self.norm.forward(x.clone()));
+                let shape = [images, tokens, self.config.width];
+                taps.push(self.norm.forward(x.clone().reshape(shape)));
             }
         }
         taps
@@ -393,12 +464,13 @@ impl Vit {
 
     /// Attention weights of the last block: `[B, H, 1 + N, 1 + N]`.
     pub fn last_attention(&self, images: Tensor<4>) -> Tensor<4> {
-        let mut x = self.embed(images);
+        let (mut x, runs) = self.embed_all(vec![images]);
+        let Run { images, tokens } = runs[0];
         let (last, before) = self.blocks.split_last().expect("a network has blocks");
         for (i, block) in before.iter().enumerate() {
-            x = block.forward(x, i, &KeepAll);
+            x = block.forward(x, &runs, i, &KeepAll);
         }
-        last.attention(x)
+        last.attention(x.reshape([images, tokens, self.config.width]))
     }
 
     /// Attention of the last block's class token to the patches: `[B, H, h, w]`, where

@@ -4,9 +4,11 @@
 mod common;
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use dinolab_nn::init::Init;
+use dinolab_nn::ops::branch::{Branch, BranchParams, Run, Samples};
 use dinolab_nn::ops::{self, composite};
 
 thread_local! {
@@ -247,6 +249,121 @@ fn loss() {
             (run(ops::dino_loss), on_cpu(|| run(composite::dino_loss)));
         same("loss", loss, loss2);
         same("gradient", grad, grad2);
+    }
+}
+
+/// A branch with its parameters as leaves: result and gradients of all of them.
+fn branch_of(
+    f: fn(Branch, Tensor<2>, BranchParams, Arc<Samples>) -> Tensor<2>,
+    kind: Branch,
+    x: &Tensor<2>,
+    params: &BranchParams,
+    samples: &Arc<Samples>,
+    weights: &Tensor<2>,
+) -> (Tensor<2>, Vec<Vec<f32>>) {
+    let x = leaf(x);
+    let own = BranchParams {
+        gamma: leaf(&params.gamma),
+        beta: leaf(&params.beta),
+        eps: params.eps,
+        first: leaf(&params.first),
+        first_bias: leaf(&params.first_bias),
+        second: leaf(&params.second),
+        second_bias: leaf(&params.second_bias),
+    };
+    let y = f(kind, x.clone(), own.clone(), samples.clone());
+    let grads = backward(y.clone(), weights);
+    let vectors = [own.gamma, own.beta, own.first_bias, own.second_bias];
+    let matrices = [x, own.first, own.second];
+    let mut all: Vec<_> = vectors.map(|p| host(p.grad(&grads).unwrap())).into();
+    all.extend(matrices.map(|p| host(p.grad(&grads).unwrap())));
+    (y.inner(), all)
+}
+
+#[test]
+fn branches() {
+    let runs = [
+        Run {
+            images: 3,
+            tokens: 37,
+        },
+        Run {
+            images: 4,
+            tokens: 10,
+        },
+    ];
+    let rows = 3 * 37 + 4 * 10;
+    let (d, h) = (24, 50);
+    let dropping = Samples::new(&runs, &[1.5, 0.0, 1.5, 1.5, 0.0, 1.5, 0.0]);
+    for samples in [Samples::all(&runs), dropping] {
+        let samples = Arc::new(samples);
+        for kind in [Branch::Attention(3), Branch::ClassAttention(2), Branch::Mlp] {
+            let (hidden, inner) = if kind == Branch::Mlp {
+                (h, h)
+            } else {
+                (3 * d, d)
+            };
+            let x = random([rows, d]);
+            let params = BranchParams {
+                gamma: random([d]),
+                beta: random([d]),
+                eps: 1e-6,
+                first: random([hidden, d]) * 0.2,
+                first_bias: random([hidden]),
+                second: random([d, inner]) * 0.2,
+                second_bias: random([d]),
+            };
+            let results = if matches!(kind, Branch::ClassAttention(_)) {
+                7
+            } else {
+                rows
+            };
+            let weights = random([results, d]);
+            let plain = |kind, x, params, samples: Arc<Samples>| {
+                composite::branch(kind, x, params, &samples)
+            };
+            let (y, grads) = branch_of(ops::branch, kind, &x, &params, &samples, &weights);
+            let (y2, grads2) = on_cpu(|| branch_of(plain, kind, &x, &params, &samples, &weights));
+            same(&format!("{kind:?} y"), y, y2.clone());
+            let params = BranchParams {
+                gamma: here(&params.gamma),
+                beta: here(&params.beta),
+                eps: params.eps,
+                first: here(&params.first),
+                first_bias: here(&params.first_bias),
+                second: here(&params.second),
+                second_bias: here(&params.second_bias),
+            };
+            let plain = ops::branch(kind, here(&x), params, samples.clone());
+            same("plain", plain, y2);
+            for (i, (a, b)) in grads.iter().zip(&grads2).enumerate() {
+                let tensor = |x: &Vec<f32>| Tensor::<1>::from_floats(&x[..], &Device::flex());
+                same(&format!("{kind:?} gradient {i}"), tensor(a), tensor(b));
+            }
+        }
+    }
+}
+
+#[test]
+fn prototypes() {
+    for (rows, width, k) in [(1, 3, 2), (9, 17, 300)] {
+        let (x, v, g) = (random([rows, width]), random([k, width]), random([k]));
+        let weights = random([rows, k]);
+        let run = |f: fn(Tensor<2>, Tensor<2>, Tensor<1>) -> Tensor<2>| {
+            let (x, v, g) = (leaf(&x), leaf(&v), leaf(&g));
+            let y = f(x.clone(), v.clone(), g.clone());
+            let grads = backward(y.clone(), &weights);
+            let of = [x.grad(&grads).unwrap(), v.grad(&grads).unwrap()];
+            (y.inner(), of, g.grad(&grads).unwrap())
+        };
+        let (y, [dx, dv], dg) = run(ops::prototypes);
+        let (y2, [dx2, dv2], dg2) = on_cpu(|| run(composite::prototypes));
+        let plain = ops::prototypes(here(&x), here(&v), here(&g));
+        same("plain", plain, y2.clone());
+        same("y", y, y2);
+        same("dx", dx, dx2);
+        same("dv", dv, dv2);
+        same("dg", dg, dg2);
     }
 }
 

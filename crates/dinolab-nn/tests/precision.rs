@@ -57,7 +57,7 @@ fn everything(precision: Precision, views: &TensorData) -> [Vec<(String, Vec<f32
     let mut found = vec![
         (
             "features".into(),
-            host(plain.backbone.forward(views.clone(), &KeepAll)),
+            host(plain.backbone.forward(views.clone())),
         ),
         (
             "attention".into(),
@@ -65,11 +65,11 @@ fn everything(precision: Precision, views: &TensorData) -> [Vec<(String, Vec<f32
         ),
         (
             "logits".into(),
-            host(plain.forward(vec![views.clone()], &[&KeepAll])),
+            host(plain.forward(vec![views.clone()], &KeepAll)),
         ),
     ];
     let student = network(&device.autodiff(), precision);
-    let logits = student.forward(vec![Tensor::from_inner(views)], &[&KeepAll]);
+    let logits = student.forward(vec![Tensor::from_inner(views)], &KeepAll);
     found.push(("logits while recording".into(), host(logits.clone())));
     let mut grads: Gradients = (logits.clone() * logits).sum().backward();
     let mut all = Vec::new();

@@ -3,7 +3,7 @@
 use dinolab_data::random::{Purpose, Random};
 use dinolab_nn::vit::DropPath;
 
-/// Keep factors of every sample of one size of views, drawn from (seed, step, view, image).
+/// Keep factors of every view of every image, view-major, drawn from (seed, step, view, image).
 pub struct Masks {
     /// `[block][branch][sample]`.
     factors: Vec<[Vec<f32>; 2]>,
@@ -17,21 +17,21 @@ pub fn rates(rate: f64, depth: usize) -> Vec<f64> {
 }
 
 impl Masks {
-    /// Draws for `views` (their numbers) of images number `images` of the batch. The same
+    /// Draws for `views` views of images number `images` of the batch. The same
     /// image of the same view gets the same draws however the batch is cut into micro-batches.
     pub fn draw(
         rates: &[f64],
         seed: u64,
         step: u64,
-        views: std::ops::Range<usize>,
+        views: usize,
         images: std::ops::Range<usize>,
     ) -> Self {
-        let samples = views.len() * images.len();
+        let samples = views * images.len();
         let mut factors: Vec<[Vec<f32>; 2]> = rates
             .iter()
             .map(|_| [Vec::with_capacity(samples), Vec::with_capacity(samples)])
             .collect();
-        for view in views {
+        for view in 0..views {
             for image in images.clone() {
                 let sample = (view as u64) << 32 | image as u64;
                 let mut random = Random::new(seed, step, sample, Purpose::DropPath);

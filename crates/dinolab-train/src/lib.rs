@@ -16,4 +16,4 @@ pub mod step;
 pub use crate::error::{Error, Result};
 pub use crate::optimiser::{Optimiser, OptimiserKind};
 pub use crate::schedule::{ScheduleConfig, Schedules, StepValues};
-pub use crate::step::{Dino, DinoConfig, Outputs, StepReport, Views};
+pub use crate::step::{Dino, DinoConfig, Outputs, Phases, StepReport, Views};

@@ -1,8 +1,7 @@
 //! Parameter groups and optimiser state over a network's named parameters.
 
 use burn::tensor::Tensor;
-use dinolab_nn::Param;
-use dinolab_nn::ops::{AdamW, Lars, Sgd};
+use dinolab_nn::ops::{AdamW, Following, Lars, Sgd};
 
 /// Which optimiser.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -63,44 +62,45 @@ impl Optimiser {
         self.kind
     }
 
-    /// Updates parameter number `place` with its gradient.
+    /// Updates parameter number `place`, of shape `shape`, with its gradient, and its teacher.
+    /// Returns the gradient's norm before clipping, `[1]`.
     pub fn update(
         &mut self,
         place: usize,
         name: &str,
-        param: &mut Param,
+        shape: &[usize],
+        param: Following,
         grad: Tensor<1>,
-        lr: f64,
-        weight_decay: f64,
-    ) {
-        let decay = if decays(name, param.shape()) {
+        [lr, weight_decay]: [f64; 2],
+    ) -> Tensor<1> {
+        let decay = if decays(name, shape) {
             weight_decay
         } else {
             0.0
         };
-        let value = param.flat();
         let state = self.states[place].get_or_insert_with(|| ParamState {
             steps: 0,
-            slots: vec![value.zeros_like(); self.kind.slots()],
+            slots: (0..self.kind.slots())
+                .map(|_| param.value.zeros_like())
+                .collect(),
         });
         state.steps += 1;
-        let new = match (self.kind, state.slots.as_mut_slice()) {
+        match (self.kind, state.slots.as_mut_slice()) {
             (OptimiserKind::AdamW, [m, v]) => {
-                AdamW::default().update(value, grad, [m, v], state.steps, lr, decay)
+                AdamW::default().update(param, grad, [m, v], state.steps, lr, decay)
             }
             (OptimiserKind::Sgd, [buffer]) => {
-                Sgd { momentum: 0.9 }.update(value, grad, buffer, state.steps, lr, decay)
+                Sgd { momentum: 0.9 }.update(param, grad, buffer, state.steps, lr, decay)
             }
             (OptimiserKind::Lars, [buffer]) => {
-                let adapt = param.shape().len() != 1;
+                let adapt = shape.len() != 1;
                 Lars {
                     eta: 0.001,
                     momentum: 0.9,
                 }
-                .update(value, grad, buffer, adapt, lr, decay)
+                .update(param, grad, buffer, adapt, lr, decay)
             }
             _ => unreachable!("the number of slots is the kind's"),
-        };
-        param.set_flat(new);
+        }
     }
 }

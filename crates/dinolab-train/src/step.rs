@@ -1,8 +1,11 @@
 //! One step of DINO.
 
+use std::time::{Duration, Instant};
+
 use burn::tensor::{Device, Tensor, TensorData};
 use dinolab_data::Crops;
-use dinolab_nn::vit::{DropPath, KeepAll};
+use dinolab_nn::ops::Following;
+use dinolab_nn::vit::KeepAll;
 use dinolab_nn::{HeadConfig, Network, Parameters, Precision, VitConfig, ops};
 
 use crate::drop_path::{Masks, rates};
@@ -76,9 +79,27 @@ pub struct Outputs {
     pub centre: Tensor<1>,
 }
 
+/// What the parts of a step took. On a device that works in the background, a part is only what
+/// it took to ask for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Phases {
+    /// The teacher's forward pass and its targets.
+    pub teacher: Duration,
+    /// The student's forward pass.
+    pub student: Duration,
+    /// The loss, with its gradient in the logits.
+    pub loss: Duration,
+    /// The way back.
+    pub backward: Duration,
+    /// Centre, clipping, optimiser and teacher.
+    pub update: Duration,
+}
+
 /// What a step tells of itself.
 #[derive(Debug)]
 pub struct StepReport {
+    /// What its parts took.
+    pub phases: Phases,
     /// The loss, in nats.
     pub loss: f64,
     /// Norm of each trainable parameter's gradient before clipping, in the network's order.
@@ -159,25 +180,30 @@ impl Dino {
         let mut centre_sum: Option<Tensor<1>> = None;
         let mut seen = None;
         let mut first_image = 0;
+        let mut phases = Phases::default();
+        let mut clock = Instant::now();
+        let mut lap = || std::mem::replace(&mut clock, Instant::now()).elapsed();
         for views in micro_batches {
             // The teacher sees the global views only, and nothing records how.
-            let features = self
-                .teacher
-                .backbone
-                .forward(views.global.clone(), &KeepAll);
+            let features = self.teacher.backbone.forward(views.global.clone());
             let logits = self.teacher.head.forward(features.clone());
             let targets =
                 ops::teacher_probabilities(logits.clone(), self.centre.clone(), now.teacher_temp);
 
+            phases.teacher += lap();
+
             let images = first_image..first_image + views.batch;
             first_image = images.end;
             let student = self.student_logits(views, now.step, images);
+            phases.student += lap();
             let student_plain = student.clone().without_autodiff();
             let targets = Tensor::from_inner(targets);
             let micro_loss =
                 ops::dino_loss(student, targets, views.batch, self.config.student_temp);
             let share = views.batch as f64 / batch as f64;
             loss += share * micro_loss.clone().into_scalar::<f32>() as f64;
+
+            phases.loss += lap();
 
             let mut gradients = (micro_loss * share).backward();
             let mut place = 0;
@@ -191,6 +217,9 @@ impl Dino {
                 }
                 place += 1;
             });
+
+            drop(gradients);
+            phases.backward += lap();
 
             let k = self.config.head.out_dim;
             let sum = logits.clone().sum_dim(0).reshape([k]);
@@ -215,10 +244,11 @@ impl Dino {
             self.centre = self.centre.clone() * m + mean * (1.0 - m);
         }
 
-        let norms = self.update_student(grads, now);
-        self.update_teacher(now.momentum);
+        let norms = self.update(grads, now);
+        phases.update += lap();
         let (teacher, student, features) = seen.expect("a step has at least one micro-batch");
         Ok(StepReport {
+            phases,
             loss,
             grad_norms: norms,
             outputs: Outputs {
@@ -238,66 +268,62 @@ impl Dino {
         images: std::ops::Range<usize>,
     ) -> Tensor<2> {
         let mut sizes = vec![Tensor::from_inner(views.global.clone())];
-        let mut masks = vec![self.masks(step, 0..2, &images)];
+        let mut count = 2;
         if let Some(local) = &views.local {
-            let count = local.dims()[0] / views.batch;
+            count += local.dims()[0] / views.batch;
             sizes.push(Tensor::from_inner(local.clone()));
-            masks.push(self.masks(step, 2..2 + count, &images));
         }
-        let masks: Vec<&dyn DropPath> = masks.iter().map(AsRef::as_ref).collect();
-        self.student.forward(sizes, &masks)
-    }
-
-    fn masks(
-        &self,
-        step: u64,
-        views: std::ops::Range<usize>,
-        images: &std::ops::Range<usize>,
-    ) -> Box<dyn DropPath> {
         if self.config.drop_path > 0.0 {
-            Box::new(Masks::draw(
-                &self.rates,
-                self.config.seed,
-                step,
-                views,
-                images.clone(),
-            ))
+            let masks = Masks::draw(&self.rates, self.config.seed, step, count, images);
+            self.student.forward(sizes, &masks)
         } else {
-            Box::new(KeepAll)
+            self.student.forward(sizes, &KeepAll)
         }
     }
 
-    /// Clips each gradient by its own norm and applies it. Returns the norms.
-    fn update_student(&mut self, mut grads: Vec<Option<Tensor<1>>>, now: &StepValues) -> Vec<f32> {
+    /// Clips each gradient by its own norm, applies it, and lets the teacher follow:
+    /// teacher ← m · teacher + (1 − m) · student, over all that is learned. One pass over each
+    /// parameter. Returns the norms.
+    fn update(&mut self, mut grads: Vec<Option<Tensor<1>>>, now: &StepValues) -> Vec<f32> {
         let frozen = now.epoch < self.config.freeze_last_layer;
-        let clip = self.config.clip_grad;
+        let mut teachers = Vec::with_capacity(self.names.len());
+        self.teacher
+            .visit_mut("", &mut |_, param| teachers.push(param.take_flat()));
         let (optimiser, mut place, mut norms) = (&mut self.optimiser, 0, Vec::new());
+        let clip = self.config.clip_grad;
         self.student.visit_mut("", &mut |name, param| {
-            if let Some(grad) = grads[place].take() {
-                let (grad, norm) = ops::clip_by_norm(grad, clip);
-                norms.push(norm);
-                // A frozen parameter is skipped: neither its moments nor its count move.
-                if !(frozen && name.contains("last_layer")) {
-                    optimiser.update(place, name, param, grad, now.lr, now.weight_decay);
+            let teacher = &mut teachers[place];
+            let grad = grads[place].take();
+            // A frozen parameter is skipped: neither its moments nor its count move.
+            let frozen = frozen && name.contains("last_layer");
+            match grad {
+                Some(grad) if !frozen => {
+                    let mut value = param.take_flat();
+                    let following = Following {
+                        value: &mut value,
+                        teacher,
+                        momentum: now.momentum,
+                        clip,
+                    };
+                    let rates = [now.lr, now.weight_decay];
+                    let shape = param.shape().to_vec();
+                    norms.push(optimiser.update(place, name, &shape, following, grad, rates));
+                    param.set_flat(value);
+                }
+                grad => {
+                    norms.extend(grad.map(|grad| ops::norm(&grad)));
+                    if param.trainable() {
+                        ops::ema(teacher, &param.flat(), now.momentum);
+                    }
                 }
             }
             place += 1;
         });
+        let mut teachers = teachers.into_iter();
+        self.teacher.visit_mut("", &mut |_, param| {
+            param.set_flat(teachers.next().expect("the same network"));
+        });
         let norms = Tensor::cat(norms, 0).into_data().convert::<f32>();
         norms.try_to_vec().expect("converted to f32")
-    }
-
-    /// Teacher ← m · teacher + (1 − m) · student, over all that is learned.
-    fn update_teacher(&mut self, momentum: f64) {
-        let mut student = Vec::with_capacity(self.names.len());
-        self.student
-            .visit("", &mut |_, param| student.push(param.flat()));
-        let mut student = student.into_iter();
-        self.teacher.visit_mut("", &mut |_, param| {
-            let value = student.next().expect("the same network");
-            if param.trainable() {
-                param.set_flat(ops::ema(param.flat(), value, momentum));
-            }
-        });
     }
 }

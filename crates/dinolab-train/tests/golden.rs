@@ -270,8 +270,7 @@ fn logits_and_raw_gradients_of_the_first_step() {
         if autodiff {
             sizes.push(lift(batch.local.clone().unwrap()));
         }
-        let keep = dinolab_nn::vit::KeepAll;
-        network.forward(sizes, &[&keep, &keep])
+        network.forward(sizes, &dinolab_nn::vit::KeepAll)
     };
     let teacher = logits(&dino.teacher, false);
     let student = logits(&dino.student, true);

@@ -135,7 +135,7 @@ fn rates_rise_with_depth() {
 #[test]
 fn survivors_make_up_for_the_dropped() {
     let rates = rates(0.5, 3);
-    let masks = Masks::draw(&rates, 1, 7, 0..4, 0..1000);
+    let masks = Masks::draw(&rates, 1, 7, 4, 0..1000);
     assert!(masks.factors(0, 0).is_none() && masks.factors(0, 1).is_none());
     for block in [1, 2] {
         let keep = 1.0 - rates[block];
@@ -155,8 +155,8 @@ fn survivors_make_up_for_the_dropped() {
     // Branches, steps and seeds draw for themselves.
     assert_ne!(masks.factors(2, 0), masks.factors(2, 1));
     for other in [
-        Masks::draw(&rates, 1, 8, 0..4, 0..1000),
-        Masks::draw(&rates, 2, 7, 0..4, 0..1000),
+        Masks::draw(&rates, 1, 8, 4, 0..1000),
+        Masks::draw(&rates, 2, 7, 4, 0..1000),
     ] {
         assert_ne!(masks.factors(2, 0), other.factors(2, 0));
     }
@@ -170,9 +170,9 @@ proptest! {
         let all = |masks: &Masks, count: usize| {
             masks.factors(2, 1).unwrap_or_else(|| vec![1.0; views * count])
         };
-        let whole = all(&Masks::draw(&rates, 3, step, 0..views, 0..images), images);
-        let first = all(&Masks::draw(&rates, 3, step, 0..views, 0..cut), cut);
-        let rest = all(&Masks::draw(&rates, 3, step, 0..views, cut..images), images - cut);
+        let whole = all(&Masks::draw(&rates, 3, step, views, 0..images), images);
+        let first = all(&Masks::draw(&rates, 3, step, views, 0..cut), cut);
+        let rest = all(&Masks::draw(&rates, 3, step, views, cut..images), images - cut);
         for view in 0..views {
             let row = &whole[view * images..][..images];
             prop_assert_eq!(&row[..cut], &first[view * cut..][..cut]);

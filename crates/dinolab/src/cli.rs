@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{attend, embed, knn, overfit, train};
+use crate::commands::{attend, bench, embed, knn, overfit, train};
 
 /// Learns vision features from images with no labels, by self-distillation (DINO).
 #[derive(Parser)]
@@ -23,11 +23,20 @@ enum Verb {
     #[command(subcommand)]
     Eval(Eval),
     Overfit(overfit::Args),
+    /// Measures the speed of this machine
+    #[command(subcommand)]
+    Bench(Bench),
 }
 
 #[derive(Subcommand)]
 enum Eval {
     Knn(knn::Args),
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    Step(bench::step::Args),
+    Embed(bench::embed::Args),
 }
 
 impl Cli {
@@ -39,6 +48,8 @@ impl Cli {
             Verb::Attend(args) => attend::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Eval(Eval::Knn(args)) => knn::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Overfit(args) => overfit::run(&args),
+            Verb::Bench(Bench::Step(args)) => bench::step::run(&args).map(|()| ExitCode::SUCCESS),
+            Verb::Bench(Bench::Embed(args)) => bench::embed::run(&args).map(|()| ExitCode::SUCCESS),
         }
     }
 }

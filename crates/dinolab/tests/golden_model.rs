@@ -18,7 +18,6 @@ use dinolab_data::{Image, decode};
 use dinolab_eval::features::{Preprocess, attend, batch, host, planes, whole_patches};
 use dinolab_eval::npy::read_npy_f32;
 use dinolab_nn::init::Init;
-use dinolab_nn::vit::KeepAll;
 use dinolab_nn::weights::{LoadOptions, Weights, Which, file_arrays, load, read};
 use dinolab_nn::{Head, Vit};
 
@@ -111,7 +110,7 @@ fn class_tokens_and_logits_of_the_evaluation_view() {
     for stem in IMAGES {
         let view = eval::features(&image(stem), 256, 224).unwrap();
         let input = batch(&vit, &[planes(&view, &normaliser())], 224, 224);
-        let cls = vit.forward(input.clone(), &KeepAll);
+        let cls = vit.forward(input.clone());
         let of = |name: &str| &expected[&format!("{stem}.{name}")].data;
         check(
             &format!("{stem} cls224"),
@@ -186,7 +185,7 @@ fn a_rectangle_resamples_the_position_embeddings() {
         };
         let corner = eval::crop(&large, corner).unwrap();
         let input = batch(&vit, &[planes(&corner, &normaliser())], 320, 448);
-        let found = host(vit.forward(input, &KeepAll));
+        let found = host(vit.forward(input));
         check(
             &format!("{stem} cls320x448"),
             &found,

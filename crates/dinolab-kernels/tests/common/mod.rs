@@ -81,3 +81,69 @@ pub fn normal(x: f64) -> f64 {
     let tail = density / fraction;
     if x < 0.0 { tail } else { 1.0 - tail }
 }
+
+/// Rows of `x` through a layer normalisation.
+pub fn exact_layer_norm(x: &[f64], gamma: &[f64], beta: &[f64], eps: f64) -> Vec<f64> {
+    let d = gamma.len();
+    x.chunks(d)
+        .flat_map(|row| {
+            let mean = row.iter().sum::<f64>() / d as f64;
+            let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / d as f64;
+            let scale = 1.0 / (variance + eps).sqrt();
+            (0..d)
+                .map(move |i| (row[i] - mean) * scale * gamma[i] + beta[i])
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// Rows of `x` through a linear map.
+pub fn exact_linear(x: &[f64], weight: &[f64], bias: &[f64]) -> Vec<f64> {
+    let outputs = bias.len();
+    let inputs = weight.len() / outputs;
+    x.chunks(inputs)
+        .flat_map(|row| {
+            (0..outputs).map(move |o| {
+                let w = &weight[o * inputs..(o + 1) * inputs];
+                bias[o] + row.iter().zip(w).map(|(x, w)| x * w).sum::<f64>()
+            })
+        })
+        .collect()
+}
+
+/// Attention of every token, from the joint buffer.
+pub fn exact_attention(qkv: &[f64], shape: dinolab_kernels::AttentionShape) -> Vec<f64> {
+    let dinolab_kernels::AttentionShape {
+        images,
+        tokens,
+        width,
+        heads,
+    } = shape;
+    let head_width = width / heads;
+    let mut y = vec![0.0; images * tokens * width];
+    for unit in 0..images * heads {
+        let (image, head) = (unit / heads, unit % heads);
+        let row = |part: usize, token: usize| {
+            let start = (image * tokens + token) * 3 * width + part * width + head * head_width;
+            &qkv[start..start + head_width]
+        };
+        for i in 0..tokens {
+            let scores: Vec<f64> = (0..tokens)
+                .map(|j| {
+                    let dot: f64 = row(0, i).iter().zip(row(1, j)).map(|(q, k)| q * k).sum();
+                    dot / (head_width as f64).sqrt()
+                })
+                .collect();
+            let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = scores.iter().map(|s| (s - max).exp()).sum();
+            for (j, score) in scores.iter().enumerate() {
+                let p = (score - max).exp() / sum;
+                let start = (image * tokens + i) * width + head * head_width;
+                for (y, v) in y[start..].iter_mut().zip(row(2, j)) {
+                    *y += p * v;
+                }
+            }
+        }
+    }
+    y
+}

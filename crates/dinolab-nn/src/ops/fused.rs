@@ -5,10 +5,12 @@
 //! A backend gains its own fused body by joining a trait's list and that question.
 
 pub(super) mod attention;
+pub(super) mod branch;
 pub(super) mod gelu;
 pub(super) mod layer_norm;
 pub(super) mod linear;
 pub(super) mod loss;
+pub(super) mod prototypes;
 pub(super) mod update;
 
 use std::sync::LazyLock;
@@ -66,4 +68,14 @@ fn primitive<const D: usize>(x: Tensor<D>) -> FlexTensor {
 /// The inverse of [`primitive`].
 fn wrap<const D: usize>(x: FlexTensor) -> Tensor<D> {
     Tensor::from_primitive::<Flex>(x)
+}
+
+/// An array of pairs as a pair of arrays.
+fn unzip<const N: usize, A, B>(pairs: [(A, B); N]) -> ([A; N], [B; N]) {
+    let (a, b): (Vec<A>, Vec<B>) = pairs.into_iter().unzip();
+    let whole = "as many as there were";
+    (
+        a.try_into().ok().expect(whole),
+        b.try_into().ok().expect(whole),
+    )
 }

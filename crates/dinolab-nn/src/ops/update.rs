@@ -38,35 +38,49 @@ fn ordered_sum(x: Tensor<1>) -> Tensor<1> {
     }
 }
 
-/// Scales `grad` by `min(1, clip / (‖grad‖ + 1e-6))` and returns it with its norm before
-/// clipping, `[1]`. `clip` 0 leaves it as it is.
-pub fn clip_by_norm(grad: Tensor<1>, clip: f64) -> (Tensor<1>, Tensor<1>) {
-    if fused::applies(&grad) && !grad.is_autodiff() {
-        let norm = fused::update::norm(&grad);
-        let factor = clip as f32 / (norm + 1e-6);
-        // A factor of 1 would be a pass over memory for nothing. NaN goes through.
-        let whole = clip <= 0.0 || factor >= 1.0;
-        let grad = if whole {
-            grad
-        } else {
-            fused::update::scale(grad, factor)
-        };
-        return (grad, fused::update::scalar(norm));
-    }
-    let norm = norm(&grad);
-    if clip <= 0.0 {
-        return (grad, norm);
-    }
-    let factor = ((norm.clone() + 1e-6).recip() * clip).clamp_max(1.0);
-    (grad * factor, norm)
+/// What a gradient is multiplied by so that its norm does not exceed `clip`:
+/// `min(1, clip / (norm + 1e-6))`, `[1]`; `None` for no limit (`clip` 0).
+fn clip_factor(norm: &Tensor<1>, clip: f64) -> Option<Tensor<1>> {
+    (clip > 0.0).then(|| ((norm.clone() + 1e-6).recip() * clip).clamp_max(1.0))
 }
 
-/// `momentum · teacher + (1 − momentum) · student`.
-pub fn ema(teacher: Tensor<1>, student: Tensor<1>, momentum: f64) -> Tensor<1> {
-    if fused::applies(&teacher) && !teacher.is_autodiff() {
+/// The student's values and the teacher's after them: what a step changes of one parameter.
+pub struct Following<'a> {
+    /// The student's values.
+    pub value: &'a mut Tensor<1>,
+    /// The teacher's.
+    pub teacher: &'a mut Tensor<1>,
+    /// What the teacher keeps of itself.
+    pub momentum: f64,
+    /// Largest norm of the gradient; 0 for no limit.
+    pub clip: f64,
+}
+
+impl Following<'_> {
+    /// Clips `grad`, sets the value to `new` of it, and lets the teacher follow. Returns the
+    /// gradient's norm before clipping, `[1]`.
+    fn update(
+        self,
+        grad: Tensor<1>,
+        new: impl FnOnce(&Tensor<1>, Tensor<1>) -> Tensor<1>,
+    ) -> Tensor<1> {
+        let norm = norm(&grad);
+        let grad = match clip_factor(&norm, self.clip) {
+            Some(factor) => grad * factor,
+            None => grad,
+        };
+        *self.value = new(self.value, grad);
+        ema(self.teacher, self.value, self.momentum);
+        norm
+    }
+}
+
+/// `teacher ← momentum · teacher + (1 − momentum) · student`.
+pub fn ema(teacher: &mut Tensor<1>, student: &Tensor<1>, momentum: f64) {
+    if fused::applies(teacher) && !teacher.is_autodiff() {
         return fused::update::ema(teacher, student, momentum);
     }
-    teacher * momentum + student * (1.0 - momentum)
+    *teacher = teacher.clone() * momentum + student.clone() * (1.0 - momentum);
 }
 
 /// AdamW (Loshchilov & Hutter): decay decoupled from the gradient.
@@ -92,10 +106,11 @@ impl Default for AdamW {
 
 impl AdamW {
     /// One step of one parameter; `step` counts this parameter's own steps from 1.
-    /// `m` and `v` are the first and second moment, updated in place. Returns the new values.
+    /// `m` and `v` are the first and second moment, updated in place. Returns the gradient's
+    /// norm before clipping, `[1]`.
     pub fn update(
         &self,
-        value: Tensor<1>,
+        param: Following,
         grad: Tensor<1>,
         [m, v]: [&mut Tensor<1>; 2],
         step: u64,
@@ -104,8 +119,16 @@ impl AdamW {
     ) -> Tensor<1> {
         let correction1 = 1.0 - self.beta1.powi(step as i32);
         let correction2 = 1.0 - self.beta2.powi(step as i32);
-        if fused::applies(&value) && !value.is_autodiff() {
+        if fused::applies(param.value) && !param.value.is_autodiff() {
+            let norm = fused::update::norm(&grad);
+            let factor = param.clip as f32 / (norm + 1e-6);
             let numbers = AdamWStep {
+                // NaN goes through.
+                clip: if param.clip <= 0.0 || factor >= 1.0 {
+                    1.0
+                } else {
+                    factor
+                },
                 beta1: self.beta1,
                 beta2: self.beta2,
                 eps: self.eps,
@@ -113,12 +136,16 @@ impl AdamW {
                 rate: lr / correction1,
                 root_correction2: correction2.sqrt(),
             };
-            return fused::update::adamw(value, grad, [m, v], &numbers);
+            let places = [param.value, param.teacher, m, v];
+            fused::update::adamw(places, grad, &numbers, param.momentum);
+            return fused::update::scalar(norm);
         }
-        *m = m.clone() * self.beta1 + grad.clone() * (1.0 - self.beta1);
-        *v = v.clone() * self.beta2 + grad.clone() * grad * (1.0 - self.beta2);
-        let denominator = v.clone().sqrt() / correction2.sqrt() + self.eps;
-        value * (1.0 - lr * weight_decay) - m.clone() / denominator * (lr / correction1)
+        param.update(grad, |value, grad| {
+            *m = m.clone() * self.beta1 + grad.clone() * (1.0 - self.beta1);
+            *v = v.clone() * self.beta2 + grad.clone() * grad * (1.0 - self.beta2);
+            let denominator = v.clone().sqrt() / correction2.sqrt() + self.eps;
+            value.clone() * (1.0 - lr * weight_decay) - m.clone() / denominator * (lr / correction1)
+        })
     }
 }
 
@@ -131,26 +158,29 @@ pub struct Sgd {
 
 impl Sgd {
     /// One step of one parameter; the first step's gradient starts the momentum `buffer`.
+    /// Returns the gradient's norm before clipping, `[1]`.
     pub fn update(
         &self,
-        value: Tensor<1>,
+        param: Following,
         grad: Tensor<1>,
         buffer: &mut Tensor<1>,
         step: u64,
         lr: f64,
         weight_decay: f64,
     ) -> Tensor<1> {
-        let grad = if weight_decay == 0.0 {
-            grad
-        } else {
-            grad + value.clone() * weight_decay
-        };
-        *buffer = if step == 1 {
-            grad
-        } else {
-            buffer.clone() * self.momentum + grad
-        };
-        value - buffer.clone() * lr
+        param.update(grad, |value, grad| {
+            let grad = if weight_decay == 0.0 {
+                grad
+            } else {
+                grad + value.clone() * weight_decay
+            };
+            *buffer = if step == 1 {
+                grad
+            } else {
+                buffer.clone() * self.momentum + grad
+            };
+            value.clone() - buffer.clone() * lr
+        })
     }
 }
 
@@ -165,28 +195,31 @@ pub struct Lars {
 
 impl Lars {
     /// One step of one parameter. `adapt` is true for tensors of more than one dimension,
-    /// which alone get decay and the layer-wise rate.
+    /// which alone get decay and the layer-wise rate. Returns the gradient's norm before
+    /// clipping, `[1]`.
     pub fn update(
         &self,
-        value: Tensor<1>,
+        param: Following,
         grad: Tensor<1>,
         buffer: &mut Tensor<1>,
         adapt: bool,
         lr: f64,
         weight_decay: f64,
     ) -> Tensor<1> {
-        let grad = if adapt {
-            let grad = grad + value.clone() * weight_decay;
-            let (p, g) = (norm(&value), norm(&grad));
-            // Where either norm is 0 the rate stays 1.
-            let usable = (p.clone() * g.clone()).greater_scalar(0.0).float();
-            let ratio = p * self.eta / (g + (usable.clone() * -1.0 + 1.0));
-            let rate = ratio * usable.clone() + (usable * -1.0 + 1.0);
-            grad * rate
-        } else {
-            grad
-        };
-        *buffer = buffer.clone() * self.momentum + grad;
-        value - buffer.clone() * lr
+        param.update(grad, |value, grad| {
+            let grad = if adapt {
+                let grad = grad + value.clone() * weight_decay;
+                let (p, g) = (norm(value), norm(&grad));
+                // Where either norm is 0 the rate stays 1.
+                let usable = (p.clone() * g.clone()).greater_scalar(0.0).float();
+                let ratio = p * self.eta / (g + (usable.clone() * -1.0 + 1.0));
+                let rate = ratio * usable.clone() + (usable * -1.0 + 1.0);
+                grad * rate
+            } else {
+                grad
+            };
+            *buffer = buffer.clone() * self.momentum + grad;
+            value.clone() - buffer.clone() * lr
+        })
     }
 }

@@ -1,10 +1,10 @@
-//! Clipping, AdamW and the moving average in one pass over memory each, on `[n]` tensors
+//! Clipping, AdamW and the moving average in one pass over memory, in place, on `[n]` tensors
 //! outside of any gradient graph.
 
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
-use dinolab_kernels::{self as kernels, AdamWStep};
+use dinolab_kernels::{self as kernels, AdamWStep, EmaStep};
 
 use super::{dense, primitive, tensor, values, wrap};
 
@@ -27,45 +27,31 @@ fn whole(x: Tensor<1>) -> FlexTensor {
     tensor(values(&x).to_vec(), x.shape())
 }
 
-/// The tensor of a place, which holds a placeholder meanwhile: nothing else then shares the
-/// values, and they can change without a copy.
-fn take(place: &mut Tensor<1>) -> FlexTensor {
-    whole(std::mem::replace(place, scalar(0.0)))
+/// Calls `f` with the values of tensors, which change in place. Their places hold placeholders
+/// meanwhile: nothing else then shares the values, and they can change without a copy.
+fn in_place<const N: usize>(places: [&mut Tensor<1>; N], f: impl FnOnce([&mut [f32]; N])) {
+    let mut places = places;
+    let mut all = places
+        .each_mut()
+        .map(|place| whole(std::mem::replace(*place, scalar(0.0))));
+    f(all.each_mut().map(|x| x.storage_mut()));
+    for (place, x) in places.into_iter().zip(all) {
+        *place = wrap(x);
+    }
 }
 
-/// `x · factor`, in place where nothing else holds it.
-pub fn scale(x: Tensor<1>, factor: f32) -> Tensor<1> {
-    let mut x = whole(x);
-    kernels::scale(x.storage_mut(), factor);
-    wrap(x)
+/// `teacher ← momentum · teacher + (1 − momentum) · student`.
+pub fn ema(teacher: &mut Tensor<1>, student: &Tensor<1>, momentum: f64) {
+    let student = dense(primitive(student.clone()));
+    in_place([teacher], |[teacher]| {
+        kernels::ema(teacher, values(&student), EmaStep { momentum });
+    });
 }
 
-/// `momentum · teacher + (1 − momentum) · student`.
-pub fn ema(teacher: Tensor<1>, student: Tensor<1>, momentum: f64) -> Tensor<1> {
-    let [teacher, student] = [teacher, student].map(|x| dense(primitive(x)));
-    let new = kernels::ema(values(&teacher), values(&student), momentum);
-    let n = new.len();
-    wrap(tensor(new, [n]))
-}
-
-/// One step of AdamW; the moments change in place.
-pub fn adamw(
-    value: Tensor<1>,
-    grad: Tensor<1>,
-    moments: [&mut Tensor<1>; 2],
-    step: &AdamWStep,
-) -> Tensor<1> {
-    let [value, grad] = [value, grad].map(|x| dense(primitive(x)));
-    let [m_place, v_place] = moments;
-    let [mut m, mut v] = [&mut *m_place, &mut *v_place].map(take);
-    let new = kernels::adamw(
-        values(&value),
-        values(&grad),
-        m.storage_mut(),
-        v.storage_mut(),
-        step,
-    );
-    (*m_place, *v_place) = (wrap(m), wrap(v));
-    let n = new.len();
-    wrap(tensor(new, [n]))
+/// One step of AdamW of value, teacher and both moments, in place.
+pub fn adamw(places: [&mut Tensor<1>; 4], grad: Tensor<1>, step: &AdamWStep, momentum: f64) {
+    let grad = dense(primitive(grad));
+    in_place(places, |state| {
+        kernels::adamw(state, values(&grad), step, EmaStep { momentum });
+    });
 }

@@ -1,0 +1,195 @@
+//! The two residual branches of a transformer block, forward and backward, each as a whole.
+//!
+//! `x + factor · attention(norm(x))` and `x + factor · mlp(norm(x))`, over the tokens `[R, D]`
+//! of all images at once. Rows go through a branch in small groups, so that what lies between
+//! two products stays in cache; normalised rows and GELU's values are computed again on the
+//! way back, which is faster than reading them and leaves 10 values per token and width
+//! to be kept for a block.
+
+mod attention;
+mod class_attention;
+mod mlp;
+
+pub use attention::{AttentionSaved, attention_branch, attention_branch_backward};
+pub use class_attention::{
+    ClassAttentionSaved, class_attention_branch, class_attention_branch_backward,
+};
+pub use mlp::{MlpSaved, mlp_branch, mlp_branch_backward};
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use crate::layer_norm::{backward_rows, forward_rows};
+use crate::parallel::Parts;
+use crate::samples::Samples;
+use crate::simd::{add_to, multiversioned};
+
+/// Weights of a branch: normalisation, a first and a second linear map (query-key-value and
+/// projection, or the two of the MLP). Weights are `[O, I]`.
+#[derive(Clone, Copy, Debug)]
+pub struct BranchWeights<'a> {
+    /// Scale of the normalisation, `[D]`.
+    pub gamma: &'a [f32],
+    /// Its shift, `[D]`.
+    pub beta: &'a [f32],
+    /// Added to the variance.
+    pub eps: f32,
+    /// The first map, `[H, D]`.
+    pub first: &'a [f32],
+    /// Its bias, `[H]`.
+    pub first_bias: &'a [f32],
+    /// The second map, back to `[D]`.
+    pub second: &'a [f32],
+    /// Its bias, `[D]`.
+    pub second_bias: &'a [f32],
+}
+
+impl BranchWeights<'_> {
+    fn width(&self) -> usize {
+        self.gamma.len()
+    }
+
+    /// Checks all sizes for a first map of `hidden` outputs and a second one of `inner` inputs.
+    fn check(&self, hidden: usize, inner: usize) {
+        let d = self.width();
+        assert!(d > 0 && self.beta.len() == d && self.second_bias.len() == d);
+        assert!(self.first.len() == hidden * d && self.first_bias.len() == hidden);
+        assert_eq!(self.second.len(), d * inner);
+    }
+}
+
+/// Gradients of a branch, of the shapes of what they belong to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BranchGradients {
+    /// Of the tokens, `[R, D]`.
+    pub x: Vec<f32>,
+    /// Of the normalisation's scale.
+    pub gamma: Vec<f32>,
+    /// Of its shift.
+    pub beta: Vec<f32>,
+    /// Of the first map.
+    pub first: Vec<f32>,
+    /// Of its bias.
+    pub first_bias: Vec<f32>,
+    /// Of the second map.
+    pub second: Vec<f32>,
+    /// Of its bias.
+    pub second_bias: Vec<f32>,
+}
+
+impl BranchGradients {
+    /// Where no image takes part.
+    fn none(x: Vec<f32>, weights: &BranchWeights) -> Self {
+        let zeros = |like: &[f32]| vec![0.0; like.len()];
+        Self {
+            x,
+            gamma: zeros(weights.gamma),
+            beta: zeros(weights.beta),
+            first: zeros(weights.first),
+            first_bias: zeros(weights.first_bias),
+            second: zeros(weights.second),
+            second_bias: zeros(weights.second_bias),
+        }
+    }
+}
+
+/// Runs `task` for groups of `step` of `rows` rows and returns what they returned, in order.
+pub(crate) fn groups<R: Send>(
+    rows: usize,
+    step: usize,
+    task: impl Fn(Range<usize>) -> R + Sync,
+) -> Vec<R> {
+    (0..rows.div_ceil(step))
+        .into_par_iter()
+        .with_max_len(1)
+        .map(|i| task(i * step..rows.min((i + 1) * step)))
+        .collect()
+}
+
+/// The rows `rows` that take part, normalised into `out`; their `statistics` `[·, 2]` beside it.
+fn normalise(
+    x: &[f32],
+    weights: &BranchWeights,
+    samples: &Samples,
+    rows: Range<usize>,
+    out: &mut [f32],
+    statistics: &mut [f32],
+) {
+    let d = weights.width();
+    let lines = out.chunks_exact_mut(d).zip(statistics.chunks_exact_mut(2));
+    for (row, (out, statistics)) in rows.zip(lines) {
+        let x = &x[samples.place(row).0 * d..][..d];
+        forward_rows(x, weights.gamma, weights.beta, weights.eps, out, statistics);
+    }
+}
+
+/// `out ← x + factor · (branch + bias)` for the rows `rows` that take part; `branch` has those.
+///
+/// # Safety
+/// No other task reaches these rows of `out`.
+unsafe fn add_residual(
+    x: &[f32],
+    branch: &[f32],
+    bias: &[f32],
+    samples: &Samples,
+    rows: Range<usize>,
+    out: Parts,
+) {
+    let d = bias.len();
+    for (row, branch) in rows.zip(branch.chunks_exact(d)) {
+        let (place, factor) = samples.place(row);
+        let range = place * d..(place + 1) * d;
+        // SAFETY: the row is this task's, and has just been written.
+        unsafe {
+            crate::samples::copy(&x[range.clone()], out, range.clone());
+            add_scaled(out.written(range), branch, bias, factor);
+        }
+    }
+}
+
+multiversioned! {
+    /// `y ← y + factor · (x + bias)`.
+    fn add_scaled(y: &mut [f32], x: &[f32], bias: &[f32], factor: f32) {
+        for ((y, x), bias) in y.iter_mut().zip(x).zip(bias) {
+            *y += factor * (x + bias);
+        }
+    }
+}
+
+/// The way back through residual and normalisation, for the rows `rows` that take part:
+/// `dx ← dy + norm'(dn)`, with the shares of scale and shift added to theirs.
+///
+/// # Safety
+/// No other task reaches these rows of `dx`.
+#[allow(clippy::too_many_arguments)]
+unsafe fn residual_gradient(
+    x: &[f32],
+    weights: &BranchWeights,
+    statistics: &[f32],
+    dn: &[f32],
+    dy: &[f32],
+    samples: &Samples,
+    rows: Range<usize>,
+    [dgamma, dbeta]: [&mut [f32]; 2],
+    dx: Parts,
+) {
+    let d = weights.width();
+    for (row, dn) in rows.zip(dn.chunks_exact(d)) {
+        let place = samples.place(row).0;
+        let range = place * d..(place + 1) * d;
+        // SAFETY: the row is this task's.
+        let dx = unsafe { dx.zeroed(range.clone()) };
+        let statistics = &statistics[2 * row..2 * row + 2];
+        backward_rows(
+            &x[range.clone()],
+            weights.gamma,
+            statistics,
+            dn,
+            dx,
+            dgamma,
+            dbeta,
+        );
+        add_to(dx, &dy[range]);
+    }
+}

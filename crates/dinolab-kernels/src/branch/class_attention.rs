@@ -1,0 +1,364 @@
+//! The attention branch where only the class tokens go on: the last block of a network.
+//!
+//! Keys and values are needed of all tokens, everything else of the class tokens alone.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use crate::branch::attention::rows_of;
+use crate::branch::{
+    BranchGradients, BranchWeights, add_residual, groups, normalise, residual_gradient,
+};
+use crate::linear::{
+    WeightGradient, backward_operand, bias_gradient, forward_operand, linear, row_step,
+    weight_gradients,
+};
+use crate::parallel::{Output, Parts, by_rows, ordered_sum};
+use crate::product::{Matrix, Packed, Store};
+use crate::samples::{Run, Samples};
+use crate::scratch::{Buffer, Scratch};
+use crate::simd::{add_to, dot, exp, fma, multiversioned};
+
+/// What the way back needs besides tokens and weights, of the images that take part, `B′`, and
+/// their rows, `R′`.
+#[derive(Debug)]
+pub struct ClassAttentionSaved {
+    /// Mean and 1/deviation, `[R′, 2]`.
+    statistics: Buffer,
+    /// Keys and values, `[R′, 2·D]`.
+    kv: Buffer,
+    /// Class tokens, normalised, `[B′, D]`.
+    normed: Vec<f32>,
+    /// Their queries, `[B′, D]`.
+    queries: Vec<f32>,
+    /// Their attention, for each image `[H, N]`.
+    attention: Buffer,
+    /// What attention mixed, `[B′, D]`.
+    mixed: Vec<f32>,
+}
+
+multiversioned! {
+    /// `scores ← softmax(scale · keys · query)` over the rows of `keys`, `stride` apart.
+    fn attend(query: &[f32], keys: &[f32], stride: usize, scale: f32, scores: &mut [f32]) {
+        for (score, key) in scores.iter_mut().zip(keys.chunks(stride)) {
+            *score = scale * dot::<FMA>(query, &key[..query.len()]);
+        }
+        let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        for score in scores.iter_mut() {
+            *score = exp::<FMA>(*score - max);
+        }
+        let inverse = 1.0 / scores.iter().sum::<f32>();
+        for score in scores {
+            *score *= inverse;
+        }
+    }
+
+    /// `sum ← sum + Σ factors[r] · rows[r]` over the rows, `stride` apart.
+    fn add_weighted(factors: &[f32], rows: &[f32], stride: usize, sum: &mut [f32]) {
+        for (factor, row) in factors.iter().zip(rows.chunks(stride)) {
+            for (sum, x) in sum.iter_mut().zip(row) {
+                *sum = fma::<FMA>(*factor, *x, *sum);
+            }
+        }
+    }
+
+    /// The gradients of scores (`ds`, by the softmax from that of the probabilities `p`) and of
+    /// the values (`dv`, rows `stride` apart), from that of what was mixed.
+    fn mix_gradient(
+        dy: &[f32], values: &[f32], stride: usize, p: &[f32], ds: &mut [f32], dv: &mut [f32],
+    ) {
+        let rows = values.chunks(stride).zip(dv.chunks_mut(stride));
+        for ((p, ds), (value, dv)) in p.iter().zip(ds.iter_mut()).zip(rows) {
+            *ds = dot::<FMA>(dy, &value[..dy.len()]);
+            for (dv, dy) in dv.iter_mut().zip(dy) {
+                *dv = p * dy;
+            }
+        }
+        let mean: f32 = p.iter().zip(ds.iter()).map(|(p, d)| p * d).sum();
+        for (p, ds) in p.iter().zip(ds) {
+            *ds = p * (*ds - mean);
+        }
+    }
+
+    /// `rows[r] ← factors[r] · scale · x` for each row, `stride` apart.
+    fn outer(factors: &[f32], scale: f32, x: &[f32], rows: &mut [f32], stride: usize) {
+        for (factor, row) in factors.iter().zip(rows.chunks_mut(stride)) {
+            let factor = factor * scale;
+            for (row, x) in row.iter_mut().zip(x) {
+                *row = factor * x;
+            }
+        }
+    }
+}
+
+/// Where an image that takes part has its rows, and its attention's start.
+struct Image {
+    rows: Range<usize>,
+    attention: usize,
+}
+
+fn images(samples: &Samples, heads: usize) -> Vec<Image> {
+    samples
+        .kept_runs()
+        .flat_map(|(Run { images, tokens }, row)| {
+            (0..images).map(move |i| row + i * tokens..row + (i + 1) * tokens)
+        })
+        .map(|rows| Image {
+            attention: rows.start * heads,
+            rows,
+        })
+        .collect()
+}
+
+/// The first and the other two thirds of the joint weights or biases: of queries, and of keys
+/// and values.
+fn split(joint: &[f32]) -> (&[f32], &[f32]) {
+    joint.split_at(joint.len() / 3)
+}
+
+/// The class tokens of `attention_branch`'s result: `x` `[R, D]` → `[B, D]`.
+pub fn class_attention_branch(
+    x: &[f32],
+    weights: &BranchWeights,
+    heads: usize,
+    samples: &Samples,
+) -> (Vec<f32>, ClassAttentionSaved) {
+    let d = weights.width();
+    weights.check(3 * d, d);
+    assert!(heads > 0 && d.is_multiple_of(heads));
+    assert_eq!(x.len(), samples.all_rows() * d);
+    let (rows, count) = (samples.kept_rows(), samples.kept_images());
+    let class_rows = samples.class_rows();
+    let class_tokens: Vec<f32> = class_rows
+        .iter()
+        .flat_map(|row| &x[row * d..(row + 1) * d])
+        .copied()
+        .collect();
+    let mut saved = ClassAttentionSaved {
+        statistics: Buffer::new(2 * rows),
+        kv: Buffer::new(rows * 2 * d),
+        normed: Vec::new(),
+        queries: Vec::new(),
+        attention: Buffer::new(rows * heads),
+        mixed: Vec::new(),
+    };
+    if rows == 0 {
+        return (class_tokens, saved);
+    }
+    let (query_weight, kv_weight) = split(weights.first);
+    let (query_bias, kv_bias) = split(weights.first_bias);
+    let mut packed = Buffer::default();
+    let first = Packed::in_parallel(forward_operand(kv_weight, d), &mut packed);
+    let (kv, statistics) = (Parts::of(&mut saved.kv), Parts::of(&mut saved.statistics));
+    groups(rows, row_step(rows), |rows| {
+        let mut normed = Scratch::take();
+        let normed = normed.room(rows.len() * d);
+        // SAFETY: groups have disjoint rows.
+        unsafe {
+            let statistics = statistics.written(2 * rows.start..2 * rows.end);
+            normalise(x, weights, samples, rows.clone(), normed, statistics);
+            let normed = Matrix::dense(normed, rows.len(), d);
+            first.multiply(normed, 0..2 * d, rows_of(kv, &rows, 2 * d));
+            let kv = kv.written(rows.start * 2 * d..rows.end * 2 * d);
+            for row in kv.chunks_exact_mut(2 * d) {
+                add_to(row, kv_bias);
+            }
+        }
+    });
+
+    let images = images(samples, heads);
+    saved.normed = vec![0.0; count * d];
+    let mut statistics = [0.0; 2];
+    for (normed, image) in saved.normed.chunks_exact_mut(d).zip(&images) {
+        let row = image.rows.start;
+        normalise(x, weights, samples, row..row + 1, normed, &mut statistics);
+    }
+    saved.queries = linear(&saved.normed, query_weight, Some(query_bias), d);
+    let (queries, kv) = (&saved.queries, &saved.kv);
+    let attention = Parts::of(&mut saved.attention);
+    let width = d / heads;
+    let ([mixed], _) = by_rows(count, 1, [d], |range, [mixed]| {
+        let Image {
+            rows,
+            attention: at,
+        } = &images[range.start];
+        let tokens = rows.len();
+        for head in 0..heads {
+            let own = head * width..(head + 1) * width;
+            let query = &queries[range.start * d..][own.clone()];
+            let keys = &kv[rows.start * 2 * d + own.start..rows.end * 2 * d];
+            let first = at + head * tokens;
+            // SAFETY: each image has its part of the attention.
+            let scores = unsafe { attention.written(first..first + tokens) };
+            attend(query, keys, 2 * d, 1.0 / (width as f32).sqrt(), scores);
+            add_weighted(scores, &keys[d..], 2 * d, &mut mixed[own]);
+        }
+    });
+    saved.mixed = mixed;
+    let branch = linear(&saved.mixed, weights.second, None, d);
+    let mut out = class_tokens.clone();
+    let tokens = samples.class_tokens();
+    // SAFETY: one task has all rows.
+    unsafe {
+        let out = Parts::of(&mut out);
+        add_residual(
+            &class_tokens,
+            &branch,
+            weights.second_bias,
+            &tokens,
+            0..count,
+            out,
+        );
+    }
+    (out, saved)
+}
+
+/// The gradients of [`class_attention_branch`] from that of its result, `dy` `[B, D]`.
+pub fn class_attention_branch_backward(
+    x: &[f32],
+    weights: &BranchWeights,
+    heads: usize,
+    samples: &Samples,
+    saved: &ClassAttentionSaved,
+    dy: &[f32],
+) -> BranchGradients {
+    let d = weights.width();
+    assert!(x.len() == samples.all_rows() * d && dy.len() == samples.all_images() * d);
+    let (rows, count) = (samples.kept_rows(), samples.kept_images());
+    let class_rows = samples.class_rows();
+    if rows == 0 {
+        let mut dx = vec![0.0; x.len()];
+        for (row, dy) in class_rows.iter().zip(dy.chunks_exact(d)) {
+            dx[row * d..(row + 1) * d].copy_from_slice(dy);
+        }
+        return BranchGradients::none(dx, weights);
+    }
+    let tokens = samples.class_tokens();
+    let mut gathered = Buffer::default();
+    let branch_dy = &tokens.gather(dy, d, &mut gathered)[..count * d];
+    let mixed_grad = crate::linear::input_gradient(branch_dy, weights.second, d);
+
+    let images = images(samples, heads);
+    let (query_weight, kv_weight) = split(weights.first);
+    let width = d / heads;
+    let scale = 1.0 / (width as f32).sqrt();
+    let mut kv_grad = Buffer::new(rows * 2 * d);
+    let kv_parts = Parts::of(&mut kv_grad);
+    let ([query_grad], _) = by_rows(count, 1, [d], |range, [query_grad]| {
+        let Image {
+            rows,
+            attention: at,
+        } = &images[range.start];
+        let tokens = rows.len();
+        let mut ds = Scratch::take();
+        let ds = ds.room(tokens);
+        let kv = &saved.kv[rows.start * 2 * d..rows.end * 2 * d];
+        // SAFETY: each image has its own rows, all of which are written below.
+        let kv_grad = unsafe { kv_parts.written(rows.start * 2 * d..rows.end * 2 * d) };
+        for head in 0..heads {
+            let own = head * width..(head + 1) * width;
+            let query = &saved.queries[range.start * d..][own.clone()];
+            let dy = &mixed_grad[range.start * d..][own.clone()];
+            let p = &saved.attention[at + head * tokens..][..tokens];
+            let of_values = d + own.start;
+            mix_gradient(
+                dy,
+                &kv[of_values..],
+                2 * d,
+                p,
+                ds,
+                &mut kv_grad[of_values..],
+            );
+            outer(ds, scale, query, &mut kv_grad[own.start..], 2 * d);
+            for ds in ds.iter_mut() {
+                *ds *= scale;
+            }
+            add_weighted(ds, &kv[own.start..], 2 * d, &mut query_grad[own]);
+        }
+    });
+    // By way of their queries; added to what keys and values say of the class tokens.
+    let class_grad = crate::linear::input_gradient(&query_grad, query_weight, d);
+
+    let mut out = Output::new(x.len());
+    let out_parts = out.parts();
+    // The residual reaches class tokens alone.
+    let mut residual = Buffer::new(x.len());
+    residual
+        .par_chunks_mut(1 << 16)
+        .for_each(|part| part.fill(0.0));
+    for (row, dy) in class_rows.iter().zip(dy.chunks_exact(d)) {
+        residual[row * d..(row + 1) * d].copy_from_slice(dy);
+    }
+    samples.pass_through(&residual, d, &mut out);
+    let mut packed = Buffer::default();
+    let first = Packed::in_parallel(backward_operand(kv_weight, d), &mut packed);
+    let mut normed = Buffer::new(rows * d);
+    let normed_parts = Parts::of(&mut normed);
+    let kv_matrix = Matrix::dense(&kv_grad, rows, 2 * d);
+    let shares = groups(rows, row_step(rows), |rows| {
+        let mut dn = Scratch::take();
+        let dn = dn.room(rows.len() * d);
+        first.product(kv_matrix.rows(rows.clone()), dn, d, 1.0, Store::Replace);
+        let start = images.partition_point(|image| image.rows.start < rows.start);
+        for (image, grad) in images.iter().zip(class_grad.chunks_exact(d)).skip(start) {
+            if image.rows.start >= rows.end {
+                break;
+            }
+            add_to(&mut dn[(image.rows.start - rows.start) * d..][..d], grad);
+        }
+        let mut share = vec![0.0; 2 * d];
+        let (dgamma, dbeta) = share.split_at_mut(d);
+        // SAFETY: groups have disjoint rows.
+        unsafe {
+            let mut again = Scratch::take();
+            let statistics = again.room(2 * rows.len());
+            let normed = normed_parts.written(rows.start * d..rows.end * d);
+            normalise(x, weights, samples, rows.clone(), normed, statistics);
+            residual_gradient(
+                x,
+                weights,
+                &saved.statistics,
+                dn,
+                &residual,
+                samples,
+                rows,
+                [dgamma, dbeta],
+                out_parts,
+            );
+        }
+        share
+    });
+    let mut gamma = ordered_sum(2 * d, shares);
+    let beta = gamma.split_off(d);
+    let [mut first, kv_first, second] = weight_gradients([
+        WeightGradient {
+            dy: Matrix::dense(&query_grad, count, d),
+            x: Matrix::dense(&saved.normed, count, d),
+            sizes: [count, d, d],
+        },
+        WeightGradient {
+            dy: kv_matrix,
+            x: Matrix::dense(&normed, rows, d),
+            sizes: [rows, 2 * d, d],
+        },
+        WeightGradient {
+            dy: Matrix::dense(branch_dy, count, d),
+            x: Matrix::dense(&saved.mixed, count, d),
+            sizes: [count, d, d],
+        },
+    ]);
+    first.extend(kv_first);
+    let mut first_bias = bias_gradient(&query_grad, d);
+    first_bias.extend(bias_gradient(&kv_grad, 2 * d));
+    BranchGradients {
+        // SAFETY: every row has been written by its group, or passed through.
+        x: unsafe { out.finish() },
+        gamma,
+        beta,
+        first,
+        first_bias,
+        second,
+        second_bias: bias_gradient(branch_dy, d),
+    }
+}

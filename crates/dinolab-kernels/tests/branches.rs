@@ -1,0 +1,246 @@
+//! Residual branches as a whole against double precision and finite differences.
+
+mod common;
+
+use common::{
+    close, differences, exact_attention, exact_layer_norm, exact_linear, normal, numbers,
+    same_on_any_threads, wide,
+};
+use dinolab_kernels::*;
+
+const EPS: f64 = 1e-6;
+
+/// The parts of a branch: tokens, then scale, shift, first map and bias, second map and bias.
+type Parts = [Vec<f32>; 7];
+
+fn parts(rows: usize, d: usize, hidden: usize, inner: usize) -> Parts {
+    [rows * d, d, d, hidden * d, hidden, d * inner, d]
+        .map(|n| n)
+        .map(|n| numbers(n as u64 + 17, n))
+}
+
+fn weights(parts: &Parts) -> BranchWeights<'_> {
+    let [_, gamma, beta, first, first_bias, second, second_bias] = parts;
+    BranchWeights {
+        gamma,
+        beta,
+        eps: EPS as f32,
+        first,
+        first_bias,
+        second,
+        second_bias,
+    }
+}
+
+/// Images one after the other: their rows, tokens and factor.
+fn each_image<'a>(
+    runs: &'a [Run],
+    factors: &'a [f32],
+) -> impl Iterator<Item = (std::ops::Range<usize>, f64)> + 'a {
+    let sizes = runs
+        .iter()
+        .flat_map(|run| std::iter::repeat_n(run.tokens, run.images));
+    sizes.zip(factors).scan(0, |row, (tokens, factor)| {
+        let start = *row;
+        *row += tokens;
+        Some((start..*row, f64::from(*factor)))
+    })
+}
+
+/// A branch in double precision, image by image, so that nothing mixes.
+fn exact(
+    parts: &[Vec<f64>; 7],
+    runs: &[Run],
+    factors: &[f32],
+    inner: impl Fn(Vec<f64>, usize) -> Vec<f64>,
+) -> Vec<f64> {
+    let [x, gamma, beta, first, first_bias, second, second_bias] = parts;
+    let d = gamma.len();
+    let mut y = x.clone();
+    for (rows, factor) in each_image(runs, factors) {
+        let own = rows.start * d..rows.end * d;
+        let normed = exact_layer_norm(&x[own.clone()], gamma, beta, EPS);
+        let hidden = inner(exact_linear(&normed, first, first_bias), rows.len());
+        let branch = exact_linear(&hidden, second, second_bias);
+        for (y, branch) in y[own].iter_mut().zip(branch) {
+            *y += factor * branch;
+        }
+    }
+    y
+}
+
+fn gelu_of(hidden: Vec<f64>, _: usize) -> Vec<f64> {
+    hidden.iter().map(|h| h * normal(*h)).collect()
+}
+
+fn attention_of(d: usize, heads: usize) -> impl Fn(Vec<f64>, usize) -> Vec<f64> {
+    move |qkv, tokens| {
+        exact_attention(
+            &qkv,
+            AttentionShape {
+                images: 1,
+                tokens,
+                width: d,
+                heads,
+            },
+        )
+    }
+}
+
+/// Compares all gradients with finite differences of `f`, which gives the result from the parts.
+#[track_caller]
+fn gradients_are_right(
+    parts: &Parts,
+    dy: &[f32],
+    ours: &BranchGradients,
+    f: impl Fn(&[Vec<f64>; 7]) -> Vec<f64>,
+) {
+    let exact = parts.each_ref().map(|part| wide(part));
+    let weights = wide(dy);
+    let grads = [
+        &ours.x,
+        &ours.gamma,
+        &ours.beta,
+        &ours.first,
+        &ours.first_bias,
+        &ours.second,
+        &ours.second_bias,
+    ];
+    for (i, grad) in grads.into_iter().enumerate() {
+        let slope = differences(&exact[i], &weights, |part| {
+            let mut all = exact.clone();
+            all[i] = part.to_vec();
+            f(&all)
+        });
+        close(grad, &slope, 2e-5);
+    }
+}
+
+/// Runs and factors: one image of one token, several sizes with and without dropped images, and
+/// none that takes part.
+fn cases() -> Vec<(Vec<Run>, Vec<f32>)> {
+    let run = |images, tokens| Run { images, tokens };
+    vec![
+        (vec![run(1, 1)], vec![1.0]),
+        (vec![run(2, 5), run(3, 2)], vec![1.0; 5]),
+        (vec![run(2, 4), run(3, 3)], vec![0.0, 1.25, 1.25, 0.0, 1.25]),
+        (vec![run(2, 3), run(1, 2)], vec![2.0, 2.0, 0.0]),
+        (vec![run(2, 2)], vec![0.0, 0.0]),
+    ]
+}
+
+fn samples(runs: &[Run], factors: &[f32]) -> Samples {
+    if factors.iter().all(|f| *f == 1.0) {
+        Samples::all(runs)
+    } else {
+        Samples::new(runs, factors)
+    }
+}
+
+#[test]
+fn mlp() {
+    for (runs, factors) in cases() {
+        let rows = runs.iter().map(|run| run.images * run.tokens).sum();
+        let (d, h) = (6, 11);
+        let parts = parts(rows, d, h, h);
+        let samples = samples(&runs, &factors);
+        let f = |parts: &[Vec<f64>; 7]| exact(parts, &runs, &factors, gelu_of);
+        let (y, saved) = mlp_branch(&parts[0], &weights(&parts), &samples);
+        close(&y, &f(&parts.each_ref().map(|part| wide(part))), 1e-6);
+        let dy = numbers(5, y.len());
+        let ours = mlp_branch_backward(&parts[0], &weights(&parts), &samples, &saved, &dy);
+        gradients_are_right(&parts, &dy, &ours, f);
+    }
+}
+
+#[test]
+fn attention() {
+    for (runs, factors) in cases() {
+        let rows = runs.iter().map(|run| run.images * run.tokens).sum();
+        let (d, heads) = (6, 2);
+        let parts = parts(rows, d, 3 * d, d);
+        let samples = samples(&runs, &factors);
+        let f = |parts: &[Vec<f64>; 7]| exact(parts, &runs, &factors, attention_of(d, heads));
+        let (y, saved) = attention_branch(&parts[0], &weights(&parts), heads, &samples);
+        close(&y, &f(&parts.each_ref().map(|part| wide(part))), 1e-6);
+        let dy = numbers(5, y.len());
+        let ours =
+            attention_branch_backward(&parts[0], &weights(&parts), heads, &samples, &saved, &dy);
+        gradients_are_right(&parts, &dy, &ours, f);
+    }
+}
+
+#[test]
+fn attention_of_class_tokens() {
+    for (runs, factors) in cases() {
+        let rows = runs.iter().map(|run| run.images * run.tokens).sum();
+        let (d, heads) = (6, 3);
+        let parts = parts(rows, d, 3 * d, d);
+        let samples = samples(&runs, &factors);
+        let f = |parts: &[Vec<f64>; 7]| -> Vec<f64> {
+            let all = exact(parts, &runs, &factors, attention_of(d, heads));
+            each_image(&runs, &factors)
+                .flat_map(|(rows, _)| all[rows.start * d..(rows.start + 1) * d].to_vec())
+                .collect()
+        };
+        let (y, saved) = class_attention_branch(&parts[0], &weights(&parts), heads, &samples);
+        close(&y, &f(&parts.each_ref().map(|part| wide(part))), 1e-6);
+        let dy = numbers(5, y.len());
+        let ours = class_attention_branch_backward(
+            &parts[0],
+            &weights(&parts),
+            heads,
+            &samples,
+            &saved,
+            &dy,
+        );
+        gradients_are_right(&parts, &dy, &ours, f);
+    }
+}
+
+/// Sizes that are cut into several groups and parts, with dropped images; the class tokens of
+/// the whole attention and those computed alone are the same.
+#[test]
+fn threads_and_groups_do_not_show() {
+    let runs = [
+        Run {
+            images: 4,
+            tokens: 131,
+        },
+        Run {
+            images: 33,
+            tokens: 19,
+        },
+    ];
+    let factors: Vec<f32> = (0..37)
+        .map(|i| if i % 5 == 2 { 0.0 } else { 1.25 })
+        .collect();
+    let (d, heads) = (24, 3);
+    let rows = 4 * 131 + 33 * 19;
+    let samples = Samples::new(&runs, &factors);
+    let attention = parts(rows, d, 3 * d, d);
+    let mlp = parts(rows, d, 4 * d, 4 * d);
+    let dy = numbers(3, rows * d);
+    same_on_any_threads(|| {
+        let (y, saved) = mlp_branch(&mlp[0], &weights(&mlp), &samples);
+        let back = mlp_branch_backward(&mlp[0], &weights(&mlp), &samples, &saved, &dy);
+        (y, back)
+    });
+    let all = |x: &[f32]| {
+        let weights = weights(&attention);
+        let (y, saved) = attention_branch(x, &weights, heads, &samples);
+        let back = attention_branch_backward(x, &weights, heads, &samples, &saved, &dy);
+        let (class, saved) = class_attention_branch(x, &weights, heads, &samples);
+        let dy = &dy[..class.len()];
+        let class_back = class_attention_branch_backward(x, &weights, heads, &samples, &saved, dy);
+        (y, back, class, class_back)
+    };
+    same_on_any_threads(|| all(&attention[0]));
+    let (y, _, class, _) = all(&attention[0]);
+    for (i, (rows, _)) in each_image(&runs, &factors).enumerate() {
+        let whole = wide(&y[rows.start * d..(rows.start + 1) * d]);
+        close(&class[i * d..(i + 1) * d], &whole, 3e-6);
+    }
+    let f = |parts: &[Vec<f64>; 7]| exact(parts, &runs, &factors, attention_of(d, heads));
+    close(&y, &f(&attention.each_ref().map(|part| wide(part))), 3e-6);
+}

@@ -1,0 +1,129 @@
+//! The residual branches of a transformer block, each one operation.
+
+use std::sync::Arc;
+
+use burn::tensor::{Tensor, TensorData};
+pub use dinolab_kernels::{Run, Samples};
+
+use super::fused::{self, Dispatch, branch::BranchOp};
+use super::{attention, layer_norm, linear};
+use crate::precision::as_of;
+
+/// What a branch does between its two linear maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Branch {
+    /// Self-attention of so many heads; the first map gives queries, keys and values.
+    Attention(usize),
+    /// The same, with only class tokens as result: the last block needs no others.
+    ClassAttention(usize),
+    /// The exact GELU.
+    Mlp,
+}
+
+/// Parameters of a branch. Weights are `[O, I]`.
+#[derive(Clone, Debug)]
+pub struct BranchParams {
+    /// Scale of the normalisation, `[D]`.
+    pub gamma: Tensor<1>,
+    /// Its shift, `[D]`.
+    pub beta: Tensor<1>,
+    /// Added to the variance.
+    pub eps: f64,
+    /// The first map, `[H, D]`.
+    pub first: Tensor<2>,
+    /// Its bias, `[H]`.
+    pub first_bias: Tensor<1>,
+    /// The second map, back to `[D]`.
+    pub second: Tensor<2>,
+    /// Its bias, `[D]`.
+    pub second_bias: Tensor<1>,
+}
+
+/// `x + factor · second(inner(first(norm(x))))` over the tokens `x` `[R, D]` of all images of
+/// `samples`, whose factors are 0 where stochastic depth drops the branch. The result is
+/// `[R, D]`, or the class tokens `[B, D]` for [`Branch::ClassAttention`].
+pub fn branch(
+    kind: Branch,
+    x: Tensor<2>,
+    params: BranchParams,
+    samples: Arc<Samples>,
+) -> Tensor<2> {
+    if !fused::applies(&x) || !fused::applies(&params.first) {
+        return composite(kind, x, params, &samples);
+    }
+    Tensor::from_dispatch(Dispatch::dinolab_branch(
+        x.into_dispatch(),
+        params.gamma.into_dispatch(),
+        params.beta.into_dispatch(),
+        params.first.into_dispatch(),
+        params.first_bias.into_dispatch(),
+        params.second.into_dispatch(),
+        params.second_bias.into_dispatch(),
+        params.eps,
+        kind,
+        samples,
+    ))
+}
+
+/// [`branch`] of primitives. It computes dropped images, too, and multiplies them by 0: on a GPU
+/// that costs less than gathering the others.
+pub fn composite(kind: Branch, x: Tensor<2>, params: BranchParams, samples: &Samples) -> Tensor<2> {
+    let [rows, d] = x.dims();
+    let normed = layer_norm::composite(
+        x.clone().reshape([1, rows, d]),
+        params.gamma,
+        params.beta,
+        params.eps,
+    );
+    let first_bias = Some(params.first_bias);
+    let inner = match kind {
+        Branch::Mlp => linear::composite_gelu(normed, params.first, first_bias),
+        Branch::Attention(heads) | Branch::ClassAttention(heads) => {
+            let qkv = linear::composite(normed, params.first, first_bias);
+            let mixed = split(qkv, samples.runs(), |qkv| attention::composite(qkv, heads));
+            mixed.reshape([1, rows, d])
+        }
+    };
+    let branch = linear::composite(inner, params.second, Some(params.second_bias));
+    let branch = as_of(branch.reshape([rows, d]), &x);
+    let y = match samples.factors() {
+        None => x + branch,
+        Some(factors) => {
+            let sizes = samples.runs().iter();
+            let sizes = sizes.flat_map(|run| std::iter::repeat_n(run.tokens, run.images));
+            let each: Vec<f32> = sizes
+                .zip(factors)
+                .flat_map(|(tokens, factor)| std::iter::repeat_n(*factor, tokens))
+                .collect();
+            let device = branch.device();
+            let each = Tensor::<1>::from_data(TensorData::new(each, [rows]), &device);
+            x + branch * each.reshape([rows, 1])
+        }
+    };
+    match kind {
+        Branch::ClassAttention(_) => class_tokens(y, samples.runs()),
+        _ => y,
+    }
+}
+
+/// `f` of each run's `[B, N, ·]` in `x` `[1, R, ·]`, one below the other.
+fn split(x: Tensor<3>, runs: &[Run], f: impl Fn(Tensor<3>) -> Tensor<3>) -> Tensor<2> {
+    let width = x.dims()[2];
+    let mut row = 0;
+    let parts = runs.iter().map(|run| {
+        let rows = run.images * run.tokens;
+        let part = x.clone().narrow(1, row, rows);
+        row += rows;
+        let y = f(part.reshape([run.images, run.tokens, width]));
+        let [images, tokens, width] = y.dims();
+        y.reshape([images * tokens, width])
+    });
+    let parts: Vec<_> = parts.collect();
+    Tensor::cat(parts, 0)
+}
+
+/// The first token of each image: `x` `[R, D]` → `[B, D]`.
+pub fn class_tokens(x: Tensor<2>, runs: &[Run]) -> Tensor<2> {
+    let [rows, d] = x.dims();
+    split(x.reshape([1, rows, d]), runs, |x| x.narrow(1, 0, 1))
+}

@@ -1,0 +1,64 @@
+//! `dinolab bench embed`.
+
+use anyhow::Result;
+use dinolab_nn::{Parameters, Vit, init::Init};
+
+use super::{Common, forward_operations, mean_ms, median, ms, noise, peak_memory};
+
+/// Times features of images on noise
+///
+/// Example: dinolab bench embed --arch vit_small --batch-size 32
+///
+/// The forward pass of `dinolab embed`, images decoded beforehand.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// Side of the images
+    #[arg(long, default_value_t = 224)]
+    crop: usize,
+    /// Images through the network at a time
+    #[arg(long, default_value_t = 32)]
+    batch_size: usize,
+}
+
+/// Runs the verb.
+pub fn run(args: &Args) -> Result<()> {
+    let (common, batch) = (&args.common, args.batch_size);
+    let device = common.device()?;
+    let config = common.vit(args.crop)?;
+    let mut vit = Vit::new(&config, &mut Init::new(0), &device)?;
+    vit.set_precision(common.precision);
+    let images = noise(batch, args.crop, &device);
+    let operations = batch as f64 * forward_operations(&config, args.crop);
+    common.run(
+        || {
+            dinolab_eval::features::host(vit.forward(images.clone()));
+            Ok(())
+        },
+        |durations| {
+            let time = median(durations).as_secs_f64();
+            let (rate, speed) = (batch as f64 / time, operations / time / 1e9);
+            if common.json || common.serve {
+                let line = serde_json::json!({
+                    "ms": mean_ms(durations),
+                    "images_per_s": rate,
+                    "gflop_per_s": speed,
+                    "peak_rss_mb": peak_memory(),
+                });
+                println!("{line}");
+                return Ok(());
+            }
+            println!(
+                "{} patch {}, {batch} images of {} px: {:.1} ms (median of {}), {rate:.1} images/s, \
+                 {speed:.1} nominal GFLOP/s",
+                common.arch,
+                common.patch_size,
+                args.crop,
+                ms(median(durations)),
+                durations.len()
+            );
+            Ok(())
+        },
+    )
+}
