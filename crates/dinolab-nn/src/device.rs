@@ -1,42 +1,144 @@
 //! Devices by name.
 
+#[cfg(feature = "vulkan")]
+use std::sync::LazyLock;
+
+#[cfg(feature = "vulkan")]
+use burn::backend::{CubeDevice, WgpuBackend, WgpuDevice, WgpuDeviceKind};
 use burn::tensor::Device;
+#[cfg(any(feature = "cuda", feature = "rocm", feature = "metal"))]
+use burn::tensor::DeviceType;
 
 use crate::{Error, Result};
 
-/// The device called `name`: `cpu`, or, where the program was built with the feature of
-/// that name, `cuda`, `metal`, `vulkan` or `rocm`, with an index after a colon (`cuda:1`).
+/// The names there are, for messages.
+const NAMES: &str = "cpu, cuda:N, metal, vulkan[:N|:integrated|:virtual|:cpu], rocm:N";
+
+/// The device called `name`:
+///
+/// | name | is |
+/// |---|---|
+/// | `cpu` | the processor |
+/// | `cuda`, `cuda:N` | NVIDIA GPU number N, from 0 |
+/// | `rocm`, `rocm:N` | AMD GPU number N, from 0 |
+/// | `metal` | the GPU of a Mac |
+/// | `vulkan` | the first adapter there is, of discrete, integrated, virtual and software ones |
+/// | `vulkan:N` | discrete GPU number N, from 0 |
+/// | `vulkan:integrated`, `vulkan:virtual` | the first GPU of that kind |
+/// | `vulkan:cpu` | a driver that computes on the processor, such as Mesa's lavapipe |
+///
+/// All but `cpu` are there where the program was built with the feature of that name. Nothing
+/// is started on the device yet.
 ///
 /// # Errors
-/// [`Error::Device`] where the name is unknown or the feature is not part of this build.
+/// [`Error::Device`] where the name is unknown, the feature is not part of this build, or the
+/// machine has no such device.
 pub fn by_name(name: &str) -> Result<Device> {
-    let (kind, index) = match name.split_once(':') {
-        Some((kind, index)) => {
-            let index = index.parse::<usize>().map_err(|_| Error::Device {
-                name: name.into(),
-                reason: "the part after the colon is not a number".into(),
-            })?;
-            (kind, index)
-        }
-        None => (name, 0),
+    let (kind, which) = match name.split_once(':') {
+        Some((kind, which)) => (kind, Some(which)),
+        None => (name, None),
     };
-    match (kind, index) {
-        ("cpu", 0) => Ok(Device::flex()),
+    let refuse = |reason: String| {
+        let name = name.into();
+        Err(Error::Device { name, reason })
+    };
+    let built = match kind {
+        "cuda" => cfg!(feature = "cuda"),
+        "metal" => cfg!(feature = "metal"),
+        "rocm" => cfg!(feature = "rocm"),
+        "vulkan" => cfg!(feature = "vulkan"),
+        _ => true,
+    };
+    if !built {
+        return refuse(format!(
+            "this program was built without it; build with --features {kind}"
+        ));
+    }
+    match (kind, which) {
+        ("cpu", None) => Ok(Device::flex()),
         #[cfg(feature = "cuda")]
-        ("cuda", _) => Ok(Device::cuda(index)),
+        ("cuda", which) => numbered(name, which, &Device::enumerate(DeviceType::Cuda)),
         #[cfg(feature = "rocm")]
-        ("rocm", _) => Ok(Device::rocm(index)),
+        ("rocm", which) => numbered(name, which, &Device::enumerate(DeviceType::Rocm)),
         #[cfg(feature = "vulkan")]
-        ("vulkan", _) => Ok(Device::vulkan(burn::tensor::DeviceKind::DiscreteGpu(index))),
+        ("vulkan", which) => vulkan(name, which),
         #[cfg(feature = "metal")]
-        ("metal", _) => Ok(Device::metal(burn::tensor::DeviceKind::DefaultDevice)),
-        ("cuda" | "metal" | "vulkan" | "rocm", _) => Err(Error::Device {
-            name: name.into(),
-            reason: format!("this program was built without it; build with --features {kind}"),
-        }),
-        _ => Err(Error::Device {
-            name: name.into(),
-            reason: "unknown; one of cpu, cuda:N, metal, vulkan:N, rocm:N".into(),
-        }),
+        ("metal", None) => numbered(name, None, &Device::enumerate(DeviceType::Metal)),
+        _ => refuse(format!("unknown; one of {NAMES}")),
+    }
+}
+
+/// Number `which` of the devices that were found, or the first.
+#[cfg(any(feature = "cuda", feature = "rocm", feature = "metal"))]
+fn numbered(name: &str, which: Option<&str>, found: &[Device]) -> Result<Device> {
+    let refuse = |reason| {
+        let name = name.into();
+        Err(Error::Device { name, reason })
+    };
+    let Ok(index) = which.map_or(Ok(0), str::parse::<usize>) else {
+        return refuse("the part after the colon is not a number".to_owned());
+    };
+    match (found.get(index), found.len()) {
+        (Some(device), _) => Ok(device.clone()),
+        (None, 0) => refuse("the driver finds no such device on this machine".into()),
+        (None, count) => refuse(format!("there are only {count}, counted from 0")),
+    }
+}
+
+/// The adapters that Vulkan drivers offer, the best kind first.
+///
+/// They are listed before one is opened, because opening one that is not there panics.
+#[cfg(feature = "vulkan")]
+static ADAPTERS: LazyLock<Vec<Device>> = LazyLock::new(|| {
+    use WgpuDeviceKind as Kind;
+    [
+        Kind::DiscreteGpu(0),
+        Kind::IntegratedGpu(0),
+        Kind::VirtualGpu(0),
+        Kind::Other(0),
+        Kind::Cpu,
+    ]
+    .into_iter()
+    .flat_map(|kind| CubeDevice::enumerate(adapter(kind).to_id()))
+    .map(|id| Device::new(CubeDevice::from_id(id)))
+    .collect()
+});
+
+#[cfg(feature = "vulkan")]
+fn adapter(kind: WgpuDeviceKind) -> CubeDevice {
+    CubeDevice::Wgpu(WgpuDevice::new(kind).on(WgpuBackend::Vulkan))
+}
+
+#[cfg(feature = "vulkan")]
+fn vulkan(name: &str, which: Option<&str>) -> Result<Device> {
+    let refuse = |reason| {
+        let name = name.into();
+        Err(Error::Device { name, reason })
+    };
+    let kind = match which {
+        None => match ADAPTERS.first() {
+            Some(device) => return Ok(device.clone()),
+            None => return refuse("no driver offers an adapter on this machine".to_owned()),
+        },
+        Some("integrated") => WgpuDeviceKind::IntegratedGpu(0),
+        Some("virtual") => WgpuDeviceKind::VirtualGpu(0),
+        Some("cpu") => WgpuDeviceKind::Cpu,
+        Some(index) => match index.parse() {
+            Ok(index) => WgpuDeviceKind::DiscreteGpu(index),
+            Err(_) => {
+                return refuse(
+                    "the part after the colon is none of a number, integrated, virtual, cpu".into(),
+                );
+            }
+        },
+    };
+    let device = Device::new(adapter(kind));
+    if ADAPTERS.contains(&device) {
+        Ok(device)
+    } else {
+        refuse(format!(
+            "no driver offers an adapter of this kind and number; {} of any kind",
+            ADAPTERS.len()
+        ))
     }
 }

@@ -4,6 +4,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::init::Init;
 use crate::param::{Param, Parameters, join};
+use crate::precision::single;
 use crate::vit::Linear;
 use crate::{Error, Result};
 
@@ -75,6 +76,7 @@ impl BatchNorm {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let [_, n, h] = x.dims();
         let vector = |p: &Param| p.get::<1>().reshape([1, 1, h]);
+        let x = single(x);
         let centred = x.clone() - x.mean_dim(1);
         let variance = (centred.clone() * centred.clone()).mean_dim(1);
         let y = centred / (variance + BATCH_NORM_EPS).sqrt();
@@ -159,6 +161,7 @@ impl Head {
                 None => linear.forward_gelu(x),
             };
         }
+        let x = single(x);
         let length = (x.clone() * x.clone()).sum_dim(2).sqrt().clamp_min(L2_EPS);
         let x = x / length;
         let x = x.reshape([rows, self.config.bottleneck_dim]);

@@ -13,6 +13,7 @@ pub mod network;
 pub mod ops;
 pub mod param;
 pub mod position;
+pub mod precision;
 pub mod vit;
 pub mod weights;
 
@@ -22,4 +23,5 @@ pub use crate::error::{Error, Result};
 pub use crate::head::{Head, HeadConfig};
 pub use crate::network::Network;
 pub use crate::param::{Param, Parameters};
+pub use crate::precision::Precision;
 pub use crate::vit::{Vit, VitConfig};

@@ -5,6 +5,9 @@
 //! `dinolab-kernels` with a hand-written gradient takes its place; the environment variable
 //! `DINOLAB_OPS=composite` turns that off, for comparison.
 //!
+//! A composite body computes in the numbers of its operands, a linear map in those of its
+//! weights; see [`Precision`](crate::Precision). What needs `f32` inside converts by itself.
+//!
 //! Shapes and layouts are those a fused body wants: tokens of all images in one matrix `[R, D]`,
 //! a residual branch as a whole, attention from the joint query-key-value buffer, losses from
 //! raw logits.
@@ -16,6 +19,7 @@ mod gelu;
 mod layer_norm;
 mod linear;
 mod loss;
+mod matmul;
 mod prototypes;
 mod update;
 
@@ -25,6 +29,7 @@ pub use gelu::gelu;
 pub use layer_norm::layer_norm;
 pub use linear::{linear, linear_gelu};
 pub use loss::{dino_loss, teacher_probabilities};
+pub use matmul::{matmul, matmul_f32};
 pub use prototypes::prototypes;
 pub use update::{AdamW, Following, Lars, Sgd, ema, norm};
 

@@ -6,12 +6,15 @@
 
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
+use crate::Precision;
+
 /// A tensor that is learned, or kept beside what is learned.
 #[derive(Clone, Debug)]
 pub struct Param {
     value: Tensor<1>,
     shape: Vec<usize>,
     trainable: bool,
+    precision: Precision,
 }
 
 impl Param {
@@ -28,6 +31,7 @@ impl Param {
             value,
             shape: shape.to_vec(),
             trainable,
+            precision: Precision::default(),
         };
         param.track();
         param
@@ -43,10 +47,17 @@ impl Param {
         self.value.clone().reshape(shape)
     }
 
-    /// The values viewed as `[rows, columns]`: the first dimension against all others.
+    /// The values viewed as `[rows, columns]`: the first dimension against all others, as an
+    /// operand of products in this parameter's [`Precision`].
     pub fn matrix(&self) -> Tensor<2> {
         let rows = self.shape[0];
-        self.value.clone().reshape([rows, self.len() / rows.max(1)])
+        let matrix = self.value.clone().reshape([rows, self.len() / rows.max(1)]);
+        matrix.cast(self.precision.dtype())
+    }
+
+    /// What products with [`Param::matrix`] are computed in. The values stay in `f32`.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
     }
 
     /// The flat values, outside of any gradient graph.
@@ -140,6 +151,12 @@ pub trait Parameters {
     /// Moves every parameter.
     fn to_device(&mut self, device: &Device) {
         self.visit_mut("", &mut |_, p| p.to_device(device));
+    }
+
+    /// Decides what activations and matrix products are computed in; parameters and their
+    /// gradients stay in `f32`. [`Precision::check`] tells whether a device can.
+    fn set_precision(&mut self, precision: Precision) {
+        self.visit_mut("", &mut |_, p| p.set_precision(precision));
     }
 }
 

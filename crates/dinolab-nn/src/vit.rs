@@ -8,6 +8,7 @@ use crate::init::Init;
 use crate::ops::branch::{Branch, BranchParams, Run, Samples};
 use crate::param::{Param, parameters};
 use crate::position::{PositionRule, resampling};
+use crate::precision::single;
 use crate::{Error, Result, ops};
 
 /// The reference's epsilon of every layer normalisation.
@@ -386,7 +387,7 @@ impl Vit {
             .reshape([b, c, h, p, w, p])
             .permute([0, 2, 4, 1, 3, 5])
             .reshape([b, h * w, c * p * p]);
-        let tokens = self.patch_embed.proj.forward(patches);
+        let tokens = single(self.patch_embed.proj.forward(patches));
         let cls = self.cls_token.get::<3>().expand([b, 1, d]);
         Tensor::cat(vec![cls, tokens], 1) + self.positions(h, w)
     }
@@ -400,7 +401,10 @@ impl Vit {
             Some(matrix) => {
                 let cls = all.clone().narrow(1, 0, 1);
                 let grid = all.narrow(1, 1, side * side).reshape([side * side, d]);
-                Tensor::cat(vec![cls, matrix.matmul(grid).reshape([1, h * w, d])], 1)
+                Tensor::cat(
+                    vec![cls, ops::matmul(matrix, grid).reshape([1, h * w, d])],
+                    1,
+                )
             }
         }
     }

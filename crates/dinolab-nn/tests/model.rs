@@ -1,13 +1,12 @@
 //! Sizes of the networks, and position embeddings of other image sizes.
 
+mod common;
+
+use common::device;
 use dinolab_nn::init::Init;
 use dinolab_nn::position::{PositionRule, resample, resampling};
-use dinolab_nn::{Head, HeadConfig, Network, Parameters, Vit, VitConfig, device};
+use dinolab_nn::{Head, HeadConfig, Network, Parameters, Vit, VitConfig};
 use proptest::prelude::*;
-
-fn cpu() -> dinolab_nn::Device {
-    device::by_name("cpu").unwrap()
-}
 
 #[test]
 fn backbones_have_the_published_numbers_of_parameters() {
@@ -17,7 +16,7 @@ fn backbones_have_the_published_numbers_of_parameters() {
         ("vit_small", 8, 21_670_272),
     ] {
         let config = VitConfig::named(arch, patch, 224).unwrap();
-        let vit = Vit::new(&config, &mut Init::new(0), &cpu()).unwrap();
+        let vit = Vit::new(&config, &mut Init::new(0), &device()).unwrap();
         assert_eq!(vit.parameter_count(), count, "{arch}/{patch}");
     }
     assert!(VitConfig::named("resnet50", 16, 224).is_none());
@@ -31,7 +30,7 @@ fn frozen_prototype_lengths_are_no_parameters() {
             norm_last_layer,
             ..HeadConfig::default()
         };
-        let head = Head::new(&config, 384, &mut Init::new(0), &cpu()).unwrap();
+        let head = Head::new(&config, 384, &mut Init::new(0), &device()).unwrap();
         head.parameter_count()
     };
     let linears = (384 * 2048 + 2048) + (2048 * 2048 + 2048) + (2048 * 256 + 256);
@@ -46,7 +45,7 @@ fn initial_weights_have_the_references_spread() {
         out_dim: 1024,
         ..HeadConfig::default()
     };
-    let made = |seed| Network::new(&config, &head, seed, &cpu()).unwrap();
+    let made = |seed| Network::new(&config, &head, seed, &device()).unwrap();
     let all = |network: &Network| {
         let mut all = Vec::new();
         network.visit("", &mut |name, param| {
@@ -87,7 +86,7 @@ fn sizes_that_make_no_network_name_the_setting() {
     let refuse = |edit: fn(&mut VitConfig)| {
         let mut config = VitConfig::named("vit_tiny", 16, 224).unwrap();
         edit(&mut config);
-        let error = Vit::new(&config, &mut Init::new(0), &cpu()).unwrap_err();
+        let error = Vit::new(&config, &mut Init::new(0), &device()).unwrap_err();
         error.to_string()
     };
     assert!(refuse(|c| c.heads = 5).contains("heads"));
@@ -99,13 +98,13 @@ fn sizes_that_make_no_network_name_the_setting() {
         bottleneck_dim: 0,
         ..HeadConfig::default()
     };
-    let error = Head::new(&head, 8, &mut Init::new(0), &cpu()).unwrap_err();
+    let error = Head::new(&head, 8, &mut Init::new(0), &device()).unwrap_err();
     assert!(error.to_string().contains("head-bottleneck-dim"), "{error}");
 }
 
 #[test]
 fn embeddings_of_the_trained_size_are_kept() {
-    let none = |side, h, w| resampling(side, h, w, PositionRule::Dino, &cpu()).is_none();
+    let none = |side, h, w| resampling(side, h, w, PositionRule::Dino, &device()).is_none();
     assert!(none(14, 14, 14));
     assert!(!none(14, 7, 28), "as many patches, but no square");
     assert!(!none(14, 15, 15));
@@ -158,7 +157,7 @@ proptest! {
         side in 1usize..9, h in 1usize..12, w in 1usize..12, ratio: bool
     ) {
         let rule = if ratio { PositionRule::Ratio } else { PositionRule::Dino };
-        if let Some(matrix) = resampling(side, h, w, rule, &cpu()) {
+        if let Some(matrix) = resampling(side, h, w, rule, &device()) {
             prop_assert_eq!(matrix.dims(), [h * w, side * side]);
             let weights = matrix.into_data().try_to_vec::<f32>().unwrap();
             for row in weights.chunks(side * side) {
@@ -172,7 +171,7 @@ proptest! {
     fn both_ways_to_resample_agree(side in 1usize..6, h in 1usize..9, w in 1usize..9) {
         prop_assume!(h != w || h != side);
         let grid: Vec<f32> = (0..side * side * 3).map(|i| ((i * 37) % 19) as f32 - 9.0).collect();
-        let matrix = resampling(side, h, w, PositionRule::Dino, &cpu()).unwrap();
+        let matrix = resampling(side, h, w, PositionRule::Dino, &device()).unwrap();
         let weights = matrix.into_data().try_to_vec::<f32>().unwrap();
         let found = resample(&grid, 3, side, h, w, PositionRule::Dino);
         for (i, value) in found.iter().enumerate() {

@@ -1,18 +1,46 @@
-//! The fused bodies against the composite ones: results and all gradients.
+//! The operations on the device under test against the composite bodies on the CPU: results
+//! and all gradients.
 
+mod common;
+
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-use burn::tensor::{Device, Distribution, Gradients, Tensor};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use dinolab_nn::init::Init;
 use dinolab_nn::ops::branch::{Branch, BranchParams, Run, Samples};
 use dinolab_nn::ops::{self, composite};
 
-fn device() -> Device {
-    Device::flex().autodiff()
+thread_local! {
+    /// Where leaves are made.
+    static DEVICE: RefCell<Device> = RefCell::new(common::device().autodiff());
+    /// How many random tensors the test has drawn.
+    static DRAWS: Cell<u64> = const { Cell::new(1) };
 }
 
+fn device() -> Device {
+    DEVICE.with_borrow(Clone::clone)
+}
+
+/// What `f` finds with its leaves on the CPU.
+fn on_cpu<T>(f: impl FnOnce() -> T) -> T {
+    let under_test = DEVICE.replace(Device::flex().autodiff());
+    let found = f();
+    DEVICE.set(under_test);
+    found
+}
+
+/// The same numbers where leaves are made, outside of any graph.
+fn here<const D: usize>(x: &Tensor<D>) -> Tensor<D> {
+    Tensor::from_data(x.to_data(), &device().without_autodiff())
+}
+
+/// Normal numbers, the same ones whenever a test runs: where a result vanishes by chance, as the
+/// derivative of GELU may for a single number, no relative bound holds.
 fn random<const D: usize>(shape: [usize; D]) -> Tensor<D> {
-    let distribution = Distribution::Normal(0.0, 1.0);
-    Tensor::<D>::random(shape, distribution, &Device::flex())
+    let seed = DRAWS.replace(DRAWS.get() + 1);
+    let values = Init::new(seed).truncated_normal(shape.iter().product(), 1.0);
+    Tensor::from_data(TensorData::new(values, shape), &Device::flex())
 }
 
 fn host<const D: usize>(x: Tensor<D>) -> Vec<f32> {
@@ -38,25 +66,29 @@ fn same<const D: usize>(what: &str, a: Tensor<D>, b: Tensor<D>) {
 
 /// A leaf of a graph.
 fn leaf<const D: usize>(x: &Tensor<D>) -> Tensor<D> {
-    Tensor::<D>::from_inner(x.clone()).require_grad()
+    Tensor::<D>::from_inner(here(x)).require_grad()
 }
 
 /// Gradients of a weighted sum of the result, so that no gradient is uniform.
 fn backward<const D: usize>(y: Tensor<D>, weights: &Tensor<D>) -> Gradients {
     assert!(y.device() == device());
-    (y * Tensor::from_inner(weights.clone())).sum().backward()
+    (y * Tensor::from_inner(here(weights))).sum().backward()
 }
 
 #[test]
 fn gelu() {
     for shape in [[1, 1, 1], [2, 3, 7], [5, 37, 33]] {
         let (x, w) = (random(shape) * 3.0, random(shape));
-        let (a, b) = (leaf(&x), leaf(&x));
-        let (ya, yb) = (ops::gelu(a.clone()), composite::gelu(b.clone()));
-        same("gelu", ya.clone().inner(), yb.clone().inner());
-        same("plain gelu", ops::gelu(x), yb.clone().inner());
-        let (ga, gb) = (backward(ya, &w), backward(yb, &w));
-        same("gradient", a.grad(&ga).unwrap(), b.grad(&gb).unwrap());
+        let run = |f: fn(Tensor<3>) -> Tensor<3>| {
+            let x = leaf(&x);
+            let y = f(x.clone());
+            let grads = backward(y.clone(), &w);
+            (y.inner(), x.grad(&grads).unwrap())
+        };
+        let ((y, dx), (y2, dx2)) = (run(ops::gelu), on_cpu(|| run(composite::gelu)));
+        same("plain", ops::gelu(here(&x)), y2.clone());
+        same("y", y, y2);
+        same("dx", dx, dx2);
     }
 }
 
@@ -73,10 +105,10 @@ fn layer_norm() {
             (y.inner(), x.grad(&grads).unwrap(), grad)
         };
         let (y, dx, [dg, db]) = run(ops::layer_norm);
-        let (y2, dx2, [dg2, db2]) = run(composite::layer_norm);
+        let (y2, dx2, [dg2, db2]) = on_cpu(|| run(composite::layer_norm));
         same(
             "plain",
-            ops::layer_norm(x.clone(), gamma.clone(), beta.clone(), 1e-6),
+            ops::layer_norm(here(&x), here(&gamma), here(&beta), 1e-6),
             y2.clone(),
         );
         same("y", y, y2);
@@ -94,15 +126,15 @@ fn views_and_broadcast_gradients() {
     let run = |f: fn(Tensor<3>, Tensor<1>, Tensor<1>, f64) -> Tensor<3>| {
         let leaf = leaf(&x);
         let (gamma, beta) = (
-            Tensor::from_inner(gamma.clone()),
-            Tensor::from_inner(beta.clone()),
+            Tensor::from_inner(here(&gamma)),
+            Tensor::from_inner(here(&beta)),
         );
         // The gradient of a mean is one number, broadcast.
         let y = f(leaf.clone().narrow(1, 1, 2), gamma, beta, 1e-6);
         let grads = (y.clone() * y.clone()).mean().backward();
         (y.inner(), leaf.grad(&grads).unwrap())
     };
-    let ((y, dx), (y2, dx2)) = (run(ops::layer_norm), run(composite::layer_norm));
+    let ((y, dx), (y2, dx2)) = (run(ops::layer_norm), on_cpu(|| run(composite::layer_norm)));
     same("y", y, y2);
     same("dx", dx, dx2);
     let run = |f: fn(Tensor<3>) -> Tensor<3>| {
@@ -110,7 +142,7 @@ fn views_and_broadcast_gradients() {
         let grads = f(leaf.clone().swap_dims(0, 1)).mean().backward();
         leaf.grad(&grads).unwrap()
     };
-    same("gelu", run(ops::gelu), run(composite::gelu));
+    same("gelu", run(ops::gelu), on_cpu(|| run(composite::gelu)));
 }
 
 #[test]
@@ -123,8 +155,8 @@ fn attention() {
             let grads = backward(y.clone(), &w);
             (y.inner(), x.grad(&grads).unwrap())
         };
-        let ((y, dx), (y2, dx2)) = (run(ops::attention), run(composite::attention));
-        same("plain", ops::attention(x.clone(), heads), y2.clone());
+        let ((y, dx), (y2, dx2)) = (run(ops::attention), on_cpu(|| run(composite::attention)));
+        same("plain", ops::attention(here(&x), heads), y2.clone());
         same("y", y, y2);
         same("dx", dx, dx2);
     }
@@ -159,16 +191,16 @@ fn linear_maps() {
                     of_bias,
                 )
             };
-            let plain_bias = || biased.then(|| bias.clone());
+            let plain_bias = || biased.then(|| here(&bias));
             let pairs: [(Linear, Linear); 2] = [
                 (ops::linear, composite::linear),
                 (ops::linear_gelu, composite::linear_gelu),
             ];
             for (fused, plain) in pairs {
-                let ((y, dx, dw, db), (y2, dx2, dw2, db2)) = (run(fused), run(plain));
+                let ((y, dx, dw, db), (y2, dx2, dw2, db2)) = (run(fused), on_cpu(|| run(plain)));
                 same(
                     "plain",
-                    fused(x.clone(), weight.clone(), plain_bias()),
+                    fused(here(&x), here(&weight), plain_bias()),
                     y2.clone(),
                 );
                 same("y", y, y2);
@@ -183,9 +215,10 @@ fn linear_maps() {
 #[test]
 fn frozen_parts_get_no_gradient() {
     let (x, weight, bias) = (random([2, 3, 8]), random([4, 8]), random([4]));
-    let frozen = Tensor::<2>::from_inner(weight);
+    let frozen = Tensor::<2>::from_inner(here(&weight));
+    let bias = Tensor::from_inner(here(&bias));
     let x = leaf(&x);
-    let y = ops::linear_gelu(x.clone(), frozen.clone(), Some(Tensor::from_inner(bias)));
+    let y = ops::linear_gelu(x.clone(), frozen.clone(), Some(bias));
     let grads = y.sum().backward();
     assert!(x.grad(&grads).is_some() && frozen.grad(&grads).is_none());
 }
@@ -194,7 +227,7 @@ fn frozen_parts_get_no_gradient() {
 fn loss() {
     for (batch, views, k) in [(1, 2, 5), (3, 6, 33), (4, 3, 257)] {
         let (logits, centre) = (random([2 * batch, k]), random([k]));
-        let targets = ops::teacher_probabilities(logits.clone(), centre.clone(), 0.07);
+        let targets = ops::teacher_probabilities(here(&logits), here(&centre), 0.07);
         same(
             "targets",
             targets.clone(),
@@ -205,14 +238,15 @@ fn loss() {
             let student = leaf(&student);
             let loss = f(
                 student.clone(),
-                Tensor::from_inner(targets.clone()),
+                Tensor::from_inner(here(&targets)),
                 batch,
                 0.1,
             );
             let grads = (loss.clone() * 0.25).backward();
             (loss.inner(), student.grad(&grads).unwrap())
         };
-        let ((loss, grad), (loss2, grad2)) = (run(ops::dino_loss), run(composite::dino_loss));
+        let ((loss, grad), (loss2, grad2)) =
+            (run(ops::dino_loss), on_cpu(|| run(composite::dino_loss)));
         same("loss", loss, loss2);
         same("gradient", grad, grad2);
     }
@@ -289,9 +323,19 @@ fn branches() {
                 composite::branch(kind, x, params, &samples)
             };
             let (y, grads) = branch_of(ops::branch, kind, &x, &params, &samples, &weights);
-            let (y2, grads2) = branch_of(plain, kind, &x, &params, &samples, &weights);
+            let (y2, grads2) = on_cpu(|| branch_of(plain, kind, &x, &params, &samples, &weights));
             same(&format!("{kind:?} y"), y, y2.clone());
-            same("plain", ops::branch(kind, x, params, samples.clone()), y2);
+            let params = BranchParams {
+                gamma: here(&params.gamma),
+                beta: here(&params.beta),
+                eps: params.eps,
+                first: here(&params.first),
+                first_bias: here(&params.first_bias),
+                second: here(&params.second),
+                second_bias: here(&params.second_bias),
+            };
+            let plain = ops::branch(kind, here(&x), params, samples.clone());
+            same("plain", plain, y2);
             for (i, (a, b)) in grads.iter().zip(&grads2).enumerate() {
                 let tensor = |x: &Vec<f32>| Tensor::<1>::from_floats(&x[..], &Device::flex());
                 same(&format!("{kind:?} gradient {i}"), tensor(a), tensor(b));
@@ -313,12 +357,81 @@ fn prototypes() {
             (y.inner(), of, g.grad(&grads).unwrap())
         };
         let (y, [dx, dv], dg) = run(ops::prototypes);
-        let (y2, [dx2, dv2], dg2) = run(composite::prototypes);
-        let plain = ops::prototypes(x.clone(), v.clone(), g.clone());
+        let (y2, [dx2, dv2], dg2) = on_cpu(|| run(composite::prototypes));
+        let plain = ops::prototypes(here(&x), here(&v), here(&g));
         same("plain", plain, y2.clone());
         same("y", y, y2);
         same("dx", dx, dx2);
         same("dv", dv, dv2);
         same("dg", dg, dg2);
+    }
+}
+
+/// `[.., M, K] · [.., K, N]` in double precision.
+fn product(a: &[f32], b: &[f32], [batch, m, k, n]: [usize; 4]) -> Vec<f64> {
+    let at = |x: &[f32], i: usize| f64::from(x[i]);
+    let cell = |i: usize| {
+        let (image, row, column) = (i / (m * n), i / n % m, i % n);
+        (0..k)
+            .map(|j| at(a, (image * m + row) * k + j) * at(b, (image * k + j) * n + column))
+            .sum()
+    };
+    (0..batch * m * n).map(cell).collect()
+}
+
+/// Fewer bits than `f32` has, as in TF32, would leave a deviation of about 3e-4.
+#[track_caller]
+fn exact(what: &str, found: Vec<f32>, expected: &[f64]) {
+    let length = expected.iter().map(|b| b * b).sum::<f64>().sqrt();
+    let difference = found
+        .iter()
+        .zip(expected)
+        .map(|(a, b)| (f64::from(*a) - b).powi(2))
+        .sum::<f64>()
+        .sqrt();
+    assert!(
+        difference <= 2e-6 * length,
+        "{what}: {difference} of {length}"
+    );
+}
+
+#[test]
+fn products_of_single_precision_keep_it() {
+    for [b, h, m, k, n] in [
+        [1, 1, 1, 1, 1],
+        [1, 1, 1, 300, 70],
+        [1, 1, 97, 130, 1],
+        [1, 1, 65, 192, 577],
+        [2, 3, 37, 64, 37],
+        [3, 2, 150, 33, 64],
+    ] {
+        let (x, y, w) = (
+            random([b, h, m, k]),
+            random([b, h, k, n]),
+            random([b, h, m, n]),
+        );
+        let [x_values, y_values, w_values] = [&x, &y, &w].map(|t| host(t.clone()));
+        let flipped = |t: &Tensor<4>| host(t.clone().swap_dims(2, 3));
+        let expected = product(&x_values, &y_values, [b * h, m, k, n]);
+        let expected_dx = product(&w_values, &flipped(&y), [b * h, m, n, k]);
+        let expected_dy = product(&flipped(&x), &w_values, [b * h, k, m, n]);
+        for (which, f) in [
+            (
+                "matmul",
+                ops::matmul as fn(Tensor<4>, Tensor<4>) -> Tensor<4>,
+            ),
+            ("matmul_f32", ops::matmul_f32),
+        ] {
+            exact(which, host(f(here(&x), here(&y))), &expected);
+            // An operand may be a transposed view.
+            let view = here(&y.clone().swap_dims(2, 3)).swap_dims(2, 3);
+            exact(which, host(f(here(&x), view)), &expected);
+            let (x, y) = (leaf(&x), leaf(&y));
+            let z = f(x.clone(), y.clone());
+            let grads = backward(z.clone(), &w);
+            exact(which, host(z.inner()), &expected);
+            exact(which, host(x.grad(&grads).unwrap()), &expected_dx);
+            exact(which, host(y.grad(&grads).unwrap()), &expected_dy);
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Weight files: what is read, what is refused, and what is never executed.
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +9,7 @@ use std::path::{Path, PathBuf};
 use dinolab_nn::weights::{
     Array, LoadOptions, Weights, Which, arrays, file_arrays, load, read, to_bytes,
 };
-use dinolab_nn::{Error, HeadConfig, Network, Parameters, VitConfig, device};
+use dinolab_nn::{Error, HeadConfig, Network, Parameters, VitConfig};
 
 type Arrays = BTreeMap<String, Array>;
 
@@ -34,8 +36,7 @@ fn head() -> HeadConfig {
 }
 
 fn network(image_size: usize, seed: u64) -> Network {
-    let cpu = device::by_name("cpu").unwrap();
-    Network::new(&vit(image_size), &head(), seed, &cpu).unwrap()
+    Network::new(&vit(image_size), &head(), seed, &common::device()).unwrap()
 }
 
 fn write(folder: &Path, all: &Arrays) -> PathBuf {

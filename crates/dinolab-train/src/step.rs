@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use dinolab_data::Crops;
 use dinolab_nn::ops::Following;
 use dinolab_nn::vit::KeepAll;
-use dinolab_nn::{HeadConfig, Network, Parameters, VitConfig, ops};
+use dinolab_nn::{HeadConfig, Network, Parameters, Precision, VitConfig, ops};
 
 use crate::drop_path::{Masks, rates};
 use crate::{Error, Optimiser, OptimiserKind, Result, StepValues};
@@ -32,6 +32,9 @@ pub struct DinoConfig {
     pub drop_path: f64,
     /// Seed of initial weights and of stochastic depth.
     pub seed: u64,
+    /// What activations and matrix products are computed in.
+    #[serde(default)]
+    pub precision: Precision,
 }
 
 /// The views of a batch on the device.
@@ -126,10 +129,13 @@ impl Dino {
     /// Student and teacher with the same initial weights, on `device`.
     ///
     /// # Errors
-    /// [`Error::Model`] where the sizes make no network.
+    /// [`Error::Model`] where the sizes make no network, or the device does not compute in the
+    /// precision.
     pub fn new(config: &DinoConfig, device: &Device) -> Result<Self> {
         let device = device.clone().without_autodiff();
-        let teacher = Network::new(&config.vit, &config.head, config.seed, &device)?;
+        config.precision.check(&device)?;
+        let mut teacher = Network::new(&config.vit, &config.head, config.seed, &device)?;
+        teacher.set_precision(config.precision);
         let mut student = teacher.clone();
         student.to_device(&device.clone().autodiff());
         let mut names = Vec::new();

@@ -1,11 +1,13 @@
 //! Checkpoints and the log: what is written is what is read, and damage is noticed.
 
+mod common;
+
 use std::fs;
 use std::path::Path;
 
 use burn::tensor::{Tensor, TensorData};
 use dinolab_nn::weights::arrays;
-use dinolab_nn::{HeadConfig, VitConfig, device};
+use dinolab_nn::{HeadConfig, VitConfig};
 use dinolab_train::checkpoint::{
     Checkpoint, Position, file_name, list, prune, save, write_atomically,
 };
@@ -39,6 +41,7 @@ fn config(optimizer: OptimiserKind) -> DinoConfig {
         center_momentum: 0.9,
         drop_path: 0.2,
         seed: 4,
+        precision: Default::default(),
     }
 }
 
@@ -47,7 +50,7 @@ fn dino(optimizer: OptimiserKind, seed: u64) -> Dino {
         seed,
         ..config(optimizer)
     };
-    Dino::new(&config, &device::by_name("cpu").unwrap()).unwrap()
+    Dino::new(&config, &common::device()).unwrap()
 }
 
 fn schedules() -> Schedules {
@@ -240,7 +243,7 @@ fn a_checkpoint_of_another_network_is_refused() {
     let checkpoint = Checkpoint::read(&path).unwrap();
     let mut config = config(OptimiserKind::AdamW);
     config.head.out_dim = 13;
-    let mut other = Dino::new(&config, &device::by_name("cpu").unwrap()).unwrap();
+    let mut other = Dino::new(&config, &common::device()).unwrap();
     let error = checkpoint.restore(&mut other).unwrap_err().to_string();
     assert!(
         error.contains("last_layer") && error.contains("13"),

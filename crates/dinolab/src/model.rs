@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use dinolab_data::augment::normalise::{IMAGENET_MEAN, IMAGENET_STD};
 use dinolab_eval::features::Preprocess;
 use dinolab_nn::weights::{self, LoadOptions, Which};
-use dinolab_nn::{Vit, device, init::Init};
+use dinolab_nn::{Parameters, Precision, Vit, device, init::Init};
 use dinolab_train::checkpoint::{self, Checkpoint};
 
 use crate::settings::Config;
@@ -26,6 +26,9 @@ pub struct ModelArgs {
     /// cpu, or cuda:N, metal, vulkan:N, rocm:N where built with them
     #[arg(long, default_value = "cpu")]
     device: String,
+    /// Activations and matrix products in f32 or bf16
+    #[arg(long, default_value_t)]
+    precision: Precision,
 }
 
 /// A backbone ready to use.
@@ -50,7 +53,11 @@ impl ModelArgs {
         let weights = weights::read(&path, which)?;
         let config = weights.vit_config(self.heads)?;
         let device = device::by_name(&self.device)?;
+        self.precision
+            .check(&device)
+            .with_context(|| format!("--device {}", self.device))?;
         let mut vit = Vit::new(&config, &mut Init::new(0), &device)?;
+        vit.set_precision(self.precision);
         let report = weights::load(&mut vit, "backbone", &weights, LoadOptions::default())
             .with_context(|| format!("{}", path.display()))?;
         eprintln!("{report}");

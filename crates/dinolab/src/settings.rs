@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use dinolab_nn::Precision;
 use dinolab_train::OptimiserKind;
 use serde::{Deserialize, Serialize};
 
@@ -155,6 +156,8 @@ settings! {
     max_pixels: u64 = 178_956_970;
     /// cpu, or cuda:N, metal, vulkan:N, rocm:N where built with them [default: cpu]
     device: String = "cpu".into();
+    /// Activations and matrix products in f32 or bf16; the rest is always in f32 [default: f32]
+    precision: Precision = Precision::F32;
 
     /// Labelled images to judge k-NN by [default: a slice held out of the training images]
     val: PathBuf = PathBuf::new();
@@ -469,6 +472,7 @@ impl Config {
             center_momentum: self.center_momentum,
             drop_path: self.drop_path_rate,
             seed: self.seed,
+            precision: self.precision,
         }
     }
 

@@ -10,7 +10,7 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{Arrays, one_error, program, relative, text};
+use common::{Arrays, device, device_name, one_error, program, relative, text};
 use dinolab_data::augment::eval;
 use dinolab_data::augment::normalise::Normaliser;
 use dinolab_data::augment::resize::CropBox;
@@ -19,7 +19,7 @@ use dinolab_eval::features::{Preprocess, attend, batch, host, planes, whole_patc
 use dinolab_eval::npy::read_npy_f32;
 use dinolab_nn::init::Init;
 use dinolab_nn::weights::{LoadOptions, Weights, Which, file_arrays, load, read};
-use dinolab_nn::{Device, Head, Vit, device};
+use dinolab_nn::{Head, Vit};
 
 const IMAGES: [&str; 2] = ["n01532829_house_finch", "n07753592_banana"];
 const CLS224: f64 = 5e-3;
@@ -36,13 +36,9 @@ fn expected() -> Arrays {
     file_arrays(&path, &fs::read(&path).unwrap()).unwrap().0
 }
 
-fn cpu() -> Device {
-    device::by_name("cpu").unwrap()
-}
-
 fn backbone(weights: &Weights) -> Vit {
     let config = weights.vit_config(None).unwrap();
-    let mut vit = Vit::new(&config, &mut Init::new(0), &cpu()).unwrap();
+    let mut vit = Vit::new(&config, &mut Init::new(0), &device()).unwrap();
     let report = load(&mut vit, "backbone", weights, LoadOptions::default()).unwrap();
     assert!(
         report.missing.is_empty() && report.resized.is_empty(),
@@ -109,7 +105,7 @@ fn class_tokens_and_logits_of_the_evaluation_view() {
     );
     let vit = backbone(&weights);
     let config = weights.head_config().unwrap();
-    let mut head = Head::new(&config, vit.config().width, &mut Init::new(0), &cpu()).unwrap();
+    let mut head = Head::new(&config, vit.config().width, &mut Init::new(0), &device()).unwrap();
     load(&mut head, "head", &weights, LoadOptions::default()).unwrap();
     for stem in IMAGES {
         let view = eval::features(&image(stem), 256, 224).unwrap();
@@ -227,6 +223,7 @@ fn the_program_embeds() {
             .arg("embed")
             .arg("--weights")
             .arg(fixture("checkpoint.pth"));
+        command.args(["--device", &device_name()]);
         command.arg(&folder).arg("--out").arg(out).output().unwrap()
     };
     let output = embed(&out);
@@ -266,7 +263,8 @@ fn the_program_shows_attention() {
     let root = tempfile::tempdir().unwrap();
     let (folder, out) = (images(root.path()), root.path().join("attention"));
     let output = program()
-        .args(["attend", "--size", "480", "--threshold", "0.6", "--weights"])
+        .args(["attend", "--size", "480", "--threshold", "0.6"])
+        .args(["--device", &device_name(), "--weights"])
         .arg(fixture("checkpoint.pth"))
         .arg(&folder)
         .arg("--out")

@@ -3,6 +3,8 @@
 use burn::tensor::{Tensor, activation::softmax};
 
 use super::fused::{self, Dispatch, attention::AttentionOp};
+use super::matmul;
+use crate::precision::{as_of, single};
 
 /// Queries, keys and values, each `[B, H, N, D/H]`.
 fn split(qkv: Tensor<3>, heads: usize) -> [Tensor<4>; 3] {
@@ -19,9 +21,10 @@ fn split(qkv: Tensor<3>, heads: usize) -> [Tensor<4>; 3] {
     })
 }
 
+/// In `f32`, whatever the operands are.
 fn probabilities(q: Tensor<4>, k: Tensor<4>) -> Tensor<4> {
     let scale = 1.0 / (q.dims()[3] as f64).sqrt();
-    softmax((q * scale).matmul(k.swap_dims(2, 3)), 3)
+    softmax(single(matmul(q * scale, k.swap_dims(2, 3))), 3)
 }
 
 /// `softmax(q·kᵀ/√d)·v` per head, heads concatenated.
@@ -38,10 +41,8 @@ pub fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
 pub fn composite(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     let [b, n, three_d] = qkv.dims();
     let [q, k, v] = split(qkv, heads);
-    probabilities(q, k)
-        .matmul(v)
-        .swap_dims(1, 2)
-        .reshape([b, n, three_d / 3])
+    let p = as_of(probabilities(q, k), &v);
+    matmul(p, v).swap_dims(1, 2).reshape([b, n, three_d / 3])
 }
 
 /// The attention weights themselves: `[B, H, N, N]`, each row a distribution.

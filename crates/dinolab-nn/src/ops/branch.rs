@@ -7,6 +7,7 @@ pub use dinolab_kernels::{Run, Samples};
 
 use super::fused::{self, Dispatch, branch::BranchOp};
 use super::{attention, layer_norm, linear};
+use crate::precision::as_of;
 
 /// What a branch does between its two linear maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +48,7 @@ pub fn branch(
     params: BranchParams,
     samples: Arc<Samples>,
 ) -> Tensor<2> {
-    if !fused::applies(&x) {
+    if !fused::applies(&x) || !fused::applies(&params.first) {
         return composite(kind, x, params, &samples);
     }
     Tensor::from_dispatch(Dispatch::dinolab_branch(
@@ -84,7 +85,7 @@ pub fn composite(kind: Branch, x: Tensor<2>, params: BranchParams, samples: &Sam
         }
     };
     let branch = linear::composite(inner, params.second, Some(params.second_bias));
-    let branch = branch.reshape([rows, d]);
+    let branch = as_of(branch.reshape([rows, d]), &x);
     let y = match samples.factors() {
         None => x + branch,
         Some(factors) => {

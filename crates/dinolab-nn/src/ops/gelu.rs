@@ -1,8 +1,9 @@
 //! The exact Gaussian error linear unit.
 
-use burn::tensor::Tensor;
+use burn::tensor::{FloatDType, Tensor};
 
 use super::fused::{self, Dispatch, gelu::GeluOp};
+use crate::precision::single;
 
 /// `x · Φ(x)` with Φ the normal distribution function (erf form, no tanh approximation).
 pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
@@ -13,8 +14,10 @@ pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 }
 
 /// [`gelu`] written out of primitives, because the framework's own activation
-/// differentiates the tanh approximation.
+/// differentiates the tanh approximation. In `f32` inside: rounding Φ would count twice.
 pub fn composite<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    let dtype = FloatDType::from(x.dtype());
+    let x = single(x);
     let phi = (x.clone() * std::f64::consts::FRAC_1_SQRT_2).erf() + 1.0;
-    x * phi * 0.5
+    (x * phi * 0.5).cast(dtype)
 }

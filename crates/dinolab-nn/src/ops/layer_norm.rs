@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 
 use super::fused::{self, Dispatch, layer_norm::LayerNormOp};
+use crate::precision::single;
 
 /// Normalises the last dimension of `x` `[B, N, D]` to mean 0 and variance 1 (biased,
 /// `eps` added to the variance), then scales by `gamma` and shifts by `beta`, both `[D]`.
@@ -18,9 +19,10 @@ pub fn layer_norm(x: Tensor<3>, gamma: Tensor<1>, beta: Tensor<1>, eps: f64) -> 
     ))
 }
 
-/// [`layer_norm`] of primitives.
+/// [`layer_norm`] of primitives; in `f32`, as is its result.
 pub fn composite(x: Tensor<3>, gamma: Tensor<1>, beta: Tensor<1>, eps: f64) -> Tensor<3> {
     let d = gamma.dims()[0];
+    let x = single(x);
     let centred = x.clone() - x.mean_dim(2);
     let variance = (centred.clone() * centred.clone()).mean_dim(2);
     let normalised = centred / (variance + eps).sqrt();

@@ -3,13 +3,15 @@
 use burn::tensor::Tensor;
 
 use super::fused::{self, Dispatch, linear::LinearOp};
+use super::matmul;
+use crate::precision::as_of;
 
 /// `x · weightᵀ + bias` over the last dimension.
 ///
 /// `x` `[B, N, I]`, `weight` `[O, I]`, `bias` `[O]` → `[B, N, O]`. The tokens of all
-/// images go through one matrix product.
+/// images go through one matrix product, in the numbers that `weight` has; so is the result.
 pub fn linear(x: Tensor<3>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<3> {
-    if !fused::applies(&x) {
+    if !fused::applies(&x) || !fused::applies(&weight) {
         return composite(x, weight, bias);
     }
     let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
@@ -22,11 +24,13 @@ pub fn linear(x: Tensor<3>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tenso
 /// [`linear`] followed by the exact [`gelu`](super::gelu()).
 pub fn linear_gelu(x: Tensor<3>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<3> {
     match bias {
-        Some(bias) if fused::applies(&x) => Tensor::from_dispatch(Dispatch::dinolab_linear_gelu(
-            x.into_dispatch(),
-            weight.into_dispatch(),
-            bias.into_dispatch(),
-        )),
+        Some(bias) if fused::applies(&x) && fused::applies(&weight) => {
+            Tensor::from_dispatch(Dispatch::dinolab_linear_gelu(
+                x.into_dispatch(),
+                weight.into_dispatch(),
+                bias.into_dispatch(),
+            ))
+        }
         bias => super::gelu(linear(x, weight, bias)),
     }
 }
@@ -35,9 +39,13 @@ pub fn linear_gelu(x: Tensor<3>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> 
 pub fn composite(x: Tensor<3>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<3> {
     let [b, n, i] = x.dims();
     let [o, _] = weight.dims();
-    let y = x.reshape([b * n, i]).matmul(weight.transpose());
+    let x = as_of(x.reshape([b * n, i]), &weight);
+    let y = matmul(x, weight.transpose());
     let y = match bias {
-        Some(bias) => y + bias.reshape([1, o]),
+        Some(bias) => {
+            let bias = as_of(bias.reshape([1, o]), &y);
+            y + bias
+        }
         None => y,
     };
     y.reshape([b, n, o])

@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 
 use super::fused::{self, Dispatch, prototypes::PrototypesOp};
+use super::matmul;
 
 /// Similarities of rows to the prototypes `g · v / ‖v‖`: `x` `[R, W]`, directions `v` `[K, W]`,
 /// lengths `g` `[K]` → `[R, K]`.
@@ -21,5 +22,5 @@ pub fn prototypes(x: Tensor<2>, v: Tensor<2>, g: Tensor<1>) -> Tensor<2> {
 pub fn composite(x: Tensor<2>, v: Tensor<2>, g: Tensor<1>) -> Tensor<2> {
     let k = g.dims()[0];
     let length = (v.clone() * v.clone()).sum_dim(1).sqrt();
-    x.matmul((v * (g.reshape([k, 1]) / length)).transpose())
+    matmul(x, (v * (g.reshape([k, 1]) / length)).transpose())
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::{Distribution, Tensor};
-use dinolab_nn::{Device, VitConfig};
+use dinolab_nn::{Device, Precision, VitConfig};
 
 /// Flags that all benchmarks share.
 #[derive(clap::Args)]
@@ -25,6 +25,9 @@ pub struct Common {
     /// cpu, or cuda:N, metal, vulkan:N, rocm:N where built with them
     #[arg(long, default_value = "cpu")]
     device: String,
+    /// Activations and matrix products in f32 or bf16
+    #[arg(long, default_value_t)]
+    precision: Precision,
     /// Repetitions before measuring
     #[arg(long, default_value_t = 2)]
     warmup: usize,
@@ -48,7 +51,7 @@ impl Common {
         }
     }
 
-    /// Limits the threads that compute, and opens the device.
+    /// Limits the threads that compute, and finds the device.
     fn device(&self) -> Result<Device> {
         if let Some(threads) = self.threads {
             rayon::ThreadPoolBuilder::new()
@@ -56,7 +59,9 @@ impl Common {
                 .build_global()
                 .context("--threads")?;
         }
-        Ok(dinolab_nn::device::by_name(&self.device)?)
+        let device = dinolab_nn::device::by_name(&self.device)?;
+        self.precision.check(&device)?;
+        Ok(device)
     }
 
     /// Warms up and measures: once, or for each request. `once` does one repetition; `report`

@@ -195,6 +195,7 @@ fn stage(
         center_momentum: 0.9,
         drop_path: 0.0,
         seed: args.seed,
+        precision: Default::default(),
     };
     let schedules = Schedules::new(ScheduleConfig {
         epochs: 1.0,

@@ -73,6 +73,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let (config, choices) = settings.resolve(sources.train.len())?;
     let plan = plan(&config)?;
     let device = device::by_name(&config.device)?;
+    config
+        .precision
+        .check(&device)
+        .with_context(|| format!("--device {}", config.device))?;
     let checkpoint = folder.open(&config, args.resume)?;
 
     println!("{}", sources.description);

@@ -20,6 +20,16 @@ pub fn program() -> Command {
     command
 }
 
+/// The name of the device that the tests of the model run on.
+pub fn device_name() -> String {
+    std::env::var("DINOLAB_TEST_DEVICE").unwrap_or_else(|_| "cpu".into())
+}
+
+/// That device.
+pub fn device() -> dinolab_nn::Device {
+    dinolab_nn::device::by_name(&device_name()).expect("DINOLAB_TEST_DEVICE names a device")
+}
+
 /// A command line of `dinolab train` whose flags can be given again with another value.
 #[derive(Clone)]
 pub struct Train {

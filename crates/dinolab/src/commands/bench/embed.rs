@@ -1,7 +1,7 @@
 //! `dinolab bench embed`.
 
 use anyhow::Result;
-use dinolab_nn::{Vit, init::Init};
+use dinolab_nn::{Parameters, Vit, init::Init};
 
 use super::{Common, forward_operations, mean_ms, median, ms, noise, peak_memory};
 
@@ -27,7 +27,8 @@ pub fn run(args: &Args) -> Result<()> {
     let (common, batch) = (&args.common, args.batch_size);
     let device = common.device()?;
     let config = common.vit(args.crop)?;
-    let vit = Vit::new(&config, &mut Init::new(0), &device)?;
+    let mut vit = Vit::new(&config, &mut Init::new(0), &device)?;
+    vit.set_precision(common.precision);
     let images = noise(batch, args.crop, &device);
     let operations = batch as f64 * forward_operations(&config, args.crop);
     common.run(

@@ -83,6 +83,7 @@ pub fn run(args: &Args) -> Result<()> {
         center_momentum: 0.9,
         drop_path: args.drop_path_rate,
         seed: 0,
+        precision: args.common.precision,
     };
     let mut dino = Dino::new(&config, &device)?;
     let (batch, locals) = (args.batch_size, args.local_crops_number);
