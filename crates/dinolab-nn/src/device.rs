@@ -42,14 +42,18 @@ pub fn by_name(name: &str) -> Result<Device> {
         let name = name.into();
         Err(Error::Device { name, reason })
     };
-    let built = match kind {
-        "cuda" => cfg!(feature = "cuda"),
-        "metal" => cfg!(feature = "metal"),
-        "rocm" => cfg!(feature = "rocm"),
-        "vulkan" => cfg!(feature = "vulkan"),
-        _ => true,
-    };
-    if !built {
+    let built: &[&str] = &[
+        #[cfg(feature = "cuda")]
+        "cuda",
+        #[cfg(feature = "metal")]
+        "metal",
+        #[cfg(feature = "rocm")]
+        "rocm",
+        #[cfg(feature = "vulkan")]
+        "vulkan",
+    ];
+    let is_gpu = ["cuda", "metal", "rocm", "vulkan"].contains(&kind);
+    if is_gpu && !built.contains(&kind) {
         return refuse(format!(
             "this program was built without it; build with --features {kind}"
         ));

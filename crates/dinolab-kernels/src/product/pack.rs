@@ -35,8 +35,8 @@ unsafe fn transpose_avx2(from: [*const f32; BLOCK], into: *mut f32, width: usize
                 _mm256_shuffle_ps::<0b11_10_11_10>(b, d),
             ]
         });
-        for i in 0..4 {
-            let (a, b) = (fours[0][i], fours[1][i]);
+        let [top, bottom] = fours;
+        for (i, (a, b)) in top.into_iter().zip(bottom).enumerate() {
             let (low, high) = (
                 _mm256_permute2f128_ps::<0x20>(a, b),
                 _mm256_permute2f128_ps::<0x31>(a, b),
