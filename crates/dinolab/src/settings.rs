@@ -213,7 +213,7 @@ impl Settings {
             head_hidden_dim: Some(512),
             head_bottleneck_dim: Some(128),
             teacher_temp: Some(0.02),
-            epochs: Some(7.0),
+            epochs: Some(6.5),
             batch_size: Some(16),
             lr: Some(0.003),
             warmup_epochs: Some(1.0),
