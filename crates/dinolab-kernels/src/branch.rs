@@ -21,8 +21,11 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::layer_norm::{backward_rows, forward_rows};
-use crate::parallel::Parts;
+use crate::linear::{backward_operand, forward_operand, row_step};
+use crate::parallel::{Parts, ordered_sum};
+use crate::product::{Destination, Matrix, Packed, Store};
 use crate::samples::Samples;
+use crate::scratch::{Buffer, Scratch};
 use crate::simd::{add_to, multiversioned};
 
 /// Weights of a branch: normalisation, a first and a second linear map (query-key-value and
@@ -145,6 +148,104 @@ unsafe fn add_residual(
             crate::samples::copy(&x[range.clone()], out, range.clone());
             add_scaled(out.written(range), branch, bias, factor);
         }
+    }
+}
+
+/// The rows that take part, normalised and through the linear map of `map` (weight, bias):
+/// results `[R′, O]` and statistics `[R′, 2]`.
+fn first_map(
+    x: &[f32],
+    weights: &BranchWeights,
+    samples: &Samples,
+    map: (&[f32], &[f32]),
+) -> (Buffer, Buffer) {
+    let (d, rows) = (weights.width(), samples.kept_rows());
+    let ((weight, bias), outputs) = (map, map.1.len());
+    let [mut out, mut statistics] = [outputs, 2].map(|width| Buffer::new(rows * width));
+    if rows == 0 {
+        return (out, statistics);
+    }
+    let mut packed = Buffer::default();
+    let weight = Packed::in_parallel(forward_operand(weight, d), &mut packed);
+    let (out_parts, statistics_parts) = (Parts::of(&mut out), Parts::of(&mut statistics));
+    groups(rows, row_step(rows), |rows| {
+        let mut normed = Scratch::take();
+        let normed = normed.room(rows.len() * d);
+        // SAFETY: groups have disjoint rows.
+        unsafe {
+            let statistics = statistics_parts.written(2 * rows.start..2 * rows.end);
+            normalise(x, weights, samples, rows.clone(), normed, statistics);
+            let normed = Matrix::dense(normed, rows.len(), d);
+            weight.multiply(normed, 0..outputs, rows_of(out_parts, &rows, outputs));
+            let out = out_parts.written(rows.start * outputs..rows.end * outputs);
+            for row in out.chunks_exact_mut(outputs) {
+                add_to(row, bias);
+            }
+        }
+    });
+    (out, statistics)
+}
+
+/// What [`first_map_gradient`] gives besides the gradient of the tokens.
+struct FirstMapGradient {
+    /// The normalised rows, `[R′, D]`.
+    normed: Buffer,
+    gamma: Vec<f32>,
+    beta: Vec<f32>,
+}
+
+/// The way back through [`first_map`] and the residual, from the gradient of the map's results,
+/// `dh` `[R′, O]`, and that of the branch, `dy` `[R, D]`, to the tokens' in `dx`. `also` adds
+/// to the gradient of normalised rows.
+#[allow(clippy::too_many_arguments)]
+fn first_map_gradient(
+    x: &[f32],
+    weights: &BranchWeights,
+    samples: &Samples,
+    statistics: &[f32],
+    (weight, dh): (&[f32], Matrix),
+    dy: &[f32],
+    also: impl Fn(Range<usize>, &mut [f32]) + Sync,
+    dx: Parts,
+) -> FirstMapGradient {
+    let (d, rows) = (weights.width(), samples.kept_rows());
+    let mut packed = Buffer::default();
+    let weight = Packed::in_parallel(backward_operand(weight, d), &mut packed);
+    let mut normed = Buffer::new(rows * d);
+    let normed_parts = Parts::of(&mut normed);
+    let shares = groups(rows, row_step(rows), |rows| {
+        let [mut dn, mut again] = [(); 2].map(|()| Scratch::take());
+        let dn = dn.room(rows.len() * d);
+        weight.product(dh.rows(rows.clone()), dn, d, 1.0, Store::Replace);
+        also(rows.clone(), dn);
+        let mut share = vec![0.0; 2 * d];
+        let (dgamma, dbeta) = share.split_at_mut(d);
+        let scales = [dgamma, dbeta];
+        // SAFETY: groups have disjoint rows.
+        unsafe {
+            let normed = normed_parts.written(rows.start * d..rows.end * d);
+            let again = again.room(2 * rows.len());
+            normalise(x, weights, samples, rows.clone(), normed, again);
+            residual_gradient(x, weights, statistics, dn, dy, samples, rows, scales, dx);
+        }
+        share
+    });
+    let mut gamma = ordered_sum(2 * d, shares);
+    let beta = gamma.split_off(d);
+    FirstMapGradient {
+        normed,
+        gamma,
+        beta,
+    }
+}
+
+/// `rows` of a matrix `[·, width]` as a place for a product.
+fn rows_of(all: Parts, rows: &Range<usize>, width: usize) -> Destination {
+    Destination {
+        start: all.at(rows.start * width, rows.len() * width),
+        stride: width,
+        store: Store::Replace,
+        scale: 1.0,
     }
 }
 

@@ -2,16 +2,16 @@
 
 use crate::attention::{AttentionShape, attention_backward_into, attention_into};
 use crate::branch::{
-    BranchGradients, BranchWeights, add_residual, groups, normalise, residual_gradient,
+    BranchGradients, BranchWeights, FirstMapGradient, add_residual, first_map, first_map_gradient,
+    groups, rows_of,
 };
 use crate::linear::{
     WeightGradient, backward_operand, bias_gradient, forward_operand, row_step, weight_gradients,
 };
-use crate::parallel::{Output, Parts, ordered_sum};
-use crate::product::{Destination, Matrix, Packed, Store};
+use crate::parallel::{Output, Parts};
+use crate::product::{Matrix, Packed, Store};
 use crate::samples::{Run, Samples};
 use crate::scratch::{Buffer, Scratch};
-use crate::simd::add_to;
 
 /// What the way back needs besides tokens and weights, of the rows that take part, `R′`.
 #[derive(Debug)]
@@ -35,16 +35,6 @@ fn shape(run: Run, width: usize, heads: usize) -> AttentionShape {
     }
 }
 
-/// `rows` of a matrix `[·, width]` as a place for a product.
-pub(super) fn rows_of(all: Parts, rows: &std::ops::Range<usize>, width: usize) -> Destination {
-    Destination {
-        start: all.at(rows.start * width, rows.len() * width),
-        stride: width,
-        store: Store::Replace,
-        scale: 1.0,
-    }
-}
-
 /// `x + factor · projection(attention(norm(x)))`: `x` `[R, D]` → `[R, D]`.
 pub fn attention_branch(
     x: &[f32],
@@ -56,9 +46,10 @@ pub fn attention_branch(
     weights.check(3 * d, d);
     assert_eq!(x.len(), samples.all_rows() * d);
     let rows = samples.kept_rows();
+    let (qkv, statistics) = first_map(x, weights, samples, (weights.first, weights.first_bias));
     let mut saved = AttentionSaved {
-        statistics: Buffer::new(2 * rows),
-        qkv: Buffer::new(rows * 3 * d),
+        statistics,
+        qkv,
         mixed: Buffer::new(rows * d),
         lse: Buffer::new(rows * heads),
     };
@@ -67,24 +58,6 @@ pub fn attention_branch(
     let out_parts = out.parts();
     let step = row_step(rows);
     if rows > 0 {
-        let mut packed = Buffer::default();
-        let first = Packed::in_parallel(forward_operand(weights.first, d), &mut packed);
-        let (qkv, statistics) = (Parts::of(&mut saved.qkv), Parts::of(&mut saved.statistics));
-        groups(rows, step, |rows| {
-            let mut normed = Scratch::take();
-            let normed = normed.room(rows.len() * d);
-            // SAFETY: groups have disjoint rows.
-            unsafe {
-                let statistics = statistics.written(2 * rows.start..2 * rows.end);
-                normalise(x, weights, samples, rows.clone(), normed, statistics);
-                let normed = Matrix::dense(normed, rows.len(), d);
-                first.multiply(normed, 0..3 * d, rows_of(qkv, &rows, 3 * d));
-                let qkv = qkv.written(rows.start * 3 * d..rows.end * 3 * d);
-                for row in qkv.chunks_exact_mut(3 * d) {
-                    add_to(row, weights.first_bias);
-                }
-            }
-        });
         for (run, row) in samples.kept_runs().filter(|(run, _)| run.images > 0) {
             let end = row + run.images * run.tokens;
             let mixed = Parts::of(&mut saved.mixed[row * d..end * d]);
@@ -153,46 +126,21 @@ pub fn attention_branch_backward(
         unsafe { attention_backward_into(qkv, lse, dy, shape(run, d, heads), grad) };
     }
 
-    let mut packed = Buffer::default();
-    let first = Packed::in_parallel(backward_operand(weights.first, d), &mut packed);
-    let mut normed = Buffer::new(rows * d);
-    let normed_parts = Parts::of(&mut normed);
     let qkv_matrix = Matrix::dense(&qkv_grad, rows, 3 * d);
-    let shares = groups(rows, step, |rows| {
-        let mut dn = Scratch::take();
-        let dn = dn.room(rows.len() * d);
-        first.product(qkv_matrix.rows(rows.clone()), dn, d, 1.0, Store::Replace);
-        let mut share = vec![0.0; 2 * d];
-        let (dgamma, dbeta) = share.split_at_mut(d);
-        // SAFETY: groups have disjoint rows.
-        unsafe {
-            let range = rows.start * d..rows.end * d;
-            let mut again = Scratch::take();
-            let statistics = again.room(2 * rows.len());
-            normalise(
-                x,
-                weights,
-                samples,
-                rows.clone(),
-                normed_parts.written(range),
-                statistics,
-            );
-            residual_gradient(
-                x,
-                weights,
-                &saved.statistics,
-                dn,
-                dy,
-                samples,
-                rows,
-                [dgamma, dbeta],
-                out_parts,
-            );
-        }
-        share
-    });
-    let mut gamma = ordered_sum(2 * d, shares);
-    let beta = gamma.split_off(d);
+    let FirstMapGradient {
+        normed,
+        gamma,
+        beta,
+    } = first_map_gradient(
+        x,
+        weights,
+        samples,
+        &saved.statistics,
+        (weights.first, qkv_matrix),
+        dy,
+        |_, _| (),
+        out_parts,
+    );
     let [first, second] = weight_gradients([
         WeightGradient {
             dy: qkv_matrix,

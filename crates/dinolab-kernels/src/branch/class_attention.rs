@@ -6,16 +6,13 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::branch::attention::rows_of;
 use crate::branch::{
-    BranchGradients, BranchWeights, add_residual, groups, normalise, residual_gradient,
+    BranchGradients, BranchWeights, FirstMapGradient, add_residual, first_map, first_map_gradient,
+    normalise,
 };
-use crate::linear::{
-    WeightGradient, backward_operand, bias_gradient, forward_operand, linear, row_step,
-    weight_gradients,
-};
-use crate::parallel::{Output, Parts, by_rows, ordered_sum};
-use crate::product::{Matrix, Packed, Store};
+use crate::linear::{WeightGradient, bias_gradient, linear, weight_gradients};
+use crate::parallel::{Output, Parts, by_rows};
+use crate::product::Matrix;
 use crate::samples::{Run, Samples};
 use crate::scratch::{Buffer, Scratch};
 use crate::simd::{add_to, dot, exp, fma, multiversioned};
@@ -135,9 +132,12 @@ pub fn class_attention_branch(
         .flat_map(|row| &x[row * d..(row + 1) * d])
         .copied()
         .collect();
+    let (query_weight, kv_weight) = split(weights.first);
+    let (query_bias, kv_bias) = split(weights.first_bias);
+    let (kv, statistics) = first_map(x, weights, samples, (kv_weight, kv_bias));
     let mut saved = ClassAttentionSaved {
-        statistics: Buffer::new(2 * rows),
-        kv: Buffer::new(rows * 2 * d),
+        statistics,
+        kv,
         normed: Vec::new(),
         queries: Vec::new(),
         attention: Buffer::new(rows * heads),
@@ -146,27 +146,6 @@ pub fn class_attention_branch(
     if rows == 0 {
         return (class_tokens, saved);
     }
-    let (query_weight, kv_weight) = split(weights.first);
-    let (query_bias, kv_bias) = split(weights.first_bias);
-    let mut packed = Buffer::default();
-    let first = Packed::in_parallel(forward_operand(kv_weight, d), &mut packed);
-    let (kv, statistics) = (Parts::of(&mut saved.kv), Parts::of(&mut saved.statistics));
-    groups(rows, row_step(rows), |rows| {
-        let mut normed = Scratch::take();
-        let normed = normed.room(rows.len() * d);
-        // SAFETY: groups have disjoint rows.
-        unsafe {
-            let statistics = statistics.written(2 * rows.start..2 * rows.end);
-            normalise(x, weights, samples, rows.clone(), normed, statistics);
-            let normed = Matrix::dense(normed, rows.len(), d);
-            first.multiply(normed, 0..2 * d, rows_of(kv, &rows, 2 * d));
-            let kv = kv.written(rows.start * 2 * d..rows.end * 2 * d);
-            for row in kv.chunks_exact_mut(2 * d) {
-                add_to(row, kv_bias);
-            }
-        }
-    });
-
     let images = images(samples, heads);
     saved.normed = vec![0.0; count * d];
     let mut statistics = [0.0; 2];
@@ -291,15 +270,8 @@ pub fn class_attention_branch_backward(
         residual[row * d..(row + 1) * d].copy_from_slice(dy);
     }
     samples.pass_through(&residual, d, &mut out);
-    let mut packed = Buffer::default();
-    let first = Packed::in_parallel(backward_operand(kv_weight, d), &mut packed);
-    let mut normed = Buffer::new(rows * d);
-    let normed_parts = Parts::of(&mut normed);
     let kv_matrix = Matrix::dense(&kv_grad, rows, 2 * d);
-    let shares = groups(rows, row_step(rows), |rows| {
-        let mut dn = Scratch::take();
-        let dn = dn.room(rows.len() * d);
-        first.product(kv_matrix.rows(rows.clone()), dn, d, 1.0, Store::Replace);
+    let by_queries = |rows: Range<usize>, dn: &mut [f32]| {
         let start = images.partition_point(|image| image.rows.start < rows.start);
         for (image, grad) in images.iter().zip(class_grad.chunks_exact(d)).skip(start) {
             if image.rows.start >= rows.end {
@@ -307,30 +279,21 @@ pub fn class_attention_branch_backward(
             }
             add_to(&mut dn[(image.rows.start - rows.start) * d..][..d], grad);
         }
-        let mut share = vec![0.0; 2 * d];
-        let (dgamma, dbeta) = share.split_at_mut(d);
-        // SAFETY: groups have disjoint rows.
-        unsafe {
-            let mut again = Scratch::take();
-            let statistics = again.room(2 * rows.len());
-            let normed = normed_parts.written(rows.start * d..rows.end * d);
-            normalise(x, weights, samples, rows.clone(), normed, statistics);
-            residual_gradient(
-                x,
-                weights,
-                &saved.statistics,
-                dn,
-                &residual,
-                samples,
-                rows,
-                [dgamma, dbeta],
-                out_parts,
-            );
-        }
-        share
-    });
-    let mut gamma = ordered_sum(2 * d, shares);
-    let beta = gamma.split_off(d);
+    };
+    let FirstMapGradient {
+        normed,
+        gamma,
+        beta,
+    } = first_map_gradient(
+        x,
+        weights,
+        samples,
+        &saved.statistics,
+        (kv_weight, kv_matrix),
+        &residual,
+        by_queries,
+        out_parts,
+    );
     let [mut first, kv_first, second] = weight_gradients([
         WeightGradient {
             dy: Matrix::dense(&query_grad, count, d),

@@ -1,8 +1,7 @@
 //! The MLP branch.
 
-use crate::branch::attention::rows_of;
 use crate::branch::{
-    BranchGradients, BranchWeights, add_residual, groups, normalise, residual_gradient,
+    BranchGradients, BranchWeights, add_residual, groups, normalise, residual_gradient, rows_of,
 };
 use crate::gelu::{gelu_gradient_in_place, gelu_into};
 use crate::linear::{
