@@ -37,5 +37,5 @@ pub use linear::{
 pub use loss::{LossShape, dino_loss, softmax_rows};
 pub use prototypes::{PrototypesGradients, prototypes, prototypes_backward};
 pub use samples::{Run, Samples};
-pub use scratch::{keep_memory, release};
+pub use scratch::keep_memory;
 pub use update::{AdamWStep, EmaStep, adamw, ema, norm, scale};

@@ -98,11 +98,6 @@ impl Drop for Buffer {
     }
 }
 
-/// Frees the memory that buffers have left behind.
-pub fn release() {
-    POOL.lock().expect("no holder panics").clear();
-}
-
 /// Lets the C library's allocator keep large blocks for the next request instead of giving them
 /// back to the system each time, which costs a page fault for every 4 KiB of them. Does nothing
 /// where the allocator is another one. To be called before threads start.
