@@ -3,17 +3,27 @@
 //! Files are read into named arrays ([`Weights`]) with the reference's names, whatever the
 //! format; networks take from them what they need ([`load`]) and report what that was.
 
+mod beside;
+mod export;
+mod hugging_face;
 mod infer;
 mod load;
 mod locate;
+mod naming;
+mod preprocess;
 mod pth;
 mod safetensors;
+mod timm;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+pub use self::export::Backbone;
+pub use self::hugging_face::Kind;
 pub use self::load::{LoadOptions, LoadReport, load};
 pub use self::locate::locate;
+pub use self::naming::Naming;
+pub use self::pth::{Value, write_pth};
 pub use self::safetensors::{file_arrays, to_bytes};
 
 use crate::param::Parameters;
@@ -39,6 +49,8 @@ pub struct Weights {
     pub centre: Option<Vec<f32>>,
     /// What the file says of the network (`arch`, `patch_size`, `out_dim`, …).
     pub facts: BTreeMap<String, String>,
+    /// Whose names the file uses.
+    pub naming: Naming,
 }
 
 /// Which network of a training checkpoint.
@@ -61,6 +73,12 @@ impl Which {
     }
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Pth,
+    Safetensors,
+}
+
 /// Reads a `.pth` or safetensors file, told apart by content. Of a training checkpoint the
 /// network `which` is taken; a file of one network has only that.
 ///
@@ -70,17 +88,13 @@ pub fn read(path: &Path, which: Which) -> Result<Weights> {
     let mut head = [0u8; 9];
     let length = {
         use std::io::Read;
-        let io = |source| Error::Io {
-            path: path.into(),
-            source,
-        };
-        let mut file = std::fs::File::open(path).map_err(io)?;
-        file.read(&mut head).map_err(io)?
+        let mut file = std::fs::File::open(path).map_err(io(path))?;
+        file.read(&mut head).map_err(io(path))?
     };
-    let mut weights = if head.starts_with(b"PK\x03\x04") || head[0] == 0x80 {
-        pth::read(path, which)?
+    let (format, mut weights) = if head.starts_with(b"PK\x03\x04") || head[0] == 0x80 {
+        (Format::Pth, pth::read(path, which)?)
     } else if length == 9 && head[8] == b'{' {
-        safetensors::read(path, which)?
+        (Format::Safetensors, safetensors::read(path, which)?)
     } else {
         return Err(bad(
             path,
@@ -88,20 +102,10 @@ pub fn read(path: &Path, which: Which) -> Result<Weights> {
         ));
     };
     weights.path = path.into();
-    weights.arrays = std::mem::take(&mut weights.arrays)
-        .into_iter()
-        .map(|(name, array)| (canonical(&name), array))
-        .collect();
-    if !weights.arrays.contains_key("backbone.cls_token") {
-        let some: Vec<_> = weights.arrays.keys().take(3).cloned().collect();
-        return Err(bad(
-            path,
-            format!(
-                "holds no vision transformer: no cls_token among its tensors (it has {})",
-                some.join(", ")
-            ),
-        ));
-    }
+    let raw = std::mem::take(&mut weights.arrays);
+    let exported = format == Format::Safetensors;
+    (weights.arrays, weights.naming) = naming::canonical(path, raw, exported)?;
+    beside::read(path, &mut weights)?;
     Ok(weights)
 }
 
@@ -120,25 +124,10 @@ pub fn arrays(network: &impl Parameters, prefix: &str) -> BTreeMap<String, Array
     arrays
 }
 
-/// A name without wrappers' prefixes, and with `backbone.` where a lone backbone has none.
-fn canonical(name: &str) -> String {
-    let mut name = name;
-    while let Some(rest) = name
-        .strip_prefix("module.")
-        .or_else(|| name.strip_prefix("_orig_mod."))
-    {
-        name = rest;
-    }
-    match name.split_once('.') {
-        Some(("backbone", rest)) => format!("backbone.{}", rest.trim_start_matches("module.")),
-        Some(("head", rest)) => {
-            // Newer PyTorch keeps weight norm as a parametrisation.
-            let rest = rest
-                .replace("parametrizations.weight.original0", "weight_g")
-                .replace("parametrizations.weight.original1", "weight_v");
-            format!("head.{rest}")
-        }
-        _ => format!("backbone.{name}"),
+fn io(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
+    |source| Error::Io {
+        path: path.into(),
+        source,
     }
 }
 

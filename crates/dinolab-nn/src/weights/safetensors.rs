@@ -6,15 +6,12 @@ use std::path::Path;
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
-use super::{Array, Weights, Which, bad};
-use crate::{Error, Result};
+use super::{Array, Weights, Which, bad, io};
+use crate::Result;
 
 /// Reads the network `which` of a checkpoint, or the only one there is.
 pub(super) fn read(path: &Path, which: Which) -> Result<Weights> {
-    let bytes = std::fs::read(path).map_err(|source| Error::Io {
-        path: path.into(),
-        source,
-    })?;
+    let bytes = std::fs::read(path).map_err(io(path))?;
     let (mut arrays, facts) = file_arrays(path, &bytes)?;
     let prefix = format!("{}.", which.key());
     let centre = arrays.remove("centre").map(|array| array.data);
@@ -29,6 +26,7 @@ pub(super) fn read(path: &Path, which: Which) -> Result<Weights> {
         arrays,
         centre,
         facts,
+        ..Weights::default()
     })
 }
 
