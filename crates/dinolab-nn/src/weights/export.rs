@@ -111,13 +111,13 @@ impl Backbone {
         facts
     }
 
-    /// Writes a `.pth` with the state dictionary of the reference's `VisionTransformer`, or of
-    /// DINOv2's for a network with layer scale.
+    /// Writes a `.pth` with the state dictionary. By the reference's names it is that of the
+    /// reference's `VisionTransformer`, or of DINOv2's for a network with layer scale.
     ///
     /// # Errors
     /// [`crate::Error::Io`].
-    pub fn write_pth(&self, path: &Path) -> Result<()> {
-        let state = self.state_dict();
+    pub fn write_pth(&self, path: &Path, naming: Naming) -> Result<()> {
+        let state = self.named(naming);
         write_pth(
             path,
             &Value::dict(state.into_iter().map(|(k, v)| (k, Value::Tensor(v)))),

@@ -27,7 +27,7 @@ pub enum Naming {
 
 impl Naming {
     /// How networks with these names resample position embeddings, unless a file says otherwise.
-    pub(super) fn position_rule(self, registers: bool) -> PositionRule {
+    pub fn position_rule(self, registers: bool) -> PositionRule {
         match self {
             // DINOv2 went on with the reference's rule; its networks with registers came later.
             Self::Reference if !registers => PositionRule::Dino,
@@ -38,7 +38,7 @@ impl Naming {
     }
 
     /// The epsilon of layer normalisation, likewise.
-    pub(super) fn layer_norm_eps(self) -> f64 {
+    pub fn layer_norm_eps(self) -> f64 {
         match self {
             Self::HuggingFace(Kind::Vit) => 1e-12,
             _ => VitConfig::default().layer_norm_eps,

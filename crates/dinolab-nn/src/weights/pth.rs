@@ -21,16 +21,23 @@ pub(super) fn read(path: &Path, which: Which) -> Result<Weights> {
     let PickleValue::Dict(root) = root else {
         return Err(bad(path, "is not a dictionary of tensors".into()));
     };
+    let dict = |key: &str| matches!(root.get(key), Some(PickleValue::Dict(_)));
+    if !dict(which.key()) && dict(which.other().key()) {
+        return Err(bad(path, format!("has no {}", which.key())));
+    }
     // Where people put a network's tensors, most specific first.
     let key = [which.key(), "model", "state_dict"]
         .into_iter()
-        .find(|key| matches!(root.get(*key), Some(PickleValue::Dict(_))));
+        .find(|key| dict(key));
     let reader = match key {
         Some(key) => PytorchReader::with_top_level_key(path, key),
         None => PytorchReader::new(path),
     }
     .map_err(fail)?;
-    let mut weights = Weights::default();
+    let mut weights = Weights {
+        which: (key == Some(which.key())).then_some(which),
+        ..Weights::default()
+    };
     let mut budget = Budget::of(path)?;
     for (name, tensor) in reader.tensors() {
         // Integer counters (`num_batches_tracked`) are not weights.

@@ -15,7 +15,12 @@ pub(super) fn read(path: &Path, which: Which) -> Result<Weights> {
     let (mut arrays, facts) = file_arrays(path, &bytes)?;
     let prefix = format!("{}.", which.key());
     let centre = arrays.remove("centre").map(|array| array.data);
-    if arrays.keys().any(|name| name.starts_with(&prefix)) {
+    let other = format!("{}.", which.other().key());
+    let training = arrays.keys().any(|name| name.starts_with(&prefix));
+    if !training && arrays.keys().any(|name| name.starts_with(&other)) {
+        return Err(bad(path, format!("has no {}", which.key())));
+    }
+    if training {
         arrays = arrays
             .into_iter()
             .filter_map(|(name, array)| Some((name.strip_prefix(&prefix)?.to_owned(), array)))
@@ -26,6 +31,7 @@ pub(super) fn read(path: &Path, which: Which) -> Result<Weights> {
         arrays,
         centre,
         facts,
+        which: training.then_some(which),
         ..Weights::default()
     })
 }
