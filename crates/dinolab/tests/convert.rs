@@ -184,6 +184,7 @@ fn a_run_becomes_a_checkpoint_of_the_reference_and_comes_back() {
     // Nor can it become what it is not.
     assert!(refuse(&back, &file, &["--full"]).contains("from elsewhere"));
     assert!(refuse(&file, &back, &["--to", "run"]).contains("already holds a run"));
+    assert!(refuse(&file, &back, &[]).contains("is a run folder"));
 }
 
 #[test]

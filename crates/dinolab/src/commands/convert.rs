@@ -134,6 +134,11 @@ pub fn run(args: &Args) -> Result<()> {
         !args.full || args.image_size.is_none(),
         "--full: a training checkpoint keeps its --image-size"
     );
+    ensure!(
+        to == To::Run || !args.output.join("checkpoints").exists(),
+        "{} is a run folder; give OUT another name",
+        args.output.display()
+    );
     let input = weight_file(&args.input)?;
     ensure!(
         !same_file(&input, &args.output),
