@@ -6,7 +6,7 @@
 
 use super::normalise::{self, IMAGENET_MEAN, IMAGENET_STD, Normaliser};
 use super::resize::{CropBox, Filter, Resizer, check_rgb};
-use super::{blur, colour, flip};
+use super::{blur, colour, planes};
 use crate::random::{Purpose, Random};
 use crate::{Error, Image, Result};
 
@@ -121,6 +121,7 @@ pub struct ViewPlan {
 pub struct Scratch {
     resizer: Resizer,
     pixels: Vec<u8>,
+    planes: Vec<u8>,
     blur: blur::Scratch,
 }
 
@@ -285,7 +286,7 @@ impl MultiCrop {
         changes
     }
 
-    /// Makes a planned view: `[side, side, 3]` pixels, not yet normalised.
+    /// Makes a planned view: planes `[3, side, side]` of pixels, not yet normalised.
     pub fn render<'a>(
         &self,
         image: &Image,
@@ -296,33 +297,32 @@ impl MultiCrop {
         let Scratch {
             resizer,
             pixels,
+            planes,
             blur,
         } = scratch;
         resizer.resize(image, plan.crop, (side, side), Filter::Bicubic, pixels)?;
-        if plan.flip {
-            flip::horizontal(pixels, side);
-        }
+        planes::split(pixels, side, plan.flip, planes);
         for change in plan.jitter.iter().flatten() {
             match *change {
-                Change::Brightness(factor) => colour::brightness(pixels, factor),
-                Change::Contrast(factor) => colour::contrast(pixels, factor),
-                Change::Saturation(factor) => colour::saturation(pixels, factor),
-                Change::Hue(turn) => colour::hue(pixels, turn),
+                Change::Brightness(factor) => colour::brightness(planes, factor),
+                Change::Contrast(factor) => colour::contrast(planes, factor),
+                Change::Saturation(factor) => colour::saturation(planes, factor),
+                Change::Hue(turn) => colour::hue(planes, turn),
             }
         }
         if plan.greyscale {
-            colour::greyscale(pixels);
+            colour::greyscale(planes);
         }
         if let Some(radius) = plan.blur {
-            blur::gaussian(pixels, side, radius, blur);
+            blur::gaussian(planes, side, radius, blur);
         }
         if plan.solarise {
-            colour::solarise(pixels, self.solarise_threshold);
+            colour::solarise(planes, self.solarise_threshold);
         }
-        Ok(pixels)
+        Ok(planes)
     }
 
-    /// Draws and makes one view: `[side, side, 3]` pixels, not yet normalised.
+    /// Draws and makes one view: planes `[3, side, side]` of pixels, not yet normalised.
     pub fn view<'a>(
         &self,
         image: &Image,
@@ -373,7 +373,7 @@ impl MultiCrop {
             } else {
                 view - GLOBAL_VIEWS
             };
-            normaliser.apply(pixels, &mut out[place * pixels.len()..][..pixels.len()]);
+            normaliser.apply_planes(pixels, &mut out[place * pixels.len()..][..pixels.len()]);
         }
         Ok(())
     }
