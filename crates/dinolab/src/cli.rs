@@ -36,6 +36,7 @@ enum Eval {
 
 #[derive(Subcommand)]
 enum Bench {
+    Crops(bench::crops::Args),
     Step(bench::step::Args),
     Embed(bench::embed::Args),
 }
@@ -50,6 +51,7 @@ impl Cli {
             Verb::Eval(Eval::Attention(args)) => attention::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Eval(Eval::Knn(args)) => knn::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Overfit(args) => overfit::run(&args),
+            Verb::Bench(Bench::Crops(args)) => bench::crops::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Bench(Bench::Step(args)) => bench::step::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Bench(Bench::Embed(args)) => bench::embed::run(&args).map(|()| ExitCode::SUCCESS),
         }

@@ -77,7 +77,8 @@ impl Weights {
 /// A radius of 0 or less (or NaN) changes nothing; nor does a width that does not divide planes.
 pub fn gaussian(planes: &mut [u8], width: usize, radius: f64, scratch: &mut Scratch) {
     let plane = planes.len() / CHANNELS;
-    if plane == 0 || width == 0 || plane % width != 0 || radius.is_nan() || radius <= 0.0 {
+    if plane == 0 || width == 0 || !plane.is_multiple_of(width) || radius.is_nan() || radius <= 0.0
+    {
         return;
     }
     let weights = Weights::of_gaussian(radius as f32);

@@ -5,6 +5,7 @@
 //! place; [`MultiCrop`] strings them together and turns the result into normalised `f32`.
 
 pub mod blur;
+pub mod clock;
 pub mod colour;
 pub mod eval;
 pub mod multicrop;
@@ -12,6 +13,7 @@ pub mod normalise;
 pub mod planes;
 pub mod resize;
 
+pub use clock::{Clock, Stage};
 pub use multicrop::{MultiCrop, Scratch};
 pub use normalise::{IMAGENET_MEAN, IMAGENET_STD, Normaliser};
 pub use resize::{CropBox, Filter, Resizer};

@@ -4,6 +4,7 @@
 //! blur, solarise, normalise. [`MultiCrop::plan`] draws everything random about a view;
 //! the rest is arithmetic.
 
+use super::clock::{Clock, Stage};
 use super::normalise::{self, IMAGENET_MEAN, IMAGENET_STD, Normaliser};
 use super::resize::{CropBox, Filter, Resizer, check_rgb};
 use super::{blur, colour, planes};
@@ -123,6 +124,8 @@ pub struct Scratch {
     pixels: Vec<u8>,
     planes: Vec<u8>,
     blur: blur::Scratch,
+    /// Tells where the time goes, where it was set running.
+    pub clock: Clock,
 }
 
 impl MultiCrop {
@@ -299,25 +302,36 @@ impl MultiCrop {
             pixels,
             planes,
             blur,
+            clock,
         } = scratch;
-        resizer.resize(image, plan.crop, (side, side), Filter::Bicubic, pixels)?;
-        planes::split(pixels, side, plan.flip, planes);
+        clock.time(Stage::Resize, || {
+            resizer.resize(image, plan.crop, (side, side), Filter::Bicubic, pixels)
+        })?;
+        clock.time(Stage::Split, || {
+            planes::split(pixels, side, plan.flip, planes);
+        });
         for change in plan.jitter.iter().flatten() {
-            match *change {
+            let stage = match change {
+                Change::Hue(_) => Stage::Hue,
+                _ => Stage::Colour,
+            };
+            clock.time(stage, || match *change {
                 Change::Brightness(factor) => colour::brightness(planes, factor),
                 Change::Contrast(factor) => colour::contrast(planes, factor),
                 Change::Saturation(factor) => colour::saturation(planes, factor),
                 Change::Hue(turn) => colour::hue(planes, turn),
-            }
+            });
         }
         if plan.greyscale {
-            colour::greyscale(planes);
+            clock.time(Stage::Grey, || colour::greyscale(planes));
         }
         if let Some(radius) = plan.blur {
-            blur::gaussian(planes, side, radius, blur);
+            clock.time(Stage::Blur, || blur::gaussian(planes, side, radius, blur));
         }
         if plan.solarise {
-            colour::solarise(planes, self.solarise_threshold);
+            clock.time(Stage::Grey, || {
+                colour::solarise(planes, self.solarise_threshold);
+            });
         }
         Ok(planes)
     }
@@ -362,7 +376,7 @@ impl MultiCrop {
         }
         let normaliser = self.normaliser()?;
         for view in 0..self.views() {
-            let pixels = self.view(image, (seed, epoch, index), view, scratch)?;
+            self.view(image, (seed, epoch, index), view, scratch)?;
             let out = if view < GLOBAL_VIEWS {
                 &mut *global
             } else {
@@ -373,7 +387,9 @@ impl MultiCrop {
             } else {
                 view - GLOBAL_VIEWS
             };
-            normaliser.apply_planes(pixels, &mut out[place * pixels.len()..][..pixels.len()]);
+            let Scratch { planes, clock, .. } = scratch;
+            let into = &mut out[place * planes.len()..][..planes.len()];
+            clock.time(Stage::Normalise, || normaliser.apply_planes(planes, into));
         }
         Ok(())
     }
