@@ -172,6 +172,11 @@ impl LayerNorm {
         }
     }
 
+    /// Added to the variance.
+    pub fn eps(&self) -> f64 {
+        LAYER_NORM_EPS
+    }
+
     /// `[B, N, D]` → `[B, N, D]`.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         ops::layer_norm(x, self.gamma.get(), self.beta.get(), LAYER_NORM_EPS)
