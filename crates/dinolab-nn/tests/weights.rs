@@ -17,12 +17,10 @@ fn vit(image_size: usize) -> VitConfig {
     VitConfig {
         image_size,
         patch_size: 8,
-        channels: 3,
         width: 12,
         depth: 2,
         heads: 3,
-        mlp_ratio: 4,
-        position_rule: Default::default(),
+        ..Default::default()
     }
 }
 

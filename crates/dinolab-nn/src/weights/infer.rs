@@ -66,6 +66,12 @@ impl Weights {
             heads: heads.or(said).unwrap_or((width / 64).max(1)),
             mlp_ratio: hidden / width.max(1),
             position_rule: PositionRule::Dino,
+            registers: match self.shape("backbone.register_tokens") {
+                Some(&[1, registers, _]) => registers,
+                _ => 0,
+            },
+            layer_scale: self.shape("backbone.blocks.0.ls1.gamma").is_some(),
+            ..VitConfig::default()
         };
         config.validate()?;
         Ok(config)
