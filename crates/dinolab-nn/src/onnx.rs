@@ -26,8 +26,9 @@ mod positions;
 mod proto;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use prost::Message;
 
@@ -108,38 +109,57 @@ pub fn export(vit: &Vit, head: Option<&Head>, path: &Path, options: &Options) ->
         ));
     }
     let parameters = vit.parameter_count() + head.map_or(0, Parameters::parameter_count);
-    if parameters > (LARGEST - REST) / 4 {
-        return Err(fail(format!(
-            "{parameters} parameters are more than one ONNX file holds (2 GiB)"
-        )));
+    if let Some(reason) = too_large(parameters) {
+        return Err(fail(reason));
     }
     let vit = check::single_precision(vit);
     let bytes = model(&vit, head, options).encode_to_vec();
-    // Under a temporary name in the same folder, so that a file that is there is replaced whole.
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
+    let temporary = Temporary::beside(path);
     let io = |source| Error::Io {
         path: path.into(),
         source,
     };
-    let mut file = tempfile::Builder::new()
-        .prefix(".onnx-")
-        .suffix(".partial")
-        .tempfile_in(folder)
-        .map_err(io)?;
-    file.write_all(&bytes).map_err(io)?;
-    file.as_file().sync_all().map_err(io)?;
+    write(&temporary.0, &bytes).map_err(io)?;
     let length = bytes.len() as u64;
     drop(bytes);
-    let written = std::fs::read(file.path()).map_err(io)?;
+    let written = std::fs::read(&temporary.0).map_err(io)?;
     let checks = check::check(&written, &vit, head, options).map_err(fail)?;
-    file.persist(path).map_err(|error| io(error.error))?;
+    std::fs::rename(&temporary.0, path).map_err(io)?;
     Ok(Report {
         bytes: length,
         checks,
     })
+}
+
+/// Why so many parameters are not exported.
+fn too_large(parameters: usize) -> Option<String> {
+    (parameters > (LARGEST - REST) / 4)
+        .then(|| format!("{parameters} parameters are more than one ONNX file holds (2 GiB)"))
+}
+
+fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = std::fs::File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// A file under a temporary name, which is removed unless it was renamed.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn beside(path: &Path) -> Self {
+        let mut name = OsString::from(".");
+        name.push(path.file_name().unwrap_or_default());
+        name.push(format!(".{}.tmp", std::process::id()));
+        Self(path.with_file_name(name))
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // Best effort; after success there is no such file.
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 /// The whole file as a message.

@@ -1,7 +1,5 @@
 //! A written file against the network it was written from.
 
-use std::collections::HashMap;
-
 use burn::tensor::{Tensor, TensorData};
 
 use super::evaluate::{self, Program};
@@ -44,30 +42,11 @@ pub(super) fn check(
     head: Option<&Head>,
     options: &Options,
 ) -> Result<Vec<Check>, String> {
-    let unreadable = |why| format!("what was written cannot be computed: {why}");
-    let program = Program::new(bytes).map_err(unreadable)?;
+    let program =
+        Program::new(bytes).map_err(|why| format!("what was written cannot be computed: {why}"))?;
     let mut checks = Vec::new();
-    for (i, images) in sizes(vit).into_iter().enumerate() {
-        let values = random_images(images, i as u64);
-        let input = evaluate::Tensor::f32(images.to_vec(), values.clone()).map_err(unreadable)?;
-        let found = program.run(input).map_err(unreadable)?;
-        for (output, shape, expected) in expected(vit, head, options, images, values) {
-            let deviation = deviation(&found, output, &shape, &expected)
-                .map_err(|why| format!("what was written is not the network: {output}: {why}"))?;
-            checks.push(Check {
-                output,
-                images,
-                deviation,
-            });
-        }
-        if let Some(name) = found
-            .keys()
-            .find(|name| checks.iter().all(|c| c.output != **name))
-        {
-            return Err(format!(
-                "what was written has an output {name} that nobody asked for"
-            ));
-        }
+    for (seed, images) in (0..).zip(sizes(vit)) {
+        checks.extend(compare(&program, vit, head, options, images, seed)?);
     }
     match checks
         .iter()
@@ -81,6 +60,38 @@ pub(super) fn check(
             check.images,
             Check::LIMIT
         )),
+    }
+}
+
+/// How near the outputs come for random images of one shape.
+pub(super) fn compare(
+    program: &Program,
+    vit: &Vit,
+    head: Option<&Head>,
+    options: &Options,
+    images: [usize; 4],
+    seed: u64,
+) -> Result<Vec<Check>, String> {
+    let wrong = |why| format!("what was written is not the network: {why}");
+    let values = random_images(images, seed);
+    let mut found = evaluate::Tensor::f32(images.to_vec(), values.clone())
+        .and_then(|input| program.run(input))
+        .map_err(wrong)?;
+    let checks = expected(vit, head, options, images, values)
+        .into_iter()
+        .map(|(output, shape, expected)| {
+            let found = found.remove(output).ok_or("is not there".to_owned());
+            let deviation = found.and_then(|found| deviation(&found, &shape, &expected));
+            Ok::<_, String>(Check {
+                output,
+                images,
+                deviation: deviation.map_err(|why| wrong(format!("output {output} {why}")))?,
+            })
+        })
+        .collect::<Result<_, _>>()?;
+    match found.into_keys().next() {
+        None => Ok(checks),
+        Some(name) => Err(wrong(format!("output {name} was not asked for"))),
     }
 }
 
@@ -142,15 +153,9 @@ fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 }
 
 /// Of the worst row.
-fn deviation(
-    found: &HashMap<String, evaluate::Tensor>,
-    output: &str,
-    shape: &[usize],
-    expected: &[f32],
-) -> Result<f64, String> {
-    let found = found.get(output).ok_or("it is not there")?;
+fn deviation(found: &evaluate::Tensor, shape: &[usize], expected: &[f32]) -> Result<f64, String> {
     if found.shape() != shape {
-        return Err(format!("it has shape {:?}, not {shape:?}", found.shape()));
+        return Err(format!("has shape {:?}, not {shape:?}", found.shape()));
     }
     // A map's row is the map.
     let row = match shape {

@@ -14,7 +14,9 @@ use std::rc::Rc;
 
 use prost::Message;
 
-pub(crate) use self::tensor::{Data, Tensor};
+#[cfg(test)]
+use self::tensor::Data;
+pub(crate) use self::tensor::Tensor;
 use super::proto::{GraphProto, ModelProto, NodeProto, attribute_type};
 
 /// Why a file or a node cannot be computed.

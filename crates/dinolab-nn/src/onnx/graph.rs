@@ -9,14 +9,6 @@ use super::proto::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Value(String);
 
-impl Value {
-    /// The name in the file.
-    #[cfg(test)]
-    pub(super) fn name(&self) -> &str {
-        &self.0
-    }
-}
-
 /// One dimension of an input or output.
 pub(super) enum Dim<'a> {
     /// A fixed size.

@@ -4,7 +4,7 @@ use super::graph::{Attribute, Dim, Graph, Value};
 use super::positions::{self, Grid};
 use super::{ATTENTION, FEATURES, IMAGES, LOGITS, Options, PATCH_FEATURES};
 use crate::param::Param;
-use crate::vit::{Block, LayerNorm, Linear};
+use crate::vit::{Block, LayerNorm, LayerScale, Linear};
 use crate::{Head, Vit};
 
 /// The end of an axis, whatever its length.
@@ -102,10 +102,9 @@ struct Shared {
     sqrt_2: Value,
     one: Value,
     half: Value,
-    /// A list of 0, of 1 and of 2.
+    /// A list of 0 and one of 1.
     zeroth: Value,
     first: Value,
-    second: Value,
 }
 
 impl Shared {
@@ -126,7 +125,6 @@ impl Shared {
             half: g.float(0.5),
             zeroth: g.ints(&[0]),
             first: g.ints(&[1]),
-            second: g.ints(&[2]),
         }
     }
 }
@@ -185,7 +183,11 @@ impl Emit<'_> {
         self.g.enter("tokens");
         let patches = self.g.op("Add", [&patches, &positions]);
         let token = self.parameter("cls_token", &self.vit.cls_token);
-        let prefix = self.g.op("Add", [&token, &class]);
+        let mut prefix = self.g.op("Add", [&token, &class]);
+        if let Some(registers) = &self.vit.register_tokens {
+            let registers = self.parameter("register_tokens", registers);
+            prefix = self.concat([&prefix, &registers], 1);
+        }
         let ones = self.g.ints(&[1, 1]);
         let shape = self.concat([&batch, &ones], 0);
         let prefix = self.g.op("Expand", [&prefix, &shape]);
@@ -212,6 +214,7 @@ impl Emit<'_> {
         let mixed = self.transpose(&mixed, &[0, 2, 1, 3]);
         let mixed = self.g.op("Reshape", [&mixed, &self.shared.join_heads]);
         let branch = self.linear(&block.attn.proj, &at("attn.proj"), &mixed);
+        let branch = self.layer_scale(block.ls1.as_ref(), &at("ls1"), branch);
         let x = match queries {
             Queries::All => x.clone(),
             Queries::Class => self.slice_tokens(x, 0, 1),
@@ -224,6 +227,7 @@ impl Emit<'_> {
         let hidden = self.linear(&block.mlp.fc1, &at("mlp.fc1"), &normal);
         let hidden = self.gelu(&hidden);
         let branch = self.linear(&block.mlp.fc2, &at("mlp.fc2"), &hidden);
+        let branch = self.layer_scale(block.ls2.as_ref(), &at("ls2"), branch);
         (self.g.op("Add", [&x, &branch]), probabilities)
     }
 
@@ -275,13 +279,13 @@ impl Emit<'_> {
     }
 
     fn patch_tokens(&mut self, x: &Value) -> Value {
-        self.slice_tokens(x, 1, END)
+        self.slice_tokens(x, self.vit.config().prefix() as i64, END)
     }
 
     /// The class token's row of attention to the patches, as maps.
     fn attention_maps(&mut self, probabilities: &Value, grid: &Grid) -> Value {
         self.g.enter("attention");
-        let starts = self.g.ints(&[0, 1]);
+        let starts = self.g.ints(&[0, self.vit.config().prefix() as i64]);
         let ends = self.g.ints(&[1, END]);
         let axes = self.g.ints(&[2, 3]);
         let row = self.g.op("Slice", [probabilities, &starts, &ends, &axes]);
@@ -328,6 +332,12 @@ impl Emit<'_> {
             .node("LayerNormalization", [x, &gamma, &beta], &attributes)
     }
 
+    fn layer_scale(&mut self, scale: Option<&LayerScale>, name: &str, x: Value) -> Value {
+        let Some(scale) = scale else { return x };
+        let gamma = self.parameter(&format!("{name}.gamma"), &scale.gamma);
+        self.g.op("Mul", [&x, &gamma])
+    }
+
     fn linear(&mut self, linear: &Linear, name: &str, x: &Value) -> Value {
         let weight = self.matrix(&format!("{name}.weight"), &linear.weight);
         let y = self.g.op("MatMul", [x, &weight]);
@@ -359,7 +369,6 @@ impl Emit<'_> {
         match value {
             0 => self.shared.zeroth.clone(),
             1 => self.shared.first.clone(),
-            2 => self.shared.second.clone(),
             _ => self.g.ints(&[value]),
         }
     }

@@ -93,7 +93,10 @@ fn axis(
         from,
         to,
     };
-    plain(g, &axis)
+    match rule {
+        PositionRule::Dino | PositionRule::Ratio => plain(g, &axis),
+        PositionRule::RatioAntialias => antialiased(g, &axis),
+    }
 }
 
 /// Four taps (a = −0.75); beyond the edge they repeat it.
@@ -111,6 +114,21 @@ fn plain(g: &mut Graph, axis: &Axis) -> Value {
     }
     let fold = g.floats(&[taps.len(), axis.side], &fold);
     g.op("MatMul", [&weights, &fold])
+}
+
+/// A kernel (a = −0.5) that widens with the step where that is larger than 1; what lies beyond the
+/// edge is left out and the rest brought to a sum of 1.
+fn antialiased(g: &mut Graph, axis: &Axis) -> Value {
+    let taps: Vec<i64> = (0..axis.side as i64).collect();
+    let two = g.int(2);
+    let unit = g.op("Max", [&axis.from, &axis.to]);
+    let unit = g.op("Mul", [&unit, &two]);
+    let distances = distances(g, axis, &taps, &unit);
+    let weights = cubic(g, &distances, -0.5);
+    let last = g.ints(&[1]);
+    let keep = Attribute::Int("keepdims", 1);
+    let sum = g.node("ReduceSum", [&weights, &last], &[keep]);
+    g.op("Div", [&weights, &sum])
 }
 
 /// How far each of `taps`, numbers of trained patches, is from each output, in units of

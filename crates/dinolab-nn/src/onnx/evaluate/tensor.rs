@@ -31,7 +31,6 @@ macro_rules! each_type {
         }
     };
 }
-pub(super) use each_type;
 
 impl Tensor {
     /// Of elements that fill the shape.
