@@ -1,5 +1,7 @@
 //! A graph in the making.
 
+use std::collections::{HashMap, HashSet};
+
 use super::proto::{
     AttributeProto, DimensionProto, DimensionValue, GraphProto, NodeProto, TensorProto,
     TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto, attribute_type, data_type,
@@ -30,7 +32,7 @@ pub(super) enum Attribute {
 pub(super) struct Graph {
     graph: GraphProto,
     scope: String,
-    taken: std::collections::HashMap<String, usize>,
+    taken: HashMap<String, usize>,
 }
 
 impl Graph {
@@ -45,8 +47,12 @@ impl Graph {
         self.scope = scope.into();
     }
 
-    /// The finished graph.
-    pub(super) fn finish(self) -> GraphProto {
+    /// The finished graph, without constants that nothing came to use.
+    pub(super) fn finish(mut self) -> GraphProto {
+        let nodes = self.graph.node.iter();
+        let used: HashSet<&String> = nodes.flat_map(|node| &node.input).collect();
+        let constants = &mut self.graph.initializer;
+        constants.retain(|constant| used.contains(&constant.name));
         self.graph
     }
 
