@@ -117,10 +117,59 @@ pub fn embed(
     batch_size: usize,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Features> {
-    let normaliser = Normaliser::new(preprocess.mean, preprocess.std)?;
     if preprocess.crop < vit.config().patch_size {
         return Err(Error::invalid("eval-crop", "is smaller than a patch"));
     }
+    let (resize, crop) = (preprocess.resize, preprocess.crop);
+    let view = View {
+        size: (crop, crop),
+        of: &|image| eval::features(image, resize, crop),
+    };
+    embed_views(vit, source, indices, preprocess, view, batch_size, progress)
+}
+
+/// As [`embed`], of whole images brought to `size` = (height, width) instead (bicubic, the
+/// aspect ratio not kept). Pixels beyond a whole number of patches are left out.
+///
+/// # Errors
+/// As [`embed`].
+pub fn embed_whole(
+    vit: &Vit,
+    source: &dyn Source,
+    indices: &[usize],
+    preprocess: &Preprocess,
+    size: (usize, usize),
+    batch_size: usize,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Features> {
+    let (height, width) = size;
+    if height.min(width) < vit.config().patch_size {
+        return Err(Error::invalid("size", "is smaller than a patch"));
+    }
+    let view = View {
+        size,
+        of: &|image| eval::resize(image, width, height, Filter::Bicubic),
+    };
+    embed_views(vit, source, indices, preprocess, view, batch_size, progress)
+}
+
+/// What of an image the network sees.
+struct View<'a> {
+    /// Height and width.
+    size: (usize, usize),
+    of: &'a (dyn Fn(&Image) -> dinolab_data::Result<Image> + Sync),
+}
+
+fn embed_views(
+    vit: &Vit,
+    source: &dyn Source,
+    indices: &[usize],
+    preprocess: &Preprocess,
+    view: View<'_>,
+    batch_size: usize,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Features> {
+    let normaliser = Normaliser::new(preprocess.mean, preprocess.std)?;
     let mut features = Features {
         dim: vit.config().width,
         ..Features::default()
@@ -130,7 +179,7 @@ pub fn embed(
             .par_iter()
             .map(|&index| {
                 let image = source.image(index)?;
-                let image = eval::features(&image, preprocess.resize, preprocess.crop)?;
+                let image = (view.of)(&image)?;
                 Ok::<_, dinolab_data::Error>(planes(&image, &normaliser))
             })
             .collect();
@@ -145,7 +194,7 @@ pub fn embed(
             }
         }
         if !inputs.is_empty() {
-            let images = batch(vit, &inputs, preprocess.crop, preprocess.crop);
+            let images = batch(vit, &inputs, view.size.0, view.size.1);
             features.data.append(&mut host(vit.forward(images)));
         }
         progress(done * batch_size.max(1) + chunk.len());

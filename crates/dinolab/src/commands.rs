@@ -1,7 +1,9 @@
 //! One module per verb.
 
 pub mod attend;
+pub mod attention;
 pub mod bench;
+pub mod convert;
 pub mod embed;
 pub mod knn;
 pub mod overfit;

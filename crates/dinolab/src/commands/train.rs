@@ -150,8 +150,7 @@ fn plan(config: &Config) -> Result<dinolab_train::run::Plan> {
     if !config.weights.as_os_str().is_empty() {
         let weights = weights::read(&weight_file(&config.weights)?, Which::Teacher)?;
         weights
-            .vit_config(None)
-            .and_then(|config| config.check_trainable())
+            .check_trainable()
             .with_context(|| format!("--weights {}", config.weights.display()))?;
         let options = LoadOptions {
             resize_positions: config.resize_pos_embed,
