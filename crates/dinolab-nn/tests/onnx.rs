@@ -140,5 +140,5 @@ fn a_network_without_finite_outputs_is_not_written() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("features"), "{error}");
-    assert_eq!(files(folder.path()), [String::new(); 0]);
+    assert!(files(folder.path()).is_empty());
 }
