@@ -46,6 +46,7 @@ impl Backbone {
         self.config.image_size = image_size;
         self.config.validate()?;
         let (to, width) = (self.config.side(), self.config.width);
+        self.config.image_size = to * self.config.patch_size;
         if let Some(places) = self.arrays.get_mut("pos_embed").filter(|_| from != to) {
             let (class, grid) = places.data.split_at(width);
             let grid = resample(grid, width, from, to, to, self.config.position_rule);

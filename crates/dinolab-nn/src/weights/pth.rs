@@ -1,5 +1,6 @@
 //! PyTorch checkpoints, read without executing anything they contain.
 
+mod archive;
 mod pickle;
 mod write;
 
@@ -17,7 +18,8 @@ use crate::Result;
 /// Reads the network `which`, or the only one there is.
 pub(super) fn read(path: &Path, which: Which) -> Result<Weights> {
     let fail = |error: pytorch_reader::PytorchError| bad(path, error.to_string());
-    let root = PytorchReader::read_pickle_data(path, None).map_err(fail)?;
+    let archive = archive::Archive::of(path)?;
+    let root = PytorchReader::read_pickle_data(archive.path(), None).map_err(fail)?;
     let PickleValue::Dict(root) = root else {
         return Err(bad(path, "is not a dictionary of tensors".into()));
     };
@@ -30,8 +32,8 @@ pub(super) fn read(path: &Path, which: Which) -> Result<Weights> {
         .into_iter()
         .find(|key| dict(key));
     let reader = match key {
-        Some(key) => PytorchReader::with_top_level_key(path, key),
-        None => PytorchReader::new(path),
+        Some(key) => PytorchReader::with_top_level_key(archive.path(), key),
+        None => PytorchReader::new(archive.path()),
     }
     .map_err(fail)?;
     let mut weights = Weights {
@@ -46,7 +48,7 @@ pub(super) fn read(path: &Path, which: Which) -> Result<Weights> {
         }
     }
     if root.contains_key("dino_loss") {
-        let loss = PytorchReader::with_top_level_key(path, "dino_loss").map_err(fail)?;
+        let loss = PytorchReader::with_top_level_key(archive.path(), "dino_loss").map_err(fail)?;
         if let Some(centre) = loss.get("center") {
             weights.centre = array(path, centre, &mut budget)?.map(|array| array.data);
         }

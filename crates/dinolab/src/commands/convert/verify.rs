@@ -60,8 +60,9 @@ fn compare(
     let (vit, _) = load(weights, &config)?;
     // Of another trained size the original resamples to it, at that size alone.
     let resized = config.side() != ours.side();
+    let side = config.side() * config.patch_size;
     for (height, width, relative_error) in deviation(&original.vit, &vit) {
-        if resized && (height, width) != (config.image_size, config.image_size) {
+        if resized && (height, width) != (side, side) {
             continue;
         }
         ensure!(
