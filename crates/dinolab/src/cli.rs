@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{attend, bench, embed, knn, overfit, train};
+use crate::commands::{attend, bench, embed, knn, overfit, pca, train, video};
 
 /// Learns vision features from images with no labels, by self-distillation (DINO).
 #[derive(Parser)]
@@ -19,6 +19,7 @@ enum Verb {
     Train(Box<train::Args>),
     Embed(embed::Args),
     Attend(attend::Args),
+    Pca(pca::Args),
     /// Judges what was learned
     #[command(subcommand)]
     Eval(Eval),
@@ -31,6 +32,7 @@ enum Verb {
 #[derive(Subcommand)]
 enum Eval {
     Knn(knn::Args),
+    Video(video::Args),
 }
 
 #[derive(Subcommand)]
@@ -46,7 +48,9 @@ impl Cli {
             Verb::Train(args) => train::run(*args),
             Verb::Embed(args) => embed::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Attend(args) => attend::run(&args).map(|()| ExitCode::SUCCESS),
+            Verb::Pca(args) => pca::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Eval(Eval::Knn(args)) => knn::run(&args).map(|()| ExitCode::SUCCESS),
+            Verb::Eval(Eval::Video(args)) => video::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Overfit(args) => overfit::run(&args),
             Verb::Bench(Bench::Step(args)) => bench::step::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Bench(Bench::Embed(args)) => bench::embed::run(&args).map(|()| ExitCode::SUCCESS),

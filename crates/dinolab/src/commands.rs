@@ -5,4 +5,6 @@ pub mod bench;
 pub mod embed;
 pub mod knn;
 pub mod overfit;
+pub mod pca;
 pub mod train;
+pub mod video;
