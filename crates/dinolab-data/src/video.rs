@@ -31,12 +31,12 @@ pub struct Frame {
 
 /// Frames in order, read as they are asked for. After an error there are no more.
 pub struct Video {
-    frames: Box<dyn Iterator<Item = Result<Frame>> + Send>,
+    frames: Box<dyn Iterator<Item = Result<Frame>>>,
     failed: bool,
 }
 
 impl Video {
-    fn new(frames: impl Iterator<Item = Result<Frame>> + Send + 'static) -> Self {
+    fn new(frames: impl Iterator<Item = Result<Frame>> + 'static) -> Self {
         Self {
             frames: Box::new(frames),
             failed: false,

@@ -73,7 +73,7 @@ struct Stream {
 /// `None` where the pictures are not Motion JPEG.
 pub(super) fn open(
     name: String,
-    mut file: impl BufRead + Seek + Send + 'static,
+    mut file: impl BufRead + Seek + 'static,
     max_pixels: u64,
 ) -> Result<Option<Video>> {
     let damaged = |reason: String| Error::BadImage {

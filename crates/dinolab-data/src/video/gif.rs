@@ -13,7 +13,7 @@ const LEAST_SECONDS: f64 = 0.1;
 
 pub(super) fn open(
     name: String,
-    file: impl BufRead + Seek + Send + 'static,
+    file: impl BufRead + Seek + 'static,
     max_pixels: u64,
 ) -> Result<Video> {
     let bad = |reason: String| Error::BadImage {

@@ -10,7 +10,7 @@ const MAX_BYTES: usize = 1 << 28;
 
 pub(super) fn open(
     name: String,
-    mut file: impl BufRead + Send + 'static,
+    mut file: impl BufRead + 'static,
     max_pixels: u64,
 ) -> Video {
     let mut number = 0;
