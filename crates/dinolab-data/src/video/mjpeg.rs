@@ -8,11 +8,7 @@ use crate::decode::decode;
 /// Bytes that one picture may have at most.
 const MAX_BYTES: usize = 1 << 28;
 
-pub(super) fn open(
-    name: String,
-    mut file: impl BufRead + 'static,
-    max_pixels: u64,
-) -> Video {
+pub(super) fn open(name: String, mut file: impl BufRead + 'static, max_pixels: u64) -> Video {
     let mut number = 0;
     let frames = std::iter::from_fn(move || {
         let picture = match next_picture(&mut file) {
