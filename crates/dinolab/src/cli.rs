@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{attend, bench, embed, knn, overfit, pca, train, video};
+use crate::commands::{attend, attention, bench, embed, knn, overfit, pca, train, video};
 
 /// Learns vision features from images with no labels, by self-distillation (DINO).
 #[derive(Parser)]
@@ -31,6 +31,7 @@ enum Verb {
 
 #[derive(Subcommand)]
 enum Eval {
+    Attention(attention::Args),
     Knn(knn::Args),
     Video(video::Args),
 }
@@ -49,6 +50,7 @@ impl Cli {
             Verb::Embed(args) => embed::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Attend(args) => attend::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Pca(args) => pca::run(&args).map(|()| ExitCode::SUCCESS),
+            Verb::Eval(Eval::Attention(args)) => attention::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Eval(Eval::Knn(args)) => knn::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Eval(Eval::Video(args)) => video::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Overfit(args) => overfit::run(&args),
