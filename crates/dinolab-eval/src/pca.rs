@@ -149,6 +149,9 @@ pub struct PatchColours {
     pub foreground: Vec<bool>,
 }
 
+/// Takes the patch features `[h · w, D]` and the grid `(h, w)` of a picture.
+pub type Each<'a> = dyn FnMut(&[f32], (usize, usize)) -> Result<()> + 'a;
+
 /// Calls a function with the patch features `[h · w, D]` and the grid `(h, w)` of each picture,
 /// always in the same order.
 pub trait Pictures {
@@ -156,12 +159,12 @@ pub trait Pictures {
     ///
     /// # Errors
     /// What `each` gives, and what hinders a picture.
-    fn pass(&mut self, each: &mut dyn FnMut(&[f32], (usize, usize)) -> Result<()>) -> Result<()>;
+    fn pass(&mut self, each: &mut Each<'_>) -> Result<()>;
 }
 
 /// Pictures whose features are in memory.
 impl Pictures for [(Vec<f32>, (usize, usize))] {
-    fn pass(&mut self, each: &mut dyn FnMut(&[f32], (usize, usize)) -> Result<()>) -> Result<()> {
+    fn pass(&mut self, each: &mut Each<'_>) -> Result<()> {
         self.iter().try_for_each(|(rows, grid)| each(rows, *grid))
     }
 }

@@ -7,7 +7,7 @@ use dinolab_data::Image;
 use dinolab_eval::Embedder;
 use dinolab_eval::animation::GifWriter;
 use dinolab_eval::features::whole_patches;
-use dinolab_eval::pca::{PatchColours, Pictures, patch_colours};
+use dinolab_eval::pca::{Each, PatchColours, Pictures, patch_colours};
 use dinolab_eval::picture::{Filter, Rgb, contact_sheet, resize_map, write_png};
 
 use crate::media::{Clip, Media, MediaArgs, Size, Stills};
@@ -165,10 +165,7 @@ struct Joint<'a> {
 }
 
 impl Pictures for Joint<'_> {
-    fn pass(
-        &mut self,
-        each: &mut dyn FnMut(&[f32], (usize, usize)) -> dinolab_eval::Result<()>,
-    ) -> dinolab_eval::Result<()> {
+    fn pass(&mut self, each: &mut Each<'_>) -> dinolab_eval::Result<()> {
         let first = self.usable.is_none();
         let indices = match &self.usable {
             None => (0..self.stills.len()).collect(),
@@ -203,10 +200,7 @@ struct Moving<'a> {
 }
 
 impl Pictures for Moving<'_> {
-    fn pass(
-        &mut self,
-        each: &mut dyn FnMut(&[f32], (usize, usize)) -> dinolab_eval::Result<()>,
-    ) -> dinolab_eval::Result<()> {
+    fn pass(&mut self, each: &mut Each<'_>) -> dinolab_eval::Result<()> {
         for frame in self.clip.frames()? {
             let (rows, grid) = self.network.features(&frame?.image)?;
             each(&rows, grid)?;
