@@ -24,7 +24,8 @@ pub struct MediaArgs {
     /// Take the images of a folder for the frames of one video, in the order of their names
     #[arg(long)]
     video: bool,
-    /// Frames per second of the animation [default: the video's; 25 for images]
+    /// Frames per second of the animation [default: the video's; 25 where it
+    /// does not say, and for images]
     #[arg(long)]
     fps: Option<f64>,
 }
