@@ -1,5 +1,6 @@
-//! Scores of result folders against those of the benchmark's own evaluation
-//! (davis2017-evaluation: NumPy, OpenCV, scikit-image), computed once from the same masks.
+//! Scores of result folders against those that the definitions of the benchmark's own evaluation
+//! (davis2017-evaluation) give with NumPy, OpenCV and scikit-image, computed once from the same
+//! masks.
 
 use std::fs;
 use std::path::Path;
