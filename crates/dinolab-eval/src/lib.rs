@@ -7,8 +7,13 @@
 //! | [`feature_set`] | features with names and labels, in memory and in files |
 //! | [`knn`] | do nearby features share a label? (weighted k-nearest neighbours) |
 //! | [`attention`] | does the class token look at objects? (masks and Jaccard index) |
+//! | [`davis`] | how well are objects of a video followed? (J and F of the DAVIS benchmark) |
+//! | [`propagation`] | labels from frame to frame by features |
+//! | [`tracking`] | a network that follows the objects of a DAVIS sequence |
 //! | [`health`] | is the run learning, or has it collapsed or diverged? |
 //! | [`picture`] | heat maps, overlays, contact sheets, PNG |
+//! | [`animation`] | animated GIFs |
+//! | [`pca`] | patch features as colours |
 //! | [`npy`] | arrays to and from NumPy's `.npy` |
 //! | [`report`] | one self-contained HTML page about a run |
 //!
@@ -17,7 +22,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod animation;
 pub mod attention;
+pub mod davis;
 pub mod embedder;
 mod error;
 pub mod feature_set;
@@ -26,8 +33,11 @@ mod file;
 pub mod health;
 pub mod knn;
 pub mod npy;
+pub mod pca;
 pub mod picture;
+pub mod propagation;
 pub mod report;
+pub mod tracking;
 
 pub use embedder::Embedder;
 pub use error::{Error, Result};

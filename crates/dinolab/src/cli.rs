@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{attend, attention, bench, convert, embed, knn, overfit, train};
+use crate::commands::{attend, attention, bench, convert, embed, knn, overfit, pca, train, video};
 
 /// Learns vision features from images with no labels, by self-distillation (DINO).
 #[derive(Parser)]
@@ -19,6 +19,7 @@ enum Verb {
     Train(Box<train::Args>),
     Embed(embed::Args),
     Attend(attend::Args),
+    Pca(pca::Args),
     /// Judges what was learned
     #[command(subcommand)]
     Eval(Eval),
@@ -33,6 +34,7 @@ enum Verb {
 enum Eval {
     Attention(attention::Args),
     Knn(knn::Args),
+    Video(video::Args),
 }
 
 #[derive(Subcommand)]
@@ -49,9 +51,11 @@ impl Cli {
             Verb::Train(args) => train::run(*args),
             Verb::Embed(args) => embed::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Attend(args) => attend::run(&args).map(|()| ExitCode::SUCCESS),
+            Verb::Pca(args) => pca::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Eval(Eval::Attention(args)) => attention::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Eval(Eval::Knn(args)) => knn::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Convert(args) => convert::run(&args).map(|()| ExitCode::SUCCESS),
+            Verb::Eval(Eval::Video(args)) => video::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Overfit(args) => overfit::run(&args),
             Verb::Bench(Bench::Crops(args)) => bench::crops::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Bench(Bench::Step(args)) => bench::step::run(&args).map(|()| ExitCode::SUCCESS),

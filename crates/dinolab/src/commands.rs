@@ -7,4 +7,6 @@ pub mod convert;
 pub mod embed;
 pub mod knn;
 pub mod overfit;
+pub mod pca;
 pub mod train;
+pub mod video;

@@ -5,6 +5,7 @@ mod commands;
 mod evaluator;
 mod folder;
 mod inputs;
+mod media;
 mod model;
 mod output;
 mod pictures;
