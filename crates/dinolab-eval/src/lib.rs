@@ -9,6 +9,7 @@
 //! | [`picture`] | heat maps, overlays, contact sheets, PNG |
 //! | [`npy`] | arrays to and from NumPy's `.npy` |
 //! | [`report`] | one self-contained HTML page about a run |
+//! | [`retrieval`] | are images of the same thing found first? (revisited Oxford/Paris, labelled sets) |
 //!
 //! Matrices are row-major: `[N, D]` means `data[n * D + d]`. All modules but
 //! [`features`] know of no tensor framework.
@@ -24,5 +25,7 @@ pub mod knn;
 pub mod npy;
 pub mod picture;
 pub mod report;
+pub mod retrieval;
+mod similarity;
 
 pub use error::{Error, Result};
