@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{attend, bench, embed, knn, overfit, train};
+use crate::commands::{attend, attention, bench, embed, knn, overfit, train};
 
 /// Learns vision features from images with no labels, by self-distillation (DINO).
 #[derive(Parser)]
@@ -30,6 +30,7 @@ enum Verb {
 
 #[derive(Subcommand)]
 enum Eval {
+    Attention(attention::Args),
     Knn(knn::Args),
 }
 
@@ -46,6 +47,7 @@ impl Cli {
             Verb::Train(args) => train::run(*args),
             Verb::Embed(args) => embed::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Attend(args) => attend::run(&args).map(|()| ExitCode::SUCCESS),
+            Verb::Eval(Eval::Attention(args)) => attention::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Eval(Eval::Knn(args)) => knn::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Overfit(args) => overfit::run(&args),
             Verb::Bench(Bench::Step(args)) => bench::step::run(&args).map(|()| ExitCode::SUCCESS),

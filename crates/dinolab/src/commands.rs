@@ -1,6 +1,7 @@
 //! One module per verb.
 
 pub mod attend;
+pub mod attention;
 pub mod bench;
 pub mod embed;
 pub mod knn;

@@ -3,8 +3,33 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{SourceOptions, io_error, read_image, read_mask};
+use super::{MaskKind, SourceOptions, io_error, read_image, read_mask};
 use crate::{Error, Image, Mask, Result, Source};
+
+/// The classes of Pascal VOC by their number in class masks; 0 is the background.
+pub const VOC_CLASSES: [&str; 21] = [
+    "background",
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+];
 
 #[derive(Debug)]
 pub(super) struct Voc {
@@ -45,10 +70,14 @@ impl Voc {
                 reason: "the split is empty".into(),
             });
         }
-        let masks = ["SegmentationObject", "SegmentationClass"]
+        let folders: &[&str] = match options.masks {
+            MaskKind::Objects => &["SegmentationObject", "SegmentationClass"],
+            MaskKind::Classes => &["SegmentationClass"],
+        };
+        let masks = folders
+            .iter()
             .map(|name| root.join(name))
-            .into_iter()
-            .find(|f| f.is_dir());
+            .find(|folder| folder.is_dir());
         Ok(Self {
             root: root.to_path_buf(),
             ids,
