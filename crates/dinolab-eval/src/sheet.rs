@@ -174,7 +174,10 @@ mod tests {
         assert_eq!(sheet.height, PADDING + 2 * LINE + 3 * (20 + LINE + PADDING));
         let middle = PADDING + LINE + 10;
         assert_eq!(sheet.pixel(PADDING + 10, middle), [200, 0, 0]);
-        assert_eq!(sheet.pixel(PADDING + 20 + PADDING + 10, middle), [0, 200, 0]);
+        assert_eq!(
+            sheet.pixel(PADDING + 20 + PADDING + 10, middle),
+            [0, 200, 0]
+        );
         let count = |colour| sheet.data.chunks(3).filter(|p| *p == colour).count();
         assert_eq!(count([0, 0, 200]), 1200);
         assert!(count(INK) > 50);

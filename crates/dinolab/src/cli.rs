@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{attend, attention, bench, embed, knn, overfit, train};
+use crate::commands::{
+    attend, attention, bench, copy, embed, knn, neighbours, overfit, retrieval, train,
+};
 
 /// Learns vision features from images with no labels, by self-distillation (DINO).
 #[derive(Parser)]
@@ -22,6 +24,7 @@ enum Verb {
     /// Judges what was learned
     #[command(subcommand)]
     Eval(Eval),
+    Neighbours(Box<neighbours::Args>),
     Overfit(overfit::Args),
     /// Measures the speed of this machine
     #[command(subcommand)]
@@ -31,7 +34,9 @@ enum Verb {
 #[derive(Subcommand)]
 enum Eval {
     Attention(attention::Args),
+    Copy(Box<copy::Args>),
     Knn(knn::Args),
+    Retrieval(Box<retrieval::Args>),
 }
 
 #[derive(Subcommand)]
@@ -49,6 +54,9 @@ impl Cli {
             Verb::Attend(args) => attend::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Eval(Eval::Attention(args)) => attention::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Eval(Eval::Knn(args)) => knn::run(&args).map(|()| ExitCode::SUCCESS),
+            Verb::Eval(Eval::Copy(args)) => copy::run(&args).map(|()| ExitCode::SUCCESS),
+            Verb::Eval(Eval::Retrieval(args)) => retrieval::run(&args).map(|()| ExitCode::SUCCESS),
+            Verb::Neighbours(args) => neighbours::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Overfit(args) => overfit::run(&args),
             Verb::Bench(Bench::Step(args)) => bench::step::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Bench(Bench::Embed(args)) => bench::embed::run(&args).map(|()| ExitCode::SUCCESS),
