@@ -117,6 +117,32 @@ pub fn embed(
     batch_size: usize,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Features> {
+    let features = embed_usable(vit, source, indices, preprocess, batch_size, progress)?;
+    if features.indices.is_empty() {
+        let why = features
+            .skipped
+            .first()
+            .map_or("there are none".into(), |(_, why)| why.clone());
+        return Err(Error::invalid(
+            "images",
+            format!("none can be used; the first: {why}"),
+        ));
+    }
+    Ok(features)
+}
+
+/// As [`embed`], but that no image can be used is no error.
+///
+/// # Errors
+/// [`Error::Invalid`] for a preprocessing that is none.
+pub fn embed_usable(
+    vit: &Vit,
+    source: &dyn Source,
+    indices: &[usize],
+    preprocess: &Preprocess,
+    batch_size: usize,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Features> {
     let normaliser = Normaliser::new(preprocess.mean, preprocess.std)?;
     if preprocess.crop < vit.config().patch_size {
         return Err(Error::invalid("eval-crop", "is smaller than a patch"));
@@ -149,16 +175,6 @@ pub fn embed(
             features.data.append(&mut host(vit.forward(images)));
         }
         progress(done * batch_size.max(1) + chunk.len());
-    }
-    if features.indices.is_empty() {
-        let why = features
-            .skipped
-            .first()
-            .map_or("there are none".into(), |(_, why)| why.clone());
-        return Err(Error::invalid(
-            "images",
-            format!("none can be used; the first: {why}"),
-        ));
     }
     Ok(features)
 }

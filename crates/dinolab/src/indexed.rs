@@ -7,7 +7,7 @@ use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, Result, ensure};
 use dinolab_data::Source;
-use dinolab_eval::features::{Preprocess, embed};
+use dinolab_eval::features::{Preprocess, embed_usable};
 use dinolab_eval::index::{Index, Stamp};
 use dinolab_eval::knn::l2_normalise;
 use dinolab_nn::Parameters;
@@ -75,29 +75,15 @@ pub fn open(
     let (mut done, mut skipped) = (0, 0);
     for part in plan.new.chunks(batch_size.max(1) * 16) {
         let before = done;
-        let made = embed(
+        let mut made = embed_usable(
             &model.vit,
             &*source,
             part,
             preprocess,
             batch_size,
             &mut |now| progress.set((before + now) as u64, ""),
-        );
+        )?;
         done += part.len();
-        let mut made = match made {
-            Ok(made) => made,
-            // Of this part none can be used; of the others some may.
-            Err(_) if part.iter().all(|&place| source.image(place).is_err()) => {
-                for &place in part {
-                    if let Err(error) = source.image(place) {
-                        progress.line(&format!("skipped {}: {error}", source.name(place)));
-                        skipped += 1;
-                    }
-                }
-                continue;
-            }
-            Err(error) => return Err(error.into()),
-        };
         l2_normalise(&mut made.data, made.dim)?;
         for (&place, feature) in made.indices.iter().zip(made.data.chunks_exact(made.dim)) {
             index.push(stamps[place].clone(), feature)?;

@@ -1,4 +1,4 @@
-//! Images named in a list without their extension, in one folder.
+//! Images named in a list, perhaps without their extension, in one folder.
 
 use std::path::{Path, PathBuf};
 
@@ -45,10 +45,10 @@ impl<'a> NamedImages<'a> {
     }
 
     fn file(&self, name: &str) -> Option<PathBuf> {
-        EXTENSIONS
-            .iter()
-            .map(|extension| format!("{name}.{extension}"))
-            .chain([name.to_owned()])
+        let whole = std::iter::once(name.to_owned());
+        let longer = EXTENSIONS.iter().map(|end| format!("{name}.{end}"));
+        whole
+            .chain(longer)
             .map(|file| self.folder.join(file))
             .find(|path| path.is_file())
     }

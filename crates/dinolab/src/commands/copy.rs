@@ -74,7 +74,7 @@ pub struct Args {
         long,
         value_delimiter = ',',
         default_value = "5,15,90,180",
-        allow_negative_numbers = true
+        allow_hyphen_values = true
     )]
     rotate: Vec<f64>,
     /// Seed of places and letters

@@ -50,7 +50,12 @@ pub struct Args {
     #[arg(long, conflicts_with = "queries")]
     duplicates: bool,
     /// Cosine similarity from which two images are near duplicates
-    #[arg(long, default_value_t = 0.95, requires = "duplicates")]
+    #[arg(
+        long,
+        default_value_t = 0.95,
+        requires = "duplicates",
+        allow_negative_numbers = true
+    )]
     threshold: f64,
     /// Print JSON
     #[arg(long)]
@@ -65,9 +70,11 @@ pub struct Args {
 const SIDE: usize = 128;
 /// Tiles of a line in a PNG.
 const COLUMNS: usize = 12;
-/// Most rows of a sheet, and most members of a group in it.
+/// Most rows of a sheet, most members of a group in it, and most pictures in all: a sheet is
+/// made in memory, and looked at by people.
 const MOST_ROWS: usize = 200;
 const MOST_MEMBERS: usize = 24;
+const MOST_TILES: usize = 5000;
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
@@ -342,6 +349,7 @@ fn write_sheet(
     args: &Args,
 ) -> Result<()> {
     let mut rows = Vec::new();
+    let mut pictures = 0;
     if shown.len() > MOST_ROWS {
         eprintln!("the sheet shows the first {MOST_ROWS} queries");
     }
@@ -356,6 +364,13 @@ fn write_sheet(
             tiles.push(tile(image, "query", name, link(Path::new(name)))?);
         }
         for (place, member) in members.iter().enumerate() {
+            if pictures == MOST_TILES {
+                eprintln!("the sheet shows the first {MOST_TILES} pictures");
+            }
+            pictures += 1;
+            if pictures > MOST_TILES {
+                break;
+            }
             let name = name_of(indexed, member.index);
             let Ok(image) = indexed.source.image(indexed.rows[member.index]) else {
                 eprintln!("{name}: cannot be read any more; not in the sheet");
