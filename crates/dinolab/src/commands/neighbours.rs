@@ -119,6 +119,10 @@ pub fn run(args: &Args) -> Result<()> {
     if let (Some(result), Value::Object(more)) = (result.as_object_mut(), found.json) {
         result.extend(more);
     }
+    // Without a question there is no answer but that of the lines above.
+    if !args.json && args.queries.is_empty() && !args.duplicates {
+        return Ok(());
+    }
     output::print(args.json, &result, &found.table)
 }
 
