@@ -1,24 +1,23 @@
 //! `dinolab eval copy`.
 
-use std::collections::BTreeMap;
+mod queries;
+mod report;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use dinolab_data::source::SourceOptions;
 use dinolab_data::{Image, Source};
-use dinolab_eval::copy::{Attack, CopyScore, Family, Originals, judge};
+use dinolab_eval::copy::{Attack, CopyScore, Family, judge};
 use dinolab_eval::descriptor::{Describer, Descriptor, View};
 use dinolab_eval::features::Features;
 use dinolab_eval::knn::l2_normalise;
 use dinolab_eval::picture::{Rgb, write_png};
 use dinolab_eval::whitening::{Moments, Spread, Whitening};
-use serde_json::{Value, json};
 
+use self::queries::Queries;
 use crate::model::ModelArgs;
-use crate::named::NamedImages;
-use crate::output::{self, Cell, Table};
 use crate::progress::Progress;
 use crate::sources;
 
@@ -250,7 +249,7 @@ pub fn run(args: &Args) -> Result<()> {
         eprintln!("{} images skipped", work.skipped);
     }
     let skipped = work.skipped;
-    report(
+    report::report(
         args,
         &blocks,
         [row_of.iter().flatten().count(), distracting, skipped],
@@ -371,190 +370,4 @@ fn saved(folder: &Path, attack: Attack, name: &str) -> PathBuf {
         .collect();
     let inside = inside.with_extension("png");
     folder.join(attack.to_string()).join(inside)
-}
-
-/// Copies from files.
-struct Queries {
-    images: QueryImages,
-    /// Per block the image and its originals, as indices of their sources.
-    blocks: BTreeMap<String, Vec<(usize, Vec<usize>)>>,
-}
-
-enum QueryImages {
-    Source(Arc<dyn Source>),
-    Listed { folder: PathBuf, names: Vec<String> },
-}
-
-impl Queries {
-    fn open(path: &Path, originals: &dyn Source, prefix: Option<usize>) -> Result<Self> {
-        if path.extension().is_some_and(|extension| extension == "tsv") && path.is_file() {
-            return Self::listed(path, originals);
-        }
-        let source = sources::open(path, SourceOptions::default().max_pixels)?;
-        let names = (0..originals.len()).map(|i| originals.name(i));
-        let by_name = Originals::new(names, prefix);
-        let mut blocks: BTreeMap<String, Vec<_>> = BTreeMap::new();
-        for index in 0..source.len() {
-            let name = source.name(index);
-            let rows = by_name.of(&name);
-            ensure!(
-                !rows.is_empty(),
-                "no original has the name of {name} (see --match-prefix, or list pairs in a .tsv)"
-            );
-            let block = match name.rsplit_once('/') {
-                Some((folder, _)) => folder.to_owned(),
-                None => "queries".to_owned(),
-            };
-            blocks
-                .entry(block)
-                .or_default()
-                .push((index, rows.to_vec()));
-        }
-        Ok(Self {
-            images: QueryImages::Source(source),
-            blocks,
-        })
-    }
-
-    fn listed(path: &Path, originals: &dyn Source) -> Result<Self> {
-        let text =
-            fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let by_name: BTreeMap<String, usize> = (0..originals.len())
-            .map(|i| (originals.name(i), i))
-            .collect();
-        let mut names: Vec<String> = Vec::new();
-        let mut blocks: BTreeMap<String, Vec<(usize, Vec<usize>)>> = BTreeMap::new();
-        let mut places: BTreeMap<(String, String), usize> = BTreeMap::new();
-        for (number, line) in text.lines().enumerate() {
-            if line.trim().is_empty() {
-                continue;
-            }
-            let at = || format!("{} line {}", path.display(), number + 1);
-            let fields: Vec<&str> = line.split('\t').map(str::trim).collect();
-            let (query, original, block) = match fields[..] {
-                [query, original] => (query, original, "queries"),
-                [query, original, block] => (query, original, block),
-                _ => bail!("{}: wanted are copy, original and perhaps a block", at()),
-            };
-            let Some(&row) = by_name.get(original) else {
-                bail!("{}: {original} is none of the originals", at());
-            };
-            let members = blocks.entry(block.to_owned()).or_default();
-            // Further lines of a copy name further originals.
-            let key = (block.to_owned(), query.to_owned());
-            match places.get(&key) {
-                Some(&place) => members[place].1.push(row),
-                None => {
-                    places.insert(key, members.len());
-                    members.push((names.len(), vec![row]));
-                    names.push(query.to_owned());
-                }
-            }
-        }
-        ensure!(!names.is_empty(), "{}: names no copy", path.display());
-        Ok(Self {
-            images: QueryImages::Listed {
-                folder: path.parent().unwrap_or(Path::new("")).to_owned(),
-                names,
-            },
-            blocks,
-        })
-    }
-
-    fn len(&self) -> usize {
-        self.blocks.values().map(Vec::len).sum()
-    }
-
-    fn name(&self, index: usize) -> String {
-        match &self.images {
-            QueryImages::Source(source) => source.name(index),
-            QueryImages::Listed { names, .. } => names[index].clone(),
-        }
-    }
-
-    fn image(&self, index: usize) -> dinolab_eval::Result<Image> {
-        match &self.images {
-            QueryImages::Source(source) => Ok(source.image(index)?),
-            QueryImages::Listed { folder, names } => NamedImages::new(folder, names).image(index),
-        }
-    }
-}
-
-/// Means over queries of several blocks.
-struct Figures {
-    queries: usize,
-    map: f64,
-    rank1: f64,
-}
-
-impl Figures {
-    fn of<'a>(scores: impl Iterator<Item = &'a CopyScore>) -> Self {
-        let (mut queries, mut map, mut rank1) = (0, 0.0, 0.0);
-        for score in scores {
-            queries += 1;
-            map += score.average_precision;
-            rank1 += f64::from(u8::from(score.first == 0));
-        }
-        let count = f64::from(queries).max(1.0);
-        Self {
-            queries: queries as usize,
-            map: map / count,
-            rank1: rank1 / count,
-        }
-    }
-
-    fn json(&self, name: &str) -> Value {
-        json!({ "block": name, "queries": self.queries, "map": self.map, "rank1": self.rank1 })
-    }
-
-    fn cells(&self, name: &str) -> [Cell; 4] {
-        [
-            name.into(),
-            Cell::count(self.queries),
-            Cell::number(100.0 * self.map, 2),
-            Cell::number(100.0 * self.rank1, 2),
-        ]
-    }
-}
-
-fn report(
-    args: &Args,
-    blocks: &[Block],
-    [originals, distractors, skipped]: [usize; 3],
-) -> Result<()> {
-    let mut table = Table::new(["copies", "queries", "mAP %", "rank 1 %"]);
-    let mut rows = Vec::new();
-    let mut families = Vec::new();
-    let family = |name: &str| name.split('/').next().unwrap_or(name).to_owned();
-    for (i, block) in blocks.iter().enumerate() {
-        let figures = Figures::of(block.scores.iter());
-        table.row(figures.cells(&block.name));
-        rows.push(figures.json(&block.name));
-        let of = family(&block.name);
-        let last = blocks
-            .get(i + 1)
-            .is_none_or(|next| family(&next.name) != of);
-        let members: Vec<&Block> = blocks.iter().filter(|b| family(&b.name) == of).collect();
-        if last && members.len() > 1 {
-            let figures = Figures::of(members.iter().flat_map(|b| &b.scores));
-            table.row(figures.cells(&format!("{of}, all")));
-            families.push(figures.json(&of));
-        }
-    }
-    let all = Figures::of(blocks.iter().flat_map(|block| &block.scores));
-    table.row(all.cells("all"));
-    let result = json!({
-        "blocks": rows,
-        "families": families,
-        "all": all.json("all"),
-        "originals": originals,
-        "distractors": distractors,
-        "skipped": skipped,
-        "imsize": args.imsize,
-        "gem": args.gem,
-        "top": args.top,
-        "whitening": args.whitening.as_ref().map(|_| &args.whitening_about),
-        "seed": args.seed,
-    });
-    output::print(args.json, &result, &table)
 }

@@ -1,23 +1,23 @@
 //! `dinolab neighbours`.
 
+mod show;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use dinolab_data::source::SourceOptions;
 use dinolab_data::{Image, decode};
 use dinolab_eval::Embedder;
 use dinolab_eval::duplicates::near_duplicates;
 use dinolab_eval::knn::{Neighbour, l2_normalise, nearest_neighbours};
-use dinolab_eval::picture::write_png;
-use dinolab_eval::sheet::{self, Row, Tile};
 use serde_json::{Value, json};
 
+use self::show::{MOST_MEMBERS, MOST_ROWS};
 use crate::indexed::{self, Indexed};
 use crate::inputs::PreprocessArgs;
 use crate::model::{Model, ModelArgs};
 use crate::output::{self, Cell, Table};
-use crate::pictures::rgb;
 use crate::progress::Progress;
 use crate::sources;
 
@@ -66,19 +66,9 @@ pub struct Args {
     model: ModelArgs,
 }
 
-/// Side of a small picture, in pixels.
-const SIDE: usize = 128;
-/// Tiles of a line in a PNG.
-const COLUMNS: usize = 12;
-/// Most rows of a sheet, most members of a group in it, and most pictures in all: a sheet is
-/// made in memory, and looked at by people.
-const MOST_ROWS: usize = 200;
-const MOST_MEMBERS: usize = 24;
-const MOST_TILES: usize = 5000;
-
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
-    let kind = args.out.as_deref().map(kind_of).transpose()?;
+    let kind = args.out.as_deref().map(show::kind_of).transpose()?;
     ensure!(args.k > 0, "--k: must be at least 1");
     let source = sources::open(&args.images, SourceOptions::default().max_pixels)?;
     let model = args.model.load()?;
@@ -108,7 +98,7 @@ pub fn run(args: &Args) -> Result<()> {
     if let (Some(out), Some(kind)) = (&args.out, kind)
         && !found.shown.is_empty()
     {
-        write_sheet(out, kind, &indexed, &found.shown, args)?;
+        show::write(out, kind, &indexed, &found.shown, args)?;
     }
     let mut result = json!({
         "images": indexed.rows.len(),
@@ -329,111 +319,4 @@ fn described(indexed: &Indexed, neighbour: &Neighbour) -> Value {
         "path": file_of(indexed, neighbour.index).map(|path| path.display().to_string()),
         "similarity": neighbour.similarity,
     })
-}
-
-#[derive(Clone, Copy)]
-enum Kind {
-    Png,
-    Html,
-}
-
-fn kind_of(out: &Path) -> Result<Kind> {
-    match out.extension().and_then(|e| e.to_str()) {
-        Some("png") => Ok(Kind::Png),
-        Some("html" | "htm") => Ok(Kind::Html),
-        _ => bail!("--out {}: must end in .png or .html", out.display()),
-    }
-}
-
-fn write_sheet(
-    out: &Path,
-    kind: Kind,
-    indexed: &Indexed,
-    shown: &[Shown],
-    args: &Args,
-) -> Result<()> {
-    let mut rows = Vec::new();
-    let mut pictures = 0;
-    if shown.len() > MOST_ROWS {
-        eprintln!("the sheet shows the first {MOST_ROWS} queries");
-    }
-    for Shown {
-        title,
-        query,
-        members,
-    } in shown.iter().take(MOST_ROWS)
-    {
-        let mut tiles = Vec::new();
-        if let Some((name, image)) = query {
-            tiles.push(tile(image, "query", name, link(Path::new(name)))?);
-        }
-        for (place, member) in members.iter().enumerate() {
-            if pictures == MOST_TILES {
-                eprintln!("the sheet shows the first {MOST_TILES} pictures");
-            }
-            pictures += 1;
-            if pictures > MOST_TILES {
-                break;
-            }
-            let name = name_of(indexed, member.index);
-            let Ok(image) = indexed.source.image(indexed.rows[member.index]) else {
-                eprintln!("{name}: cannot be read any more; not in the sheet");
-                continue;
-            };
-            let is_query = !args.duplicates && query.is_none() && place == 0;
-            let caption = match is_query {
-                true => "query".to_owned(),
-                false => format!("{:.3}", member.similarity),
-            };
-            let link = file_of(indexed, member.index).and_then(|path| link(&path));
-            tiles.push(tile(&image, &caption, &name, link)?);
-        }
-        rows.push(Row {
-            title: title.clone(),
-            tiles,
-        });
-    }
-    match kind {
-        Kind::Png => {
-            let columns = match args.duplicates {
-                true => COLUMNS,
-                false => (args.k + 1).min(COLUMNS),
-            };
-            write_png(out, &sheet::picture(&rows, columns)?)?;
-        }
-        Kind::Html => {
-            let title = match args.duplicates {
-                true => format!("Near duplicates in {}", args.images.display()),
-                false => format!("Nearest images in {}", args.images.display()),
-            };
-            fs::write(out, sheet::page(&title, &rows)?)
-                .with_context(|| format!("cannot write {}", out.display()))?;
-        }
-    }
-    eprintln!("sheet in {}", out.display());
-    Ok(())
-}
-
-fn tile(image: &Image, caption: &str, name: &str, link: Option<String>) -> Result<Tile> {
-    Ok(Tile {
-        picture: rgb(&dinolab_data::augment::eval::fit(image, SIDE)?)?,
-        caption: caption.to_owned(),
-        name: name.to_owned(),
-        link,
-    })
-}
-
-/// A file's URL.
-fn link(path: &Path) -> Option<String> {
-    let whole = path.canonicalize().ok()?;
-    let mut url = "file://".to_owned();
-    for byte in whole.to_string_lossy().bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' | b'~' => {
-                url.push(char::from(byte));
-            }
-            other => url += &format!("%{other:02X}"),
-        }
-    }
-    Some(url)
 }
