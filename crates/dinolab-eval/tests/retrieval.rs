@@ -126,8 +126,8 @@ fn by_definition(
         _ => kept[..length].iter().filter(|&&hit| hit).count() as f64 / length as f64,
     };
     let mut area = 0.0;
-    for place in 0..kept.len() {
-        if kept[place] {
+    for (place, &hit) in kept.iter().enumerate() {
+        if hit {
             area += (precision(place) + precision(place + 1)) / 2.0 / wanted.len() as f64;
         }
     }
