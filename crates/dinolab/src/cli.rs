@@ -4,7 +4,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{attend, attention, bench, convert, embed, knn, overfit, pca, train, video};
+use crate::commands::{
+    attend, attention, bench, convert, copy, embed, knn, neighbours, overfit, pca, retrieval,
+    train, video,
+};
 
 /// Learns vision features from images with no labels, by self-distillation (DINO).
 #[derive(Parser)]
@@ -24,6 +27,7 @@ enum Verb {
     #[command(subcommand)]
     Eval(Eval),
     Convert(convert::Args),
+    Neighbours(Box<neighbours::Args>),
     Overfit(overfit::Args),
     /// Measures the speed of this machine
     #[command(subcommand)]
@@ -33,8 +37,10 @@ enum Verb {
 #[derive(Subcommand)]
 enum Eval {
     Attention(attention::Args),
+    Copy(Box<copy::Args>),
     Knn(knn::Args),
     Video(video::Args),
+    Retrieval(Box<retrieval::Args>),
 }
 
 #[derive(Subcommand)]
@@ -56,6 +62,9 @@ impl Cli {
             Verb::Eval(Eval::Knn(args)) => knn::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Convert(args) => convert::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Eval(Eval::Video(args)) => video::run(&args).map(|()| ExitCode::SUCCESS),
+            Verb::Eval(Eval::Copy(args)) => copy::run(&args).map(|()| ExitCode::SUCCESS),
+            Verb::Eval(Eval::Retrieval(args)) => retrieval::run(&args).map(|()| ExitCode::SUCCESS),
+            Verb::Neighbours(args) => neighbours::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Overfit(args) => overfit::run(&args),
             Verb::Bench(Bench::Crops(args)) => bench::crops::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Bench(Bench::Step(args)) => bench::step::run(&args).map(|()| ExitCode::SUCCESS),
