@@ -489,6 +489,21 @@ fn labelled(counts: &[usize]) -> Arc<dyn Source> {
 }
 
 #[test]
+fn images_tell_the_file_that_holds_them() {
+    let root = tree(&[("in/a.png", 1), ("in/b.png", 2)]);
+    let folder = read(&root.path().join("in"));
+    assert_eq!(folder.file(1), Some(root.path().join("in/b.png")));
+    let list = put(root.path(), "list.txt", "in/b.png\nin/a.png\n");
+    assert_eq!(read(&list).file(0), Some(root.path().join("in/b.png")));
+    let packed = tar(&root.path().join("set.tar"), &[("x.png", &picture(3))]);
+    let packed_source = read(&packed);
+    assert_eq!(packed_source.file(0), Some(packed));
+    let part = Subset::new(Arc::from(folder), vec![1]).unwrap();
+    assert_eq!(part.file(0), Some(root.path().join("in/b.png")));
+    assert_eq!(labelled(&[1]).file(0), None, "made, not read");
+}
+
+#[test]
 fn a_subset_maps_everything() {
     let subset = Subset::new(labelled(&[3, 3]), vec![4, 0]).unwrap();
     assert_eq!(names(&subset), ["4", "0"]);

@@ -117,6 +117,38 @@ pub fn embed(
     batch_size: usize,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Features> {
+    some(embed_usable(
+        vit, source, indices, preprocess, batch_size, progress,
+    )?)
+}
+
+/// Errs where no image could be used.
+fn some(features: Features) -> Result<Features> {
+    if features.indices.is_empty() {
+        let why = features
+            .skipped
+            .first()
+            .map_or("there are none".into(), |(_, why)| why.clone());
+        return Err(Error::invalid(
+            "images",
+            format!("none can be used; the first: {why}"),
+        ));
+    }
+    Ok(features)
+}
+
+/// As [`embed`], but that no image can be used is no error.
+///
+/// # Errors
+/// [`Error::Invalid`] for a preprocessing that is none.
+pub fn embed_usable(
+    vit: &Vit,
+    source: &dyn Source,
+    indices: &[usize],
+    preprocess: &Preprocess,
+    batch_size: usize,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Features> {
     if preprocess.crop < vit.config().patch_size {
         return Err(Error::invalid("eval-crop", "is smaller than a patch"));
     }
@@ -150,7 +182,9 @@ pub fn embed_whole(
         size,
         of: &|image| eval::resize(image, width, height, Filter::Bicubic),
     };
-    embed_views(vit, source, indices, preprocess, view, batch_size, progress)
+    some(embed_views(
+        vit, source, indices, preprocess, view, batch_size, progress,
+    )?)
 }
 
 /// What of an image the network sees.
@@ -198,16 +232,6 @@ fn embed_views(
             features.data.append(&mut host(vit.forward(images)));
         }
         progress(done * batch_size.max(1) + chunk.len());
-    }
-    if features.indices.is_empty() {
-        let why = features
-            .skipped
-            .first()
-            .map_or("there are none".into(), |(_, why)| why.clone());
-        return Err(Error::invalid(
-            "images",
-            format!("none can be used; the first: {why}"),
-        ));
     }
     Ok(features)
 }

@@ -404,7 +404,7 @@ fn search<S, R: Send>(
 }
 
 /// `[N, dim]` to `[dim, N]`.
-fn transposed(rows: &[f32], dim: usize) -> Vec<f32> {
+pub(crate) fn transposed(rows: &[f32], dim: usize) -> Vec<f32> {
     (0..dim)
         .flat_map(|d| rows[d..].iter().step_by(dim).copied())
         .collect()
@@ -415,7 +415,7 @@ fn transposed(rows: &[f32], dim: usize) -> Vec<f32> {
 /// The queries come transposed so that every view has unit stride along its columns:
 /// nalgebra 0.35's product of small matrices writes out of bounds when it has not
 /// (dimforge/nalgebra issue 1616).
-fn products(train: &[f32], queries: &[f32], dim: usize, out: &mut [f32]) {
+pub(crate) fn products(train: &[f32], queries: &[f32], dim: usize, out: &mut [f32]) {
     let (t, q) = (train.len() / dim, queries.len() / dim);
     // In column-major eyes: [Q, T] = [Q, dim] · [dim, T].
     let queries = DMatrixView::from_slice(queries, q, dim);
@@ -427,7 +427,7 @@ fn squared_length(row: &[f32]) -> f64 {
     row.iter().map(|&v| f64::from(v) * f64::from(v)).sum()
 }
 
-fn rows_of(what: &'static str, values: &[f32], dim: usize) -> Result<usize> {
+pub(crate) fn rows_of(what: &'static str, values: &[f32], dim: usize) -> Result<usize> {
     if dim == 0 {
         return Err(Error::invalid(what, "rows have no values"));
     }

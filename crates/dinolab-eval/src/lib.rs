@@ -3,31 +3,57 @@
 //! | module | answers |
 //! |---|---|
 //! | [`features`] | what does a network make of images? |
+//! | [`descriptor`] | vectors for retrieval: several scales, class token and pooled patches |
 //! | [`embedder`] | one image in, its feature out: for other programs |
 //! | [`feature_set`] | features with names and labels, in memory and in files |
 //! | [`knn`] | do nearby features share a label? (weighted k-nearest neighbours) |
 //! | [`attention`] | does the class token look at objects? (masks and Jaccard index) |
+//! | [`davis`] | how well are objects of a video followed? (J and F of the DAVIS benchmark) |
+//! | [`propagation`] | labels from frame to frame by features |
+//! | [`tracking`] | a network that follows the objects of a DAVIS sequence |
 //! | [`health`] | is the run learning, or has it collapsed or diverged? |
 //! | [`picture`] | heat maps, overlays, contact sheets, PNG |
+//! | [`animation`] | animated GIFs |
+//! | [`pca`] | patch features as colours |
 //! | [`npy`] | arrays to and from NumPy's `.npy` |
 //! | [`report`] | one self-contained HTML page about a run |
+//! | [`retrieval`] | are images of the same thing found first? (revisited Oxford/Paris, labelled sets) |
+//! | [`sheet`] | rows of small pictures with captions, PNG and HTML |
+//! | [`copy`] | are altered copies found among distractors? |
+//! | [`whitening`] | features of equal spread in all directions |
+//! | [`duplicates`] | groups of images that are nearly the same |
+//! | [`index`] | features kept in a file, new images alone embedded |
 //!
 //! Matrices are row-major: `[N, D]` means `data[n * D + d]`. All modules but
-//! [`features`] know of no tensor framework.
+//! [`features`], [`embedder`] and [`descriptor`] know of no tensor framework.
 
 #![forbid(unsafe_code)]
 
+pub mod animation;
 pub mod attention;
+pub mod copy;
+pub mod davis;
+pub mod descriptor;
+pub mod duplicates;
 pub mod embedder;
 mod error;
 pub mod feature_set;
 pub mod features;
 mod file;
 pub mod health;
+pub mod index;
 pub mod knn;
+mod lettering;
 pub mod npy;
+pub mod pca;
 pub mod picture;
+pub mod propagation;
 pub mod report;
+pub mod retrieval;
+pub mod sheet;
+mod similarity;
+pub mod tracking;
+pub mod whitening;
 
 pub use embedder::Embedder;
 pub use error::{Error, Result};

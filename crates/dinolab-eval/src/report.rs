@@ -210,7 +210,7 @@ fn data_uri(source: &PictureSource) -> std::result::Result<String, String> {
 }
 
 /// Text made safe between tags and in quoted attributes.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -4,7 +4,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{attend, attention, bench, convert, embed, knn, overfit, train};
+use crate::commands::{
+    attend, attention, bench, convert, copy, embed, knn, neighbours, overfit, pca, retrieval,
+    train, video,
+};
 
 /// Learns vision features from images with no labels, by self-distillation (DINO).
 #[derive(Parser)]
@@ -19,10 +22,12 @@ enum Verb {
     Train(Box<train::Args>),
     Embed(embed::Args),
     Attend(attend::Args),
+    Pca(pca::Args),
     /// Judges what was learned
     #[command(subcommand)]
     Eval(Eval),
     Convert(convert::Args),
+    Neighbours(Box<neighbours::Args>),
     Overfit(overfit::Args),
     /// Measures the speed of this machine
     #[command(subcommand)]
@@ -32,11 +37,15 @@ enum Verb {
 #[derive(Subcommand)]
 enum Eval {
     Attention(attention::Args),
+    Copy(Box<copy::Args>),
     Knn(knn::Args),
+    Video(video::Args),
+    Retrieval(Box<retrieval::Args>),
 }
 
 #[derive(Subcommand)]
 enum Bench {
+    Crops(bench::crops::Args),
     Step(bench::step::Args),
     Embed(bench::embed::Args),
 }
@@ -48,10 +57,16 @@ impl Cli {
             Verb::Train(args) => train::run(*args),
             Verb::Embed(args) => embed::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Attend(args) => attend::run(&args).map(|()| ExitCode::SUCCESS),
+            Verb::Pca(args) => pca::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Eval(Eval::Attention(args)) => attention::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Eval(Eval::Knn(args)) => knn::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Convert(args) => convert::run(&args).map(|()| ExitCode::SUCCESS),
+            Verb::Eval(Eval::Video(args)) => video::run(&args).map(|()| ExitCode::SUCCESS),
+            Verb::Eval(Eval::Copy(args)) => copy::run(&args).map(|()| ExitCode::SUCCESS),
+            Verb::Eval(Eval::Retrieval(args)) => retrieval::run(&args).map(|()| ExitCode::SUCCESS),
+            Verb::Neighbours(args) => neighbours::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Overfit(args) => overfit::run(&args),
+            Verb::Bench(Bench::Crops(args)) => bench::crops::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Bench(Bench::Step(args)) => bench::step::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Bench(Bench::Embed(args)) => bench::embed::run(&args).map(|()| ExitCode::SUCCESS),
         }

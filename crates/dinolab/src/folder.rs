@@ -1,5 +1,5 @@
 //! The run folder: `config.toml`, `metrics.jsonl`, `timing.jsonl`, `skipped.tsv`,
-//! `checkpoints/`, `pictures/`, `report.html`.
+//! `checkpoints/`, `index/` (features of `neighbours`), `pictures/`, `report.html`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -69,7 +69,7 @@ impl RunFolder {
         ] {
             remove(&self.join(name), |path| fs::remove_file(path))?;
         }
-        for name in ["checkpoints", "pictures"] {
+        for name in ["checkpoints", "index", "pictures"] {
             remove(&self.join(name), |path| fs::remove_dir_all(path))?;
         }
         Ok(())

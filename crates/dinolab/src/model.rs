@@ -68,6 +68,16 @@ impl ModelArgs {
     pub fn load(&self) -> Result<Model> {
         self.flags.load(&self.weights)
     }
+
+    /// `W` as given.
+    pub fn weights(&self) -> &Path {
+        &self.weights
+    }
+
+    /// What the features depend on beside the weights' values.
+    pub fn precision(&self) -> Precision {
+        self.flags.precision
+    }
 }
 
 impl OptionalModelArgs {

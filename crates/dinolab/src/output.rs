@@ -55,6 +55,14 @@ impl Table {
         }
     }
 
+    /// A table without rows, of columns known only now.
+    pub fn named(columns: Vec<String>) -> Self {
+        Self {
+            columns,
+            rows: Vec::new(),
+        }
+    }
+
     /// Adds a row; cells beyond the columns are a mistake of the program.
     pub fn row(&mut self, cells: impl IntoIterator<Item = Cell>) {
         let cells: Vec<Cell> = cells.into_iter().collect();

@@ -22,6 +22,45 @@ pub fn shortest_side(width: usize, height: usize, size: usize) -> (usize, usize)
     }
 }
 
+/// Size of an image after it is made to fit into a square of `size`, the aspect ratio kept;
+/// an image that fits already keeps its size. The short side is rounded to whichever whole
+/// number distorts least, as Pillow's `thumbnail` does.
+pub fn fitted(width: usize, height: usize, size: usize) -> (usize, usize) {
+    if width <= size && height <= size {
+        return (width, height);
+    }
+    let aspect = width as f64 / height as f64;
+    let round = |exact: f64, error: &dyn Fn(f64) -> f64| {
+        let (low, high) = (exact.floor(), exact.ceil());
+        let best = if error(high) < error(low) { high } else { low };
+        best.max(1.0) as usize
+    };
+    let side = size as f64;
+    if aspect <= 1.0 {
+        let error = |n: f64| (aspect - n / side).abs();
+        (round(side * aspect, &error), size)
+    } else {
+        let error = |n: f64| {
+            if n == 0.0 {
+                0.0
+            } else {
+                (aspect - side / n).abs()
+            }
+        };
+        (size, round(side / aspect, &error))
+    }
+}
+
+/// Makes an image fit into a square of `size` (Lanczos); one that fits already is left alone.
+pub fn fit(image: &Image, size: usize) -> Result<Image> {
+    check_rgb(image)?;
+    let (width, height) = fitted(image.width, image.height, size.max(1));
+    if (width, height) == (image.width, image.height) {
+        return Ok(image.clone());
+    }
+    resize(image, width, height, Filter::Lanczos)
+}
+
 /// The centred box of `size × size`, or `None` where the image is smaller.
 pub fn centre_box(width: usize, height: usize, size: usize) -> Option<CropBox> {
     // Half a pixel goes to the even side.
@@ -128,6 +167,28 @@ mod tests {
         assert_eq!(start(343), Some(60));
         assert_eq!(start(342), Some(59));
         assert_eq!(start(223), None);
+    }
+
+    #[test]
+    fn fits_as_pillow_does() {
+        // Sizes that Pillow 11 gives for `thumbnail((size, size))`.
+        for (from, size, to) in [
+            ((1024, 768), 224, (224, 168)),
+            ((768, 1024), 224, (168, 224)),
+            ((1023, 767), 224, (224, 168)),
+            ((1000, 333), 100, (100, 33)),
+            ((1000, 336), 100, (100, 34)),
+            ((5000, 3), 64, (64, 1)),
+            ((3, 5000), 64, (1, 64)),
+            ((100, 80), 224, (100, 80)),
+            ((224, 300), 224, (167, 224)),
+        ] {
+            assert_eq!(fitted(from.0, from.1, size), to, "{from:?} into {size}");
+        }
+        let image = Image::new(40, 30, 3);
+        assert_eq!(fit(&image, 64).unwrap(), image);
+        let small = fit(&image, 20).unwrap();
+        assert_eq!((small.width, small.height), (20, 15));
     }
 
     #[test]

@@ -91,13 +91,15 @@ fn exp(x: f64) -> f64 {
         .fold(1.0, |sum, k| 1.0 + sum * x / f64::from(k))
 }
 
-/// The kernel of a resize. Both are stretched when shrinking (antialiased).
+/// The kernel of a resize. All are stretched when shrinking (antialiased).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filter {
     /// Cubic convolution with a = −0.5.
     Bicubic,
     /// A triangle.
     Bilinear,
+    /// A windowed sinc of three lobes.
+    Lanczos,
 }
 
 /// Resizes, keeping its buffers between calls.
@@ -146,6 +148,7 @@ impl Resizer {
         let filter = match filter {
             Filter::Bicubic => fir::FilterType::CatmullRom,
             Filter::Bilinear => fir::FilterType::Bilinear,
+            Filter::Lanczos => fir::FilterType::Lanczos3,
         };
         let options = fir::ResizeOptions::new()
             .resize_alg(fir::ResizeAlg::Convolution(filter))

@@ -118,6 +118,10 @@ impl Source for Folder {
         )
     }
 
+    fn file(&self, index: usize) -> Option<PathBuf> {
+        Some(self.root.join(&self.images[index]))
+    }
+
     fn mask(&self, _index: usize) -> Result<Option<Mask>> {
         Ok(None)
     }

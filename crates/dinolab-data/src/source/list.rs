@@ -105,6 +105,11 @@ impl Source for List {
         })
     }
 
+    fn file(&self, index: usize) -> Option<PathBuf> {
+        let folder = self.path.parent().unwrap_or(Path::new(""));
+        Some(folder.join(&self.lines[index].1))
+    }
+
     fn mask(&self, _index: usize) -> Result<Option<Mask>> {
         Ok(None)
     }

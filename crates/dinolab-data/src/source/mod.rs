@@ -75,6 +75,12 @@ pub trait Source: Send + Sync {
     /// Reads and decodes an image (3 channels).
     fn image(&self, index: usize) -> Result<Image>;
 
+    /// The file that holds the image: its own, or an archive of many; `None` where there is none.
+    fn file(&self, index: usize) -> Option<PathBuf> {
+        let _ = index;
+        None
+    }
+
     /// The object or class mask of an image, of the image's own size, where there is one.
     fn mask(&self, index: usize) -> Result<Option<Mask>>;
 }

@@ -1,6 +1,7 @@
 //! Parts of a source.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::random::{Purpose, Random};
@@ -64,6 +65,10 @@ impl Source for Subset {
 
     fn image(&self, index: usize) -> Result<Image> {
         self.source.image(self.indices[index])
+    }
+
+    fn file(&self, index: usize) -> Option<PathBuf> {
+        self.source.file(self.indices[index])
     }
 
     fn mask(&self, index: usize) -> Result<Option<Mask>> {

@@ -227,6 +227,10 @@ impl Source for Tar {
         decode(&self.name(index), &bytes, self.max_pixels)
     }
 
+    fn file(&self, index: usize) -> Option<PathBuf> {
+        Some(self.shards[self.members[index].shard as usize].clone())
+    }
+
     fn mask(&self, _index: usize) -> Result<Option<Mask>> {
         Ok(None)
     }

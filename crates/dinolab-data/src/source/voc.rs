@@ -138,6 +138,10 @@ impl Source for Voc {
         read_image(&self.image_path(index), &self.name(index), self.max_pixels)
     }
 
+    fn file(&self, index: usize) -> Option<PathBuf> {
+        Some(self.image_path(index))
+    }
+
     fn mask(&self, index: usize) -> Result<Option<Mask>> {
         let Some(folder) = &self.masks else {
             return Ok(None);

@@ -1,5 +1,6 @@
 //! `dinolab convert`.
 
+mod onnx;
 mod training;
 mod verify;
 
@@ -19,14 +20,14 @@ use crate::output::{self, Cell, Table};
 ///
 /// IN is a run folder, one of its checkpoints, a .pth or safetensors file of the reference,
 /// DINOv2, timm or Hugging Face, or a folder of the latter two. OUT decides what is written: a
-/// .pth, a .safetensors file, or a folder. What was written is read back and compared with the
-/// original on random images; where they differ, it is removed again.
+/// .pth, a .safetensors or an .onnx file, or a folder. What was written is read back and compared
+/// with the original on random images; where they differ, it is removed again.
 #[derive(clap::Args)]
 pub struct Args {
     /// Weights
     #[arg(value_name = "IN")]
     input: PathBuf,
-    /// A file ending in .pth or .safetensors, or a folder
+    /// A file ending in .pth, .safetensors or .onnx, or a folder
     #[arg(value_name = "OUT")]
     output: PathBuf,
     /// Whose names and files [default: reference for a file, hf for a folder]
@@ -42,6 +43,15 @@ pub struct Args {
     /// Resample position embeddings to images of this side, once and for all
     #[arg(long)]
     image_size: Option<usize>,
+    /// To .onnx: also put out the last block's attention of the class token, per head
+    #[arg(long)]
+    attention: bool,
+    /// To .onnx: also put out the patch tokens
+    #[arg(long)]
+    patch_features: bool,
+    /// To .onnx: also put out the logits of the head
+    #[arg(long)]
+    head: bool,
     /// Attention heads, where the file does not say [default: width / 64]
     #[arg(long)]
     heads: Option<usize>,
@@ -85,7 +95,8 @@ impl Container {
             "" => Self::Folder,
             _ if path.is_dir() => Self::Folder,
             other => bail!(
-                "{}: .{other} cannot be written; OUT ends in .pth or .safetensors, or is a folder",
+                "{}: .{other} cannot be written; OUT ends in .pth, .safetensors or .onnx, or is \
+                 a folder",
                 path.display()
             ),
         })
@@ -112,6 +123,9 @@ struct Original {
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
+    if args.output.extension().is_some_and(|ext| ext == "onnx") {
+        return onnx::run(args);
+    }
     let container = Container::of(&args.output)?;
     let to = args.to.unwrap_or(match container {
         Container::Folder => To::Hf,
@@ -139,12 +153,11 @@ pub fn run(args: &Args) -> Result<()> {
         "{} is a run folder; give OUT another name",
         args.output.display()
     );
-    let input = weight_file(&args.input)?;
     ensure!(
-        !same_file(&input, &args.output),
-        "{}: IN and OUT are the same file",
-        args.output.display()
+        !(args.attention || args.patch_features || args.head),
+        "--attention, --patch-features, --head: outputs of an .onnx file"
     );
+    let input = input(args)?;
     let original = Original::read(args, &input)?;
     let mut notes = original.notes(args, to);
     let written = match (to, container) {
@@ -161,6 +174,17 @@ pub fn run(args: &Args) -> Result<()> {
         }
     };
     report(args, to, &original, &checks, &notes)
+}
+
+/// The file to read, which must not be the one to write.
+fn input(args: &Args) -> Result<PathBuf> {
+    let input = weight_file(&args.input)?;
+    ensure!(
+        !same_file(&input, &args.output),
+        "{}: IN and OUT are the same file",
+        args.output.display()
+    );
+    Ok(input)
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {

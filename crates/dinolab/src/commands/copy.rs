@@ -1,0 +1,373 @@
+//! `dinolab eval copy`.
+
+mod queries;
+mod report;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use dinolab_data::source::SourceOptions;
+use dinolab_data::{Image, Source};
+use dinolab_eval::copy::{Attack, CopyScore, Family, judge};
+use dinolab_eval::descriptor::{Describer, Descriptor, View};
+use dinolab_eval::features::Features;
+use dinolab_eval::knn::l2_normalise;
+use dinolab_eval::picture::{Rgb, write_png};
+use dinolab_eval::whitening::{Moments, Spread, Whitening};
+
+use self::queries::Queries;
+use crate::model::ModelArgs;
+use crate::progress::Progress;
+use crate::sources;
+
+/// Are altered copies found among distractors? Mean average precision per alteration
+///
+/// Example: dinolab eval copy --weights W originals --distractors others --whitening more
+///
+/// Copies are made of the originals, or given: --queries is a folder in which a copy has its
+/// original's name (cat.jpg, or cat-1.png), or a .tsv of copy, original and, if wanted, the name
+/// of the block that it counts in.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The originals: a folder, list or tar
+    originals: PathBuf,
+    /// Copies to look up, instead of making them
+    #[arg(long, value_name = "IMAGES")]
+    queries: Option<PathBuf>,
+    /// Copy and original share this many first characters of their names (Copydays' strong: 4)
+    #[arg(long, value_name = "CHARACTERS", requires = "queries")]
+    match_prefix: Option<usize>,
+    /// Kinds of copies to make: original, jpeg, crop, blur, contrast, text, flip, rotate
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "original,jpeg,crop,blur,contrast,text",
+        conflicts_with = "queries"
+    )]
+    attacks: Vec<String>,
+    /// Qualities of JPEGs, 1–100
+    #[arg(long, value_delimiter = ',', default_value = "3,5,8,10,15,20,30,50,75")]
+    jpeg: Vec<f64>,
+    /// Share of the surface that pictures are shrunk to before they become JPEGs (Copydays: 0.0625)
+    #[arg(long, default_value_t = 1.0)]
+    jpeg_area: f64,
+    /// Percent of the surface that crops lose
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "10,15,20,30,40,50,60,70,80"
+    )]
+    crop: Vec<f64>,
+    /// Standard deviation of blurs, in percent of the shorter side
+    #[arg(long, value_delimiter = ',', default_value = "0.5,1,2,4")]
+    blur: Vec<f64>,
+    /// Factors of contrast
+    #[arg(long, value_delimiter = ',', default_value = "0.3,0.6,1.5,2.5")]
+    contrast: Vec<f64>,
+    /// Height of letters laid over, in percent of the picture's
+    #[arg(long, value_delimiter = ',', default_value = "10,20,40")]
+    text: Vec<f64>,
+    /// Degrees of rotations, counter-clockwise
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "5,15,90,180",
+        allow_hyphen_values = true
+    )]
+    rotate: Vec<f64>,
+    /// Seed of places and letters
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Write the copies that were made into this folder, with a queries.tsv
+    #[arg(long, value_name = "DIR", conflicts_with = "queries")]
+    save_queries: Option<PathBuf>,
+    /// Images among which the originals are looked for
+    #[arg(long, value_name = "IMAGES")]
+    distractors: Option<PathBuf>,
+    /// Images to learn PCA whitening from; none without it
+    #[arg(long, value_name = "IMAGES")]
+    whitening: Option<PathBuf>,
+    /// What the whitening measures spread about: origin (as the reference) or mean
+    #[arg(long, default_value = "origin", value_parser = ["origin", "mean"])]
+    whitening_about: String,
+    /// Side of the square that images are brought to
+    #[arg(long, default_value_t = 320)]
+    imsize: usize,
+    /// Exponent of the generalised mean over patch tokens
+    #[arg(long, default_value_t = 4.0)]
+    gem: f64,
+    /// Places that count; 0: all
+    #[arg(long, default_value_t = 20)]
+    top: usize,
+    /// Images through the network at a time
+    #[arg(long, default_value_t = 16)]
+    batch_size: usize,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+/// Copies that count together.
+struct Block {
+    name: String,
+    scores: Vec<CopyScore>,
+}
+
+/// Runs the verb.
+pub fn run(args: &Args) -> Result<()> {
+    let open = |path: &Path| sources::open(path, SourceOptions::default().max_pixels);
+    let originals = open(&args.originals)?;
+    let attacks = attacks(args)?;
+    let queries = args
+        .queries
+        .as_ref()
+        .map(|path| Queries::open(path, &*originals, args.match_prefix).context("--queries"))
+        .transpose()?;
+    let distractors = args
+        .distractors
+        .as_ref()
+        .map(|path| open(path).context("--distractors"))
+        .transpose()?;
+    let whitening = args
+        .whitening
+        .as_ref()
+        .map(|path| open(path).context("--whitening"))
+        .transpose()?;
+    let model = args.model.load()?;
+    let colours = (model.preprocess.mean, model.preprocess.std);
+    let descriptor = Descriptor::ClassAndGem(args.gem);
+    let describer = Describer::new(&model.vit, colours, View::Square(args.imsize), descriptor)?;
+
+    let extra = [&distractors, &whitening];
+    let extra: usize = extra.into_iter().flatten().map(|source| source.len()).sum();
+    let asked = queries
+        .as_ref()
+        .map_or(attacks.len() * originals.len(), Queries::len);
+    let mut work = Work {
+        describer,
+        batch_size: args.batch_size,
+        progress: Progress::new("image", (originals.len() + extra + asked) as u64, 0),
+        done: 0,
+        whitening: None,
+        skipped: 0,
+    };
+    if let Some(source) = whitening {
+        let spread = match args.whitening_about.as_str() {
+            "mean" => Spread::AboutMean,
+            _ => Spread::AboutOrigin,
+        };
+        work.whitening = Some(work.learn(&*source, spread)?);
+    }
+    let known = work.source(&*originals)?;
+    ensure!(!known.indices.is_empty(), "no original can be used");
+    let mut database = known.data;
+    let mut row_of = vec![None; originals.len()];
+    for (row, &index) in known.indices.iter().enumerate() {
+        row_of[index] = Some(row);
+    }
+    let mut distracting = 0;
+    if let Some(source) = distractors {
+        let found = work.source(&*source)?;
+        distracting = found.indices.len();
+        database.extend(found.data);
+    }
+    let top = (args.top > 0).then_some(args.top);
+    let judged = |features: &Features, positives: &[Vec<usize>]| {
+        judge(&database, &features.data, features.dim, positives, top)
+    };
+
+    let mut blocks: Vec<Block> = Vec::new();
+    match &queries {
+        Some(queries) => {
+            for (name, members) in &queries.blocks {
+                let load = |i: usize| queries.image(members[i].0);
+                let name_of = |i: usize| queries.name(members[i].0);
+                let found = work.loaded(members.len(), &load, &name_of)?;
+                let rows =
+                    |originals: &[usize]| originals.iter().filter_map(|&i| row_of[i]).collect();
+                let positives: Vec<Vec<usize>> =
+                    found.indices.iter().map(|&i| rows(&members[i].1)).collect();
+                ensure!(
+                    positives.iter().all(|rows| !rows.is_empty()),
+                    "the original of a copy in {name} cannot be used"
+                );
+                blocks.push(Block {
+                    name: name.clone(),
+                    scores: judged(&found, &positives)?,
+                });
+            }
+        }
+        None => {
+            let usable = &known.indices;
+            let mut lines = String::new();
+            for attack in &attacks {
+                let saved = |i: usize| {
+                    args.save_queries
+                        .as_ref()
+                        .map(|folder| saved(folder, *attack, &originals.name(usable[i])))
+                };
+                let load = |i: usize| {
+                    let picture = originals.image(usable[i])?;
+                    let copy = attack.apply(&picture, args.seed, usable[i] as u64)?;
+                    if let Some(path) = saved(i) {
+                        let picture = Rgb::new(copy.width, copy.height, copy.data.clone())?;
+                        write_png(path, &picture)?;
+                    }
+                    Ok(copy)
+                };
+                let name_of = |i: usize| format!("{attack} of {}", originals.name(usable[i]));
+                let found = work.loaded(usable.len(), &load, &name_of)?;
+                if let Some(folder) = &args.save_queries {
+                    for &i in &found.indices {
+                        let path = saved(i).unwrap_or_default();
+                        let path = path.strip_prefix(folder).unwrap_or(&path);
+                        lines += &format!(
+                            "{}\t{}\t{attack}\n",
+                            path.display(),
+                            originals.name(usable[i])
+                        );
+                    }
+                }
+                let positives: Vec<Vec<usize>> = found.indices.iter().map(|&i| vec![i]).collect();
+                blocks.push(Block {
+                    name: attack.to_string(),
+                    scores: judged(&found, &positives)?,
+                });
+            }
+            if let Some(folder) = &args.save_queries {
+                let path = folder.join("queries.tsv");
+                fs::write(&path, lines)
+                    .with_context(|| format!("cannot write {}", path.display()))?;
+            }
+        }
+    }
+    work.progress.finish();
+    if work.skipped > 0 {
+        eprintln!("{} images skipped", work.skipped);
+    }
+    let skipped = work.skipped;
+    report::report(
+        args,
+        &blocks,
+        [row_of.iter().flatten().count(), distracting, skipped],
+    )
+}
+
+/// What is described, one part after the other, with one progress for all.
+struct Work<'a> {
+    describer: Describer<'a>,
+    batch_size: usize,
+    progress: Progress,
+    done: usize,
+    whitening: Option<Whitening>,
+    skipped: usize,
+}
+
+impl Work<'_> {
+    fn learn(&mut self, source: &dyn Source, spread: Spread) -> Result<Whitening> {
+        const AT_A_TIME: usize = 1024;
+        let mut moments = Moments::new(self.describer.dim());
+        let all: Vec<usize> = (0..source.len()).collect();
+        for part in all.chunks(AT_A_TIME) {
+            let load = |i: usize| Ok(source.image(part[i])?);
+            let found = self.raw(part.len(), &load, &|i| source.name(part[i]));
+            moments.add(&found.data)?;
+        }
+        let dim = self.describer.dim();
+        if moments.count() < dim {
+            eprintln!(
+                "warning: whitening of {dim} dimensions learned from {} images only",
+                moments.count()
+            );
+        }
+        Ok(Whitening::learn(&moments, 0.5, spread)?)
+    }
+
+    /// Whitened features of length 1 of a source's images.
+    fn source(&mut self, source: &dyn Source) -> Result<Features> {
+        let load = |i: usize| Ok(source.image(i)?);
+        self.loaded(source.len(), &load, &|i| source.name(i))
+    }
+
+    fn loaded(
+        &mut self,
+        count: usize,
+        load: &(dyn Fn(usize) -> dinolab_eval::Result<Image> + Sync),
+        name: &dyn Fn(usize) -> String,
+    ) -> Result<Features> {
+        let mut found = self.raw(count, load, name);
+        if let Some(whitening) = &self.whitening {
+            whitening.apply(&mut found.data)?;
+        }
+        l2_normalise(&mut found.data, found.dim)?;
+        Ok(found)
+    }
+
+    fn raw(
+        &mut self,
+        count: usize,
+        load: &(dyn Fn(usize) -> dinolab_eval::Result<Image> + Sync),
+        name: &dyn Fn(usize) -> String,
+    ) -> Features {
+        let all: Vec<usize> = (0..count).collect();
+        let before = self.done;
+        let progress = &mut self.progress;
+        let found = self
+            .describer
+            .describe_loaded(&all, self.batch_size, load, &mut |done| {
+                progress.set((before + done) as u64, "");
+            });
+        self.done += count;
+        self.skipped += found.skipped.len();
+        for (index, reason) in &found.skipped {
+            self.progress
+                .line(&format!("skipped {}: {reason}", name(*index)));
+        }
+        found
+    }
+}
+
+/// The copies to make, in the order of the flags.
+fn attacks(args: &Args) -> Result<Vec<Attack>> {
+    let mut all = Vec::new();
+    for name in &args.attacks {
+        let family = Family::ALL
+            .into_iter()
+            .find(|family| family.name() == name)
+            .with_context(|| {
+                let known = Family::ALL.map(Family::name).join(", ");
+                format!("--attacks {name}: one of {known}")
+            })?;
+        let strengths: &[f64] = match family {
+            Family::Original | Family::Flip => &[0.0],
+            Family::Jpeg => &args.jpeg,
+            Family::Crop => &args.crop,
+            Family::Blur => &args.blur,
+            Family::Contrast => &args.contrast,
+            Family::Text => &args.text,
+            Family::Rotate => &args.rotate,
+        };
+        for &strength in strengths {
+            let attack = Attack::new(family, strength).with_context(|| format!("--{name}"))?;
+            all.push(match family {
+                Family::Jpeg => attack.with_jpeg_area(args.jpeg_area)?,
+                _ => attack,
+            });
+        }
+    }
+    ensure!(!all.is_empty(), "--attacks: none given");
+    Ok(all)
+}
+
+/// Where a copy goes: a folder per alteration, the original's path below it.
+fn saved(folder: &Path, attack: Attack, name: &str) -> PathBuf {
+    let inside: PathBuf = Path::new(name)
+        .components()
+        .filter(|part| matches!(part, std::path::Component::Normal(_)))
+        .collect();
+    let inside = inside.with_extension("png");
+    folder.join(attack.to_string()).join(inside)
+}
