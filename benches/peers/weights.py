@@ -90,7 +90,7 @@ class Bench:
         error = np.linalg.norm(ours - theirs, axis=1) / np.linalg.norm(theirs, axis=1)
         self.rows.append(Row(network, way, size, float(error.max())))
         row = self.rows[-1]
-        print(f"{network:28} {way:28} {size[0]:>4} × {size[1]:<4} {row.error:.1e}", flush=True)
+        print(f"{network:33} {way:26} {size[0]:>4} × {size[1]:<4} {row.error:.1e}", flush=True)
 
     def read(self, network: str, weights: Path, features: Features, sizes: list[Size]) -> None:
         """A file of theirs in dinolab."""
@@ -270,8 +270,10 @@ def of_golden(bench: Bench, golden: Path) -> None:
     stems = sorted(path.stem for path in golden.glob("*.jpg"))
     for stem in stems:
         image = Image.open(golden / f"{stem}.jpg").convert("RGB")
-        scale = 256 / min(image.size)
-        large = image.resize([int(side * scale) for side in image.size], Image.Resampling.BICUBIC)
+        shortest = min(image.size)
+        large = image.resize(
+            [256 * side // shortest for side in image.size], Image.Resampling.BICUBIC
+        )
         left, top = (round((side - 224) / 2) for side in large.size)
         views = {
             (224, 224): large.crop((left, top, left + 224, top + 224)),

@@ -37,6 +37,7 @@ enum Eval {
 
 #[derive(Subcommand)]
 enum Bench {
+    Crops(bench::crops::Args),
     Step(bench::step::Args),
     Embed(bench::embed::Args),
 }
@@ -52,6 +53,7 @@ impl Cli {
             Verb::Eval(Eval::Knn(args)) => knn::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Convert(args) => convert::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Overfit(args) => overfit::run(&args),
+            Verb::Bench(Bench::Crops(args)) => bench::crops::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Bench(Bench::Step(args)) => bench::step::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Bench(Bench::Embed(args)) => bench::embed::run(&args).map(|()| ExitCode::SUCCESS),
         }

@@ -149,6 +149,11 @@ pub fn run(args: &Args) -> Result<()> {
         "--full: a training checkpoint keeps its --image-size"
     );
     ensure!(
+        to == To::Run || !args.output.join("checkpoints").exists(),
+        "{} is a run folder; give OUT another name",
+        args.output.display()
+    );
+    ensure!(
         !(args.attention || args.patch_features || args.head),
         "--attention, --patch-features, --head: outputs of an .onnx file"
     );
