@@ -50,6 +50,9 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// Reading weights or building a network.
+    #[error(transparent)]
+    Model(#[from] dinolab_nn::Error),
     /// Reading or preparing images.
     #[error(transparent)]
     Data(#[from] dinolab_data::Error),

@@ -1,5 +1,7 @@
 //! Images through a network: features and attention.
 
+use std::collections::BTreeMap;
+
 use burn::tensor::{Tensor, TensorData};
 use dinolab_data::augment::normalise::{IMAGENET_MEAN, IMAGENET_STD, Normaliser};
 use dinolab_data::augment::{eval, resize::Filter};
@@ -9,8 +11,12 @@ use rayon::prelude::*;
 
 use crate::{Error, Result};
 
+/// Metadata of weight files that holds a [`Preprocess`] as JSON.
+const PREPROCESS: &str = "preprocess";
+
 /// From an image to a network's input.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Preprocess {
     /// The shortest side is brought to this (bicubic), in pixels.
     pub resize: usize,
@@ -30,6 +36,19 @@ impl Default for Preprocess {
             mean: IMAGENET_MEAN,
             std: IMAGENET_STD,
         }
+    }
+}
+
+impl Preprocess {
+    /// As the metadata of a weight file says it; `None` where it does not, or not rightly.
+    pub fn of_facts(facts: &BTreeMap<String, String>) -> Option<Self> {
+        serde_json::from_str(facts.get(PREPROCESS)?).ok()
+    }
+
+    /// The metadata that says it.
+    pub fn facts(&self) -> BTreeMap<String, String> {
+        let json = serde_json::to_string(self).expect("plain data");
+        BTreeMap::from([(PREPROCESS.to_owned(), json)])
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod infer;
 mod load;
+mod locate;
 mod pth;
 mod safetensors;
 
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use self::load::{LoadOptions, LoadReport, load};
+pub use self::locate::locate;
 pub use self::safetensors::{file_arrays, to_bytes};
 
 use crate::param::Parameters;

@@ -84,11 +84,17 @@ fn checksum(arrays: &BTreeMap<String, Array>, facts: &BTreeMap<String, String>) 
     hasher.finalize()
 }
 
-/// Writes a checkpoint into `folder` and points `latest` at it.
+/// Writes a checkpoint into `folder` and points `latest` at it. `facts` go into its metadata
+/// beside the run's own.
 ///
 /// # Errors
 /// [`Error::Io`]; an earlier checkpoint is then untouched.
-pub fn save(folder: &Path, dino: &Dino, position: &Position) -> Result<PathBuf> {
+pub fn save(
+    folder: &Path,
+    dino: &Dino,
+    position: &Position,
+    facts: &BTreeMap<String, String>,
+) -> Result<PathBuf> {
     fs::create_dir_all(folder).map_err(io(folder))?;
     let mut all = arrays(&dino.student, "student");
     all.append(&mut arrays(&dino.teacher, "teacher"));
@@ -119,7 +125,8 @@ pub fn save(folder: &Path, dino: &Dino, position: &Position) -> Result<PathBuf> 
         }
     }
     let config = dino.config();
-    let mut facts = BTreeMap::from([
+    let mut facts = facts.clone();
+    facts.extend([
         ("dinolab_version".to_owned(), VERSION.to_string()),
         ("position".into(), json(position)),
         ("optimiser_steps".into(), json(&counts)),

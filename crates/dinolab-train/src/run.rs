@@ -1,5 +1,6 @@
 //! The training loop.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,6 +42,8 @@ pub struct Plan {
     pub initial: Option<(Weights, LoadOptions)>,
     /// The configuration as text, for the record.
     pub config: String,
+    /// Further metadata of every checkpoint, for whoever uses its weights (`preprocess`).
+    pub facts: BTreeMap<String, String>,
 }
 
 /// Optimiser steps in an epoch of `images`.
@@ -255,7 +258,7 @@ fn save(
         observers: observer.state()?,
         config: plan.config.clone(),
     };
-    checkpoint::save(folder, dino, &position)?;
+    checkpoint::save(folder, dino, &position, &plan.facts)?;
     let keep = plan.keep_every * steps_per_epoch;
     // Two, so that a damaged newest one does not end the run.
     checkpoint::prune(folder, 2, |step| keep > 0 && step % keep == 0);

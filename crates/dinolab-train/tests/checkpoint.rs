@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -98,6 +99,10 @@ fn everything(dino: &Dino) -> impl PartialEq + std::fmt::Debug {
     )
 }
 
+fn facts() -> BTreeMap<String, String> {
+    BTreeMap::from([("preprocess".to_owned(), "{}".to_owned())])
+}
+
 fn position(step: u64) -> Position {
     Position {
         step,
@@ -119,7 +124,7 @@ fn a_restored_run_goes_on_exactly() {
         for number in 0..3 {
             step(&mut first, number);
         }
-        let path = save(folder.path(), &first, &position(3)).unwrap();
+        let path = save(folder.path(), &first, &position(3), &facts()).unwrap();
         assert_eq!(path, folder.path().join(file_name(3)));
 
         let checkpoint = Checkpoint::read(&path).unwrap();
@@ -146,7 +151,7 @@ fn a_turned_bit_is_noticed_anywhere() {
     let folder = tempfile::tempdir().unwrap();
     let mut dino = dino(OptimiserKind::AdamW, 4);
     step(&mut dino, 0);
-    let path = save(folder.path(), &dino, &position(1)).unwrap();
+    let path = save(folder.path(), &dino, &position(1), &facts()).unwrap();
     let whole = fs::read(&path).unwrap();
     let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
     // Every bit of a byte gets its turn, in what describes and in the values.
@@ -190,7 +195,7 @@ fn the_newest_whole_checkpoint_is_found() {
     );
     let dino = dino(OptimiserKind::Sgd, 4);
     for step in [2, 10, 9] {
-        save(folder.path(), &dino, &position(step)).unwrap();
+        save(folder.path(), &dino, &position(step), &facts()).unwrap();
     }
     fs::write(
         folder.path().join("step-000000011.part"),
@@ -239,7 +244,13 @@ fn old_checkpoints_are_removed_but_the_spared() {
 #[test]
 fn a_checkpoint_of_another_network_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let path = save(folder.path(), &dino(OptimiserKind::AdamW, 4), &position(0)).unwrap();
+    let path = save(
+        folder.path(),
+        &dino(OptimiserKind::AdamW, 4),
+        &position(0),
+        &facts(),
+    )
+    .unwrap();
     let checkpoint = Checkpoint::read(&path).unwrap();
     let mut config = config(OptimiserKind::AdamW);
     config.head.out_dim = 13;

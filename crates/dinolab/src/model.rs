@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use dinolab_data::augment::normalise::{IMAGENET_MEAN, IMAGENET_STD};
 use dinolab_eval::features::Preprocess;
 use dinolab_nn::weights::{self, LoadOptions, Which};
 use dinolab_nn::{Parameters, Precision, Vit, device, init::Init};
@@ -17,6 +16,22 @@ pub struct ModelArgs {
     /// A run folder, one of its checkpoints, a .pth or a safetensors file
     #[arg(long, value_name = "W")]
     weights: PathBuf,
+    #[command(flatten)]
+    flags: ModelFlags,
+}
+
+/// Flags of verbs that use trained weights unless they are given features.
+#[derive(clap::Args)]
+pub struct OptionalModelArgs {
+    /// A run folder, one of its checkpoints, a .pth or a safetensors file; not needed for features
+    #[arg(long, value_name = "W")]
+    weights: Option<PathBuf>,
+    #[command(flatten)]
+    flags: ModelFlags,
+}
+
+#[derive(clap::Args)]
+struct ModelFlags {
     /// Which network of a training checkpoint: teacher or student
     #[arg(long, default_value = "teacher")]
     checkpoint_key: String,
@@ -44,12 +59,33 @@ pub struct Model {
 impl ModelArgs {
     /// Reads the weights and says what was loaded.
     pub fn load(&self) -> Result<Model> {
+        self.flags.load(&self.weights)
+    }
+
+    /// The file or folder that was given.
+    pub fn weights(&self) -> &Path {
+        &self.weights
+    }
+}
+
+impl OptionalModelArgs {
+    /// Reads the weights and says what was loaded.
+    pub fn load(&self) -> Result<Model> {
+        match &self.weights {
+            Some(weights) => self.flags.load(weights),
+            None => bail!("--weights W is needed to make features"),
+        }
+    }
+}
+
+impl ModelFlags {
+    fn load(&self, weights: &Path) -> Result<Model> {
         let which = match self.checkpoint_key.as_str() {
             "teacher" => Which::Teacher,
             "student" => Which::Student,
             other => bail!("--checkpoint-key {other}: one of teacher, student"),
         };
-        let path = weight_file(&self.weights)?;
+        let path = weight_file(weights)?;
         let weights = weights::read(&path, which)?;
         let config = weights.vit_config(self.heads)?;
         let device = device::by_name(&self.device)?;
@@ -68,15 +104,9 @@ impl ModelArgs {
             );
         }
         let run = run_config(&weights.facts);
-        let preprocess = run.as_ref().map_or_else(
-            || Preprocess {
-                resize: 256,
-                crop: 224,
-                mean: IMAGENET_MEAN,
-                std: IMAGENET_STD,
-            },
-            Config::preprocess,
-        );
+        let preprocess = Preprocess::of_facts(&weights.facts)
+            .or_else(|| run.as_ref().map(Config::preprocess))
+            .unwrap_or_default();
         Ok(Model {
             vit,
             preprocess,
@@ -85,15 +115,12 @@ impl ModelArgs {
     }
 }
 
-/// The file behind `W`.
+/// The file behind `W`: of a run folder the newest checkpoint that is whole.
 pub fn weight_file(path: &Path) -> Result<PathBuf> {
-    if !path.is_dir() {
-        return Ok(path.into());
-    }
     let folder = path.join("checkpoints");
     match Checkpoint::latest(&folder)? {
         Some((checkpoint, _)) => Ok(folder.join(checkpoint::file_name(checkpoint.position.step))),
-        None => bail!("{} is no run folder: it has no checkpoints", path.display()),
+        None => Ok(weights::locate(path)?),
     }
 }
 

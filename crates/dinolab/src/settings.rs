@@ -442,6 +442,7 @@ impl Config {
             keep_every: self.saveckp_freq,
             initial: None,
             config: toml::to_string(self)?,
+            facts: self.preprocess().facts(),
         })
     }
 

@@ -3,91 +3,97 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use dinolab_data::source::SourceOptions;
-use dinolab_eval::knn::Knn;
+use dinolab_eval::knn::{Knn, KnnScore, Labelled, l2_normalise};
 
-use crate::evaluator;
-use crate::model::ModelArgs;
-use crate::progress::Progress;
-use crate::sources;
+use crate::inputs::{PreprocessArgs, feature_sets};
+use crate::model::OptionalModelArgs;
+use crate::output::{self, Cell, Table};
 
 /// Weighted k-nearest-neighbour accuracy of the features
 ///
 /// Example: dinolab eval knn --weights runs/photos --train photos/train --val photos/val
+///
+/// Features saved by `dinolab embed` serve as well, without weights:
+/// dinolab eval knn --train train.npy --val val.npy
 #[derive(clap::Args)]
 pub struct Args {
-    /// Labelled images whose features vote (class = first folder level)
+    /// Labelled images whose features vote (class = first folder level), or saved features
     #[arg(long)]
     train: PathBuf,
-    /// Labelled images to classify
+    /// Labelled images to classify, or saved features
     #[arg(long)]
     val: PathBuf,
     /// Neighbours that vote, one accuracy for each
-    #[arg(long, value_delimiter = ',', default_value = "10,20,100,200")]
+    #[arg(
+        long,
+        alias = "nb-knn",
+        value_delimiter = ',',
+        default_value = "10,20,100,200"
+    )]
     k: Vec<usize>,
     /// Temperature of the votes
     #[arg(long, default_value_t = 0.07)]
     temperature: f64,
-    /// Bring the shortest side to this first [default: the run's, or 256]
-    #[arg(long)]
-    resize: Option<usize>,
-    /// Cut out the centre of this side [default: the run's, or 224]
-    #[arg(long)]
-    crop: Option<usize>,
     /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    model: ModelArgs,
+    preprocess: PreprocessArgs,
+    #[command(flatten)]
+    model: OptionalModelArgs,
 }
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
-    let max_pixels = SourceOptions::default().max_pixels;
-    let (bank, judged) = (
-        sources::open(&args.train, max_pixels)?,
-        sources::open(&args.val, max_pixels)?,
-    );
-    for (flag, source) in [("--train", &bank), ("--val", &judged)] {
+    let paths = [("--train", args.train.as_path()), ("--val", &args.val)];
+    let mut sets = feature_sets(paths, &args.model, &args.preprocess)?;
+    for ((flag, path), set) in paths.iter().zip(&mut sets) {
         ensure!(
-            !source.classes().is_empty(),
-            "{flag}: has no labels; put each class in a folder of its own"
+            set.labels.is_some(),
+            "{flag} {}: has no labels; put each class of images in a folder of its own, or the \
+             classes of saved features in {}, a line each",
+            path.display(),
+            dinolab_eval::feature_set::labels_file(path).display()
         );
+        l2_normalise(&mut set.data, set.dim)?;
     }
-    let model = args.model.load()?;
-    let mut preprocess = model.preprocess;
-    preprocess.resize = args.resize.unwrap_or(preprocess.resize);
-    preprocess.crop = args.crop.unwrap_or(preprocess.crop);
-    let all = |n: usize| (0..n).collect::<Vec<_>>();
-    let mut progress = Progress::new("image", (bank.len() + judged.len()) as u64, 0);
-    let scores = evaluator::knn(
-        &model.vit,
-        (&*bank, &all(bank.len())),
-        (&*judged, &all(judged.len())),
-        &preprocess,
-        &Knn {
-            k: args.k.clone(),
-            temperature: args.temperature,
+    let [train, val] = sets;
+    let classes = train.classes();
+    let (train_labels, val_labels) = (train.label_numbers(&classes)?, val.label_numbers(&classes)?);
+    let scores = Knn {
+        k: args.k.clone(),
+        temperature: args.temperature,
+    }
+    .evaluate(
+        Labelled {
+            features: &train.data,
+            dim: train.dim,
+            labels: &train_labels,
         },
-        &mut |done| progress.set(done as u64, ""),
+        Labelled {
+            features: &val.data,
+            dim: val.dim,
+            labels: &val_labels,
+        },
     )?;
-    progress.finish();
-    if args.json {
-        let rows: Vec<_> = scores
-            .iter()
-            .map(
-                |score| serde_json::json!({ "k": score.k, "top1": score.top1, "top5": score.top5 }),
-            )
-            .collect();
-        println!(
-            "{}",
-            serde_json::json!({ "knn": rows, "temperature": args.temperature })
-        );
-    } else {
-        println!("{:>6} {:>8} {:>8}", "k", "top-1 %", "top-5 %");
-        for score in scores {
-            println!("{:>6} {:>8.2} {:>8.2}", score.k, score.top1, score.top5);
-        }
+    let mut table = Table::new(["k", "top-1 %", "top-5 %"]);
+    for KnnScore { k, top1, top5, .. } in &scores {
+        table.row([
+            Cell::count(*k),
+            Cell::number(*top1, 2),
+            Cell::number(*top5, 2),
+        ]);
     }
-    Ok(())
+    let rows: Vec<_> = scores
+        .iter()
+        .map(|score| serde_json::json!({ "k": score.k, "top1": score.top1, "top5": score.top5 }))
+        .collect();
+    let result = serde_json::json!({
+        "knn": rows,
+        "temperature": args.temperature,
+        "train_images": train.len(),
+        "val_images": val.len(),
+        "classes": classes.len(),
+    });
+    output::print(args.json, &result, &table)
 }

@@ -1,0 +1,306 @@
+//! Features with their names and labels, in memory and in files.
+//!
+//! `photos.npy` (or `.safetensors`, tensor `features`) holds `[N, D]`; beside it
+//! `photos.paths.txt` names the rows and `photos.labels.txt` their classes, one line per row.
+//! Both companions may be missing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use dinolab_data::Source;
+use dinolab_nn::weights::{Array, file_arrays, to_bytes};
+
+use crate::error::check_length;
+use crate::features::Features;
+use crate::file::write_whole;
+use crate::npy::{read_npy_f32, write_npy_f32};
+use crate::{Error, Result};
+
+/// Name of the tensor in a safetensors file.
+const TENSOR: &str = "features";
+
+/// Rows of features, what each is of, and its class.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FeatureSet {
+    /// Width of a feature, `D`.
+    pub dim: usize,
+    /// `[N, D]`.
+    pub data: Vec<f32>,
+    /// `N` names, or none where they are not known.
+    pub names: Option<Vec<String>>,
+    /// `N` class names, or none where there are no labels.
+    pub labels: Option<Vec<String>>,
+}
+
+impl FeatureSet {
+    /// Whether a path is that of a file of features, by its extension.
+    pub fn is_file_of(path: &Path) -> bool {
+        kind(path).is_some() && !path.is_dir()
+    }
+
+    /// The features of a source's images with the source's names and labels.
+    pub fn of_source(features: Features, source: &dyn Source) -> Self {
+        let names = features.indices.iter().map(|&i| source.name(i)).collect();
+        let labels = features
+            .labels(source)
+            .and_then(|labels| {
+                labels
+                    .into_iter()
+                    .map(|label| source.classes().get(label).cloned())
+                    .collect()
+            })
+            .filter(|labels: &Vec<String>| !labels.is_empty());
+        Self {
+            dim: features.dim,
+            data: features.data,
+            names: Some(names),
+            labels,
+        }
+    }
+
+    /// Rows, `N`.
+    pub fn len(&self) -> usize {
+        self.data.len() / self.dim.max(1)
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.data.is_empty()
+    }
+
+    /// The class names, sorted, each once; empty where there are no labels.
+    pub fn classes(&self) -> Vec<String> {
+        let classes: BTreeSet<&String> = self.labels.iter().flatten().collect();
+        classes.into_iter().cloned().collect()
+    }
+
+    /// The rows' classes as places in `classes`. A class that is not there gets a number of its
+    /// own, `classes.len()` or above, which nothing that knows `classes` only can answer.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where there are no labels.
+    pub fn label_numbers(&self, classes: &[String]) -> Result<Vec<usize>> {
+        let labels = self
+            .labels
+            .as_ref()
+            .ok_or_else(|| Error::invalid("labels", "the features have none"))?;
+        let mut known: BTreeMap<&str, usize> = BTreeMap::new();
+        for class in classes {
+            known.insert(class, known.len());
+        }
+        Ok(labels
+            .iter()
+            .map(|label| {
+                let next = known.len();
+                *known.entry(label).or_insert(next)
+            })
+            .collect())
+    }
+
+    /// Writes the features and their companions. Companions of an earlier set that this one has
+    /// not are removed.
+    ///
+    /// # Errors
+    /// A path that ends in neither `.npy` nor `.safetensors`; a file that cannot be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let shape = [self.len(), self.dim];
+        match kind(path) {
+            Some(Kind::Npy) => write_npy_f32(path, &shape, &self.data)?,
+            Some(Kind::Safetensors) => {
+                let array = Array {
+                    shape: shape.to_vec(),
+                    data: self.data.clone(),
+                };
+                let bytes = to_bytes(
+                    &BTreeMap::from([(TENSOR.to_owned(), array)]),
+                    &BTreeMap::new(),
+                )?;
+                write_whole(path, |out| out.write_all(&bytes))?;
+            }
+            None => {
+                return Err(Error::Format {
+                    path: path.into(),
+                    reason: "features go to .npy or .safetensors".into(),
+                });
+            }
+        }
+        write_lines(&names_file(path), self.names.as_deref())?;
+        write_lines(&labels_file(path), self.labels.as_deref())
+    }
+
+    /// Reads features and what stands beside them.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is no matrix; companions with another number of lines.
+    pub fn read(path: &Path) -> Result<Self> {
+        let wrong = |reason: String| Error::Format {
+            path: path.into(),
+            reason,
+        };
+        let (shape, data) = match kind(path) {
+            Some(Kind::Npy) => {
+                let array = read_npy_f32(path)?;
+                (array.shape, array.data)
+            }
+            Some(Kind::Safetensors) => {
+                let bytes = fs::read(path).map_err(io_of(path))?;
+                let (mut arrays, _) = file_arrays(path, &bytes)?;
+                let array = arrays
+                    .remove(TENSOR)
+                    .ok_or_else(|| wrong(format!("has no tensor {TENSOR}")))?;
+                (array.shape, array.data)
+            }
+            None => return Err(wrong("features come from .npy or .safetensors".into())),
+        };
+        let &[rows, dim] = shape.as_slice() else {
+            return Err(wrong(format!(
+                "features are a matrix [images, width], this is {shape:?}"
+            )));
+        };
+        check_length("features", rows * dim, data.len())?;
+        if data.is_empty() {
+            return Err(wrong("holds no features".into()));
+        }
+        Ok(Self {
+            dim,
+            data,
+            names: read_lines(&names_file(path), rows)?,
+            labels: read_lines(&labels_file(path), rows)?,
+        })
+    }
+}
+
+enum Kind {
+    Npy,
+    Safetensors,
+}
+
+fn kind(path: &Path) -> Option<Kind> {
+    match path.extension()?.to_str()? {
+        "npy" => Some(Kind::Npy),
+        "safetensors" => Some(Kind::Safetensors),
+        _ => None,
+    }
+}
+
+/// Where the names of the features in `path` are.
+pub fn names_file(path: &Path) -> PathBuf {
+    path.with_extension("paths.txt")
+}
+
+/// Where the labels of the features in `path` are.
+pub fn labels_file(path: &Path) -> PathBuf {
+    path.with_extension("labels.txt")
+}
+
+fn io_of(path: &Path) -> impl Fn(io::Error) -> Error + '_ {
+    |source| Error::Io {
+        path: path.into(),
+        source,
+    }
+}
+
+fn write_lines(path: &Path, lines: Option<&[String]>) -> Result<()> {
+    match lines {
+        Some(lines) => write_whole(path, |out| {
+            // A line break inside a name would shift all names after it.
+            lines
+                .iter()
+                .try_for_each(|line| writeln!(out, "{}", line.replace(['\n', '\r'], " ")))
+        }),
+        None => match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_of(path)(error)),
+            _ => Ok(()),
+        },
+    }
+}
+
+fn read_lines(path: &Path, rows: usize) -> Result<Option<Vec<String>>> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_of(path)(error)),
+    };
+    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    if lines.len() != rows {
+        return Err(Error::Format {
+            path: path.into(),
+            reason: format!("has {} lines for {rows} features", lines.len()),
+        });
+    }
+    Ok(Some(lines))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(list: &[&str]) -> Vec<String> {
+        list.iter().map(|&word| word.to_owned()).collect()
+    }
+
+    fn set() -> FeatureSet {
+        FeatureSet {
+            dim: 2,
+            data: vec![1.0, -2.0, 0.5, 3.0, 0.0, 1e-9],
+            names: Some(words(&["b/1.jpg", "a/2.jpg", "c/ü 3.jpg"])),
+            labels: Some(words(&["b", "a", "c"])),
+        }
+    }
+
+    #[test]
+    fn files_give_back_what_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["new/f.npy", "new/g.safetensors"] {
+            let path = folder.path().join(name);
+            set().write(&path).unwrap();
+            assert!(FeatureSet::is_file_of(&path));
+            assert_eq!(FeatureSet::read(&path).unwrap(), set());
+            // The labels of another time do not stay beside features that have none.
+            let bare = FeatureSet {
+                labels: None,
+                ..set()
+            };
+            bare.write(&path).unwrap();
+            assert_eq!(FeatureSet::read(&path).unwrap(), bare);
+        }
+        assert!(!FeatureSet::is_file_of(folder.path()));
+        assert!(set().write(&folder.path().join("f.csv")).is_err());
+    }
+
+    #[test]
+    fn companions_that_do_not_fit_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f.npy");
+        set().write(&path).unwrap();
+        fs::write(folder.path().join("f.labels.txt"), "a\nb\n").unwrap();
+        let told = FeatureSet::read(&path).unwrap_err().to_string();
+        assert!(
+            told.contains("f.labels.txt") && told.contains("2 lines"),
+            "{told}"
+        );
+        write_npy_f32(&path, &[6], &[0.0; 6]).unwrap();
+        assert!(FeatureSet::read(&path).is_err());
+        write_npy_f32(&path, &[0, 6], &[]).unwrap();
+        assert!(FeatureSet::read(&path).is_err());
+    }
+
+    #[test]
+    fn classes_count_by_name() {
+        let set = set();
+        assert_eq!(set.classes(), words(&["a", "b", "c"]));
+        assert_eq!(set.label_numbers(&set.classes()).unwrap(), [1, 0, 2]);
+        // "b" and "c" are not among these classes and are different from each other.
+        assert_eq!(set.label_numbers(&words(&["a", "x"])).unwrap(), [2, 0, 3]);
+        assert!(
+            FeatureSet {
+                labels: None,
+                ..set
+            }
+            .label_numbers(&[])
+            .is_err()
+        );
+    }
+}
