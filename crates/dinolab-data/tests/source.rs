@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dinolab_data::source::{SourceOptions, Subset, open, split};
+use dinolab_data::source::{MaskKind, SourceOptions, Subset, open, split};
 use dinolab_data::{Error, Image, Mask, Result, Source};
 use image::{ImageFormat, Rgb, RgbImage};
 use tempfile::TempDir;
@@ -409,9 +409,15 @@ fn a_voc_tree_gives_the_split_and_its_masks() {
     assert_eq!(source.mask(1).unwrap(), None);
     assert!(source.classes().is_empty());
 
-    // Object masks take precedence.
+    // Object masks take precedence, unless classes are asked for.
     put(root.path(), "SegmentationObject/a.png", label_map(&[1; 12]));
     assert_eq!(read(root.path()).mask(0).unwrap().unwrap().data, [1; 12]);
+    let options = SourceOptions {
+        masks: MaskKind::Class,
+        ..SourceOptions::default()
+    };
+    let classes = open(root.path(), &options).unwrap();
+    assert_eq!(classes.mask(0).unwrap().unwrap().data, labels);
 
     let options = SourceOptions {
         split: "train".into(),

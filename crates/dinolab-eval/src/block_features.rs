@@ -51,9 +51,17 @@ impl BlockFeatures {
 
     /// Images `[B, C, H, W]` to features `[B, dim]`.
     pub fn of(&self, vit: &Vit, images: Tensor<4>) -> Tensor<2> {
-        if *self == (Self { n_last_blocks: 1, avgpool_patchtokens: false }) {
+        if *self
+            == (Self {
+                n_last_blocks: 1,
+                avgpool_patchtokens: false,
+            })
+        {
             return vit.forward(images);
         }
+        let [_, _, height, width] = images.dims();
+        let patch = vit.config().patch_size;
+        let patches = (height / patch) * (width / patch);
         let blocks = vit.intermediate(images, self.n_last_blocks);
         let mut parts: Vec<Tensor<2>> = blocks
             .iter()
@@ -64,7 +72,8 @@ impl BlockFeatures {
             .collect();
         if let Some(last) = blocks.last().filter(|_| self.avgpool_patchtokens) {
             let [b, n, d] = last.dims();
-            let patches = last.clone().narrow(1, 1, n - 1);
+            // Whatever stands between the class token and the patches is not part of the mean.
+            let patches = last.clone().narrow(1, n - patches, patches);
             parts.push(patches.mean_dim(1).reshape([b, d]));
         }
         Tensor::cat(parts, 1)

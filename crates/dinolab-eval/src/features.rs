@@ -101,11 +101,84 @@ pub fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
         .expect("converted to f32")
 }
 
-/// Class tokens after the final norm, of the source's images number `indices`.
-///
-/// Images are decoded by all cores, `batch_size` at a time, which bounds the memory.
-/// `progress` hears how many images are done. An image that cannot be used is left out and
-/// listed.
+/// How images become features: a view of each, and what the network makes of a batch of views.
+pub struct Pass<'a> {
+    /// The network.
+    pub vit: &'a Vit,
+    /// From image number `index` of the source to the network's input; all of one size.
+    pub view: &'a (dyn Fn(usize, &Image) -> Result<Image> + Sync),
+    /// From a batch `[B, 3, H, W]` to features `[B, dim]`.
+    pub feature: &'a dyn Fn(Tensor<4>) -> Tensor<2>,
+    /// Width of a feature.
+    pub dim: usize,
+    /// Turns pixels into values.
+    pub normaliser: &'a Normaliser,
+    /// Images through the network at a time.
+    pub batch_size: usize,
+}
+
+impl Pass<'_> {
+    /// Features of the source's images number `indices`.
+    ///
+    /// Images are decoded by all cores, `batch_size` at a time, which bounds the memory.
+    /// `progress` hears how many images are done. An image that cannot be used is left out and
+    /// listed.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where no image can be used.
+    pub fn run(
+        &self,
+        source: &dyn Source,
+        indices: &[usize],
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Features> {
+        let batch_size = self.batch_size.max(1);
+        let mut features = Features {
+            dim: self.dim,
+            ..Features::default()
+        };
+        for (done, chunk) in indices.chunks(batch_size).enumerate() {
+            let decoded: Vec<_> = chunk
+                .par_iter()
+                .map(|&index| {
+                    let view = (self.view)(index, &source.image(index)?)?;
+                    Ok::<_, Error>((planes(&view, self.normaliser), (view.height, view.width)))
+                })
+                .collect();
+            let mut inputs = Vec::with_capacity(chunk.len());
+            let mut size = (0, 0);
+            for (&index, image) in chunk.iter().zip(decoded) {
+                match image {
+                    Ok((image, its)) => {
+                        inputs.push(image);
+                        size = its;
+                        features.indices.push(index);
+                    }
+                    Err(error) => features.skipped.push((index, error.to_string())),
+                }
+            }
+            if !inputs.is_empty() {
+                let images = batch(self.vit, &inputs, size.0, size.1);
+                features.data.append(&mut host((self.feature)(images)));
+            }
+            progress(done * batch_size + chunk.len());
+        }
+        if features.indices.is_empty() {
+            let why = features
+                .skipped
+                .first()
+                .map_or("there are none".into(), |(_, why)| why.clone());
+            return Err(Error::invalid(
+                "images",
+                format!("none can be used; the first: {why}"),
+            ));
+        }
+        Ok(features)
+    }
+}
+
+/// Class tokens after the final norm, of the source's images number `indices`, each resized and
+/// its centre cut out as `preprocess` says; see [`Pass::run`].
 ///
 /// # Errors
 /// [`Error::Invalid`] for a preprocessing that is none, or where no image can be used.
@@ -121,46 +194,15 @@ pub fn embed(
     if preprocess.crop < vit.config().patch_size {
         return Err(Error::invalid("eval-crop", "is smaller than a patch"));
     }
-    let mut features = Features {
+    Pass {
+        vit,
+        view: &|_, image| Ok(eval::features(image, preprocess.resize, preprocess.crop)?),
+        feature: &|images| vit.forward(images),
         dim: vit.config().width,
-        ..Features::default()
-    };
-    for (done, chunk) in indices.chunks(batch_size.max(1)).enumerate() {
-        let decoded: Vec<_> = chunk
-            .par_iter()
-            .map(|&index| {
-                let image = source.image(index)?;
-                let image = eval::features(&image, preprocess.resize, preprocess.crop)?;
-                Ok::<_, dinolab_data::Error>(planes(&image, &normaliser))
-            })
-            .collect();
-        let mut inputs = Vec::with_capacity(chunk.len());
-        for (&index, image) in chunk.iter().zip(decoded) {
-            match image {
-                Ok(image) => {
-                    inputs.push(image);
-                    features.indices.push(index);
-                }
-                Err(error) => features.skipped.push((index, error.to_string())),
-            }
-        }
-        if !inputs.is_empty() {
-            let images = batch(vit, &inputs, preprocess.crop, preprocess.crop);
-            features.data.append(&mut host(vit.forward(images)));
-        }
-        progress(done * batch_size.max(1) + chunk.len());
+        normaliser: &normaliser,
+        batch_size,
     }
-    if features.indices.is_empty() {
-        let why = features
-            .skipped
-            .first()
-            .map_or("there are none".into(), |(_, why)| why.clone());
-        return Err(Error::invalid(
-            "images",
-            format!("none can be used; the first: {why}"),
-        ));
-    }
-    Ok(features)
+    .run(source, indices, progress)
 }
 
 /// Attention of the last block's class token, per head.

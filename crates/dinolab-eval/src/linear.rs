@@ -22,6 +22,8 @@ pub use file::{Backbone, ClassifierFile, Protocol};
 pub use sgd::{Sgd, cosine};
 pub use standardise::Standardiser;
 
+use std::borrow::Cow;
+
 use dinolab_data::random::epoch_order;
 
 use crate::cross_entropy::Targets;
@@ -52,7 +54,27 @@ impl Default for LinearConfig {
     }
 }
 
-/// Features with their labels, of any length.
+impl LinearConfig {
+    /// The rate of SGD in epoch `epoch` (from 0), where `lr` is meant for a batch of 256.
+    pub fn rate(&self, lr: f64, epoch: usize) -> f64 {
+        cosine(lr * self.batch_size as f64 / 256.0, epoch, self.epochs)
+    }
+}
+
+/// What is to be learned and what it is judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct Problem<'a> {
+    /// Width of a feature, `D`.
+    pub dim: usize,
+    /// Classes to tell apart, `K`.
+    pub classes: usize,
+    /// Labels of the training rows, `[N]`, each below `classes`.
+    pub labels: &'a [usize],
+    /// The set to judge by.
+    pub judged: Examples<'a>,
+}
+
+/// Features with their labels.
 #[derive(Clone, Copy, Debug)]
 pub struct Examples<'a> {
     /// `[N, D]`.
@@ -105,7 +127,7 @@ impl LinearRun {
 
 /// Trains one layer per learning rate of `lrs` on the same rows in the same order.
 ///
-/// `features(epoch)` gives the training features `[N, dim]` of an epoch, counted from 0; a
+/// `features(epoch)` gives the training features `[N, D]` of an epoch, counted from 0; a
 /// borrowed answer is what cached features are. `progress` hears of each epoch the scores of
 /// all rates, in the order of `lrs`.
 ///
@@ -113,21 +135,19 @@ impl LinearRun {
 /// No rate, a rate that is not above 0, no epoch, no row, lengths that do not fit, features
 /// that are not finite, a training label that is no class, and a loss that is not finite.
 pub fn train<'f>(
-    features: &mut dyn FnMut(usize) -> Result<std::borrow::Cow<'f, [f32]>>,
-    labels: &[usize],
-    classes: usize,
-    judged: Examples,
-    dim: usize,
+    features: &mut dyn FnMut(usize) -> Result<Cow<'f, [f32]>>,
+    problem: &Problem,
     lrs: &[f64],
     config: &LinearConfig,
     progress: &mut dyn FnMut(&[EpochScore]),
 ) -> Result<Vec<LinearRun>> {
-    check(labels, classes, judged, dim, lrs, config)?;
+    check(problem, lrs, config)?;
+    let Problem { dim, labels, .. } = *problem;
     let mut runs: Vec<LinearRun> = lrs
         .iter()
         .map(|&lr| LinearRun {
             lr,
-            classifier: LinearClassifier::new(dim, classes, config.seed),
+            classifier: LinearClassifier::new(dim, problem.classes, config.seed),
             history: Vec::with_capacity(config.epochs),
         })
         .collect();
@@ -145,10 +165,9 @@ pub fn train<'f>(
                 rows.extend_from_slice(&features[row * dim..][..dim]);
             }
             let batch_labels: Vec<usize> = batch.iter().map(|&row| labels[row]).collect();
+            let targets = Targets::Labels(&batch_labels);
             for ((run, sgd), loss) in runs.iter_mut().zip(&mut optimisers).zip(&mut losses) {
-                let lr = run.lr * config.batch_size as f64 / 256.0;
-                let lr = cosine(lr, epoch, config.epochs);
-                let targets = Targets::Labels(&batch_labels);
+                let lr = config.rate(run.lr, epoch);
                 *loss += batch.len() as f64 * sgd.step(&mut run.classifier, &rows, targets, lr)?;
             }
         }
@@ -161,7 +180,7 @@ pub fn train<'f>(
             run.history.push(EpochScore {
                 epoch: epoch + 1,
                 loss,
-                accuracy: run.classifier.accuracy(judged)?,
+                accuracy: run.classifier.accuracy(problem.judged)?,
             });
         }
         let now: Vec<EpochScore> = runs.iter().map(|run| run.last().clone()).collect();
@@ -170,14 +189,7 @@ pub fn train<'f>(
     Ok(runs)
 }
 
-fn check(
-    labels: &[usize],
-    classes: usize,
-    judged: Examples,
-    dim: usize,
-    lrs: &[f64],
-    config: &LinearConfig,
-) -> Result<()> {
+fn check(problem: &Problem, lrs: &[f64], config: &LinearConfig) -> Result<()> {
     if lrs.is_empty() {
         return Err(Error::invalid("lr", "none is given"));
     }
@@ -191,6 +203,12 @@ fn check(
     if !(0.0..1.0).contains(&config.momentum) {
         return Err(Error::invalid("momentum", "must be at least 0 and below 1"));
     }
+    let Problem {
+        dim,
+        classes,
+        labels,
+        judged,
+    } = *problem;
     if dim == 0 || labels.is_empty() || judged.labels.is_empty() {
         return Err(Error::invalid("features", "the set is empty"));
     }

@@ -26,6 +26,19 @@ pub struct SourceOptions {
     pub max_pixels: u64,
     /// The VOC split to read (`ImageSets/Segmentation/<split>.txt`).
     pub split: String,
+    /// Which masks of a VOC tree to read.
+    pub masks: MaskKind,
+}
+
+/// What the values of masks number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MaskKind {
+    /// The objects of an image (`SegmentationObject`), or the classes where there are no such
+    /// masks.
+    #[default]
+    Object,
+    /// The classes of the set (`SegmentationClass`); none where there are no such masks.
+    Class,
 }
 
 impl Default for SourceOptions {
@@ -33,6 +46,7 @@ impl Default for SourceOptions {
         Self {
             max_pixels: 178_956_970,
             split: "val".into(),
+            masks: MaskKind::default(),
         }
     }
 }

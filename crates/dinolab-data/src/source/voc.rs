@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{SourceOptions, io_error, read_image, read_mask};
+use super::{MaskKind, SourceOptions, io_error, read_image, read_mask};
 use crate::{Error, Image, Mask, Result, Source};
 
 #[derive(Debug)]
@@ -45,9 +45,13 @@ impl Voc {
                 reason: "the split is empty".into(),
             });
         }
-        let masks = ["SegmentationObject", "SegmentationClass"]
+        let folders: &[&str] = match options.masks {
+            MaskKind::Object => &["SegmentationObject", "SegmentationClass"],
+            MaskKind::Class => &["SegmentationClass"],
+        };
+        let masks = folders
+            .iter()
             .map(|name| root.join(name))
-            .into_iter()
             .find(|f| f.is_dir());
         Ok(Self {
             root: root.to_path_buf(),

@@ -144,7 +144,11 @@ impl ClassifierFile {
         match facts.get("format").map(String::as_str) {
             Some(FORMAT) => {}
             Some(other) => return Err(wrong(format!("is a \"{other}\", not a \"{FORMAT}\""))),
-            None => return Err(wrong("is no classifier; `eval linear --out` makes one".into())),
+            None => {
+                return Err(wrong(
+                    "is no classifier; `eval linear --out` makes one".into(),
+                ));
+            }
         }
         fn fact<T: serde::de::DeserializeOwned>(
             facts: &BTreeMap<String, String>,
