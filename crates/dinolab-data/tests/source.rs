@@ -409,11 +409,11 @@ fn a_voc_tree_gives_the_split_and_its_masks() {
     assert_eq!(source.mask(1).unwrap(), None);
     assert!(source.classes().is_empty());
 
-    // Object masks take precedence, unless classes are asked for.
+    // Object masks take precedence.
     put(root.path(), "SegmentationObject/a.png", label_map(&[1; 12]));
     assert_eq!(read(root.path()).mask(0).unwrap().unwrap().data, [1; 12]);
     let options = SourceOptions {
-        masks: MaskKind::Class,
+        masks: MaskKind::Classes,
         ..SourceOptions::default()
     };
     let classes = open(root.path(), &options).unwrap();

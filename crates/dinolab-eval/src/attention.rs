@@ -5,6 +5,10 @@
 //! the size of the image and compared with the image's objects by the Jaccard index
 //! (intersection over union). Each object takes the head that fits it best.
 
+mod summary;
+
+pub use summary::{ClassScore, ObjectHeads, Summary, attention_heads, object_heads};
+
 use crate::error::{check_finite, check_length};
 use crate::{Error, Result};
 
@@ -117,6 +121,17 @@ pub struct ObjectScore {
     pub jaccard: f64,
 }
 
+impl ObjectScore {
+    fn of(object: &ObjectHeads) -> Self {
+        let (head, jaccard) = object.best();
+        Self {
+            object: object.object,
+            head,
+            jaccard,
+        }
+    }
+}
+
 /// Best head per object of one image.
 ///
 /// `heads` holds one mask per head, `labels` the objects' numbers, all of the same size; 0 is
@@ -126,30 +141,8 @@ pub struct ObjectScore {
 /// # Errors
 /// No heads, masks of different sizes.
 pub fn best_heads(heads: &[Vec<bool>], labels: &[u8]) -> Result<Vec<ObjectScore>> {
-    if heads.is_empty() {
-        return Err(Error::invalid("heads", "there are none"));
-    }
-    let mut present = [false; 256];
-    for &label in labels {
-        present[usize::from(label)] = true;
-    }
-    let mut scores = Vec::new();
-    for object in (1..VOID).filter(|&o| present[usize::from(o)]) {
-        let mut best: Option<ObjectScore> = None;
-        for (head, mask) in heads.iter().enumerate() {
-            let counts = Jaccard::of_object(mask, labels, object)?;
-            let jaccard = counts.value().unwrap_or(0.0);
-            if best.is_none_or(|b| jaccard > b.jaccard) {
-                best = Some(ObjectScore {
-                    object,
-                    head,
-                    jaccard,
-                });
-            }
-        }
-        scores.extend(best);
-    }
-    Ok(scores)
+    let objects = object_heads(heads, labels)?;
+    Ok(objects.iter().map(ObjectScore::of).collect())
 }
 
 /// Everything at once for one image: attention `[heads, h, w]` with `grid` = (h, w), labels
@@ -164,21 +157,8 @@ pub fn score_image(
     size: (usize, usize),
     mass: f64,
 ) -> Result<Vec<ObjectScore>> {
-    check_length("labels", size.0 * size.1, labels.len())?;
-    let patches = grid.0 * grid.1;
-    if patches == 0 {
-        return Err(Error::invalid("attention", "the grid is empty"));
-    }
-    check_length(
-        "attention",
-        attention.len() / patches * patches,
-        attention.len(),
-    )?;
-    let heads = attention
-        .chunks_exact(patches)
-        .map(|head| resize_mask(&mass_mask(head, mass)?, grid, size))
-        .collect::<Result<Vec<_>>>()?;
-    best_heads(&heads, labels)
+    let objects = attention_heads(attention, grid, labels, size, mass)?;
+    Ok(objects.iter().map(ObjectScore::of).collect())
 }
 
 /// Mean over objects, then over images.

@@ -1,8 +1,11 @@
 //! Features from the last blocks, as linear classifiers take them.
 
 use burn::tensor::Tensor;
+use dinolab_data::augment::{Normaliser, eval};
+use dinolab_data::{Image, Source};
 use dinolab_nn::Vit;
 
+use crate::features::{Features, Pass, Preprocess, View};
 use crate::{Error, Result};
 
 /// Which tokens make a feature: the class tokens of the last blocks, each after the *final*
@@ -77,5 +80,59 @@ impl BlockFeatures {
             parts.push(patches.mean_dim(1).reshape([b, d]));
         }
         Tensor::cat(parts, 1)
+    }
+    /// Features of the source's images number `indices`, each resized and its centre cut out as
+    /// `preprocess` says; see [`Pass::run`].
+    ///
+    /// # Errors
+    /// As [`BlockFeatures::check`] and [`embed`](crate::features::embed).
+    pub fn embed(
+        &self,
+        vit: &Vit,
+        source: &dyn Source,
+        indices: &[usize],
+        preprocess: &Preprocess,
+        batch_size: usize,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Features> {
+        let view =
+            |_, image: &Image| Ok(eval::features(image, preprocess.resize, preprocess.crop)?);
+        self.embed_views(
+            vit,
+            source,
+            indices,
+            (&view, preprocess),
+            batch_size,
+            progress,
+        )
+    }
+
+    /// [`BlockFeatures::embed`] of other views: `view` makes that of an image from its number
+    /// and itself, a square of `preprocess.crop` pixels.
+    ///
+    /// # Errors
+    /// As [`BlockFeatures::embed`].
+    pub fn embed_views(
+        &self,
+        vit: &Vit,
+        source: &dyn Source,
+        indices: &[usize],
+        (view, preprocess): (&View, &Preprocess),
+        batch_size: usize,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Features> {
+        self.check(vit)?;
+        if preprocess.crop < vit.config().patch_size {
+            return Err(Error::invalid("crop", "is smaller than a patch"));
+        }
+        Pass {
+            vit,
+            view,
+            feature: &|images| self.of(vit, images),
+            dim: self.dim(vit),
+            normaliser: &Normaliser::new(preprocess.mean, preprocess.std)?,
+            batch_size,
+        }
+        .run(source, indices, progress)
     }
 }

@@ -101,12 +101,15 @@ pub fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
         .expect("converted to f32")
 }
 
+/// From an image and its number in its source to what the network sees of it.
+pub type View<'a> = dyn Fn(usize, &Image) -> Result<Image> + Sync + 'a;
+
 /// How images become features: a view of each, and what the network makes of a batch of views.
 pub struct Pass<'a> {
     /// The network.
     pub vit: &'a Vit,
-    /// From image number `index` of the source to the network's input; all of one size.
-    pub view: &'a (dyn Fn(usize, &Image) -> Result<Image> + Sync),
+    /// Makes the network's input; all of one size.
+    pub view: &'a View<'a>,
     /// From a batch `[B, 3, H, W]` to features `[B, dim]`.
     pub feature: &'a dyn Fn(Tensor<4>) -> Tensor<2>,
     /// Width of a feature.

@@ -18,7 +18,7 @@ mod tests;
 mod upsample;
 
 pub use frozen::{FrozenSegmentation, SegmentationRun, best_run};
-pub use masks::{ClassMasks, MaskRule, VOC_CLASSES};
+pub use masks::{ClassMasks, MaskRule, Survey, survey};
 pub use meter::IouMeter;
 pub use targets::patch_targets;
 pub use upsample::class_map;

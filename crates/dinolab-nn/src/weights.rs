@@ -68,19 +68,23 @@ impl Which {
 /// [`Error::Io`] and [`Error::BadWeights`] name the file and what is wrong.
 pub fn read(path: &Path, which: Which) -> Result<Weights> {
     let mut head = [0u8; 9];
-    let length = {
+    let (length, size) = {
         use std::io::Read;
         let io = |source| Error::Io {
             path: path.into(),
             source,
         };
         let mut file = std::fs::File::open(path).map_err(io)?;
-        file.read(&mut head).map_err(io)?
+        let size = file.metadata().map_err(io)?.len();
+        (file.read(&mut head).map_err(io)?, size)
     };
-    let mut weights = if head.starts_with(b"PK\x03\x04") || head[0] == 0x80 {
-        pth::read(path, which)?
-    } else if length == 9 && head[8] == b'{' {
+    // Safetensors first: the length of its header may begin like a pickle (0x80), but no pickle
+    // or archive begins with a number that is less than the file's size.
+    let (header, _) = head.as_chunks::<8>();
+    let mut weights = if length == 9 && head[8] == b'{' && u64::from_le_bytes(header[0]) < size {
         safetensors::read(path, which)?
+    } else if head.starts_with(b"PK\x03\x04") || head[0] == 0x80 {
+        pth::read(path, which)?
     } else {
         return Err(bad(
             path,

@@ -79,6 +79,23 @@ fn safetensors_round_trip() {
 }
 
 #[test]
+fn any_length_of_the_header_is_understood() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    let all = arrays(&network(32, 1), "");
+    let mut first_bytes = std::collections::BTreeSet::new();
+    for note in (0..256).step_by(8) {
+        let facts = BTreeMap::from([("note".to_owned(), "x".repeat(note))]);
+        let bytes = to_bytes(&all, &facts).unwrap();
+        first_bytes.insert(bytes[0]);
+        fs::write(&path, bytes).unwrap();
+        assert_eq!(read(&path, Which::Teacher).unwrap().arrays, all);
+    }
+    // What a pickle begins with is among them.
+    assert!(first_bytes.contains(&0x80), "{first_bytes:?}");
+}
+
+#[test]
 fn prefixes_of_wrappers_are_understood() {
     let folder = tempfile::tempdir().unwrap();
     let all = arrays(&network(32, 1), "");

@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{attend, bench, embed, knn, overfit, train};
+use crate::commands::{
+    attend, attention, bench, classify, embed, knn, linear, overfit, segmentation, train, transfer,
+};
 
 /// Learns vision features from images with no labels, by self-distillation (DINO).
 #[derive(Parser)]
@@ -19,6 +21,7 @@ enum Verb {
     Train(Box<train::Args>),
     Embed(embed::Args),
     Attend(attend::Args),
+    Classify(classify::Args),
     /// Judges what was learned
     #[command(subcommand)]
     Eval(Eval),
@@ -30,7 +33,11 @@ enum Verb {
 
 #[derive(Subcommand)]
 enum Eval {
+    Attention(attention::Args),
     Knn(knn::Args),
+    Linear(linear::Args),
+    Segmentation(segmentation::Args),
+    Transfer(transfer::Args),
 }
 
 #[derive(Subcommand)]
@@ -46,7 +53,14 @@ impl Cli {
             Verb::Train(args) => train::run(*args),
             Verb::Embed(args) => embed::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Attend(args) => attend::run(&args).map(|()| ExitCode::SUCCESS),
+            Verb::Classify(args) => classify::run(&args).map(|()| ExitCode::SUCCESS),
+            Verb::Eval(Eval::Attention(args)) => attention::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Eval(Eval::Knn(args)) => knn::run(&args).map(|()| ExitCode::SUCCESS),
+            Verb::Eval(Eval::Linear(args)) => linear::run(&args).map(|()| ExitCode::SUCCESS),
+            Verb::Eval(Eval::Segmentation(args)) => {
+                segmentation::run(&args).map(|()| ExitCode::SUCCESS)
+            }
+            Verb::Eval(Eval::Transfer(args)) => transfer::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Overfit(args) => overfit::run(&args),
             Verb::Bench(Bench::Step(args)) => bench::step::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Bench(Bench::Embed(args)) => bench::embed::run(&args).map(|()| ExitCode::SUCCESS),

@@ -5,12 +5,19 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use dinolab_data::Source;
 use dinolab_data::source::SourceOptions;
+use dinolab_eval::block_features::BlockFeatures;
 use dinolab_eval::feature_set::FeatureSet;
-use dinolab_eval::features::{Preprocess, embed};
+use dinolab_eval::features::{Features, Preprocess};
 
 use crate::model::{Model, OptionalModelArgs};
 use crate::progress::Progress;
 use crate::sources;
+
+/// The network's feature: the last block's class token.
+pub const CLASS_TOKEN: BlockFeatures = BlockFeatures {
+    n_last_blocks: 1,
+    avgpool_patchtokens: false,
+};
 
 /// How images are brought to the network's size.
 #[derive(clap::Args)]
@@ -41,33 +48,52 @@ impl PreprocessArgs {
     }
 }
 
-/// Features of all images of a source, in the order of their names; images that cannot be used
-/// are told on standard error and left out.
+/// Class tokens of all images of a source, in the order of their names; images that cannot be
+/// used are told on standard error and left out.
 pub fn features_of(
     model: &Model,
     source: &dyn Source,
     preprocess: &Preprocess,
     batch_size: usize,
 ) -> Result<FeatureSet> {
-    let mut order: Vec<usize> = (0..source.len()).collect();
-    order.sort_by_key(|&index| source.name(index));
+    block_features_of(model, source, preprocess, batch_size, CLASS_TOKEN)
+}
+
+/// [`features_of`] of other tokens.
+pub fn block_features_of(
+    model: &Model,
+    source: &dyn Source,
+    preprocess: &Preprocess,
+    batch_size: usize,
+    blocks: BlockFeatures,
+) -> Result<FeatureSet> {
+    blocks.check(&model.vit)?;
+    let order = by_name(source);
     let mut progress = Progress::new("image", order.len() as u64, 0);
-    let features = embed(
-        &model.vit,
-        source,
-        &order,
-        preprocess,
-        batch_size,
-        &mut |done| progress.set(done as u64, ""),
+    let mut heard = |done| progress.set(done as u64, "");
+    let features = blocks.embed(
+        &model.vit, source, &order, preprocess, batch_size, &mut heard,
     )?;
     progress.finish();
+    tell_skipped(&features, source);
+    Ok(FeatureSet::of_source(features, source))
+}
+
+/// The images of a source in the order of their names.
+pub fn by_name(source: &dyn Source) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..source.len()).collect();
+    order.sort_by_key(|&index| source.name(index));
+    order
+}
+
+/// Names the images that could not be used.
+pub fn tell_skipped(features: &Features, source: &dyn Source) {
     for (index, reason) in &features.skipped {
         eprintln!("skipped {}: {reason}", source.name(*index));
     }
     if !features.skipped.is_empty() {
         eprintln!("{} images skipped", features.skipped.len());
     }
-    Ok(FeatureSet::of_source(features, source))
 }
 
 /// Several sets of features; each path is a file of features or a source of images, for which

@@ -61,11 +61,6 @@ impl ModelArgs {
     pub fn load(&self) -> Result<Model> {
         self.flags.load(&self.weights)
     }
-
-    /// The file or folder that was given.
-    pub fn weights(&self) -> &Path {
-        &self.weights
-    }
 }
 
 impl OptionalModelArgs {

@@ -32,21 +32,29 @@ pub fn open(path: &Path, max_pixels: u64) -> Result<Arc<dyn Source>> {
     Ok(Arc::from(source::open(path, &options)?))
 }
 
+/// Shapes that runs of the same `seed` look at and never train on.
+pub fn unseen_shapes(seed: u64, count: usize, size: usize) -> Result<Shapes> {
+    let options = ShapesOptions {
+        size,
+        ..Default::default()
+    };
+    Ok(Shapes::with_options(seed + SHAPES_VAL, count, options)?)
+}
+
 impl Sources {
     /// The sources that `settings` ask for. No path means the built-in shapes.
     pub fn of(settings: &Settings) -> Result<Self> {
         let images = settings.images.clone().unwrap_or_default();
         let seed = settings.seed.unwrap_or(0);
         if images.as_os_str().is_empty() {
-            let options = || ShapesOptions {
+            let options = ShapesOptions {
                 size: settings.shapes_size.unwrap_or(64),
                 ..Default::default()
             };
             let count = settings.shapes_images.unwrap_or(4096);
             anyhow::ensure!(count > 0, "--shapes-images 0: must be at least 1");
-            let train = Shapes::with_options(seed, count, options())?;
-            let val =
-                Shapes::with_options(seed + SHAPES_VAL, (count / 8).clamp(64, 1024), options())?;
+            let train = Shapes::with_options(seed, count, options.clone())?;
+            let val = unseen_shapes(seed, (count / 8).clamp(64, 1024), options.size)?;
             let description = format!("{count} images of the built-in shapes set");
             return Ok(Self {
                 train: Arc::new(train),

@@ -18,6 +18,7 @@ mod tar;
 mod voc;
 
 pub use subset::{Subset, split};
+pub use voc::VOC_CLASSES;
 
 /// Limits and choices that apply to every source.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,19 +27,18 @@ pub struct SourceOptions {
     pub max_pixels: u64,
     /// The VOC split to read (`ImageSets/Segmentation/<split>.txt`).
     pub split: String,
-    /// Which masks of a VOC tree to read.
+    /// What the masks of a VOC tree tell apart.
     pub masks: MaskKind,
 }
 
-/// What the values of masks number.
+/// What the values of a VOC tree's masks stand for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MaskKind {
-    /// The objects of an image (`SegmentationObject`), or the classes where there are no such
-    /// masks.
+    /// Objects where the tree has such masks, else classes.
     #[default]
-    Object,
-    /// The classes of the set (`SegmentationClass`); none where there are no such masks.
-    Class,
+    Objects,
+    /// Classes, [`VOC_CLASSES`]; a tree without such masks has none then.
+    Classes,
 }
 
 impl Default for SourceOptions {

@@ -6,6 +6,31 @@ use std::path::{Path, PathBuf};
 use super::{MaskKind, SourceOptions, io_error, read_image, read_mask};
 use crate::{Error, Image, Mask, Result, Source};
 
+/// The classes of Pascal VOC by their number in class masks; 0 is the background.
+pub const VOC_CLASSES: [&str; 21] = [
+    "background",
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+];
+
 #[derive(Debug)]
 pub(super) struct Voc {
     root: PathBuf,
@@ -46,13 +71,13 @@ impl Voc {
             });
         }
         let folders: &[&str] = match options.masks {
-            MaskKind::Object => &["SegmentationObject", "SegmentationClass"],
-            MaskKind::Class => &["SegmentationClass"],
+            MaskKind::Objects => &["SegmentationObject", "SegmentationClass"],
+            MaskKind::Classes => &["SegmentationClass"],
         };
         let masks = folders
             .iter()
             .map(|name| root.join(name))
-            .find(|f| f.is_dir());
+            .find(|folder| folder.is_dir());
         Ok(Self {
             root: root.to_path_buf(),
             ids,

@@ -1,34 +1,10 @@
 //! Masks whose values are classes.
 
 use dinolab_data::{Mask, Source};
+use rayon::prelude::*;
 
 use super::VOID;
 use crate::{Error, Result};
-
-/// Pascal VOC's classes in the order of its masks' values; 0 is everything else.
-pub const VOC_CLASSES: [&str; 21] = [
-    "background",
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
-];
 
 /// What a mask's values mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,15 +60,41 @@ impl ClassMasks<'_> {
         }
         Ok(mask)
     }
+}
 
-    /// The highest class in the masks of some images, by reading all of them; those that cannot
-    /// be read are left for later to complain of.
-    pub fn highest(source: &dyn Source, indices: impl Iterator<Item = usize>) -> Option<usize> {
-        indices
-            .filter_map(|index| source.mask(index).ok().flatten())
-            .flat_map(|mask| mask.data)
-            .filter(|&value| value != VOID)
-            .max()
-            .map(usize::from)
+/// What the masks of a source hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// Images that have a mask with a labelled pixel.
+    pub usable: Vec<usize>,
+    /// The highest value but void, where there is one.
+    pub highest: Option<usize>,
+    /// Images whose mask is missing or cannot be read: number and reason.
+    pub skipped: Vec<(usize, String)>,
+}
+
+/// Reads the masks of images `indices`.
+pub fn survey(source: &dyn Source, indices: &[usize]) -> Survey {
+    let found: Vec<std::result::Result<Option<u8>, String>> = indices
+        .par_iter()
+        .map(|&index| match source.mask(index) {
+            Ok(Some(mask)) => Ok(mask.data.into_iter().filter(|&v| v != VOID).max()),
+            Ok(None) => Err("has no mask".to_owned()),
+            Err(error) => Err(error.to_string()),
+        })
+        .collect();
+    let mut survey = Survey::default();
+    for (&index, found) in indices.iter().zip(found) {
+        match found {
+            Ok(Some(highest)) => {
+                survey.usable.push(index);
+                survey.highest = survey.highest.max(Some(usize::from(highest)));
+            }
+            Ok(None) => survey
+                .skipped
+                .push((index, "is void throughout".to_owned())),
+            Err(reason) => survey.skipped.push((index, reason)),
+        }
     }
+    survey
 }

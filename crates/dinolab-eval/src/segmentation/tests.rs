@@ -128,7 +128,9 @@ fn shapes_masks_become_classes() {
     };
     let odd = (0..20).find(|&i| shapes.label(i).unwrap() > 0).unwrap();
     assert!(few.mask(odd).unwrap_err().to_string().contains("class"));
-    assert_eq!(ClassMasks::highest(&shapes, 0..20), Some(1));
+    let found = survey(&shapes, &[4, 2, 7]);
+    assert_eq!((found.usable, found.highest), (vec![4, 2, 7], Some(1)));
+    assert!(found.skipped.is_empty());
 }
 
 /// Images whose left part is dark and whose right part is bright, and masks that say so.

@@ -1,0 +1,226 @@
+//! Scores of every head on every object, summed up in several ways.
+
+use std::collections::BTreeMap;
+
+use super::{Jaccard, VOID, mass_mask, resize_mask};
+use crate::error::check_length;
+use crate::{Error, Result};
+
+/// One object and how well each head covers it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ObjectHeads {
+    /// The object's label, 1–254.
+    pub object: u8,
+    /// Jaccard index of every head, 0–1.
+    pub heads: Vec<f64>,
+    /// Share of the image's pixels (void left out) that it covers, 0–1.
+    pub share: f64,
+}
+
+impl ObjectHeads {
+    /// The best head's number and Jaccard index; the first of equals.
+    pub fn best(&self) -> (usize, f64) {
+        let mut best = (0, self.heads.first().copied().unwrap_or(0.0));
+        for (head, &jaccard) in self.heads.iter().enumerate() {
+            if jaccard > best.1 {
+                best = (head, jaccard);
+            }
+        }
+        best
+    }
+}
+
+/// Every head's Jaccard index on every object of an image: one mask per head and the objects'
+/// labels, all of the same size. In the order of the labels; 0 is background, [`VOID`] left out.
+///
+/// # Errors
+/// No heads, masks of different sizes.
+pub fn object_heads(heads: &[Vec<bool>], labels: &[u8]) -> Result<Vec<ObjectHeads>> {
+    if heads.is_empty() {
+        return Err(Error::invalid("heads", "there are none"));
+    }
+    let mut pixels = [0u64; 256];
+    for &label in labels {
+        pixels[usize::from(label)] += 1;
+    }
+    let seen: u64 = pixels[..usize::from(VOID)].iter().sum();
+    (1..VOID)
+        .filter(|&object| pixels[usize::from(object)] > 0)
+        .map(|object| {
+            let scores = heads
+                .iter()
+                .map(|mask| {
+                    Ok(Jaccard::of_object(mask, labels, object)?
+                        .value()
+                        .unwrap_or(0.0))
+                })
+                .collect::<Result<Vec<_>>>()?;
+            Ok(ObjectHeads {
+                object,
+                heads: scores,
+                share: pixels[usize::from(object)] as f64 / seen as f64,
+            })
+        })
+        .collect()
+}
+
+/// [`object_heads`] from attention `[heads, h, w]` with `grid` = (h, w), labels of `size` =
+/// (height, width), and the share of mass to keep.
+///
+/// # Errors
+/// As [`mass_mask`], [`resize_mask`] and [`object_heads`].
+pub fn attention_heads(
+    attention: &[f32],
+    grid: (usize, usize),
+    labels: &[u8],
+    size: (usize, usize),
+    mass: f64,
+) -> Result<Vec<ObjectHeads>> {
+    check_length("labels", size.0 * size.1, labels.len())?;
+    let patches = grid.0 * grid.1;
+    if patches == 0 {
+        return Err(Error::invalid("attention", "the grid is empty"));
+    }
+    let whole = attention.len() / patches * patches;
+    check_length("attention", whole, attention.len())?;
+    let heads = attention
+        .chunks_exact(patches)
+        .map(|head| resize_mask(&mass_mask(head, mass)?, grid, size))
+        .collect::<Result<Vec<_>>>()?;
+    object_heads(&heads, labels)
+}
+
+/// How one class fared.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ClassScore {
+    /// Objects of the class.
+    pub objects: usize,
+    /// Mean over them of the best head's Jaccard index, 0–1.
+    pub jaccard: f64,
+}
+
+/// Objects of many images.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// Per image with objects: class and heads of each object.
+    images: Vec<Vec<(usize, ObjectHeads)>>,
+}
+
+impl Summary {
+    /// Adds an image; `class` tells each object's class by its label. An image without objects
+    /// does not count.
+    pub fn add(&mut self, objects: Vec<ObjectHeads>, class: impl Fn(u8) -> usize) {
+        if !objects.is_empty() {
+            let classed = objects.into_iter().map(|o| (class(o.object), o)).collect();
+            self.images.push(classed);
+        }
+    }
+
+    /// Images with objects so far.
+    pub fn images(&self) -> usize {
+        self.images.len()
+    }
+
+    /// Objects so far.
+    pub fn objects(&self) -> usize {
+        self.images.iter().map(Vec::len).sum()
+    }
+
+    /// Mean over images of the mean over their objects of `value`; `None` before the first.
+    pub fn mean(&self, value: impl Fn(&ObjectHeads) -> f64) -> Option<f64> {
+        let means = self.images.iter().map(|objects| {
+            let sum: f64 = objects.iter().map(|(_, object)| value(object)).sum();
+            sum / objects.len() as f64
+        });
+        (!self.images.is_empty()).then(|| means.sum::<f64>() / self.images.len() as f64)
+    }
+
+    /// [`Summary::mean`] of the head that fits each object best: the published figure.
+    pub fn best_head_of_each(&self) -> Option<f64> {
+        self.mean(|object| object.best().1)
+    }
+
+    /// The head that does best when it has to serve all objects: its number and its mean; the
+    /// first of equals.
+    pub fn best_single_head(&self) -> Option<(usize, f64)> {
+        let heads = self.images.first()?.first()?.1.heads.len();
+        let mut best: Option<(usize, f64)> = None;
+        for head in 0..heads {
+            let mean = self.mean(|object| object.heads.get(head).copied().unwrap_or(0.0))?;
+            if best.is_none_or(|(_, so_far)| mean > so_far) {
+                best = Some((head, mean));
+            }
+        }
+        best
+    }
+
+    /// Scores per class that has objects; each object counts alike.
+    pub fn per_class(&self) -> BTreeMap<usize, ClassScore> {
+        let mut classes: BTreeMap<usize, ClassScore> = BTreeMap::new();
+        for (class, object) in self.images.iter().flatten() {
+            let score = classes.entry(*class).or_default();
+            score.objects += 1;
+            score.jaccard += object.best().1;
+        }
+        for score in classes.values_mut() {
+            score.jaccard /= score.objects as f64;
+        }
+        classes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn masks() -> Vec<Vec<bool>> {
+        vec![
+            vec![true, false, false, false, true],
+            vec![false, false, true, true, true],
+            vec![true, true, false, true, false],
+        ]
+    }
+
+    #[test]
+    fn every_head_on_every_object() {
+        let labels = [1, 1, 2, 0, VOID];
+        let found = object_heads(&masks(), &labels).unwrap();
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[0].heads, [0.5, 0.0, 2.0 / 3.0]);
+        assert_eq!((found[0].object, found[0].share), (1, 0.5));
+        assert_eq!(found[0].best(), (2, 2.0 / 3.0));
+        assert_eq!(found[1].heads, [0.0, 0.5, 0.0]);
+        assert_eq!((found[1].object, found[1].share), (2, 0.25));
+        assert!(object_heads(&[], &labels).is_err());
+        assert!(object_heads(&masks(), &labels[1..]).is_err());
+    }
+
+    #[test]
+    fn means_by_hand() {
+        let mut summary = Summary::default();
+        assert_eq!(summary.best_head_of_each(), None);
+        assert_eq!(summary.best_single_head(), None);
+        let class = |object: u8| usize::from(object) + 10;
+        summary.add(object_heads(&masks(), &[1, 1, 2, 0, VOID]).unwrap(), class);
+        // Object 2 alone: heads reach 1/4, 1/5 and all of it.
+        summary.add(object_heads(&masks(), &[2, 2, 0, 2, 0]).unwrap(), class);
+        summary.add(
+            object_heads(&masks(), &[0, 0, 0, VOID, VOID]).unwrap(),
+            class,
+        );
+        assert_eq!((summary.images(), summary.objects()), (2, 3));
+        let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-12, "{a} {b}");
+        close(
+            summary.best_head_of_each().unwrap(),
+            ((2.0 / 3.0 + 0.5) / 2.0 + 1.0) / 2.0,
+        );
+        // Head 2 covers object 2 of the second image wholly: it is best for all.
+        let (head, mean) = summary.best_single_head().unwrap();
+        assert_eq!(head, 2);
+        close(mean, ((2.0 / 3.0 + 0.0) / 2.0 + 1.0) / 2.0);
+        let classes = summary.per_class();
+        assert_eq!(classes.keys().copied().collect::<Vec<_>>(), [11, 12]);
+        assert_eq!(classes[&12].objects, 2);
+        close(classes[&12].jaccard, (0.5 + 1.0) / 2.0);
+    }
+}
