@@ -86,7 +86,10 @@ pub trait Task: Sync {
     /// An image that cannot be used.
     fn example(&self, place: usize, random: &mut Random) -> Result<Example>;
 
-    /// What the head sees: images `[B, 3, S, S]` to `[B · rows, D]`.
+    /// Width of what the head sees.
+    fn head_dim(&self, vit: &Vit) -> usize;
+
+    /// What the head sees: images `[B, 3, S, S]` to `[B · rows, head_dim]`.
     fn head_input(&self, vit: &Vit, images: Tensor<4>) -> Tensor<2>;
 
     /// Judges a network by images that it has not learned from.

@@ -8,18 +8,20 @@ use dinolab_data::{Image, Source};
 use dinolab_nn::Vit;
 
 use super::{Example, Fitted, Score, Task};
+use crate::block_features::BlockFeatures;
 use crate::features::{Pass, Preprocess, planes};
 use crate::linear::accuracy;
 use crate::views::RandomView;
 use crate::{Error, Result};
 
-/// Classification of a labelled source; the head sees the class token.
+/// Classification of a labelled source; the head sees what a linear classifier does.
 pub struct Classification<'a> {
     train: &'a dyn Source,
     val: &'a dyn Source,
     /// Labels of the validation images in terms of the training classes.
     val_labels: Vec<usize>,
     groups: Vec<usize>,
+    blocks: BlockFeatures,
     view: RandomView,
     preprocess: Preprocess,
     normaliser: Normaliser,
@@ -27,7 +29,7 @@ pub struct Classification<'a> {
 }
 
 impl<'a> Classification<'a> {
-    /// `view` is what training sees; validation sees the centre, as `preprocess` says. A
+    /// `blocks` are the tokens that the head sees; `view` is what training sees; validation sees the centre, as `preprocess` says. A
     /// validation class that training lacks counts as never found.
     ///
     /// # Errors
@@ -35,6 +37,7 @@ impl<'a> Classification<'a> {
     pub fn new(
         train: &'a dyn Source,
         val: &'a dyn Source,
+        blocks: BlockFeatures,
         view: RandomView,
         preprocess: &Preprocess,
         batch_size: usize,
@@ -59,6 +62,7 @@ impl<'a> Classification<'a> {
             train,
             val,
             groups,
+            blocks,
             view,
             preprocess: preprocess.clone(),
             normaliser: Normaliser::new(preprocess.mean, preprocess.std)?,
@@ -96,8 +100,12 @@ impl Task for Classification<'_> {
         })
     }
 
+    fn head_dim(&self, vit: &Vit) -> usize {
+        self.blocks.dim(vit)
+    }
+
     fn head_input(&self, vit: &Vit, images: Tensor<4>) -> Tensor<2> {
-        vit.forward(images)
+        self.blocks.of(vit, images)
     }
 
     fn judge(&self, fitted: &Fitted) -> Result<Score> {
@@ -105,7 +113,7 @@ impl Task for Classification<'_> {
             vit: &fitted.vit,
             view: &|_, image| self.centre(image),
             feature: &|images| {
-                let input = fitted.vit.forward(images);
+                let input = self.head_input(&fitted.vit, images);
                 let [rows, dim] = input.dims();
                 let logits = fitted.head.forward(input.reshape([1, rows, dim]));
                 logits.reshape([rows, self.classes()])

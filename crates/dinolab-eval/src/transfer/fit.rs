@@ -34,7 +34,7 @@ pub struct FineTune {
 impl Default for FineTune {
     fn default() -> Self {
         Self {
-            epochs: 60,
+            epochs: 40,
             batch_size: 32,
             warmup: 0.1,
             weight_decay: 0.05,
@@ -47,14 +47,14 @@ impl Default for FineTune {
 pub struct Fitted {
     /// The backbone.
     pub vit: Vit,
-    /// The linear head, `[D]` → `[K]`.
+    /// The linear head, `[head_dim]` → `[K]`.
     pub head: Linear,
     /// Mean loss over the last epoch's examples, in nats.
     pub loss: f64,
 }
 
 impl Fitted {
-    /// Logits `[rows, K]` of what the head sees, `[rows, D]`.
+    /// Logits `[rows, K]` of what the head sees, `[rows, head_dim]`.
     pub fn logits(&self, input: Tensor<2>) -> Vec<f32> {
         let [rows, dim] = input.dims();
         host(self.head.forward(input.reshape([1, rows, dim])))
@@ -93,7 +93,7 @@ impl FineTune {
         progress: &mut dyn FnMut(f64),
     ) -> Result<Fitted> {
         self.check(labelled, lr)?;
-        let (depth, dim) = (vit.config().depth, vit.config().width);
+        let (depth, dim) = (vit.config().depth, task.head_dim(&vit));
         let plain = vit.cls_token.flat().device();
         let recording = plain.clone().autodiff();
         // Not the numbers that a cold backbone of this seed starts with.

@@ -87,6 +87,10 @@ impl Task for Segmentation<'_> {
         })
     }
 
+    fn head_dim(&self, vit: &Vit) -> usize {
+        vit.config().width
+    }
+
     fn head_input(&self, vit: &Vit, images: Tensor<4>) -> Tensor<2> {
         let tokens = vit.intermediate(images, 1).remove(0);
         let [b, n, d] = tokens.dims();

@@ -4,6 +4,7 @@ use dinolab_nn::{Parameters, Vit, VitConfig, device};
 use proptest::prelude::*;
 
 use super::*;
+use crate::block_features::BlockFeatures;
 use crate::features::Preprocess;
 use crate::segmentation::{ClassMasks, MaskRule};
 use crate::views::RandomView;
@@ -35,6 +36,16 @@ fn values(vit: &Vit) -> Vec<f32> {
     vit.visit("", &mut |_, p| values.extend(p.to_vec()));
     values
 }
+
+const ONE: BlockFeatures = BlockFeatures {
+    n_last_blocks: 1,
+    avgpool_patchtokens: false,
+};
+
+const TWO: BlockFeatures = BlockFeatures {
+    n_last_blocks: 2,
+    avgpool_patchtokens: true,
+};
 
 const VIEW: RandomView = RandomView {
     size: 32,
@@ -110,7 +121,7 @@ fn layers_far_from_the_head_learn_slower() {
 #[test]
 fn the_head_of_a_frozen_network_takes_the_steps_of_adamw() {
     let (train, val) = (Shapes::new(1, 8), Shapes::new(2, 4));
-    let task = Classification::new(&train, &val, VIEW, &preprocess(), 8).unwrap();
+    let task = Classification::new(&train, &val, ONE, VIEW, &preprocess(), 8).unwrap();
     let settings = FineTune {
         epochs: 3,
         batch_size: 8,
@@ -201,7 +212,7 @@ fn tiny() -> TransferConfig {
 #[test]
 fn all_arms_learn_their_few_labels_alike_at_any_number_of_threads() {
     let (train, val) = (Shapes::new(1, 96), Shapes::new(2, 48));
-    let task = Classification::new(&train, &val, VIEW, &preprocess(), 16).unwrap();
+    let task = Classification::new(&train, &val, ONE, VIEW, &preprocess(), 16).unwrap();
     let mut config = tiny();
     config.fine_tune.epochs = 4;
     let run = |threads| {
@@ -249,15 +260,15 @@ fn a_network_from_scratch_learns_to_fit_its_labels() {
         size: 32,
         scale: (1.0, 1.0),
     };
-    let task = Classification::new(&train, &val, view, &preprocess(), 16).unwrap();
+    let task = Classification::new(&train, &val, TWO, view, &preprocess(), 16).unwrap();
     let mut losses = Vec::new();
     let settings = FineTune {
-        epochs: 60,
-        batch_size: 16,
+        epochs: 150,
+        batch_size: 8,
         weight_decay: 0.0,
         ..Default::default()
     };
-    let labelled: Vec<usize> = (0..32).collect();
+    let labelled: Vec<usize> = (0..16).collect();
     let fitted = settings
         .fit(&task, vit(), false, &labelled, (3e-3, 0), &mut |loss| {
             losses.push(loss)
@@ -284,12 +295,13 @@ fn segmentation_transfers_too() {
         &vit(),
     )
     .unwrap();
-    let config = TransferConfig {
+    let mut config = TransferConfig {
         share: Share::Percent(100.0),
         seeds: vec![0],
         lrs: vec![3e-3],
         ..tiny()
     };
+    config.fine_tune.epochs = 60;
     let trials = compare(&task, &vit(), &Arm::ALL, &config, &mut |_| {}).unwrap();
     assert_eq!(trials.len(), 3);
     for trial in &trials {
@@ -323,7 +335,7 @@ fn spread_by_hand() {
 #[test]
 fn what_cannot_be_compared_is_refused() {
     let (train, val) = (Shapes::new(1, 16), Shapes::new(2, 8));
-    let task = Classification::new(&train, &val, VIEW, &preprocess(), 16).unwrap();
+    let task = Classification::new(&train, &val, ONE, VIEW, &preprocess(), 16).unwrap();
     let refused = |config: &TransferConfig| {
         compare(&task, &vit(), &[Arm::Frozen], config, &mut |_| {}).is_err()
     };
@@ -363,5 +375,5 @@ fn what_cannot_be_compared_is_refused() {
         }));
     }
     let none = Shapes::new(1, 0);
-    assert!(Classification::new(&none, &val, VIEW, &preprocess(), 16).is_err());
+    assert!(Classification::new(&none, &val, ONE, VIEW, &preprocess(), 16).is_err());
 }

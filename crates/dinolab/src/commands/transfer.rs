@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use dinolab_data::Source;
 use dinolab_data::shapes::{Shapes, ShapesOptions};
 use dinolab_data::source::{self, SourceOptions};
+use dinolab_eval::block_features::BlockFeatures;
 use dinolab_eval::features::Preprocess;
 use dinolab_eval::transfer::{
     Arm, Classification, FineTune, Segmentation, Share, Task, TransferConfig, Trial, compare,
@@ -46,11 +47,18 @@ pub struct Args {
     /// [default: 5%; of segmentation 100%]
     #[arg(long)]
     labels: Option<Share>,
+    /// Of classification: the head sees the class tokens of so many last blocks [default: 4, or
+    /// all where there are fewer]
+    #[arg(long)]
+    n_last_blocks: Option<usize>,
+    /// Of classification: add the mean of the last block's patch tokens: true or false
+    #[arg(long, value_name = "BOOL", default_value_t = false, action = clap::ArgAction::Set)]
+    avgpool_patchtokens: bool,
     /// Seeds; each draws labelled images, order, views and initial weights anew
     #[arg(long, value_delimiter = ',', default_value = "0,1,2")]
     seeds: Vec<u64>,
     /// Learning rates of AdamW for networks that learn, from the weights and from scratch
-    #[arg(long, value_delimiter = ',', default_value = "0.0003,0.001")]
+    #[arg(long, value_delimiter = ',', default_value = "0.0001,0.0003,0.001")]
     lr: Vec<f64>,
     /// Learning rates of AdamW for the head on frozen weights
     #[arg(long, value_delimiter = ',', default_value = "0.001,0.01")]
@@ -124,7 +132,16 @@ pub fn run(args: &Args) -> Result<()> {
         )?;
         let counts = [masks.train_images.len(), masks.val_images.len()];
         let names = ["mean IoU %", "pixels %"];
-        return learn(args, &task, &model, names, Share::Percent(100.0), counts);
+        let head = "patch tokens".into();
+        return learn(
+            args,
+            &task,
+            &model,
+            names,
+            Share::Percent(100.0),
+            counts,
+            head,
+        );
     }
     let (train, val) = labelled(args)?;
     let model = args.model.load()?;
@@ -134,10 +151,27 @@ pub fn run(args: &Args) -> Result<()> {
         ..model.preprocess.clone()
     };
     let view = view(preprocess.crop)?;
-    let task = Classification::new(&*train, &*val, view, &preprocess, 64)?;
+    let depth = model.vit.config().depth;
+    let blocks = BlockFeatures {
+        n_last_blocks: args
+            .n_last_blocks
+            .unwrap_or(depth.min(BlockFeatures::default().n_last_blocks)),
+        avgpool_patchtokens: args.avgpool_patchtokens,
+    };
+    blocks.check(&model.vit)?;
+    let task = Classification::new(&*train, &*val, blocks, view, &preprocess, 64)?;
     let counts = [train.len(), val.len()];
     let names = ["top-1 %", "top-5 %"];
-    learn(args, &task, &model, names, Share::Percent(5.0), counts)
+    let head = serde_json::to_value(blocks)?;
+    learn(
+        args,
+        &task,
+        &model,
+        names,
+        Share::Percent(5.0),
+        counts,
+        head,
+    )
 }
 
 /// Labelled images to learn from and to judge by.
@@ -181,6 +215,7 @@ fn learn(
     names: [&str; 2],
     share: Share,
     [train_images, val_images]: [usize; 2],
+    head: serde_json::Value,
 ) -> Result<()> {
     let config = TransferConfig {
         fine_tune: FineTune {
@@ -221,6 +256,7 @@ fn learn(
     let margin = margin(&trials);
     let result = serde_json::json!({
         "measure": names,
+        "head": head,
         "trials": trials.iter().map(|trial| serde_json::json!({
             "network": trial.arm,
             "lr": trial.lr,
