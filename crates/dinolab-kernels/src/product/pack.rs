@@ -7,6 +7,7 @@ use super::{Matrix, equal_parts};
 use crate::parallel::Parts;
 
 /// Side of the squares that are transposed in registers.
+#[cfg(target_arch = "x86_64")]
 const BLOCK: usize = 8;
 
 /// Transposes the square of the rows `from` to `into`, rows `width` apart: exchanges pairs, then pairs of pairs, then halves.
@@ -140,16 +141,20 @@ fn transposed<const W: usize>(from: &[f32], stride: usize, width: usize, lines: 
     let height = lines.len();
     assert!(width <= W && (width - 1) * stride + height <= from.len());
     // Squares first, what is left by single values.
-    let mut high = 0;
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") {
-        high = height / BLOCK * BLOCK;
+    let high = if is_x86_feature_detected!("avx2") {
+        let high = height / BLOCK * BLOCK;
         // SAFETY: inside of both, by the assertion and the type; the processor has AVX2.
         unsafe {
             let into = lines.as_mut_ptr().cast();
             squares_avx2(from.as_ptr(), stride, [width, high], into, W);
         }
-    }
+        high
+    } else {
+        0
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    let high = 0;
     for (row, line) in lines.iter_mut().enumerate().skip(high) {
         for (column, value) in line[..width].iter_mut().enumerate() {
             *value = from[column * stride + row];

@@ -8,6 +8,7 @@ use burn::tensor::Tensor;
 /// NVIDIA's tensor cores take `f32` operands as TF32, which has 10 bits of the 23, and Burn's
 /// kernels for them do so without being asked. Products in `f32` therefore go to
 /// [`matmul_f32`] on CUDA devices.
+#[expect(clippy::disallowed_methods, reason = "where no TF32 is met")]
 pub fn matmul<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
     #[cfg(feature = "gpu")]
     if gpu::has_tf32(&a) {
@@ -18,6 +19,7 @@ pub fn matmul<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
 
 /// [`matmul`] by kernels that use no tensor cores, on every device: products and sums of `f32`
 /// keep its 24 bits.
+#[expect(clippy::disallowed_methods, reason = "where no TF32 is met")]
 pub fn matmul_f32<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
     #[cfg(feature = "gpu")]
     if gpu::on_gpu(&a) {
