@@ -38,6 +38,9 @@ pub struct MaskArgs {
     shapes_size: usize,
 }
 
+/// Images to learn from and images to judge by.
+type TrainAndVal = [Arc<dyn Source>; 2];
+
 /// Both sets, opened.
 pub struct Masks {
     train: Arc<dyn Source>,
@@ -94,7 +97,7 @@ impl MaskArgs {
                 )
             }
             Some(tree) => {
-                let (train, val, how) = self.tree(tree)?;
+                let ([train, val], how) = self.tree(tree)?;
                 (
                     train,
                     val,
@@ -139,7 +142,7 @@ impl MaskArgs {
         })
     }
 
-    fn tree(&self, tree: &Path) -> Result<(Arc<dyn Source>, Arc<dyn Source>, String)> {
+    fn tree(&self, tree: &Path) -> Result<(TrainAndVal, String)> {
         let sets = tree.join("ImageSets");
         ensure!(
             sets.is_dir() && tree.join("JPEGImages").is_dir(),
@@ -162,13 +165,13 @@ impl MaskArgs {
         };
         let (train, val) = (self.train_split.as_str(), self.val_split.as_str());
         if train != val && has(train) {
-            return Ok((open(train)?, open(val)?, format!("{train} and {val}")));
+            return Ok(([open(train)?, open(val)?], format!("{train} and {val}")));
         }
         let all = open(val)?;
         let (kept, held): (Subset, Subset) =
             source::split(all, self.holdout, self.holdout_seed).context("--holdout")?;
         let how = format!("{val}, of which {} images held out to judge by", held.len());
-        Ok((Arc::new(kept), Arc::new(held), how))
+        Ok(([Arc::new(kept), Arc::new(held)], how))
     }
 
     fn names(&self, highest: usize) -> Result<Vec<String>> {

@@ -37,7 +37,7 @@ enum Eval {
     Knn(knn::Args),
     Linear(linear::Args),
     Segmentation(segmentation::Args),
-    Transfer(transfer::Args),
+    Transfer(Box<transfer::Args>),
 }
 
 #[derive(Subcommand)]

@@ -58,7 +58,7 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', default_value = "0,1,2")]
     seeds: Vec<u64>,
     /// Learning rates of AdamW for networks that learn, from the weights and from scratch
-    #[arg(long, value_delimiter = ',', default_value = "0.0001,0.0003,0.001")]
+    #[arg(long, value_delimiter = ',', default_value = "0.0003,0.001")]
     lr: Vec<f64>,
     /// Learning rates of AdamW for the head on frozen weights
     #[arg(long, value_delimiter = ',', default_value = "0.001,0.01")]
