@@ -107,8 +107,8 @@ impl BlockFeatures {
         )
     }
 
-    /// [`BlockFeatures::embed`] of other views: `view` makes that of an image from its number
-    /// and itself, a square of `preprocess.crop` pixels.
+    /// [`BlockFeatures::embed`] of other views, all of one size; of `preprocess`, channel means and
+    /// deviations only.
     ///
     /// # Errors
     /// As [`BlockFeatures::embed`].
@@ -122,9 +122,6 @@ impl BlockFeatures {
         progress: &mut dyn FnMut(usize),
     ) -> Result<Features> {
         self.check(vit)?;
-        if preprocess.crop < vit.config().patch_size {
-            return Err(Error::invalid("crop", "is smaller than a patch"));
-        }
         Pass {
             vit,
             view,

@@ -128,7 +128,7 @@ impl Pass<'_> {
     /// listed.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where no image can be used.
+    /// [`Error::Invalid`] where no image can be used, or views are smaller than a patch.
     pub fn run(
         &self,
         source: &dyn Source,
@@ -161,6 +161,9 @@ impl Pass<'_> {
                 }
             }
             if !inputs.is_empty() {
+                if size.0.min(size.1) < self.vit.config().patch_size {
+                    return Err(Error::invalid("size", "is smaller than a patch"));
+                }
                 let images = batch(self.vit, &inputs, size.0, size.1);
                 features.data.append(&mut host((self.feature)(images)));
             }

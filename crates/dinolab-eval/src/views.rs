@@ -1,7 +1,7 @@
 //! Random views for training on top of features: a resized crop and a flip.
 
 use dinolab_data::Image;
-use dinolab_data::augment::{CropBox, Filter, Resizer, flip};
+use dinolab_data::augment::{CropBox, Filter, Resizer};
 use dinolab_data::random::Random;
 
 use crate::{Error, Result};
@@ -79,7 +79,9 @@ pub(crate) fn render(
     let mut data = Vec::new();
     Resizer::new().resize(image, at.crop, (width, height), filter, &mut data)?;
     if at.flip {
-        flip::horizontal(&mut data, width);
+        for row in data.chunks_exact_mut(3 * width) {
+            row.as_chunks_mut::<3>().0.reverse();
+        }
     }
     Ok(Image {
         width,

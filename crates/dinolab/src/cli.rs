@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    attend, attention, bench, classify, embed, knn, linear, overfit, segmentation, train, transfer,
+    attend, attention, bench, classify, convert, embed, knn, linear, overfit, segmentation, train,
+    transfer,
 };
 
 /// Learns vision features from images with no labels, by self-distillation (DINO).
@@ -25,6 +26,7 @@ enum Verb {
     /// Judges what was learned
     #[command(subcommand)]
     Eval(Eval),
+    Convert(convert::Args),
     Overfit(overfit::Args),
     /// Measures the speed of this machine
     #[command(subcommand)]
@@ -42,6 +44,7 @@ enum Eval {
 
 #[derive(Subcommand)]
 enum Bench {
+    Crops(bench::crops::Args),
     Step(bench::step::Args),
     Embed(bench::embed::Args),
 }
@@ -61,7 +64,9 @@ impl Cli {
                 segmentation::run(&args).map(|()| ExitCode::SUCCESS)
             }
             Verb::Eval(Eval::Transfer(args)) => transfer::run(&args).map(|()| ExitCode::SUCCESS),
+            Verb::Convert(args) => convert::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Overfit(args) => overfit::run(&args),
+            Verb::Bench(Bench::Crops(args)) => bench::crops::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Bench(Bench::Step(args)) => bench::step::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Bench(Bench::Embed(args)) => bench::embed::run(&args).map(|()| ExitCode::SUCCESS),
         }

@@ -4,6 +4,7 @@ pub mod attend;
 pub mod attention;
 pub mod bench;
 pub mod classify;
+pub mod convert;
 pub mod embed;
 pub mod knn;
 pub mod linear;

@@ -3,15 +3,17 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use dinolab_data::Source;
+use dinolab_data::augment::{Filter, eval};
 use dinolab_data::source::SourceOptions;
+use dinolab_data::{Image, Source};
 use dinolab_eval::block_features::BlockFeatures;
 use dinolab_eval::feature_set::FeatureSet;
-use dinolab_eval::features::{Features, Preprocess};
+use dinolab_eval::features::{Features, Preprocess, View};
 
 use crate::model::{Model, OptionalModelArgs};
 use crate::progress::Progress;
 use crate::sources;
+use crate::values::Size;
 
 /// The network's feature: the last block's class token.
 pub const CLASS_TOKEN: BlockFeatures = BlockFeatures {
@@ -56,14 +58,16 @@ pub fn features_of(
     preprocess: &Preprocess,
     batch_size: usize,
 ) -> Result<FeatureSet> {
-    block_features_of(model, source, preprocess, batch_size, CLASS_TOKEN)
+    block_features_of(model, source, preprocess, None, batch_size, CLASS_TOKEN)
 }
 
-/// [`features_of`] of other tokens.
+/// [`features_of`] of other tokens; of whole images brought to `size` (bicubic, the aspect ratio not
+/// kept) where there is one.
 pub fn block_features_of(
     model: &Model,
     source: &dyn Source,
     preprocess: &Preprocess,
+    size: Option<Size>,
     batch_size: usize,
     blocks: BlockFeatures,
 ) -> Result<FeatureSet> {
@@ -71,9 +75,15 @@ pub fn block_features_of(
     let order = by_name(source);
     let mut progress = Progress::new("image", order.len() as u64, 0);
     let mut heard = |done| progress.set(done as u64, "");
-    let features = blocks.embed(
-        &model.vit, source, &order, preprocess, batch_size, &mut heard,
-    )?;
+    let vit = &model.vit;
+    let features = match size {
+        None => blocks.embed(vit, source, &order, preprocess, batch_size, &mut heard)?,
+        Some(Size(height, width)) => {
+            let view = |_, image: &Image| Ok(eval::resize(image, width, height, Filter::Bicubic)?);
+            let view = (&view as &View, preprocess);
+            blocks.embed_views(vit, source, &order, view, batch_size, &mut heard)?
+        }
+    };
     progress.finish();
     tell_skipped(&features, source);
     Ok(FeatureSet::of_source(features, source))

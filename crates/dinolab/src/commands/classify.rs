@@ -98,6 +98,7 @@ pub fn run(args: &Args) -> Result<()> {
                 &model,
                 &*source,
                 &backbone.preprocess,
+                None,
                 args.batch_size,
                 backbone.features,
             )?;

@@ -10,6 +10,7 @@ use dinolab_eval::feature_set::{FeatureSet, labels_file, names_file};
 use crate::inputs::{CLASS_TOKEN, PreprocessArgs, block_features_of};
 use crate::model::ModelArgs;
 use crate::sources;
+use crate::values::Size;
 
 /// Turns images into feature vectors
 ///
@@ -25,6 +26,9 @@ pub struct Args {
     /// .npy or .safetensors
     #[arg(long)]
     out: PathBuf,
+    /// Bring whole images to SIDE or HEIGHTxWIDTH instead of cutting out their centre
+    #[arg(long, conflicts_with_all = ["resize", "crop"])]
+    size: Option<Size>,
     /// Concatenate the class tokens of so many last blocks, as `eval linear` takes 4
     #[arg(long, default_value_t = CLASS_TOKEN.n_last_blocks)]
     n_last_blocks: usize,
@@ -52,7 +56,7 @@ pub fn run(args: &Args) -> Result<()> {
         avgpool_patchtokens: args.avgpool_patchtokens,
     };
     let batch_size = args.preprocess.batch_size();
-    let features = block_features_of(&model, &*source, &preprocess, batch_size, blocks)?;
+    let features = block_features_of(&model, &*source, &preprocess, args.size, batch_size, blocks)?;
     features.write(&args.out)?;
     println!(
         "{} features of width {} in {}, their paths in {}; {} images skipped",

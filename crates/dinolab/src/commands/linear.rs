@@ -125,6 +125,7 @@ pub fn run(args: &Args) -> Result<()> {
             &network.model,
             &**source,
             &network.preprocess,
+            None,
             batch_size,
             blocks,
         ),
