@@ -314,14 +314,11 @@ proptest! {
 
 fn vit(seed: u64) -> Vit {
     let config = VitConfig {
-        image_size: 8,
-        patch_size: 4,
-        channels: 3,
         width: 12,
         depth: 3,
         heads: 2,
         mlp_ratio: 2,
-        position_rule: Default::default(),
+        ..VitConfig::named("vit_tiny", 4, 8).unwrap()
     };
     let device = device::by_name("cpu").unwrap();
     Vit::new(&config, &mut Init::new(seed), &device).unwrap()

@@ -175,14 +175,11 @@ impl Source for Halves {
 
 fn vit() -> Vit {
     let config = VitConfig {
-        image_size: 32,
-        patch_size: 4,
-        channels: 3,
         width: 24,
         depth: 2,
         heads: 2,
         mlp_ratio: 2,
-        position_rule: Default::default(),
+        ..VitConfig::named("vit_tiny", 4, 32).unwrap()
     };
     Vit::new(&config, &mut Init::new(1), &device::by_name("cpu").unwrap()).unwrap()
 }

@@ -11,14 +11,11 @@ use crate::views::RandomView;
 
 fn vit() -> Vit {
     let config = VitConfig {
-        image_size: 32,
-        patch_size: 8,
-        channels: 3,
         width: 32,
         depth: 2,
         heads: 2,
         mlp_ratio: 2,
-        position_rule: Default::default(),
+        ..VitConfig::named("vit_tiny", 8, 32).unwrap()
     };
     Vit::new(&config, &mut Init::new(1), &device::by_name("cpu").unwrap()).unwrap()
 }
