@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    attend, attention, bench, convert, copy, embed, knn, neighbours, overfit, pca, retrieval,
-    train, video,
+    attend, attention, bench, classify, convert, copy, embed, knn, linear, neighbours, overfit,
+    pca, retrieval, segmentation, train, transfer, video,
 };
 
 /// Learns vision features from images with no labels, by self-distillation (DINO).
@@ -23,6 +23,7 @@ enum Verb {
     Embed(embed::Args),
     Attend(attend::Args),
     Pca(pca::Args),
+    Classify(classify::Args),
     /// Judges what was learned
     #[command(subcommand)]
     Eval(Eval),
@@ -41,6 +42,9 @@ enum Eval {
     Knn(knn::Args),
     Video(video::Args),
     Retrieval(Box<retrieval::Args>),
+    Linear(linear::Args),
+    Segmentation(segmentation::Args),
+    Transfer(Box<transfer::Args>),
 }
 
 #[derive(Subcommand)]
@@ -58,8 +62,14 @@ impl Cli {
             Verb::Embed(args) => embed::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Attend(args) => attend::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Pca(args) => pca::run(&args).map(|()| ExitCode::SUCCESS),
+            Verb::Classify(args) => classify::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Eval(Eval::Attention(args)) => attention::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Eval(Eval::Knn(args)) => knn::run(&args).map(|()| ExitCode::SUCCESS),
+            Verb::Eval(Eval::Linear(args)) => linear::run(&args).map(|()| ExitCode::SUCCESS),
+            Verb::Eval(Eval::Segmentation(args)) => {
+                segmentation::run(&args).map(|()| ExitCode::SUCCESS)
+            }
+            Verb::Eval(Eval::Transfer(args)) => transfer::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Convert(args) => convert::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Eval(Eval::Video(args)) => video::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Eval(Eval::Copy(args)) => copy::run(&args).map(|()| ExitCode::SUCCESS),
