@@ -1,7 +1,7 @@
 //! The multi-crop augmentation as a whole.
 
 use dinolab_data::augment::multicrop::{Change, MultiCrop, ViewPlan};
-use dinolab_data::augment::{CropBox, Filter, Resizer, Scratch, blur, colour, flip};
+use dinolab_data::augment::{CropBox, Filter, Resizer, Scratch, blur, colour, planes};
 use dinolab_data::{Error, Image};
 
 /// A smooth colourful image with an edge.
@@ -153,7 +153,9 @@ fn operations_happen_in_order() {
     Resizer::new()
         .resize(&image, plan.crop, (16, 16), Filter::Bicubic, &mut pixels)
         .unwrap();
-    flip::horizontal(&mut pixels, 16);
+    let mut mirrored = Vec::new();
+    planes::split(&pixels, 16, true, &mut mirrored);
+    let mut pixels = mirrored;
     colour::hue(&mut pixels, 0.07);
     colour::contrast(&mut pixels, 1.3);
     colour::brightness(&mut pixels, 0.7);
@@ -177,10 +179,10 @@ fn layout_is_view_channel_row_column() {
         } else {
             (&local, view - 2)
         };
-        for (at, pixel) in pixels.chunks_exact(3).enumerate() {
-            for c in 0..3 {
+        for (c, plane) in pixels.chunks_exact(side * side).enumerate() {
+            for (at, pixel) in plane.iter().enumerate() {
                 let value = buffer[(place * 3 + c) * side * side + at];
-                let expected = (f32::from(pixel[c]) / 255.0 - crops.mean[c]) / crops.std[c];
+                let expected = (f32::from(*pixel) / 255.0 - crops.mean[c]) / crops.std[c];
                 assert_eq!(value, expected, "view {view}");
             }
         }
@@ -270,7 +272,7 @@ fn identity_shows_the_whole_image() {
             let pixels = crops
                 .view(&image, (0, 0, index), view, &mut scratch)
                 .unwrap();
-            assert_eq!(pixels, image.data);
+            assert_eq!(planes::join(pixels), image.data);
         }
     }
     assert_eq!(MultiCrop::identity(32).local_len(), 0);

@@ -286,7 +286,10 @@ fn a_bad_image_is_replaced_by_the_next_usable_one() {
         .view(&Made::make(order[2]), key, 0, &mut scratch)
         .unwrap();
     let mut expected = vec![0.0; pixels.len()];
-    crops.normaliser().unwrap().apply(pixels, &mut expected);
+    crops
+        .normaliser()
+        .unwrap()
+        .apply_planes(pixels, &mut expected);
     assert_eq!(batches[0].view(0, 1), expected);
 
     let mut sorted = bad;

@@ -365,14 +365,11 @@ mod tests {
 
     fn tiny() -> Vit {
         let config = VitConfig {
-            image_size: 16,
-            patch_size: 4,
-            channels: 3,
             width: 16,
             depth: 2,
             heads: 2,
             mlp_ratio: 2,
-            position_rule: Default::default(),
+            ..VitConfig::named("vit_tiny", 4, 16).unwrap()
         };
         Vit::new(&config, &mut Init::new(3), &device::by_name("cpu").unwrap()).unwrap()
     }

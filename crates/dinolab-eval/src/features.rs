@@ -118,17 +118,7 @@ pub fn embed(
     progress: &mut dyn FnMut(usize),
 ) -> Result<Features> {
     let features = embed_usable(vit, source, indices, preprocess, batch_size, progress)?;
-    if features.indices.is_empty() {
-        let why = features
-            .skipped
-            .first()
-            .map_or("there are none".into(), |(_, why)| why.clone());
-        return Err(Error::invalid(
-            "images",
-            format!("none can be used; the first: {why}"),
-        ));
-    }
-    Ok(features)
+    any_usable(features)
 }
 
 /// As [`embed`], but that no image can be used is no error.
@@ -143,10 +133,75 @@ pub fn embed_usable(
     batch_size: usize,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Features> {
-    let normaliser = Normaliser::new(preprocess.mean, preprocess.std)?;
     if preprocess.crop < vit.config().patch_size {
         return Err(Error::invalid("eval-crop", "is smaller than a patch"));
     }
+    let (resize, crop) = (preprocess.resize, preprocess.crop);
+    let view = View {
+        size: (crop, crop),
+        of: &|image| eval::features(image, resize, crop),
+    };
+    embed_views(vit, source, indices, preprocess, view, batch_size, progress)
+}
+
+/// As [`embed`], of whole images brought to `size` = (height, width) instead (bicubic, the
+/// aspect ratio not kept). Pixels beyond a whole number of patches are left out.
+///
+/// # Errors
+/// As [`embed`].
+pub fn embed_whole(
+    vit: &Vit,
+    source: &dyn Source,
+    indices: &[usize],
+    preprocess: &Preprocess,
+    size: (usize, usize),
+    batch_size: usize,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Features> {
+    let (height, width) = size;
+    if height.min(width) < vit.config().patch_size {
+        return Err(Error::invalid("size", "is smaller than a patch"));
+    }
+    let view = View {
+        size,
+        of: &|image| eval::resize(image, width, height, Filter::Bicubic),
+    };
+    let features = embed_views(vit, source, indices, preprocess, view, batch_size, progress)?;
+    any_usable(features)
+}
+
+/// An error where there is no feature.
+fn any_usable(features: Features) -> Result<Features> {
+    if features.indices.is_empty() {
+        let why = features
+            .skipped
+            .first()
+            .map_or("there are none".into(), |(_, why)| why.clone());
+        return Err(Error::invalid(
+            "images",
+            format!("none can be used; the first: {why}"),
+        ));
+    }
+    Ok(features)
+}
+
+/// What of an image the network sees.
+struct View<'a> {
+    /// Height and width.
+    size: (usize, usize),
+    of: &'a (dyn Fn(&Image) -> dinolab_data::Result<Image> + Sync),
+}
+
+fn embed_views(
+    vit: &Vit,
+    source: &dyn Source,
+    indices: &[usize],
+    preprocess: &Preprocess,
+    view: View<'_>,
+    batch_size: usize,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Features> {
+    let normaliser = Normaliser::new(preprocess.mean, preprocess.std)?;
     let mut features = Features {
         dim: vit.config().width,
         ..Features::default()
@@ -156,7 +211,7 @@ pub fn embed_usable(
             .par_iter()
             .map(|&index| {
                 let image = source.image(index)?;
-                let image = eval::features(&image, preprocess.resize, preprocess.crop)?;
+                let image = (view.of)(&image)?;
                 Ok::<_, dinolab_data::Error>(planes(&image, &normaliser))
             })
             .collect();
@@ -171,7 +226,7 @@ pub fn embed_usable(
             }
         }
         if !inputs.is_empty() {
-            let images = batch(vit, &inputs, preprocess.crop, preprocess.crop);
+            let images = batch(vit, &inputs, view.size.0, view.size.1);
             features.data.append(&mut host(vit.forward(images)));
         }
         progress(done * batch_size.max(1) + chunk.len());

@@ -25,6 +25,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A network was not written in another program's format.
+    #[error("{path}: {reason}")]
+    Export {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// A tensor has another shape than the network.
     #[error("tensor {name}: the network has shape {expected:?}, the file has {found:?}{hint}")]
     Shape {

@@ -169,6 +169,30 @@ impl Head {
         crate::ops::prototypes(x, self.weight_v.get(), lengths)
     }
 
+    /// The linear maps with their names, the last one apart; GELU follows all others.
+    pub(crate) fn linears(&self) -> ((String, &Linear), Vec<(String, &Linear)>) {
+        let mut all: Vec<_> = self
+            .mlp
+            .iter()
+            .enumerate()
+            .map(|(i, linear)| (self.place(i).0, linear))
+            .collect();
+        let last = all.pop().expect("a head has a linear map");
+        (last, all)
+    }
+
+    /// The prototypes `g · v / ‖v‖`, `[K, bottleneck]`.
+    pub(crate) fn prototypes(&self) -> Vec<f32> {
+        let (mut v, g) = (self.weight_v.to_vec(), self.weight_g.to_vec());
+        for (v, g) in v.chunks_exact_mut(self.config.bottleneck_dim).zip(g) {
+            let squares: f64 = v.iter().map(|&v| f64::from(v).powi(2)).sum();
+            let scale = f64::from(g) / squares.sqrt();
+            v.iter_mut()
+                .for_each(|v| *v = (f64::from(*v) * scale) as f32);
+        }
+        v
+    }
+
     /// Places of the linear map `i` and of its batch norm in the reference's sequence
     /// (linear, batch norm where used, GELU; a lone map has no place).
     fn place(&self, i: usize) -> (String, String) {

@@ -10,6 +10,7 @@ pub mod error;
 pub mod head;
 pub mod init;
 pub mod network;
+pub mod onnx;
 pub mod ops;
 pub mod param;
 pub mod position;

@@ -55,6 +55,13 @@ impl Param {
         matrix.cast(self.precision.dtype())
     }
 
+    /// As [`Param::matrix`], with each row multiplied by its factor.
+    pub fn scaled_matrix(&self, factors: Tensor<1>) -> Tensor<2> {
+        let rows = self.shape[0];
+        let matrix = self.value.clone().reshape([rows, self.len() / rows.max(1)]);
+        (matrix * factors.reshape([rows, 1])).cast(self.precision.dtype())
+    }
+
     /// What products with [`Param::matrix`] are computed in. The values stay in `f32`.
     pub fn set_precision(&mut self, precision: Precision) {
         self.precision = precision;

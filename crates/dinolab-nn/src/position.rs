@@ -10,38 +10,82 @@ pub enum PositionRule {
     /// where the number of patches is the trained one and the image is square.
     #[default]
     Dino,
-    /// By the ratio of sizes, `side / patches`, as timm and later checkpoints do.
+    /// By the ratio of sizes, `side / patches`, as Hugging Face's ViT and DINOv2 do.
     Ratio,
+    /// By the ratio of sizes, with an antialiasing filter (a = −0.5, as wide as the step where
+    /// that is larger than 1), as timm and DINOv2 with registers do.
+    RatioAntialias,
 }
 
-/// PyTorch's cubic kernel (a = −0.75) at distance `x`.
-fn cubic(x: f64) -> f64 {
-    const A: f64 = -0.75;
+impl std::fmt::Display for PositionRule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Dino => "dino",
+            Self::Ratio => "ratio",
+            Self::RatioAntialias => "ratio-antialias",
+        })
+    }
+}
+
+impl std::str::FromStr for PositionRule {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Dino, Self::Ratio, Self::RatioAntialias]
+            .into_iter()
+            .find(|rule| rule.to_string() == text)
+            .ok_or_else(|| "one of dino, ratio, ratio-antialias".into())
+    }
+}
+
+/// The cubic kernel with parameter `a` at distance `x`.
+fn cubic(a: f64, x: f64) -> f64 {
     let x = x.abs();
     if x <= 1.0 {
-        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
+        ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
     } else if x < 2.0 {
-        ((A * x - 5.0 * A) * x + 8.0 * A) * x - 4.0 * A
+        ((a * x - 5.0 * a) * x + 8.0 * a) * x - 4.0 * a
     } else {
         0.0
     }
 }
 
-/// Row-major `[to, from]` weights that resample `from` values to `to`, by bicubic
-/// interpolation without antialiasing; samples beyond the edge repeat it.
+/// Row-major `[to, from]` weights that resample `from` values to `to` by bicubic interpolation,
+/// as PyTorch does it for each rule.
 fn axis(from: usize, to: usize, rule: PositionRule) -> Vec<f64> {
-    let step = match rule {
-        PositionRule::Dino => from as f64 / (to as f64 + 0.1),
-        PositionRule::Ratio => from as f64 / to as f64,
-    };
+    match rule {
+        PositionRule::Dino => plain(from, to, from as f64 / (to as f64 + 0.1)),
+        PositionRule::Ratio => plain(from, to, from as f64 / to as f64),
+        PositionRule::RatioAntialias => antialiased(from, to),
+    }
+}
+
+/// Samples `step` apart, four taps each (a = −0.75); beyond the edge they repeat it.
+fn plain(from: usize, to: usize, step: f64) -> Vec<f64> {
     let mut weights = vec![0.0; to * from];
     for (o, row) in weights.chunks_exact_mut(from).enumerate() {
         let centre = (o as f64 + 0.5) * step - 0.5;
         let base = centre.floor();
         for tap in -1..=2 {
             let at = (base + f64::from(tap)).clamp(0.0, (from - 1) as f64) as usize;
-            row[at] += cubic(centre - base - f64::from(tap));
+            row[at] += cubic(-0.75, centre - base - f64::from(tap));
         }
+    }
+    weights
+}
+
+/// A kernel (a = −0.5) that widens with the step when there are fewer samples than values; what
+/// would lie beyond the edge is left out and the rest brought to a sum of 1.
+fn antialiased(from: usize, to: usize) -> Vec<f64> {
+    let step = from as f64 / to as f64;
+    let width = step.max(1.0);
+    let mut weights = vec![0.0; to * from];
+    for (o, row) in weights.chunks_exact_mut(from).enumerate() {
+        let centre = (o as f64 + 0.5) * step;
+        for (at, weight) in row.iter_mut().enumerate() {
+            *weight = cubic(-0.5, (at as f64 + 0.5 - centre) / width);
+        }
+        let sum: f64 = row.iter().sum();
+        row.iter_mut().for_each(|weight| *weight /= sum);
     }
     weights
 }

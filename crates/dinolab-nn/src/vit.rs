@@ -1,102 +1,22 @@
 //! The vision transformer (Dosovitskiy et al.), as DINO trains it.
+//!
+//! What DINOv2 and others have added for networks that are only used, not trained here: layer
+//! scale, register tokens, other epsilons and other rules for position embeddings.
 
-use std::sync::Arc;
+mod block;
+mod config;
 
 use burn::tensor::{Device, Tensor};
 
+pub use self::block::{Attention, Block, LayerNorm, LayerScale, Linear, Mlp};
+pub use self::config::VitConfig;
+
 use crate::init::Init;
-use crate::ops::branch::{Branch, BranchParams, Run, Samples};
+use crate::ops::branch::Run;
 use crate::param::{Param, parameters};
-use crate::position::{PositionRule, resampling};
+use crate::position::resampling;
 use crate::precision::single;
-use crate::{Error, Result, ops};
-
-/// The reference's epsilon of every layer normalisation.
-const LAYER_NORM_EPS: f64 = 1e-6;
-
-/// The sizes of a vision transformer.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VitConfig {
-    /// Side of the trained image in pixels: position embeddings exist for
-    /// `(image_size / patch_size)²` patches and are resampled for other sizes.
-    pub image_size: usize,
-    /// Side of a patch in pixels.
-    pub patch_size: usize,
-    /// Channels of the image, `C`.
-    pub channels: usize,
-    /// Width of a token, `D`.
-    pub width: usize,
-    /// Number of blocks.
-    pub depth: usize,
-    /// Attention heads, `H`; divides `width`.
-    pub heads: usize,
-    /// Hidden width of the MLP as a multiple of `width`.
-    pub mlp_ratio: usize,
-    /// How position embeddings follow another image size.
-    #[serde(default)]
-    pub position_rule: PositionRule,
-}
-
-impl VitConfig {
-    /// The published sizes: `vit_tiny`, `vit_small`, `vit_base`; `None` for other names.
-    pub fn named(arch: &str, patch_size: usize, image_size: usize) -> Option<Self> {
-        let (width, heads) = match arch {
-            "vit_tiny" => (192, 3),
-            "vit_small" => (384, 6),
-            "vit_base" => (768, 12),
-            _ => return None,
-        };
-        Some(Self {
-            image_size,
-            patch_size,
-            channels: 3,
-            width,
-            depth: 12,
-            heads,
-            mlp_ratio: 4,
-            position_rule: PositionRule::default(),
-        })
-    }
-
-    /// Patches along one side of the trained image.
-    pub fn side(&self) -> usize {
-        self.image_size / self.patch_size.max(1)
-    }
-
-    /// Checks that the sizes make a network.
-    ///
-    /// # Errors
-    /// [`Error::BadSetting`] names the size that does not fit.
-    pub fn validate(&self) -> Result<()> {
-        let bad = |field, reason: String| Err(Error::BadSetting { field, reason });
-        if self.patch_size == 0 || self.image_size < self.patch_size {
-            return bad(
-                "patch-size",
-                format!(
-                    "{} does not fit an image of {} pixels",
-                    self.patch_size, self.image_size
-                ),
-            );
-        }
-        if self.width == 0 || self.depth == 0 || self.channels == 0 || self.mlp_ratio == 0 {
-            return bad(
-                "width",
-                "width, depth, channels and mlp ratio must be at least 1".into(),
-            );
-        }
-        if self.heads == 0 || !self.width.is_multiple_of(self.heads) {
-            return bad(
-                "heads",
-                format!(
-                    "{} heads do not divide the width {}",
-                    self.heads, self.width
-                ),
-            );
-        }
-        Ok(())
-    }
-}
+use crate::{Result, ops};
 
 /// Which residual branches are dropped for which sample, during training of the student.
 ///
@@ -117,197 +37,6 @@ impl DropPath for KeepAll {
     }
 }
 
-/// A linear map; `weight` `[O, I]` (a patch convolution's is `[O, C, p, p]`), `bias` `[O]`.
-#[derive(Clone, Debug)]
-pub struct Linear {
-    /// Weights, output first.
-    pub weight: Param,
-    /// Offsets.
-    pub bias: Option<Param>,
-}
-parameters!(Linear { weight, bias });
-
-impl Linear {
-    /// Truncated normal of deviation 0.02 and bias 0, as the reference starts every linear map.
-    pub fn new(
-        inputs: usize,
-        outputs: usize,
-        bias: bool,
-        init: &mut Init,
-        device: &Device,
-    ) -> Self {
-        let weight = init.truncated_normal(inputs * outputs, 0.02);
-        Self {
-            weight: Param::new(weight, &[outputs, inputs], true, device),
-            bias: bias.then(|| Param::new(vec![0.0; outputs], &[outputs], true, device)),
-        }
-    }
-
-    /// `[B, N, I]` → `[B, N, O]`.
-    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        ops::linear(x, self.weight.matrix(), self.bias.as_ref().map(Param::get))
-    }
-
-    /// [`Linear::forward`] and the exact GELU.
-    pub fn forward_gelu(&self, x: Tensor<3>) -> Tensor<3> {
-        ops::linear_gelu(x, self.weight.matrix(), self.bias.as_ref().map(Param::get))
-    }
-}
-
-/// Layer normalisation over the token's width.
-#[derive(Clone, Debug)]
-pub struct LayerNorm {
-    /// Scale `[D]`, called `weight` in checkpoints.
-    pub gamma: Param,
-    /// Shift `[D]`, called `bias` in checkpoints.
-    pub beta: Param,
-}
-parameters!(LayerNorm { gamma as "weight", beta as "bias" });
-
-impl LayerNorm {
-    fn new(width: usize, device: &Device) -> Self {
-        Self {
-            gamma: Param::new(vec![1.0; width], &[width], true, device),
-            beta: Param::new(vec![0.0; width], &[width], true, device),
-        }
-    }
-
-    /// `[B, N, D]` → `[B, N, D]`.
-    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        ops::layer_norm(x, self.gamma.get(), self.beta.get(), LAYER_NORM_EPS)
-    }
-}
-
-/// Self-attention: the joint query-key-value map and the output map.
-#[derive(Clone, Debug)]
-pub struct Attention {
-    /// `[D]` → `[3·D]`.
-    pub qkv: Linear,
-    /// `[D]` → `[D]`.
-    pub proj: Linear,
-    heads: usize,
-}
-parameters!(Attention { qkv, proj });
-
-/// The block's MLP.
-#[derive(Clone, Debug)]
-pub struct Mlp {
-    /// `[D]` → `[ratio·D]`.
-    pub fc1: Linear,
-    /// `[ratio·D]` → `[D]`.
-    pub fc2: Linear,
-}
-parameters!(Mlp { fc1, fc2 });
-
-/// A pre-norm transformer block.
-#[derive(Clone, Debug)]
-pub struct Block {
-    /// Before attention.
-    pub norm1: LayerNorm,
-    /// Mixes tokens.
-    pub attn: Attention,
-    /// Before the MLP.
-    pub norm2: LayerNorm,
-    /// Acts on each token.
-    pub mlp: Mlp,
-}
-parameters!(Block {
-    norm1,
-    attn,
-    norm2,
-    mlp
-});
-
-impl Block {
-    fn new(config: &VitConfig, init: &mut Init, device: &Device) -> Self {
-        let d = config.width;
-        let hidden = d * config.mlp_ratio;
-        Self {
-            norm1: LayerNorm::new(d, device),
-            attn: Attention {
-                qkv: Linear::new(d, 3 * d, true, init, device),
-                proj: Linear::new(d, d, true, init, device),
-                heads: config.heads,
-            },
-            norm2: LayerNorm::new(d, device),
-            mlp: Mlp {
-                fc1: Linear::new(d, hidden, true, init, device),
-                fc2: Linear::new(hidden, d, true, init, device),
-            },
-        }
-    }
-
-    /// Tokens `[R, D]` of all images of `runs` → `[R, D]`; `index` is the block's place, for
-    /// stochastic depth.
-    fn forward(&self, x: Tensor<2>, runs: &[Run], index: usize, drop: &dyn DropPath) -> Tensor<2> {
-        let samples = samples_of(runs, drop.factors(index, 0));
-        let x = ops::branch(
-            Branch::Attention(self.attn.heads),
-            x,
-            self.attention_params(),
-            samples,
-        );
-        let samples = samples_of(runs, drop.factors(index, 1));
-        ops::branch(Branch::Mlp, x, self.mlp_params(), samples)
-    }
-
-    /// The class tokens `[B, D]` of [`Block::forward`]'s result, without the others.
-    fn forward_class(
-        &self,
-        x: Tensor<2>,
-        runs: &[Run],
-        index: usize,
-        drop: &dyn DropPath,
-    ) -> Tensor<2> {
-        let samples = samples_of(runs, drop.factors(index, 0));
-        let x = ops::branch(
-            Branch::ClassAttention(self.attn.heads),
-            x,
-            self.attention_params(),
-            samples,
-        );
-        let images = runs.iter().map(|run| run.images).sum();
-        let samples = samples_of(&[Run { images, tokens: 1 }], drop.factors(index, 1));
-        ops::branch(Branch::Mlp, x, self.mlp_params(), samples)
-    }
-
-    fn attention_params(&self) -> BranchParams {
-        params(&self.norm1, &self.attn.qkv, &self.attn.proj)
-    }
-
-    fn mlp_params(&self) -> BranchParams {
-        params(&self.norm2, &self.mlp.fc1, &self.mlp.fc2)
-    }
-
-    /// Attention weights `[B, H, N, N]` of the block on its input `[B, N, D]`.
-    fn attention(&self, x: Tensor<3>) -> Tensor<4> {
-        ops::attention_probabilities(
-            self.attn.qkv.forward(self.norm1.forward(x)),
-            self.attn.heads,
-        )
-    }
-}
-
-fn params(norm: &LayerNorm, first: &Linear, second: &Linear) -> BranchParams {
-    let bias = |linear: &Linear| linear.bias.as_ref().expect("blocks have biases").get();
-    BranchParams {
-        gamma: norm.gamma.get(),
-        beta: norm.beta.get(),
-        eps: LAYER_NORM_EPS,
-        first: first.weight.matrix(),
-        first_bias: bias(first),
-        second: second.weight.matrix(),
-        second_bias: bias(second),
-    }
-}
-
-fn samples_of(runs: &[Run], factors: Option<Vec<f32>>) -> Arc<Samples> {
-    Arc::new(match factors {
-        Some(factors) => Samples::new(runs, &factors),
-        None => Samples::all(runs),
-    })
-}
-
 /// The patch embedding: a strided convolution, computed as one linear map of flat patches.
 #[derive(Clone, Debug)]
 pub struct PatchEmbed {
@@ -324,6 +53,8 @@ pub struct Vit {
     pub cls_token: Param,
     /// Position embeddings `[1, 1 + side², D]`, the class token's first.
     pub pos_embed: Param,
+    /// Register tokens `[1, R, D]`, where the network has them.
+    pub register_tokens: Option<Param>,
     /// Patches to tokens.
     pub patch_embed: PatchEmbed,
     /// The transformer blocks.
@@ -334,6 +65,7 @@ pub struct Vit {
 parameters!(Vit {
     cls_token,
     pos_embed,
+    register_tokens,
     patch_embed,
     blocks,
     norm
@@ -353,10 +85,15 @@ impl Vit {
         let cls_token = init.truncated_normal(d, 0.02);
         let weight = init.uniform_fan_in(d * fan_in, fan_in);
         let bias = init.uniform_fan_in(d, fan_in);
+        let registers = (config.registers > 0).then(|| {
+            let values = init.truncated_normal(config.registers * d, 0.02);
+            Param::new(values, &[1, config.registers, d], true, device)
+        });
         Ok(Self {
             config: config.clone(),
             cls_token: Param::new(cls_token, &[1, 1, d], true, device),
             pos_embed: Param::new(pos_embed, &[1, tokens, d], true, device),
+            register_tokens: registers,
             patch_embed: PatchEmbed {
                 proj: Linear {
                     weight: Param::new(weight, &[d, config.channels, p, p], true, device),
@@ -366,7 +103,7 @@ impl Vit {
             blocks: (0..config.depth)
                 .map(|_| Block::new(config, init, device))
                 .collect(),
-            norm: LayerNorm::new(d, device),
+            norm: LayerNorm::new(d, config.layer_norm_eps, device),
         })
     }
 
@@ -375,7 +112,8 @@ impl Vit {
         &self.config
     }
 
-    /// Images `[B, C, H, W]` as tokens `[B, 1 + N, D]`, class token first, positions added.
+    /// Images `[B, C, H, W]` as tokens `[B, 1 + R + N, D]`, class token first, then registers,
+    /// then patches, positions added.
     /// Pixels beyond a whole number of patches are left out, as a strided convolution does.
     fn embed(&self, images: Tensor<4>) -> Tensor<3> {
         let [b, c, height, width] = images.dims();
@@ -389,7 +127,23 @@ impl Vit {
             .reshape([b, h * w, c * p * p]);
         let tokens = single(self.patch_embed.proj.forward(patches));
         let cls = self.cls_token.get::<3>().expand([b, 1, d]);
-        Tensor::cat(vec![cls, tokens], 1) + self.positions(h, w)
+        let x = Tensor::cat(vec![cls, tokens], 1) + self.positions(h, w);
+        let Some(registers) = &self.register_tokens else {
+            return x;
+        };
+        let registers = registers.get::<3>().expand([b, self.config.registers, d]);
+        let (cls, tokens) = (x.clone().narrow(1, 0, 1), x.narrow(1, 1, h * w));
+        Tensor::cat(vec![cls, registers, tokens], 1)
+    }
+
+    /// Tokens `[B, 1 + R + N, D]` without the registers.
+    fn without_registers(&self, x: Tensor<3>) -> Tensor<3> {
+        let (prefix, n) = (self.config.prefix(), x.dims()[1]);
+        if prefix == 1 {
+            return x;
+        }
+        let (cls, tokens) = (x.clone().narrow(1, 0, 1), x.narrow(1, prefix, n - prefix));
+        Tensor::cat(vec![cls, tokens], 1)
     }
 
     /// Position embeddings `[1, 1 + h·w, D]` for `h × w` patches.
@@ -446,7 +200,7 @@ impl Vit {
     }
 
     /// All tokens of the last `n` blocks, each after the *final* norm: `n` × `[B, 1 + N, D]`,
-    /// earliest block first.
+    /// earliest block first. Registers are left out.
     pub fn intermediate(&self, images: Tensor<4>, n: usize) -> Vec<Tensor<3>> {
         let (mut x, runs) = self.embed_all(vec![images]);
         let Run { images, tokens } = runs[0];
@@ -456,13 +210,14 @@ impl Vit {
             x = block.forward(x, &runs, i, &KeepAll);
             if i >= first {
                 let shape = [images, tokens, self.config.width];
-                taps.push(self.norm.forward(x.clone().reshape(shape)));
+                let tokens = self.norm.forward(x.clone().reshape(shape));
+                taps.push(self.without_registers(tokens));
             }
         }
         taps
     }
 
-    /// Attention weights of the last block: `[B, H, 1 + N, 1 + N]`.
+    /// Attention weights of the last block: `[B, H, 1 + R + N, 1 + R + N]`, registers included.
     pub fn last_attention(&self, images: Tensor<4>) -> Tensor<4> {
         let (mut x, runs) = self.embed_all(vec![images]);
         let Run { images, tokens } = runs[0];
@@ -474,7 +229,8 @@ impl Vit {
     }
 
     /// Attention of the last block's class token to the patches: `[B, H, h, w]`, where
-    /// `h × w` are the image's patches. Each head's map sums to 1 less the class token's share.
+    /// `h × w` are the image's patches. Each head's map sums to 1 less the share of the class token
+    /// and of registers.
     pub fn class_attention(&self, images: Tensor<4>) -> Tensor<4> {
         let [_, _, height, width] = images.dims();
         let (h, w) = (
@@ -484,7 +240,7 @@ impl Vit {
         let all = self.last_attention(images);
         let [b, heads, _, _] = all.dims();
         all.narrow(2, 0, 1)
-            .narrow(3, 1, h * w)
+            .narrow(3, self.config.prefix(), h * w)
             .reshape([b, heads, h, w])
     }
 }

@@ -3,21 +3,34 @@
 //! Files are read into named arrays ([`Weights`]) with the reference's names, whatever the
 //! format; networks take from them what they need ([`load`]) and report what that was.
 
+mod beside;
+mod export;
+mod hugging_face;
 mod infer;
 mod load;
 mod locate;
+mod naming;
+mod preprocess;
 mod pth;
 mod safetensors;
+mod timm;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+pub use self::export::Backbone;
+pub use self::hugging_face::Kind;
 pub use self::load::{LoadOptions, LoadReport, load};
 pub use self::locate::locate;
+pub use self::naming::Naming;
+pub use self::pth::{Value, write_pth};
 pub use self::safetensors::{file_arrays, to_bytes};
 
+use burn::tensor::{Tensor, TensorData};
+
+use crate::init::Init;
 use crate::param::Parameters;
-use crate::{Error, Result};
+use crate::{Error, Result, Vit};
 
 /// A named array's shape and values.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,6 +52,10 @@ pub struct Weights {
     pub centre: Option<Vec<f32>>,
     /// What the file says of the network (`arch`, `patch_size`, `out_dim`, …).
     pub facts: BTreeMap<String, String>,
+    /// Whose names the file uses.
+    pub naming: Naming,
+    /// Which network of a training checkpoint; `None` for a file of one network.
+    pub which: Option<Which>,
 }
 
 /// Which network of a training checkpoint.
@@ -59,6 +76,14 @@ impl Which {
             Self::Student => "student",
         }
     }
+
+    /// The one of the two that this is not.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Teacher => Self::Student,
+            Self::Student => Self::Teacher,
+        }
+    }
 }
 
 /// Reads a `.pth` or safetensors file, told apart by content. Of a training checkpoint the
@@ -70,18 +95,15 @@ pub fn read(path: &Path, which: Which) -> Result<Weights> {
     let mut head = [0u8; 9];
     let (length, size) = {
         use std::io::Read;
-        let io = |source| Error::Io {
-            path: path.into(),
-            source,
-        };
-        let mut file = std::fs::File::open(path).map_err(io)?;
-        let size = file.metadata().map_err(io)?.len();
-        (file.read(&mut head).map_err(io)?, size)
+        let mut file = std::fs::File::open(path).map_err(io(path))?;
+        let size = file.metadata().map_err(io(path))?.len();
+        (file.read(&mut head).map_err(io(path))?, size)
     };
     // Safetensors first: the length of its header may begin like a pickle (0x80), but no pickle
     // or archive begins with a number that is less than the file's size.
     let (header, _) = head.as_chunks::<8>();
-    let mut weights = if length == 9 && head[8] == b'{' && u64::from_le_bytes(header[0]) < size {
+    let safetensors = length == 9 && head[8] == b'{' && u64::from_le_bytes(header[0]) < size;
+    let mut weights = if safetensors {
         safetensors::read(path, which)?
     } else if head.starts_with(b"PK\x03\x04") || head[0] == 0x80 {
         pth::read(path, which)?
@@ -92,20 +114,9 @@ pub fn read(path: &Path, which: Which) -> Result<Weights> {
         ));
     };
     weights.path = path.into();
-    weights.arrays = std::mem::take(&mut weights.arrays)
-        .into_iter()
-        .map(|(name, array)| (canonical(&name), array))
-        .collect();
-    if !weights.arrays.contains_key("backbone.cls_token") {
-        let some: Vec<_> = weights.arrays.keys().take(3).cloned().collect();
-        return Err(bad(
-            path,
-            format!(
-                "holds no vision transformer: no cls_token among its tensors (it has {})",
-                some.join(", ")
-            ),
-        ));
-    }
+    let raw = std::mem::take(&mut weights.arrays);
+    (weights.arrays, weights.naming) = naming::canonical(path, raw, safetensors)?;
+    beside::read(path, &mut weights)?;
     Ok(weights)
 }
 
@@ -124,25 +135,43 @@ pub fn arrays(network: &impl Parameters, prefix: &str) -> BTreeMap<String, Array
     arrays
 }
 
-/// A name without wrappers' prefixes, and with `backbone.` where a lone backbone has none.
-fn canonical(name: &str) -> String {
-    let mut name = name;
-    while let Some(rest) = name
-        .strip_prefix("module.")
-        .or_else(|| name.strip_prefix("_orig_mod."))
-    {
-        name = rest;
-    }
-    match name.split_once('.') {
-        Some(("backbone", rest)) => format!("backbone.{}", rest.trim_start_matches("module.")),
-        Some(("head", rest)) => {
-            // Newer PyTorch keeps weight norm as a parametrisation.
-            let rest = rest
-                .replace("parametrizations.weight.original0", "weight_g")
-                .replace("parametrizations.weight.original1", "weight_v");
-            format!("head.{rest}")
-        }
-        _ => format!("backbone.{name}"),
+/// How far one backbone is from another of the same sizes: relative errors of all tokens, for an
+/// image of the trained size and one of other sides, as `(height, width, error)`. The images are
+/// random, and the same every time.
+pub fn deviation(of: &Vit, from: &Vit) -> Vec<(usize, usize, f64)> {
+    let config = from.config();
+    let (side, patch) = (config.side(), config.patch_size);
+    let mut random = Init::new(0);
+    [(side, side), (side + 2, side.saturating_sub(1).max(1))]
+        .into_iter()
+        .map(|(h, w)| {
+            let shape = [1, config.channels, h * patch, w * patch];
+            let pixels = random.truncated_normal(shape.iter().product(), 1.0);
+            let tokens = |vit: &Vit| -> Vec<f32> {
+                let data = TensorData::new(pixels.clone(), shape);
+                let images = Tensor::<4>::from_data(data, &vit.cls_token.flat().device());
+                let tokens = vit.intermediate(images, 1).remove(0).into_data();
+                tokens.convert::<f32>().try_to_vec().expect("converted")
+            };
+            let (ours, theirs) = (tokens(of), tokens(from));
+            let (mut error, mut norm) = (0.0, 0.0);
+            for (&a, &b) in ours.iter().zip(&theirs) {
+                error += (f64::from(a) - f64::from(b)).powi(2);
+                norm += f64::from(b).powi(2);
+            }
+            (
+                shape[2],
+                shape[3],
+                (error / norm.max(f64::MIN_POSITIVE)).sqrt(),
+            )
+        })
+        .collect()
+}
+
+fn io(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
+    |source| Error::Io {
+        path: path.into(),
+        source,
     }
 }
 

@@ -5,7 +5,7 @@ mod common;
 use common::device;
 use dinolab_nn::init::Init;
 use dinolab_nn::position::{PositionRule, resample, resampling};
-use dinolab_nn::{Head, HeadConfig, Network, Parameters, Vit, VitConfig};
+use dinolab_nn::{Head, HeadConfig, Network, Parameters, Tensor, Vit, VitConfig};
 use proptest::prelude::*;
 
 #[test]
@@ -151,12 +151,231 @@ fn resampling_follows_the_references_positions() {
     assert!(found.iter().zip(&ratio).any(|(a, b)| (a - b).abs() > 1e-3));
 }
 
+/// One axis as PyTorch's antialiased bicubic makes it: a = −0.5, a support of two steps where
+/// values get fewer, weights of a sum of 1.
+fn antialiased_axis(values: &[f64], to: usize) -> Vec<f64> {
+    let n = values.len() as f64;
+    let step = n / to as f64;
+    let width = step.max(1.0);
+    (0..to)
+        .map(|i| {
+            let centre = step * (i as f64 + 0.5);
+            let first = (centre - 2.0 * width + 0.5).max(0.0) as usize;
+            let end = ((centre + 2.0 * width + 0.5) as usize).min(values.len());
+            let weight = |j: usize| {
+                let t = ((j as f64 - centre + 0.5) / width).abs();
+                match t {
+                    t if t < 1.0 => 1.5 * t.powi(3) - 2.5 * t.powi(2) + 1.0,
+                    t if t < 2.0 => -0.5 * t.powi(3) + 2.5 * t.powi(2) - 4.0 * t + 2.0,
+                    _ => 0.0,
+                }
+            };
+            let sum: f64 = (first..end).map(weight).sum();
+            (first..end).map(|j| weight(j) * values[j]).sum::<f64>() / sum
+        })
+        .collect()
+}
+
+#[test]
+fn antialiased_resampling_follows_its_kernel() {
+    let side = 7;
+    let row: Vec<f64> = (0..side).map(|y| ((y * y * 5) % 11) as f64 - 3.0).collect();
+    let column: Vec<f64> = (0..side)
+        .map(|x| ((x * 3) % 7) as f64 * 0.5 - 1.0)
+        .collect();
+    let grid: Vec<f32> = (0..side * side)
+        .map(|i| (row[i / side] * column[i % side]) as f32)
+        .collect();
+    for (h, w) in [(3, 12), (7, 2), (10, 10), (1, 7)] {
+        let found = resample(&grid, 1, side, h, w, PositionRule::RatioAntialias);
+        let (rows, columns) = (antialiased_axis(&row, h), antialiased_axis(&column, w));
+        for (i, value) in found.iter().enumerate() {
+            let expected = rows[i / w] * columns[i % w];
+            let error = (f64::from(*value) - expected).abs();
+            assert!(error < 1e-4, "{h}×{w} {i}: {value} {expected}");
+        }
+    }
+}
+
+fn small(edit: fn(&mut VitConfig)) -> VitConfig {
+    let mut config = VitConfig {
+        image_size: 32,
+        patch_size: 8,
+        width: 24,
+        depth: 3,
+        heads: 3,
+        ..VitConfig::default()
+    };
+    edit(&mut config);
+    config
+}
+
+fn images(height: usize, width: usize) -> Tensor<4> {
+    let values: Vec<f32> = (0..2 * 3 * height * width)
+        .map(|i| ((i * 2_654_435_761) % 1000) as f32 / 500.0 - 1.0)
+        .collect();
+    Tensor::<1>::from_floats(values.as_slice(), &device()).reshape([2, 3, height, width])
+}
+
+/// A network with weights large enough for every part to matter.
+fn lively(config: &VitConfig) -> Vit {
+    let mut vit = Vit::new(config, &mut Init::new(1), &device()).unwrap();
+    vit.visit_mut("", &mut |name, param| {
+        let factor = if name.ends_with("norm.weight") {
+            1.0
+        } else {
+            6.0
+        };
+        let value = param.flat();
+        let shift = (0..param.len()).map(|i| ((i * 7 + name.len()) % 5) as f32 * 0.02);
+        let shift = Tensor::<1>::from_floats(shift.collect::<Vec<_>>().as_slice(), &device());
+        param.set_flat(value * factor + shift);
+    });
+    vit
+}
+
+fn host<const D: usize>(x: Tensor<D>) -> Vec<f32> {
+    x.into_data().convert::<f32>().try_to_vec().unwrap()
+}
+
+fn near(found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len());
+    for (a, b) in found.iter().zip(expected) {
+        assert!((a - b).abs() < 1e-4, "{a} {b}");
+    }
+}
+
+#[test]
+fn layer_scale_multiplies_what_each_branch_adds() {
+    let scaled = lively(&small(|c| c.layer_scale = true));
+    assert_eq!(
+        scaled.parameter_count(),
+        lively(&small(|_| {})).parameter_count() + 3 * 2 * 24
+    );
+    // The same network without layer scale, the factors multiplied into the last maps by hand.
+    let mut folded = lively(&small(|_| {}));
+    let mut theirs = std::collections::BTreeMap::new();
+    scaled.visit("", &mut |name, param| {
+        theirs.insert(name.to_owned(), param.to_vec());
+    });
+    folded.visit_mut("", &mut |name, param| {
+        let mut values = theirs[name].clone();
+        let scale = match name.split('.').collect::<Vec<_>>()[..] {
+            ["blocks", i, "attn", "proj", _] => Some(format!("blocks.{i}.ls1.gamma")),
+            ["blocks", i, "mlp", "fc2", _] => Some(format!("blocks.{i}.ls2.gamma")),
+            _ => None,
+        };
+        if let Some(scale) = scale {
+            let inputs = values.len() / 24;
+            for (i, value) in values.iter_mut().enumerate() {
+                *value *= theirs[&scale][i / inputs];
+            }
+        }
+        param.set_flat(Tensor::from_floats(values.as_slice(), &device()));
+    });
+    for (h, w) in [(32, 32), (24, 40)] {
+        near(
+            &host(scaled.forward(images(h, w))),
+            &host(folded.forward(images(h, w))),
+        );
+        let [a, b] = [&scaled, &folded].map(|vit| host(vit.class_attention(images(h, w))));
+        near(&a, &b);
+    }
+}
+
+#[test]
+fn registers_take_part_but_are_in_no_output() {
+    let vit = lively(&small(|c| c.registers = 2));
+    assert_eq!(vit.config().prefix(), 3);
+    let x = images(24, 40);
+    let (h, w) = (3, 5);
+    let taps = vit.intermediate(x.clone(), 2);
+    assert_eq!(taps[1].dims(), [2, 1 + h * w, 24]);
+    let cls = host(vit.forward(x.clone()));
+    near(&host(taps[1].clone().narrow(1, 0, 1)), &cls);
+
+    let all = vit.last_attention(x.clone());
+    assert_eq!(all.dims(), [2, 3, 3 + h * w, 3 + h * w]);
+    let maps = vit.class_attention(x.clone());
+    assert_eq!(maps.dims(), [2, 3, h, w]);
+    let (maps, rows) = (host(maps), host(all.narrow(2, 0, 1)));
+    for (map, row) in maps.chunks(h * w).zip(rows.chunks(3 + h * w)) {
+        assert_eq!(map, &row[3..]);
+        let sum: f32 = map.iter().sum::<f32>() + row[..3].iter().sum::<f32>();
+        assert!((sum - 1.0).abs() < 1e-5);
+    }
+
+    // Tokens without a place: their order does not matter, their values do.
+    let mut other = vit.clone();
+    let registers = other.register_tokens.as_mut().unwrap();
+    let values = registers.to_vec();
+    let swapped = [&values[24..], &values[..24]].concat();
+    registers.set_flat(Tensor::from_floats(swapped.as_slice(), &device()));
+    near(&host(other.forward(x.clone())), &cls);
+    let registers = other.register_tokens.as_mut().unwrap();
+    let changed: Vec<f32> = values.iter().map(|v| v * 2.0 + 0.5).collect();
+    registers.set_flat(Tensor::from_floats(changed.as_slice(), &device()));
+    let differ = host(other.forward(x))
+        .iter()
+        .zip(&cls)
+        .any(|(a, b)| (a - b).abs() > 1e-3);
+    assert!(differ);
+}
+
+#[test]
+fn the_epsilon_of_normalisation_is_the_configurations() {
+    let mut config = small(|_| {});
+    config.layer_norm_eps = 0.5;
+    let vit = Vit::new(&config, &mut Init::new(0), &device()).unwrap();
+    let signs: Vec<f32> = (0..24).map(|i| (1 - 2 * (i % 2)) as f32).collect();
+    let token = Tensor::<1>::from_floats(signs.as_slice(), &device()).reshape([1, 1, 24]);
+    let expected: Vec<f32> = signs.iter().map(|s| s / 1.5f32.sqrt()).collect();
+    near(&host(vit.norm.forward(token.clone())), &expected);
+    // In every block, too.
+    near(&host(vit.blocks[1].norm1.forward(token)), &expected);
+    let outputs = |eps: f64| {
+        let mut config = small(|_| {});
+        config.layer_norm_eps = eps;
+        let mut vit = lively(&config);
+        vit.norm = Vit::new(&small(|_| {}), &mut Init::new(0), &device())
+            .unwrap()
+            .norm;
+        host(vit.forward(images(32, 32)))
+    };
+    let differ = outputs(1e-6)
+        .iter()
+        .zip(outputs(0.5))
+        .any(|(a, b)| (a - b).abs() > 1e-2);
+    assert!(differ);
+}
+
+#[test]
+fn what_the_reference_lacks_is_written_only_where_it_is_there() {
+    let plain = small(|_| {});
+    let text = serde_json::to_string(&plain).unwrap();
+    for name in ["registers", "layer_scale", "layer_norm_eps"] {
+        assert!(!text.contains(name), "{text}");
+    }
+    assert_eq!(serde_json::from_str::<VitConfig>(&text).unwrap(), plain);
+    assert!(plain.check_trainable().is_ok());
+    let later = small(|c| {
+        c.registers = 4;
+        c.layer_scale = true;
+        c.layer_norm_eps = 1e-12;
+        c.position_rule = PositionRule::RatioAntialias;
+    });
+    let text = serde_json::to_string(&later).unwrap();
+    assert_eq!(serde_json::from_str::<VitConfig>(&text).unwrap(), later);
+    let told = later.check_trainable().unwrap_err().to_string();
+    assert!(told.contains("layer scale and register tokens"), "{told}");
+}
+
 proptest! {
     #[test]
     fn weights_of_every_sample_sum_to_one(
-        side in 1usize..9, h in 1usize..12, w in 1usize..12, ratio: bool
+        side in 1usize..9, h in 1usize..12, w in 1usize..12, rule in 0usize..3
     ) {
-        let rule = if ratio { PositionRule::Ratio } else { PositionRule::Dino };
+        let rule = [PositionRule::Dino, PositionRule::Ratio, PositionRule::RatioAntialias][rule];
         if let Some(matrix) = resampling(side, h, w, rule, &device()) {
             prop_assert_eq!(matrix.dims(), [h * w, side * side]);
             let weights = matrix.into_data().try_to_vec::<f32>().unwrap();

@@ -11,12 +11,10 @@ fn network(device: &Device, precision: Precision) -> Network {
     let vit = VitConfig {
         image_size: 32,
         patch_size: 8,
-        channels: 3,
         width: 48,
         depth: 4,
         heads: 3,
-        mlp_ratio: 4,
-        position_rule: Default::default(),
+        ..Default::default()
     };
     let head = HeadConfig {
         out_dim: 70,

@@ -19,6 +19,8 @@ use crate::{Dino, Error, Result};
 
 /// Rises when a program of before can no longer read what is written.
 const VERSION: u32 = 1;
+/// Metadata that holds the epochs done.
+pub(crate) const EPOCH: &str = "epoch";
 
 /// Where a run stands, beside its tensors.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -29,6 +31,13 @@ pub struct Position {
     pub observers: String,
     /// The run's configuration, as TOML.
     pub config: String,
+}
+
+impl Position {
+    /// Whether a run wrote it; else it holds weights from elsewhere ([`save_weights`]).
+    pub fn is_of_a_run(&self) -> bool {
+        !self.config.is_empty()
+    }
 }
 
 /// The name of the checkpoint after `step` steps.
@@ -140,6 +149,32 @@ pub fn save(
     Ok(path)
 }
 
+/// Writes weights that no run here has made into `folder`, so that they serve wherever a run's
+/// do. `arrays` are named as in any checkpoint (`teacher.…`, `student.…`, `centre`). There is
+/// nothing in it to go on with: [`Position::is_of_a_run`] is false.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn save_weights(
+    folder: &Path,
+    arrays: &BTreeMap<String, Array>,
+    facts: &BTreeMap<String, String>,
+) -> Result<PathBuf> {
+    fs::create_dir_all(folder).map_err(io(folder))?;
+    let mut facts = facts.clone();
+    facts.extend([
+        ("dinolab_version".to_owned(), VERSION.to_string()),
+        ("position".into(), json(&Position::default())),
+        ("optimiser_steps".into(), "{}".into()),
+    ]);
+    facts.insert("checksum".into(), checksum(arrays, &facts).to_string());
+    let name = file_name(0);
+    let path = folder.join(&name);
+    write_atomically(&path, &to_bytes(arrays, &facts)?)?;
+    write_atomically(&folder.join("latest"), name.as_bytes())?;
+    Ok(path)
+}
+
 fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).expect("plain data")
 }
@@ -178,10 +213,12 @@ pub fn prune(folder: &Path, keep: usize, spared: impl Fn(u64) -> bool) {
 
 /// A checkpoint's content, verified.
 pub struct Checkpoint {
-    arrays: BTreeMap<String, Array>,
-    counts: BTreeMap<String, u64>,
+    pub(crate) arrays: BTreeMap<String, Array>,
+    pub(crate) counts: BTreeMap<String, u64>,
     /// Where the run stood.
     pub position: Position,
+    /// Epochs done, where the checkpoint says it.
+    pub epoch: Option<u64>,
     path: PathBuf,
 }
 
@@ -216,6 +253,7 @@ impl Checkpoint {
         Ok(Self {
             position: serde_json::from_str(fact("position")?).map_err(wrong)?,
             counts: serde_json::from_str(fact("optimiser_steps")?).map_err(wrong)?,
+            epoch: facts.get(EPOCH).and_then(|epoch| epoch.parse().ok()),
             arrays,
             path: path.into(),
         })

@@ -2,13 +2,14 @@
 //!
 //! [`step`] is DINO itself: read it top to bottom beside the paper's algorithm 1. The rest
 //! feeds it ([`schedule`]), applies its gradients ([`optimiser`]), and keeps what it made
-//! ([`checkpoint`], [`log`]); [`run`] is the loop.
+//! ([`checkpoint`], [`log`], [`mod@reference`]); [`run`] is the loop.
 
 pub mod checkpoint;
 pub mod drop_path;
 pub mod error;
 pub mod log;
 pub mod optimiser;
+pub mod reference;
 pub mod run;
 pub mod schedule;
 pub mod step;

@@ -258,7 +258,12 @@ fn save(
         observers: observer.state()?,
         config: plan.config.clone(),
     };
-    checkpoint::save(folder, dino, &position, &plan.facts)?;
+    let mut facts = plan.facts.clone();
+    facts.insert(
+        checkpoint::EPOCH.into(),
+        (step / steps_per_epoch).to_string(),
+    );
+    checkpoint::save(folder, dino, &position, &facts)?;
     let keep = plan.keep_every * steps_per_epoch;
     // Two, so that a damaged newest one does not end the run.
     checkpoint::prune(folder, 2, |step| keep > 0 && step % keep == 0);

@@ -129,11 +129,12 @@ impl Dino {
     /// Student and teacher with the same initial weights, on `device`.
     ///
     /// # Errors
-    /// [`Error::Model`] where the sizes make no network, or the device does not compute in the
-    /// precision.
+    /// [`Error::Model`] where the sizes make no network, or one that DINO does not train, or the
+    /// device does not compute in the precision.
     pub fn new(config: &DinoConfig, device: &Device) -> Result<Self> {
         let device = device.clone().without_autodiff();
         config.precision.check(&device)?;
+        config.vit.check_trainable()?;
         let mut teacher = Network::new(&config.vit, &config.head, config.seed, &device)?;
         teacher.set_precision(config.precision);
         let mut student = teacher.clone();

@@ -20,12 +20,10 @@ fn config(optimizer: OptimiserKind) -> DinoConfig {
         vit: VitConfig {
             image_size: 16,
             patch_size: 8,
-            channels: 3,
             width: 8,
             depth: 2,
             heads: 2,
-            mlp_ratio: 4,
-            position_rule: Default::default(),
+            ..Default::default()
         },
         head: HeadConfig {
             out_dim: 12,

@@ -57,12 +57,10 @@ fn learner(log: &Value, inputs: &Arrays) -> (Dino, Schedules) {
         vit: VitConfig {
             image_size: size("img_size"),
             patch_size: size("patch_size"),
-            channels: 3,
             width: size("embed_dim"),
             depth: size("depth"),
             heads: size("num_heads"),
-            mlp_ratio: 4,
-            position_rule: Default::default(),
+            ..Default::default()
         },
         head: HeadConfig {
             out_dim: size("out_dim"),

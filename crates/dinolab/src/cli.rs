@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    attend, attention, bench, copy, embed, knn, neighbours, overfit, retrieval, train,
+    attend, attention, bench, convert, copy, embed, knn, neighbours, overfit, retrieval, train,
 };
 
 /// Learns vision features from images with no labels, by self-distillation (DINO).
@@ -24,6 +24,7 @@ enum Verb {
     /// Judges what was learned
     #[command(subcommand)]
     Eval(Eval),
+    Convert(convert::Args),
     Neighbours(Box<neighbours::Args>),
     Overfit(overfit::Args),
     /// Measures the speed of this machine
@@ -41,6 +42,7 @@ enum Eval {
 
 #[derive(Subcommand)]
 enum Bench {
+    Crops(bench::crops::Args),
     Step(bench::step::Args),
     Embed(bench::embed::Args),
 }
@@ -57,7 +59,9 @@ impl Cli {
             Verb::Eval(Eval::Copy(args)) => copy::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Eval(Eval::Retrieval(args)) => retrieval::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Neighbours(args) => neighbours::run(&args).map(|()| ExitCode::SUCCESS),
+            Verb::Convert(args) => convert::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Overfit(args) => overfit::run(&args),
+            Verb::Bench(Bench::Crops(args)) => bench::crops::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Bench(Bench::Step(args)) => bench::step::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Bench(Bench::Embed(args)) => bench::embed::run(&args).map(|()| ExitCode::SUCCESS),
         }

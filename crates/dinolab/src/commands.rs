@@ -3,6 +3,7 @@
 pub mod attend;
 pub mod attention;
 pub mod bench;
+pub mod convert;
 pub mod copy;
 pub mod embed;
 pub mod knn;

@@ -83,6 +83,13 @@ impl RunFolder {
             for error in damaged {
                 eprintln!("warning: {error}; using the one before it");
             }
+            if !checkpoint.position.is_of_a_run() {
+                bail!(
+                    "{0} holds weights from elsewhere, no run to go on with; start from them \
+                     with --weights {0} and another --out",
+                    self.root.display()
+                );
+            }
             let before: Config = parse_toml(&checkpoint.position.config).with_context(|| {
                 format!("the configuration of the run in {}", self.root.display())
             })?;

@@ -6,11 +6,12 @@ use anyhow::{Context, Result, ensure};
 use dinolab_data::Source;
 use dinolab_data::source::SourceOptions;
 use dinolab_eval::feature_set::FeatureSet;
-use dinolab_eval::features::{Preprocess, embed};
+use dinolab_eval::features::{Preprocess, embed, embed_whole};
 
 use crate::model::{Model, OptionalModelArgs};
 use crate::progress::Progress;
 use crate::sources;
+use crate::values::Size;
 
 /// How images are brought to the network's size.
 #[derive(clap::Args)]
@@ -49,17 +50,29 @@ pub fn features_of(
     preprocess: &Preprocess,
     batch_size: usize,
 ) -> Result<FeatureSet> {
+    features_of_size(model, source, preprocess, None, batch_size)
+}
+
+/// As [`features_of`]; of whole images brought to `size` where there is one.
+pub fn features_of_size(
+    model: &Model,
+    source: &dyn Source,
+    preprocess: &Preprocess,
+    size: Option<Size>,
+    batch_size: usize,
+) -> Result<FeatureSet> {
     let mut order: Vec<usize> = (0..source.len()).collect();
     order.sort_by_key(|&index| source.name(index));
     let mut progress = Progress::new("image", order.len() as u64, 0);
-    let features = embed(
-        &model.vit,
-        source,
-        &order,
-        preprocess,
-        batch_size,
-        &mut |done| progress.set(done as u64, ""),
-    )?;
+    let mut done = |done| progress.set(done as u64, "");
+    let vit = &model.vit;
+    let features = match size {
+        None => embed(vit, source, &order, preprocess, batch_size, &mut done)?,
+        Some(Size(height, width)) => {
+            let size = (height, width);
+            embed_whole(vit, source, &order, preprocess, size, batch_size, &mut done)?
+        }
+    };
     progress.finish();
     for (index, reason) in &features.skipped {
         eprintln!("skipped {}: {reason}", source.name(*index));

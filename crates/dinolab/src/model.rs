@@ -1,9 +1,11 @@
 //! `--weights W`: a run folder, a checkpoint of one, or a weight file.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use dinolab_eval::features::Preprocess;
+use dinolab_nn::position::PositionRule;
 use dinolab_nn::weights::{self, LoadOptions, Which};
 use dinolab_nn::{Parameters, Precision, Vit, device, init::Init};
 use dinolab_train::checkpoint::{self, Checkpoint};
@@ -13,7 +15,7 @@ use crate::settings::Config;
 /// Flags of every verb that uses trained weights.
 #[derive(clap::Args)]
 pub struct ModelArgs {
-    /// A run folder, one of its checkpoints, a .pth or a safetensors file
+    /// A run folder, one of its checkpoints, a .pth or safetensors file, or a model's folder
     #[arg(long, value_name = "W")]
     weights: PathBuf,
     #[command(flatten)]
@@ -23,7 +25,8 @@ pub struct ModelArgs {
 /// Flags of verbs that use trained weights unless they are given features.
 #[derive(clap::Args)]
 pub struct OptionalModelArgs {
-    /// A run folder, one of its checkpoints, a .pth or a safetensors file; not needed for features
+    /// A run folder, one of its checkpoints, a .pth or safetensors file, or a model's folder; not
+    /// needed for features
     #[arg(long, value_name = "W")]
     weights: Option<PathBuf>,
     #[command(flatten)]
@@ -38,6 +41,10 @@ struct ModelFlags {
     /// Attention heads, where the file does not say [default: width / 64]
     #[arg(long)]
     heads: Option<usize>,
+    /// How position embeddings follow other image sizes: dino, ratio or ratio-antialias
+    /// [default: as the file says, or as networks with its tensors' names do]
+    #[arg(long)]
+    position_rule: Option<PositionRule>,
     /// cpu, or cuda:N, metal, vulkan:N, rocm:N where built with them
     #[arg(long, default_value = "cpu")]
     device: String,
@@ -85,14 +92,11 @@ impl OptionalModelArgs {
 
 impl ModelFlags {
     fn load(&self, weights: &Path) -> Result<Model> {
-        let which = match self.checkpoint_key.as_str() {
-            "teacher" => Which::Teacher,
-            "student" => Which::Student,
-            other => bail!("--checkpoint-key {other}: one of teacher, student"),
-        };
+        let which = which(&self.checkpoint_key)?;
         let path = weight_file(weights)?;
         let weights = weights::read(&path, which)?;
-        let config = weights.vit_config(self.heads)?;
+        let mut config = weights.vit_config(self.heads)?;
+        config.position_rule = self.position_rule.unwrap_or(config.position_rule);
         let device = device::by_name(&self.device)?;
         self.precision
             .check(&device)
@@ -102,21 +106,27 @@ impl ModelFlags {
         let report = weights::load(&mut vit, "backbone", &weights, LoadOptions::default())
             .with_context(|| format!("{}", path.display()))?;
         eprintln!("{report}");
-        if self.heads.is_none() && !weights.facts.contains_key("vit") {
+        let said = |fact: &str| weights.facts.contains_key(fact);
+        if self.heads.is_none() && !said("vit") && !said("num_heads") {
             eprintln!(
                 "{} heads, by the width of {} (--heads for another number)",
                 config.heads, config.width
             );
         }
-        let run = run_config(&weights.facts);
-        let preprocess = Preprocess::of_facts(&weights.facts)
-            .or_else(|| run.as_ref().map(Config::preprocess))
-            .unwrap_or_default();
         Ok(Model {
             vit,
-            preprocess,
-            attend_size: run.map(|run| run.attend_size),
+            preprocess: preprocess_of(&weights.facts).unwrap_or_default(),
+            attend_size: run_config(&weights.facts).map(|run| run.attend_size),
         })
+    }
+}
+
+/// The network of a training checkpoint that `--checkpoint-key` names.
+pub fn which(key: &str) -> Result<Which> {
+    match key {
+        "teacher" => Ok(Which::Teacher),
+        "student" => Ok(Which::Student),
+        other => bail!("--checkpoint-key {other}: one of teacher, student"),
     }
 }
 
@@ -129,8 +139,13 @@ pub fn weight_file(path: &Path) -> Result<PathBuf> {
     }
 }
 
+/// How images are prepared, where the file says it, or the configuration of the run in it.
+pub fn preprocess_of(facts: &BTreeMap<String, String>) -> Option<Preprocess> {
+    Preprocess::of_facts(facts).or_else(|| Some(run_config(facts)?.preprocess()))
+}
+
 /// The configuration in a checkpoint of a run.
-fn run_config(facts: &std::collections::BTreeMap<String, String>) -> Option<Config> {
+fn run_config(facts: &BTreeMap<String, String>) -> Option<Config> {
     let position: checkpoint::Position = serde_json::from_str(facts.get("position")?).ok()?;
     toml::from_str(&position.config).ok()
 }

@@ -451,12 +451,10 @@ impl Config {
             vit: dinolab_nn::VitConfig {
                 image_size: self.image_size,
                 patch_size: self.patch_size,
-                channels: 3,
                 width: self.width,
                 depth: self.depth,
                 heads: self.heads,
-                mlp_ratio: 4,
-                position_rule: Default::default(),
+                ..Default::default()
             },
             head: dinolab_nn::HeadConfig {
                 out_dim: self.out_dim,

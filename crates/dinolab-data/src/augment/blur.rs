@@ -1,5 +1,7 @@
 //! Gaussian blur as three box blurs of fractional width, the way Pillow does it.
 
+use multiversion::multiversion;
+
 /// Box blurs that make up one Gaussian blur.
 const PASSES: usize = 3;
 const CHANNELS: usize = 3;
@@ -7,8 +9,9 @@ const CHANNELS: usize = 3;
 /// Buffers that a blur needs, kept between calls.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
-    image: Vec<u8>,
+    plane: Vec<u8>,
     padded: Vec<u8>,
+    sums: Vec<u32>,
 }
 
 /// A box in units of 2⁻²⁴: `2 · reach + 1` taps of weight `full` and one of weight
@@ -38,105 +41,117 @@ impl Weights {
         }
     }
 
-    /// One box blur. `tap(d)` is the input moved by `d − reach − 1` pixels along the blur,
-    /// `d` in `0..2 · reach + 3`, as long as `out`.
-    ///
-    /// The weights sum to at most 2²⁴, so that no sum leaves 32 bits.
-    fn apply<'a>(self, out: &mut [u8], tap: impl Fn(usize) -> &'a [u8]) {
-        let Self {
-            reach,
-            full,
-            partial,
-        } = self;
+    /// The level of sums of inner and outer taps. The weights sum to at most 2²⁴, so that no sum
+    /// leaves 32 bits.
+    #[inline(always)]
+    fn level(self, inner: u32, outer: u32) -> u8 {
+        ((inner * self.full + outer * self.partial + (1 << 23)) >> 24) as u8
+    }
+
+    /// One box blur of `out.len()` values, whose taps are `tap(0)`, …, `tap(2 · reach + 2)`: the
+    /// input moved by so many places. For the reaches that blurs of up to 2 pixels have.
+    #[inline(always)]
+    fn narrow<'a>(self, out: &mut [u8], tap: impl Fn(usize) -> &'a [u8]) {
         let n = out.len();
-        let finish =
-            |inner: u32, outer: u32| ((inner * full + outer * partial + (1 << 23)) >> 24) as u8;
-        let first = &tap(0)[..n];
-        let last = &tap(2 * reach + 2)[..n];
-        match reach {
-            0 => {
-                let middle = &tap(1)[..n];
-                for i in 0..n {
-                    let outer = u32::from(first[i]) + u32::from(last[i]);
-                    out[i] = finish(u32::from(middle[i]), outer);
-                }
+        let wide = |value: u8| u32::from(value);
+        let (first, last) = (&tap(0)[..n], &tap(2 * self.reach + 2)[..n]);
+        let a = &tap(1)[..n];
+        if self.reach == 0 {
+            for i in 0..n {
+                out[i] = self.level(wide(a[i]), wide(first[i]) + wide(last[i]));
             }
-            1 => {
-                let (a, b, c) = (&tap(1)[..n], &tap(2)[..n], &tap(3)[..n]);
-                for i in 0..n {
-                    let outer = u32::from(first[i]) + u32::from(last[i]);
-                    let inner = u32::from(a[i]) + u32::from(b[i]) + u32::from(c[i]);
-                    out[i] = finish(inner, outer);
-                }
-            }
-            _ => {
-                for i in 0..n {
-                    let outer = u32::from(first[i]) + u32::from(last[i]);
-                    let inner = (1..2 * reach + 2).map(|d| u32::from(tap(d)[i])).sum();
-                    out[i] = finish(inner, outer);
-                }
+        } else {
+            let (b, c) = (&tap(2)[..n], &tap(3)[..n]);
+            for i in 0..n {
+                let inner = wide(a[i]) + wide(b[i]) + wide(c[i]);
+                out[i] = self.level(inner, wide(first[i]) + wide(last[i]));
             }
         }
     }
 }
 
-/// Blurs an interleaved RGB image in place; `radius` is the Gaussian's standard deviation
-/// in pixels. Beyond the border the outermost pixels are repeated.
+/// Blurs an image of planes `[3, H, W]` in place; `radius` is the Gaussian's standard deviation
+/// in pixels. Beyond the border the outermost pixels are repeated. The time does not depend on
+/// the radius.
 ///
-/// `pixels` holds rows of `width × 3` values. A radius of 0 or less (or NaN) changes nothing.
-pub fn gaussian(pixels: &mut [u8], width: usize, radius: f64, scratch: &mut Scratch) {
-    let stride = width * CHANNELS;
-    if stride == 0 || pixels.is_empty() || radius.is_nan() || radius <= 0.0 {
+/// A radius of 0 or less (or NaN) changes nothing; nor does a width that does not divide planes.
+pub fn gaussian(planes: &mut [u8], width: usize, radius: f64, scratch: &mut Scratch) {
+    let plane = planes.len() / CHANNELS;
+    if plane == 0 || width == 0 || !plane.is_multiple_of(width) || radius.is_nan() || radius <= 0.0
+    {
         return;
     }
     let weights = Weights::of_gaussian(radius as f32);
-    let height = pixels.len() / stride;
-    scratch.image.clear();
-    scratch.image.resize(height * stride, 0);
-
-    for (row, out) in pixels
-        .chunks_exact(stride)
-        .zip(scratch.image.chunks_exact_mut(stride))
-    {
-        blur_row(row, out, weights, &mut scratch.padded);
-    }
-    // An odd number of passes ends where it should: in `pixels`.
-    blur_columns(&scratch.image, pixels, stride, weights);
-    for _ in 0..PASSES / 2 {
-        blur_columns(pixels, &mut scratch.image, stride, weights);
-        blur_columns(&scratch.image, pixels, stride, weights);
+    scratch.plane.resize(plane, 0);
+    for plane in planes.chunks_exact_mut(plane) {
+        blur_rows(plane, width, weights, &mut scratch.padded);
+        // An odd number of passes over two buffers has to be brought back.
+        blur_columns(plane, &mut scratch.plane, width, weights, &mut scratch.sums);
+        blur_columns(&scratch.plane, plane, width, weights, &mut scratch.sums);
+        blur_columns(plane, &mut scratch.plane, width, weights, &mut scratch.sums);
+        plane.copy_from_slice(&scratch.plane);
     }
 }
 
-/// All passes over one row.
-fn blur_row(row: &[u8], out: &mut [u8], weights: Weights, padded: &mut Vec<u8>) {
-    let pad = (weights.reach + 1) * CHANNELS;
-    padded.clear();
-    padded.resize(row.len() + 2 * pad, 0);
-    out.copy_from_slice(row);
-    for _ in 0..PASSES {
-        let (left, rest) = padded.split_at_mut(pad);
-        let (middle, right) = rest.split_at_mut(row.len());
-        middle.copy_from_slice(out);
-        for pixel in left.chunks_exact_mut(CHANNELS) {
-            pixel.copy_from_slice(&middle[..CHANNELS]);
+/// All passes over each row.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
+fn blur_rows(plane: &mut [u8], width: usize, weights: Weights, padded: &mut Vec<u8>) {
+    let pad = weights.reach + 1;
+    padded.resize(width + 2 * pad, 0);
+    for row in plane.chunks_exact_mut(width) {
+        for _ in 0..PASSES {
+            let (left, rest) = padded.split_at_mut(pad);
+            let (middle, right) = rest.split_at_mut(width);
+            middle.copy_from_slice(row);
+            left.fill(middle[0]);
+            right.fill(middle[width - 1]);
+            if weights.reach <= 1 {
+                weights.narrow(row, |d| &padded[d..]);
+                continue;
+            }
+            // The box moves along: one value comes in, one goes out.
+            let span = 2 * weights.reach + 1;
+            let mut inner: u32 = padded[1..=span].iter().map(|&value| u32::from(value)).sum();
+            for (i, out) in row.iter_mut().enumerate() {
+                let (first, last) = (u32::from(padded[i]), u32::from(padded[i + span + 1]));
+                *out = weights.level(inner, first + last);
+                inner = inner + last - u32::from(padded[i + 1]);
+            }
         }
-        for pixel in right.chunks_exact_mut(CHANNELS) {
-            pixel.copy_from_slice(&middle[row.len() - CHANNELS..]);
-        }
-        weights.apply(out, |d| &padded[d * CHANNELS..]);
     }
 }
 
 /// One pass over all columns.
-fn blur_columns(from: &[u8], to: &mut [u8], stride: usize, weights: Weights) {
-    let last = from.len() / stride - 1;
-    for (y, out) in to.chunks_exact_mut(stride).enumerate() {
-        let tap = |d: usize| {
-            let y = (y + d).saturating_sub(weights.reach + 1).min(last);
-            &from[y * stride..][..stride]
-        };
-        weights.apply(out, tap);
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
+fn blur_columns(from: &[u8], to: &mut [u8], width: usize, weights: Weights, sums: &mut Vec<u32>) {
+    let last = from.len() / width - 1;
+    let reach = weights.reach;
+    // Row `d` of the box around row `y`, `d` in `0..2 · reach + 3`.
+    let row = |y: usize, d: usize| {
+        let y = (y + d).saturating_sub(reach + 1).min(last);
+        &from[y * width..][..width]
+    };
+    if reach <= 1 {
+        for (y, out) in to.chunks_exact_mut(width).enumerate() {
+            weights.narrow(out, |d| row(y, d));
+        }
+        return;
+    }
+    // The boxes of all columns move down together: one row comes in, one goes out.
+    sums.clear();
+    sums.resize(width, 0);
+    for d in 1..2 * reach + 2 {
+        for (sum, value) in sums.iter_mut().zip(row(0, d)) {
+            *sum += u32::from(*value);
+        }
+    }
+    for (y, out) in to.chunks_exact_mut(width).enumerate() {
+        let (first, gone, come) = (row(y, 0), row(y, 1), row(y, 2 * reach + 2));
+        for i in 0..width {
+            let (outer, inner) = (u32::from(first[i]) + u32::from(come[i]), sums[i]);
+            out[i] = weights.level(inner, outer);
+            sums[i] = inner + u32::from(come[i]) - u32::from(gone[i]);
+        }
     }
 }
 
@@ -166,16 +181,19 @@ mod tests {
             let mut pixels = vec![0; width * height * 3];
             // A bright line, blurred across, keeps enough levels to measure.
             for y in 0..height {
-                pixels[(y * width + 20) * 3 + 1] = 255;
+                pixels[(height + y) * width + 20] = 255;
             }
             gaussian(&mut pixels, width, radius, &mut Scratch::default());
-            let row = &pixels[20 * width * 3..21 * width * 3];
+            let row = &pixels[(height + 20) * width..][..width];
             let (mut mass, mut variance) = (0.0, 0.0);
-            for (x, pixel) in row.chunks_exact(3).enumerate() {
-                let value = f64::from(pixel[1]);
+            for (x, &value) in row.iter().enumerate() {
+                let value = f64::from(value);
                 mass += value;
                 variance += value * (x as f64 - 20.0).powi(2);
-                assert_eq!((pixel[0], pixel[2]), (0, 0));
+            }
+            let plane = width * height;
+            for other in [&pixels[..plane], &pixels[2 * plane..]] {
+                assert!(other.iter().all(|&value| value == 0));
             }
             let deviation = (variance / mass).sqrt();
             assert!(
@@ -190,7 +208,7 @@ mod tests {
         fn a_constant_image_stays(
             colour: [u8; 3], width in 1usize..12, height in 1usize..12, radius in 0.0f64..9.0
         ) {
-            let image = colour.repeat(width * height);
+            let image = colour.map(|value| vec![value; width * height]).concat();
             let mut pixels = image.clone();
             gaussian(&mut pixels, width, radius, &mut Scratch::default());
             prop_assert_eq!(pixels, image);
@@ -222,14 +240,18 @@ mod tests {
             let (dx, dy) = if pass < 3 { (1, 0) } else { (0, 1) };
             let from = values.clone();
             for (place, value) in values.iter_mut().enumerate() {
-                let (y, x, c) = (place / 3 / width, place / 3 % width, place % 3);
+                let (c, y, x) = (
+                    place / width / height,
+                    place / width % height,
+                    place % width,
+                );
                 *value = 0.0;
                 let reach = reach as isize;
                 for d in -reach - 1..=reach + 1 {
                     let y = y.saturating_add_signed(d * dy).min(height - 1);
                     let x = x.saturating_add_signed(d * dx).min(width - 1);
                     let weight = if d.abs() > reach { share } else { 1.0 };
-                    *value += weight * from[(y * width + x) * 3 + c]
+                    *value += weight * from[(c * height + y) * width + x]
                         / (2.0 * (reach as f64 + share) + 1.0);
                 }
             }

@@ -1,18 +1,19 @@
 //! Image operations and the multi-crop augmentation built from them.
 //!
 //! The single operations follow Pillow's 8-bit arithmetic (what the published DINO
-//! weights were trained with), one concern per module. They work on interleaved RGB
-//! `u8` pixels in place; [`MultiCrop`] strings them together and turns the result into
-//! normalised planar `f32`.
+//! weights were trained with), one concern per module. They work on planes of `u8` pixels in
+//! place; [`MultiCrop`] strings them together and turns the result into normalised `f32`.
 
 pub mod blur;
+pub mod clock;
 pub mod colour;
 pub mod eval;
-pub mod flip;
 pub mod multicrop;
 pub mod normalise;
+pub mod planes;
 pub mod resize;
 
+pub use clock::{Clock, Stage};
 pub use multicrop::{MultiCrop, Scratch};
 pub use normalise::{IMAGENET_MEAN, IMAGENET_STD, Normaliser};
 pub use resize::{CropBox, Filter, Resizer};

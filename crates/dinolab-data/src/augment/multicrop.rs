@@ -4,9 +4,10 @@
 //! blur, solarise, normalise. [`MultiCrop::plan`] draws everything random about a view;
 //! the rest is arithmetic.
 
+use super::clock::{Clock, Stage};
 use super::normalise::{self, IMAGENET_MEAN, IMAGENET_STD, Normaliser};
 use super::resize::{CropBox, Filter, Resizer, check_rgb};
-use super::{blur, colour, flip};
+use super::{blur, colour, planes};
 use crate::random::{Purpose, Random};
 use crate::{Error, Image, Result};
 
@@ -121,7 +122,10 @@ pub struct ViewPlan {
 pub struct Scratch {
     resizer: Resizer,
     pixels: Vec<u8>,
+    planes: Vec<u8>,
     blur: blur::Scratch,
+    /// Tells where the time goes, where it was set running.
+    pub clock: Clock,
 }
 
 impl MultiCrop {
@@ -285,7 +289,7 @@ impl MultiCrop {
         changes
     }
 
-    /// Makes a planned view: `[side, side, 3]` pixels, not yet normalised.
+    /// Makes a planned view: planes `[3, side, side]` of pixels, not yet normalised.
     pub fn render<'a>(
         &self,
         image: &Image,
@@ -296,33 +300,43 @@ impl MultiCrop {
         let Scratch {
             resizer,
             pixels,
+            planes,
             blur,
+            clock,
         } = scratch;
-        resizer.resize(image, plan.crop, (side, side), Filter::Bicubic, pixels)?;
-        if plan.flip {
-            flip::horizontal(pixels, side);
-        }
+        clock.time(Stage::Resize, || {
+            resizer.resize(image, plan.crop, (side, side), Filter::Bicubic, pixels)
+        })?;
+        clock.time(Stage::Split, || {
+            planes::split(pixels, side, plan.flip, planes);
+        });
         for change in plan.jitter.iter().flatten() {
-            match *change {
-                Change::Brightness(factor) => colour::brightness(pixels, factor),
-                Change::Contrast(factor) => colour::contrast(pixels, factor),
-                Change::Saturation(factor) => colour::saturation(pixels, factor),
-                Change::Hue(turn) => colour::hue(pixels, turn),
-            }
+            let stage = match change {
+                Change::Hue(_) => Stage::Hue,
+                _ => Stage::Colour,
+            };
+            clock.time(stage, || match *change {
+                Change::Brightness(factor) => colour::brightness(planes, factor),
+                Change::Contrast(factor) => colour::contrast(planes, factor),
+                Change::Saturation(factor) => colour::saturation(planes, factor),
+                Change::Hue(turn) => colour::hue(planes, turn),
+            });
         }
         if plan.greyscale {
-            colour::greyscale(pixels);
+            clock.time(Stage::Grey, || colour::greyscale(planes));
         }
         if let Some(radius) = plan.blur {
-            blur::gaussian(pixels, side, radius, blur);
+            clock.time(Stage::Blur, || blur::gaussian(planes, side, radius, blur));
         }
         if plan.solarise {
-            colour::solarise(pixels, self.solarise_threshold);
+            clock.time(Stage::Grey, || {
+                colour::solarise(planes, self.solarise_threshold);
+            });
         }
-        Ok(pixels)
+        Ok(planes)
     }
 
-    /// Draws and makes one view: `[side, side, 3]` pixels, not yet normalised.
+    /// Draws and makes one view: planes `[3, side, side]` of pixels, not yet normalised.
     pub fn view<'a>(
         &self,
         image: &Image,
@@ -362,7 +376,7 @@ impl MultiCrop {
         }
         let normaliser = self.normaliser()?;
         for view in 0..self.views() {
-            let pixels = self.view(image, (seed, epoch, index), view, scratch)?;
+            self.view(image, (seed, epoch, index), view, scratch)?;
             let out = if view < GLOBAL_VIEWS {
                 &mut *global
             } else {
@@ -373,7 +387,9 @@ impl MultiCrop {
             } else {
                 view - GLOBAL_VIEWS
             };
-            normaliser.apply(pixels, &mut out[place * pixels.len()..][..pixels.len()]);
+            let Scratch { planes, clock, .. } = scratch;
+            let into = &mut out[place * planes.len()..][..planes.len()];
+            clock.time(Stage::Normalise, || normaliser.apply_planes(planes, into));
         }
         Ok(())
     }

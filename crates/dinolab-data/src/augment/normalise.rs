@@ -37,6 +37,19 @@ impl Normaliser {
         Self { tables }
     }
 
+    /// Writes planes `[3, H, W]` of pixels as planes of values. Stops at the end of the shorter one.
+    pub fn apply_planes(&self, pixels: &[u8], values: &mut [f32]) {
+        let plane = (pixels.len().min(values.len()) / 3).max(1);
+        let planes = pixels
+            .chunks_exact(plane)
+            .zip(values.chunks_exact_mut(plane));
+        for (table, (pixels, values)) in self.tables.iter().zip(planes) {
+            for (pixel, value) in pixels.iter().zip(values) {
+                *value = table[usize::from(*pixel)];
+            }
+        }
+    }
+
     /// Writes `[H, W, 3]` pixels as `[3, H, W]` planes. Stops at the end of the shorter one.
     pub fn apply(&self, pixels: &[u8], planes: &mut [f32]) {
         let plane = planes.len() / 3;
@@ -80,6 +93,11 @@ mod tests {
         let mut planes = [9.0; 6];
         normaliser.apply(&[255, 255, 255, 0, 0, 0], &mut planes);
         assert_eq!(planes, [1.0, 0.0, 1.0, -1.0, 0.0, -0.5]);
+        let mut same = [9.0; 6];
+        normaliser.apply_planes(&[255, 0, 255, 0, 255, 0], &mut same);
+        assert_eq!(same, planes);
+        normaliser.apply_planes(&[], &mut same);
+        assert_eq!(same, planes);
     }
 
     #[test]

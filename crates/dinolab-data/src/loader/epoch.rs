@@ -378,7 +378,7 @@ impl Worker {
             // Only the conversion is done under the lock: no more work than a copy.
             shared
                 .normaliser
-                .apply(pixels, task.batch.crops().view_mut(view, task.image));
+                .apply_planes(pixels, task.batch.crops().view_mut(view, task.image));
         }
         task.batch.crops().indices[task.image] = index;
         Ok(())

@@ -1,7 +1,6 @@
 //! The sizes of the networks that weights belong to.
 
 use super::{Weights, bad};
-use crate::position::PositionRule;
 use crate::{HeadConfig, Result, VitConfig};
 
 impl Weights {
@@ -18,22 +17,56 @@ impl Weights {
             .map_err(|_| bad(&self.path, format!("tensor {name} has shape {shape:?}")))
     }
 
-    /// The backbone's sizes, from shapes. Heads are not visible in shapes: `heads` where
-    /// given, else as the file says, else one per 64 of width, as all published networks have.
+    /// The backbone's sizes and conventions: sizes from shapes, the rest as the file says it.
+    ///
+    /// Heads are not visible in shapes: `heads` where given, else as the file says, else one per
+    /// 64 of width, as almost all published networks have. The rule for position embeddings and
+    /// the epsilon of normalisation are the ones that go with the names of the tensors, unless
+    /// the file says otherwise.
     ///
     /// # Errors
-    /// [`crate::Error::BadWeights`] where the tensors make no vision transformer, and
-    /// [`crate::Error::BadSetting`] where the sizes do not fit each other.
+    /// [`crate::Error::BadWeights`] where the tensors make no vision transformer or are not all
+    /// there, and [`crate::Error::BadSetting`] where the sizes do not fit each other. What is
+    /// returned is no larger than the tensors that were read.
     pub fn vit_config(&self, heads: Option<usize>) -> Result<VitConfig> {
-        if let Some(Ok(mut config)) = self
-            .facts
-            .get("vit")
-            .map(|text| serde_json::from_str::<VitConfig>(text))
-        {
-            config.heads = heads.unwrap_or(config.heads);
-            config.validate()?;
-            return Ok(config);
+        let mut config = self.shapes()?;
+        if let Some(text) = self.facts.get("vit") {
+            let said: VitConfig = serde_json::from_str(text)
+                .map_err(|error| bad(&self.path, format!("its metadata vit: {error}")))?;
+            let same = VitConfig {
+                heads: said.heads,
+                position_rule: said.position_rule,
+                layer_norm_eps: said.layer_norm_eps,
+                image_size: said.image_size,
+                ..config.clone()
+            };
+            // A side of the image that is no whole number of patches still fits.
+            if said != same || said.side() != config.side() {
+                return Err(bad(
+                    &self.path,
+                    format!("its metadata vit does not fit its tensors: {text}"),
+                ));
+            }
+            config = said;
+        } else {
+            let fact = |name: &str| self.facts.get(name).map(String::as_str);
+            if let Some(said) = fact("num_heads").and_then(|text| text.parse().ok()) {
+                config.heads = said;
+            }
+            if let Some(said) = fact("layer_norm_eps").and_then(|text| text.parse().ok()) {
+                config.layer_norm_eps = said;
+            }
+            if let Some(said) = fact("position_rule").and_then(|text| text.parse().ok()) {
+                config.position_rule = said;
+            }
         }
+        config.heads = heads.unwrap_or(config.heads);
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// The configuration that shapes show, with every tensor checked against it.
+    fn shapes(&self) -> Result<VitConfig> {
         let [width, channels, patch_size, _] =
             self.shape_of_rank("backbone.patch_embed.proj.weight")?;
         let [_, tokens, _] = self.shape_of_rank("backbone.pos_embed")?;
@@ -44,8 +77,8 @@ impl Weights {
                     .is_some()
             })
             .count();
-        let side = (tokens.saturating_sub(1) as f64).sqrt() as usize;
-        if side * side + 1 != tokens {
+        let side = tokens.saturating_sub(1).isqrt();
+        if side == 0 || side * side + 1 != tokens {
             return Err(bad(
                 &self.path,
                 format!(
@@ -53,40 +86,115 @@ impl Weights {
                 ),
             ));
         }
-        let said = self
-            .facts
-            .get("num_heads")
-            .and_then(|text| text.parse().ok());
-        let config = VitConfig {
-            image_size: side * patch_size,
+        if width == 0 || !hidden.is_multiple_of(width) {
+            return Err(bad(
+                &self.path,
+                format!("the MLP's width of {hidden} is no multiple of {width}"),
+            ));
+        }
+        let registers = match self.shape("backbone.register_tokens") {
+            None => 0,
+            Some(_) => self.shape_of_rank::<3>("backbone.register_tokens")?[1],
+        };
+        let layer_scale = self.shape("backbone.blocks.0.ls1.gamma").is_some();
+        self.check_complete(width, hidden, depth, layer_scale)?;
+        Ok(VitConfig {
+            image_size: side.saturating_mul(patch_size),
             patch_size,
             channels,
             width,
             depth,
-            heads: heads.or(said).unwrap_or((width / 64).max(1)),
-            mlp_ratio: hidden / width.max(1),
-            position_rule: PositionRule::Dino,
-        };
-        config.validate()?;
-        Ok(config)
+            heads: (width / 64).max(1),
+            mlp_ratio: hidden / width,
+            position_rule: self.naming.position_rule(registers > 0),
+            registers,
+            layer_scale,
+            layer_norm_eps: self.naming.layer_norm_eps(),
+        })
     }
 
-    /// The head's sizes, where the weights have a head.
+    /// That a network of these sizes holds no more than the file does: made from its shapes, it
+    /// must not be larger than what was read.
+    fn check_complete(
+        &self,
+        width: usize,
+        hidden: usize,
+        depth: usize,
+        layer_scale: bool,
+    ) -> Result<()> {
+        let all = |name: &str, shape: &[usize]| {
+            let name = format!("backbone.{name}");
+            match self.shape(&name) {
+                Some(found) if found == shape => Ok(()),
+                Some(found) => Err(bad(
+                    &self.path,
+                    format!("tensor {name} has shape {found:?}, not {shape:?}"),
+                )),
+                None => Err(bad(&self.path, format!("has no tensor {name}"))),
+            }
+        };
+        all("norm.weight", &[width])?;
+        for i in 0..depth {
+            let block = |part: &str, shape: &[usize]| all(&format!("blocks.{i}.{part}"), shape);
+            block("attn.qkv.weight", &[width.saturating_mul(3), width])?;
+            block("attn.proj.weight", &[width, width])?;
+            block("mlp.fc1.weight", &[hidden, width])?;
+            block("mlp.fc2.weight", &[width, hidden])?;
+            if layer_scale {
+                block("ls1.gamma", &[width])?;
+                block("ls2.gamma", &[width])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that these are weights which training can start from.
+    ///
+    /// # Errors
+    /// [`crate::Error::BadSetting`] for networks with layer scale or registers.
+    pub fn check_trainable(&self) -> Result<()> {
+        VitConfig {
+            registers: usize::from(self.shape("backbone.register_tokens").is_some()),
+            layer_scale: self.shape("backbone.blocks.0.ls1.gamma").is_some(),
+            ..VitConfig::default()
+        }
+        .check_trainable()
+    }
+
+    /// The head's sizes, where the weights have a whole head.
     pub fn head_config(&self) -> Option<HeadConfig> {
-        let prototypes = self.shape("head.last_layer.weight_v")?;
+        let &[out_dim, bottleneck_dim] = self.shape("head.last_layer.weight_v")? else {
+            return None;
+        };
         let linears: Vec<(usize, &[usize])> = (0..32)
             .filter_map(|i| Some((i, self.shape(&format!("head.mlp.{i}.weight"))?)))
             .filter(|(_, shape)| shape.len() == 2)
             .collect();
+        let hidden_dim = linears.first().map_or(2048, |(_, shape)| shape[0]);
+        let mut sizes = vec![*self.shape("backbone.cls_token")?.last()?];
+        sizes.extend(std::iter::repeat_n(
+            hidden_dim,
+            linears.len().saturating_sub(1),
+        ));
+        sizes.push(bottleneck_dim);
+        let lone = self.shape("head.mlp.weight").map(|shape| (0, shape));
+        let maps = linears
+            .iter()
+            .copied()
+            .chain(lone.filter(|_| linears.is_empty()));
+        let whole = sizes.windows(2).map(|io| [io[1], io[0]]);
+        if !whole.eq(maps.filter_map(|(_, shape)| <[usize; 2]>::try_from(shape).ok())) {
+            return None;
+        }
         let use_bn = self.arrays.contains_key("head.mlp.1.running_mean");
         let norm_last_layer = self
             .arrays
             .get("head.last_layer.weight_g")
             .is_none_or(|g| g.data.iter().all(|&value| value == 1.0));
         Some(HeadConfig {
-            out_dim: *prototypes.first()?,
-            hidden_dim: linears.first().map_or(2048, |(_, shape)| shape[0]),
-            bottleneck_dim: *prototypes.get(1)?,
+            out_dim,
+            hidden_dim,
+            bottleneck_dim,
             layers: linears.len().max(1),
             use_bn,
             norm_last_layer,

@@ -6,19 +6,21 @@ use std::path::Path;
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
-use super::{Array, Weights, Which, bad};
-use crate::{Error, Result};
+use super::{Array, Weights, Which, bad, io};
+use crate::Result;
 
 /// Reads the network `which` of a checkpoint, or the only one there is.
 pub(super) fn read(path: &Path, which: Which) -> Result<Weights> {
-    let bytes = std::fs::read(path).map_err(|source| Error::Io {
-        path: path.into(),
-        source,
-    })?;
+    let bytes = std::fs::read(path).map_err(io(path))?;
     let (mut arrays, facts) = file_arrays(path, &bytes)?;
     let prefix = format!("{}.", which.key());
     let centre = arrays.remove("centre").map(|array| array.data);
-    if arrays.keys().any(|name| name.starts_with(&prefix)) {
+    let other = format!("{}.", which.other().key());
+    let training = arrays.keys().any(|name| name.starts_with(&prefix));
+    if !training && arrays.keys().any(|name| name.starts_with(&other)) {
+        return Err(bad(path, format!("has no {}", which.key())));
+    }
+    if training {
         arrays = arrays
             .into_iter()
             .filter_map(|(name, array)| Some((name.strip_prefix(&prefix)?.to_owned(), array)))
@@ -29,6 +31,8 @@ pub(super) fn read(path: &Path, which: Which) -> Result<Weights> {
         arrays,
         centre,
         facts,
+        which: training.then_some(which),
+        ..Weights::default()
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use dinolab_data::Image;
 use dinolab_data::augment::normalise::Normaliser;
 use dinolab_data::source::SourceOptions;
@@ -14,6 +14,7 @@ use dinolab_eval::picture::{ColourMap, draw_mask, heat_map, overlay, write_png};
 use crate::model::ModelArgs;
 use crate::pictures::{enlarged, rgb};
 use crate::sources;
+use crate::values::Size;
 
 /// Shows where the class token looks
 ///
@@ -138,17 +139,12 @@ impl Images {
 }
 
 fn parse_size(text: &str) -> Result<Option<(usize, usize)>> {
-    let number = |part: &str| {
-        part.parse::<usize>()
-            .with_context(|| format!("--size {text}: SIDE, HEIGHTxWIDTH or 0"))
-    };
-    Ok(match text.split_once('x') {
-        Some((height, width)) => Some((number(height)?, number(width)?)),
-        None => match number(text)? {
-            0 => None,
-            side => Some((side, side)),
-        },
-    })
+    if text == "0" {
+        return Ok(None);
+    }
+    let size = text.parse::<Size>();
+    let Size(height, width) = size.map_err(|why| anyhow!("--size {text}: {why}, or 0"))?;
+    Ok(Some((height, width)))
 }
 
 fn write(out: &Path, name: &str, maps: &AttentionMaps, threshold: Option<f64>) -> Result<()> {

@@ -1,5 +1,6 @@
 //! `dinolab bench`: how fast this machine is.
 
+pub mod crops;
 pub mod embed;
 pub mod step;
 

@@ -6,9 +6,10 @@ use anyhow::{Result, ensure};
 use dinolab_data::source::SourceOptions;
 use dinolab_eval::feature_set::{FeatureSet, labels_file, names_file};
 
-use crate::inputs::{PreprocessArgs, features_of};
+use crate::inputs::{PreprocessArgs, features_of_size};
 use crate::model::ModelArgs;
 use crate::sources;
+use crate::values::Size;
 
 /// Turns images into feature vectors
 ///
@@ -24,6 +25,9 @@ pub struct Args {
     /// .npy or .safetensors
     #[arg(long)]
     out: PathBuf,
+    /// Bring whole images to SIDE or HEIGHTxWIDTH instead of cutting out their centre
+    #[arg(long, conflicts_with_all = ["resize", "crop"])]
+    size: Option<Size>,
     #[command(flatten)]
     preprocess: PreprocessArgs,
     #[command(flatten)]
@@ -40,7 +44,8 @@ pub fn run(args: &Args) -> Result<()> {
     let source = sources::open(&args.images, SourceOptions::default().max_pixels)?;
     let model = args.model.load()?;
     let preprocess = args.preprocess.of(&model);
-    let features = features_of(&model, &*source, &preprocess, args.preprocess.batch_size())?;
+    let batch_size = args.preprocess.batch_size();
+    let features = features_of_size(&model, &*source, &preprocess, args.size, batch_size)?;
     features.write(&args.out)?;
     println!(
         "{} features of width {} in {}, their paths in {}; {} images skipped",

@@ -175,12 +175,10 @@ fn stage(
         vit: VitConfig {
             image_size: 64,
             patch_size: 8,
-            channels: 3,
             width: 64,
             depth: 3,
             heads: 2,
-            mlp_ratio: 4,
-            position_rule: Default::default(),
+            ..Default::default()
         },
         head: HeadConfig {
             out_dim: OUT_DIM,

@@ -149,6 +149,9 @@ fn plan(config: &Config) -> Result<dinolab_train::run::Plan> {
     let mut plan = config.plan()?;
     if !config.weights.as_os_str().is_empty() {
         let weights = weights::read(&weight_file(&config.weights)?, Which::Teacher)?;
+        weights
+            .check_trainable()
+            .with_context(|| format!("--weights {}", config.weights.display()))?;
         let options = LoadOptions {
             resize_positions: config.resize_pos_embed,
             allow_missing: true,

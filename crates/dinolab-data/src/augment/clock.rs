@@ -1,0 +1,80 @@
+//! Where the time of the crops goes; off unless it is asked for.
+
+use std::time::{Duration, Instant};
+
+/// The steps from an image to a view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Cutting out and resizing.
+    Resize,
+    /// To planes, mirrored or not.
+    Split,
+    /// Brightness, contrast and saturation.
+    Colour,
+    /// Hue.
+    Hue,
+    /// Greyscale and solarisation.
+    Grey,
+    /// Blur.
+    Blur,
+    /// To normalised values.
+    Normalise,
+}
+
+impl Stage {
+    /// All stages in their order.
+    pub const ALL: [Self; 7] = [
+        Self::Resize,
+        Self::Split,
+        Self::Colour,
+        Self::Hue,
+        Self::Grey,
+        Self::Blur,
+        Self::Normalise,
+    ];
+
+    /// Its name in words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Resize => "crop and resize",
+            Self::Split => "planes and flip",
+            Self::Colour => "brightness, contrast, saturation",
+            Self::Hue => "hue",
+            Self::Grey => "greyscale, solarise",
+            Self::Blur => "blur",
+            Self::Normalise => "normalise",
+        }
+    }
+}
+
+/// Time spent in each stage.
+#[derive(Clone, Debug, Default)]
+pub struct Clock {
+    spent: Option<[Duration; Stage::ALL.len()]>,
+}
+
+impl Clock {
+    /// A clock that runs.
+    pub fn running() -> Self {
+        Self {
+            spent: Some(Default::default()),
+        }
+    }
+
+    /// What was spent in a stage so far; 0 where the clock does not run.
+    pub fn spent(&self, stage: Stage) -> Duration {
+        self.spent
+            .map_or(Duration::ZERO, |spent| spent[stage as usize])
+    }
+
+    /// Does `work` on the stage's account.
+    pub(super) fn time<T>(&mut self, stage: Stage, work: impl FnOnce() -> T) -> T {
+        let Some(spent) = &mut self.spent else {
+            return work();
+        };
+        let began = Instant::now();
+        let done = work();
+        spent[stage as usize] += began.elapsed();
+        done
+    }
+}

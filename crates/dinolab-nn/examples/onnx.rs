@@ -1,0 +1,50 @@
+//! Writes the backbone of a weight file as ONNX.
+//!
+//!     cargo run --release --example onnx -- WEIGHTS OUT.onnx [attention] [patch_features] [head]
+
+use std::error::Error;
+use std::path::Path;
+
+use dinolab_nn::init::Init;
+use dinolab_nn::onnx::{Options, export};
+use dinolab_nn::weights::{LoadOptions, Which, load, read};
+use dinolab_nn::{Device, Head, Vit, device};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [from, to, outputs @ ..] = args.as_slice() else {
+        return Err("needs WEIGHTS and OUT.onnx".into());
+    };
+    let asked = |name: &str| outputs.iter().any(|output| output == name);
+
+    let device: Device = device::by_name("cpu")?;
+    let weights = read(Path::new(from), Which::Teacher)?;
+    let config = weights.vit_config(None)?;
+    let mut vit = Vit::new(&config, &mut Init::new(0), &device)?;
+    println!(
+        "{}",
+        load(&mut vit, "backbone", &weights, LoadOptions::default())?
+    );
+    let head = match weights.head_config() {
+        Some(config) if asked("head") => {
+            let mut head = Head::new(&config, vit.config().width, &mut Init::new(0), &device)?;
+            load(&mut head, "head", &weights, LoadOptions::default())?;
+            Some(head)
+        }
+        _ => None,
+    };
+    let options = Options {
+        attention: asked("attention"),
+        patch_features: asked("patch_features"),
+        ..Options::default()
+    };
+    let report = export(&vit, head.as_ref(), Path::new(to), &options)?;
+    println!("{} bytes", report.bytes);
+    for check in &report.checks {
+        println!(
+            "{} {:?}: {:.1e}",
+            check.output, check.images, check.deviation
+        );
+    }
+    Ok(())
+}

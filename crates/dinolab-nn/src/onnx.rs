@@ -1,0 +1,193 @@
+//! Networks as [ONNX](https://onnx.ai) files, for ONNX Runtime and others.
+//!
+//! Batch, height and width stay open: position embeddings are resampled by the graph, as
+//! [`crate::position`] does it. The file holds everything in single precision, uses operator set
+//! [`OPSET`] and nothing beyond it, and is the same bytes for the same network.
+//!
+//! | name | | shape |
+//! |---|---|---|
+//! | `images` | input | `[batch, 3, height, width]`, normalised; at least one patch in size |
+//! | `features` | output | `[batch, D]`, class tokens after the final norm |
+//! | `patch_features` | output, where asked for | `[batch, h·w, D]`, patch tokens after the final norm, row by row |
+//! | `attention` | output, where asked for | `[batch, H, h, w]`, of the last block's class token to the patches |
+//! | `logits` | output, with a head | `[batch, K]`, not divided by a temperature |
+//!
+//! Pixels beyond whole patches are left out. Parameters have their names of the reference
+//! implementation; the weights of linear maps are transposed, `[in, out]`.
+//!
+//! A file is checked before it gets its name: it is read back, computed on random images of
+//! several sizes by an interpreter of ONNX's operators, and compared with the network.
+
+mod check;
+mod evaluate;
+mod graph;
+mod network;
+mod positions;
+mod proto;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use prost::Message;
+
+pub use self::check::Check;
+use self::proto::{ModelProto, OperatorSetIdProto, StringStringEntryProto};
+use crate::{Error, Head, Parameters, Result, Vit};
+
+/// The version of ONNX's operators that is used: the first with `LayerNormalization`. ONNX Runtime
+/// reads it since version 1.12 (2022).
+pub const OPSET: i64 = 17;
+/// The version of the file format that belongs to it.
+const IR_VERSION: i64 = 8;
+/// No message of protobuf may be longer, in bytes.
+const LARGEST: usize = i32::MAX as usize;
+/// Room in a file for all that is no parameter, in bytes.
+const REST: usize = 16 << 20;
+
+/// The name of the input.
+pub const IMAGES: &str = "images";
+/// The name of the class tokens.
+pub const FEATURES: &str = "features";
+/// The name of the patch tokens.
+pub const PATCH_FEATURES: &str = "patch_features";
+/// The name of the attention maps.
+pub const ATTENTION: &str = "attention";
+/// The name of a head's output.
+pub const LOGITS: &str = "logits";
+
+/// What a file holds beside the features of whole images.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// With the output [`PATCH_FEATURES`]. Without it, the last block computes what reaches
+    /// the class token and no more.
+    pub patch_features: bool,
+    /// With the output [`ATTENTION`].
+    pub attention: bool,
+    /// What the file says of itself (how images are prepared, for instance), as text by name. The
+    /// network's sizes are added as `vit`, JSON.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// What has been written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// The file's length in bytes.
+    pub bytes: u64,
+    /// How near each output came to the network's.
+    pub checks: Vec<Check>,
+}
+
+impl Report {
+    /// The largest deviation.
+    pub fn deviation(&self) -> f64 {
+        self.checks
+            .iter()
+            .map(|check| check.deviation)
+            .fold(0.0, f64::max)
+    }
+}
+
+/// Writes a backbone, with a head on its class tokens where one is given, to the file `path`,
+/// which appears, or changes, only once it has been checked.
+///
+/// # Errors
+/// [`Error::Export`] where the network does not fit into one file (2 GiB), has a head with batch
+/// normalisation (whose result depends on the batch), or the written file deviates from the
+/// network by more than [`Check::LIMIT`]; [`Error::Io`] where the file cannot be written.
+pub fn export(vit: &Vit, head: Option<&Head>, path: &Path, options: &Options) -> Result<Report> {
+    let fail = |reason: String| Error::Export {
+        path: path.into(),
+        reason,
+    };
+    if head.is_some_and(|head| head.config().use_bn) {
+        return Err(fail(
+            "a head with batch normalisation has no output of its own: each depends on \
+             the other images of the batch; export the backbone alone"
+                .into(),
+        ));
+    }
+    let parameters = vit.parameter_count() + head.map_or(0, Parameters::parameter_count);
+    if let Some(reason) = too_large(parameters) {
+        return Err(fail(reason));
+    }
+    let vit = check::single_precision(vit);
+    let bytes = model(&vit, head, options).encode_to_vec();
+    let temporary = Temporary::beside(path);
+    let io = |source| Error::Io {
+        path: path.into(),
+        source,
+    };
+    write(&temporary.0, &bytes).map_err(io)?;
+    let length = bytes.len() as u64;
+    drop(bytes);
+    let written = std::fs::read(&temporary.0).map_err(io)?;
+    let checks = check::check(&written, &vit, head, options).map_err(fail)?;
+    std::fs::rename(&temporary.0, path).map_err(io)?;
+    Ok(Report {
+        bytes: length,
+        checks,
+    })
+}
+
+/// Why so many parameters are not exported.
+fn too_large(parameters: usize) -> Option<String> {
+    (parameters > (LARGEST - REST) / 4)
+        .then(|| format!("{parameters} parameters are more than one ONNX file holds (2 GiB)"))
+}
+
+fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = std::fs::File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// A file under a temporary name, which is removed unless it was renamed.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn beside(path: &Path) -> Self {
+        let mut name = OsString::from(".");
+        name.push(path.file_name().unwrap_or_default());
+        name.push(format!(".{}.tmp", std::process::id()));
+        Self(path.with_file_name(name))
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // Best effort; after success there is no such file.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// The whole file as a message.
+fn model(vit: &Vit, head: Option<&Head>, options: &Options) -> ModelProto {
+    let mut metadata = options.metadata.clone();
+    let json = |value: serde_json::Result<String>| value.expect("sizes are plain numbers");
+    metadata.insert("vit".into(), json(serde_json::to_string(vit.config())));
+    if let Some(head) = head {
+        metadata.insert("head".into(), json(serde_json::to_string(head.config())));
+    }
+    ModelProto {
+        ir_version: IR_VERSION,
+        producer_name: "dinolab".into(),
+        producer_version: env!("CARGO_PKG_VERSION").into(),
+        doc_string: "A vision transformer. Height and width of the images are free; position \
+                     embeddings are resampled in the graph."
+            .into(),
+        graph: Some(network::graph(vit, head, options).finish()),
+        opset_import: vec![OperatorSetIdProto {
+            domain: String::new(),
+            version: OPSET,
+        }],
+        metadata_props: metadata
+            .into_iter()
+            .map(|(key, value)| StringStringEntryProto { key, value })
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

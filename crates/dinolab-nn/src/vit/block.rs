@@ -1,0 +1,263 @@
+//! The transformer block and what it is made of.
+
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor};
+
+use super::{DropPath, VitConfig};
+use crate::init::Init;
+use crate::ops;
+use crate::ops::branch::{Branch, BranchParams, Run, Samples};
+use crate::param::{Param, parameters};
+
+/// What layer scale starts from.
+const LAYER_SCALE: f32 = 1e-5;
+
+/// A linear map; `weight` `[O, I]` (a patch convolution's is `[O, C, p, p]`), `bias` `[O]`.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    /// Weights, output first.
+    pub weight: Param,
+    /// Offsets.
+    pub bias: Option<Param>,
+}
+parameters!(Linear { weight, bias });
+
+impl Linear {
+    /// Truncated normal of deviation 0.02 and bias 0, as the reference starts every linear map.
+    pub fn new(
+        inputs: usize,
+        outputs: usize,
+        bias: bool,
+        init: &mut Init,
+        device: &Device,
+    ) -> Self {
+        let weight = init.truncated_normal(inputs * outputs, 0.02);
+        Self {
+            weight: Param::new(weight, &[outputs, inputs], true, device),
+            bias: bias.then(|| Param::new(vec![0.0; outputs], &[outputs], true, device)),
+        }
+    }
+
+    /// `[B, N, I]` → `[B, N, O]`.
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        ops::linear(x, self.weight.matrix(), self.bias.as_ref().map(Param::get))
+    }
+
+    /// [`Linear::forward`] and the exact GELU.
+    pub fn forward_gelu(&self, x: Tensor<3>) -> Tensor<3> {
+        ops::linear_gelu(x, self.weight.matrix(), self.bias.as_ref().map(Param::get))
+    }
+}
+
+/// Layer normalisation over the token's width.
+#[derive(Clone, Debug)]
+pub struct LayerNorm {
+    /// Scale `[D]`, called `weight` in checkpoints.
+    pub gamma: Param,
+    /// Shift `[D]`, called `bias` in checkpoints.
+    pub beta: Param,
+    eps: f64,
+}
+parameters!(LayerNorm { gamma as "weight", beta as "bias" });
+
+impl LayerNorm {
+    pub(super) fn new(width: usize, eps: f64, device: &Device) -> Self {
+        Self {
+            gamma: Param::new(vec![1.0; width], &[width], true, device),
+            beta: Param::new(vec![0.0; width], &[width], true, device),
+            eps,
+        }
+    }
+
+    /// Added to the variance.
+    pub fn eps(&self) -> f64 {
+        self.eps
+    }
+
+    /// `[B, N, D]` → `[B, N, D]`.
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        ops::layer_norm(x, self.gamma.get(), self.beta.get(), self.eps)
+    }
+}
+
+/// Self-attention: the joint query-key-value map and the output map.
+#[derive(Clone, Debug)]
+pub struct Attention {
+    /// `[D]` → `[3·D]`.
+    pub qkv: Linear,
+    /// `[D]` → `[D]`.
+    pub proj: Linear,
+    heads: usize,
+}
+parameters!(Attention { qkv, proj });
+
+/// The block's MLP.
+#[derive(Clone, Debug)]
+pub struct Mlp {
+    /// `[D]` → `[ratio·D]`.
+    pub fc1: Linear,
+    /// `[ratio·D]` → `[D]`.
+    pub fc2: Linear,
+}
+parameters!(Mlp { fc1, fc2 });
+
+/// Layer scale: a learned factor for each channel of a residual branch.
+#[derive(Clone, Debug)]
+pub struct LayerScale {
+    /// Factors `[D]`.
+    pub gamma: Param,
+}
+parameters!(LayerScale { gamma });
+
+impl LayerScale {
+    fn new(width: usize, device: &Device) -> Self {
+        Self {
+            gamma: Param::new(vec![LAYER_SCALE; width], &[width], true, device),
+        }
+    }
+}
+
+/// A pre-norm transformer block.
+#[derive(Clone, Debug)]
+pub struct Block {
+    /// Before attention.
+    pub norm1: LayerNorm,
+    /// Mixes tokens.
+    pub attn: Attention,
+    /// Scales what attention adds, where the network has it.
+    pub ls1: Option<LayerScale>,
+    /// Before the MLP.
+    pub norm2: LayerNorm,
+    /// Acts on each token.
+    pub mlp: Mlp,
+    /// Scales what the MLP adds, where the network has it.
+    pub ls2: Option<LayerScale>,
+}
+parameters!(Block {
+    norm1,
+    attn,
+    ls1,
+    norm2,
+    mlp,
+    ls2
+});
+
+impl Block {
+    pub(super) fn new(config: &VitConfig, init: &mut Init, device: &Device) -> Self {
+        let d = config.width;
+        let hidden = d * config.mlp_ratio;
+        let norm = || LayerNorm::new(d, config.layer_norm_eps, device);
+        let scale = || config.layer_scale.then(|| LayerScale::new(d, device));
+        Self {
+            norm1: norm(),
+            attn: Attention {
+                qkv: Linear::new(d, 3 * d, true, init, device),
+                proj: Linear::new(d, d, true, init, device),
+                heads: config.heads,
+            },
+            ls1: scale(),
+            norm2: norm(),
+            mlp: Mlp {
+                fc1: Linear::new(d, hidden, true, init, device),
+                fc2: Linear::new(hidden, d, true, init, device),
+            },
+            ls2: scale(),
+        }
+    }
+
+    /// Tokens `[R, D]` of all images of `runs` → `[R, D]`; `index` is the block's place, for
+    /// stochastic depth.
+    pub(super) fn forward(
+        &self,
+        x: Tensor<2>,
+        runs: &[Run],
+        index: usize,
+        drop: &dyn DropPath,
+    ) -> Tensor<2> {
+        let samples = samples_of(runs, drop.factors(index, 0));
+        let x = ops::branch(
+            Branch::Attention(self.attn.heads),
+            x,
+            self.attention_params(),
+            samples,
+        );
+        let samples = samples_of(runs, drop.factors(index, 1));
+        ops::branch(Branch::Mlp, x, self.mlp_params(), samples)
+    }
+
+    /// The class tokens `[B, D]` of [`Block::forward`]'s result, without the others.
+    pub(super) fn forward_class(
+        &self,
+        x: Tensor<2>,
+        runs: &[Run],
+        index: usize,
+        drop: &dyn DropPath,
+    ) -> Tensor<2> {
+        let samples = samples_of(runs, drop.factors(index, 0));
+        let x = ops::branch(
+            Branch::ClassAttention(self.attn.heads),
+            x,
+            self.attention_params(),
+            samples,
+        );
+        let images = runs.iter().map(|run| run.images).sum();
+        let samples = samples_of(&[Run { images, tokens: 1 }], drop.factors(index, 1));
+        ops::branch(Branch::Mlp, x, self.mlp_params(), samples)
+    }
+
+    fn attention_params(&self) -> BranchParams {
+        params(
+            &self.norm1,
+            &self.attn.qkv,
+            &self.attn.proj,
+            self.ls1.as_ref(),
+        )
+    }
+
+    fn mlp_params(&self) -> BranchParams {
+        params(&self.norm2, &self.mlp.fc1, &self.mlp.fc2, self.ls2.as_ref())
+    }
+
+    /// Attention weights `[B, H, N, N]` of the block on its input `[B, N, D]`.
+    pub(super) fn attention(&self, x: Tensor<3>) -> Tensor<4> {
+        ops::attention_probabilities(
+            self.attn.qkv.forward(self.norm1.forward(x)),
+            self.attn.heads,
+        )
+    }
+}
+
+/// The operands of a branch. Layer scale is taken into the second map, which is exact and far
+/// less to compute than the tokens are: γ · (W x + b) = (γ W) x + γ b.
+fn params(
+    norm: &LayerNorm,
+    first: &Linear,
+    second: &Linear,
+    scale: Option<&LayerScale>,
+) -> BranchParams {
+    let bias = |linear: &Linear| linear.bias.as_ref().expect("blocks have biases").get();
+    let scale: Option<Tensor<1>> = scale.map(|scale| scale.gamma.get());
+    BranchParams {
+        gamma: norm.gamma.get(),
+        beta: norm.beta.get(),
+        eps: norm.eps,
+        first: first.weight.matrix(),
+        first_bias: bias(first),
+        second: match &scale {
+            Some(scale) => second.weight.scaled_matrix(scale.clone()),
+            None => second.weight.matrix(),
+        },
+        second_bias: match scale {
+            Some(scale) => bias(second) * scale,
+            None => bias(second),
+        },
+    }
+}
+
+fn samples_of(runs: &[Run], factors: Option<Vec<f32>>) -> Arc<Samples> {
+    Arc::new(match factors {
+        Some(factors) => Samples::new(runs, &factors),
+        None => Samples::all(runs),
+    })
+}

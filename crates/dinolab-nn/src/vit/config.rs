@@ -1,0 +1,167 @@
+//! The sizes and conventions of a vision transformer.
+
+use crate::position::PositionRule;
+use crate::{Error, Result};
+
+/// The reference's epsilon of every layer normalisation.
+const LAYER_NORM_EPS: f64 = 1e-6;
+
+/// The sizes and conventions of a vision transformer.
+///
+/// What the reference does not have is left out where it is written down, and assumed absent
+/// where it is not written.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VitConfig {
+    /// Side of the trained image in pixels: position embeddings exist for
+    /// `(image_size / patch_size)²` patches and are resampled for other sizes.
+    pub image_size: usize,
+    /// Side of a patch in pixels.
+    pub patch_size: usize,
+    /// Channels of the image, `C`.
+    pub channels: usize,
+    /// Width of a token, `D`.
+    pub width: usize,
+    /// Number of blocks.
+    pub depth: usize,
+    /// Attention heads, `H`; divides `width`.
+    pub heads: usize,
+    /// Hidden width of the MLP as a multiple of `width`.
+    pub mlp_ratio: usize,
+    /// How position embeddings follow another image size.
+    #[serde(default)]
+    pub position_rule: PositionRule,
+    /// Register tokens between the class token and the patches (Darcet et al.), `R`. They have
+    /// no position embedding and are in no output.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub registers: usize,
+    /// Layer scale (Touvron et al.): each residual branch is multiplied by a learned vector.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub layer_scale: bool,
+    /// Added to the variance by every layer normalisation.
+    #[serde(default = "layer_norm_eps", skip_serializing_if = "is_reference_eps")]
+    pub layer_norm_eps: f64,
+}
+
+fn is_none(registers: &usize) -> bool {
+    *registers == 0
+}
+
+fn is_off(layer_scale: &bool) -> bool {
+    !layer_scale
+}
+
+fn layer_norm_eps() -> f64 {
+    LAYER_NORM_EPS
+}
+
+fn is_reference_eps(eps: &f64) -> bool {
+    *eps == LAYER_NORM_EPS
+}
+
+/// The paper's ViT-S/16.
+impl Default for VitConfig {
+    fn default() -> Self {
+        Self {
+            image_size: 224,
+            patch_size: 16,
+            channels: 3,
+            width: 384,
+            depth: 12,
+            heads: 6,
+            mlp_ratio: 4,
+            position_rule: PositionRule::default(),
+            registers: 0,
+            layer_scale: false,
+            layer_norm_eps: LAYER_NORM_EPS,
+        }
+    }
+}
+
+impl VitConfig {
+    /// The published sizes: `vit_tiny`, `vit_small`, `vit_base`; `None` for other names.
+    pub fn named(arch: &str, patch_size: usize, image_size: usize) -> Option<Self> {
+        let (width, heads) = match arch {
+            "vit_tiny" => (192, 3),
+            "vit_small" => (384, 6),
+            "vit_base" => (768, 12),
+            _ => return None,
+        };
+        Some(Self {
+            image_size,
+            patch_size,
+            width,
+            heads,
+            ..Self::default()
+        })
+    }
+
+    /// Patches along one side of the trained image.
+    pub fn side(&self) -> usize {
+        self.image_size / self.patch_size.max(1)
+    }
+
+    /// Tokens before the patches: the class token and the registers.
+    pub fn prefix(&self) -> usize {
+        1 + self.registers
+    }
+
+    /// Checks that the sizes make a network.
+    ///
+    /// # Errors
+    /// [`Error::BadSetting`] names the size that does not fit.
+    pub fn validate(&self) -> Result<()> {
+        let bad = |field, reason: String| Err(Error::BadSetting { field, reason });
+        if self.patch_size == 0 || self.image_size < self.patch_size {
+            return bad(
+                "patch-size",
+                format!(
+                    "{} does not fit an image of {} pixels",
+                    self.patch_size, self.image_size
+                ),
+            );
+        }
+        if self.width == 0 || self.depth == 0 || self.channels == 0 || self.mlp_ratio == 0 {
+            return bad(
+                "width",
+                "width, depth, channels and mlp ratio must be at least 1".into(),
+            );
+        }
+        if self.heads == 0 || !self.width.is_multiple_of(self.heads) {
+            return bad(
+                "heads",
+                format!(
+                    "{} heads do not divide the width {}",
+                    self.heads, self.width
+                ),
+            );
+        }
+        if !(self.layer_norm_eps >= 0.0 && self.layer_norm_eps < 1.0) {
+            return bad(
+                "layer-norm-eps",
+                format!("{} is not between 0 and 1", self.layer_norm_eps),
+            );
+        }
+        Ok(())
+    }
+
+    /// Checks that the network is one that DINO trains: one with register tokens or layer scale
+    /// belongs to a later recipe and can be used, but not trained here.
+    ///
+    /// # Errors
+    /// [`Error::BadSetting`].
+    pub fn check_trainable(&self) -> Result<()> {
+        let extra = match (self.layer_scale, self.registers > 0) {
+            (false, false) => return Ok(()),
+            (true, false) => "layer scale",
+            (false, true) => "register tokens",
+            (true, true) => "layer scale and register tokens",
+        };
+        Err(Error::BadSetting {
+            field: "weights",
+            reason: format!(
+                "a network with {extra} (as DINOv2's) serves every verb but train and overfit"
+            ),
+        })
+    }
+}

@@ -1,0 +1,167 @@
+//! A backbone in the files of others.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use super::preprocess::Preparation;
+use super::pth::{Value, write_pth};
+use super::{Array, Kind, Naming, arrays, hugging_face, io, timm, to_bytes};
+use crate::position::resample;
+use crate::{Result, Vit, VitConfig};
+
+type Arrays = BTreeMap<String, Array>;
+
+/// A backbone to be written, with what goes with it.
+#[derive(Clone, Debug)]
+pub struct Backbone {
+    config: VitConfig,
+    /// By the reference's names, without `backbone.`.
+    arrays: Arrays,
+    preparation: Option<Preparation>,
+}
+
+impl Backbone {
+    /// Of a network in memory. `facts` say how images are prepared; a `mask_token` is what
+    /// DINOv2 keeps beside its networks.
+    pub fn new(vit: &Vit, facts: &BTreeMap<String, String>, mask_token: Option<&Array>) -> Self {
+        let mut all = arrays(vit, "");
+        all.extend(mask_token.map(|array| ("mask_token".to_owned(), array.clone())));
+        Self {
+            config: vit.config().clone(),
+            arrays: all,
+            preparation: Preparation::of_facts(facts),
+        }
+    }
+
+    /// The sizes.
+    pub fn config(&self) -> &VitConfig {
+        &self.config
+    }
+
+    /// For images of side `image_size`: position embeddings are resampled once, by the network's
+    /// own rule, so that others who have another rule need not resample.
+    pub fn resized(mut self, image_size: usize) -> Result<Self> {
+        let from = self.config.side();
+        self.config.image_size = image_size;
+        self.config.validate()?;
+        let (to, width) = (self.config.side(), self.config.width);
+        self.config.image_size = to * self.config.patch_size;
+        if let Some(places) = self.arrays.get_mut("pos_embed").filter(|_| from != to) {
+            let (class, grid) = places.data.split_at(width);
+            let grid = resample(grid, width, from, to, to, self.config.position_rule);
+            places.data = [class, &grid].concat();
+            places.shape = vec![1, 1 + to * to, width];
+        }
+        Ok(self)
+    }
+
+    fn mask_token(&self) -> Array {
+        let zeros = || Array {
+            shape: vec![1, self.config.width],
+            data: vec![0.0; self.config.width],
+        };
+        self.arrays.get("mask_token").cloned().unwrap_or_else(zeros)
+    }
+
+    /// The state dictionary of the reference, or of DINOv2 for a network with layer scale.
+    fn state_dict(&self) -> Arrays {
+        let mut arrays = self.arrays.clone();
+        if self.config.layer_scale {
+            arrays.insert("mask_token".into(), self.mask_token());
+        }
+        arrays
+    }
+
+    fn named(&self, naming: Naming) -> Arrays {
+        match naming {
+            Naming::Reference => self.state_dict(),
+            Naming::Timm => timm::named(&self.arrays, &self.config),
+            Naming::HuggingFace(kind) => {
+                let mut arrays = self.arrays.clone();
+                if kind == Kind::Dinov2WithRegisters {
+                    arrays.insert("mask_token".into(), self.mask_token());
+                }
+                if kind != Kind::Vit && !self.config.layer_scale {
+                    let ones = Array {
+                        shape: vec![self.config.width],
+                        data: vec![1.0; self.config.width],
+                    };
+                    for i in 0..self.config.depth {
+                        arrays.insert(format!("blocks.{i}.ls1.gamma"), ones.clone());
+                        arrays.insert(format!("blocks.{i}.ls2.gamma"), ones.clone());
+                    }
+                }
+                hugging_face::named(&arrays, kind)
+            }
+        }
+    }
+
+    /// What a safetensors file says of itself: the format, which Hugging Face asks for, and all
+    /// that other files cannot say.
+    fn metadata(&self, naming: Naming) -> BTreeMap<String, String> {
+        let mut config = self.config.clone();
+        // With layer scale of ones where the class wants it.
+        config.layer_scale |= naming == Naming::HuggingFace(Kind::Dinov2WithRegisters);
+        let vit = serde_json::to_string(&config).expect("plain data");
+        let mut facts = BTreeMap::from([
+            ("format".to_owned(), "pt".to_owned()),
+            ("vit".to_owned(), vit),
+        ]);
+        facts.extend(self.preparation.as_ref().map(Preparation::fact));
+        facts
+    }
+
+    /// Writes a `.pth` with the state dictionary. By the reference's names it is that of the
+    /// reference's `VisionTransformer`, or of DINOv2's for a network with layer scale.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`].
+    pub fn write_pth(&self, path: &Path, naming: Naming) -> Result<()> {
+        let state = self.named(naming);
+        write_pth(
+            path,
+            &Value::dict(state.into_iter().map(|(k, v)| (k, Value::Tensor(v)))),
+        )
+    }
+
+    /// Writes a safetensors file.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`].
+    pub fn write_safetensors(&self, path: &Path, naming: Naming) -> Result<()> {
+        let bytes = to_bytes(&self.named(naming), &self.metadata(naming))?;
+        let part = path.with_extension("part");
+        fs::write(&part, bytes).map_err(io(&part))?;
+        fs::rename(&part, path).map_err(io(path))
+    }
+
+    /// Writes a folder: `model.safetensors`, `config.json`, and Hugging Face's
+    /// `preprocessor_config.json`. Where it is not known how images are prepared, the
+    /// reference's way is written.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`].
+    pub fn write_folder(&self, folder: &Path, naming: Naming) -> Result<()> {
+        fs::create_dir_all(folder).map_err(io(folder))?;
+        let preparation = self.preparation.clone();
+        let preparation = preparation.unwrap_or_else(Preparation::reference);
+        let mut files = Vec::new();
+        match naming {
+            Naming::HuggingFace(kind) => {
+                let mask_token = self.arrays.contains_key("mask_token");
+                let config = hugging_face::config_json(&self.config, kind, mask_token);
+                files.push(("config.json", config));
+                let images = hugging_face::preprocessor_json(&preparation);
+                files.push(("preprocessor_config.json", images));
+            }
+            _ => files.push(("config.json", timm::config_json(&self.config, &preparation))),
+        }
+        for (name, value) in files {
+            let text = serde_json::to_string_pretty(&value).expect("plain data");
+            let path = folder.join(name);
+            fs::write(&path, text + "\n").map_err(io(&path))?;
+        }
+        self.write_safetensors(&folder.join("model.safetensors"), naming)
+    }
+}

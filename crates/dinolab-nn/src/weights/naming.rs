@@ -1,0 +1,269 @@
+//! From the names that others give a vision transformer's tensors to the reference's.
+//!
+//! Register tokens and layer scale, which the reference does not have, are called as in DINOv2:
+//! `register_tokens`, `blocks.N.ls1.gamma`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::hugging_face::{self, Kind};
+use super::{Array, bad};
+use crate::position::PositionRule;
+use crate::{Result, VitConfig};
+
+type Arrays = BTreeMap<String, Array>;
+
+/// Whose names a file uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Naming {
+    /// The reference's, and DINOv2's, which extend them.
+    #[default]
+    Reference,
+    /// timm's: the reference's but for registers, which have `reg_token`.
+    Timm,
+    /// Hugging Face's.
+    HuggingFace(Kind),
+}
+
+impl Naming {
+    /// How networks with these names resample position embeddings, unless a file says otherwise.
+    pub fn position_rule(self, registers: bool) -> PositionRule {
+        match self {
+            // DINOv2 went on with the reference's rule; its networks with registers came later.
+            Self::Reference if !registers => PositionRule::Dino,
+            Self::Reference | Self::Timm => PositionRule::RatioAntialias,
+            Self::HuggingFace(Kind::Dinov2WithRegisters) => PositionRule::RatioAntialias,
+            Self::HuggingFace(_) => PositionRule::Ratio,
+        }
+    }
+
+    /// The epsilon of layer normalisation, likewise.
+    pub fn layer_norm_eps(self) -> f64 {
+        match self {
+            Self::HuggingFace(Kind::Vit) => 1e-12,
+            _ => VitConfig::default().layer_norm_eps,
+        }
+    }
+}
+
+/// All arrays under the reference's full names (`backbone.…`, `head.…`), and whose names they
+/// had. `exported` says that the file is of a kind that the reference does not write.
+///
+/// # Errors
+/// [`crate::Error::BadWeights`] where tensors show a network that is computed otherwise.
+pub(super) fn canonical(path: &Path, raw: Arrays, exported: bool) -> Result<(Arrays, Naming)> {
+    let raw: Arrays = raw
+        .into_iter()
+        .map(|(name, array)| (unwrapped(&name).to_owned(), array))
+        .collect();
+    let lone = !raw.keys().any(|name| name.starts_with("backbone."));
+    let (mut arrays, naming) = match hugging_face::prefix(&raw) {
+        Some(prefix) => hugging_face::canonical(path, raw, &prefix)?,
+        None => {
+            let timm = raw.contains_key("reg_token")
+                || lone && exported
+                || raw.contains_key("blocks.0.ls1.gamma") && !raw.contains_key("mask_token");
+            let naming = if timm {
+                Naming::Timm
+            } else {
+                Naming::Reference
+            };
+            let renamed = raw.into_iter().map(|(k, v)| (full_name(&k), v));
+            (renamed.collect(), naming)
+        }
+    };
+    if !arrays.contains_key("backbone.cls_token") {
+        let some: Vec<_> = arrays.keys().take(3).cloned().collect();
+        return Err(bad(
+            path,
+            format!(
+                "holds no vision transformer: no cls_token among its tensors (it has {})",
+                some.join(", ")
+            ),
+        ));
+    }
+    let empty =
+        |(name, array): &(&String, &Array)| name.starts_with("backbone.") && array.data.is_empty();
+    if let Some((name, array)) = arrays.iter().find(empty) {
+        return Err(bad(
+            path,
+            format!("tensor {name} of shape {:?} is empty", array.shape),
+        ));
+    }
+    check_supported(path, &arrays)?;
+    positions(path, &mut arrays)?;
+    query_key_value_biases(&mut arrays);
+    Ok((arrays, naming))
+}
+
+/// A name without wrappers' prefixes.
+fn unwrapped(mut name: &str) -> &str {
+    while let Some(rest) = name
+        .strip_prefix("module.")
+        .or_else(|| name.strip_prefix("_orig_mod."))
+    {
+        name = rest;
+    }
+    name
+}
+
+/// The reference's full name, with `backbone.` where a lone backbone has none.
+fn full_name(name: &str) -> String {
+    match name.split_once('.') {
+        Some(("backbone", rest)) => {
+            format!("backbone.{}", part(rest.trim_start_matches("module.")))
+        }
+        Some(("head", rest)) => {
+            // Newer PyTorch keeps weight norm as a parametrisation.
+            let rest = rest
+                .replace("parametrizations.weight.original0", "weight_g")
+                .replace("parametrizations.weight.original1", "weight_v");
+            format!("head.{rest}")
+        }
+        _ => format!("backbone.{}", part(name)),
+    }
+}
+
+/// A backbone's part: timm's name for registers, and DINOv2's blocks in chunks.
+fn part(name: &str) -> String {
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    match name.split('.').collect::<Vec<_>>()[..] {
+        ["reg_token"] => "register_tokens".into(),
+        // Numbered through all chunks.
+        ["blocks", chunk, block, ref rest @ ..] if number(chunk) && number(block) => {
+            format!("blocks.{block}.{}", rest.join("."))
+        }
+        _ => name.into(),
+    }
+}
+
+/// Refuses networks that would be computed wrongly without the tensors that are not known here.
+fn check_supported(path: &Path, arrays: &Arrays) -> Result<()> {
+    let unknown = |name: &&String| {
+        let Some(name) = name.strip_prefix("backbone.") else {
+            return false;
+        };
+        match name.split('.').collect::<Vec<_>>()[..] {
+            ["blocks", _, ref rest @ ..] => !matches!(
+                rest,
+                ["norm1" | "norm2", "weight" | "bias"]
+                    | ["attn", "qkv" | "proj", "weight" | "bias"]
+                    | ["mlp", "fc1" | "fc2", "weight" | "bias"]
+                    | ["ls1" | "ls2", "gamma"]
+            ),
+            ["patch_embed", ref rest @ ..] => !matches!(rest, ["proj", "weight" | "bias"]),
+            [first, ..] => matches!(
+                first,
+                "dist_token"
+                    | "norm_pre"
+                    | "fc_norm"
+                    | "rope"
+                    | "rope_embed"
+                    | "embeddings"
+                    | "encoder"
+            ),
+            [] => false,
+        }
+    };
+    let unknown: Vec<_> = arrays.keys().filter(unknown).collect();
+    let Some(first) = unknown.first() else {
+        return Ok(());
+    };
+    let gated = ["mlp.w12.", "mlp.w1.", "mlp.weights_in."];
+    let what = if gated.iter().any(|part| first.contains(part)) {
+        "a gated MLP (SwiGLU, as DINOv2's giant)"
+    } else {
+        "parts that dinolab does not compute"
+    };
+    Err(bad(
+        path,
+        format!(
+            "has {what}: {} tensors, the first is {}",
+            unknown.len(),
+            first.trim_start_matches("backbone.")
+        ),
+    ))
+}
+
+/// Brings position embeddings to one for the class token and one for each patch. What others
+/// add to register tokens is added to them here; a class token without a place gets one of 0.
+fn positions(path: &Path, arrays: &mut Arrays) -> Result<()> {
+    let registers = match arrays.get("backbone.register_tokens") {
+        Some(array) => match array.shape[..] {
+            [1, registers, _] => registers,
+            _ => {
+                return Err(bad(
+                    path,
+                    format!("register tokens of shape {:?}", array.shape),
+                ));
+            }
+        },
+        None => 0,
+    };
+    let Some(embeddings) = arrays.get("backbone.pos_embed") else {
+        return Ok(());
+    };
+    let &[1, tokens, width] = embeddings.shape.as_slice() else {
+        return Err(bad(
+            path,
+            format!("position embeddings of shape {:?}", embeddings.shape),
+        ));
+    };
+    let square = |n: usize| n > 0 && n.isqrt().pow(2) == n;
+    let data = &embeddings.data;
+    let fixed = match tokens {
+        n if square(n - n.min(1)) => return Ok(()),
+        n if square(n) => [&vec![0.0; width], data.as_slice()].concat(),
+        n if registers > 0 && n > 1 + registers && square(n - 1 - registers) => {
+            let (prefix, grid) = data.split_at((1 + registers) * width);
+            let fixed = [&prefix[..width], grid].concat();
+            let places = prefix[width..].to_vec();
+            let tokens = arrays.get_mut("backbone.register_tokens").expect("counted");
+            if tokens.data.len() != places.len() {
+                return Err(bad(
+                    path,
+                    format!("register tokens of shape {:?}", tokens.shape),
+                ));
+            }
+            for (value, place) in tokens.data.iter_mut().zip(places) {
+                *value += place;
+            }
+            fixed
+        }
+        n => {
+            return Err(bad(
+                path,
+                format!("{n} position embeddings are not a square of patches and a class token"),
+            ));
+        }
+    };
+    let embeddings = Array {
+        shape: vec![1, fixed.len() / width.max(1), width],
+        data: fixed,
+    };
+    arrays.insert("backbone.pos_embed".into(), embeddings);
+    Ok(())
+}
+
+/// A map without biases is one with biases of 0.
+fn query_key_value_biases(arrays: &mut Arrays) {
+    let missing: Vec<_> = arrays
+        .iter()
+        .filter_map(|(name, array)| {
+            let block = name.strip_suffix(".attn.qkv.weight")?;
+            let bias = format!("{block}.attn.qkv.bias");
+            (!arrays.contains_key(&bias)).then(|| (bias, *array.shape.first().unwrap_or(&0)))
+        })
+        .collect();
+    for (name, len) in missing {
+        // No more than the weights themselves have, whatever their shape says.
+        let weights = &arrays[&name.replace(".bias", ".weight")];
+        if len <= weights.data.len() {
+            let bias = Array {
+                shape: vec![len],
+                data: vec![0.0; len],
+            };
+            arrays.insert(name, bias);
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! `dinolab convert IN OUT.onnx`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use dinolab_nn::onnx::{Check, Options, export};
+use dinolab_nn::weights::{self, LoadOptions};
+use dinolab_nn::{Head, VitConfig, device, init::Init};
+
+use super::{Args, Original, input};
+use crate::model::preprocess_of;
+use crate::output::{self, Cell, Table};
+
+/// Writes the file, which checks itself, and says what it holds.
+pub(super) fn run(args: &Args) -> Result<()> {
+    ensure!(
+        args.to.is_none() && !args.full,
+        "--to, --full: an .onnx file is for runtimes, and there is one kind"
+    );
+    ensure!(
+        args.image_size.is_none(),
+        "--image-size: an .onnx file takes images of any size and resamples for each"
+    );
+    let original = Original::read(args, &input(args)?)?;
+    let options = Options {
+        patch_features: args.patch_features,
+        attention: args.attention,
+        metadata: metadata(&original)?,
+    };
+    let head = args.head.then(|| head(&original)).transpose()?;
+    let checked = export(&original.vit, head.as_ref(), &args.output, &options)?;
+    report(args, &original, checked.bytes, &checked.checks)
+}
+
+/// The head of the weights.
+fn head(original: &Original) -> Result<Head> {
+    let weights = &original.weights;
+    let path = weights.path.display();
+    let config = weights
+        .head_config()
+        .with_context(|| format!("--head: {path} has none"))?;
+    let width = original.vit.config().width;
+    let mut head = Head::new(&config, width, &mut Init::new(0), &device::by_name("cpu")?)?;
+    weights::load(&mut head, "head", weights, LoadOptions::default())
+        .with_context(|| path.to_string())?;
+    Ok(head)
+}
+
+/// How images are prepared: numbers, and lists of numbers of each channel.
+fn metadata(original: &Original) -> Result<BTreeMap<String, String>> {
+    let preprocess = preprocess_of(&original.weights.facts).unwrap_or_default();
+    Ok(BTreeMap::from([
+        ("resize".into(), preprocess.resize.to_string()),
+        ("crop".into(), preprocess.crop.to_string()),
+        ("mean".into(), serde_json::to_string(&preprocess.mean)?),
+        ("std".into(), serde_json::to_string(&preprocess.std)?),
+    ]))
+}
+
+#[derive(serde::Serialize)]
+struct Report<'a> {
+    output: &'a Path,
+    to: &'static str,
+    bytes: u64,
+    vit: &'a VitConfig,
+    checks: Vec<Row>,
+}
+
+#[derive(serde::Serialize)]
+struct Row {
+    what: &'static str,
+    images: usize,
+    height: usize,
+    width: usize,
+    relative_error: f64,
+}
+
+fn report(args: &Args, original: &Original, bytes: u64, checks: &[Check]) -> Result<()> {
+    let mut table = Table::new(["read back", "images", "size", "relative error"]);
+    let mut rows = Vec::new();
+    for check in checks {
+        let [images, _, height, width] = check.images;
+        table.row([
+            Cell::from(check.output),
+            Cell::count(images),
+            Cell::from(format!("{height} × {width}").as_str()),
+            Cell::Number(format!("{:.1e}", check.deviation)),
+        ]);
+        rows.push(Row {
+            what: check.output,
+            images,
+            height,
+            width,
+            relative_error: check.deviation,
+        });
+    }
+    let report = Report {
+        output: &args.output,
+        to: "onnx",
+        bytes,
+        vit: original.vit.config(),
+        checks: rows,
+    };
+    output::print(args.json, &report, &table)?;
+    if !args.json {
+        println!("{}", args.output.display());
+    }
+    Ok(())
+}

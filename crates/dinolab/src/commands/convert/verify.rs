@@ -1,0 +1,81 @@
+//! What was written, read back and compared with the original.
+
+use anyhow::{Context, Result, ensure};
+use dinolab_nn::weights::{self, Which, deviation};
+
+use super::{Args, Original, both, load};
+use crate::model::weight_file;
+
+/// The largest relative error of a file that is kept.
+const LIMIT: f64 = 1e-4;
+
+/// One comparison.
+#[derive(serde::Serialize)]
+pub(super) struct Check {
+    /// Which network.
+    pub what: String,
+    /// Of the image, in pixels.
+    pub height: usize,
+    /// Of the image, in pixels.
+    pub width: usize,
+    /// ‖difference‖ / ‖original‖ over all tokens.
+    pub relative_error: f64,
+}
+
+/// Compares the tokens of random images.
+///
+/// Heads and the rule for position embeddings are the original's, since not every format says
+/// them; whatever else a format loses shows as a difference.
+pub(super) fn check(args: &Args, original: &Original) -> Result<Vec<Check>> {
+    let file = weight_file(&args.output)?;
+    let mut checks = Vec::new();
+    let weights = weights::read(&file, original.weights.which.unwrap_or(Which::Teacher));
+    let weights = weights.context("what was written cannot be read")?;
+    compare("backbone", &weights, original, &mut checks)?;
+    if args.full {
+        let input = weight_file(&args.input)?;
+        for ((which, before), (_, after)) in both(&input)?.into_iter().zip(both(&file)?) {
+            let differ = before
+                .arrays
+                .iter()
+                .find(|(name, array)| after.arrays.get(*name) != Some(array));
+            if let Some((name, _)) = differ {
+                anyhow::bail!("{} {name} is not as it was", which.key());
+            }
+            ensure!(before.centre == after.centre, "the centre is not as it was");
+        }
+    }
+    Ok(checks)
+}
+
+fn compare(
+    what: &str,
+    weights: &weights::Weights,
+    original: &Original,
+    checks: &mut Vec<Check>,
+) -> Result<()> {
+    let ours = original.vit.config();
+    let mut config = weights.vit_config(Some(ours.heads))?;
+    config.position_rule = ours.position_rule;
+    let (vit, _) = load(weights, &config)?;
+    // Of another trained size the original resamples to it, at that size alone.
+    let resized = config.side() != ours.side();
+    let side = config.side() * config.patch_size;
+    for (height, width, relative_error) in deviation(&original.vit, &vit) {
+        if resized && (height, width) != (side, side) {
+            continue;
+        }
+        ensure!(
+            relative_error <= LIMIT,
+            "what was written differs from the original: relative error {relative_error:.1e} on \
+             an image of {height} × {width}"
+        );
+        checks.push(Check {
+            what: what.into(),
+            height,
+            width,
+            relative_error,
+        });
+    }
+    Ok(())
+}

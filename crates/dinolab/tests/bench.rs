@@ -1,0 +1,46 @@
+//! `bench crops` on a small folder.
+
+mod common;
+
+use common::{one_error, pictures, program};
+
+#[test]
+fn crops_are_timed_by_stage() {
+    let folder = tempfile::tempdir().unwrap();
+    pictures(folder.path(), 5);
+    std::fs::write(folder.path().join("broken.jpg"), b"\xff\xd8\xff broken").unwrap();
+    let bench = |seconds: &str| {
+        program()
+            .args(["bench", "crops", "--json", "--threads", "2"])
+            .args(["--seconds", seconds, "--batch-size", "4"])
+            .arg(folder.path())
+            .output()
+            .unwrap()
+    };
+    let output = bench("0.2");
+    assert!(output.status.success());
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    for rate in ["images_per_s", "images_per_s_one_thread"] {
+        assert!(found[rate].as_f64().unwrap() > 0.0, "{found}");
+    }
+    assert_eq!(
+        (&found["threads"], &found["skipped"]),
+        (&2.into(), &1.into())
+    );
+    let stages = found["stages"].as_array().unwrap();
+    assert_eq!(stages[0]["stage"], "read and decode");
+    let shares: Vec<f64> = stages
+        .iter()
+        .map(|s| s["share"].as_f64().unwrap())
+        .collect();
+    assert!(
+        (shares.iter().sum::<f64>() - 1.0).abs() < 1e-9,
+        "{shares:?}"
+    );
+    assert!(
+        shares.iter().filter(|&&share| share > 0.0).count() >= 7,
+        "{shares:?}"
+    );
+
+    assert!(one_error(&bench("0")).contains("--seconds"));
+}

@@ -1,0 +1,5 @@
+//! `cargo +nightly fuzz run weights --features libfuzzer`, from the root of the repository.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| dinolab_fuzz::weights(data));
