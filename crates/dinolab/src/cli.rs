@@ -23,12 +23,12 @@ enum Verb {
     Embed(embed::Args),
     Attend(attend::Args),
     Pca(pca::Args),
-    Classify(classify::Args),
+    Neighbours(Box<neighbours::Args>),
     /// Judges what was learned
     #[command(subcommand)]
     Eval(Eval),
+    Classify(classify::Args),
     Convert(convert::Args),
-    Neighbours(Box<neighbours::Args>),
     Overfit(overfit::Args),
     /// Measures the speed of this machine
     #[command(subcommand)]
@@ -37,48 +37,56 @@ enum Verb {
 
 #[derive(Subcommand)]
 enum Eval {
-    Attention(attention::Args),
-    Copy(Box<copy::Args>),
     Knn(knn::Args),
+    Linear(linear::Args),
+    Attention(attention::Args),
+    Segmentation(segmentation::Args),
     Video(video::Args),
     Retrieval(Box<retrieval::Args>),
-    Linear(linear::Args),
-    Segmentation(segmentation::Args),
-    Transfer(Box<transfer::Args>),
+    Copy(Box<copy::Args>),
+    Transfer(transfer::Args),
 }
 
 #[derive(Subcommand)]
 enum Bench {
-    Crops(bench::crops::Args),
     Step(bench::step::Args),
     Embed(bench::embed::Args),
+    Crops(bench::crops::Args),
 }
 
 impl Cli {
     /// Does what was asked.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.verb {
-            Verb::Train(args) => train::run(*args),
-            Verb::Embed(args) => embed::run(&args).map(|()| ExitCode::SUCCESS),
-            Verb::Attend(args) => attend::run(&args).map(|()| ExitCode::SUCCESS),
-            Verb::Pca(args) => pca::run(&args).map(|()| ExitCode::SUCCESS),
-            Verb::Classify(args) => classify::run(&args).map(|()| ExitCode::SUCCESS),
-            Verb::Eval(Eval::Attention(args)) => attention::run(&args).map(|()| ExitCode::SUCCESS),
-            Verb::Eval(Eval::Knn(args)) => knn::run(&args).map(|()| ExitCode::SUCCESS),
-            Verb::Eval(Eval::Linear(args)) => linear::run(&args).map(|()| ExitCode::SUCCESS),
-            Verb::Eval(Eval::Segmentation(args)) => {
-                segmentation::run(&args).map(|()| ExitCode::SUCCESS)
-            }
-            Verb::Eval(Eval::Transfer(args)) => transfer::run(&args).map(|()| ExitCode::SUCCESS),
-            Verb::Convert(args) => convert::run(&args).map(|()| ExitCode::SUCCESS),
-            Verb::Eval(Eval::Video(args)) => video::run(&args).map(|()| ExitCode::SUCCESS),
-            Verb::Eval(Eval::Copy(args)) => copy::run(&args).map(|()| ExitCode::SUCCESS),
-            Verb::Eval(Eval::Retrieval(args)) => retrieval::run(&args).map(|()| ExitCode::SUCCESS),
-            Verb::Neighbours(args) => neighbours::run(&args).map(|()| ExitCode::SUCCESS),
-            Verb::Overfit(args) => overfit::run(&args),
-            Verb::Bench(Bench::Crops(args)) => bench::crops::run(&args).map(|()| ExitCode::SUCCESS),
-            Verb::Bench(Bench::Step(args)) => bench::step::run(&args).map(|()| ExitCode::SUCCESS),
-            Verb::Bench(Bench::Embed(args)) => bench::embed::run(&args).map(|()| ExitCode::SUCCESS),
+            // These two tell more by their exit code than success and failure.
+            Verb::Train(args) => return train::run(*args),
+            Verb::Overfit(args) => return overfit::run(&args),
+            Verb::Embed(args) => embed::run(&args),
+            Verb::Attend(args) => attend::run(&args),
+            Verb::Pca(args) => pca::run(&args),
+            Verb::Neighbours(args) => neighbours::run(&args),
+            Verb::Eval(eval) => eval.run(),
+            Verb::Classify(args) => classify::run(&args),
+            Verb::Convert(args) => convert::run(&args),
+            Verb::Bench(Bench::Step(args)) => bench::step::run(&args),
+            Verb::Bench(Bench::Embed(args)) => bench::embed::run(&args),
+            Verb::Bench(Bench::Crops(args)) => bench::crops::run(&args),
+        }
+        .map(|()| ExitCode::SUCCESS)
+    }
+}
+
+impl Eval {
+    fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Knn(args) => knn::run(&args),
+            Self::Linear(args) => linear::run(&args),
+            Self::Attention(args) => attention::run(&args),
+            Self::Segmentation(args) => segmentation::run(&args),
+            Self::Video(args) => video::run(&args),
+            Self::Retrieval(args) => retrieval::run(&args),
+            Self::Copy(args) => copy::run(&args),
+            Self::Transfer(args) => transfer::run(&args),
         }
     }
 }
