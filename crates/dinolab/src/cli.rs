@@ -17,13 +17,15 @@ pub struct Cli {
     verb: Verb,
 }
 
+// One value lives as long as the program: its size does not matter.
+#[allow(clippy::large_enum_variant)]
 #[derive(Subcommand)]
 enum Verb {
-    Train(Box<train::Args>),
+    Train(train::Args),
     Embed(embed::Args),
     Attend(attend::Args),
     Pca(pca::Args),
-    Neighbours(Box<neighbours::Args>),
+    Neighbours(neighbours::Args),
     /// Judges what was learned
     #[command(subcommand)]
     Eval(Eval),
@@ -35,6 +37,7 @@ enum Verb {
     Bench(Bench),
 }
 
+#[allow(clippy::large_enum_variant)]
 #[derive(Subcommand)]
 enum Eval {
     Knn(knn::Args),
@@ -42,8 +45,8 @@ enum Eval {
     Attention(attention::Args),
     Segmentation(segmentation::Args),
     Video(video::Args),
-    Retrieval(Box<retrieval::Args>),
-    Copy(Box<copy::Args>),
+    Retrieval(retrieval::Args),
+    Copy(copy::Args),
     Transfer(transfer::Args),
 }
 
@@ -59,7 +62,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.verb {
             // These two tell more by their exit code than success and failure.
-            Verb::Train(args) => return train::run(*args),
+            Verb::Train(args) => return train::run(args),
             Verb::Overfit(args) => return overfit::run(&args),
             Verb::Embed(args) => embed::run(&args),
             Verb::Attend(args) => attend::run(&args),
