@@ -38,6 +38,7 @@ STD = np.array([0.229, 0.224, 0.225], np.float32)
 SHAPES = [
     (1, 14, 14),
     (4, 14, 14),
+    (1, 16, 16),
     (1, 30, 30),
     (1, 20, 28),
     (4, 20, 28),
@@ -46,7 +47,7 @@ SHAPES = [
     (1, 15, 12),
     (2, 1, 1),
 ]
-"""Images and rows and columns of patches: 14 × 14 are trained; larger, rectangular, smaller ones."""
+"""Images, rows and columns of patches. 14 × 14 patches of 16, or 16 × 16 of 14, are trained."""
 
 
 def arguments() -> argparse.Namespace:

@@ -16,6 +16,7 @@ pub mod loader;
 pub mod random;
 pub mod shapes;
 pub mod source;
+pub mod video;
 
 pub use crate::error::{Error, Result};
 pub use crate::image::{Image, Mask};

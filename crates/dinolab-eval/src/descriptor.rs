@@ -365,11 +365,14 @@ mod tests {
 
     fn tiny() -> Vit {
         let config = VitConfig {
+            image_size: 16,
+            patch_size: 4,
+            channels: 3,
             width: 16,
             depth: 2,
             heads: 2,
             mlp_ratio: 2,
-            ..VitConfig::named("vit_tiny", 4, 16).unwrap()
+            ..VitConfig::default()
         };
         Vit::new(&config, &mut Init::new(3), &device::by_name("cpu").unwrap()).unwrap()
     }

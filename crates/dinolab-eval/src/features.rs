@@ -101,11 +101,105 @@ pub fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
         .expect("converted to f32")
 }
 
-/// Class tokens after the final norm, of the source's images number `indices`.
-///
-/// Images are decoded by all cores, `batch_size` at a time, which bounds the memory.
-/// `progress` hears how many images are done. An image that cannot be used is left out and
-/// listed.
+/// From an image and its number in its source to what the network sees of it.
+pub type View<'a> = dyn Fn(usize, &Image) -> Result<Image> + Sync + 'a;
+
+/// How images become features: a view of each, and what the network makes of a batch of views.
+pub struct Pass<'a> {
+    /// The network.
+    pub vit: &'a Vit,
+    /// Makes the network's input; all of one size.
+    pub view: &'a View<'a>,
+    /// From a batch `[B, 3, H, W]` to features `[B, dim]`.
+    pub feature: &'a dyn Fn(Tensor<4>) -> Tensor<2>,
+    /// Width of a feature.
+    pub dim: usize,
+    /// Turns pixels into values.
+    pub normaliser: &'a Normaliser,
+    /// Images through the network at a time.
+    pub batch_size: usize,
+}
+
+impl Pass<'_> {
+    /// Features of the source's images number `indices`.
+    ///
+    /// Images are decoded by all cores, `batch_size` at a time, which bounds the memory.
+    /// `progress` hears how many images are done. An image that cannot be used is left out and
+    /// listed.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where no image can be used, or views are smaller than a patch.
+    pub fn run(
+        &self,
+        source: &dyn Source,
+        indices: &[usize],
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Features> {
+        some(self.run_usable(source, indices, progress)?)
+    }
+
+    /// As [`Pass::run`], but that no image can be used is no error.
+    fn run_usable(
+        &self,
+        source: &dyn Source,
+        indices: &[usize],
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Features> {
+        let batch_size = self.batch_size.max(1);
+        let mut features = Features {
+            dim: self.dim,
+            ..Features::default()
+        };
+        for (done, chunk) in indices.chunks(batch_size).enumerate() {
+            let decoded: Vec<_> = chunk
+                .par_iter()
+                .map(|&index| {
+                    let view = (self.view)(index, &source.image(index)?)?;
+                    Ok::<_, Error>((planes(&view, self.normaliser), (view.height, view.width)))
+                })
+                .collect();
+            let mut inputs = Vec::with_capacity(chunk.len());
+            let mut size = (0, 0);
+            for (&index, image) in chunk.iter().zip(decoded) {
+                match image {
+                    Ok((image, its)) => {
+                        inputs.push(image);
+                        size = its;
+                        features.indices.push(index);
+                    }
+                    Err(error) => features.skipped.push((index, error.to_string())),
+                }
+            }
+            if !inputs.is_empty() {
+                if size.0.min(size.1) < self.vit.config().patch_size {
+                    return Err(Error::invalid("size", "is smaller than a patch"));
+                }
+                let images = batch(self.vit, &inputs, size.0, size.1);
+                features.data.append(&mut host((self.feature)(images)));
+            }
+            progress(done * batch_size + chunk.len());
+        }
+        Ok(features)
+    }
+}
+
+/// Errs where no image could be used.
+fn some(features: Features) -> Result<Features> {
+    if features.indices.is_empty() {
+        let why = features
+            .skipped
+            .first()
+            .map_or("there are none".into(), |(_, why)| why.clone());
+        return Err(Error::invalid(
+            "images",
+            format!("none can be used; the first: {why}"),
+        ));
+    }
+    Ok(features)
+}
+
+/// Class tokens after the final norm, of the source's images number `indices`, each resized and
+/// its centre cut out as `preprocess` says; see [`Pass::run`].
 ///
 /// # Errors
 /// [`Error::Invalid`] for a preprocessing that is none, or where no image can be used.
@@ -117,8 +211,9 @@ pub fn embed(
     batch_size: usize,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Features> {
-    let features = embed_usable(vit, source, indices, preprocess, batch_size, progress)?;
-    any_usable(features)
+    some(embed_usable(
+        vit, source, indices, preprocess, batch_size, progress,
+    )?)
 }
 
 /// As [`embed`], but that no image can be used is no error.
@@ -133,105 +228,19 @@ pub fn embed_usable(
     batch_size: usize,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Features> {
+    let normaliser = Normaliser::new(preprocess.mean, preprocess.std)?;
     if preprocess.crop < vit.config().patch_size {
         return Err(Error::invalid("eval-crop", "is smaller than a patch"));
     }
-    let (resize, crop) = (preprocess.resize, preprocess.crop);
-    let view = View {
-        size: (crop, crop),
-        of: &|image| eval::features(image, resize, crop),
-    };
-    embed_views(vit, source, indices, preprocess, view, batch_size, progress)
-}
-
-/// As [`embed`], of whole images brought to `size` = (height, width) instead (bicubic, the
-/// aspect ratio not kept). Pixels beyond a whole number of patches are left out.
-///
-/// # Errors
-/// As [`embed`].
-pub fn embed_whole(
-    vit: &Vit,
-    source: &dyn Source,
-    indices: &[usize],
-    preprocess: &Preprocess,
-    size: (usize, usize),
-    batch_size: usize,
-    progress: &mut dyn FnMut(usize),
-) -> Result<Features> {
-    let (height, width) = size;
-    if height.min(width) < vit.config().patch_size {
-        return Err(Error::invalid("size", "is smaller than a patch"));
-    }
-    let view = View {
-        size,
-        of: &|image| eval::resize(image, width, height, Filter::Bicubic),
-    };
-    let features = embed_views(vit, source, indices, preprocess, view, batch_size, progress)?;
-    any_usable(features)
-}
-
-/// An error where there is no feature.
-fn any_usable(features: Features) -> Result<Features> {
-    if features.indices.is_empty() {
-        let why = features
-            .skipped
-            .first()
-            .map_or("there are none".into(), |(_, why)| why.clone());
-        return Err(Error::invalid(
-            "images",
-            format!("none can be used; the first: {why}"),
-        ));
-    }
-    Ok(features)
-}
-
-/// What of an image the network sees.
-struct View<'a> {
-    /// Height and width.
-    size: (usize, usize),
-    of: &'a (dyn Fn(&Image) -> dinolab_data::Result<Image> + Sync),
-}
-
-fn embed_views(
-    vit: &Vit,
-    source: &dyn Source,
-    indices: &[usize],
-    preprocess: &Preprocess,
-    view: View<'_>,
-    batch_size: usize,
-    progress: &mut dyn FnMut(usize),
-) -> Result<Features> {
-    let normaliser = Normaliser::new(preprocess.mean, preprocess.std)?;
-    let mut features = Features {
+    Pass {
+        vit,
+        view: &|_, image| Ok(eval::features(image, preprocess.resize, preprocess.crop)?),
+        feature: &|images| vit.forward(images),
         dim: vit.config().width,
-        ..Features::default()
-    };
-    for (done, chunk) in indices.chunks(batch_size.max(1)).enumerate() {
-        let decoded: Vec<_> = chunk
-            .par_iter()
-            .map(|&index| {
-                let image = source.image(index)?;
-                let image = (view.of)(&image)?;
-                Ok::<_, dinolab_data::Error>(planes(&image, &normaliser))
-            })
-            .collect();
-        let mut inputs = Vec::with_capacity(chunk.len());
-        for (&index, image) in chunk.iter().zip(decoded) {
-            match image {
-                Ok(image) => {
-                    inputs.push(image);
-                    features.indices.push(index);
-                }
-                Err(error) => features.skipped.push((index, error.to_string())),
-            }
-        }
-        if !inputs.is_empty() {
-            let images = batch(vit, &inputs, view.size.0, view.size.1);
-            features.data.append(&mut host(vit.forward(images)));
-        }
-        progress(done * batch_size.max(1) + chunk.len());
+        normaliser: &normaliser,
+        batch_size,
     }
-    Ok(features)
+    .run_usable(source, indices, progress)
 }
 
 /// Attention of the last block's class token, per head.

@@ -36,7 +36,8 @@ pub(crate) fn write_whole(
     })
 }
 
-fn temporary_name(path: &Path) -> PathBuf {
+/// A name beside `path` that nobody else uses.
+pub(crate) fn temporary_name(path: &Path) -> PathBuf {
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(format!(".{}.tmp", std::process::id()));

@@ -67,6 +67,11 @@ impl Param {
         self.precision = precision;
     }
 
+    /// What products with [`Param::matrix`] are computed in.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
     /// The flat values, outside of any gradient graph.
     pub fn flat(&self) -> Tensor<1> {
         self.value.clone().without_autodiff()

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    attend, attention, bench, convert, copy, embed, knn, neighbours, overfit, retrieval, train,
+    attend, attention, bench, classify, convert, copy, embed, knn, linear, neighbours, overfit,
+    pca, retrieval, segmentation, train, transfer, video,
 };
 
 /// Learns vision features from images with no labels, by self-distillation (DINO).
@@ -21,6 +22,8 @@ enum Verb {
     Train(Box<train::Args>),
     Embed(embed::Args),
     Attend(attend::Args),
+    Pca(pca::Args),
+    Classify(classify::Args),
     /// Judges what was learned
     #[command(subcommand)]
     Eval(Eval),
@@ -37,7 +40,11 @@ enum Eval {
     Attention(attention::Args),
     Copy(Box<copy::Args>),
     Knn(knn::Args),
+    Video(video::Args),
     Retrieval(Box<retrieval::Args>),
+    Linear(linear::Args),
+    Segmentation(segmentation::Args),
+    Transfer(Box<transfer::Args>),
 }
 
 #[derive(Subcommand)]
@@ -54,12 +61,20 @@ impl Cli {
             Verb::Train(args) => train::run(*args),
             Verb::Embed(args) => embed::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Attend(args) => attend::run(&args).map(|()| ExitCode::SUCCESS),
+            Verb::Pca(args) => pca::run(&args).map(|()| ExitCode::SUCCESS),
+            Verb::Classify(args) => classify::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Eval(Eval::Attention(args)) => attention::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Eval(Eval::Knn(args)) => knn::run(&args).map(|()| ExitCode::SUCCESS),
+            Verb::Eval(Eval::Linear(args)) => linear::run(&args).map(|()| ExitCode::SUCCESS),
+            Verb::Eval(Eval::Segmentation(args)) => {
+                segmentation::run(&args).map(|()| ExitCode::SUCCESS)
+            }
+            Verb::Eval(Eval::Transfer(args)) => transfer::run(&args).map(|()| ExitCode::SUCCESS),
+            Verb::Convert(args) => convert::run(&args).map(|()| ExitCode::SUCCESS),
+            Verb::Eval(Eval::Video(args)) => video::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Eval(Eval::Copy(args)) => copy::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Eval(Eval::Retrieval(args)) => retrieval::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Neighbours(args) => neighbours::run(&args).map(|()| ExitCode::SUCCESS),
-            Verb::Convert(args) => convert::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Overfit(args) => overfit::run(&args),
             Verb::Bench(Bench::Crops(args)) => bench::crops::run(&args).map(|()| ExitCode::SUCCESS),
             Verb::Bench(Bench::Step(args)) => bench::step::run(&args).map(|()| ExitCode::SUCCESS),

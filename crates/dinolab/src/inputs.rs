@@ -3,15 +3,23 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use dinolab_data::Source;
+use dinolab_data::augment::{Filter, eval};
 use dinolab_data::source::SourceOptions;
+use dinolab_data::{Image, Source};
+use dinolab_eval::block_features::BlockFeatures;
 use dinolab_eval::feature_set::FeatureSet;
-use dinolab_eval::features::{Preprocess, embed, embed_whole};
+use dinolab_eval::features::{Features, Preprocess, View};
 
 use crate::model::{Model, OptionalModelArgs};
 use crate::progress::Progress;
 use crate::sources;
 use crate::values::Size;
+
+/// The network's feature: the last block's class token.
+pub const CLASS_TOKEN: BlockFeatures = BlockFeatures {
+    n_last_blocks: 1,
+    avgpool_patchtokens: false,
+};
 
 /// How images are brought to the network's size.
 #[derive(clap::Args)]
@@ -42,45 +50,60 @@ impl PreprocessArgs {
     }
 }
 
-/// Features of all images of a source, in the order of their names; images that cannot be used
-/// are told on standard error and left out.
+/// Class tokens of all images of a source, in the order of their names; images that cannot be
+/// used are told on standard error and left out.
 pub fn features_of(
     model: &Model,
     source: &dyn Source,
     preprocess: &Preprocess,
     batch_size: usize,
 ) -> Result<FeatureSet> {
-    features_of_size(model, source, preprocess, None, batch_size)
+    block_features_of(model, source, preprocess, None, batch_size, CLASS_TOKEN)
 }
 
-/// As [`features_of`]; of whole images brought to `size` where there is one.
-pub fn features_of_size(
+/// [`features_of`] of other tokens; of whole images brought to `size` (bicubic, the aspect ratio not
+/// kept) where there is one.
+pub fn block_features_of(
     model: &Model,
     source: &dyn Source,
     preprocess: &Preprocess,
     size: Option<Size>,
     batch_size: usize,
+    blocks: BlockFeatures,
 ) -> Result<FeatureSet> {
-    let mut order: Vec<usize> = (0..source.len()).collect();
-    order.sort_by_key(|&index| source.name(index));
+    blocks.check(&model.vit)?;
+    let order = by_name(source);
     let mut progress = Progress::new("image", order.len() as u64, 0);
-    let mut done = |done| progress.set(done as u64, "");
+    let mut heard = |done| progress.set(done as u64, "");
     let vit = &model.vit;
     let features = match size {
-        None => embed(vit, source, &order, preprocess, batch_size, &mut done)?,
+        None => blocks.embed(vit, source, &order, preprocess, batch_size, &mut heard)?,
         Some(Size(height, width)) => {
-            let size = (height, width);
-            embed_whole(vit, source, &order, preprocess, size, batch_size, &mut done)?
+            let view = |_, image: &Image| Ok(eval::resize(image, width, height, Filter::Bicubic)?);
+            let view = (&view as &View, preprocess);
+            blocks.embed_views(vit, source, &order, view, batch_size, &mut heard)?
         }
     };
     progress.finish();
+    tell_skipped(&features, source);
+    Ok(FeatureSet::of_source(features, source))
+}
+
+/// The images of a source in the order of their names.
+pub fn by_name(source: &dyn Source) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..source.len()).collect();
+    order.sort_by_key(|&index| source.name(index));
+    order
+}
+
+/// Names the images that could not be used.
+pub fn tell_skipped(features: &Features, source: &dyn Source) {
     for (index, reason) in &features.skipped {
         eprintln!("skipped {}: {reason}", source.name(*index));
     }
     if !features.skipped.is_empty() {
         eprintln!("{} images skipped", features.skipped.len());
     }
-    Ok(FeatureSet::of_source(features, source))
 }
 
 /// Several sets of features; each path is a file of features or a source of images, for which

@@ -1,11 +1,14 @@
 //! The command line of dinolab.
 
+mod class_masks;
 mod cli;
 mod commands;
 mod evaluator;
 mod folder;
+mod image_files;
 mod indexed;
 mod inputs;
+mod media;
 mod model;
 mod named;
 mod output;

@@ -11,7 +11,8 @@ use dinolab_eval::picture::{
 
 /// Side of a tile in sheets, in pixels.
 const TILE: usize = 128;
-const PAPER: [u8; 3] = [255, 255, 255];
+/// The ground of sheets.
+pub const PAPER: [u8; 3] = [255, 255, 255];
 
 /// An image as a picture.
 pub fn rgb(image: &Image) -> Result<Rgb> {

@@ -41,6 +41,16 @@ impl Progress {
         }
     }
 
+    /// Progress over nobody knows how many of `what`.
+    pub fn open_ended(what: &'static str) -> Self {
+        let mut progress = Self::new(what, 0, 0);
+        if let Some(bar) = &mut progress.bar {
+            let style = ProgressStyle::with_template("{prefix} {pos}  {msg}  {elapsed}");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        }
+        progress
+    }
+
     /// Moves to `done`, with a word on how it goes.
     pub fn set(&mut self, done: u64, message: &str) {
         if let Some(bar) = &self.bar {
@@ -48,6 +58,10 @@ impl Progress {
             bar.set_message(message.to_owned());
         } else if self.spoke.elapsed() >= PLAIN_EVERY {
             self.spoke = Instant::now();
+            if self.total == 0 {
+                eprintln!("{} {done}  {message}", self.what);
+                return;
+            }
             let rate = (done - self.from).max(1) as f64 / self.began.elapsed().as_secs_f64();
             let left = Duration::from_secs_f64((self.total - done.min(self.total)) as f64 / rate);
             eprintln!(

@@ -304,18 +304,20 @@ fn other_verbs_say_what_is_missing() {
     let (folder, run) = (root.path().join("images"), root.path().join("run"));
     common::pictures(&folder, 4);
     Train::tiny(&run).on(&folder).with("epochs", 1).succeed();
-    let fails = |args: &[&str]| {
+    let outcome = |args: &[&str]| {
         let mut command = program();
         command
             .args(args)
             .arg("--weights")
             .arg(&run)
             .current_dir(root.path());
-        one_error(&command.output().unwrap())
+        command.output().unwrap()
     };
+    let fails = |args: &[&str]| one_error(&outcome(args));
     assert!(fails(&["embed", "absent", "--out", "x.npy"]).contains("absent"));
     assert!(fails(&["attend", "absent", "--out", "x"]).contains("absent"));
-    assert!(fails(&["attend", "images", "--out", "x", "--size", "big"]).contains("--size"));
+    let refused = outcome(&["attend", "images", "--out", "x", "--size", "big"]);
+    assert!(usage_error(&refused).contains("--size"));
     assert!(fails(&["attend", "images", "--out", "x", "--threshold", "2"]).contains("--threshold"));
     assert!(
         fails(&[

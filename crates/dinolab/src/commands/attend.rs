@@ -1,183 +1,300 @@
 //! `dinolab attend`.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-use anyhow::{Context, Result, anyhow, bail};
-use dinolab_data::Image;
+use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum;
 use dinolab_data::augment::normalise::Normaliser;
-use dinolab_data::source::SourceOptions;
+use dinolab_eval::animation::GifWriter;
 use dinolab_eval::attention::{mass_mask, resize_mask};
 use dinolab_eval::features::{AttentionMaps, attend, whole_patches};
 use dinolab_eval::npy::write_npy_f32;
-use dinolab_eval::picture::{ColourMap, draw_mask, heat_map, overlay, write_png};
+use dinolab_eval::picture::{
+    ColourMap, Rgb, contact_sheet, draw_mask, heat_map, overlay, write_png,
+};
 
-use crate::model::ModelArgs;
-use crate::pictures::{enlarged, rgb};
-use crate::sources;
-use crate::values::Size;
+use crate::media::{Clip, Media, MediaArgs, Size, Stills};
+use crate::model::{Model, ModelArgs};
+use crate::pictures::{PAPER, enlarged, rgb};
 
-/// Shows where the class token looks
+/// Shows where the class token looks, in images and videos
 ///
 /// Example: dinolab attend --weights runs/photos cat.jpg --out attention --threshold 0.6
 ///
 /// Writes, per image and head, a heat map, an overlay and (with --threshold) the smallest set
 /// of patches that holds that share of the attention; the mean over heads likewise; and the
 /// numbers, as NAME-attention.npy [heads, rows, columns].
+///
+/// Of a video (GIF, Motion JPEG, others through ffmpeg, or a folder's images with --video) the
+/// mean over heads is laid over each frame, as a folder of numbered frames or as an animation:
+/// dinolab attend --weights runs/photos clip.mp4 --out clip-attention.gif
 #[derive(clap::Args)]
 pub struct Args {
-    /// One image, or a folder, list, tar or VOC tree
-    images: PathBuf,
-    /// Folder to write to
+    #[command(flatten)]
+    media: MediaArgs,
+    /// Bring images to SIDE (of videos the short side) or HEIGHTxWIDTH first; 0 keeps their size
+    /// [default: the run's, or 480]
     #[arg(long)]
-    out: PathBuf,
-    /// Bring images to SIDE or HEIGHTxWIDTH first; 0 keeps their size [default: the run's, or 480]
-    #[arg(long)]
-    size: Option<String>,
+    size: Option<Size>,
     /// Share of the attention that masks hold, 0–1; no masks without it
     #[arg(long)]
     threshold: Option<f64>,
+    /// all heads and their mean, the mean alone, or the head of a number [default: all; of videos
+    /// mean]
+    #[arg(long, value_name = "all|mean|N")]
+    maps: Option<Maps>,
+    /// Kinds of pictures [default: all; of videos the mask, or else the overlay]
+    #[arg(long, value_delimiter = ',', value_enum)]
+    show: Vec<Kind>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     model: ModelArgs,
 }
 
 const MASK_COLOUR: [u8; 3] = [255, 64, 32];
+/// Pixels between the tiles of an animation.
+const GAP: usize = 4;
+
+/// Which maps are drawn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Maps {
+    All,
+    Mean,
+    Head(usize),
+}
+
+impl FromStr for Maps {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.parse()) {
+            ("all", _) => Ok(Self::All),
+            ("mean", _) => Ok(Self::Mean),
+            (_, Ok(head)) => Ok(Self::Head(head)),
+            _ => Err("all, mean, or the number of a head, from 0".into()),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+enum Kind {
+    /// The map in colours
+    Heat,
+    /// The map laid over the image
+    Overlay,
+    /// The patches that hold the --threshold's share
+    Mask,
+}
+
+impl Kind {
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Heat => "",
+            Self::Overlay => "-overlay",
+            Self::Mask => "-mask",
+        }
+    }
+}
+
+/// What is drawn of an image.
+struct Drawing {
+    maps: Maps,
+    kinds: Vec<Kind>,
+    threshold: Option<f64>,
+}
+
+/// A network and what its images go through.
+struct Looker {
+    model: Model,
+    normaliser: Normaliser,
+    size: Size,
+}
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
-    let images = read(&args.images)?;
-    let model = args.model.load()?;
-    let side = model.attend_size.unwrap_or(480);
-    let size = match &args.size {
-        None => Some((side, side)),
-        Some(text) => parse_size(text)?,
-    };
-    if let Some(threshold) = args.threshold.filter(|t| !(0.0..=1.0).contains(t)) {
-        bail!("--threshold {threshold}: must be between 0 and 1");
+    if let Some(threshold) = args.threshold.filter(|t| !(*t > 0.0 && *t <= 1.0)) {
+        bail!("--threshold {threshold}: must be above 0 and at most 1");
     }
-    std::fs::create_dir_all(&args.out)
-        .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
-    let normaliser = Normaliser::new(model.preprocess.mean, model.preprocess.std)?;
-    let count = images.len();
+    ensure!(
+        args.threshold.is_some() || !args.show.contains(&Kind::Mask),
+        "--show mask: takes a --threshold, the share of the attention that is kept"
+    );
+    let media = args.media.open()?;
+    let animation = args.media.animation(&media)?;
+    let is_video = matches!(media, Media::Video(_));
+    let drawing = Drawing {
+        maps: args.maps.unwrap_or(match is_video {
+            true => Maps::Mean,
+            false => Maps::All,
+        }),
+        kinds: match (args.show.as_slice(), is_video, args.threshold) {
+            ([], true, None) => vec![Kind::Overlay],
+            ([], true, Some(_)) => vec![Kind::Mask],
+            ([], false, None) => vec![Kind::Heat, Kind::Overlay],
+            ([], false, Some(_)) => vec![Kind::Heat, Kind::Overlay, Kind::Mask],
+            (given, ..) => given.to_vec(),
+        },
+        threshold: args.threshold,
+    };
+    let model = args.model.load()?;
+    let heads = model.vit.config().heads;
+    if let Maps::Head(head) = drawing.maps {
+        ensure!(
+            head < heads,
+            "--maps {head}: the network has {heads} heads, 0 to {}",
+            heads - 1
+        );
+    }
+    let looker = Looker {
+        normaliser: Normaliser::new(model.preprocess.mean, model.preprocess.std)?,
+        size: args
+            .size
+            .unwrap_or(Size::Side(model.attend_size.unwrap_or(480))),
+        model,
+    };
+    let out = &args.media.out;
+    let (done, skipped) = match &media {
+        Media::Stills(stills) => images(stills, &looker, &drawing, out)?,
+        Media::Video(clip) if animation => (animate(clip, &looker, &drawing, out)?, 0),
+        Media::Video(clip) => (frames(clip, &looker, &drawing, out)?, 0),
+    };
+    let what = if is_video { "frames" } else { "images" };
+    if args.json {
+        println!(
+            "{}",
+            serde_json::json!({ what: done, "skipped": skipped, "out": out })
+        );
+    } else {
+        println!(
+            "attention of {done} {what} in {}; {skipped} skipped",
+            out.display()
+        );
+    }
+    Ok(())
+}
+
+/// Pictures of each image; how many there were and how many could not be used.
+fn images(
+    stills: &Stills,
+    looker: &Looker,
+    drawing: &Drawing,
+    out: &Path,
+) -> Result<(usize, usize)> {
+    std::fs::create_dir_all(out)
+        .with_context(|| format!("cannot make the folder {}", out.display()))?;
     let mut skipped = 0;
-    for index in 0..count {
-        let (name, image) = match images.get(index) {
-            Ok(found) => found,
+    for index in 0..stills.len() {
+        let image = match stills.image(index) {
+            Ok(image) => image,
             Err(error) => {
                 eprintln!("skipped {error:#}");
                 skipped += 1;
                 continue;
             }
         };
-        let image = whole_patches(&image, size, model.vit.config().patch_size)?;
-        let maps = attend(&model.vit, &image, &normaliser)?;
-        write(&args.out, &name, &maps, args.threshold)?;
+        let patch = looker.model.vit.config().patch_size;
+        let image = whole_patches(&image, looker.size.square(), patch)?;
+        let maps = attend(&looker.model.vit, &image, &looker.normaliser)?;
+        let name = stills.name(index);
+        for (part, picture) in drawing.pictures(&maps)? {
+            write_png(out.join(format!("{name}-{part}.png")), &picture)?;
+        }
+        let shape = [maps.heads, maps.grid.0, maps.grid.1];
+        write_npy_f32(
+            out.join(format!("{name}-attention.npy")),
+            &shape,
+            &maps.maps,
+        )?;
     }
-    if skipped == count {
+    if skipped == stills.len() {
         bail!("no image could be used");
     }
-    println!(
-        "attention of {} images in {}; {skipped} skipped",
-        count - skipped,
-        args.out.display()
-    );
-    Ok(())
+    Ok((stills.len() - skipped, skipped))
 }
 
-/// One image, or a source.
-enum Images {
-    One(PathBuf),
-    Many(std::sync::Arc<dyn dinolab_data::Source>),
-}
-
-fn read(path: &Path) -> Result<Images> {
-    // A single file that is an image; lists and tars are sources.
-    if path.is_file() {
-        let mut head = vec![0; 64];
-        let mut file =
-            std::fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let length = std::io::Read::read(&mut file, &mut head)?;
-        if dinolab_data::decode::sniff(&head[..length]).is_some() {
-            return Ok(Images::One(path.into()));
+/// Pictures of each frame, numbered, a folder for each kind; how many there were.
+fn frames(clip: &Clip, looker: &Looker, drawing: &Drawing, out: &Path) -> Result<usize> {
+    each_frame(clip, looker, drawing, &mut |number, _, pictures| {
+        for (part, picture) in pictures {
+            let path: PathBuf = out.join(part).join(format!("{number:05}.png"));
+            write_png(path, &picture)?;
         }
-    }
-    Ok(Images::Many(sources::open(
-        path,
-        SourceOptions::default().max_pixels,
-    )?))
+        Ok(())
+    })
 }
 
-impl Images {
-    fn len(&self) -> usize {
-        match self {
-            Self::One(_) => 1,
-            Self::Many(source) => source.len(),
-        }
-    }
-
-    /// A name that serves as part of a file name, and the image.
-    fn get(&self, index: usize) -> Result<(String, Image)> {
-        let (name, image) = match self {
-            Self::One(path) => {
-                let bytes = std::fs::read(path)?;
-                let name = path
-                    .file_name()
-                    .unwrap_or_default()
-                    .to_string_lossy()
-                    .into_owned();
-                let image = dinolab_data::decode::decode(
-                    &name,
-                    &bytes,
-                    SourceOptions::default().max_pixels,
-                )?;
-                (name, image)
-            }
-            Self::Many(source) => (source.name(index), source.image(index)?),
+/// One animation, of several pictures side by side where there are several; how many frames.
+fn animate(clip: &Clip, looker: &Looker, drawing: &Drawing, out: &Path) -> Result<usize> {
+    let mut gif = GifWriter::create(out)?;
+    let count = each_frame(clip, looker, drawing, &mut |_, seconds, pictures| {
+        let mut tiles: Vec<Rgb> = pictures.into_iter().map(|(_, picture)| picture).collect();
+        let picture = match tiles.len() {
+            1 => tiles.remove(0),
+            // In rows of at most four.
+            n => contact_sheet(&tiles, n.div_ceil(n.div_ceil(4)), GAP, PAPER)?,
         };
-        let stem = Path::new(&name).with_extension("");
-        Ok((stem.to_string_lossy().replace(['/', '\\', ':'], "-"), image))
-    }
+        Ok(gif.add(&picture, seconds)?)
+    })?;
+    gif.finish()?;
+    Ok(count)
 }
 
-fn parse_size(text: &str) -> Result<Option<(usize, usize)>> {
-    if text == "0" {
-        return Ok(None);
+type Named = Vec<(String, Rgb)>;
+
+/// Calls `each` with the number of a frame, its seconds and its pictures; how many there were.
+fn each_frame(
+    clip: &Clip,
+    looker: &Looker,
+    drawing: &Drawing,
+    each: &mut dyn FnMut(usize, f64, Named) -> Result<()>,
+) -> Result<usize> {
+    let mut progress = clip.progress(1);
+    let mut count = 0;
+    for frame in clip.frames()? {
+        let frame = frame?;
+        let size = looker.size.keeping_aspect(&frame.image);
+        let patch = looker.model.vit.config().patch_size;
+        let image = whole_patches(&frame.image, size, patch)?;
+        let maps = attend(&looker.model.vit, &image, &looker.normaliser)?;
+        each(count, frame.seconds, drawing.pictures(&maps)?)?;
+        count += 1;
+        progress.set(count as u64, "");
     }
-    let size = text.parse::<Size>();
-    let Size(height, width) = size.map_err(|why| anyhow!("--size {text}: {why}, or 0"))?;
-    Ok(Some((height, width)))
+    progress.finish();
+    ensure!(count > 0, "the video has no frames");
+    Ok(count)
 }
 
-fn write(out: &Path, name: &str, maps: &AttentionMaps, threshold: Option<f64>) -> Result<()> {
-    let size = (maps.image.height, maps.image.width);
-    let picture = rgb(&maps.image)?;
-    let mean = maps.mean();
-    let patches = maps.grid.0 * maps.grid.1;
-    let named = maps
-        .maps
-        .chunks_exact(patches)
-        .enumerate()
-        .map(|(head, map)| (format!("head{head}"), map))
-        .chain([("mean".to_owned(), mean.as_slice())]);
-    for (which, map) in named {
-        let file = |kind: &str| out.join(format!("{name}-{which}{kind}.png"));
-        let large = enlarged(map, maps, size)?;
-        write_png(file(""), &heat_map(&large, size, ColourMap::default())?)?;
-        write_png(
-            file("-overlay"),
-            &overlay(&picture, &large, ColourMap::default(), 0.6)?,
-        )?;
-        if let Some(threshold) = threshold {
-            let mask = resize_mask(&mass_mask(map, threshold)?, maps.grid, size)?;
-            write_png(
-                file("-mask"),
-                &draw_mask(&picture, &mask, MASK_COLOUR, 0.45, 1)?,
-            )?;
+impl Drawing {
+    /// The pictures of an image, each with its part of the file name.
+    fn pictures(&self, maps: &AttentionMaps) -> Result<Named> {
+        let size = (maps.image.height, maps.image.width);
+        let picture = rgb(&maps.image)?;
+        let mean = maps.mean();
+        let patches = maps.grid.0 * maps.grid.1;
+        let mut out = Named::new();
+        let heads = maps.maps.chunks_exact(patches).enumerate();
+        let named = heads
+            .filter(|(head, _)| matches!(self.maps, Maps::All) || self.maps == Maps::Head(*head))
+            .map(|(head, map)| (format!("head{head}"), map));
+        let mean = (!matches!(self.maps, Maps::Head(_))).then_some(("mean".to_owned(), &*mean));
+        for (which, map) in named.chain(mean) {
+            let large = enlarged(map, maps, size)?;
+            for &kind in &self.kinds {
+                let drawn = match (kind, self.threshold) {
+                    (Kind::Heat, _) => heat_map(&large, size, ColourMap::default())?,
+                    (Kind::Overlay, _) => overlay(&picture, &large, ColourMap::default(), 0.6)?,
+                    (Kind::Mask, Some(threshold)) => {
+                        let mask = resize_mask(&mass_mask(map, threshold)?, maps.grid, size)?;
+                        draw_mask(&picture, &mask, MASK_COLOUR, 0.45, 1)?
+                    }
+                    (Kind::Mask, None) => continue,
+                };
+                out.push((format!("{which}{}", kind.suffix()), drawn));
+            }
         }
+        Ok(out)
     }
-    let shape = [maps.heads, maps.grid.0, maps.grid.1];
-    Ok(write_npy_f32(
-        out.join(format!("{name}-attention.npy")),
-        &shape,
-        &maps.maps,
-    )?)
 }

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use dinolab_data::source::SourceOptions;
+use dinolab_eval::block_features::BlockFeatures;
 use dinolab_eval::feature_set::{FeatureSet, labels_file, names_file};
 
-use crate::inputs::{PreprocessArgs, features_of_size};
+use crate::inputs::{CLASS_TOKEN, PreprocessArgs, block_features_of};
 use crate::model::ModelArgs;
 use crate::sources;
 use crate::values::Size;
@@ -28,6 +29,12 @@ pub struct Args {
     /// Bring whole images to SIDE or HEIGHTxWIDTH instead of cutting out their centre
     #[arg(long, conflicts_with_all = ["resize", "crop"])]
     size: Option<Size>,
+    /// Concatenate the class tokens of so many last blocks, as `eval linear` takes 4
+    #[arg(long, default_value_t = CLASS_TOKEN.n_last_blocks)]
+    n_last_blocks: usize,
+    /// Add the mean of the last block's patch tokens: true or false
+    #[arg(long, value_name = "BOOL", default_value_t = CLASS_TOKEN.avgpool_patchtokens, action = clap::ArgAction::Set)]
+    avgpool_patchtokens: bool,
     #[command(flatten)]
     preprocess: PreprocessArgs,
     #[command(flatten)]
@@ -44,8 +51,12 @@ pub fn run(args: &Args) -> Result<()> {
     let source = sources::open(&args.images, SourceOptions::default().max_pixels)?;
     let model = args.model.load()?;
     let preprocess = args.preprocess.of(&model);
+    let blocks = BlockFeatures {
+        n_last_blocks: args.n_last_blocks,
+        avgpool_patchtokens: args.avgpool_patchtokens,
+    };
     let batch_size = args.preprocess.batch_size();
-    let features = features_of_size(&model, &*source, &preprocess, args.size, batch_size)?;
+    let features = block_features_of(&model, &*source, &preprocess, args.size, batch_size, blocks)?;
     features.write(&args.out)?;
     println!(
         "{} features of width {} in {}, their paths in {}; {} images skipped",

@@ -1,0 +1,179 @@
+//! Animated GIFs, written frame by frame.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter};
+use std::path::{Path, PathBuf};
+
+use image::codecs::gif::{GifEncoder, Repeat};
+use image::{Delay, Frame, RgbaImage};
+
+use crate::file::temporary_name;
+use crate::picture::Rgb;
+use crate::{Error, Result};
+
+/// How hard colours are chosen, 1 (slow, best) to 30.
+const SPEED: i32 = 10;
+
+/// An endless GIF that is being written. Its file appears when it is finished.
+pub struct GifWriter {
+    path: PathBuf,
+    temporary: PathBuf,
+    /// `None` once the end is written.
+    encoder: Option<GifEncoder<BufWriter<File>>>,
+    frames: usize,
+    done: bool,
+}
+
+impl GifWriter {
+    /// Begins a file; missing folders are made.
+    ///
+    /// # Errors
+    /// A file that cannot be made.
+    pub fn create(path: &Path) -> Result<Self> {
+        let error = |source: io::Error| Error::Io {
+            path: path.to_path_buf(),
+            source,
+        };
+        if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+            fs::create_dir_all(folder).map_err(error)?;
+        }
+        let temporary = temporary_name(path);
+        let file = File::create(&temporary).map_err(error)?;
+        let mut writer = Self {
+            path: path.to_path_buf(),
+            temporary,
+            encoder: Some(GifEncoder::new_with_speed(BufWriter::new(file), SPEED)),
+            frames: 0,
+            done: false,
+        };
+        if let Some(encoder) = &mut writer.encoder {
+            encoder.set_repeat(Repeat::Infinite)?;
+        }
+        Ok(writer)
+    }
+
+    /// Frames so far.
+    pub fn frames(&self) -> usize {
+        self.frames
+    }
+
+    /// Adds a frame that is shown for so many seconds (in steps of a hundredth, of which two
+    /// are the least that viewers obey). The first frame gives the size.
+    ///
+    /// # Errors
+    /// A picture of more than 65,535 pixels a side, or that cannot be written.
+    pub fn add(&mut self, picture: &Rgb, seconds: f64) -> Result<()> {
+        let side = |n: usize| {
+            u16::try_from(n)
+                .map(u32::from)
+                .map_err(|_| Error::invalid("GIF", format!("{n} pixels a side are too many")))
+        };
+        let (width, height) = (side(picture.width)?, side(picture.height)?);
+        let data = picture
+            .data
+            .chunks_exact(3)
+            .flat_map(|p| [p[0], p[1], p[2], 255])
+            .collect();
+        let image = RgbaImage::from_raw(width, height, data)
+            .ok_or_else(|| Error::invalid("GIF", "a picture whose data does not fit its size"))?;
+        let hundredths = (seconds * 100.0).round().clamp(2.0, 65_535.0) as u32;
+        let delay = Delay::from_numer_denom_ms(hundredths * 10, 1);
+        if let Some(encoder) = &mut self.encoder {
+            encoder.encode_frame(Frame::from_parts(image, 0, 0, delay))?;
+        }
+        self.frames += 1;
+        Ok(())
+    }
+
+    /// Ends the file and gives it its name.
+    ///
+    /// # Errors
+    /// No frames; a file that cannot be written.
+    pub fn finish(mut self) -> Result<()> {
+        if self.frames == 0 {
+            return Err(Error::invalid("GIF", "has no frames"));
+        }
+        // The encoder writes the end when it is dropped, and swallows errors: look at the file.
+        drop(self.encoder.take());
+        let written = (|| {
+            let file = File::options().append(true).open(&self.temporary)?;
+            file.sync_all()?;
+            check_end(&self.temporary)?;
+            fs::rename(&self.temporary, &self.path)
+        })();
+        self.done = written.is_ok();
+        written.map_err(|source| Error::Io {
+            path: self.path.clone(),
+            source,
+        })
+    }
+}
+
+/// Whether the file ends as a GIF does.
+fn check_end(path: &Path) -> io::Result<()> {
+    use std::io::{Read, Seek, SeekFrom};
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::End(-1))?;
+    let mut last = [0];
+    file.read_exact(&mut last)?;
+    match last {
+        [0x3B] => Ok(()),
+        _ => Err(io::Error::new(
+            io::ErrorKind::WriteZero,
+            "could not be written to its end",
+        )),
+    }
+}
+
+impl Drop for GifWriter {
+    fn drop(&mut self) {
+        if !self.done {
+            drop(self.encoder.take());
+            // Best effort: there is an error already, or nobody asked for the file.
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use image::AnimationDecoder;
+    use image::codecs::gif::GifDecoder;
+
+    use super::*;
+
+    #[test]
+    fn frames_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/a.gif");
+        let colours = [[255, 0, 0], [0, 0, 255]];
+        let mut gif = GifWriter::create(&path).unwrap();
+        for colour in colours {
+            gif.add(&Rgb::filled(7, 5, colour), 0.25).unwrap();
+        }
+        assert!(!path.exists());
+        assert_eq!(gif.frames(), 2);
+        gif.finish().unwrap();
+        let file = io::BufReader::new(File::open(&path).unwrap());
+        let frames = GifDecoder::new(file).unwrap().into_frames();
+        let frames = frames.collect_frames().unwrap();
+        assert_eq!(frames.len(), 2);
+        for (frame, colour) in frames.iter().zip(colours) {
+            assert_eq!(frame.delay().numer_denom_ms(), (250, 1));
+            let picture = frame.buffer();
+            assert_eq!(picture.dimensions(), (7, 5));
+            assert_eq!(picture.get_pixel(6, 4).0[..3], colour);
+        }
+    }
+
+    #[test]
+    fn nothing_is_left_of_an_unfinished_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.gif");
+        let mut gif = GifWriter::create(&path).unwrap();
+        gif.add(&Rgb::filled(2, 2, [0; 3]), 0.1).unwrap();
+        drop(gif);
+        assert!(GifWriter::create(&path).unwrap().finish().is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}

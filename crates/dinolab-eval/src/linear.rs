@@ -1,0 +1,233 @@
+//! Linear classification of frozen features, by the reference's protocol.
+//!
+//! One linear layer (weights from a normal distribution of deviation 0.01, bias 0) learns the
+//! labels by SGD with momentum 0.9 and without weight decay; the learning rate is
+//! `lr · batch / 256` and falls to 0 by a cosine, epoch by epoch. Accuracy is measured after
+//! every epoch; the reference reports the best of them.
+//!
+//! Features may differ from epoch to epoch (augmentation) or stay (cached). Several learning
+//! rates share them: see [`train`]. Results do not depend on the number of threads.
+
+mod accuracy;
+mod classifier;
+mod file;
+mod sgd;
+mod standardise;
+#[cfg(test)]
+mod tests;
+
+pub use accuracy::{Accuracy, accuracy};
+pub use classifier::LinearClassifier;
+pub use file::{Backbone, ClassifierFile, Protocol};
+pub use sgd::{Sgd, cosine};
+pub use standardise::Standardiser;
+
+use std::borrow::Cow;
+
+use dinolab_data::random::epoch_order;
+
+use crate::cross_entropy::Targets;
+use crate::error::{check_finite, check_length};
+use crate::{Error, Result};
+
+/// How the layer is trained.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct LinearConfig {
+    /// Passes over the training set.
+    pub epochs: usize,
+    /// Rows in a step; the last step of an epoch takes what is left.
+    pub batch_size: usize,
+    /// Momentum of SGD.
+    pub momentum: f64,
+    /// Seed of the initial weights and of the order.
+    pub seed: u64,
+}
+
+impl Default for LinearConfig {
+    fn default() -> Self {
+        Self {
+            epochs: 100,
+            batch_size: 128,
+            momentum: 0.9,
+            seed: 0,
+        }
+    }
+}
+
+impl LinearConfig {
+    /// The rate of SGD in epoch `epoch` (from 0), where `lr` is meant for a batch of 256.
+    pub fn rate(&self, lr: f64, epoch: usize) -> f64 {
+        cosine(lr * self.batch_size as f64 / 256.0, epoch, self.epochs)
+    }
+}
+
+/// What is to be learned and what it is judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct Problem<'a> {
+    /// Width of a feature, `D`.
+    pub dim: usize,
+    /// Classes to tell apart, `K`.
+    pub classes: usize,
+    /// Labels of the training rows, `[N]`, each below `classes`.
+    pub labels: &'a [usize],
+    /// The set to judge by.
+    pub judged: Examples<'a>,
+}
+
+/// Features with their labels.
+#[derive(Clone, Copy, Debug)]
+pub struct Examples<'a> {
+    /// `[N, D]`.
+    pub features: &'a [f32],
+    /// `[N]`; in the set to judge by, a label that is no class counts as never found.
+    pub labels: &'a [usize],
+}
+
+/// Accuracy after an epoch.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct EpochScore {
+    /// Passes done, from 1.
+    pub epoch: usize,
+    /// Mean training loss of the epoch, in nats.
+    pub loss: f64,
+    /// On the set to judge by.
+    #[serde(flatten)]
+    pub accuracy: Accuracy,
+}
+
+/// What one learning rate led to.
+#[derive(Clone, Debug)]
+pub struct LinearRun {
+    /// The learning rate for a batch of 256.
+    pub lr: f64,
+    /// The layer after the last epoch.
+    pub classifier: LinearClassifier,
+    /// One entry per epoch.
+    pub history: Vec<EpochScore>,
+}
+
+impl LinearRun {
+    /// The last epoch's score.
+    pub fn last(&self) -> &EpochScore {
+        self.history.last().expect("there is an epoch")
+    }
+
+    /// The score of the epoch with the highest top-1 accuracy, the earliest of equals.
+    pub fn best(&self) -> &EpochScore {
+        let last = self.last();
+        self.history.iter().rev().fold(last, |best, score| {
+            if score.accuracy.top1 >= best.accuracy.top1 {
+                score
+            } else {
+                best
+            }
+        })
+    }
+}
+
+/// Trains one layer per learning rate of `lrs` on the same rows in the same order.
+///
+/// `features(epoch)` gives the training features `[N, D]` of an epoch, counted from 0; a
+/// borrowed answer is what cached features are. `progress` hears of each epoch the scores of
+/// all rates, in the order of `lrs`.
+///
+/// # Errors
+/// No rate, a rate that is not above 0, no epoch, no row, lengths that do not fit, features
+/// that are not finite, a training label that is no class, and a loss that is not finite.
+pub fn train<'f>(
+    features: &mut dyn FnMut(usize) -> Result<Cow<'f, [f32]>>,
+    problem: &Problem,
+    lrs: &[f64],
+    config: &LinearConfig,
+    progress: &mut dyn FnMut(&[EpochScore]),
+) -> Result<Vec<LinearRun>> {
+    check(problem, lrs, config)?;
+    let Problem { dim, labels, .. } = *problem;
+    let mut runs: Vec<LinearRun> = lrs
+        .iter()
+        .map(|&lr| LinearRun {
+            lr,
+            classifier: LinearClassifier::new(dim, problem.classes, config.seed),
+            history: Vec::with_capacity(config.epochs),
+        })
+        .collect();
+    let mut optimisers = vec![Sgd::new(config.momentum); lrs.len()];
+    let mut rows = Vec::new();
+    for epoch in 0..config.epochs {
+        let features = features(epoch)?;
+        check_length("training features", labels.len() * dim, features.len())?;
+        check_finite("training features", &features)?;
+        let order = epoch_order(config.seed, epoch as u64, labels.len());
+        let mut losses = vec![0.0; lrs.len()];
+        for batch in order.chunks(config.batch_size) {
+            rows.clear();
+            for &row in batch {
+                rows.extend_from_slice(&features[row * dim..][..dim]);
+            }
+            let batch_labels: Vec<usize> = batch.iter().map(|&row| labels[row]).collect();
+            let targets = Targets::Labels(&batch_labels);
+            for ((run, sgd), loss) in runs.iter_mut().zip(&mut optimisers).zip(&mut losses) {
+                let lr = config.rate(run.lr, epoch);
+                *loss += batch.len() as f64 * sgd.step(&mut run.classifier, &rows, targets, lr)?;
+            }
+        }
+        for (run, loss) in runs.iter_mut().zip(losses) {
+            let loss = loss / labels.len() as f64;
+            if !loss.is_finite() {
+                let reason = format!("{} is too high: the loss is {loss}", run.lr);
+                return Err(Error::invalid("lr", reason));
+            }
+            run.history.push(EpochScore {
+                epoch: epoch + 1,
+                loss,
+                accuracy: run.classifier.accuracy(problem.judged)?,
+            });
+        }
+        let now: Vec<EpochScore> = runs.iter().map(|run| run.last().clone()).collect();
+        progress(&now);
+    }
+    Ok(runs)
+}
+
+fn check(problem: &Problem, lrs: &[f64], config: &LinearConfig) -> Result<()> {
+    if lrs.is_empty() {
+        return Err(Error::invalid("lr", "none is given"));
+    }
+    if let Some(lr) = lrs.iter().find(|lr| !(**lr > 0.0 && lr.is_finite())) {
+        return Err(Error::invalid("lr", format!("must be above 0, is {lr}")));
+    }
+    if config.epochs == 0 || config.batch_size == 0 {
+        let what = "epochs and batch size";
+        return Err(Error::invalid(what, "must be at least 1"));
+    }
+    if !(0.0..1.0).contains(&config.momentum) {
+        return Err(Error::invalid("momentum", "must be at least 0 and below 1"));
+    }
+    let Problem {
+        dim,
+        classes,
+        labels,
+        judged,
+    } = *problem;
+    if dim == 0 || labels.is_empty() || judged.labels.is_empty() {
+        return Err(Error::invalid("features", "the set is empty"));
+    }
+    if let Some(label) = labels.iter().find(|&&label| label >= classes) {
+        let reason = format!("{label} is none of {classes} classes");
+        return Err(Error::invalid("training label", reason));
+    }
+    check_length("features", judged.labels.len() * dim, judged.features.len())?;
+    check_finite("features", judged.features)
+}
+
+/// Place of the run with the highest top-1 accuracy after the last epoch, the first of equals.
+pub fn best_run(runs: &[LinearRun]) -> usize {
+    let top1 = |place: usize| runs[place].last().accuracy.top1;
+    (1..runs.len()).fold(0, |best, place| {
+        if top1(place) > top1(best) {
+            place
+        } else {
+            best
+        }
+    })
+}

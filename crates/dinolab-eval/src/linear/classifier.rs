@@ -1,0 +1,74 @@
+//! The linear layer.
+
+use dinolab_nn::init::Init;
+use rayon::prelude::*;
+
+use super::{Accuracy, Examples, accuracy};
+use crate::cross_entropy::softmax;
+use crate::error::check_length;
+use crate::{Error, Result};
+
+/// Rows that go through the layer at a time.
+const ROWS: usize = 512;
+
+/// `weight · feature + bias`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LinearClassifier {
+    /// Width of a feature, `D`.
+    pub dim: usize,
+    /// `[K, D]`.
+    pub weight: Vec<f32>,
+    /// `[K]`.
+    pub bias: Vec<f32>,
+}
+
+impl LinearClassifier {
+    /// Weights from a normal distribution of deviation 0.01, bias 0.
+    pub fn new(dim: usize, classes: usize, seed: u64) -> Self {
+        Self {
+            dim,
+            weight: Init::new(seed).truncated_normal(classes * dim, 0.01),
+            bias: vec![0.0; classes],
+        }
+    }
+
+    /// Number of classes, `K`.
+    pub fn classes(&self) -> usize {
+        self.bias.len()
+    }
+
+    /// Features `[N, D]` to logits `[N, K]`.
+    ///
+    /// # Errors
+    /// A length that is no multiple of the width.
+    pub fn logits(&self, features: &[f32]) -> Result<Vec<f32>> {
+        if self.dim == 0 || self.classes() == 0 {
+            return Err(Error::invalid("classifier", "has no weights"));
+        }
+        let rows = features.len() / self.dim;
+        check_length("features", rows * self.dim, features.len())?;
+        let parts: Vec<Vec<f32>> = features
+            .par_chunks(ROWS * self.dim)
+            .map(|part| dinolab_kernels::linear(part, &self.weight, Some(&self.bias), self.dim))
+            .collect();
+        Ok(parts.concat())
+    }
+
+    /// Features `[N, D]` to probabilities `[N, K]`.
+    ///
+    /// # Errors
+    /// As [`logits`](Self::logits).
+    pub fn probabilities(&self, features: &[f32]) -> Result<Vec<f32>> {
+        let mut logits = self.logits(features)?;
+        softmax(&mut logits, self.classes());
+        Ok(logits)
+    }
+
+    /// How many of `set` are classified rightly.
+    ///
+    /// # Errors
+    /// Lengths that do not fit, an empty set.
+    pub fn accuracy(&self, set: Examples) -> Result<Accuracy> {
+        accuracy(&self.logits(set.features)?, self.classes(), set.labels)
+    }
+}

@@ -1,0 +1,73 @@
+//! From logits of patches to classes of pixels.
+
+use rayon::prelude::*;
+
+use crate::error::check_length;
+use crate::{Error, Result};
+
+/// Two neighbours and the share of the second, per target place: bilinear, half-pixel centres
+/// (`align_corners` off), edges repeated.
+fn taps(from: usize, to: usize) -> Vec<(usize, usize, f32)> {
+    (0..to)
+        .map(|i| {
+            let at = ((i as f64 + 0.5) * from as f64 / to as f64 - 0.5).max(0.0);
+            let low = (at as usize).min(from - 1);
+            ((low), (low + 1).min(from - 1), (at - low as f64) as f32)
+        })
+        .collect()
+}
+
+/// Enlarges logits `[h · w, classes]` of a grid (h, w) bilinearly to `size` = (height, width) and
+/// names the class of the greatest one per pixel, the lowest of equals: `[height · width]`.
+///
+/// # Errors
+/// A length that does not fit, no class or more than 255.
+pub fn class_map(
+    logits: &[f32],
+    grid: (usize, usize),
+    classes: usize,
+    size: (usize, usize),
+) -> Result<Vec<u8>> {
+    if !(1..=255).contains(&classes) {
+        return Err(Error::invalid(
+            "classes",
+            format!("{classes}, not 1 to 255"),
+        ));
+    }
+    check_length("logits", grid.0 * grid.1 * classes, logits.len())?;
+    if logits.is_empty() {
+        return Err(Error::invalid("logits", "there are none"));
+    }
+    let (rows, columns) = (taps(grid.0, size.0), taps(grid.1, size.1));
+    let line = grid.1 * classes;
+    let map = rows
+        .par_iter()
+        .flat_map_iter(|&(top, bottom, down)| {
+            let blend = |a: f32, b: f32, share: f32| a + (b - a) * share;
+            let (top, bottom) = (
+                &logits[top * line..][..line],
+                &logits[bottom * line..][..line],
+            );
+            let row: Vec<f32> = top
+                .iter()
+                .zip(bottom)
+                .map(|(&a, &b)| blend(a, b, down))
+                .collect();
+            columns
+                .iter()
+                .map(|&(left, right, across)| {
+                    let mut best = (0u8, f32::NEG_INFINITY);
+                    for k in 0..classes {
+                        let (a, b) = (row[left * classes + k], row[right * classes + k]);
+                        let value = blend(a, b, across);
+                        if value > best.1 {
+                            best = (k as u8, value);
+                        }
+                    }
+                    best.0
+                })
+                .collect::<Vec<u8>>()
+        })
+        .collect();
+    Ok(map)
+}

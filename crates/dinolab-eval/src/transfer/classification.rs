@@ -1,0 +1,137 @@
+//! Telling classes of images apart.
+
+use burn::tensor::Tensor;
+use dinolab_data::augment::eval;
+use dinolab_data::augment::normalise::Normaliser;
+use dinolab_data::random::Random;
+use dinolab_data::{Image, Source};
+use dinolab_nn::Vit;
+
+use super::{Example, Fitted, Score, Task};
+use crate::block_features::BlockFeatures;
+use crate::features::{Pass, Preprocess, planes};
+use crate::linear::accuracy;
+use crate::views::RandomView;
+use crate::{Error, Result};
+
+/// Classification of a labelled source; the head sees what a linear classifier does.
+pub struct Classification<'a> {
+    train: &'a dyn Source,
+    val: &'a dyn Source,
+    /// Labels of the validation images in terms of the training classes.
+    val_labels: Vec<usize>,
+    groups: Vec<usize>,
+    blocks: BlockFeatures,
+    view: RandomView,
+    preprocess: Preprocess,
+    normaliser: Normaliser,
+    batch_size: usize,
+}
+
+impl<'a> Classification<'a> {
+    /// `blocks` are the tokens that the head sees; `view` is what training sees; validation sees the centre, as `preprocess` says. A
+    /// validation class that training lacks counts as never found.
+    ///
+    /// # Errors
+    /// Images without labels, settings out of range.
+    pub fn new(
+        train: &'a dyn Source,
+        val: &'a dyn Source,
+        blocks: BlockFeatures,
+        view: RandomView,
+        preprocess: &Preprocess,
+        batch_size: usize,
+    ) -> Result<Self> {
+        view.check()?;
+        let labels = |what, source: &dyn Source| {
+            (0..source.len())
+                .map(|index| source.label(index))
+                .collect::<Option<Vec<usize>>>()
+                .filter(|labels| !labels.is_empty())
+                .ok_or_else(|| Error::invalid(what, "an image has no label"))
+        };
+        let groups = labels("training images", train)?;
+        let val_labels = labels("validation images", val)?;
+        let (of_train, of_val) = (train.classes(), val.classes());
+        let known = |label: usize| of_train.iter().position(|name| *name == of_val[label]);
+        Ok(Self {
+            val_labels: val_labels
+                .into_iter()
+                .map(|label| known(label).unwrap_or(of_train.len()))
+                .collect(),
+            train,
+            val,
+            groups,
+            blocks,
+            view,
+            preprocess: preprocess.clone(),
+            normaliser: Normaliser::new(preprocess.mean, preprocess.std)?,
+            batch_size: batch_size.max(1),
+        })
+    }
+
+    fn centre(&self, image: &Image) -> Result<Image> {
+        let Preprocess { resize, crop, .. } = self.preprocess;
+        Ok(eval::features(image, resize, crop)?)
+    }
+}
+
+impl Task for Classification<'_> {
+    fn classes(&self) -> usize {
+        self.train.classes().len()
+    }
+
+    fn size(&self) -> usize {
+        self.view.size
+    }
+
+    fn groups(&self) -> Vec<usize> {
+        self.groups.clone()
+    }
+
+    fn example(&self, place: usize, random: &mut Random) -> Result<Example> {
+        let image = self.train.image(place)?;
+        let at = self.view.place(&image, random);
+        let mut targets = vec![0.0; self.classes()];
+        targets[self.groups[place]] = 1.0;
+        Ok(Example {
+            planes: planes(&self.view.render(&image, at)?, &self.normaliser),
+            targets,
+        })
+    }
+
+    fn head_dim(&self, vit: &Vit) -> usize {
+        self.blocks.dim(vit)
+    }
+
+    fn head_input(&self, vit: &Vit, images: Tensor<4>) -> Tensor<2> {
+        self.blocks.of(vit, images)
+    }
+
+    fn judge(&self, fitted: &Fitted) -> Result<Score> {
+        let logits = Pass {
+            vit: &fitted.vit,
+            view: &|_, image| self.centre(image),
+            feature: &|images| {
+                let input = self.head_input(&fitted.vit, images);
+                let [rows, dim] = input.dims();
+                let logits = fitted.head.forward(input.reshape([1, rows, dim]));
+                logits.reshape([rows, self.classes()])
+            },
+            dim: self.classes(),
+            normaliser: &self.normaliser,
+            batch_size: self.batch_size,
+        }
+        .run(
+            self.val,
+            &(0..self.val.len()).collect::<Vec<_>>(),
+            &mut |_| {},
+        )?;
+        let labels: Vec<usize> = logits.indices.iter().map(|&i| self.val_labels[i]).collect();
+        let found = accuracy(&logits.data, self.classes(), &labels)?;
+        Ok(Score {
+            value: found.top1,
+            second: found.top5,
+        })
+    }
+}

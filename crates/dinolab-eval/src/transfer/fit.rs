@@ -1,0 +1,207 @@
+//! Learning a task from some of its images.
+
+use std::f64::consts::PI;
+
+use burn::tensor::{Tensor, TensorData};
+use dinolab_data::random::{Purpose, Random, epoch_order};
+use dinolab_nn::init::Init;
+use dinolab_nn::vit::Linear;
+use dinolab_nn::{Parameters, Vit};
+use rayon::prelude::*;
+
+use super::optimiser::{Optimiser, layer_rate};
+use super::{Example, Task};
+use crate::cross_entropy::{Targets, cross_entropy};
+use crate::features::{batch, host};
+use crate::{Error, Result};
+
+/// How a network learns.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct FineTune {
+    /// Passes over the labelled images.
+    pub epochs: usize,
+    /// Images in a step; the last step of an epoch takes what is left.
+    pub batch_size: usize,
+    /// Share of the steps in which the rate rises from 0, within 0–1.
+    pub warmup: f64,
+    /// Weight decay of AdamW; not of biases and norms.
+    pub weight_decay: f64,
+    /// The rate of each block is that of the block above times this, above 0 and at most 1; 1
+    /// is one rate for all.
+    pub layer_decay: f64,
+}
+
+impl Default for FineTune {
+    fn default() -> Self {
+        Self {
+            epochs: 40,
+            batch_size: 32,
+            warmup: 0.1,
+            weight_decay: 0.05,
+            layer_decay: 1.0,
+        }
+    }
+}
+
+/// A network after learning; records no gradients.
+pub struct Fitted {
+    /// The backbone.
+    pub vit: Vit,
+    /// The linear head, `[head_dim]` → `[K]`.
+    pub head: Linear,
+    /// Mean loss over the last epoch's examples, in nats.
+    pub loss: f64,
+}
+
+impl Fitted {
+    /// Logits `[rows, K]` of what the head sees, `[rows, head_dim]`.
+    pub fn logits(&self, input: Tensor<2>) -> Vec<f32> {
+        let [rows, dim] = input.dims();
+        host(self.head.forward(input.reshape([1, rows, dim])))
+    }
+}
+
+impl FineTune {
+    /// Steps with so many labelled images.
+    pub fn steps(&self, images: usize) -> usize {
+        self.epochs * images.div_ceil(self.batch_size.max(1))
+    }
+
+    /// The learning rate of step `step` (from 0) of `steps`: up from `lr / w` to `lr` in the
+    /// first `w` steps, then down to 0 by a cosine.
+    pub fn rate(&self, lr: f64, step: usize, steps: usize) -> f64 {
+        let warmup = (self.warmup * steps as f64).round() as usize;
+        if step < warmup {
+            return lr * (step + 1) as f64 / warmup as f64;
+        }
+        let share = (step - warmup) as f64 / (steps - warmup).max(1) as f64;
+        0.5 * lr * (1.0 + (PI * share).cos())
+    }
+
+    /// Trains a head on `vit`, and `vit` with it unless `frozen`, on the training images
+    /// `labelled` of a task. `progress` hears of each step's loss.
+    ///
+    /// # Errors
+    /// Settings out of range, an image that cannot be used, a loss that is not finite.
+    pub fn fit(
+        &self,
+        task: &dyn Task,
+        mut vit: Vit,
+        frozen: bool,
+        labelled: &[usize],
+        (lr, seed): (f64, u64),
+        progress: &mut dyn FnMut(f64),
+    ) -> Result<Fitted> {
+        self.check(labelled, lr)?;
+        let (depth, dim) = (vit.config().depth, task.head_dim(&vit));
+        let plain = vit.cls_token.flat().device();
+        let recording = plain.clone().autodiff();
+        // Not the numbers that a cold backbone of this seed starts with.
+        let mut init = Init::new(seed ^ 0x6865_6164);
+        let mut head = Linear::new(dim, task.classes(), true, &mut init, &recording);
+        if !frozen {
+            vit.to_device(&recording);
+        }
+        let mut optimiser = Optimiser::new(self.weight_decay);
+        let steps = self.steps(labelled.len());
+        let (mut step, mut last_epoch) = (0, 0.0);
+        for epoch in 0..self.epochs {
+            last_epoch = 0.0;
+            let order = epoch_order(seed, epoch as u64, labelled.len());
+            for chunk in order.chunks(self.batch_size) {
+                let places: Vec<usize> = chunk.iter().map(|&i| labelled[i]).collect();
+                let (images, targets) = examples(task, &vit, &places, (seed, epoch as u64))?;
+                let input = if frozen {
+                    Tensor::from_inner(task.head_input(&vit, images))
+                } else {
+                    task.head_input(&vit, Tensor::from_inner(images))
+                };
+                let [rows, _] = input.dims();
+                let logits = head.forward(input.reshape([1, rows, dim]));
+                let found = cross_entropy(
+                    &host(logits.clone().without_autodiff()),
+                    task.classes(),
+                    Targets::Weights(&targets),
+                )?;
+                if !found.loss.is_finite() {
+                    let reason = format!(
+                        "{lr} is too high: the loss is {} at step {step}",
+                        found.loss
+                    );
+                    return Err(Error::invalid("lr", reason));
+                }
+                last_epoch += found.loss * chunk.len() as f64 / labelled.len() as f64;
+                // A sum whose slope by the logits is the loss' own.
+                let slope = TensorData::new(found.gradient, [1, rows, task.classes()]);
+                let slope = Tensor::from_inner(Tensor::<3>::from_data(slope, &plain));
+                let mut gradients = (logits * slope).sum().backward();
+                let now = self.rate(lr, step, steps);
+                let rate = |name: &str| now * layer_rate(name, depth, self.layer_decay);
+                let mut parts: Vec<(&str, &mut dyn Parameters)> = vec![("head", &mut head)];
+                if !frozen {
+                    parts.push(("backbone", &mut vit));
+                }
+                optimiser.step(&mut parts, &mut gradients, &rate);
+                step += 1;
+                progress(found.loss);
+            }
+        }
+        vit.to_device(&plain);
+        head.to_device(&plain);
+        Ok(Fitted {
+            vit,
+            head,
+            loss: last_epoch,
+        })
+    }
+
+    fn check(&self, labelled: &[usize], lr: f64) -> Result<()> {
+        let refuse = |what, reason: String| Err(Error::invalid(what, reason));
+        if self.epochs == 0 || self.batch_size == 0 {
+            return refuse("epochs and batch size", "must be at least 1".into());
+        }
+        if labelled.is_empty() {
+            return refuse("training images", "there are none".into());
+        }
+        if !(lr > 0.0 && lr.is_finite()) {
+            return refuse("lr", format!("must be above 0, is {lr}"));
+        }
+        if !(0.0..1.0).contains(&self.warmup) {
+            return refuse(
+                "warmup",
+                format!("must be at least 0 and below 1, is {}", self.warmup),
+            );
+        }
+        if !(self.weight_decay >= 0.0 && self.weight_decay.is_finite()) {
+            return refuse(
+                "weight-decay",
+                format!("must be at least 0, is {}", self.weight_decay),
+            );
+        }
+        if !(self.layer_decay > 0.0 && self.layer_decay <= 1.0) {
+            let reason = format!("must be above 0 and at most 1, is {}", self.layer_decay);
+            return refuse("layer-decay", reason);
+        }
+        Ok(())
+    }
+}
+
+/// A batch of random views and the targets of their rows, on the plain device.
+fn examples(
+    task: &dyn Task,
+    vit: &Vit,
+    places: &[usize],
+    (seed, epoch): (u64, u64),
+) -> Result<(Tensor<4>, Vec<f32>)> {
+    let made: Vec<Example> = places
+        .par_iter()
+        .map(|&place| {
+            let mut random = Random::new(seed, epoch, place as u64, Purpose::Crops);
+            task.example(place, &mut random)
+        })
+        .collect::<Result<_>>()?;
+    let (planes, targets): (Vec<_>, Vec<_>) =
+        made.into_iter().map(|e| (e.planes, e.targets)).unzip();
+    let images = batch(vit, &planes, task.size(), task.size());
+    Ok((images, targets.concat()))
+}

@@ -1,0 +1,131 @@
+//! Telling what each pixel shows.
+
+use burn::tensor::Tensor;
+use dinolab_data::augment::Filter;
+use dinolab_data::augment::normalise::Normaliser;
+use dinolab_data::random::Random;
+use dinolab_nn::Vit;
+
+use super::{Example, Fitted, Score, Task};
+use crate::features::{Preprocess, batch, planes};
+use crate::segmentation::{ClassMasks, IouMeter, class_map, patch_targets};
+use crate::views::{Placement, RandomView, render};
+use crate::{Error, Result};
+
+/// Segmentation of a source with masks; the head sees the patch tokens.
+pub struct Segmentation<'a> {
+    train: ClassMasks<'a>,
+    train_images: Vec<usize>,
+    val: ClassMasks<'a>,
+    val_images: Vec<usize>,
+    view: RandomView,
+    normaliser: Normaliser,
+    patch: usize,
+}
+
+impl<'a> Segmentation<'a> {
+    /// Training and validation images are given with their numbers in their sources. The side
+    /// of views is a multiple of the patch size of `vit`; validation sees whole images brought
+    /// to that square.
+    ///
+    /// # Errors
+    /// Settings out of range, no image.
+    pub fn new(
+        (train, train_images): (ClassMasks<'a>, Vec<usize>),
+        (val, val_images): (ClassMasks<'a>, Vec<usize>),
+        view: RandomView,
+        preprocess: &Preprocess,
+        vit: &Vit,
+    ) -> Result<Self> {
+        view.check()?;
+        let patch = vit.config().patch_size;
+        if !view.size.is_multiple_of(patch) {
+            let reason = format!("{} is not a multiple of the patch size {patch}", view.size);
+            return Err(Error::invalid("size", reason));
+        }
+        if train_images.is_empty() || val_images.is_empty() {
+            return Err(Error::invalid("images with masks", "there are none"));
+        }
+        Ok(Self {
+            train,
+            train_images,
+            val,
+            val_images,
+            view,
+            normaliser: Normaliser::new(preprocess.mean, preprocess.std)?,
+            patch,
+        })
+    }
+
+    fn grid(&self) -> (usize, usize) {
+        let side = self.view.size / self.patch;
+        (side, side)
+    }
+}
+
+impl Task for Segmentation<'_> {
+    fn classes(&self) -> usize {
+        self.train.classes
+    }
+
+    fn size(&self) -> usize {
+        self.view.size
+    }
+
+    /// An image shows several classes: all images are one group.
+    fn groups(&self) -> Vec<usize> {
+        vec![0; self.train_images.len()]
+    }
+
+    fn example(&self, place: usize, random: &mut Random) -> Result<Example> {
+        let index = self.train_images[place];
+        let (image, mask) = (self.train.source.image(index)?, self.train.mask(index)?);
+        let at = self.view.place(&image, random);
+        Ok(Example {
+            planes: planes(&self.view.render(&image, at)?, &self.normaliser),
+            targets: patch_targets(&mask, at, self.grid(), self.classes()),
+        })
+    }
+
+    fn head_dim(&self, vit: &Vit) -> usize {
+        vit.config().width
+    }
+
+    fn head_input(&self, vit: &Vit, images: Tensor<4>) -> Tensor<2> {
+        let tokens = vit.intermediate(images, 1).remove(0);
+        let [b, n, d] = tokens.dims();
+        let patches = self.grid().0 * self.grid().1;
+        tokens
+            .narrow(1, n - patches, patches)
+            .reshape([b * patches, d])
+    }
+
+    fn judge(&self, fitted: &Fitted) -> Result<Score> {
+        let mut meter = IouMeter::new(self.classes());
+        for &index in &self.val_images {
+            let (image, mask) = (self.val.source.image(index)?, self.val.mask(index)?);
+            let side = self.view.size;
+            let square = render(
+                &image,
+                Placement::whole(&image),
+                (side, side),
+                Filter::Bilinear,
+            )?;
+            let input = batch(
+                &fitted.vit,
+                &[planes(&square, &self.normaliser)],
+                side,
+                side,
+            );
+            let logits = fitted.logits(self.head_input(&fitted.vit, input));
+            let size = (mask.height, mask.width);
+            let map = class_map(&logits, self.grid(), self.classes(), size)?;
+            meter.add(&mask.data, &map)?;
+        }
+        let mean = meter.mean().map(|mean| 100.0 * mean);
+        Ok(Score {
+            value: mean.ok_or_else(|| Error::invalid("masks", "all pixels are void"))?,
+            second: meter.pixel_accuracy().map(|share| 100.0 * share),
+        })
+    }
+}

@@ -1,0 +1,140 @@
+//! Random views for training on top of features: a resized crop and a flip.
+
+use dinolab_data::Image;
+use dinolab_data::augment::{CropBox, Filter, Resizer};
+use dinolab_data::random::Random;
+
+use crate::{Error, Result};
+
+/// A random resized crop and a horizontal flip with probability ½.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RandomView {
+    /// Side of the view in pixels.
+    pub size: usize,
+    /// Range of the share of the image's area that the view covers, within 0–1. torchvision's
+    /// default, which the reference's linear evaluation has, is 0.08–1.
+    pub scale: (f64, f64),
+}
+
+/// Where a view lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// The part of the image that is shown.
+    pub crop: CropBox,
+    /// Whether it is mirrored.
+    pub flip: bool,
+}
+
+impl Placement {
+    /// The whole image as it is.
+    pub fn whole(image: &Image) -> Self {
+        Self {
+            crop: CropBox::whole(image),
+            flip: false,
+        }
+    }
+}
+
+impl RandomView {
+    /// Whether the view's numbers are in range.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where they are not.
+    pub fn check(&self) -> Result<()> {
+        let (least, most) = self.scale;
+        if self.size == 0 {
+            return Err(Error::invalid("crop", "must be at least 1"));
+        }
+        if least > 0.0 && least <= most && most <= 1.0 {
+            return Ok(());
+        }
+        let reason = format!("must be above 0, at most 1 and in order, not {least},{most}");
+        Err(Error::invalid("crops-scale", reason))
+    }
+
+    /// Draws where the view of an image lies.
+    pub fn place(&self, image: &Image, random: &mut Random) -> Placement {
+        Placement {
+            crop: CropBox::random(image.width, image.height, self.scale, random),
+            flip: random.bool(0.5),
+        }
+    }
+
+    /// The view of an image there (bilinear, antialiased).
+    ///
+    /// # Errors
+    /// [`Error::Data`] for an image that cannot be resized.
+    pub fn render(&self, image: &Image, at: Placement) -> Result<Image> {
+        render(image, at, (self.size, self.size), Filter::Bilinear)
+    }
+}
+
+/// A part of an image brought to `size` = (height, width).
+pub(crate) fn render(
+    image: &Image,
+    at: Placement,
+    (height, width): (usize, usize),
+    filter: Filter,
+) -> Result<Image> {
+    let mut data = Vec::new();
+    Resizer::new().resize(image, at.crop, (width, height), filter, &mut data)?;
+    if at.flip {
+        for row in data.chunks_exact_mut(3 * width) {
+            row.as_chunks_mut::<3>().0.reverse();
+        }
+    }
+    Ok(Image {
+        width,
+        height,
+        channels: 3,
+        data,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dinolab_data::random::Purpose;
+
+    #[test]
+    fn a_view_is_a_part_of_the_image() {
+        // Columns tell where a pixel came from.
+        let mut image = Image::new(40, 30, 3);
+        for (i, v) in image.data.iter_mut().enumerate() {
+            *v = (i / 3 % 40 * 6) as u8;
+        }
+        let view = RandomView {
+            size: 16,
+            scale: (0.25, 0.25),
+        };
+        view.check().unwrap();
+        let mut flips = 0;
+        for key in 0..40 {
+            let mut random = Random::new(1, 0, key, Purpose::Validation);
+            let at = view.place(&image, &mut random);
+            let area = (at.crop.width * at.crop.height) as f64 / 1200.0;
+            assert!((area - 0.25).abs() < 0.03, "{area}");
+            let shown = view.render(&image, at).unwrap();
+            assert_eq!((shown.width, shown.height), (16, 16));
+            let (left, right) = (shown.data[0], shown.data[15 * 3]);
+            assert_eq!(left > right, at.flip);
+            let (low, high) = (left.min(right), left.max(right));
+            assert!(usize::from(low) >= at.crop.left * 6);
+            assert!(usize::from(high) <= (at.crop.left + at.crop.width - 1) * 6);
+            flips += usize::from(at.flip);
+        }
+        assert!((10..=30).contains(&flips), "{flips}");
+    }
+
+    #[test]
+    fn ranges_are_checked() {
+        for (size, scale) in [
+            (0, (0.1, 1.0)),
+            (8, (0.0, 1.0)),
+            (8, (0.6, 0.5)),
+            (8, (0.5, 1.1)),
+        ] {
+            assert!(RandomView { size, scale }.check().is_err());
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Images whose masks tell classes: what segmentation learns from and is judged by.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+use dinolab_data::Source;
+use dinolab_data::shapes::{CLASSES, Shapes, ShapesOptions};
+use dinolab_data::source::{self, MaskKind, SourceOptions, Subset, VOC_CLASSES};
+use dinolab_eval::segmentation::{ClassMasks, MaskRule, survey};
+
+use crate::sources::unseen_shapes;
+
+/// Flags of verbs that segment.
+#[derive(clap::Args)]
+pub struct MaskArgs {
+    /// The split of a VOC tree to learn from; where the tree has none of that name, a part of
+    /// the other split is held out
+    #[arg(long, default_value = "train")]
+    train_split: String,
+    /// The split of a VOC tree to judge by
+    #[arg(long, default_value = "val")]
+    val_split: String,
+    /// Share of the images to judge by, where the tree has one split only
+    #[arg(long, default_value_t = 0.3)]
+    holdout: f64,
+    /// Seed of that choice
+    #[arg(long, default_value_t = 0)]
+    holdout_seed: u64,
+    /// Class names, one a line, background first [default: VOC's where they fit]
+    #[arg(long, value_name = "FILE")]
+    class_names: Option<PathBuf>,
+    /// Number of built-in shapes to learn from, where no tree is given
+    #[arg(long, default_value_t = 256)]
+    shapes_images: usize,
+    /// Side of built-in shapes
+    #[arg(long, default_value_t = 64)]
+    shapes_size: usize,
+}
+
+/// Images to learn from and images to judge by.
+type TrainAndVal = [Arc<dyn Source>; 2];
+
+/// Both sets, opened.
+pub struct Masks {
+    train: Arc<dyn Source>,
+    val: Arc<dyn Source>,
+    /// Images of the training set that can be used.
+    pub train_images: Vec<usize>,
+    /// Images of the validation set that can be used.
+    pub val_images: Vec<usize>,
+    /// Images left out.
+    pub skipped: usize,
+    /// Class names, background first.
+    pub names: Vec<String>,
+    /// What was opened, in words.
+    pub description: String,
+    rule: MaskRule,
+}
+
+impl MaskArgs {
+    /// Share of the images to judge by.
+    pub fn holdout(&self) -> f64 {
+        self.holdout
+    }
+
+    /// Seed of that choice.
+    pub fn holdout_seed(&self) -> u64 {
+        self.holdout_seed
+    }
+
+    /// Number and side of built-in shapes.
+    pub fn shapes(&self) -> (usize, usize) {
+        (self.shapes_images, self.shapes_size)
+    }
+
+    /// Opens a VOC tree, or the built-in shapes without one.
+    pub fn open(&self, tree: Option<&Path>) -> Result<Masks> {
+        let (train, val, description, rule) = match tree {
+            None => {
+                ensure!(
+                    self.shapes_images > 0,
+                    "--shapes-images 0: must be at least 1"
+                );
+                let options = ShapesOptions {
+                    size: self.shapes_size,
+                    ..Default::default()
+                };
+                let train = Shapes::with_options(0, self.shapes_images, options)?;
+                let count = (self.shapes_images / 4).clamp(16, 1024);
+                let val = unseen_shapes(0, count, self.shapes_size)?;
+                (
+                    Arc::new(train) as Arc<dyn Source>,
+                    Arc::new(val) as Arc<dyn Source>,
+                    "the built-in shapes".to_owned(),
+                    MaskRule::ObjectOfLabel,
+                )
+            }
+            Some(tree) => {
+                let ([train, val], how) = self.tree(tree)?;
+                (
+                    train,
+                    val,
+                    format!("{} ({how})", tree.display()),
+                    MaskRule::Classes,
+                )
+            }
+        };
+        let mut highest = 0;
+        let mut skipped = 0;
+        let mut usable = |source: &Arc<dyn Source>, what| {
+            let all: Vec<usize> = (0..source.len()).collect();
+            let found = survey(&**source, &all);
+            for (index, reason) in &found.skipped {
+                eprintln!("skipped {}: {reason}", source.name(*index));
+            }
+            skipped += found.skipped.len();
+            highest = highest.max(found.highest.unwrap_or(0));
+            ensure!(
+                !found.usable.is_empty(),
+                "no image to {what} has a mask of classes (SegmentationClass)"
+            );
+            Ok(found.usable)
+        };
+        let (train_images, val_images) = (usable(&train, "learn from")?, usable(&val, "judge by")?);
+        let names = match rule {
+            MaskRule::ObjectOfLabel => std::iter::once("background")
+                .chain(CLASSES)
+                .map(str::to_owned)
+                .collect(),
+            MaskRule::Classes => self.names(highest)?,
+        };
+        Ok(Masks {
+            train,
+            val,
+            train_images,
+            val_images,
+            skipped,
+            names,
+            description,
+            rule,
+        })
+    }
+
+    fn tree(&self, tree: &Path) -> Result<(TrainAndVal, String)> {
+        let sets = tree.join("ImageSets");
+        ensure!(
+            sets.is_dir() && tree.join("JPEGImages").is_dir(),
+            "{}: is no VOC tree (JPEGImages, ImageSets, SegmentationClass)",
+            tree.display()
+        );
+        let open = |split: &str| {
+            let options = SourceOptions {
+                split: split.to_owned(),
+                masks: MaskKind::Classes,
+                ..Default::default()
+            };
+            Ok::<Arc<dyn Source>, anyhow::Error>(Arc::from(source::open(tree, &options)?))
+        };
+        let has = |split: &str| {
+            ["Segmentation", "Main"]
+                .iter()
+                .find(|kind| sets.join(kind).is_dir())
+                .is_some_and(|kind| sets.join(kind).join(format!("{split}.txt")).is_file())
+        };
+        let (train, val) = (self.train_split.as_str(), self.val_split.as_str());
+        if train != val && has(train) {
+            return Ok(([open(train)?, open(val)?], format!("{train} and {val}")));
+        }
+        let all = open(val)?;
+        let (kept, held): (Subset, Subset) =
+            source::split(all, self.holdout, self.holdout_seed).context("--holdout")?;
+        let how = format!("{val}, of which {} images held out to judge by", held.len());
+        Ok(([Arc::new(kept), Arc::new(held)], how))
+    }
+
+    fn names(&self, highest: usize) -> Result<Vec<String>> {
+        let Some(path) = &self.class_names else {
+            return Ok(if highest < VOC_CLASSES.len() {
+                VOC_CLASSES.map(str::to_owned).to_vec()
+            } else {
+                (0..=highest)
+                    .map(|class| format!("class {class}"))
+                    .collect()
+            });
+        };
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("--class-names {}", path.display()))?;
+        let names: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
+        if names.len() <= highest || names.len() > 255 {
+            bail!(
+                "--class-names {}: {} names for classes up to {highest}",
+                path.display(),
+                names.len()
+            );
+        }
+        Ok(names)
+    }
+}
+
+impl Masks {
+    /// The training set.
+    pub fn train(&self) -> ClassMasks<'_> {
+        self.masks(&*self.train)
+    }
+
+    /// The set to judge by.
+    pub fn val(&self) -> ClassMasks<'_> {
+        self.masks(&*self.val)
+    }
+
+    fn masks<'a>(&self, source: &'a dyn Source) -> ClassMasks<'a> {
+        ClassMasks {
+            source,
+            rule: self.rule,
+            classes: self.names.len(),
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! `dinolab pca`.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use dinolab_data::Image;
+use dinolab_eval::Embedder;
+use dinolab_eval::animation::GifWriter;
+use dinolab_eval::features::whole_patches;
+use dinolab_eval::pca::{Each, PatchColours, Pictures, patch_colours};
+use dinolab_eval::picture::{Filter, Rgb, contact_sheet, resize_map, write_png};
+
+use crate::media::{Clip, Media, MediaArgs, Size, Stills};
+use crate::model::ModelArgs;
+use crate::pictures::{PAPER, rgb};
+use crate::progress::Progress;
+
+/// Colours patches by what they are: the first three principal components of their features
+///
+/// Example: dinolab pca --weights runs/photos photos --out colours --joint
+///
+/// Patches that the network takes for alike get like colours. Writes NAME-pca.png per image;
+/// of a video, numbered frames or an animation (--out FILE.gif).
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    media: MediaArgs,
+    /// Bring the short side to SIDE, or images to HEIGHTxWIDTH; 0 keeps their size [default: the
+    /// run's, or 480]
+    #[arg(long)]
+    size: Option<Size>,
+    /// The same components for all images, so that colours can be compared (always so in videos)
+    #[arg(long)]
+    joint: bool,
+    /// Part the foreground by the first component, colour it by its own, and leave the rest black
+    #[arg(long)]
+    foreground: bool,
+    /// Put the image beside its colours
+    #[arg(long)]
+    beside: bool,
+    /// Patches as squares instead of smooth colours
+    #[arg(long)]
+    squares: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+/// Pixels between an image and its colours.
+const GAP: usize = 4;
+
+/// Runs the verb.
+pub fn run(args: &Args) -> Result<()> {
+    let media = args.media.open()?;
+    let animation = args.media.animation(&media)?;
+    let model = args.model.load()?;
+    let side = model.attend_size.unwrap_or(480);
+    let network = Network {
+        size: args.size.unwrap_or(Size::Side(side)),
+        embedder: Embedder::new(model.vit, model.preprocess)?,
+    };
+    let out = &args.media.out;
+    let (what, done, skipped) = match &media {
+        Media::Stills(stills) => {
+            let (done, skipped) = images(args, stills, &network)?;
+            ("images", done, skipped)
+        }
+        Media::Video(clip) => ("frames", video(args, clip, &network, animation)?, 0),
+    };
+    if args.json {
+        println!(
+            "{}",
+            serde_json::json!({ what: done, "skipped": skipped, "out": out })
+        );
+    } else {
+        println!(
+            "colours of {done} {what} in {}; {skipped} skipped",
+            out.display()
+        );
+    }
+    Ok(())
+}
+
+struct Network {
+    embedder: Embedder,
+    size: Size,
+}
+
+impl Network {
+    /// The image as the network sees it.
+    fn prepared(&self, image: &Image) -> dinolab_eval::Result<Image> {
+        let size = self.size.keeping_aspect(image);
+        whole_patches(image, size, self.embedder.vit().config().patch_size)
+    }
+
+    fn features(&self, image: &Image) -> dinolab_eval::Result<(Vec<f32>, (usize, usize))> {
+        let tokens = self.embedder.tokens(&self.prepared(image)?, None)?;
+        Ok((tokens.patches, tokens.grid))
+    }
+}
+
+/// How many images were coloured, and how many could not be used.
+fn images(args: &Args, stills: &Stills, network: &Network) -> Result<(usize, usize)> {
+    let out = &args.media.out;
+    let dim = network.embedder.dim();
+    let write = |index: usize, colours: &PatchColours| -> Result<()> {
+        let image = network.prepared(&stills.image(index)?)?;
+        let path = out.join(format!("{}-pca.png", stills.name(index)));
+        Ok(write_png(path, &picture(args, &image, colours)?)?)
+    };
+    let mut usable = Vec::new();
+    if args.joint {
+        let mut pass = Joint {
+            stills,
+            network,
+            usable: None,
+            progress: Progress::new("image", (stills.len() * passes(args)) as u64, 0),
+            done: 0,
+        };
+        let all = patch_colours(&mut pass, dim, args.foreground);
+        pass.progress.finish();
+        usable = pass.usable.unwrap_or_default();
+        ensure!(!usable.is_empty(), "no image could be used");
+        for (&index, colours) in usable.iter().zip(&all?) {
+            write(index, colours)?;
+        }
+    } else {
+        let mut progress = Progress::new("image", stills.len() as u64, 0);
+        for index in 0..stills.len() {
+            match stills.image(index) {
+                Ok(image) => {
+                    let mut one = [network.features(&image)?];
+                    let colours = patch_colours(&mut one[..], dim, args.foreground)?;
+                    write(index, &colours[0])?;
+                    usable.push(index);
+                }
+                Err(error) => progress.line(&format!("skipped {error}")),
+            }
+            progress.set(index as u64 + 1, "");
+        }
+        progress.finish();
+    }
+    if usable.is_empty() {
+        bail!("no image could be used");
+    }
+    Ok((usable.len(), stills.len() - usable.len()))
+}
+
+/// How often [`patch_colours`] looks at each picture.
+fn passes(args: &Args) -> usize {
+    if args.foreground { 4 } else { 2 }
+}
+
+/// All images with common components. Features are computed anew in each pass, so that memory
+/// does not grow with the number of images.
+struct Joint<'a> {
+    stills: &'a Stills,
+    network: &'a Network,
+    /// The images that could be read in the first pass.
+    usable: Option<Vec<usize>>,
+    progress: Progress,
+    done: u64,
+}
+
+impl Pictures for Joint<'_> {
+    fn pass(&mut self, each: &mut Each<'_>) -> dinolab_eval::Result<()> {
+        let first = self.usable.is_none();
+        let indices = match &self.usable {
+            None => (0..self.stills.len()).collect(),
+            Some(usable) => usable.clone(),
+        };
+        let usable = self.usable.get_or_insert_default();
+        for index in indices {
+            match self.stills.image(index) {
+                Ok(image) => {
+                    let (rows, grid) = self.network.features(&image)?;
+                    each(&rows, grid)?;
+                    if first {
+                        usable.push(index);
+                    }
+                }
+                Err(error) if first => self.progress.line(&format!("skipped {error}")),
+                Err(error) => return Err(error.into()),
+            }
+            self.done += 1;
+            self.progress.set(self.done, "");
+        }
+        Ok(())
+    }
+}
+
+/// All frames of a video, with common components.
+struct Moving<'a> {
+    clip: &'a Clip,
+    network: &'a Network,
+    progress: Progress,
+    done: u64,
+}
+
+impl Pictures for Moving<'_> {
+    fn pass(&mut self, each: &mut Each<'_>) -> dinolab_eval::Result<()> {
+        for frame in self.clip.frames()? {
+            let (rows, grid) = self.network.features(&frame?.image)?;
+            each(&rows, grid)?;
+            self.done += 1;
+            self.progress.set(self.done, "");
+        }
+        Ok(())
+    }
+}
+
+/// How many frames were coloured.
+fn video(args: &Args, clip: &Clip, network: &Network, animation: bool) -> Result<usize> {
+    let out: &Path = &args.media.out;
+    let mut moving = Moving {
+        clip,
+        network,
+        progress: clip.progress(passes(args)),
+        done: 0,
+    };
+    let all = patch_colours(&mut moving, network.embedder.dim(), args.foreground)
+        .context("the colours of the frames")?;
+    moving.progress.finish();
+    let mut gif = match animation {
+        true => Some(GifWriter::create(out)?),
+        false => None,
+    };
+    for (number, (frame, colours)) in clip.frames()?.zip(&all).enumerate() {
+        let frame = frame?;
+        let picture = picture(args, &network.prepared(&frame.image)?, colours)?;
+        match &mut gif {
+            Some(gif) => gif.add(&picture, frame.seconds)?,
+            None => write_png(out.join(format!("{number:05}.png")), &picture)?,
+        }
+    }
+    if let Some(gif) = gif {
+        gif.finish()?;
+    }
+    Ok(all.len())
+}
+
+/// The colours at the size of the image.
+fn picture(args: &Args, image: &Image, colours: &PatchColours) -> Result<Rgb> {
+    let size = (image.height, image.width);
+    let filter = match args.squares {
+        true => Filter::Nearest,
+        false => Filter::Bilinear,
+    };
+    let mut data = vec![0; size.0 * size.1 * 3];
+    for channel in 0..3 {
+        let map: Vec<f32> = colours
+            .colours
+            .iter()
+            .skip(channel)
+            .step_by(3)
+            .copied()
+            .collect();
+        let large = resize_map(&map, colours.grid, size, filter)?;
+        for (to, value) in data[channel..].iter_mut().step_by(3).zip(large) {
+            *to = (value * 255.0).round() as u8;
+        }
+    }
+    let coloured = Rgb::new(size.1, size.0, data)?;
+    match args.beside {
+        true => Ok(contact_sheet(&[rgb(image)?, coloured], 2, GAP, PAPER)?),
+        false => Ok(coloured),
+    }
+}

@@ -1,0 +1,78 @@
+//! Images given one by one on the command line.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use dinolab_data::source::SourceOptions;
+use dinolab_data::{Image, Mask, Source, decode};
+
+use crate::sources;
+
+/// Image files, each named by its path; without labels or masks.
+struct ImageFiles {
+    paths: Vec<PathBuf>,
+    max_pixels: u64,
+}
+
+impl Source for ImageFiles {
+    fn len(&self) -> usize {
+        self.paths.len()
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.paths[index].display().to_string()
+    }
+
+    fn label(&self, _: usize) -> Option<usize> {
+        None
+    }
+
+    fn classes(&self) -> &[String] {
+        &[]
+    }
+
+    fn image(&self, index: usize) -> dinolab_data::Result<Image> {
+        let path = &self.paths[index];
+        let bytes = std::fs::read(path).map_err(|source| dinolab_data::Error::Io {
+            path: path.clone(),
+            source,
+        })?;
+        decode::decode(&self.name(index), &bytes, self.max_pixels)
+    }
+
+    fn mask(&self, _: usize) -> dinolab_data::Result<Option<Mask>> {
+        Ok(None)
+    }
+}
+
+/// Opens paths of which some may be single images: those together make one source, each other
+/// path one of its own.
+pub fn open(paths: &[PathBuf]) -> Result<Vec<Arc<dyn Source>>> {
+    let max_pixels = SourceOptions::default().max_pixels;
+    let (mut files, mut sources) = (Vec::new(), Vec::<Arc<dyn Source>>::new());
+    for path in paths {
+        if is_image(path)? {
+            files.push(path.clone());
+        } else {
+            sources.push(sources::open(path, max_pixels)?);
+        }
+    }
+    if !files.is_empty() {
+        let paths = files;
+        sources.insert(0, Arc::new(ImageFiles { paths, max_pixels }));
+    }
+    Ok(sources)
+}
+
+/// Whether a path is that of a file that begins as an image does.
+fn is_image(path: &Path) -> Result<bool> {
+    if !path.is_file() {
+        return Ok(false);
+    }
+    let mut head = [0; 64];
+    let read = std::fs::File::open(path)
+        .and_then(|mut file| std::io::Read::read(&mut file, &mut head))
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(decode::sniff(&head[..read]).is_some())
+}

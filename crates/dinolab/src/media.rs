@@ -1,0 +1,265 @@
+//! What pictures are made of: one image, many, or a video.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+use dinolab_data::source::SourceOptions;
+use dinolab_data::video::{self, DEFAULT_RATE, Frame};
+use dinolab_data::{Error, Image, Source, decode};
+
+use crate::progress::Progress;
+use crate::sources;
+
+/// Flags of verbs that take images or a video.
+#[derive(clap::Args)]
+pub struct MediaArgs {
+    /// One image or video, or a folder, list, tar or VOC tree of images
+    #[arg(value_name = "IMAGE|VIDEO|FOLDER")]
+    input: PathBuf,
+    /// Folder to write to, or for a video also an animation, FILE.gif
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Take the images of a folder for the frames of one video, in the order of their names
+    #[arg(long)]
+    video: bool,
+    /// Frames per second of the animation [default: the video's; 25 where it
+    /// does not say, and for images]
+    #[arg(long)]
+    fps: Option<f64>,
+}
+
+/// Images, or a video.
+pub enum Media {
+    /// Pictures of their own.
+    Stills(Stills),
+    /// Pictures that follow each other.
+    Video(Clip),
+}
+
+impl MediaArgs {
+    /// Opens the input.
+    pub fn open(&self) -> Result<Media> {
+        if let Some(fps) = self.fps.filter(|fps| !(*fps > 0.0 && *fps <= 1000.0)) {
+            bail!("--fps {fps}: must be above 0 and at most 1000");
+        }
+        let path = &self.input;
+        if video::is_video(path) {
+            return Ok(Media::Video(Clip {
+                frames: Frames::File(path.clone()),
+                fps: self.fps,
+            }));
+        }
+        if is_image(path)? {
+            ensure!(!self.video, "--video: {} is a single image", path.display());
+            return Ok(Media::Stills(Stills::One(path.clone())));
+        }
+        let source = sources::open(path, SourceOptions::default().max_pixels)?;
+        Ok(match self.video {
+            true => Media::Video(Clip {
+                frames: Frames::Images(source),
+                fps: self.fps,
+            }),
+            false => Media::Stills(Stills::Many(source)),
+        })
+    }
+
+    /// Whether an animation is wanted; an error where the input is none.
+    pub fn animation(&self, media: &Media) -> Result<bool> {
+        let gif = self
+            .out
+            .extension()
+            .is_some_and(|extension| extension.eq_ignore_ascii_case("gif"));
+        if gif && matches!(media, Media::Stills(_)) {
+            bail!(
+                "--out {}: an animation is made of a video; --video takes the images of a folder \
+                 for one",
+                self.out.display()
+            );
+        }
+        Ok(gif)
+    }
+}
+
+/// A single file that is an image; lists and tars are sources.
+fn is_image(path: &Path) -> Result<bool> {
+    if !path.is_file() {
+        return Ok(false);
+    }
+    let mut head = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(64).read_to_end(&mut head))
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(decode::sniff(&head).is_some())
+}
+
+/// One image, or a source.
+pub enum Stills {
+    /// A file.
+    One(PathBuf),
+    /// A folder, list, tar or tree.
+    Many(Arc<dyn Source>),
+}
+
+impl Stills {
+    /// Images, usable or not.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::Many(source) => source.len(),
+        }
+    }
+
+    /// A name that serves as part of a file name.
+    pub fn name(&self, index: usize) -> String {
+        let name = match self {
+            Self::One(path) => path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
+            Self::Many(source) => source.name(index),
+        };
+        let stem = Path::new(&name).with_extension("");
+        stem.to_string_lossy().replace(['/', '\\', ':'], "-")
+    }
+
+    /// An image.
+    pub fn image(&self, index: usize) -> dinolab_data::Result<Image> {
+        match self {
+            Self::One(path) => {
+                let bytes = std::fs::read(path).map_err(|source| Error::Io {
+                    path: path.clone(),
+                    source,
+                })?;
+                let max_pixels = SourceOptions::default().max_pixels;
+                decode::decode(&path.to_string_lossy(), &bytes, max_pixels)
+            }
+            Self::Many(source) => source.image(index),
+        }
+    }
+}
+
+/// A video that can be read several times.
+pub struct Clip {
+    frames: Frames,
+    fps: Option<f64>,
+}
+
+enum Frames {
+    File(PathBuf),
+    Images(Arc<dyn Source>),
+}
+
+type FrameStream<'a> = Box<dyn Iterator<Item = dinolab_data::Result<Frame>> + 'a>;
+
+impl Clip {
+    /// The frames from the beginning.
+    pub fn frames(&self) -> dinolab_data::Result<FrameStream<'_>> {
+        let frames: FrameStream<'_> = match &self.frames {
+            Frames::File(path) => Box::new(video::open(path, SourceOptions::default().max_pixels)?),
+            Frames::Images(source) => Box::new((0..source.len()).map(|index| {
+                Ok(Frame {
+                    image: source.image(index)?,
+                    seconds: 1.0 / DEFAULT_RATE,
+                })
+            })),
+        };
+        Ok(match self.fps {
+            None => frames,
+            Some(fps) => Box::new(frames.map(move |frame| {
+                Ok(Frame {
+                    seconds: 1.0 / fps,
+                    ..frame?
+                })
+            })),
+        })
+    }
+
+    /// Progress over `passes` times the frames.
+    pub fn progress(&self, passes: usize) -> Progress {
+        match &self.frames {
+            Frames::File(_) => Progress::open_ended("frame"),
+            Frames::Images(source) => Progress::new("frame", (passes * source.len()) as u64, 0),
+        }
+    }
+}
+
+/// `--size`: what images are brought to first.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Size {
+    /// Left as they are.
+    Own,
+    /// A given side, of a square or of the short side.
+    Side(usize),
+    /// Height and width.
+    Exactly(usize, usize),
+}
+
+impl std::str::FromStr for Size {
+    type Err = String;
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let number = |part: &str| {
+            part.parse::<usize>()
+                .map_err(|_| "SIDE, HEIGHTxWIDTH or 0".to_owned())
+        };
+        match text.split_once('x') {
+            Some((height, width)) => match (number(height)?, number(width)?) {
+                (0, _) | (_, 0) => Err("HEIGHTxWIDTH must be above 0".into()),
+                (height, width) => Ok(Self::Exactly(height, width)),
+            },
+            None => Ok(match number(text)? {
+                0 => Self::Own,
+                side => Self::Side(side),
+            }),
+        }
+    }
+}
+
+impl Size {
+    /// Height and width, a side being that of a square; `None` for the image's own.
+    pub fn square(self) -> Option<(usize, usize)> {
+        match self {
+            Self::Own => None,
+            Self::Side(side) => Some((side, side)),
+            Self::Exactly(height, width) => Some((height, width)),
+        }
+    }
+
+    /// Height and width for `image`, a side being its shorter one.
+    pub fn keeping_aspect(self, image: &Image) -> Option<(usize, usize)> {
+        match self {
+            Self::Side(side) => {
+                let short = image.height.min(image.width).max(1);
+                let scaled = |length: usize| (length * side + short / 2) / short;
+                Some((scaled(image.height), scaled(image.width)))
+            }
+            other => other.square(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        let image = Image::new(854, 480, 3);
+        let size = |text: &str| text.parse::<Size>();
+        assert_eq!(size("0").unwrap().keeping_aspect(&image), None);
+        assert_eq!(size("240").unwrap().square(), Some((240, 240)));
+        assert_eq!(
+            size("240").unwrap().keeping_aspect(&image),
+            Some((240, 427))
+        );
+        assert_eq!(
+            size("48x64").unwrap().keeping_aspect(&image),
+            Some((48, 64))
+        );
+        for wrong in ["", "x", "4x", "0x4", "-1", "4x4x4"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+}
