@@ -24,6 +24,7 @@
 //! | [`retrieval`] | are images of the same thing found first? (revisited Oxford/Paris, labelled sets) |
 //! | [`sheet`] | rows of small pictures with captions, PNG and HTML |
 //! | [`copy`] | are altered copies found among distractors? |
+//! | [`moments`] | mean and spread of features that come in parts |
 //! | [`whitening`] | features of equal spread in all directions |
 //! | [`duplicates`] | groups of images that are nearly the same |
 //! | [`index`] | features kept in a file, new images alone embedded |
@@ -52,6 +53,7 @@ pub mod index;
 pub mod knn;
 mod lettering;
 pub mod linear;
+pub mod moments;
 pub mod npy;
 pub mod pca;
 pub mod picture;

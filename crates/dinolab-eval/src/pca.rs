@@ -5,106 +5,16 @@
 //! background, and the colours are those of the foreground's own components (as in the
 //! DINOv2 paper, Oquab et al. 2023, figure 1).
 
-use nalgebra::{DMatrix, DMatrixView, SymmetricEigen};
+use nalgebra::SymmetricEigen;
 
-use crate::error::{check_finite, check_length};
+use crate::error::check_length;
+use crate::moments::Moments;
 use crate::{Error, Result};
 
-/// Rows handled at a time.
-const BLOCK: usize = 512;
 /// Share of the values at either end that the stretch to 0–255 leaves out.
 const TAIL: f64 = 0.01;
 /// Steps of the threshold between foreground and background.
 const BINS: usize = 256;
-
-/// Sums of any number of rows, from which their principal components follow.
-#[derive(Clone, Debug)]
-pub struct Moments {
-    count: usize,
-    sum: Vec<f64>,
-    products: DMatrix<f64>,
-    /// Taken off every row first, so that large means cost no precision.
-    origin: Option<Vec<f64>>,
-}
-
-impl Moments {
-    /// Of no rows yet, of width `dim`.
-    pub fn new(dim: usize) -> Self {
-        Self {
-            count: 0,
-            sum: vec![0.0; dim],
-            products: DMatrix::zeros(dim, dim),
-            origin: None,
-        }
-    }
-
-    /// Adds rows `[N, D]`.
-    ///
-    /// # Errors
-    /// A length that is no multiple of `D`, values that are not finite.
-    pub fn add(&mut self, rows: &[f32]) -> Result<()> {
-        let dim = self.sum.len();
-        check_length("features", rows.len() / dim.max(1) * dim, rows.len())?;
-        check_finite("features", rows)?;
-        for block in rows.chunks(BLOCK * dim) {
-            let n = block.len() / dim;
-            let origin = self
-                .origin
-                .get_or_insert_with(|| block[..dim].iter().map(|&v| f64::from(v)).collect());
-            let centred: Vec<f64> = block
-                .iter()
-                .enumerate()
-                .map(|(i, &v)| f64::from(v) - origin[i % dim])
-                .collect();
-            for row in centred.chunks_exact(dim) {
-                for (sum, value) in self.sum.iter_mut().zip(row) {
-                    *sum += value;
-                }
-            }
-            // The rows are the columns of a column-major matrix.
-            let columns = DMatrixView::from_slice(&centred, dim, n);
-            self.products.gemm(1.0, &columns, &columns.transpose(), 1.0);
-            self.count += n;
-        }
-        Ok(())
-    }
-
-    /// The first `k` principal components (fewer where rows are narrower).
-    ///
-    /// # Errors
-    /// No rows.
-    pub fn components(&self, k: usize) -> Result<Pca> {
-        let dim = self.sum.len();
-        let Some(origin) = &self.origin else {
-            return Err(Error::invalid("features", "there are none"));
-        };
-        let n = self.count as f64;
-        let mean: Vec<f64> = self.sum.iter().map(|sum| sum / n).collect();
-        let covariance = DMatrix::from_fn(dim, dim, |i, j| {
-            self.products[(i, j)] / n - mean[i] * mean[j]
-        });
-        let eigen = SymmetricEigen::new(covariance);
-        let mut order: Vec<usize> = (0..dim).collect();
-        order.sort_by(|&a, &b| eigen.eigenvalues[b].total_cmp(&eigen.eigenvalues[a]));
-        let mut components = Vec::new();
-        let mut variances = Vec::new();
-        for &index in order.iter().take(k) {
-            let column = eigen.eigenvectors.column(index);
-            // An eigenvector has no sign of its own: its greatest entry is to be positive.
-            let greatest = column
-                .iter()
-                .copied()
-                .fold(0.0, |a: f64, b| if b.abs() > a.abs() { b } else { a });
-            components.extend(column.iter().map(|v| v * greatest.signum()));
-            variances.push(eigen.eigenvalues[index].max(0.0));
-        }
-        Ok(Pca {
-            mean: mean.iter().zip(origin).map(|(m, o)| m + o).collect(),
-            components,
-            variances,
-        })
-    }
-}
 
 /// Principal components.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,6 +28,36 @@ pub struct Pca {
 }
 
 impl Pca {
+    /// The first `k` principal components of what was summed (fewer where rows are narrower).
+    ///
+    /// # Errors
+    /// No rows.
+    pub fn of(moments: &Moments, k: usize) -> Result<Self> {
+        if moments.count() == 0 {
+            return Err(Error::invalid("features", "there are none"));
+        }
+        let eigen = SymmetricEigen::new(moments.covariance());
+        let mut order: Vec<usize> = (0..eigen.eigenvalues.len()).collect();
+        order.sort_by(|&a, &b| eigen.eigenvalues[b].total_cmp(&eigen.eigenvalues[a]));
+        let mut components = Vec::new();
+        let mut variances = Vec::new();
+        for &index in order.iter().take(k) {
+            let column = eigen.eigenvectors.column(index);
+            // An eigenvector has no sign of its own: its greatest entry is to be positive.
+            let greatest = column
+                .iter()
+                .copied()
+                .fold(0.0, |a: f64, b| if b.abs() > a.abs() { b } else { a });
+            components.extend(column.iter().map(|v| v * greatest.signum()));
+            variances.push(eigen.eigenvalues[index].max(0.0));
+        }
+        Ok(Self {
+            mean: moments.mean(),
+            components,
+            variances,
+        })
+    }
+
     /// Rows `[N, D]` along the components: `[N, K]`.
     ///
     /// # Errors
@@ -191,7 +131,7 @@ pub fn patch_colours<P: Pictures + ?Sized>(
     })?;
     let mut masks: Vec<Vec<bool>> = Vec::new();
     if foreground {
-        let first = moments.components(1)?;
+        let first = Pca::of(&moments, 1)?;
         let mut along: Vec<(Vec<f32>, (usize, usize))> = Vec::new();
         pictures.pass(&mut |rows, grid| {
             along.push((first.project(rows)?, grid));
@@ -210,7 +150,7 @@ pub fn patch_colours<P: Pictures + ?Sized>(
             moments.add(&kept)
         })?;
     }
-    let pca = moments.components(3)?;
+    let pca = Pca::of(&moments, 3)?;
     let mut out: Vec<PatchColours> = Vec::new();
     pictures.pass(&mut |rows, grid| {
         let found = pca.variances.len();
@@ -353,7 +293,7 @@ mod tests {
         let mut moments = Moments::new(2);
         moments.add(&rows[..4]).unwrap();
         moments.add(&rows[4..]).unwrap();
-        let pca = moments.components(3).unwrap();
+        let pca = Pca::of(&moments, 3).unwrap();
         let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-6, "{a} {b}");
         near(pca.mean[0], 1000.0);
         near(pca.mean[1], 2.0);
@@ -364,7 +304,7 @@ mod tests {
         let along = pca.project(&rows).unwrap();
         near(f64::from(along[0]), -10.0);
         near(f64::from(along[8]), 10.0);
-        assert!(Moments::new(2).components(1).is_err());
+        assert!(Pca::of(&Moments::new(2), 1).is_err());
         assert!(moments.add(&rows[..3]).is_err());
         assert!(moments.add(&[f32::NAN, 0.0]).is_err());
     }
@@ -379,7 +319,7 @@ mod tests {
         }
         let mut moments = Moments::new(d);
         moments.add(&rows).unwrap();
-        let pca = moments.components(3).unwrap();
+        let pca = Pca::of(&moments, 3).unwrap();
         for (i, a) in pca.components.chunks(d).enumerate() {
             for (j, b) in pca.components.chunks(d).enumerate() {
                 let dot: f64 = a.iter().zip(b).map(|(a, b)| a * b).sum();

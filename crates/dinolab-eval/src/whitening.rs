@@ -2,7 +2,7 @@
 
 use nalgebra::{DMatrix, SymmetricEigen};
 
-use crate::error::check_finite;
+use crate::moments::Moments;
 use crate::similarity::rows_of;
 use crate::{Error, Result};
 
@@ -10,50 +10,6 @@ use crate::{Error, Result};
 const BLOCK: usize = 256;
 /// Components whose spread is below this share of the greatest are taken to have it.
 const FLOOR: f64 = 1e-5;
-
-/// Sums over any number of features, from which a [`Whitening`] is learned.
-#[derive(Clone, Debug)]
-pub struct Moments {
-    count: usize,
-    sum: Vec<f64>,
-    products: DMatrix<f64>,
-}
-
-impl Moments {
-    /// Of no features yet, of width `dim`.
-    pub fn new(dim: usize) -> Self {
-        Self {
-            count: 0,
-            sum: vec![0.0; dim],
-            products: DMatrix::zeros(dim, dim),
-        }
-    }
-
-    /// Adds rows `[N, dim]`.
-    ///
-    /// # Errors
-    /// A length that is no multiple of `dim`, values that are not finite.
-    pub fn add(&mut self, rows: &[f32]) -> Result<()> {
-        let dim = self.sum.len();
-        self.count += rows_of("whitening features", rows, dim)?;
-        check_finite("whitening features", rows)?;
-        for block in rows.chunks(BLOCK * dim) {
-            for row in block.chunks_exact(dim) {
-                for (sum, &value) in self.sum.iter_mut().zip(row) {
-                    *sum += f64::from(value);
-                }
-            }
-            let columns = matrix(block, dim);
-            self.products.gemm(1.0, &columns, &columns.transpose(), 1.0);
-        }
-        Ok(())
-    }
-
-    /// Features so far.
-    pub fn count(&self) -> usize {
-        self.count
-    }
-}
 
 /// What is left out of the features before their spread is measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,15 +38,14 @@ impl Whitening {
     /// # Errors
     /// No features, or features that are all zero.
     pub fn learn(moments: &Moments, power: f64, spread: Spread) -> Result<Self> {
-        if moments.count == 0 {
+        if moments.count() == 0 {
             return Err(Error::invalid("whitening", "no image to learn from"));
         }
-        let count = moments.count as f64;
-        let mean: Vec<f64> = moments.sum.iter().map(|sum| sum / count).collect();
-        let mut about = &moments.products / count;
-        if spread == Spread::AboutMean {
+        let mean = moments.mean();
+        let mut about = moments.covariance();
+        if spread == Spread::AboutOrigin {
             let mean = DMatrix::from_column_slice(mean.len(), 1, &mean);
-            about -= &mean * mean.transpose();
+            about += &mean * mean.transpose();
         }
         let SymmetricEigen {
             eigenvectors,

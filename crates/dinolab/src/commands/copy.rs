@@ -13,8 +13,9 @@ use dinolab_eval::copy::{Attack, CopyScore, Family, judge};
 use dinolab_eval::descriptor::{Describer, Descriptor, View};
 use dinolab_eval::features::Features;
 use dinolab_eval::knn::l2_normalise;
+use dinolab_eval::moments::Moments;
 use dinolab_eval::picture::{Rgb, write_png};
-use dinolab_eval::whitening::{Moments, Spread, Whitening};
+use dinolab_eval::whitening::{Spread, Whitening};
 
 use self::queries::Queries;
 use crate::model::ModelArgs;
