@@ -75,7 +75,7 @@ impl Vit {
     /// A network with the reference's initial weights.
     ///
     /// # Errors
-    /// [`Error::BadSetting`] where the sizes make no network.
+    /// [`crate::Error::BadSetting`] where the sizes make no network.
     pub fn new(config: &VitConfig, init: &mut Init, device: &Device) -> Result<Self> {
         config.validate()?;
         let (d, p) = (config.width, config.patch_size);

@@ -39,7 +39,7 @@ pub(super) fn read(path: &Path, which: Which) -> Result<Weights> {
 /// All floating-point arrays of a file's bytes, and its metadata.
 ///
 /// # Errors
-/// [`Error::BadWeights`] where the bytes are no complete safetensors file.
+/// [`crate::Error::BadWeights`] where the bytes are no complete safetensors file.
 pub fn file_arrays(
     path: &Path,
     bytes: &[u8],
@@ -97,7 +97,7 @@ pub fn file_arrays(
 /// A safetensors file of `arrays` with `facts` as its metadata.
 ///
 /// # Errors
-/// [`Error::BadWeights`] where an array's values do not fill its shape.
+/// [`crate::Error::BadWeights`] where an array's values do not fill its shape.
 pub fn to_bytes(
     arrays: &BTreeMap<String, Array>,
     facts: &BTreeMap<String, String>,
