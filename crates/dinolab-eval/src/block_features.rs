@@ -81,6 +81,7 @@ impl BlockFeatures {
         }
         Tensor::cat(parts, 1)
     }
+
     /// Features of the source's images number `indices`, each resized and its centre cut out as
     /// `preprocess` says; see [`Pass::run`].
     ///

@@ -186,6 +186,19 @@ impl Clip {
     }
 }
 
+/// Says of how many `what` (images or frames) `made` was written to `out`, and how many were skipped.
+pub fn tell(json: bool, made: &str, (what, done, skipped): (&str, usize, usize), out: &Path) {
+    if json {
+        let counts = serde_json::json!({ what: done, "skipped": skipped, "out": out });
+        println!("{counts}");
+    } else {
+        println!(
+            "{made} of {done} {what} in {}; {skipped} skipped",
+            out.display()
+        );
+    }
+}
+
 /// `--size`: what images are brought to first.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Size {

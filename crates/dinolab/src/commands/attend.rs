@@ -14,7 +14,7 @@ use dinolab_eval::picture::{
     ColourMap, Rgb, contact_sheet, draw_mask, heat_map, overlay, write_png,
 };
 
-use crate::media::{Clip, Media, MediaArgs, Size, Stills};
+use crate::media::{self, Clip, Media, MediaArgs, Size, Stills};
 use crate::model::{Model, ModelArgs};
 use crate::pictures::{PAPER, enlarged, rgb};
 
@@ -161,17 +161,7 @@ pub fn run(args: &Args) -> Result<()> {
         Media::Video(clip) => (frames(clip, &looker, &drawing, out)?, 0),
     };
     let what = if is_video { "frames" } else { "images" };
-    if args.json {
-        println!(
-            "{}",
-            serde_json::json!({ what: done, "skipped": skipped, "out": out })
-        );
-    } else {
-        println!(
-            "attention of {done} {what} in {}; {skipped} skipped",
-            out.display()
-        );
-    }
+    media::tell(args.json, "attention", (what, done, skipped), out);
     Ok(())
 }
 

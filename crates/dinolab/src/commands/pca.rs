@@ -10,7 +10,7 @@ use dinolab_eval::features::whole_patches;
 use dinolab_eval::pca::{Each, PatchColours, Pictures, patch_colours};
 use dinolab_eval::picture::{Filter, Rgb, contact_sheet, resize_map, write_png};
 
-use crate::media::{Clip, Media, MediaArgs, Size, Stills};
+use crate::media::{self, Clip, Media, MediaArgs, Size, Stills};
 use crate::model::ModelArgs;
 use crate::pictures::{PAPER, rgb};
 use crate::progress::Progress;
@@ -69,17 +69,7 @@ pub fn run(args: &Args) -> Result<()> {
         }
         Media::Video(clip) => ("frames", video(args, clip, &network, animation)?, 0),
     };
-    if args.json {
-        println!(
-            "{}",
-            serde_json::json!({ what: done, "skipped": skipped, "out": out })
-        );
-    } else {
-        println!(
-            "colours of {done} {what} in {}; {skipped} skipped",
-            out.display()
-        );
-    }
+    media::tell(args.json, "colours", (what, done, skipped), out);
     Ok(())
 }
 
