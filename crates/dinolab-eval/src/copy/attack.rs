@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::Cursor;
 
 use dinolab_data::augment::resize::{CropBox, Filter};
-use dinolab_data::augment::{blur, eval};
+use dinolab_data::augment::{blur, eval, planes};
 use dinolab_data::random::{Purpose, Random};
 use dinolab_data::{Image, decode};
 use image::ExtendedColorType;
@@ -155,18 +155,7 @@ impl Attack {
             Family::Original => Ok(picture.clone()),
             Family::Jpeg => self.compressed(picture),
             Family::Crop => cropped(picture, self.strength, &mut random),
-            Family::Blur => {
-                let mut out = picture.clone();
-                let shorter = picture.width.min(picture.height) as f64;
-                let deviation = shorter * self.strength / 100.0;
-                blur::gaussian(
-                    &mut out.data,
-                    out.width,
-                    deviation,
-                    &mut blur::Scratch::default(),
-                );
-                Ok(out)
-            }
+            Family::Blur => Ok(blurred(picture, self.strength)),
             Family::Contrast => Ok(with_contrast(picture, self.strength)),
             Family::Text => written_on(picture, self.strength, &mut random),
             Family::Flip => Ok(moved(picture, (picture.width, picture.height), |x, y| {
@@ -216,6 +205,19 @@ fn cropped(picture: &Image, percent: f64, random: &mut Random) -> Result<Image> 
         height,
     };
     Ok(eval::crop(picture, place)?)
+}
+
+/// Blurred by a deviation of `percent` of the shorter side; channel by channel.
+fn blurred(picture: &Image, percent: f64) -> Image {
+    let deviation = picture.width.min(picture.height) as f64 * percent / 100.0;
+    let mut channels = Vec::new();
+    planes::split(&picture.data, picture.width, false, &mut channels);
+    let scratch = &mut blur::Scratch::default();
+    blur::gaussian(&mut channels, picture.width, deviation, scratch);
+    Image {
+        data: planes::join(&channels),
+        ..*picture
+    }
 }
 
 fn with_contrast(picture: &Image, factor: f64) -> Image {
@@ -411,6 +413,12 @@ mod tests {
         assert!(flat.data.iter().all(|&v| v == flat.data[0]));
         assert_eq!(attacked(Family::Blur, 0.0), picture(40, 30));
         assert!(difference(&attacked(Family::Blur, 10.0)) > 0.5);
+        let orange = Image {
+            data: [250, 130, 5].repeat(40 * 30),
+            ..picture(40, 30)
+        };
+        let blur = Attack::new(Family::Blur, 10.0).unwrap();
+        assert_eq!(blur.apply(&orange, 0, 0).unwrap(), orange, "colours mixed");
         let text = attacked(Family::Text, 27.0);
         let white = text.data.chunks(3).filter(|p| p == &[255; 3]).count();
         let black = text.data.chunks(3).filter(|p| p == &[0; 3]).count();
