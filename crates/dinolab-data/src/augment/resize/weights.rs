@@ -60,7 +60,7 @@ impl Weights {
         }
         let size = columns.shares_of(taps, 1.0 / stretch, filter);
         self.values.resize(size, 0);
-        columns.to_fixed_point(taps, &mut self.values);
+        columns.write_fixed_point(taps, &mut self.values);
     }
 
     /// First tap and weights of each result.
@@ -98,7 +98,7 @@ impl Columns {
     }
 
     /// Weights `[results, taps]` in fixed point, rounded away from 0.
-    fn to_fixed_point(&mut self, taps: usize, values: &mut [i32]) {
+    fn write_fixed_point(&mut self, taps: usize, values: &mut [i32]) {
         let results = self.sums.len();
         for (tap, shares) in self.shares.chunks_exact_mut(results).enumerate() {
             normalise(shares, &self.sums);
