@@ -5,10 +5,8 @@ use std::time::{Duration, Instant};
 /// The steps from an image to a view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Cutting out and resizing.
+    /// Cutting out, resizing and mirroring.
     Resize,
-    /// To planes, mirrored or not.
-    Split,
     /// Brightness, contrast and saturation.
     Colour,
     /// Hue.
@@ -23,9 +21,8 @@ pub enum Stage {
 
 impl Stage {
     /// All stages in their order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 6] = [
         Self::Resize,
-        Self::Split,
         Self::Colour,
         Self::Hue,
         Self::Grey,
@@ -36,8 +33,7 @@ impl Stage {
     /// Its name in words.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Resize => "crop and resize",
-            Self::Split => "planes and flip",
+            Self::Resize => "crop, resize and flip",
             Self::Colour => "brightness, contrast, saturation",
             Self::Hue => "hue",
             Self::Grey => "greyscale, solarise",

@@ -7,7 +7,7 @@
 use super::clock::{Clock, Stage};
 use super::normalise::{self, IMAGENET_MEAN, IMAGENET_STD, Normaliser};
 use super::resize::{CropBox, Filter, Resizer, check_rgb};
-use super::{blur, colour, planes};
+use super::{blur, colour};
 use crate::random::{Purpose, Random};
 use crate::{Error, Image, Result};
 
@@ -121,7 +121,6 @@ pub struct ViewPlan {
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
     resizer: Resizer,
-    pixels: Vec<u8>,
     planes: Vec<u8>,
     blur: blur::Scratch,
     /// Tells where the time goes, where it was set running.
@@ -299,17 +298,14 @@ impl MultiCrop {
     ) -> Result<&'a [u8]> {
         let Scratch {
             resizer,
-            pixels,
             planes,
             blur,
             clock,
         } = scratch;
         clock.time(Stage::Resize, || {
-            resizer.resize(image, plan.crop, (side, side), Filter::Bicubic, pixels)
+            let size = (side, side);
+            resizer.resize_planes(image, plan.crop, size, Filter::Bicubic, plan.flip, planes)
         })?;
-        clock.time(Stage::Split, || {
-            planes::split(pixels, side, plan.flip, planes);
-        });
         for change in plan.jitter.iter().flatten() {
             let stage = match change {
                 Change::Hue(_) => Stage::Hue,

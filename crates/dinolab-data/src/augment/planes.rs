@@ -34,9 +34,16 @@ pub fn split(pixels: &[u8], width: usize, flip: bool, planes: &mut Vec<u8>) {
 
 /// Puts planes `[3, H, W]` together to interleaved pixels.
 pub fn join(planes: &[u8]) -> Vec<u8> {
+    let mut pixels = Vec::new();
+    join_into(planes, &mut pixels);
+    pixels
+}
+
+/// [`join`] into a buffer that is used again.
+pub fn join_into(planes: &[u8], pixels: &mut Vec<u8>) {
     let (red, green, blue) = three(planes);
-    let pixels = red.iter().zip(green).zip(blue);
-    pixels.flat_map(|((r, g), b)| [*r, *g, *b]).collect()
+    pixels.resize(3 * red.len(), 0);
+    mix(red, green, blue, pixels);
 }
 
 /// The three planes; a remainder is left out.
@@ -68,6 +75,14 @@ fn deal_mirrored(row: &[u8], red: &mut [u8], green: &mut [u8], blue: &mut [u8]) 
     let (row, _) = row.as_chunks::<3>();
     for (((pixel, red), green), blue) in row.iter().rev().zip(red).zip(green).zip(blue) {
         [*red, *green, *blue] = *pixel;
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
+fn mix(red: &[u8], green: &[u8], blue: &[u8], pixels: &mut [u8]) {
+    let (pixels, _) = pixels.as_chunks_mut::<3>();
+    for (((pixel, red), green), blue) in pixels.iter_mut().zip(red).zip(green).zip(blue) {
+        *pixel = [*red, *green, *blue];
     }
 }
 

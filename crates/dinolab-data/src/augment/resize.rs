@@ -1,11 +1,13 @@
 //! Crop boxes and antialiased resizing.
 
-use fast_image_resize as fir;
-use fir::images::{TypedCroppedImage, TypedImage, TypedImageRef};
-use fir::pixels::U8x3;
+mod passes;
+mod weights;
 
+use super::planes;
 use crate::random::Random;
 use crate::{Error, Image, Result};
+use passes::Passes;
+use weights::Weights;
 
 /// ln(4/3): aspect ratios (width / height) of random crops lie in 3/4–4/3.
 const LOG_ASPECT: f64 = 0.287_682_072_451_780_85;
@@ -102,11 +104,24 @@ pub enum Filter {
     Lanczos,
 }
 
-/// Resizes, keeping its buffers between calls.
+impl Filter {
+    /// Pixels to either side of the centre that have weight, where nothing shrinks.
+    fn support(self) -> f64 {
+        match self {
+            Self::Bicubic => 2.0,
+            Self::Bilinear => 1.0,
+            Self::Lanczos => 3.0,
+        }
+    }
+}
+
+/// Resizes as Pillow does, to the bit; keeps its buffers between calls.
 #[derive(Clone, Debug, Default)]
 pub struct Resizer {
-    inner: fir::Resizer,
-    narrowed: Vec<u8>,
+    across: Weights,
+    down: Weights,
+    passes: Passes,
+    planes: Vec<u8>,
 }
 
 impl Resizer {
@@ -121,51 +136,41 @@ impl Resizer {
         &mut self,
         image: &Image,
         crop: CropBox,
-        (width, height): (usize, usize),
+        size: (usize, usize),
         filter: Filter,
         out: &mut Vec<u8>,
     ) -> Result<()> {
+        let mut planes = std::mem::take(&mut self.planes);
+        let done = self.resize_planes(image, crop, size, filter, false, &mut planes);
+        if done.is_ok() {
+            planes::join_into(&planes, out);
+        }
+        self.planes = planes;
+        done
+    }
+
+    /// Like [`Resizer::resize`], but `out` receives planes `[3, height, width]`, mirrored where
+    /// `flip`.
+    pub fn resize_planes(
+        &mut self,
+        image: &Image,
+        crop: CropBox,
+        (width, height): (usize, usize),
+        filter: Filter,
+        flip: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
         check(image, crop, (width, height))?;
+        self.across.set(crop.width, width, filter);
+        self.down.set(crop.height, height, filter);
         out.resize(width * height * 3, 0);
-        let unexpected = |reason: String| Error::BadImage {
-            name: describe(image),
-            reason,
+        let row = |y: usize| {
+            &image.data[((crop.top + y) * image.width + crop.left) * 3..][..crop.width * 3]
         };
-        let source = TypedImageRef::<U8x3>::from_buffer(
-            image.width as u32,
-            image.height as u32,
-            &image.data,
-        )
-        .map_err(|error| unexpected(error.to_string()))?;
-        let source = TypedCroppedImage::from_ref(
-            &source,
-            crop.left as u32,
-            crop.top as u32,
-            crop.width as u32,
-            crop.height as u32,
-        )
-        .map_err(|error| unexpected(error.to_string()))?;
-        let filter = match filter {
-            Filter::Bicubic => fir::FilterType::CatmullRom,
-            Filter::Bilinear => fir::FilterType::Bilinear,
-            Filter::Lanczos => fir::FilterType::Lanczos3,
-        };
-        let options = fir::ResizeOptions::new()
-            .resize_alg(fir::ResizeAlg::Convolution(filter))
-            .use_alpha(false);
-        // Rows first: values are rounded in between, so that the order of the passes shows.
-        self.narrowed.resize(width * crop.height * 3, 0);
-        let mut narrowed =
-            TypedImage::<U8x3>::from_buffer(width as u32, crop.height as u32, &mut self.narrowed)
-                .map_err(|error| unexpected(error.to_string()))?;
-        self.inner
-            .resize_typed(&source, &mut narrowed, &options)
-            .map_err(|error| unexpected(error.to_string()))?;
-        let mut target = TypedImage::<U8x3>::from_buffer(width as u32, height as u32, out)
-            .map_err(|error| unexpected(error.to_string()))?;
-        self.inner
-            .resize_typed(&narrowed, &mut target, &options)
-            .map_err(|error| unexpected(error.to_string()))
+        let weights = (&self.across, &self.down);
+        self.passes
+            .run(crop.height, row, weights, (width, height), flip, out);
+        Ok(())
     }
 }
 

@@ -1,0 +1,217 @@
+//! Weights of a resize along one side, in Pillow's fixed point.
+
+use multiversion::multiversion;
+
+use super::Filter;
+
+/// Bits behind the point: 8 of the value and 2 of overshoot fit into 32 with them.
+pub(super) const BITS: u32 = 32 - 8 - 2;
+/// From here on, numbers of double precision are whole.
+const WHOLE: f64 = 4_503_599_627_370_496.0;
+
+/// Which values make up each value of the result, and by how much. Keeps its buffers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Weights {
+    taps: usize,
+    starts: Vec<usize>,
+    values: Vec<i32>,
+    columns: Columns,
+}
+
+/// Weights of all results at once, tap by tap: one vector instruction serves many results.
+#[derive(Clone, Debug, Default)]
+struct Columns {
+    centres: Vec<f64>,
+    firsts: Vec<f64>,
+    ends: Vec<f64>,
+    starts: Vec<f64>,
+    sums: Vec<f64>,
+    shares: Vec<f64>,
+}
+
+impl Weights {
+    /// Weights for a side of `from` pixels made into `to`, both above 0.
+    pub(super) fn set(&mut self, from: usize, to: usize, filter: Filter) {
+        let scale = from as f64 / to as f64;
+        let stretch = scale.max(1.0);
+        let support = filter.support() * stretch;
+        let columns = &mut self.columns;
+        let (mut taps, side) = (0, from as f64);
+        columns.centres.clear();
+        columns.firsts.clear();
+        columns.ends.clear();
+        for x in 0..to {
+            let centre = (x as f64 + 0.5) * scale;
+            let first = (centre - support + 0.5).max(0.0) as usize;
+            let end = ((centre + support + 0.5) as usize).min(from);
+            taps = taps.max(end - first);
+            columns.centres.push(centre);
+            columns.firsts.push(first as f64);
+            columns.ends.push(end as f64);
+        }
+        // All results get as many taps, of weight 0 where they need fewer.
+        self.taps = taps;
+        self.starts.clear();
+        columns.starts.clear();
+        for first in &columns.firsts {
+            let start = first.min(side - taps as f64);
+            columns.starts.push(start);
+            self.starts.push(start as usize);
+        }
+        let size = columns.shares_of(taps, 1.0 / stretch, filter);
+        self.values.resize(size, 0);
+        columns.write_fixed_point(taps, &mut self.values);
+    }
+
+    /// First tap and weights of each result.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &[i32])> {
+        self.starts
+            .iter()
+            .copied()
+            .zip(self.values.chunks_exact(self.taps.max(1)))
+    }
+}
+
+impl Columns {
+    /// Not yet normalised weights `[taps, results]` and their sums; gives their number.
+    fn shares_of(&mut self, taps: usize, squeeze: f64, filter: Filter) -> usize {
+        let results = self.centres.len();
+        self.shares.resize(taps * results, 0.0);
+        self.sums.clear();
+        self.sums.resize(results, 0.0);
+        for (tap, shares) in self.shares.chunks_exact_mut(results).enumerate() {
+            let places = Places {
+                tap: tap as f64,
+                squeeze,
+                starts: &self.starts,
+                firsts: &self.firsts,
+                ends: &self.ends,
+                centres: &self.centres,
+            };
+            match filter {
+                Filter::Bicubic => bicubic(&places, shares, &mut self.sums),
+                Filter::Bilinear => places.weigh(shares, &mut self.sums, triangle),
+                Filter::Lanczos => places.weigh(shares, &mut self.sums, lanczos),
+            }
+        }
+        taps * results
+    }
+
+    /// Weights `[results, taps]` in fixed point, rounded away from 0.
+    fn write_fixed_point(&mut self, taps: usize, values: &mut [i32]) {
+        let results = self.sums.len();
+        for (tap, shares) in self.shares.chunks_exact_mut(results).enumerate() {
+            normalise(shares, &self.sums);
+            for (share, values) in shares.iter().zip(values.chunks_exact_mut(taps)) {
+                // The whole number stands in the lowest bits.
+                values[tap] = (share + 1.5 * WHOLE).to_bits() as i32;
+            }
+        }
+    }
+}
+
+/// Where one tap of each result lies.
+struct Places<'a> {
+    tap: f64,
+    squeeze: f64,
+    starts: &'a [f64],
+    firsts: &'a [f64],
+    ends: &'a [f64],
+    centres: &'a [f64],
+}
+
+impl Places<'_> {
+    #[inline(always)]
+    fn weigh(&self, shares: &mut [f64], sums: &mut [f64], kernel: impl Fn(f64) -> f64) {
+        let n = shares.len();
+        let (starts, firsts) = (&self.starts[..n], &self.firsts[..n]);
+        let (ends, centres, sums) = (&self.ends[..n], &self.centres[..n], &mut sums[..n]);
+        for i in 0..n {
+            let at = starts[i] + self.tap;
+            let weight = kernel((at - centres[i] + 0.5) * self.squeeze);
+            let weight = if at < firsts[i] { 0.0 } else { weight };
+            let weight = if at >= ends[i] { 0.0 } else { weight };
+            shares[i] = weight;
+            sums[i] += weight;
+        }
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
+fn bicubic<'a>(places: &Places<'a>, shares: &mut [f64], sums: &mut [f64]) {
+    const A: f64 = -0.5;
+    places.weigh(shares, sums, |x| {
+        let x = x.abs();
+        let near = ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0;
+        let far = (((x - 5.0) * x + 8.0) * x - 4.0) * A;
+        let far = if x < 2.0 { far } else { 0.0 };
+        if x < 1.0 { near } else { far }
+    });
+}
+
+fn triangle(x: f64) -> f64 {
+    (1.0 - x.abs()).max(0.0)
+}
+
+fn lanczos(x: f64) -> f64 {
+    let sinc = |x: f64| {
+        let x = x * std::f64::consts::PI;
+        if x == 0.0 { 1.0 } else { x.sin() / x }
+    };
+    if (-3.0..3.0).contains(&x) {
+        sinc(x) * sinc(x / 3.0)
+    } else {
+        0.0
+    }
+}
+
+/// To whole numbers of the fixed point.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
+fn normalise(shares: &mut [f64], sums: &[f64]) {
+    for (share, sum) in shares.iter_mut().zip(sums) {
+        let sum = if *sum == 0.0 { 1.0 } else { *sum };
+        let fixed = *share / sum * f64::from(1 << BITS);
+        let up = fixed.abs() + 0.5;
+        let near = (up + WHOLE) - WHOLE;
+        let cut = if near > up { near - 1.0 } else { near };
+        *share = if fixed < 0.0 { -cut } else { cut };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn weights_sum_to_one(from in 1usize..400, to in 1usize..400, which in 0usize..3) {
+            let filter = [Filter::Bicubic, Filter::Bilinear, Filter::Lanczos][which];
+            let mut weights = Weights::default();
+            // Buffers of another size must not show.
+            weights.set(to, from, filter);
+            weights.set(from, to, filter);
+            prop_assert_eq!(weights.iter().count(), to);
+            for (start, values) in weights.iter() {
+                prop_assert!(start + values.len() <= from);
+                let sum: i64 = values.iter().map(|&value| i64::from(value)).sum();
+                // Each weight is rounded by at most a half.
+                prop_assert!((sum - (1 << BITS)).unsigned_abs() <= values.len() as u64 / 2 + 1);
+                // No sum of such weights and 8-bit values leaves 32 bits.
+                let all: i64 = values.iter().map(|&value| i64::from(value).abs()).sum();
+                prop_assert!(all * 255 + (1 << (BITS - 1)) < i64::from(i32::MAX));
+            }
+        }
+
+        #[test]
+        fn the_same_size_changes_nothing(side in 1usize..300) {
+            let mut weights = Weights::default();
+            weights.set(side, side, Filter::Bicubic);
+            for (x, (start, values)) in weights.iter().enumerate() {
+                for (tap, &value) in values.iter().enumerate() {
+                    prop_assert_eq!(value, if start + tap == x { 1 << BITS } else { 0 });
+                }
+            }
+        }
+    }
+}
