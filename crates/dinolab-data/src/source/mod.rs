@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use crate::decode::{self, decode};
 use crate::{Error, Image, Mask, Result};
 
+mod braces;
+mod files;
 mod folder;
 mod list;
 mod subset;
@@ -75,6 +77,36 @@ pub trait Source: Send + Sync {
     /// Reads and decodes an image (3 channels).
     fn image(&self, index: usize) -> Result<Image>;
 
+    /// An image as its file holds it (JPEG, PNG, …), readable or not; `None` where there is no
+    /// such file, as for images that are made.
+    fn encoded(&self, index: usize) -> Result<Option<Vec<u8>>> {
+        let _ = index;
+        Ok(None)
+    }
+
+    /// [`Source::encoded`] of several images. Quickest where they are neighbours in the order of
+    /// the source, which then reads them together.
+    fn encoded_in_order(&self, indices: &[usize]) -> Vec<Result<Option<Vec<u8>>>> {
+        indices.iter().map(|&index| self.encoded(index)).collect()
+    }
+
+    /// What [`Source::image`] makes of the bytes that [`Source::encoded`] gave for an image.
+    fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
+        decode(
+            &self.name(index),
+            bytes,
+            SourceOptions::default().max_pixels,
+        )
+    }
+
+    /// The number of the shard that holds an image, where the source consists of files that are
+    /// best read from front to back. The images of a shard lie in it in the order of their
+    /// indices.
+    fn shard(&self, index: usize) -> Option<usize> {
+        let _ = index;
+        None
+    }
+
     /// The file that holds the image: its own, or an archive of many; `None` where there is none.
     fn file(&self, index: usize) -> Option<PathBuf> {
         let _ = index;
@@ -98,7 +130,7 @@ pub trait Source: Send + Sync {
 ///
 /// A source without any image is [`Error::NoImages`].
 pub fn open(path: &Path, options: &SourceOptions) -> Result<Box<dyn Source>> {
-    if let Some(shards) = tar::expand_braces(path)? {
+    if let Some(shards) = braces::expand(path)? {
         return Ok(Box::new(tar::Tar::open(path, shards, options)?));
     }
     let kind = fs::metadata(path).map_err(|source| io_error(path, source))?;
@@ -238,9 +270,12 @@ fn io_error(path: &Path, source: std::io::Error) -> Error {
     }
 }
 
+fn read_file(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(|source| io_error(path, source))
+}
+
 fn read_image(path: &Path, name: &str, max_pixels: u64) -> Result<Image> {
-    let bytes = fs::read(path).map_err(|source| io_error(path, source))?;
-    decode(name, &bytes, max_pixels)
+    decode(name, &read_file(path)?, max_pixels)
 }
 
 /// A relative path with `/` on every system, so that names (and what is keyed by them) travel.
