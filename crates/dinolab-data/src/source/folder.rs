@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
 use super::{
-    Found, Kind, Labels, SourceOptions, extension, io_error, is_hidden, kind_of, read_file,
-    read_image, slashed,
+    Found, Kind, Labels, SourceOptions, extension, io_error, is_hidden, kind_of, read_image,
+    slashed,
 };
-use crate::decode::{decode, sniff};
+use crate::decode::sniff;
 use crate::{Error, Image, Mask, Result, Source};
 
 #[derive(Debug)]
@@ -116,14 +116,6 @@ impl Source for Folder {
             &self.name(index),
             self.max_pixels,
         )
-    }
-
-    fn encoded(&self, index: usize) -> Result<Option<Vec<u8>>> {
-        read_file(&self.root.join(&self.images[index])).map(Some)
-    }
-
-    fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
-        decode(&self.name(index), bytes, self.max_pixels)
     }
 
     fn file(&self, index: usize) -> Option<PathBuf> {

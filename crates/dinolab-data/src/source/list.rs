@@ -3,8 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Labels, SourceOptions, io_error, read_file, read_image};
-use crate::decode::decode;
+use super::{Labels, SourceOptions, io_error, read_image};
 use crate::{Error, Image, Mask, Result, Source};
 
 #[derive(Debug)]
@@ -74,28 +73,6 @@ impl List {
     }
 }
 
-impl List {
-    fn full(&self, index: usize) -> PathBuf {
-        let folder = self.path.parent().unwrap_or(Path::new(""));
-        folder.join(&self.lines[index].1)
-    }
-
-    /// Says in an error which line named the image.
-    fn with_line<T>(&self, index: usize, result: Result<T>) -> Result<T> {
-        let (line, name) = &self.lines[index];
-        let reason = match result {
-            Err(Error::Io { source, .. }) => source.to_string(),
-            Err(Error::BadImage { reason, .. }) => reason,
-            other => return other,
-        };
-        let reason = format!("{reason} (line {line} of {})", self.path.display());
-        Err(Error::BadImage {
-            name: name.clone(),
-            reason,
-        })
-    }
-}
-
 impl Source for List {
     fn len(&self) -> usize {
         self.lines.len()
@@ -114,21 +91,23 @@ impl Source for List {
     }
 
     fn image(&self, index: usize) -> Result<Image> {
-        let name = &self.lines[index].1;
-        self.with_line(index, read_image(&self.full(index), name, self.max_pixels))
-    }
-
-    fn encoded(&self, index: usize) -> Result<Option<Vec<u8>>> {
-        self.with_line(index, read_file(&self.full(index)).map(Some))
-    }
-
-    fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
-        let name = &self.lines[index].1;
-        self.with_line(index, decode(name, bytes, self.max_pixels))
+        let (line, name) = &self.lines[index];
+        let folder = self.path.parent().unwrap_or(Path::new(""));
+        let reason = match read_image(&folder.join(name), name, self.max_pixels) {
+            Err(Error::Io { source, .. }) => source.to_string(),
+            Err(Error::BadImage { reason, .. }) => reason,
+            other => return other,
+        };
+        let reason = format!("{reason} (line {line} of {})", self.path.display());
+        Err(Error::BadImage {
+            name: name.clone(),
+            reason,
+        })
     }
 
     fn file(&self, index: usize) -> Option<PathBuf> {
-        Some(self.full(index))
+        let folder = self.path.parent().unwrap_or(Path::new(""));
+        Some(folder.join(&self.lines[index].1))
     }
 
     fn mask(&self, _index: usize) -> Result<Option<Mask>> {

@@ -67,23 +67,6 @@ impl Source for Subset {
         self.source.image(self.indices[index])
     }
 
-    fn encoded(&self, index: usize) -> Result<Option<Vec<u8>>> {
-        self.source.encoded(self.indices[index])
-    }
-
-    fn encoded_in_order(&self, indices: &[usize]) -> Vec<Result<Option<Vec<u8>>>> {
-        let indices: Vec<usize> = indices.iter().map(|&index| self.indices[index]).collect();
-        self.source.encoded_in_order(&indices)
-    }
-
-    fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
-        self.source.decode(self.indices[index], bytes)
-    }
-
-    fn shard(&self, index: usize) -> Option<usize> {
-        self.source.shard(self.indices[index])
-    }
-
     fn file(&self, index: usize) -> Option<PathBuf> {
         self.source.file(self.indices[index])
     }

@@ -3,8 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{MaskKind, SourceOptions, io_error, read_file, read_image, read_mask};
-use crate::decode::decode;
+use super::{MaskKind, SourceOptions, io_error, read_image, read_mask};
 use crate::{Error, Image, Mask, Result, Source};
 
 /// The classes of Pascal VOC by their number in class masks; 0 is the background.
@@ -137,14 +136,6 @@ impl Source for Voc {
 
     fn image(&self, index: usize) -> Result<Image> {
         read_image(&self.image_path(index), &self.name(index), self.max_pixels)
-    }
-
-    fn encoded(&self, index: usize) -> Result<Option<Vec<u8>>> {
-        read_file(&self.image_path(index)).map(Some)
-    }
-
-    fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
-        decode(&self.name(index), bytes, self.max_pixels)
     }
 
     fn file(&self, index: usize) -> Option<PathBuf> {
