@@ -148,6 +148,8 @@ settings! {
     seed: u64 = 0;
     /// Threads that read and crop images [default: all cores]
     num_workers: usize;
+    /// Files read at once while images are cropped; more for slow storage [default: 16]
+    read_ahead: usize = dinolab_data::loader::READ_AHEAD;
     /// Memory for decoded images, in MiB [default: 1024]
     cache_mb: u64 = 1024;
     /// Largest share of unusable images, in percent [default: 1]
@@ -430,6 +432,7 @@ impl Config {
             loader: dinolab_data::LoaderConfig {
                 batch_size: self.batch_size,
                 workers: self.num_workers,
+                read_ahead: self.read_ahead,
                 queue: 2 * self.batch_size,
                 seed: self.seed,
                 max_bad_images: self.max_bad_images / 100.0,

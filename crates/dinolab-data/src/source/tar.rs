@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
-use super::{Kind, Labels, SourceOptions, io_error, is_hidden, kind_of, slashed};
+use super::{Kind, Labels, SourceOptions, io_error, is_hidden, kind_of, read_image, slashed};
 use crate::decode::{decode, sniff};
 use crate::{Error, Image, Mask, Result, Source};
 
@@ -213,18 +213,26 @@ impl Source for Tar {
     }
 
     fn image(&self, index: usize) -> Result<Image> {
+        read_image(self, index)
+    }
+
+    fn read(&self, index: usize, file: &mut Vec<u8>) -> Result<bool> {
         let member = &self.members[index];
         let shard = &self.shards[member.shard as usize];
-        let read = || {
+        let mut read = || {
             // A handle of its own, so that threads do not move each other's position.
-            let mut file = File::open(shard)?;
-            file.seek(SeekFrom::Start(member.offset))?;
-            let mut bytes = vec![0; member.size as usize];
-            file.read_exact(&mut bytes)?;
-            Ok(bytes)
+            let mut archive = File::open(shard)?;
+            archive.seek(SeekFrom::Start(member.offset))?;
+            file.clear();
+            file.resize(member.size as usize, 0);
+            archive.read_exact(file)
         };
-        let bytes = read().map_err(|source| io_error(shard, source))?;
-        decode(&self.name(index), &bytes, self.max_pixels)
+        read().map_err(|source| io_error(shard, source))?;
+        Ok(true)
+    }
+
+    fn decode(&self, index: usize, file: &[u8]) -> Result<Image> {
+        decode(&self.name(index), file, self.max_pixels)
     }
 
     fn file(&self, index: usize) -> Option<PathBuf> {

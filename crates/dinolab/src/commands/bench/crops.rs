@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use dinolab_data::augment::clock::{Clock, Stage};
 use dinolab_data::augment::{MultiCrop, Scratch};
+use dinolab_data::loader::READ_AHEAD;
 use dinolab_data::source::SourceOptions;
 use dinolab_data::{Loader, LoaderConfig, Source};
 use serde_json::json;
@@ -177,6 +178,7 @@ fn loader(
     let config = LoaderConfig {
         batch_size,
         workers: threads,
+        read_ahead: READ_AHEAD,
         queue: 2 * batch_size,
         seed: 0,
         max_bad_images: 1.0,
@@ -189,7 +191,7 @@ fn loader(
             let batch = batch?;
             match began {
                 None => began = Some(Instant::now()),
-                Some(_) => images += batch.batch,
+                Some(_) => images += batch.batch(),
             }
             loader.recycle(batch);
             if let Some(began) = began.filter(|began| began.elapsed() >= span && images > 0) {
