@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::fs::File;
 use std::io;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,8 +15,8 @@ pub(super) trait RangeFile: Debug + Send + Sync {
     /// Its length in bytes.
     fn len(&self) -> u64;
 
-    /// The bytes of a range, all of them.
-    fn read(&self, range: Range<u64>) -> io::Result<Vec<u8>>;
+    /// Fills `bytes` with what lies at `start`.
+    fn read(&self, start: u64, bytes: &mut [u8]) -> io::Result<()>;
 }
 
 /// Handles of the files that were read last, so that neither each read opens its file anew nor
@@ -75,14 +74,8 @@ impl RangeFile for LocalFile {
         self.length
     }
 
-    fn read(&self, range: Range<u64>) -> io::Result<Vec<u8>> {
-        if range.end > self.length {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let file = self.open.get(&self.path)?;
-        let mut bytes = vec![0; range.end.saturating_sub(range.start) as usize];
-        read_at(&file, range.start, &mut bytes)?;
-        Ok(bytes)
+    fn read(&self, start: u64, bytes: &mut [u8]) -> io::Result<()> {
+        read_at(&*self.open.get(&self.path)?, start, bytes)
     }
 }
 
@@ -137,8 +130,9 @@ impl io::Read for Cursor<'_> {
         }
         let held = self.held_from..self.held_from + self.held.len() as u64;
         if !held.contains(&self.position) {
-            let end = (self.position + self.block as u64).min(self.file.len());
-            self.held = self.file.read(self.position..end)?;
+            let left = self.file.len() - self.position;
+            self.held.resize(left.min(self.block as u64) as usize, 0);
+            self.file.read(self.position, &mut self.held)?;
             self.held_from = self.position;
         }
         let from = (self.position - self.held_from) as usize;
@@ -161,44 +155,6 @@ impl io::Seek for Cursor<'_> {
     }
 }
 
-/// Reads ranges of a file that are given in its order: those that lie close together by one
-/// read, large ones apart.
-pub(super) fn read_in_order(
-    file: &dyn RangeFile,
-    ranges: &[Range<u64>],
-) -> Vec<io::Result<Vec<u8>>> {
-    /// Longer reads gain nothing, and all of a read is in memory at once.
-    const LONGEST: u64 = 8 << 20;
-    /// What it is quicker to read over than to skip.
-    const GAP: u64 = 64 << 10;
-    let mut all = Vec::with_capacity(ranges.len());
-    let mut at = 0;
-    while at < ranges.len() {
-        let start = ranges[at].start;
-        let mut end = ranges[at].end;
-        let mut count = 1;
-        while let Some(next) = ranges.get(at + count)
-            && next.start >= end
-            && next.start - end <= GAP
-            && next.end - start <= LONGEST
-        {
-            end = next.end;
-            count += 1;
-        }
-        let these = &ranges[at..at + count];
-        match file.read(start..end) {
-            Ok(bytes) if count == 1 => all.push(Ok(bytes)),
-            Ok(bytes) => all.extend(these.iter().map(|range| {
-                Ok(bytes[(range.start - start) as usize..(range.end - start) as usize].to_vec())
-            })),
-            // Each by itself: only some of them may be out of reach.
-            Err(_) => all.extend(these.iter().map(|range| file.read(range.clone()))),
-        }
-        at += count;
-    }
-    all
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Seek, SeekFrom};
@@ -210,19 +166,6 @@ mod tests {
         let bytes: Vec<u8> = (0..length).map(|i| (i * 7 % 251) as u8).collect();
         std::fs::write(&path, &bytes).unwrap();
         (LocalFile::new(&path, &Arc::default()).unwrap(), bytes)
-    }
-
-    #[test]
-    fn ranges_are_what_the_file_holds_there() {
-        let root = tempfile::tempdir().unwrap();
-        let (file, bytes) = file(root.path(), 300_000);
-        let ranges = [3..9, 9..9, 20..1000, 200_000..299_999, 299_999..300_001];
-        let read = read_in_order(&file, &ranges);
-        for (range, read) in ranges[..4].iter().zip(&read) {
-            let expected = &bytes[range.start as usize..range.end as usize];
-            assert_eq!(read.as_ref().unwrap(), expected);
-        }
-        assert!(read[4].is_err());
     }
 
     #[test]

@@ -6,9 +6,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::decode::{self, decode};
+use crate::decode;
 use crate::{Error, Image, Mask, Result};
 
 mod braces;
@@ -77,26 +78,19 @@ pub trait Source: Send + Sync {
     /// Reads and decodes an image (3 channels).
     fn image(&self, index: usize) -> Result<Image>;
 
-    /// An image as its file holds it (JPEG, PNG, …), readable or not; `None` where there is no
-    /// such file, as for images that are made.
-    fn encoded(&self, index: usize) -> Result<Option<Vec<u8>>> {
-        let _ = index;
-        Ok(None)
+    /// Reads an image's file, in place of what `file` holds, for [`Source::decode`]. `false` where
+    /// there is no such file.
+    ///
+    /// Reading and decoding apart lets files be fetched while others are decoded.
+    fn read(&self, index: usize, file: &mut Vec<u8>) -> Result<bool> {
+        let _ = (index, file);
+        Ok(false)
     }
 
-    /// [`Source::encoded`] of several images. Quickest where they are neighbours in the order of
-    /// the source, which then reads them together.
-    fn encoded_in_order(&self, indices: &[usize]) -> Vec<Result<Option<Vec<u8>>>> {
-        indices.iter().map(|&index| self.encoded(index)).collect()
-    }
-
-    /// What [`Source::image`] makes of the bytes that [`Source::encoded`] gave for an image.
-    fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
-        decode(
-            &self.name(index),
-            bytes,
-            SourceOptions::default().max_pixels,
-        )
+    /// Decodes an image from the file that [`Source::read`] read.
+    fn decode(&self, index: usize, file: &[u8]) -> Result<Image> {
+        let _ = file;
+        self.image(index)
     }
 
     /// The number of the shard that holds an image, where the source consists of files that are
@@ -270,12 +264,18 @@ fn io_error(path: &Path, source: std::io::Error) -> Error {
     }
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).map_err(|source| io_error(path, source))
+/// Reads a file in place of what `into` holds.
+fn read_file(path: &Path, into: &mut Vec<u8>) -> Result<bool> {
+    into.clear();
+    let mut read = || fs::File::open(path)?.read_to_end(into);
+    read().map_err(|source| io_error(path, source))?;
+    Ok(true)
 }
 
-fn read_image(path: &Path, name: &str, max_pixels: u64) -> Result<Image> {
-    decode(name, &read_file(path)?, max_pixels)
+fn read_image(source: &(impl Source + ?Sized), index: usize) -> Result<Image> {
+    let mut file = Vec::new();
+    source.read(index, &mut file)?;
+    source.decode(index, &file)
 }
 
 /// A relative path with `/` on every system, so that names (and what is keyed by them) travel.

@@ -1,17 +1,16 @@
 //! Images in tar files, read in place.
 //!
-//! Opening a shard walks its headers once and keeps where each image lies. An image is
-//! then read by itself, or many of a shard together in the shard's order. Labels follow
-//! the WebDataset naming (`key.jpg`, `key.cls`) or the folders inside.
+//! Opening a shard walks its headers once and keeps where each image lies; an image is
+//! then one read. Labels follow the WebDataset naming (`key.jpg`, `key.cls`) or the
+//! folders inside.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::contents::Contents;
-use super::files::{LocalFile, OpenFiles, RangeFile, read_in_order};
-use super::{Labels, SourceOptions, io_error, slashed};
+use super::files::{LocalFile, OpenFiles, RangeFile};
+use super::{Labels, SourceOptions, io_error, read_image, slashed};
 use crate::decode::decode;
 use crate::{Error, Image, Mask, Result, Source};
 
@@ -32,12 +31,6 @@ struct Member {
     offset: u64,
     size: u64,
     path: PathBuf,
-}
-
-impl Member {
-    fn range(&self) -> Range<u64> {
-        self.offset..self.offset + self.size
-    }
 }
 
 impl Tar {
@@ -207,31 +200,22 @@ impl Source for Tar {
     }
 
     fn image(&self, index: usize) -> Result<Image> {
-        let bytes = self.read(index)?;
-        self.decode(index, &bytes)
+        read_image(self, index)
     }
 
-    fn encoded(&self, index: usize) -> Result<Option<Vec<u8>>> {
-        self.read(index).map(Some)
+    fn read(&self, index: usize, file: &mut Vec<u8>) -> Result<bool> {
+        let member = &self.members[index];
+        let shard = &self.shards[member.shard as usize];
+        file.clear();
+        file.resize(member.size as usize, 0);
+        shard
+            .read(member.offset, file)
+            .map_err(|source| io_error(shard.path(), source))?;
+        Ok(true)
     }
 
-    fn encoded_in_order(&self, indices: &[usize]) -> Vec<Result<Option<Vec<u8>>>> {
-        let mut all = Vec::with_capacity(indices.len());
-        let same = |a: &usize, b: &usize| self.members[*a].shard == self.members[*b].shard;
-        for indices in indices.chunk_by(same) {
-            let shard = &self.shards[self.members[indices[0]].shard as usize];
-            let ranges: Vec<_> = indices.iter().map(|&i| self.members[i].range()).collect();
-            let read = read_in_order(&**shard, &ranges);
-            all.extend(read.into_iter().map(|read| {
-                read.map(Some)
-                    .map_err(|source| io_error(shard.path(), source))
-            }));
-        }
-        all
-    }
-
-    fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
-        decode(&self.name(index), bytes, self.max_pixels)
+    fn decode(&self, index: usize, file: &[u8]) -> Result<Image> {
+        decode(&self.name(index), file, self.max_pixels)
     }
 
     fn shard(&self, index: usize) -> Option<usize> {
@@ -245,15 +229,5 @@ impl Source for Tar {
 
     fn mask(&self, _index: usize) -> Result<Option<Mask>> {
         Ok(None)
-    }
-}
-
-impl Tar {
-    fn read(&self, index: usize) -> Result<Vec<u8>> {
-        let member = &self.members[index];
-        let shard = &self.shards[member.shard as usize];
-        shard
-            .read(member.range())
-            .map_err(|source| io_error(shard.path(), source))
     }
 }
