@@ -115,12 +115,41 @@ pub fn epoch_order(seed: u64, epoch: u64, len: usize) -> Vec<usize> {
     order
 }
 
+/// The order in which an epoch visits images in shards: the shards in random order, each from
+/// front to back, through a buffer of `buffer` images. Whenever one is taken out of it, at
+/// random, the next one of the shards takes its place.
+///
+/// Position `k` of the order is therefore among the first `k + buffer` images that are read. A
+/// buffer of 0 is one of 1.
+pub fn shard_order(
+    seed: u64,
+    epoch: u64,
+    mut shards: Vec<Vec<usize>>,
+    buffer: usize,
+) -> Vec<usize> {
+    Random::new(seed, epoch, 0, Purpose::Order)
+        .stream(1)
+        .shuffle(&mut shards);
+    let mut reading = shards.into_iter().flatten();
+    let mut held: Vec<usize> = reading.by_ref().take(buffer.max(1)).collect();
+    let mut random = Random::new(seed, epoch, 0, Purpose::Order).stream(2);
+    let mut order = Vec::new();
+    while !held.is_empty() {
+        let at = random.below(held.len() as u64) as usize;
+        order.push(match reading.next() {
+            Some(next) => std::mem::replace(&mut held[at], next),
+            None => held.swap_remove(at),
+        });
+    }
+    order
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-    use super::{ChaCha8Rng, Purpose, Random, epoch_order};
+    use super::{ChaCha8Rng, Purpose, Random, epoch_order, shard_order};
 
     #[test]
     fn key_is_the_seed_bytes() {
@@ -194,7 +223,29 @@ mod tests {
         assert_eq!(epoch_order(0, 0, 0), Vec::<usize>::new());
     }
 
+    #[test]
+    fn a_buffer_of_one_reads_shards_from_front_to_back() {
+        let shards: Vec<Vec<usize>> = (0..6).map(|s| (10 * s..10 * s + 10).collect()).collect();
+        let order = shard_order(3, 1, shards.clone(), 1);
+        let mut visited: Vec<Vec<usize>> = order.chunks(10).map(<[usize]>::to_vec).collect();
+        assert_ne!(visited, shards);
+        visited.sort();
+        assert_eq!(visited, shards);
+        assert_ne!(order, shard_order(3, 2, shards, 1));
+    }
+
     proptest! {
+        #[test]
+        fn a_buffer_is_never_ahead_of_what_was_read(seed: u64, len in 1usize..200, buffer in 0usize..50) {
+            let order = shard_order(seed, 0, vec![(0..len).collect()], buffer);
+            for (k, &index) in order.iter().enumerate() {
+                prop_assert!(index < k + buffer.max(1));
+            }
+            let mut sorted = order;
+            sorted.sort_unstable();
+            prop_assert_eq!(sorted, (0..len).collect::<Vec<_>>());
+        }
+
         #[test]
         fn order_is_a_permutation(seed: u64, epoch: u64, len in 0usize..300) {
             let mut order = epoch_order(seed, epoch, len);

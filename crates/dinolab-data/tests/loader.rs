@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use dinolab_data::augment::{MultiCrop, Scratch};
+use dinolab_data::loader::ImageCrops;
 use dinolab_data::random::epoch_order;
 use dinolab_data::{Crops, Error, Image, Loader, LoaderConfig, Mask, Result, Source};
 
@@ -143,13 +144,13 @@ fn a_batch_holds_the_crops_of_its_images_view_by_view() {
     let mut global = vec![0.0; crops.global_len()];
     let mut local = vec![0.0; crops.local_len()];
     for (number, batch) in batches.iter().enumerate() {
-        assert_eq!(batch.indices, order[number * 3..][..3]);
-        assert_eq!((batch.batch, batch.channels), (3, 3));
+        assert_eq!(batch.indices(), order[number * 3..][..3]);
+        assert_eq!((batch.batch(), batch.channels), (3, 3));
         assert_eq!(
             (batch.global_size, batch.local_size, batch.local_views),
             (12, 6, 2)
         );
-        for (place, &index) in batch.indices.iter().enumerate() {
+        for (place, &index) in batch.indices().iter().enumerate() {
             let image = Made::make(index);
             let mut scratch = Scratch::default();
             crops
@@ -167,13 +168,13 @@ fn a_batch_holds_the_crops_of_its_images_view_by_view() {
             for view in 0..2 {
                 let expected = &global[view * large..][..large];
                 assert_eq!(
-                    &batch.global[(view * 3 + place) * large..][..large],
+                    &batch.global()[(view * 3 + place) * large..][..large],
                     expected
                 );
                 assert_eq!(batch.view(view, place), expected);
                 let expected = &local[view * small..][..small];
                 assert_eq!(
-                    &batch.local[(view * 3 + place) * small..][..small],
+                    &batch.local()[(view * 3 + place) * small..][..small],
                     expected
                 );
                 assert_eq!(batch.view(2 + view, place), expected);
@@ -187,17 +188,12 @@ fn epochs_differ_and_show_each_image_once() {
     let loader = loader(Made::new(12), config(4, 2));
     let (first, second) = (epoch(&loader, 0, 0), epoch(&loader, 1, 0));
     for batches in [&first, &second] {
-        let mut seen: Vec<usize> = batches.iter().flat_map(|b| b.indices.clone()).collect();
+        let mut seen: Vec<usize> = batches.iter().flat_map(|b| b.indices()).collect();
         seen.sort_unstable();
         assert_eq!(seen, (0..12).collect::<Vec<_>>());
     }
     assert_ne!(first, second);
-    let indices = |batches: &[Crops]| {
-        batches
-            .iter()
-            .map(|b| b.indices.clone())
-            .collect::<Vec<_>>()
-    };
+    let indices = |batches: &[Crops]| batches.iter().map(|b| b.indices()).collect::<Vec<_>>();
     assert_ne!(indices(&first), indices(&second));
 }
 
@@ -238,15 +234,20 @@ fn recycled_buffers_are_filled_completely() {
         for (batch, expected) in loader.epoch(0, 0).zip(&expected) {
             let mut batch = batch.unwrap();
             assert_eq!(&batch, expected);
-            batch.global.fill(f32::NAN);
-            batch.local.fill(f32::NAN);
-            batch.indices.fill(99);
+            for image in &mut batch.images {
+                image.global.fill(f32::NAN);
+                image.local.fill(f32::NAN);
+                image.index = 99;
+            }
             loader.recycle(batch);
         }
     }
     // Buffers of another shape are reshaped.
     loader.recycle(Crops {
-        global: vec![1.0; 3],
+        images: vec![ImageCrops {
+            global: vec![1.0; 3],
+            ..ImageCrops::default()
+        }],
         ..Crops::default()
     });
     assert_eq!(epoch(&loader, 0, 0), expected);
@@ -265,7 +266,7 @@ fn a_bad_image_is_replaced_by_the_next_usable_one() {
     for workers in [2, 5] {
         assert_eq!((&batches, &register), (&run(workers).0, &run(workers).1));
     }
-    let used: Vec<usize> = batches.iter().flat_map(|b| b.indices.clone()).collect();
+    let used: Vec<usize> = batches.iter().flat_map(|b| b.indices()).collect();
     assert_eq!(used[0], order[0]);
     assert_eq!(used[1], order[2]);
     assert_eq!(used[9..], [order[0]; 3]);
@@ -334,7 +335,7 @@ fn a_panicking_decoder_is_a_bad_image() {
     };
     let loader = loader(source, config(3, 2));
     let batches = epoch(&loader, 0, 0);
-    assert!(batches.iter().all(|batch| !batch.indices.contains(&2)));
+    assert!(batches.iter().all(|batch| !batch.indices().contains(&2)));
     assert_eq!(loader.bad_images()[0].index, 2);
 }
 
@@ -390,7 +391,7 @@ fn one_image_is_a_source() {
     let loader = loader(Made::new(1), config(1, 4));
     assert_eq!(loader.batches_per_epoch(), 1);
     let (first, second) = (epoch(&loader, 0, 0), epoch(&loader, 1, 0));
-    assert_eq!((first.len(), &first[0].indices[..]), (1, &[0][..]));
+    assert_eq!((first.len(), &first[0].indices()[..]), (1, &[0][..]));
     assert_ne!(first, second);
 }
 

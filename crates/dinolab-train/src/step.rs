@@ -50,18 +50,15 @@ pub struct Views {
 impl Views {
     /// Crops as tensors on the plain (not gradient-recording) `device`.
     pub fn new(crops: &Crops, device: &Device) -> Self {
-        let (b, c) = (crops.batch, crops.channels);
-        let tensor = |data: &[f32], views: usize, side: usize| {
-            Tensor::from_data(
-                TensorData::new(data.to_vec(), [views * b, c, side, side]),
-                device,
-            )
+        let (b, c) = (crops.batch(), crops.channels);
+        let tensor = |data: Vec<f32>, views: usize, side: usize| {
+            Tensor::from_data(TensorData::new(data, [views * b, c, side, side]), device)
         };
         Self {
             batch: b,
-            global: tensor(&crops.global, 2, crops.global_size),
+            global: tensor(crops.global(), 2, crops.global_size),
             local: (crops.local_views > 0)
-                .then(|| tensor(&crops.local, crops.local_views, crops.local_size)),
+                .then(|| tensor(crops.local(), crops.local_views, crops.local_size)),
         }
     }
 }

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    attend, attention, bench, classify, convert, copy, embed, knn, linear, neighbours, overfit,
-    pca, retrieval, segmentation, train, transfer, video,
+    attend, attention, bench, classify, convert, copy, data, embed, knn, linear, neighbours,
+    overfit, pca, retrieval, segmentation, train, transfer, video,
 };
 
 /// Learns vision features from images with no labels, by self-distillation (DINO).
@@ -32,6 +32,9 @@ enum Verb {
     Classify(classify::Args),
     Convert(convert::Args),
     Overfit(overfit::Args),
+    /// Looks at images and packs them
+    #[command(subcommand)]
+    Data(data::Data),
     /// Measures the speed of this machine
     #[command(subcommand)]
     Bench(Bench),
@@ -64,6 +67,7 @@ impl Cli {
             // These two tell more by their exit code than success and failure.
             Verb::Train(args) => return train::run(args),
             Verb::Overfit(args) => return overfit::run(&args),
+            Verb::Data(data) => data.run(),
             Verb::Embed(args) => embed::run(&args),
             Verb::Attend(args) => attend::run(&args),
             Verb::Pca(args) => pca::run(&args),

@@ -6,6 +6,7 @@ pub mod bench;
 pub mod classify;
 pub mod convert;
 pub mod copy;
+pub mod data;
 pub mod embed;
 pub mod knn;
 pub mod linear;

@@ -12,8 +12,9 @@ use dinolab_train::checkpoint::{Checkpoint, write_atomically};
 use crate::settings::{Config, Settings};
 
 /// Settings that may change when a run goes on: they do not touch its results.
-const FREE: [&str; 8] = [
+const FREE: [&str; 9] = [
     "num_workers",
+    "read_ahead",
     "cache_mb",
     "device",
     "stop_after_epochs",

@@ -148,8 +148,13 @@ settings! {
     seed: u64 = 0;
     /// Threads that read and crop images [default: all cores]
     num_workers: usize;
+    /// Files read at once while images are cropped; more for slow storage [default: 16]
+    read_ahead: usize = dinolab_data::loader::READ_AHEAD;
     /// Memory for decoded images, in MiB [default: 1024]
     cache_mb: u64 = 1024;
+    /// Read tar shards one after the other, shuffled among so many images at a time; 0 for any
+    /// order at all [default: 0]
+    shuffle_buffer: usize = 0;
     /// Largest share of unusable images, in percent [default: 1]
     max_bad_images: f64 = 1.0;
     /// Images with more pixels than this are refused [default: 178956970]
@@ -430,10 +435,12 @@ impl Config {
             loader: dinolab_data::LoaderConfig {
                 batch_size: self.batch_size,
                 workers: self.num_workers,
+                read_ahead: self.read_ahead,
                 queue: 2 * self.batch_size,
                 seed: self.seed,
                 max_bad_images: self.max_bad_images / 100.0,
                 cache_bytes: self.cache_mb << 20,
+                shuffle_buffer: self.shuffle_buffer,
             },
             accumulate: self.accumulate,
             stop_after_epochs: (self.stop_after_epochs > 0.0).then_some(self.stop_after_epochs),

@@ -1,15 +1,16 @@
-//! A batch's buffers.
+//! A batch and the buffers of its images.
 
 use std::sync::{Mutex, PoisonError};
 
 use crate::augment::MultiCrop;
 use crate::augment::multicrop::GLOBAL_VIEWS;
 
-/// The crops of one batch, view-major: all images of view 0, then view 1, …
+/// The crops of one batch.
+///
+/// Every image has buffers of its own, so that no worker waits for another one's;
+/// [`Crops::global`] and [`Crops::local`] put them together view by view.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Crops {
-    /// Images in the batch, `B`.
-    pub batch: usize,
     /// Channels, `C`.
     pub channels: usize,
     /// Side of the global crops, `G` (height and width).
@@ -18,94 +19,134 @@ pub struct Crops {
     pub local_size: usize,
     /// Number of local views, `L`.
     pub local_views: usize,
-    /// `[2, B, C, G, G]`, normalised.
+    /// The images of the batch, `B` of them.
+    pub images: Vec<ImageCrops>,
+}
+
+/// The crops of one image, normalised.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ImageCrops {
+    /// The image's index in the source.
+    pub index: usize,
+    /// `[2, C, G, G]`.
     pub global: Vec<f32>,
-    /// `[L, B, C, S, S]`, normalised.
+    /// `[L, C, S, S]`.
     pub local: Vec<f32>,
-    /// The source index behind each image of the batch.
-    pub indices: Vec<usize>,
 }
 
 impl Crops {
-    /// Sets the shape; the values are whatever they were.
-    fn shape(&mut self, crops: &MultiCrop, batch: usize) {
-        self.batch = batch;
-        self.channels = 3;
-        self.global_size = crops.global_size;
-        self.local_size = crops.local_size;
-        self.local_views = crops.local_views;
-        self.global.resize(batch * crops.global_len(), 0.0);
-        self.local.resize(batch * crops.local_len(), 0.0);
-        self.indices.resize(batch, 0);
+    /// A batch of the sizes that `crops` makes.
+    pub(super) fn new(crops: &MultiCrop, images: Vec<ImageCrops>) -> Self {
+        Self {
+            channels: 3,
+            global_size: crops.global_size,
+            local_size: crops.local_size,
+            local_views: crops.local_views,
+            images,
+        }
     }
 
-    /// Where view `view` of image `image` lies: `[C, side, side]`. Global views are 0 and 1,
-    /// the local ones follow.
+    /// Images in the batch, `B`.
+    pub fn batch(&self) -> usize {
+        self.images.len()
+    }
+
+    /// The source index behind each image of the batch.
+    pub fn indices(&self) -> Vec<usize> {
+        self.images.iter().map(|image| image.index).collect()
+    }
+
+    /// All global crops, `[2, B, C, G, G]`: all images of view 0, then of view 1.
+    pub fn global(&self) -> Vec<f32> {
+        gather(self.images.iter().map(|image| &image.global), GLOBAL_VIEWS)
+    }
+
+    /// All local crops, `[L, B, C, S, S]`: all images of the first view, then of the next, …
+    pub fn local(&self) -> Vec<f32> {
+        gather(
+            self.images.iter().map(|image| &image.local),
+            self.local_views,
+        )
+    }
+
+    /// View `view` of image `image`, `[C, side, side]`. Global views are 0 and 1, the local ones
+    /// follow.
     ///
     /// # Panics
     /// When the batch has no such view or image.
     pub fn view(&self, view: usize, image: usize) -> &[f32] {
-        let (range, global) = self.range(view, image);
-        if global {
-            &self.global[range]
+        let crops = &self.images[image];
+        if view < GLOBAL_VIEWS {
+            &crops.global[part(crops.global.len(), view, GLOBAL_VIEWS)]
         } else {
-            &self.local[range]
+            let range = part(crops.local.len(), view - GLOBAL_VIEWS, self.local_views);
+            &crops.local[range]
         }
     }
+}
 
-    pub(super) fn view_mut(&mut self, view: usize, image: usize) -> &mut [f32] {
-        let (range, global) = self.range(view, image);
-        if global {
+impl ImageCrops {
+    /// View `view` of an image that has `local_views` local ones.
+    pub(super) fn view_mut(&mut self, view: usize, local_views: usize) -> &mut [f32] {
+        if view < GLOBAL_VIEWS {
+            let range = part(self.global.len(), view, GLOBAL_VIEWS);
             &mut self.global[range]
         } else {
+            let range = part(self.local.len(), view - GLOBAL_VIEWS, local_views);
             &mut self.local[range]
         }
     }
+}
 
-    fn range(&self, view: usize, image: usize) -> (std::ops::Range<usize>, bool) {
-        assert!(
-            image < self.batch,
-            "image {image} of a batch of {}",
-            self.batch
-        );
-        let global = view < GLOBAL_VIEWS;
-        let (view, size) = if global {
-            (view, self.global_size)
-        } else {
-            (view - GLOBAL_VIEWS, self.local_size)
-        };
-        let len = self.channels * size * size;
-        let start = (view * self.batch + image) * len;
-        (start..start + len, global)
+/// Where part `part` of `parts` equal ones lies.
+fn part(len: usize, part: usize, parts: usize) -> std::ops::Range<usize> {
+    let each = len / parts;
+    part * each..(part + 1) * each
+}
+
+/// From image-major to view-major.
+fn gather<'a>(
+    images: impl ExactSizeIterator<Item = &'a Vec<f32>> + Clone,
+    views: usize,
+) -> Vec<f32> {
+    let mut all = Vec::with_capacity(images.clone().map(Vec::len).sum());
+    for view in 0..views {
+        for image in images.clone() {
+            all.extend_from_slice(&image[part(image.len(), view, views)]);
+        }
     }
+    all
 }
 
-/// Batches whose buffers can be filled again.
-#[derive(Default)]
+/// Buffers that can be filled again.
 pub(super) struct Pool {
-    free: Mutex<Vec<Crops>>,
+    free: Mutex<Vec<ImageCrops>>,
+    /// More than can be in use at once are of no use.
+    most: usize,
 }
-
-/// More free batches than this are of no use, since few are open at a time.
-const MAX_FREE: usize = 8;
 
 impl Pool {
-    pub(super) fn take(&self, crops: &MultiCrop, batch: usize) -> Crops {
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            free: Mutex::default(),
+            most,
+        }
+    }
+
+    /// Buffers of the sizes that `crops` makes; the values are whatever they were.
+    pub(super) fn take(&self, crops: &MultiCrop) -> ImageCrops {
         // A bare `Vec` cannot be left half-changed by a panic.
-        let mut taken = self
-            .free
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop()
-            .unwrap_or_default();
-        taken.shape(crops, batch);
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = free.pop().unwrap_or_default();
+        drop(free);
+        taken.global.resize(crops.global_len(), 0.0);
+        taken.local.resize(crops.local_len(), 0.0);
         taken
     }
 
     pub(super) fn put(&self, crops: Crops) {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        if free.len() < MAX_FREE {
-            free.push(crops);
-        }
+        let room = self.most.saturating_sub(free.len());
+        free.extend(crops.images.into_iter().take(room));
     }
 }

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
 use super::{
-    Found, Kind, Labels, SourceOptions, extension, io_error, is_hidden, kind_of, read_image,
-    slashed,
+    Found, Kind, Labels, SourceOptions, extension, io_error, is_hidden, kind_of, read_file,
+    read_image, slashed,
 };
-use crate::decode::sniff;
+use crate::decode::{decode, sniff};
 use crate::{Error, Image, Mask, Result, Source};
 
 #[derive(Debug)]
@@ -111,11 +111,15 @@ impl Source for Folder {
     }
 
     fn image(&self, index: usize) -> Result<Image> {
-        read_image(
-            &self.root.join(&self.images[index]),
-            &self.name(index),
-            self.max_pixels,
-        )
+        read_image(self, index)
+    }
+
+    fn read(&self, index: usize, file: &mut Vec<u8>) -> Result<bool> {
+        read_file(&self.root.join(&self.images[index]), file)
+    }
+
+    fn decode(&self, index: usize, file: &[u8]) -> Result<Image> {
+        decode(&self.name(index), file, self.max_pixels)
     }
 
     fn file(&self, index: usize) -> Option<PathBuf> {

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Labels, SourceOptions, io_error, read_image};
+use super::{Labels, SourceOptions, io_error, read_file, read_image};
+use crate::decode::decode;
 use crate::{Error, Image, Mask, Result, Source};
 
 #[derive(Debug)]
@@ -73,6 +74,22 @@ impl List {
     }
 }
 
+impl List {
+    /// An image's error, with the line that names it.
+    fn at_line(&self, index: usize, error: Error) -> Error {
+        let reason = match error {
+            Error::Io { source, .. } => source.to_string(),
+            Error::BadImage { reason, .. } => reason,
+            other => return other,
+        };
+        let (line, name) = &self.lines[index];
+        Error::BadImage {
+            name: name.clone(),
+            reason: format!("{reason} (line {line} of {})", self.path.display()),
+        }
+    }
+}
+
 impl Source for List {
     fn len(&self) -> usize {
         self.lines.len()
@@ -91,18 +108,18 @@ impl Source for List {
     }
 
     fn image(&self, index: usize) -> Result<Image> {
-        let (line, name) = &self.lines[index];
+        read_image(self, index)
+    }
+
+    fn read(&self, index: usize, file: &mut Vec<u8>) -> Result<bool> {
         let folder = self.path.parent().unwrap_or(Path::new(""));
-        let reason = match read_image(&folder.join(name), name, self.max_pixels) {
-            Err(Error::Io { source, .. }) => source.to_string(),
-            Err(Error::BadImage { reason, .. }) => reason,
-            other => return other,
-        };
-        let reason = format!("{reason} (line {line} of {})", self.path.display());
-        Err(Error::BadImage {
-            name: name.clone(),
-            reason,
-        })
+        read_file(&folder.join(&self.lines[index].1), file)
+            .map_err(|error| self.at_line(index, error))
+    }
+
+    fn decode(&self, index: usize, file: &[u8]) -> Result<Image> {
+        decode(&self.lines[index].1, file, self.max_pixels)
+            .map_err(|error| self.at_line(index, error))
     }
 
     fn file(&self, index: usize) -> Option<PathBuf> {

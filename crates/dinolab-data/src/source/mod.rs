@@ -6,11 +6,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::decode::{self, decode};
+use crate::decode;
 use crate::{Error, Image, Mask, Result};
 
+mod braces;
+mod files;
 mod folder;
 mod list;
 mod subset;
@@ -75,6 +78,29 @@ pub trait Source: Send + Sync {
     /// Reads and decodes an image (3 channels).
     fn image(&self, index: usize) -> Result<Image>;
 
+    /// Reads an image's file, in place of what `file` holds, for [`Source::decode`]. `false` where
+    /// there is no such file.
+    ///
+    /// Reading and decoding apart lets files be fetched while others are decoded.
+    fn read(&self, index: usize, file: &mut Vec<u8>) -> Result<bool> {
+        let _ = (index, file);
+        Ok(false)
+    }
+
+    /// Decodes an image from the file that [`Source::read`] read.
+    fn decode(&self, index: usize, file: &[u8]) -> Result<Image> {
+        let _ = file;
+        self.image(index)
+    }
+
+    /// The number of the shard that holds an image, where the source consists of files that are
+    /// best read from front to back. The images of a shard lie in it in the order of their
+    /// indices.
+    fn shard(&self, index: usize) -> Option<usize> {
+        let _ = index;
+        None
+    }
+
     /// The file that holds the image: its own, or an archive of many; `None` where there is none.
     fn file(&self, index: usize) -> Option<PathBuf> {
         let _ = index;
@@ -98,7 +124,7 @@ pub trait Source: Send + Sync {
 ///
 /// A source without any image is [`Error::NoImages`].
 pub fn open(path: &Path, options: &SourceOptions) -> Result<Box<dyn Source>> {
-    if let Some(shards) = tar::expand_braces(path)? {
+    if let Some(shards) = braces::expand(path)? {
         return Ok(Box::new(tar::Tar::open(path, shards, options)?));
     }
     let kind = fs::metadata(path).map_err(|source| io_error(path, source))?;
@@ -238,9 +264,18 @@ fn io_error(path: &Path, source: std::io::Error) -> Error {
     }
 }
 
-fn read_image(path: &Path, name: &str, max_pixels: u64) -> Result<Image> {
-    let bytes = fs::read(path).map_err(|source| io_error(path, source))?;
-    decode(name, &bytes, max_pixels)
+/// Reads a file in place of what `into` holds.
+fn read_file(path: &Path, into: &mut Vec<u8>) -> Result<bool> {
+    into.clear();
+    let mut read = || fs::File::open(path)?.read_to_end(into);
+    read().map_err(|source| io_error(path, source))?;
+    Ok(true)
+}
+
+fn read_image(source: &(impl Source + ?Sized), index: usize) -> Result<Image> {
+    let mut file = Vec::new();
+    source.read(index, &mut file)?;
+    source.decode(index, &file)
 }
 
 /// A relative path with `/` on every system, so that names (and what is keyed by them) travel.

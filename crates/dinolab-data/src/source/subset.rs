@@ -67,6 +67,18 @@ impl Source for Subset {
         self.source.image(self.indices[index])
     }
 
+    fn read(&self, index: usize, file: &mut Vec<u8>) -> Result<bool> {
+        self.source.read(self.indices[index], file)
+    }
+
+    fn decode(&self, index: usize, file: &[u8]) -> Result<Image> {
+        self.source.decode(self.indices[index], file)
+    }
+
+    fn shard(&self, index: usize) -> Option<usize> {
+        self.source.shard(self.indices[index])
+    }
+
     fn file(&self, index: usize) -> Option<PathBuf> {
         self.source.file(self.indices[index])
     }

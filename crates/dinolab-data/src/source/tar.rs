@@ -1,21 +1,24 @@
 //! Images in tar files, read in place.
 //!
 //! Opening a shard walks its headers once and keeps where each image lies; an image is
-//! then read by one seek. Labels follow the WebDataset naming (`key.jpg`, `key.cls`)
-//! or the folders inside.
+//! then one read. Labels follow the WebDataset naming (`key.jpg`, `key.cls`) or the
+//! folders inside.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::{Kind, Labels, SourceOptions, io_error, is_hidden, kind_of, slashed};
-use crate::decode::{decode, sniff};
+use self::contents::Contents;
+use super::files::{LocalFile, OpenFiles, RangeFile};
+use super::{Labels, SourceOptions, io_error, read_image, slashed};
+use crate::decode::decode;
 use crate::{Error, Image, Mask, Result, Source};
+
+pub(super) mod contents;
 
 #[derive(Debug)]
 pub(super) struct Tar {
-    shards: Vec<PathBuf>,
+    shards: Vec<Box<dyn RangeFile>>,
     members: Vec<Member>,
     labels: Labels,
     max_pixels: u64,
@@ -37,21 +40,67 @@ impl Tar {
         shards: Vec<PathBuf>,
         options: &SourceOptions,
     ) -> Result<Self> {
+        let open = Arc::new(OpenFiles::default());
+        let shards = shards
+            .iter()
+            .map(|path| {
+                let file = LocalFile::new(path, &open).map_err(|source| io_error(path, source))?;
+                // Headers are small and far apart.
+                let contents = Contents::of(&file, 4096)?;
+                Ok((Box::new(file) as Box<dyn RangeFile>, contents))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Self::new(source, shards, options)
+    }
+
+    /// Shards whose contents are known.
+    pub(super) fn new(
+        source: &Path,
+        shards: Vec<(Box<dyn RangeFile>, Contents)>,
+        options: &SourceOptions,
+    ) -> Result<Self> {
         let mut members = Vec::new();
         let mut written = HashMap::new();
-        for (number, shard) in shards.iter().enumerate() {
-            index(shard, number as u32, &mut members, &mut written)?;
+        let mut classes: Option<(PathBuf, Vec<String>)> = None;
+        let mut files = Vec::with_capacity(shards.len());
+        for (number, (file, contents)) in shards.into_iter().enumerate() {
+            let shard = number as u32;
+            members.extend(contents.images.into_iter().map(|image| Member {
+                shard,
+                offset: image.offset,
+                size: image.size,
+                path: image.path,
+            }));
+            written.extend(
+                contents
+                    .labels
+                    .into_iter()
+                    .map(|(key, label)| ((shard, key), label)),
+            );
+            if let Some(names) = contents.classes {
+                match &classes {
+                    Some((other, known)) if *known != names => {
+                        return Err(Error::BadSource {
+                            path: file.path().to_path_buf(),
+                            reason: format!("its classes are not those of {}", other.display()),
+                        });
+                    }
+                    Some(_) => {}
+                    None => classes = Some((file.path().to_path_buf(), names)),
+                }
+            }
+            files.push(file);
         }
         if members.is_empty() {
-            let reason = format!("{} tar file(s) without an image", shards.len());
+            let reason = format!("{} tar file(s) without an image", files.len());
             return Err(Error::NoImages {
                 path: source.to_path_buf(),
                 reason,
             });
         }
-        let labels = labels(&shards, &members, &written)?;
+        let labels = labels(&files, &members, &written, classes)?;
         Ok(Self {
-            shards,
+            shards: files,
             members,
             labels,
             max_pixels: options.max_pixels,
@@ -59,90 +108,11 @@ impl Tar {
     }
 }
 
-/// The part of a member's path that an image shares with its label.
-fn key(path: &Path) -> PathBuf {
-    let name = path
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default();
-    path.with_file_name(name.split('.').next().unwrap_or_default())
-}
-
-fn index(
-    shard: &Path,
-    number: u32,
-    members: &mut Vec<Member>,
-    written: &mut HashMap<(u32, PathBuf), String>,
-) -> Result<()> {
-    let bad = |reason: String| Error::BadSource {
-        path: shard.to_path_buf(),
-        reason,
-    };
-    let damaged = |error: std::io::Error| bad(format!("damaged or not a tar file: {error}"));
-    let file = File::open(shard).map_err(|source| io_error(shard, source))?;
-    let length = file
-        .metadata()
-        .map_err(|source| io_error(shard, source))?
-        .len();
-    let mut archive = ::tar::Archive::new(file);
-    for entry in archive.entries_with_seek().map_err(damaged)? {
-        let entry = entry.map_err(damaged)?;
-        if !entry.header().entry_type().is_file() {
-            continue;
-        }
-        let path: PathBuf = entry
-            .path()
-            .map_err(damaged)?
-            .components()
-            .filter(|c| *c != Component::CurDir)
-            .collect();
-        if path.iter().any(is_hidden) {
-            continue;
-        }
-        let (offset, size) = (entry.raw_file_position(), entry.size());
-        if offset.saturating_add(size) > length {
-            return Err(bad(format!(
-                "truncated: {} goes beyond its end",
-                path.display()
-            )));
-        }
-        let is_image = match kind_of(&path) {
-            Kind::Image => true,
-            Kind::Other => {
-                if path.extension().is_some_and(|e| e == "cls") {
-                    // Far more than any label needs; keeps a mislabelled file from being read in whole.
-                    let mut text = String::new();
-                    let name = path.display().to_string();
-                    entry
-                        .take(4096)
-                        .read_to_string(&mut text)
-                        .map_err(|e| bad(format!("{name}: {e}")))?;
-                    written.insert((number, key(&path)), text.trim().to_owned());
-                }
-                false
-            }
-            Kind::Unknown => {
-                let mut head = Vec::with_capacity(16);
-                entry.take(16).read_to_end(&mut head).map_err(damaged)?;
-                sniff(&head).is_some()
-            }
-        };
-        if is_image {
-            members.push(Member {
-                shard: number,
-                offset,
-                size,
-                path,
-            });
-        }
-    }
-    Ok(())
-}
-
 fn labels(
-    shards: &[PathBuf],
+    shards: &[Box<dyn RangeFile>],
     members: &[Member],
     written: &HashMap<(u32, PathBuf), String>,
+    classes: Option<(PathBuf, Vec<String>)>,
 ) -> Result<Labels> {
     if written.is_empty() {
         // Archives are often packed with the folder around them: look below what all share.
@@ -166,10 +136,10 @@ fn labels(
         .iter()
         .map(|member| {
             written
-                .get(&(member.shard, key(&member.path)))
+                .get(&(member.shard, contents::key(&member.path)))
                 .cloned()
                 .ok_or_else(|| Error::BadSource {
-                    path: shards[member.shard as usize].clone(),
+                    path: shards[member.shard as usize].path().to_path_buf(),
                     reason: format!(
                         "{} has no label (.cls), others have one",
                         member.path.display()
@@ -177,7 +147,26 @@ fn labels(
                 })
         })
         .collect::<Result<_>>()?;
-    Ok(Labels::from_written(&of))
+    let Some((path, classes)) = classes else {
+        return Ok(Labels::from_written(&of));
+    };
+    let numbers = of.iter().map(|label| {
+        let number = label.parse().ok();
+        number
+            .filter(|&number: &u32| (number as usize) < classes.len())
+            .ok_or_else(|| Error::BadSource {
+                path: path.clone(),
+                reason: format!(
+                    "the label {label:?} is no number below the {} classes of {}",
+                    classes.len(),
+                    contents::CLASSES
+                ),
+            })
+    });
+    Ok(Labels {
+        of: numbers.collect::<Result<_>>()?,
+        classes,
+    })
 }
 
 /// The folders that a path lies in.
@@ -195,10 +184,8 @@ impl Source for Tar {
     fn name(&self, index: usize) -> String {
         let member = &self.members[index];
         let path = slashed(&member.path);
-        match (
-            self.shards.len(),
-            self.shards[member.shard as usize].file_name(),
-        ) {
+        let shard = self.shards[member.shard as usize].path();
+        match (self.shards.len(), shard.file_name()) {
             (2.., Some(shard)) => format!("{}/{path}", shard.to_string_lossy()),
             _ => path,
         }
@@ -213,59 +200,34 @@ impl Source for Tar {
     }
 
     fn image(&self, index: usize) -> Result<Image> {
+        read_image(self, index)
+    }
+
+    fn read(&self, index: usize, file: &mut Vec<u8>) -> Result<bool> {
         let member = &self.members[index];
         let shard = &self.shards[member.shard as usize];
-        let read = || {
-            // A handle of its own, so that threads do not move each other's position.
-            let mut file = File::open(shard)?;
-            file.seek(SeekFrom::Start(member.offset))?;
-            let mut bytes = vec![0; member.size as usize];
-            file.read_exact(&mut bytes)?;
-            Ok(bytes)
-        };
-        let bytes = read().map_err(|source| io_error(shard, source))?;
-        decode(&self.name(index), &bytes, self.max_pixels)
+        file.clear();
+        file.resize(member.size as usize, 0);
+        shard
+            .read(member.offset, file)
+            .map_err(|source| io_error(shard.path(), source))?;
+        Ok(true)
+    }
+
+    fn decode(&self, index: usize, file: &[u8]) -> Result<Image> {
+        decode(&self.name(index), file, self.max_pixels)
+    }
+
+    fn shard(&self, index: usize) -> Option<usize> {
+        Some(self.members[index].shard as usize)
     }
 
     fn file(&self, index: usize) -> Option<PathBuf> {
-        Some(self.shards[self.members[index].shard as usize].clone())
+        let shard = &self.shards[self.members[index].shard as usize];
+        Some(shard.path().to_path_buf())
     }
 
     fn mask(&self, _index: usize) -> Result<Option<Mask>> {
         Ok(None)
     }
-}
-
-/// `name-{000..012}.tar` to its thirteen paths; `None` where there is no such pattern,
-/// or a file of that very name.
-pub(super) fn expand_braces(path: &Path) -> Result<Option<Vec<PathBuf>>> {
-    const MOST: u64 = 1_000_000;
-    let Some(text) = path.to_str().filter(|_| !path.exists()) else {
-        return Ok(None);
-    };
-    let Some((before, rest)) = text.split_once('{') else {
-        return Ok(None);
-    };
-    let bad = |reason: &str| Error::BadSource {
-        path: path.to_path_buf(),
-        reason: reason.into(),
-    };
-    let parts = rest
-        .split_once('}')
-        .and_then(|(range, after)| Some((range.split_once("..")?, after)));
-    let Some(((first, last), after)) = parts else {
-        return Err(bad("a pattern must read {first..last}"));
-    };
-    let (Ok(from), Ok(to)) = (first.parse::<u64>(), last.parse::<u64>()) else {
-        return Err(bad("first and last of {first..last} must be numbers"));
-    };
-    if from > to || to - from >= MOST {
-        return Err(bad("first must not be above last in {first..last}"));
-    }
-    let width = first.len();
-    Ok(Some(
-        (from..=to)
-            .map(|n| PathBuf::from(format!("{before}{n:0width$}{after}")))
-            .collect(),
-    ))
 }

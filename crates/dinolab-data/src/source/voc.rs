@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{MaskKind, SourceOptions, io_error, read_image, read_mask};
+use super::{MaskKind, SourceOptions, io_error, read_file, read_image, read_mask};
+use crate::decode::decode;
 use crate::{Error, Image, Mask, Result, Source};
 
 /// The classes of Pascal VOC by their number in class masks; 0 is the background.
@@ -135,7 +136,15 @@ impl Source for Voc {
     }
 
     fn image(&self, index: usize) -> Result<Image> {
-        read_image(&self.image_path(index), &self.name(index), self.max_pixels)
+        read_image(self, index)
+    }
+
+    fn read(&self, index: usize, file: &mut Vec<u8>) -> Result<bool> {
+        read_file(&self.image_path(index), file)
+    }
+
+    fn decode(&self, index: usize, file: &[u8]) -> Result<Image> {
+        decode(&self.name(index), file, self.max_pixels)
     }
 
     fn file(&self, index: usize) -> Option<PathBuf> {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use dinolab_data::augment::clock::{Clock, Stage};
 use dinolab_data::augment::{MultiCrop, Scratch};
+use dinolab_data::loader::READ_AHEAD;
 use dinolab_data::source::SourceOptions;
 use dinolab_data::{Loader, LoaderConfig, Source};
 use serde_json::json;
@@ -177,10 +178,12 @@ fn loader(
     let config = LoaderConfig {
         batch_size,
         workers: threads,
+        read_ahead: READ_AHEAD,
         queue: 2 * batch_size,
         seed: 0,
         max_bad_images: 1.0,
         cache_bytes: 0,
+        shuffle_buffer: 0,
     };
     let loader = Loader::new(source, crops.clone(), config)?;
     let (mut images, mut began) = (0, None);
@@ -189,7 +192,7 @@ fn loader(
             let batch = batch?;
             match began {
                 None => began = Some(Instant::now()),
-                Some(_) => images += batch.batch,
+                Some(_) => images += batch.batch(),
             }
             loader.recycle(batch);
             if let Some(began) = began.filter(|began| began.elapsed() >= span && images > 0) {

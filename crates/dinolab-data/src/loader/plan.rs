@@ -1,0 +1,119 @@
+//! Which image is prepared when.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Shared;
+use super::batch::ImageCrops;
+use crate::Source;
+use crate::random::{epoch_order, shard_order};
+
+/// Where a stream of batches stands.
+pub(super) struct Plan {
+    pub(super) epoch: u64,
+    pub(super) first_batch: u64,
+    pub(super) batches_per_epoch: u64,
+    /// Batches to return, without end where there is no number.
+    pub(super) count: Option<u64>,
+    /// The order of the epoch that was asked for last.
+    order: Option<(u64, Arc<[usize]>)>,
+}
+
+impl Plan {
+    pub(super) fn new(
+        epoch: u64,
+        first_batch: usize,
+        batches_per_epoch: usize,
+        count: Option<usize>,
+    ) -> Self {
+        Self {
+            epoch,
+            first_batch: first_batch as u64,
+            batches_per_epoch: batches_per_epoch as u64,
+            count: count.map(|count| count as u64),
+            order: None,
+        }
+    }
+
+    /// Epoch of a batch and its number there.
+    pub(super) fn place(&self, batch: u64) -> (u64, u64) {
+        // Without batches there is no other epoch to go on to.
+        let per_epoch = self.batches_per_epoch.max(1);
+        let batch = self.first_batch.saturating_add(batch);
+        (
+            self.epoch.saturating_add(batch / per_epoch),
+            batch % per_epoch,
+        )
+    }
+
+    /// Image `image` of batch `number`; `None` after the last batch.
+    pub(super) fn task(&mut self, number: u64, image: usize, shared: &Shared) -> Option<Task> {
+        if self.count.is_some_and(|count| number >= count) {
+            return None;
+        }
+        let (epoch, batch) = self.place(number);
+        Some(Task {
+            batch: number,
+            image,
+            epoch,
+            order: self.order(epoch, shared),
+            position: batch as usize * shared.config.batch_size + image,
+            file: None,
+            crops: shared.pool.take(&shared.crops),
+        })
+    }
+
+    fn order(&mut self, epoch: u64, shared: &Shared) -> Arc<[usize]> {
+        match &self.order {
+            Some((of, order)) if *of == epoch => Arc::clone(order),
+            _ => {
+                let order: Arc<[usize]> = order_of(
+                    &*shared.source,
+                    shared.config.shuffle_buffer,
+                    shared.config.seed,
+                    epoch,
+                )
+                .into();
+                self.order = Some((epoch, Arc::clone(&order)));
+                order
+            }
+        }
+    }
+}
+
+/// The order in which an epoch visits a source: any order at all or, with a `buffer` and where
+/// the source has shards, one that goes through them one after the other.
+fn order_of(source: &dyn Source, buffer: usize, seed: u64, epoch: u64) -> Vec<usize> {
+    let mut shards: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    if buffer > 0 {
+        for index in 0..source.len() {
+            let Some(shard) = source.shard(index) else {
+                return epoch_order(seed, epoch, source.len());
+            };
+            shards.entry(shard).or_default().push(index);
+        }
+        return shard_order(seed, epoch, shards.into_values().collect(), buffer);
+    }
+    epoch_order(seed, epoch, source.len())
+}
+
+/// One image to prepare: number `image` of batch `batch`, counted from the stream's start.
+pub(super) struct Task {
+    pub(super) batch: u64,
+    pub(super) image: usize,
+    pub(super) epoch: u64,
+    pub(super) order: Arc<[usize]>,
+    /// Its place in the order.
+    pub(super) position: usize,
+    /// The image's file, where a reader has read it.
+    pub(super) file: Option<Vec<u8>>,
+    /// The buffers to fill.
+    pub(super) crops: ImageCrops,
+}
+
+impl Task {
+    /// Which image the order has at this place.
+    pub(super) fn index(&self) -> usize {
+        self.order[self.position]
+    }
+}

@@ -1,0 +1,344 @@
+//! Any source to tar shards.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{BufWriter, Cursor, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use dinolab_data::augment::{Filter, eval};
+use dinolab_data::decode::{Format, sniff};
+use dinolab_data::source::SourceOptions;
+use dinolab_data::{Image, Source};
+use image::codecs::jpeg::JpegEncoder;
+use image::{ExtendedColorType, ImageFormat};
+use rayon::prelude::*;
+
+use crate::progress::Progress;
+use crate::sources;
+
+/// The member that names the classes; readers of WebDataset pass over folders of such a name.
+const CLASSES: &str = "__meta__/classes.txt";
+
+/// Images that are prepared together, and in memory together.
+const TOGETHER: usize = 64;
+
+/// Packs a source of images into tar shards
+///
+/// Example: dinolab data pack photos shards --longest-side 512
+///
+/// The shards hold every image of the source in the source's order (KEY.jpg, and KEY.cls with the
+/// number of its class where there are classes), so that training on them makes the same crops. The
+/// same source gives the same bytes. Images that cannot be decoded are packed as they are, and named.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The images: a folder, a list, tar shards or a Pascal VOC tree
+    #[arg(value_name = "SOURCE")]
+    source: PathBuf,
+    /// Folder for the shards, which must not hold any yet
+    #[arg(value_name = "OUT")]
+    out: PathBuf,
+    /// Begin another shard when one holds so many MiB of images
+    #[arg(long, default_value_t = 256)]
+    shard_size: u64,
+    /// Shrink images whose longest side is above this, in pixels; they become 8-bit RGB
+    #[arg(long)]
+    longest_side: Option<usize>,
+    /// Quality of images that are shrunk, as JPEG
+    #[arg(long, default_value_t = 92, value_parser = clap::value_parser!(u8).range(1..=100))]
+    quality: u8,
+    /// Write images that are shrunk as PNG instead, which loses nothing more
+    #[arg(long)]
+    png: bool,
+}
+
+/// An image on its way into a shard.
+struct Packed {
+    bytes: Vec<u8>,
+    extension: String,
+    /// Why it could not be decoded, where that was tried.
+    unreadable: Option<String>,
+}
+
+/// Runs the verb.
+pub fn run(args: &Args) -> Result<()> {
+    ensure!(args.shard_size > 0, "--shard-size 0: must be at least 1");
+    ensure!(
+        args.longest_side.is_none_or(|side| side >= 2),
+        "--longest-side: must be at least 2"
+    );
+    let source = sources::open(&args.source, SourceOptions::default().max_pixels)?;
+    fs::create_dir_all(&args.out)
+        .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
+    let there = fs::read_dir(&args.out)
+        .with_context(|| format!("cannot read {}", args.out.display()))?
+        .flatten()
+        .find(|entry| entry.path().extension().is_some_and(|e| e == "tar"));
+    if let Some(entry) = there {
+        bail!(
+            "{} holds {} already; choose another folder",
+            args.out.display(),
+            entry.file_name().display()
+        );
+    }
+    let mut shards = Shards {
+        folder: &args.out,
+        source: &*source,
+        limit: args.shard_size << 20,
+        open: None,
+        done: 0,
+        bytes: 0,
+    };
+    let mut progress = Progress::new("image", source.len() as u64, 0);
+    let mut unreadable = 0;
+    let all: Vec<usize> = (0..source.len()).collect();
+    for some in all.chunks(TOGETHER) {
+        let packed: Vec<Result<Packed>> = some
+            .par_iter()
+            .map(|&index| pack(&*source, index, args))
+            .collect();
+        for (&index, packed) in some.iter().zip(packed) {
+            let packed = packed?;
+            if let Some(reason) = &packed.unreadable {
+                unreadable += 1;
+                progress.line(&format!(
+                    "packed as it is, cannot be decoded: {}: {reason}",
+                    source.name(index)
+                ));
+            }
+            shards.add(index, &packed)?;
+        }
+        progress.set(some.last().map_or(0, |&last| last as u64 + 1), "");
+    }
+    shards.close()?;
+    progress.finish();
+    println!(
+        "{} images in {} shards in {} ({:.1} MiB)",
+        source.len(),
+        shards.done,
+        args.out.display(),
+        shards.bytes as f64 / f64::from(1 << 20)
+    );
+    if unreadable > 0 {
+        println!("{unreadable} of them cannot be decoded");
+    }
+    Ok(())
+}
+
+fn pack(source: &dyn Source, index: usize, args: &Args) -> Result<Packed> {
+    let mut bytes = Vec::new();
+    if !source.read(index, &mut bytes)? {
+        let bytes = encode(&source.image(index)?, None)?;
+        return Ok(Packed {
+            bytes,
+            extension: "png".into(),
+            unreadable: None,
+        });
+    }
+    let extension = extension(&source.name(index), &bytes);
+    let mut packed = Packed {
+        bytes,
+        extension,
+        unreadable: None,
+    };
+    let Some(longest) = args.longest_side else {
+        return Ok(packed);
+    };
+    match source.decode(index, &packed.bytes) {
+        Ok(image) if image.width.max(image.height) > longest => {
+            let scale = longest as f64 / image.width.max(image.height) as f64;
+            let side = |length: usize| ((length as f64 * scale).round() as usize).max(2);
+            let (width, height) = (side(image.width), side(image.height));
+            let image = eval::resize(&image, width, height, Filter::Bicubic)?;
+            packed.bytes = encode(&image, (!args.png).then_some(args.quality))?;
+            packed.extension = if args.png { "png" } else { "jpg" }.into();
+        }
+        Ok(_) => {}
+        Err(error) => packed.unreadable = Some(error.to_string()),
+    }
+    Ok(packed)
+}
+
+/// As JPEG of a quality, else as PNG.
+fn encode(image: &Image, quality: Option<u8>) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let (width, height) = (image.width as u32, image.height as u32);
+    match quality {
+        Some(quality) => JpegEncoder::new_with_quality(&mut bytes, quality).encode(
+            &image.data,
+            width,
+            height,
+            ExtendedColorType::Rgb8,
+        )?,
+        None => image::write_buffer_with_format(
+            &mut Cursor::new(&mut bytes),
+            &image.data,
+            width,
+            height,
+            ExtendedColorType::Rgb8,
+            ImageFormat::Png,
+        )?,
+    }
+    Ok(bytes)
+}
+
+/// By the content. What is of no known format keeps a name by which readers take it for an image,
+/// so that it is reported again and no image after it gets another index.
+fn extension(name: &str, bytes: &[u8]) -> String {
+    match sniff(bytes) {
+        Some(Format::Png) => "png",
+        Some(Format::WebP) => "webp",
+        Some(Format::Tiff) => "tif",
+        Some(Format::Bmp) => "bmp",
+        Some(Format::Unsupported(_)) if name.to_ascii_lowercase().ends_with(".gif") => "gif",
+        _ => "jpg",
+    }
+    .into()
+}
+
+/// Shards as they are written, one after the other.
+struct Shards<'a> {
+    folder: &'a Path,
+    source: &'a dyn Source,
+    limit: u64,
+    open: Option<Shard>,
+    done: usize,
+    bytes: u64,
+}
+
+struct Shard {
+    archive: tar::Builder<BufWriter<File>>,
+    keys: HashSet<String>,
+    bytes: u64,
+    path: PathBuf,
+}
+
+impl Shards<'_> {
+    fn add(&mut self, index: usize, packed: &Packed) -> Result<()> {
+        let size = packed.bytes.len() as u64;
+        if self
+            .open
+            .as_ref()
+            .is_some_and(|shard| shard.bytes + size > self.limit)
+        {
+            self.close()?;
+        }
+        if self.open.is_none() {
+            self.open = Some(self.begin()?);
+        }
+        let Some(shard) = &mut self.open else {
+            unreachable!("a shard was begun");
+        };
+        let mut key = key(&self.source.name(index));
+        // a.jpg and a.png of one folder must not become one sample.
+        while !shard.keys.insert(key.clone()) {
+            key = format!("{key}-{index}");
+        }
+        member(
+            &mut shard.archive,
+            &format!("{key}.{}", packed.extension),
+            &packed.bytes,
+        )
+        .and_then(|()| match self.source.label(index) {
+            Some(label) => member(
+                &mut shard.archive,
+                &format!("{key}.cls"),
+                label.to_string().as_bytes(),
+            ),
+            None => Ok(()),
+        })
+        .with_context(|| format!("cannot write {}", shard.path.display()))?;
+        shard.bytes += size;
+        self.bytes += size;
+        Ok(())
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.join(format!("shard-{:06}.tar", self.done))
+    }
+
+    fn begin(&self) -> Result<Shard> {
+        // Renamed when it is whole, so that half a shard is never read as one.
+        let path = self.path().with_extension("tar.part");
+        let begin = || {
+            let mut archive = tar::Builder::new(BufWriter::new(File::create(&path)?));
+            if !self.source.classes().is_empty() {
+                let classes: String = self
+                    .source
+                    .classes()
+                    .iter()
+                    .map(|class| format!("{class}\n"))
+                    .collect();
+                member(&mut archive, CLASSES, classes.as_bytes())?;
+            }
+            Ok::<_, std::io::Error>(archive)
+        };
+        Ok(Shard {
+            archive: begin().with_context(|| format!("cannot write {}", path.display()))?,
+            keys: HashSet::new(),
+            bytes: 0,
+            path,
+        })
+    }
+
+    fn close(&mut self) -> Result<()> {
+        let Some(shard) = self.open.take() else {
+            return Ok(());
+        };
+        let finish = || {
+            let mut file = shard.archive.into_inner()?;
+            file.flush()?;
+            file.get_ref().sync_all()?;
+            fs::rename(&shard.path, self.path())
+        };
+        finish().with_context(|| format!("cannot write {}", shard.path.display()))?;
+        self.done += 1;
+        Ok(())
+    }
+}
+
+/// A member with nothing in its header that depends on the time or the user.
+fn member(
+    archive: &mut tar::Builder<BufWriter<File>>,
+    name: &str,
+    bytes: &[u8],
+) -> std::io::Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(bytes.len() as u64);
+    header.set_mode(0o644);
+    header.set_mtime(0);
+    archive.append_data(&mut header, name, bytes)
+}
+
+/// The image's path without its extension and without what a tar file or a reader would not take:
+/// a key ends at its first dot, hidden files are passed over, and paths do not leave the archive.
+fn key(name: &str) -> String {
+    let name = name
+        .strip_suffix(
+            Path::new(name)
+                .extension()
+                .map(|e| format!(".{}", e.to_string_lossy()))
+                .unwrap_or_default()
+                .as_str(),
+        )
+        .unwrap_or(name);
+    let parts: Vec<String> = name
+        .split(['/', '\\'])
+        .filter(|part| !part.is_empty())
+        .map(|part| part.replace([':', '.'], "_"))
+        .collect();
+    parts.join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_what_readers_take() {
+        assert_eq!(key("cat/1.5.jpg"), "cat/1_5");
+        assert_eq!(key("shard-0.tar/cat/1.jpg"), "shard-0_tar/cat/1");
+        assert_eq!(key("../C:/photos/a.png"), "__/C_/photos/a");
+        assert_eq!(key("n01"), "n01");
+    }
+}
