@@ -216,23 +216,22 @@ impl Source for Tar {
         read_image(self, index)
     }
 
-    fn read(&self, index: usize, file: &mut Vec<u8>) -> Result<bool> {
+    fn encoded(&self, index: usize) -> Result<Option<Vec<u8>>> {
         let member = &self.members[index];
         let shard = &self.shards[member.shard as usize];
-        let mut read = || {
+        let read = || {
             // A handle of its own, so that threads do not move each other's position.
             let mut archive = File::open(shard)?;
             archive.seek(SeekFrom::Start(member.offset))?;
-            file.clear();
-            file.resize(member.size as usize, 0);
-            archive.read_exact(file)
+            let mut bytes = vec![0; member.size as usize];
+            archive.read_exact(&mut bytes)?;
+            Ok(Some(bytes))
         };
-        read().map_err(|source| io_error(shard, source))?;
-        Ok(true)
+        read().map_err(|source| io_error(shard, source))
     }
 
-    fn decode(&self, index: usize, file: &[u8]) -> Result<Image> {
-        decode(&self.name(index), file, self.max_pixels)
+    fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
+        decode(&self.name(index), bytes, self.max_pixels)
     }
 
     fn file(&self, index: usize) -> Option<PathBuf> {
