@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| dinolab_fuzz::weights(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| dinolab_fuzz::weights::read_and_load(data));

@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use ::image::metadata::Orientation;
 use ::image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
@@ -76,18 +77,24 @@ pub fn sniff(bytes: &[u8]) -> Option<Format> {
 /// under 2 pixels on a side, or over `max_pixels` (refused on the header alone, before
 /// any pixel is decoded) are [`Error::BadImage`].
 pub fn decode(name: &str, bytes: &[u8], max_pixels: u64) -> Result<Image> {
-    decode_bytes(bytes, max_pixels).map_err(|reason| bad(name, reason))
+    caught(|| decode_bytes(bytes, max_pixels)).map_err(|reason| bad(name, reason))
 }
 
 /// Width and height of the image that [`decode`] would give, read from the header only.
 pub fn dimensions(name: &str, bytes: &[u8]) -> Result<(usize, usize)> {
-    header_dimensions(bytes).map_err(|reason| bad(name, reason))
+    caught(|| header_dimensions(bytes)).map_err(|reason| bad(name, reason))
 }
 
 /// Decodes a label map: the *indices* of a palette PNG (never its colours), or the
 /// values of a greyscale PNG. Labels are 0–255; 255 is void.
 pub fn decode_mask(name: &str, bytes: &[u8], max_pixels: u64) -> Result<Mask> {
-    decode_mask_bytes(bytes, max_pixels).map_err(|reason| bad(name, reason))
+    caught(|| decode_mask_bytes(bytes, max_pixels)).map_err(|reason| bad(name, reason))
+}
+
+/// A decoder that panics has met a file that it did not expect: no reason to end a run.
+fn caught<T>(decode: impl FnOnce() -> Result<T, Reason>) -> Result<T, Reason> {
+    catch_unwind(AssertUnwindSafe(decode))
+        .unwrap_or_else(|_| Err("damaged: its decoder gave up on it (a panic)".into()))
 }
 
 fn bad(name: &str, reason: Reason) -> Error {

@@ -450,6 +450,74 @@ fn workers_run_ahead_only_as_far_as_told() {
     }
 }
 
+/// A source whose files come from far away.
+struct Remote {
+    inside: Made,
+    latency: Duration,
+    reading: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Source for Remote {
+    fn len(&self) -> usize {
+        self.inside.len
+    }
+    fn name(&self, index: usize) -> String {
+        self.inside.name(index)
+    }
+    fn label(&self, _: usize) -> Option<usize> {
+        None
+    }
+    fn classes(&self) -> &[String] {
+        &[]
+    }
+    fn image(&self, index: usize) -> Result<Image> {
+        self.decode(index, &self.encoded(index)?.unwrap())
+    }
+    fn encoded(&self, index: usize) -> Result<Option<Vec<u8>>> {
+        let now = self.reading.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(now, Ordering::SeqCst);
+        std::thread::sleep(self.latency);
+        self.reading.fetch_sub(1, Ordering::SeqCst);
+        Ok(Some(index.to_le_bytes().to_vec()))
+    }
+    fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
+        assert_eq!(bytes, index.to_le_bytes());
+        self.inside.image(index)
+    }
+    fn mask(&self, _: usize) -> Result<Option<Mask>> {
+        Ok(None)
+    }
+}
+
+#[test]
+fn slow_storage_is_read_ahead() {
+    let expected = epoch(&loader(Made::with_bad(64, [5, 40]), config(4, 1)), 1, 0);
+    let run = |read_ahead| {
+        let source = Arc::new(Remote {
+            inside: Made::with_bad(64, [5, 40]),
+            latency: Duration::from_millis(10),
+            reading: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
+        });
+        let config = LoaderConfig {
+            read_ahead,
+            queue: 32,
+            ..config(4, 1)
+        };
+        let loader = Loader::new(source.clone(), crops(), config).unwrap();
+        let start = Instant::now();
+        assert_eq!(epoch(&loader, 1, 0), expected, "{read_ahead} read ahead");
+        (start.elapsed(), source.most.load(Ordering::SeqCst))
+    };
+    let (alone, most) = run(0);
+    assert_eq!(most, 1);
+    // One after the other takes 64 × 10 ms, sixteen at once a sixteenth of it.
+    let (ahead, most) = run(16);
+    assert!((8..=17).contains(&most), "{most} at once");
+    assert!(ahead < alone / 2, "{ahead:?}, {alone:?}");
+}
+
 #[test]
 fn waiting_is_measured() {
     // 200 ms of decoding stand between the start and the first batch.

@@ -148,6 +148,15 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
                 points(&timing, "timing", "step", "images_per_second"),
             )],
         ),
+        chart(
+            "Waiting for data",
+            "step",
+            "share of the step",
+            vec![(
+                "waiting",
+                points(&timing, "timing", "step", "waited_for_data"),
+            )],
+        ),
     ];
     let evaluations: Vec<_> = of_kind(&lines, "evaluation")
         .filter_map(|line| {

@@ -62,6 +62,8 @@ pub struct Watch<'a> {
     progress: Option<Progress>,
     epoch_began: Instant,
     since_log: (Duration, Duration, usize),
+    /// Time of the epoch's steps, and how much of it was waiting for data.
+    epoch_steps: (Duration, Duration),
 }
 
 impl<'a> Watch<'a> {
@@ -88,6 +90,7 @@ impl<'a> Watch<'a> {
             progress: None,
             epoch_began: Instant::now(),
             since_log: Default::default(),
+            epoch_steps: Default::default(),
         }
     }
 
@@ -228,6 +231,8 @@ impl Observer for Watch<'_> {
                 .map_err(|error| Error::Observer(error.to_string()))?;
         }
 
+        self.epoch_steps.0 += time.total;
+        self.epoch_steps.1 += time.waited;
         self.since_log.0 += time.total;
         self.since_log.1 += time.waited;
         self.since_log.2 += time.images;
@@ -299,7 +304,9 @@ impl Observer for Watch<'_> {
                 warnings: texts.clone(),
             },
         )?;
-        self.say(&panel(&health, seconds));
+        let (steps, waited) = std::mem::take(&mut self.epoch_steps);
+        let waited = waited.as_secs_f64() / steps.as_secs_f64().max(1e-9);
+        self.say(&panel(&health, seconds, waited));
         for text in texts {
             self.say(&format!("  warning: {text}"));
         }
@@ -341,8 +348,9 @@ impl Drop for Watch<'_> {
     }
 }
 
-/// The health panel of an epoch, in one line.
-fn panel(health: &Health, seconds: f64) -> String {
+/// The health panel of an epoch, in one line; `waited` is the share of the steps' time that was
+/// spent on waiting for data.
+fn panel(health: &Health, seconds: f64, waited: f64) -> String {
     let figure = |value: Option<f64>, digits: usize| match value {
         Some(value) => format!("{value:.digits$}"),
         None => "-".into(),
@@ -350,7 +358,7 @@ fn panel(health: &Health, seconds: f64) -> String {
     let percent = |value: Option<f64>| figure(value.map(|v| 100.0 * v), 0);
     format!(
         "epoch {:>3}  loss {}  teacher entropy {} of {:.2}  KL {}  centre {}  feature spread {}  \
-         rank {}  prototypes used {} %  {seconds:.0} s",
+         rank {}  prototypes used {} %  data {:.1} %  {seconds:.0} s",
         health.epoch + 1,
         figure(health.loss, 3),
         figure(health.teacher_entropy, 2),
@@ -360,5 +368,6 @@ fn panel(health: &Health, seconds: f64) -> String {
         figure(health.feature_spread, 2),
         figure(health.feature_rank, 1),
         percent(health.used_prototypes),
+        100.0 * waited,
     )
 }

@@ -56,7 +56,7 @@ fn main() {
         .next()
         .and_then(|n| n.parse().ok())
         .unwrap_or(10_000u64);
-    let seeds = dinolab_fuzz::seeds();
+    let seeds = dinolab_fuzz::weights::seeds();
     if let Some(folder) = arguments.next() {
         std::fs::create_dir_all(&folder).expect("a folder for the corpus");
         for (i, seed) in seeds.iter().enumerate() {
@@ -68,7 +68,7 @@ fn main() {
         let mut random = Random(round.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let mut bytes = seeds[random.below(seeds.len())].clone();
         mutate(&mut bytes, &mut random);
-        dinolab_fuzz::weights(&bytes);
+        dinolab_fuzz::weights::read_and_load(&bytes);
         if round % 5_000 == 0 {
             println!("{round} files, {:.0} s", began.elapsed().as_secs_f64());
         }

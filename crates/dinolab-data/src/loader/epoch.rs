@@ -134,8 +134,8 @@ impl Epoch {
             }
             // Never blocks: the window is no larger than the channel. Fails only when the
             // threads have stopped, which `next` reports.
-            let sent = self.tasks.as_ref().map(|tasks| tasks.send(task));
-            if !matches!(sent, Some(Ok(()))) {
+            let sent = |tasks: &Sender<Task>| tasks.send(task).is_ok();
+            if !self.tasks.as_ref().is_some_and(sent) {
                 return;
             }
             self.given += 1;

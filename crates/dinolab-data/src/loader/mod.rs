@@ -30,7 +30,6 @@ use bad::BadImages;
 use batch::Pool;
 use cache::Cache;
 use plan::Plan;
-use read::Files;
 
 /// How the loader reads.
 #[derive(Clone, Debug, PartialEq)]
@@ -122,7 +121,6 @@ struct Shared {
     bad: BadImages,
     cache: Cache,
     pool: Pool,
-    files: Files,
 }
 
 impl Shared {
@@ -150,7 +148,6 @@ impl Loader {
             cache: Cache::new(source.len(), config.cache_bytes),
             // Those under way, and those of a batch that was returned.
             pool: Pool::new(config.queue.max(config.batch_size) + config.batch_size),
-            files: Files::new(2 * config.read_ahead + config.workers),
             source,
             crops,
             config,

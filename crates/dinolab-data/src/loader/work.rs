@@ -128,11 +128,7 @@ impl Shared {
             return Ok(image);
         }
         let image = match file {
-            Some(file) => {
-                let image = self.source.decode(index, &file);
-                self.files.put(file);
-                image?
-            }
+            Some(file) => self.source.decode(index, &file)?,
             None => self.source.image(index)?,
         };
         check_rgb(&image)?;

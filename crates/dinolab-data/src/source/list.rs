@@ -111,14 +111,15 @@ impl Source for List {
         read_image(self, index)
     }
 
-    fn read(&self, index: usize, file: &mut Vec<u8>) -> Result<bool> {
+    fn encoded(&self, index: usize) -> Result<Option<Vec<u8>>> {
         let folder = self.path.parent().unwrap_or(Path::new(""));
-        read_file(&folder.join(&self.lines[index].1), file)
+        read_file(&folder.join(&self.lines[index].1))
+            .map(Some)
             .map_err(|error| self.at_line(index, error))
     }
 
-    fn decode(&self, index: usize, file: &[u8]) -> Result<Image> {
-        decode(&self.lines[index].1, file, self.max_pixels)
+    fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
+        decode(&self.lines[index].1, bytes, self.max_pixels)
             .map_err(|error| self.at_line(index, error))
     }
 

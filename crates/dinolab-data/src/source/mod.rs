@@ -6,7 +6,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::decode;
@@ -78,18 +77,18 @@ pub trait Source: Send + Sync {
     /// Reads and decodes an image (3 channels).
     fn image(&self, index: usize) -> Result<Image>;
 
-    /// Reads an image's file, in place of what `file` holds, for [`Source::decode`]. `false` where
-    /// there is no such file.
+    /// An image as its file holds it (JPEG, PNG, …), readable or not; `None` where there is no
+    /// such file, as for images that are made.
     ///
-    /// Reading and decoding apart lets files be fetched while others are decoded.
-    fn read(&self, index: usize, file: &mut Vec<u8>) -> Result<bool> {
-        let _ = (index, file);
-        Ok(false)
+    /// Apart from decoding, so that files can be fetched while others are decoded.
+    fn encoded(&self, index: usize) -> Result<Option<Vec<u8>>> {
+        let _ = index;
+        Ok(None)
     }
 
-    /// Decodes an image from the file that [`Source::read`] read.
-    fn decode(&self, index: usize, file: &[u8]) -> Result<Image> {
-        let _ = file;
+    /// What [`Source::image`] makes of the bytes that [`Source::encoded`] gave for an image.
+    fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
+        let _ = bytes;
         self.image(index)
     }
 
@@ -264,18 +263,14 @@ fn io_error(path: &Path, source: std::io::Error) -> Error {
     }
 }
 
-/// Reads a file in place of what `into` holds.
-fn read_file(path: &Path, into: &mut Vec<u8>) -> Result<bool> {
-    into.clear();
-    let mut read = || fs::File::open(path)?.read_to_end(into);
-    read().map_err(|source| io_error(path, source))?;
-    Ok(true)
+fn read_file(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(|source| io_error(path, source))
 }
 
-fn read_image(source: &(impl Source + ?Sized), index: usize) -> Result<Image> {
-    let mut file = Vec::new();
-    source.read(index, &mut file)?;
-    source.decode(index, &file)
+/// [`Source::image`] of a source whose images have files.
+fn read_image(source: &impl Source, index: usize) -> Result<Image> {
+    let bytes = source.encoded(index)?.unwrap_or_default();
+    source.decode(index, &bytes)
 }
 
 /// A relative path with `/` on every system, so that names (and what is keyed by them) travel.

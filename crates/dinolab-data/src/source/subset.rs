@@ -67,12 +67,12 @@ impl Source for Subset {
         self.source.image(self.indices[index])
     }
 
-    fn read(&self, index: usize, file: &mut Vec<u8>) -> Result<bool> {
-        self.source.read(self.indices[index], file)
+    fn encoded(&self, index: usize) -> Result<Option<Vec<u8>>> {
+        self.source.encoded(self.indices[index])
     }
 
-    fn decode(&self, index: usize, file: &[u8]) -> Result<Image> {
-        self.source.decode(self.indices[index], file)
+    fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
+        self.source.decode(self.indices[index], bytes)
     }
 
     fn shard(&self, index: usize) -> Option<usize> {

@@ -203,19 +203,18 @@ impl Source for Tar {
         read_image(self, index)
     }
 
-    fn read(&self, index: usize, file: &mut Vec<u8>) -> Result<bool> {
+    fn encoded(&self, index: usize) -> Result<Option<Vec<u8>>> {
         let member = &self.members[index];
         let shard = &self.shards[member.shard as usize];
-        file.clear();
-        file.resize(member.size as usize, 0);
+        let mut bytes = vec![0; member.size as usize];
         shard
-            .read(member.offset, file)
+            .read(member.offset, &mut bytes)
             .map_err(|source| io_error(shard.path(), source))?;
-        Ok(true)
+        Ok(Some(bytes))
     }
 
-    fn decode(&self, index: usize, file: &[u8]) -> Result<Image> {
-        decode(&self.name(index), file, self.max_pixels)
+    fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
+        decode(&self.name(index), bytes, self.max_pixels)
     }
 
     fn shard(&self, index: usize) -> Option<usize> {

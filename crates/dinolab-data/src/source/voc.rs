@@ -139,12 +139,12 @@ impl Source for Voc {
         read_image(self, index)
     }
 
-    fn read(&self, index: usize, file: &mut Vec<u8>) -> Result<bool> {
-        read_file(&self.image_path(index), file)
+    fn encoded(&self, index: usize) -> Result<Option<Vec<u8>>> {
+        read_file(&self.image_path(index)).map(Some)
     }
 
-    fn decode(&self, index: usize, file: &[u8]) -> Result<Image> {
-        decode(&self.name(index), file, self.max_pixels)
+    fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
+        decode(&self.name(index), bytes, self.max_pixels)
     }
 
     fn file(&self, index: usize) -> Option<PathBuf> {

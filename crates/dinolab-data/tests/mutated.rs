@@ -1,0 +1,158 @@
+//! A thousand altered files: each is read or refused, quickly, and without a panic.
+
+use std::fs;
+use std::io::Cursor;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use dinolab_data::decode::{decode, decode_mask, dimensions};
+use dinolab_data::random::{Purpose, Random};
+use dinolab_data::source::{self, SourceOptions};
+use image::{DynamicImage, ImageFormat, RgbImage};
+
+const ROUNDS: u64 = 1_000;
+const MAX_PIXELS: u64 = 1 << 20;
+
+/// Whole files of every format that is read.
+fn seeds() -> Vec<Vec<u8>> {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/decode");
+    let mut seeds: Vec<Vec<u8>> = [
+        "baseline_420.jpg",
+        "progressive.jpg",
+        "restart_422.jpg",
+        "cmyk_adobe.jpg",
+        "grey.jpg",
+        "lossy.webp",
+    ]
+    .iter()
+    .map(|name| fs::read(fixtures.join(name)).unwrap())
+    .collect();
+    let picture = RgbImage::from_fn(19, 13, |x, y| {
+        image::Rgb([(x * 13) as u8, (y * 19) as u8, (x * y * 7) as u8])
+    });
+    let picture = DynamicImage::ImageRgb8(picture);
+    for picture in [
+        DynamicImage::ImageLuma8(picture.to_luma8()),
+        DynamicImage::ImageRgba8(picture.to_rgba8()),
+        DynamicImage::ImageRgb16(picture.to_rgb16()),
+        picture,
+    ] {
+        for format in [
+            ImageFormat::Png,
+            ImageFormat::Tiff,
+            ImageFormat::Bmp,
+            ImageFormat::WebP,
+        ] {
+            let mut file = Cursor::new(Vec::new());
+            // Not every format has every kind of pixel.
+            if picture.write_to(&mut file, format).is_ok() {
+                seeds.push(file.into_inner());
+            }
+        }
+    }
+    assert!(seeds.len() >= 18);
+    seeds
+}
+
+fn archive(files: &[Vec<u8>]) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (number, file) in files.iter().enumerate() {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(file.len() as u64);
+        header.set_mode(0o644);
+        let long = "folder/".repeat(1 + 20 * (number % 2));
+        archive
+            .append_data(&mut header, format!("{long}{number}.png"), &file[..])
+            .unwrap();
+    }
+    archive.into_inner().unwrap()
+}
+
+fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
+    for _ in 0..1 + random.below(4) {
+        if bytes.is_empty() {
+            return;
+        }
+        // Half of the changes in the first part, where sizes and kinds are.
+        let reach = if random.bool(0.5) { 64 } else { bytes.len() };
+        let at = random.below(reach.min(bytes.len()) as u64) as usize;
+        match random.below(5) {
+            0 => bytes[at] = random.below(256) as u8,
+            1 => bytes[at] ^= 1 << random.below(8),
+            2 => bytes.truncate(at),
+            3 => {
+                let end = (at + random.below(16) as usize).min(bytes.len());
+                bytes.drain(at..end);
+            }
+            _ => {
+                let end = (at + 4).min(bytes.len());
+                let value = [0, 1, 0x7FFF_FFFF, u32::MAX][random.below(4) as usize].to_le_bytes();
+                bytes[at..end].copy_from_slice(&value[..end - at]);
+            }
+        }
+    }
+}
+
+/// Runs `read` on altered files, and says which one took too long.
+fn on_altered(seeds: &[Vec<u8>], rounds: u64, mut read: impl FnMut(&[u8])) {
+    for round in 0..rounds {
+        let mut random = Random::new(1, round, 0, Purpose::Crops);
+        let mut bytes = seeds[random.below(seeds.len() as u64) as usize].clone();
+        mutate(&mut bytes, &mut random);
+        let began = Instant::now();
+        read(&bytes);
+        // Far more than any of them needs, on a busy machine too.
+        assert!(began.elapsed() < Duration::from_secs(10), "round {round}");
+    }
+}
+
+#[test]
+fn altered_images_are_read_or_refused() {
+    let (mut whole, mut refused) = (0, 0);
+    on_altered(&seeds(), ROUNDS, |bytes| {
+        let size = dimensions("altered", bytes);
+        match decode("altered", bytes, MAX_PIXELS) {
+            Ok(image) => {
+                whole += 1;
+                assert_eq!(size.unwrap(), (image.width, image.height));
+                assert_eq!(
+                    image.data.len(),
+                    image.width * image.height * image.channels
+                );
+            }
+            Err(error) => {
+                refused += 1;
+                assert!(error.to_string().starts_with("altered: "), "{error}");
+            }
+        }
+        let _ = decode_mask("altered", bytes, MAX_PIXELS);
+    });
+    assert!(
+        whole > 50 && refused > 50,
+        "{whole} read, {refused} refused"
+    );
+}
+
+#[test]
+fn altered_archives_are_read_or_refused() {
+    let files = seeds();
+    let archives = [archive(&files[6..9]), archive(&files[..4])];
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("altered.tar");
+    let (mut opened, mut refused) = (0, 0);
+    on_altered(&archives, ROUNDS / 4, |bytes| {
+        fs::write(&path, bytes).unwrap();
+        let Ok(source) = source::open(&path, &SourceOptions::default()) else {
+            refused += 1;
+            return;
+        };
+        opened += 1;
+        for index in 0..source.len() {
+            let _ = (source.name(index), source.label(index), source.image(index));
+        }
+    });
+    assert!(
+        opened > 20 && refused > 20,
+        "{opened} opened, {refused} refused"
+    );
+}
