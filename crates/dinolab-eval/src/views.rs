@@ -1,8 +1,8 @@
 //! Random views for training on top of features: a resized crop and a flip.
 
-use dinolab_data::Image;
-use dinolab_data::augment::{CropBox, Filter, Resizer};
+use dinolab_data::augment::{CropBox, Filter, Resizer, multichannel};
 use dinolab_data::random::Random;
+use dinolab_data::{Image, Size};
 
 use crate::{Error, Result};
 
@@ -76,6 +76,18 @@ pub(crate) fn render(
     (height, width): (usize, usize),
     filter: Filter,
 ) -> Result<Image> {
+    if !image.is_rgb() {
+        let mut view = multichannel::resized(image, at.crop, Size { height, width }, filter)?;
+        if at.flip {
+            let pixel = view.channels * view.depth.bytes();
+            for row in view.data.chunks_exact_mut(pixel * width) {
+                // Pixels in reverse order, each with its bytes in theirs.
+                row.reverse();
+                row.chunks_exact_mut(pixel).for_each(<[u8]>::reverse);
+            }
+        }
+        return Ok(view);
+    }
     let mut data = Vec::new();
     Resizer::new().resize(image, at.crop, (width, height), filter, &mut data)?;
     if at.flip {
@@ -83,12 +95,7 @@ pub(crate) fn render(
             row.as_chunks_mut::<3>().0.reverse();
         }
     }
-    Ok(Image {
-        width,
-        height,
-        channels: 3,
-        data,
-    })
+    Ok(Image::rgb(width, height, data))
 }
 
 #[cfg(test)]

@@ -35,6 +35,14 @@ impl CropBox {
         }
     }
 
+    /// Whether it lies inside an image and is not empty.
+    pub fn is_inside(&self, image: &Image) -> bool {
+        let inside = |start: usize, len: usize, of: usize| {
+            len > 0 && start.checked_add(len).is_some_and(|end| end <= of)
+        };
+        inside(self.top, self.height, image.height) && inside(self.left, self.width, image.width)
+    }
+
     /// The box of a random resized crop in an image of `width × height` (both above 0).
     ///
     /// Its area is uniform in `scale.0..scale.1` of the image's, its aspect ratio
@@ -102,6 +110,16 @@ pub enum Filter {
     Lanczos,
 }
 
+impl Filter {
+    pub(super) fn kernel(self) -> fir::FilterType {
+        match self {
+            Self::Bicubic => fir::FilterType::CatmullRom,
+            Self::Bilinear => fir::FilterType::Bilinear,
+            Self::Lanczos => fir::FilterType::Lanczos3,
+        }
+    }
+}
+
 /// Resizes, keeping its buffers between calls.
 #[derive(Clone, Debug, Default)]
 pub struct Resizer {
@@ -145,13 +163,8 @@ impl Resizer {
             crop.height as u32,
         )
         .map_err(|error| unexpected(error.to_string()))?;
-        let filter = match filter {
-            Filter::Bicubic => fir::FilterType::CatmullRom,
-            Filter::Bilinear => fir::FilterType::Bilinear,
-            Filter::Lanczos => fir::FilterType::Lanczos3,
-        };
         let options = fir::ResizeOptions::new()
-            .resize_alg(fir::ResizeAlg::Convolution(filter))
+            .resize_alg(fir::ResizeAlg::Convolution(filter.kernel()))
             .use_alpha(false);
         // Rows first: values are rounded in between, so that the order of the passes shows.
         self.narrowed.resize(width * crop.height * 3, 0);
@@ -188,10 +201,7 @@ fn check(image: &Image, crop: CropBox, target: (usize, usize)) -> Result<()> {
         height,
         width,
     } = crop;
-    let inside = |start: usize, len: usize, of: usize| {
-        len > 0 && start.checked_add(len).is_some_and(|end| end <= of)
-    };
-    if !inside(top, height, image.height) || !inside(left, width, image.width) {
+    if !crop.is_inside(image) {
         return bad(format!(
             "a crop of {width} × {height} at ({left}, {top}) is not inside it"
         ));
@@ -216,6 +226,9 @@ pub(crate) fn check_rgb(image: &Image) -> Result<()> {
     };
     if image.channels != 3 {
         return bad(format!("has {} channels instead of 3", image.channels));
+    }
+    if !image.is_rgb() {
+        return bad(format!("is {} instead of 8 bit", image.depth));
     }
     if image.width == 0 || image.height == 0 {
         return bad("is empty".into());

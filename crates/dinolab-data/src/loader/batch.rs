@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use crate::Size;
 use crate::augment::MultiCrop;
 use crate::augment::multicrop::GLOBAL_VIEWS;
 
@@ -12,15 +13,15 @@ pub struct Crops {
     pub batch: usize,
     /// Channels, `C`.
     pub channels: usize,
-    /// Side of the global crops, `G` (height and width).
-    pub global_size: usize,
-    /// Side of the local crops, `S`.
-    pub local_size: usize,
+    /// Size of the global crops, `Gh × Gw`.
+    pub global_size: Size,
+    /// Size of the local crops, `Sh × Sw`.
+    pub local_size: Size,
     /// Number of local views, `L`.
     pub local_views: usize,
-    /// `[2, B, C, G, G]`, normalised.
+    /// `[2, B, C, Gh, Gw]`, normalised.
     pub global: Vec<f32>,
-    /// `[L, B, C, S, S]`, normalised.
+    /// `[L, B, C, Sh, Sw]`, normalised.
     pub local: Vec<f32>,
     /// The source index behind each image of the batch.
     pub indices: Vec<usize>,
@@ -30,7 +31,7 @@ impl Crops {
     /// Sets the shape; the values are whatever they were.
     fn shape(&mut self, crops: &MultiCrop, batch: usize) {
         self.batch = batch;
-        self.channels = 3;
+        self.channels = crops.pixels.channels();
         self.global_size = crops.global_size;
         self.local_size = crops.local_size;
         self.local_views = crops.local_views;
@@ -39,7 +40,7 @@ impl Crops {
         self.indices.resize(batch, 0);
     }
 
-    /// Where view `view` of image `image` lies: `[C, side, side]`. Global views are 0 and 1,
+    /// Where view `view` of image `image` lies: `[C, height, width]`. Global views are 0 and 1,
     /// the local ones follow.
     ///
     /// # Panics
@@ -74,7 +75,7 @@ impl Crops {
         } else {
             (view - GLOBAL_VIEWS, self.local_size)
         };
-        let len = self.channels * size * size;
+        let len = self.channels * size.area();
         let start = (view * self.batch + image) * len;
         (start..start + len, global)
     }

@@ -12,8 +12,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use super::Shared;
 use super::bad::BadImage;
 use super::batch::Crops;
-use crate::augment::Scratch;
-use crate::augment::resize::check_rgb;
+use crate::augment::{ChannelNormaliser, Scratch};
 use crate::random::epoch_order;
 use crate::{Error, Image, Result};
 
@@ -370,6 +369,10 @@ impl Worker {
         let shared = &self.shared;
         let image = shared.image(index)?;
         let key = (shared.config.seed, task.batch.epoch, key);
+        if let Some(normaliser) = &shared.channel_normaliser {
+            let scratch = &mut self.scratch;
+            return fill_channels(shared, task, (index, &image), key, normaliser, scratch);
+        }
         for view in 0..shared.crops.views() {
             if self.stop.load(Ordering::Relaxed) {
                 return Ok(());
@@ -385,6 +388,25 @@ impl Worker {
     }
 }
 
+/// As [`Worker::fill`], for images that are not 8-bit RGB.
+fn fill_channels(
+    shared: &Shared,
+    task: &Task,
+    (index, image): (usize, &Image),
+    key: (u64, u64, u64),
+    normaliser: &ChannelNormaliser,
+    scratch: &mut Scratch,
+) -> Result<()> {
+    for view in 0..shared.crops.views() {
+        let planes = shared.crops.channel_view(image, key, view, scratch)?;
+        normaliser.apply(planes);
+        let mut crops = task.batch.crops();
+        crops.view_mut(view, task.image).copy_from_slice(planes);
+    }
+    task.batch.crops().indices[task.image] = index;
+    Ok(())
+}
+
 impl Shared {
     /// Images that workers may be ahead of the batches returned.
     fn ahead(&self) -> usize {
@@ -396,7 +418,7 @@ impl Shared {
             return Ok(image);
         }
         let image = self.source.image(index)?;
-        check_rgb(&image)?;
+        self.crops.pixels.check(&image)?;
         let image = Arc::new(image);
         self.cache.offer(index, &image);
         Ok(image)
