@@ -17,6 +17,7 @@ pub mod random;
 pub mod shapes;
 pub mod size;
 pub mod source;
+pub mod statistics;
 pub mod video;
 
 pub use crate::error::{Error, Result};

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Labels, SourceOptions, io_error, read_image};
+use super::{Decoding, Labels, SourceOptions, io_error, read_image};
 use crate::{Error, Image, Mask, Result, Source};
 
 #[derive(Debug)]
@@ -12,7 +12,7 @@ pub(super) struct List {
     /// Line number (from 1) and path as written.
     lines: Vec<(usize, String)>,
     labels: Labels,
-    max_pixels: u64,
+    decoding: Decoding,
 }
 
 impl List {
@@ -68,7 +68,7 @@ impl List {
             path: path.to_path_buf(),
             lines,
             labels,
-            max_pixels: options.max_pixels,
+            decoding: options.decoding(),
         })
     }
 }
@@ -93,7 +93,7 @@ impl Source for List {
     fn image(&self, index: usize) -> Result<Image> {
         let (line, name) = &self.lines[index];
         let folder = self.path.parent().unwrap_or(Path::new(""));
-        let reason = match read_image(&folder.join(name), name, self.max_pixels) {
+        let reason = match read_image(&folder.join(name), name, self.decoding) {
             Err(Error::Io { source, .. }) => source.to_string(),
             Err(Error::BadImage { reason, .. }) => reason,
             other => return other,

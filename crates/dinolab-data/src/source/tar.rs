@@ -9,8 +9,8 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
-use super::{Kind, Labels, SourceOptions, io_error, is_hidden, kind_of, slashed};
-use crate::decode::{decode, sniff};
+use super::{Decoding, Kind, Labels, SourceOptions, io_error, is_hidden, kind_of, slashed};
+use crate::decode::{Pixels, sniff};
 use crate::{Error, Image, Mask, Result, Source};
 
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(super) struct Tar {
     shards: Vec<PathBuf>,
     members: Vec<Member>,
     labels: Labels,
-    max_pixels: u64,
+    decoding: Decoding,
 }
 
 /// Where an image lies.
@@ -40,7 +40,8 @@ impl Tar {
         let mut members = Vec::new();
         let mut written = HashMap::new();
         for (number, shard) in shards.iter().enumerate() {
-            index(shard, number as u32, &mut members, &mut written)?;
+            let seen = (&mut members, &mut written);
+            index(shard, number as u32, options.pixels, seen)?;
         }
         if members.is_empty() {
             let reason = format!("{} tar file(s) without an image", shards.len());
@@ -54,7 +55,7 @@ impl Tar {
             shards,
             members,
             labels,
-            max_pixels: options.max_pixels,
+            decoding: options.decoding(),
         })
     }
 }
@@ -71,8 +72,8 @@ fn key(path: &Path) -> PathBuf {
 fn index(
     shard: &Path,
     number: u32,
-    members: &mut Vec<Member>,
-    written: &mut HashMap<(u32, PathBuf), String>,
+    pixels: Pixels,
+    (members, written): (&mut Vec<Member>, &mut HashMap<(u32, PathBuf), String>),
 ) -> Result<()> {
     let bad = |reason: String| Error::BadSource {
         path: shard.to_path_buf(),
@@ -106,7 +107,7 @@ fn index(
                 path.display()
             )));
         }
-        let is_image = match kind_of(&path) {
+        let is_image = match kind_of(&path, pixels) {
             Kind::Image => true,
             Kind::Other => {
                 if path.extension().is_some_and(|e| e == "cls") {
@@ -224,7 +225,7 @@ impl Source for Tar {
             Ok(bytes)
         };
         let bytes = read().map_err(|source| io_error(shard, source))?;
-        decode(&self.name(index), &bytes, self.max_pixels)
+        self.decoding.decode(&self.name(index), &bytes)
     }
 
     fn file(&self, index: usize) -> Option<PathBuf> {

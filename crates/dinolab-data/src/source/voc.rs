@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{MaskKind, SourceOptions, io_error, read_image, read_mask};
+use super::{Decoding, MaskKind, SourceOptions, io_error, read_image, read_mask};
 use crate::{Error, Image, Mask, Result, Source};
 
 /// The classes of Pascal VOC by their number in class masks; 0 is the background.
@@ -37,7 +37,7 @@ pub(super) struct Voc {
     ids: Vec<String>,
     /// The folder of masks, where there is one.
     masks: Option<PathBuf>,
-    max_pixels: u64,
+    decoding: Decoding,
 }
 
 impl Voc {
@@ -82,7 +82,7 @@ impl Voc {
             root: root.to_path_buf(),
             ids,
             masks,
-            max_pixels: options.max_pixels,
+            decoding: options.decoding(),
         })
     }
 
@@ -135,7 +135,7 @@ impl Source for Voc {
     }
 
     fn image(&self, index: usize) -> Result<Image> {
-        read_image(&self.image_path(index), &self.name(index), self.max_pixels)
+        read_image(&self.image_path(index), &self.name(index), self.decoding)
     }
 
     fn file(&self, index: usize) -> Option<PathBuf> {
@@ -154,7 +154,7 @@ impl Source for Voc {
             &self.image_path(index),
             &mask,
             &self.name(index),
-            self.max_pixels,
+            self.decoding.max_pixels,
         )
         .map(Some)
     }
