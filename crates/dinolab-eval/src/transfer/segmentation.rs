@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 use dinolab_data::augment::Filter;
-use dinolab_data::augment::normalise::Normaliser;
+use dinolab_data::augment::ChannelNormaliser;
 use dinolab_data::random::Random;
 use dinolab_nn::Vit;
 
@@ -19,7 +19,7 @@ pub struct Segmentation<'a> {
     val: ClassMasks<'a>,
     val_images: Vec<usize>,
     view: RandomView,
-    normaliser: Normaliser,
+    normaliser: ChannelNormaliser,
     patch: usize,
 }
 
@@ -52,7 +52,7 @@ impl<'a> Segmentation<'a> {
             val,
             val_images,
             view,
-            normaliser: Normaliser::new(preprocess.mean, preprocess.std)?,
+            normaliser: preprocess.normaliser()?,
             patch,
         })
     }
@@ -82,7 +82,7 @@ impl Task for Segmentation<'_> {
         let (image, mask) = (self.train.source.image(index)?, self.train.mask(index)?);
         let at = self.view.place(&image, random);
         Ok(Example {
-            planes: planes(&self.view.render(&image, at)?, &self.normaliser),
+            planes: planes(&self.view.render(&image, at)?, &self.normaliser)?,
             targets: patch_targets(&mask, at, self.grid(), self.classes()),
         })
     }
@@ -113,7 +113,7 @@ impl Task for Segmentation<'_> {
             )?;
             let input = batch(
                 &fitted.vit,
-                &[planes(&square, &self.normaliser)],
+                &[planes(&square, &self.normaliser)?],
                 side,
                 side,
             );
