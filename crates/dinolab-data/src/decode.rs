@@ -104,7 +104,11 @@ impl Pixels {
     /// [`Error::BadImage`], named by its size.
     pub fn check(self, image: &Image) -> Result<()> {
         let reason = if image.channels != self.channels() {
-            format!("has {} channels instead of {}", image.channels, self.channels())
+            format!(
+                "has {} channels instead of {}",
+                image.channels,
+                self.channels()
+            )
         } else if self == Self::Rgb && !image.is_rgb() {
             format!("is {} instead of 8 bit", image.depth)
         } else if !image.is_whole() {
@@ -112,7 +116,10 @@ impl Pixels {
         } else {
             return Ok(());
         };
-        Err(bad(&format!("image of {} × {}", image.width, image.height), reason))
+        Err(bad(
+            &format!("image of {} × {}", image.width, image.height),
+            reason,
+        ))
     }
 }
 
@@ -374,7 +381,9 @@ fn decode_other(bytes: &[u8], format: Format, max_pixels: u64) -> Result<Image, 
     let (width, height) = decoder.dimensions();
     check_size(u64::from(width), u64::from(height), max_pixels)?;
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    decoder.set_limits(limits(max_pixels)).map_err(|e| e.to_string())?;
+    decoder
+        .set_limits(limits(max_pixels))
+        .map_err(|e| e.to_string())?;
     let decoded =
         DynamicImage::from_decoder(decoder).map_err(|e| format!("damaged {format:?}: {e}"))?;
     let (width, height) = (decoded.width() as usize, decoded.height() as usize);

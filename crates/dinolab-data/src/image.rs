@@ -144,9 +144,9 @@ impl Image {
             .map(|pixel| &pixel[channel * sample..][..sample]);
         match self.depth {
             Depth::Eight => out.extend(samples.map(|s| f32::from(s[0]) / 255.0)),
-            Depth::Sixteen => out.extend(
-                samples.map(|s| f32::from(u16::from_ne_bytes([s[0], s[1]])) / 65535.0),
-            ),
+            Depth::Sixteen => {
+                out.extend(samples.map(|s| f32::from(u16::from_ne_bytes([s[0], s[1]])) / 65535.0))
+            }
             Depth::Float => {
                 out.extend(samples.map(|s| f32::from_ne_bytes([s[0], s[1], s[2], s[3]])));
             }

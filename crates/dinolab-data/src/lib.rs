@@ -20,9 +20,9 @@ pub mod source;
 pub mod statistics;
 pub mod video;
 
+pub use crate::decode::Pixels;
 pub use crate::error::{Error, Result};
 pub use crate::image::{Depth, Image, Mask};
-pub use crate::decode::Pixels;
 pub use crate::loader::{Crops, Loader, LoaderConfig};
 pub use crate::size::Size;
 pub use crate::source::Source;

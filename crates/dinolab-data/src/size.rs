@@ -123,7 +123,9 @@ impl<'de> Deserialize<'de> for Size {
                 text.parse().map_err(E::custom)
             }
         }
-        deserializer.deserialize_any(Either).map_err(D::Error::custom)
+        deserializer
+            .deserialize_any(Either)
+            .map_err(D::Error::custom)
     }
 }
 
@@ -135,7 +137,14 @@ mod tests {
     fn is_written_as_it_is_read() {
         for (text, size, json) in [
             ("224", Size::square(224), "224"),
-            ("224x320", Size { height: 224, width: 320 }, "\"224x320\""),
+            (
+                "224x320",
+                Size {
+                    height: 224,
+                    width: 320,
+                },
+                "\"224x320\"",
+            ),
         ] {
             assert_eq!(text.parse::<Size>().unwrap(), size);
             assert_eq!(size.to_string(), text);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use dinolab_data::augment::ChannelNormaliser;
 use dinolab_data::augment::{eval, resize::Filter};
-use dinolab_data::{Image, Source};
+use dinolab_data::{Image, Pixels, Source};
 use dinolab_nn::Vit;
 use rayon::prelude::*;
 
@@ -70,7 +70,7 @@ impl<'a> Describer<'a> {
     /// [`Error::Data`] for deviations that are not above 0.
     pub fn new(
         vit: &'a Vit,
-        (mean, std): ([f32; 3], [f32; 3]),
+        (mean, std): (impl AsRef<[f32]>, impl AsRef<[f32]>),
         view: View,
         descriptor: Descriptor,
     ) -> Result<Self> {
@@ -90,7 +90,7 @@ impl<'a> Describer<'a> {
         }
         Ok(Self {
             vit,
-            normaliser: ChannelNormaliser::new(Pixels::Rgb, &mean, &std)?,
+            normaliser: ChannelNormaliser::new(Pixels::Rgb, mean.as_ref(), std.as_ref())?,
             view,
             descriptor,
         })

@@ -16,14 +16,14 @@
 use std::path::Path;
 
 use dinolab_data::Image;
-use dinolab_data::augment::eval;
 use dinolab_data::augment::ChannelNormaliser;
+use dinolab_data::augment::eval;
 use dinolab_nn::init::Init;
 use dinolab_nn::weights::{self, LoadOptions, Which};
 use dinolab_nn::{Vit, device};
 
-use crate::features::{AttentionMaps, Preprocess, attend, batch, host, planes, whole_patches};
 use crate::Result;
+use crate::features::{AttentionMaps, Preprocess, attend, batch, host, planes, whole_patches};
 
 /// A backbone with the preprocessing that its images need.
 #[derive(Clone, Debug)]
@@ -116,9 +116,12 @@ impl Embedder {
                 planes(&image, &self.normaliser)
             })
             .collect::<Result<Vec<_>>>()?;
-        Ok(host(
-            self.vit.forward(batch(&self.vit, &inputs, crop.height, crop.width)),
-        ))
+        Ok(host(self.vit.forward(batch(
+            &self.vit,
+            &inputs,
+            crop.height,
+            crop.width,
+        ))))
     }
 
     /// All tokens of an image, at the image's own size or brought to `size` = (height, width)

@@ -61,7 +61,11 @@ impl Preprocess {
     /// # Errors
     /// [`Error::Data`] for numbers that cannot be used.
     pub fn normaliser(&self) -> Result<ChannelNormaliser> {
-        Ok(ChannelNormaliser::new(self.pixels(), &self.mean, &self.std)?)
+        Ok(ChannelNormaliser::new(
+            self.pixels(),
+            &self.mean,
+            &self.std,
+        )?)
     }
 
     /// Checks that the centre is one of what images are brought to, and holds a patch.
@@ -73,9 +77,8 @@ impl Preprocess {
         if crop.shortest() >= patch && crop.height <= resize.height && crop.width <= resize.width {
             return Ok(());
         }
-        let reason = format!(
-            "{crop} must be between a patch of {patch} and the resized side of {resize}"
-        );
+        let reason =
+            format!("{crop} must be between a patch of {patch} and the resized side of {resize}");
         Err(Error::invalid("eval-crop", reason))
     }
 
@@ -340,7 +343,12 @@ pub fn whole_patches(image: &Image, size: Option<(usize, usize)>, patch: usize) 
 /// # Errors
 /// [`Error::Data`] for an image of another kind than the normaliser takes.
 pub fn attend(vit: &Vit, image: &Image, normaliser: &ChannelNormaliser) -> Result<AttentionMaps> {
-    let input = batch(vit, &[planes(image, normaliser)?], image.height, image.width);
+    let input = batch(
+        vit,
+        &[planes(image, normaliser)?],
+        image.height,
+        image.width,
+    );
     let patch = vit.config().patch_size;
     Ok(AttentionMaps {
         heads: vit.config().heads,

@@ -9,8 +9,8 @@ use crate::{Error, Result};
 /// A random resized crop and a horizontal flip with probability ½.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RandomView {
-    /// Side of the view in pixels.
-    pub size: usize,
+    /// Size of the view in pixels.
+    pub size: Size,
     /// Range of the share of the image's area that the view covers, within 0–1. torchvision's
     /// default, which the reference's linear evaluation has, is 0.08–1.
     pub scale: (f64, f64),
@@ -42,7 +42,7 @@ impl RandomView {
     /// [`Error::Invalid`] where they are not.
     pub fn check(&self) -> Result<()> {
         let (least, most) = self.scale;
-        if self.size == 0 {
+        if self.size.shortest() == 0 {
             return Err(Error::invalid("crop", "must be at least 1"));
         }
         if least > 0.0 && least <= most && most <= 1.0 {
@@ -65,7 +65,12 @@ impl RandomView {
     /// # Errors
     /// [`Error::Data`] for an image that cannot be resized.
     pub fn render(&self, image: &Image, at: Placement) -> Result<Image> {
-        render(image, at, (self.size, self.size), Filter::Bilinear)
+        render(
+            image,
+            at,
+            (self.size.height, self.size.width),
+            Filter::Bilinear,
+        )
     }
 }
 
@@ -111,7 +116,7 @@ mod tests {
             *v = (i / 3 % 40 * 6) as u8;
         }
         let view = RandomView {
-            size: 16,
+            size: Size::square(16),
             scale: (0.25, 0.25),
         };
         view.check().unwrap();
@@ -141,7 +146,14 @@ mod tests {
             (8, (0.6, 0.5)),
             (8, (0.5, 1.1)),
         ] {
-            assert!(RandomView { size, scale }.check().is_err());
+            assert!(
+                RandomView {
+                    size: Size::square(size),
+                    scale
+                }
+                .check()
+                .is_err()
+            );
         }
     }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use dinolab_data::{Size, Source};
-use dinolab_data::augment::ChannelNormaliser;
 use dinolab_eval::attention::{JaccardMeter, REFERENCE_MASS, score_image};
 use dinolab_eval::features::{Preprocess, attend, embed, whole_patches};
 use dinolab_eval::knn::{Knn, KnnScore, Labelled, l2_normalise};

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use dinolab_data::{Pixels, Source};
 use dinolab_data::shapes::{Shapes, ShapesOptions};
 use dinolab_data::source::{self, SourceOptions};
+use dinolab_data::{Pixels, Source};
 
 use crate::settings::Settings;
 

@@ -11,8 +11,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::{Arrays, device, device_name, one_error, program, relative, text};
-use dinolab_data::augment::eval;
 use dinolab_data::augment::ChannelNormaliser;
+use dinolab_data::augment::eval;
 use dinolab_data::augment::resize::CropBox;
 use dinolab_data::{Image, decode};
 use dinolab_eval::features::{Preprocess, attend, batch, host, planes, whole_patches};

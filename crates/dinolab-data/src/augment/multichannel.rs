@@ -93,12 +93,24 @@ impl Extend<f32> for Samples<'_> {
 /// As [`resize`].
 pub fn resized(image: &Image, crop: CropBox, size: Size, filter: Filter) -> Result<Image> {
     let mut planes = Vec::new();
-    resize(image, crop, size, filter, &mut Scratch::default(), &mut planes)?;
+    resize(
+        image,
+        crop,
+        size,
+        filter,
+        &mut Scratch::default(),
+        &mut planes,
+    )?;
     let pixels = size.area();
     let samples: Vec<f32> = (0..pixels)
         .flat_map(|i| planes.iter().skip(i).step_by(pixels).copied())
         .collect();
-    Ok(Image::float(size.width, size.height, image.channels, &samples))
+    Ok(Image::float(
+        size.width,
+        size.height,
+        image.channels,
+        &samples,
+    ))
 }
 
 /// Mirrors planes of `width` columns.

@@ -121,7 +121,8 @@ pub(super) fn image(bytes: &[u8], layout: &Layout) -> Result<Image, Reason> {
     }
     let mut data = values.to_vec();
     if layout.big_endian != cfg!(target_endian = "big") {
-        data.chunks_exact_mut(depth.bytes()).for_each(<[u8]>::reverse);
+        data.chunks_exact_mut(depth.bytes())
+            .for_each(<[u8]>::reverse);
     }
     Ok(Image {
         width,
@@ -192,8 +193,14 @@ mod tests {
             })
         };
         for (text, shape) in [
-            ("{'descr': '<u2', 'fortran_order': False, 'shape': (4, 3, 2), }   \n", &[4, 3, 2][..]),
-            ("{\"shape\":(4,),\"fortran_order\":False,\"descr\":\"<u2\"}", &[4]),
+            (
+                "{'descr': '<u2', 'fortran_order': False, 'shape': (4, 3, 2), }   \n",
+                &[4, 3, 2][..],
+            ),
+            (
+                "{\"shape\":(4,),\"fortran_order\":False,\"descr\":\"<u2\"}",
+                &[4],
+            ),
             ("{'descr':'<u2','fortran_order':False,'shape':()}\n", &[]),
         ] {
             assert_eq!(parse(text), header(shape), "{text}");

@@ -46,7 +46,12 @@ pub(super) fn decode(bytes: &[u8], channels: usize, max_pixels: u64) -> Result<I
 /// Numbers must be in 0–1: brightness, contrast and solarisation need to know the range.
 fn in_range(image: Image) -> Result<Image, Reason> {
     if image.depth == Depth::Float {
-        let mut values = image.data.as_chunks::<4>().0.iter().map(|v| f32::from_ne_bytes(*v));
+        let mut values = image
+            .data
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|v| f32::from_ne_bytes(*v));
         if let Some(wrong) = values.find(|v| !(0.0..=1.0).contains(v)) {
             return Err(format!(
                 "holds the number {wrong}; numbers must be in 0–1 (divide them by their range)"
@@ -95,7 +100,9 @@ fn decode_tiff(
     }
     let colour = decoder.colortype().map_err(damaged)?;
     if colour.num_samples() != samples {
-        return Err(format!("a TIFF of {samples} samples of the kind {colour:?} is not read"));
+        return Err(format!(
+            "a TIFF of {samples} samples of the kind {colour:?} is not read"
+        ));
     }
     let mut limits = Limits::default();
     // All planes, and as much again for a strip before it is unpacked.
@@ -186,7 +193,9 @@ fn as_plain_samples(bytes: &[u8]) -> Option<Vec<u8>> {
         true => black_is_zero.to_le_bytes(),
         false => black_is_zero.to_be_bytes(),
     };
-    copy.get_mut(place + 4 + word..)?.get_mut(..2)?.copy_from_slice(&value);
+    copy.get_mut(place + 4 + word..)?
+        .get_mut(..2)?
+        .copy_from_slice(&value);
     Some(copy)
 }
 

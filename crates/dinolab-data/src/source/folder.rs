@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
 use super::{
-    Decoding, Found, Kind, Labels, SourceOptions, extension, io_error, is_hidden, kind_of, read_image,
-    slashed,
+    Decoding, Found, Kind, Labels, SourceOptions, extension, io_error, is_hidden, kind_of,
+    read_image, slashed,
 };
 use crate::decode::{Pixels, sniff};
 use crate::{Error, Image, Mask, Result, Source};

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use dinolab_data::augment::Filter;
 use dinolab_data::augment::ChannelNormaliser;
+use dinolab_data::augment::Filter;
 use dinolab_data::random::epoch_order;
 use dinolab_nn::Vit;
 

@@ -1,10 +1,10 @@
 //! Telling classes of images apart.
 
 use burn::tensor::Tensor;
-use dinolab_data::augment::eval;
 use dinolab_data::augment::ChannelNormaliser;
+use dinolab_data::augment::eval;
 use dinolab_data::random::Random;
-use dinolab_data::{Image, Source};
+use dinolab_data::{Image, Size, Source};
 use dinolab_nn::Vit;
 
 use super::{Example, Fitted, Score, Task};
@@ -81,7 +81,7 @@ impl Task for Classification<'_> {
         self.train.classes().len()
     }
 
-    fn size(&self) -> usize {
+    fn size(&self) -> Size {
         self.view.size
     }
 

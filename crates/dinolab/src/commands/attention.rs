@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
-use dinolab_data::augment::ChannelNormaliser;
+use dinolab_data::Size;
 use dinolab_data::source::{self, MaskKind, SourceOptions, VOC_CLASSES};
 use dinolab_data::{Mask, Source};
 use dinolab_eval::attention::{
@@ -88,7 +88,10 @@ pub fn run(args: &Args) -> Result<()> {
         )?);
     }
     let normaliser = model.preprocess.normaliser()?;
-    let side = args.size.or(model.attend_size).unwrap_or(480);
+    let side = args
+        .size
+        .or(model.attend_size.map(Size::longest))
+        .unwrap_or(480);
 
     let count = objects.images.len();
     let mut summaries = vec![Summary::default(); networks.len()];

@@ -176,9 +176,8 @@ fn measured(mut settings: Settings, sources: &Sources, folder: &RunFolder) -> Re
                      or give --mean and --std"
                 );
             }
-            let numbers = |values: &[f64]| {
-                Some(Numbers(values.iter().map(|&value| value as f32).collect()))
-            };
+            let numbers =
+                |values: &[f64]| Some(Numbers(values.iter().map(|&value| value as f32).collect()));
             println!("channels measured over {} images", found.images);
             (numbers(&found.mean), numbers(&found.std))
         };

@@ -107,7 +107,12 @@ mod tests {
         for radius in [0.4, 0.8, 2.0, 5.0] {
             let mut planes = vec![0.0; 2 * height * width];
             planes[height * width + 25 * width + 30] = 1.0;
-            gaussian(&mut planes, (height, width), radius, &mut Scratch::default());
+            gaussian(
+                &mut planes,
+                (height, width),
+                radius,
+                &mut Scratch::default(),
+            );
             let (first, second) = planes.split_at(height * width);
             assert!(first.iter().all(|&v| v == 0.0), "planes do not mix");
             let (mut mass, mut down, mut across) = (0.0, 0.0, 0.0);
@@ -120,7 +125,10 @@ mod tests {
             assert!((mass - 1.0).abs() < 1e-4, "{mass}");
             for variance in [down, across] {
                 let deviation = (variance / mass).sqrt();
-                assert!((deviation - radius).abs() < 0.01 * radius, "{radius}: {deviation}");
+                assert!(
+                    (deviation - radius).abs() < 0.01 * radius,
+                    "{radius}: {deviation}"
+                );
             }
         }
     }

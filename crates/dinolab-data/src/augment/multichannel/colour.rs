@@ -63,7 +63,12 @@ mod tests {
 
     #[test]
     fn the_threshold_is_half_of_the_range_at_any_depth() {
-        let mut values = [127.0 / 255.0, 128.0 / 255.0, 32767.0 / 65535.0, 32768.0 / 65535.0];
+        let mut values = [
+            127.0 / 255.0,
+            128.0 / 255.0,
+            32767.0 / 65535.0,
+            32768.0 / 65535.0,
+        ];
         let before = values;
         solarise(&mut values, 128.0 / 256.0);
         assert_eq!(values[0], before[0]);

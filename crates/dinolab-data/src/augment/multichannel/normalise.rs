@@ -111,7 +111,9 @@ mod tests {
         let image = Image::rgb(2, 1, vec![1, 2, 3, 250, 100, 7]);
         let (mean, std) = ([0.1, 0.2, 0.3], [0.5, 0.6, 0.7]);
         let mut expected = vec![0.0; 6];
-        Normaliser::new(mean, std).unwrap().apply(&image.data, &mut expected);
+        Normaliser::new(mean, std)
+            .unwrap()
+            .apply(&image.data, &mut expected);
         let normaliser = ChannelNormaliser::new(Pixels::Rgb, &mean, &std).unwrap();
         assert_eq!(normaliser.planes(&image).unwrap(), expected);
         let deep = Image::sixteen(2, 1, 3, &[0; 6]);

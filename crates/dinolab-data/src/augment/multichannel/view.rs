@@ -62,7 +62,14 @@ impl MultiCrop {
         } = scratch;
         let mut planes = std::mem::take(&mut scratch.planes);
         let resized = clock.time(Stage::Resize, || {
-            resize(image, plan.crop, size, Filter::Bicubic, scratch, &mut planes)
+            resize(
+                image,
+                plan.crop,
+                size,
+                Filter::Bicubic,
+                scratch,
+                &mut planes,
+            )
         });
         scratch.planes = planes;
         resized?;
