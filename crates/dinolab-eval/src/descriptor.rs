@@ -421,7 +421,7 @@ mod tests {
                 .unwrap()
         };
         let normaliser = ChannelNormaliser::new(Pixels::Rgb, &[0.5; 3], &[0.25; 3]).unwrap();
-        let input = batch(&vit, &[planes(&image, &normaliser)?], 16, 16);
+        let input = batch(&vit, &[planes(&image, &normaliser).unwrap()], 16, 16);
         let class = host(vit.forward(input.clone()));
         let single = describe(View::Fit(16), Descriptor::ClassToken(vec![1.0]));
         let both = describe(View::Square(16), Descriptor::ClassAndGem(4.0));

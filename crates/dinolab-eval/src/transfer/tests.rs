@@ -24,7 +24,7 @@ fn vit() -> Vit {
 fn preprocess() -> Preprocess {
     Preprocess {
         resize: Size::square(32),
-        crop: 32,
+        crop: Size::square(32),
         ..Default::default()
     }
 }
