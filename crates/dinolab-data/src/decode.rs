@@ -1,7 +1,8 @@
 //! Image files to pixels.
 //!
-//! The format is told by the bytes, never by the name. What comes out is always
-//! 8-bit RGB, upright (EXIF orientation applied), with transparency laid over black.
+//! The format is told by the bytes, never by the name. What comes out is upright (EXIF
+//! orientation applied) and, unless asked otherwise ([`Pixels`]), 8-bit RGB with transparency laid
+//! over black.
 //! A damaged file is an error, never a half-grey image: self-supervised training
 //! would happily learn the damage.
 
@@ -16,6 +17,11 @@ use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 
 use crate::{Error, Image, Mask, Result};
+
+mod npy;
+mod stored;
+
+pub use stored::MAX_CHANNELS;
 
 /// Why a file cannot be used; the caller adds the name.
 type Reason = String;
@@ -69,6 +75,72 @@ pub fn sniff(bytes: &[u8]) -> Option<Format> {
     } else {
         return None;
     })
+}
+
+/// What files are decoded to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pixels {
+    /// 8-bit RGB, whatever a file holds.
+    #[default]
+    Rgb,
+    /// The channels and the depth that a file holds; one of another number of channels is bad.
+    Stored {
+        /// Channels that every file must have, at most [`MAX_CHANNELS`].
+        channels: usize,
+    },
+}
+
+impl Pixels {
+    /// Channels of an image, `C`.
+    pub fn channels(self) -> usize {
+        match self {
+            Self::Rgb => 3,
+            Self::Stored { channels } => channels,
+        }
+    }
+
+    /// Checks an image: whole, and of the kind that [`decode_to`] gives.
+    ///
+    /// # Errors
+    /// [`Error::BadImage`], named by its size.
+    pub fn check(self, image: &Image) -> Result<()> {
+        let reason = if image.channels != self.channels() {
+            format!(
+                "has {} channels instead of {}",
+                image.channels,
+                self.channels()
+            )
+        } else if self == Self::Rgb && !image.is_rgb() {
+            format!("is {} instead of 8 bit", image.depth)
+        } else if !image.is_whole() {
+            "is empty, or shorter than it says".into()
+        } else {
+            return Ok(());
+        };
+        Err(bad(
+            &format!("image of {} × {}", image.width, image.height),
+            reason,
+        ))
+    }
+}
+
+/// Decodes a file to `pixels`: as [`decode`] does or, for [`Pixels::Stored`], a TIFF, PNG, JPEG,
+/// WebP, BMP or `.npy` file to the channels that it holds, of 8 or 16 bits or numbers in 0–1.
+///
+/// # Errors
+/// As [`decode`]; also for a file of another number of channels, numbers out of range.
+pub fn decode_to(pixels: Pixels, name: &str, bytes: &[u8], max_pixels: u64) -> Result<Image> {
+    match pixels {
+        Pixels::Rgb => decode(name, bytes, max_pixels),
+        Pixels::Stored { channels } => caught(|| stored::decode(bytes, channels, max_pixels))
+            .map_err(|reason| bad(name, reason)),
+    }
+}
+
+/// Whether the first bytes of a file are those of a NumPy array, an image where channels are read
+/// as stored.
+pub fn is_array(bytes: &[u8]) -> bool {
+    npy::is_array(bytes)
 }
 
 /// Decodes a JPEG, PNG, WebP, TIFF or BMP file to 8-bit RGB.
@@ -315,10 +387,9 @@ fn decode_other(bytes: &[u8], format: Format, max_pixels: u64) -> Result<Image, 
     let (width, height) = decoder.dimensions();
     check_size(u64::from(width), u64::from(height), max_pixels)?;
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut limits = Limits::default();
-    // The picture itself (up to 16 bytes a pixel) and as much again for the decoder.
-    limits.max_alloc = Some(max_pixels.saturating_mul(32).max(1 << 20));
-    decoder.set_limits(limits).map_err(|e| e.to_string())?;
+    decoder
+        .set_limits(limits(max_pixels))
+        .map_err(|e| e.to_string())?;
     let decoded =
         DynamicImage::from_decoder(decoder).map_err(|e| format!("damaged {format:?}: {e}"))?;
     let (width, height) = (decoded.width() as usize, decoded.height() as usize);
@@ -338,6 +409,13 @@ fn decode_other(bytes: &[u8], format: Format, max_pixels: u64) -> Result<Image, 
         decoded.into_rgb8().into_raw()
     };
     upright(width, height, data, orientation)
+}
+
+fn limits(max_pixels: u64) -> Limits {
+    let mut limits = Limits::default();
+    // The picture itself (up to 16 bytes a pixel) and as much again for the decoder.
+    limits.max_alloc = Some(max_pixels.saturating_mul(32).max(1 << 20));
+    limits
 }
 
 fn over_black(value: u8, alpha: u8) -> u8 {
@@ -374,23 +452,17 @@ fn upright(
     orientation: Orientation,
 ) -> Result<Image, Reason> {
     if orientation == Orientation::NoTransforms {
-        return Ok(Image {
-            width,
-            height,
-            channels: 3,
-            data,
-        });
+        return Ok(Image::rgb(width, height, data));
     }
     let buffer = RgbImage::from_raw(width as u32, height as u32, data)
         .ok_or("damaged image: pixels are missing")?;
     let mut turned = DynamicImage::ImageRgb8(buffer);
     turned.apply_orientation(orientation);
-    Ok(Image {
-        width: turned.width() as usize,
-        height: turned.height() as usize,
-        channels: 3,
-        data: turned.into_rgb8().into_raw(),
-    })
+    Ok(Image::rgb(
+        turned.width() as usize,
+        turned.height() as usize,
+        turned.into_rgb8().into_raw(),
+    ))
 }
 
 // ---- label maps -------------------------------------------------------------------

@@ -29,6 +29,8 @@ pub enum Purpose {
     DropPath = 5,
     /// Initial weights.
     Init = 6,
+    /// Images whose channels are measured.
+    Statistics = 7,
 }
 
 /// A generator for one key.

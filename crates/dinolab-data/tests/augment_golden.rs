@@ -29,10 +29,8 @@ impl Golden {
             panic!("{name} is no image")
         };
         Image {
-            width,
-            height,
-            channels,
             data: tensor.data().to_vec(),
+            ..Image::new(width, height, channels)
         }
     }
 
@@ -120,12 +118,7 @@ fn resized_crop() {
         Resizer::new()
             .resize(image, crop, size, Filter::Bicubic, &mut data)
             .unwrap();
-        *image = Image {
-            width: size.0,
-            height: size.1,
-            channels: 3,
-            data,
-        };
+        *image = Image::rgb(size.0, size.1, data);
     });
 }
 

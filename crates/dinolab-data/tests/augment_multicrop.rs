@@ -18,8 +18,8 @@ fn image(width: usize, height: usize) -> Image {
 
 fn small() -> MultiCrop {
     MultiCrop {
-        global_size: 24,
-        local_size: 12,
+        global_size: 24.into(),
+        local_size: 12.into(),
         local_views: 3,
         ..MultiCrop::default()
     }
@@ -145,7 +145,7 @@ fn operations_happen_in_order() {
     };
     let mut scratch = Scratch::default();
     let ours = MultiCrop::default()
-        .render(&image, &plan, 16, &mut scratch)
+        .render(&image, &plan, 16.into(), &mut scratch)
         .unwrap()
         .to_vec();
 
@@ -179,9 +179,9 @@ fn layout_is_view_channel_row_column() {
         } else {
             (&local, view - 2)
         };
-        for (c, plane) in pixels.chunks_exact(side * side).enumerate() {
+        for (c, plane) in pixels.chunks_exact(side.area()).enumerate() {
             for (at, pixel) in plane.iter().enumerate() {
-                let value = buffer[(place * 3 + c) * side * side + at];
+                let value = buffer[(place * 3 + c) * side.area() + at];
                 let expected = (f32::from(*pixel) / 255.0 - crops.mean[c]) / crops.std[c];
                 assert_eq!(value, expected, "view {view}");
             }
@@ -200,7 +200,7 @@ fn keys_decide_and_nothing_else() {
     // Scratch that has seen other sizes makes no difference.
     let mut scratch = Scratch::default();
     let other = MultiCrop {
-        global_size: 40,
+        global_size: 40.into(),
         ..small()
     };
     other.view(&image, (9, 9, 9), 0, &mut scratch).unwrap();
@@ -284,8 +284,8 @@ fn identity_shows_the_whole_image() {
 fn settings_out_of_range_are_named() {
     type Set = fn(&mut MultiCrop);
     let cases: [(&str, Set); 17] = [
-        ("global-crops-size", |c| c.global_size = 0),
-        ("local-crops-size", |c| c.local_size = usize::MAX),
+        ("global-crops-size", |c| c.global_size = 0.into()),
+        ("local-crops-size", |c| c.local_size = usize::MAX.into()),
         ("local-crops-number", |c| c.local_views = usize::MAX),
         ("global-crops-scale", |c| c.global_scale = (0.0, 1.0)),
         ("global-crops-scale", |c| c.global_scale = (0.5, 0.4)),
@@ -315,7 +315,7 @@ fn settings_out_of_range_are_named() {
     }
     let unused = MultiCrop {
         local_views: 0,
-        local_size: 0,
+        local_size: 0.into(),
         ..MultiCrop::default()
     };
     unused.validate().unwrap();

@@ -78,8 +78,8 @@ impl Source for Made {
 
 fn crops() -> MultiCrop {
     MultiCrop {
-        global_size: 12,
-        local_size: 6,
+        global_size: 12.into(),
+        local_size: 6.into(),
         local_views: 2,
         ..MultiCrop::default()
     }
@@ -148,7 +148,7 @@ fn a_batch_holds_the_crops_of_its_images_view_by_view() {
         assert_eq!((batch.batch(), batch.channels), (3, 3));
         assert_eq!(
             (batch.global_size, batch.local_size, batch.local_views),
-            (12, 6, 2)
+            (12.into(), 6.into(), 2)
         );
         for (place, &index) in batch.indices().iter().enumerate() {
             let image = Made::make(index);
@@ -581,7 +581,7 @@ fn settings_out_of_range_are_named() {
         }
     }
     let crops = MultiCrop {
-        global_size: 0,
+        global_size: 0.into(),
         ..crops()
     };
     assert!(Loader::new(Arc::new(Made::new(4)), crops, config(1, 1)).is_err());

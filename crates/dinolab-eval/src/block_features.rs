@@ -1,7 +1,7 @@
 //! Features from the last blocks, as linear classifiers take them.
 
 use burn::tensor::Tensor;
-use dinolab_data::augment::{Normaliser, eval};
+use dinolab_data::augment::eval;
 use dinolab_data::{Image, Source};
 use dinolab_nn::Vit;
 
@@ -128,7 +128,7 @@ impl BlockFeatures {
             view,
             feature: &|images| self.of(vit, images),
             dim: self.dim(vit),
-            normaliser: &Normaliser::new(preprocess.mean, preprocess.std)?,
+            normaliser: &preprocess.normaliser()?,
             batch_size,
         }
         .run(source, indices, progress)

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use dinolab_data::augment::normalise::Normaliser;
+use dinolab_data::augment::ChannelNormaliser;
 use dinolab_data::augment::{eval, resize::Filter};
-use dinolab_data::{Image, Source};
+use dinolab_data::{Image, Pixels, Source};
 use dinolab_nn::Vit;
 use rayon::prelude::*;
 
@@ -50,7 +50,7 @@ impl Descriptor {
 /// A network with a way to see and a way to describe.
 pub struct Describer<'a> {
     vit: &'a Vit,
-    normaliser: Normaliser,
+    normaliser: ChannelNormaliser,
     view: View,
     descriptor: Descriptor,
 }
@@ -70,7 +70,7 @@ impl<'a> Describer<'a> {
     /// [`Error::Data`] for deviations that are not above 0.
     pub fn new(
         vit: &'a Vit,
-        (mean, std): ([f32; 3], [f32; 3]),
+        (mean, std): (impl AsRef<[f32]>, impl AsRef<[f32]>),
         view: View,
         descriptor: Descriptor,
     ) -> Result<Self> {
@@ -90,7 +90,7 @@ impl<'a> Describer<'a> {
         }
         Ok(Self {
             vit,
-            normaliser: Normaliser::new(mean, std)?,
+            normaliser: ChannelNormaliser::new(Pixels::Rgb, mean.as_ref(), std.as_ref())?,
             view,
             descriptor,
         })
@@ -184,7 +184,7 @@ impl<'a> Describer<'a> {
         Ok(Input {
             height: image.height,
             width: image.width,
-            planes: planes(&image, &self.normaliser),
+            planes: planes(&image, &self.normaliser)?,
         })
     }
 
@@ -420,8 +420,8 @@ mod tests {
                 .describe(std::slice::from_ref(&image))
                 .unwrap()
         };
-        let normaliser = Normaliser::new([0.5; 3], [0.25; 3]).unwrap();
-        let input = batch(&vit, &[planes(&image, &normaliser)], 16, 16);
+        let normaliser = ChannelNormaliser::new(Pixels::Rgb, &[0.5; 3], &[0.25; 3]).unwrap();
+        let input = batch(&vit, &[planes(&image, &normaliser).unwrap()], 16, 16);
         let class = host(vit.forward(input.clone()));
         let single = describe(View::Fit(16), Descriptor::ClassToken(vec![1.0]));
         let both = describe(View::Square(16), Descriptor::ClassAndGem(4.0));

@@ -16,21 +16,21 @@
 use std::path::Path;
 
 use dinolab_data::Image;
+use dinolab_data::augment::ChannelNormaliser;
 use dinolab_data::augment::eval;
-use dinolab_data::augment::normalise::Normaliser;
 use dinolab_nn::init::Init;
 use dinolab_nn::weights::{self, LoadOptions, Which};
 use dinolab_nn::{Vit, device};
 
+use crate::Result;
 use crate::features::{AttentionMaps, Preprocess, attend, batch, host, planes, whole_patches};
-use crate::{Error, Result};
 
 /// A backbone with the preprocessing that its images need.
 #[derive(Clone, Debug)]
 pub struct Embedder {
     vit: Vit,
     preprocess: Preprocess,
-    normaliser: Normaliser,
+    normaliser: ChannelNormaliser,
 }
 
 /// All tokens of one image after the final norm.
@@ -67,18 +67,8 @@ impl Embedder {
     /// # Errors
     /// [`Error::Invalid`] or [`Error::Data`] for a preprocessing that is none.
     pub fn new(vit: Vit, preprocess: Preprocess) -> Result<Self> {
-        let normaliser = Normaliser::new(preprocess.mean, preprocess.std)?;
-        if preprocess.crop < vit.config().patch_size || preprocess.crop > preprocess.resize {
-            return Err(Error::invalid(
-                "eval-crop",
-                format!(
-                    "{} must be between a patch of {} and the resized side of {}",
-                    preprocess.crop,
-                    vit.config().patch_size,
-                    preprocess.resize
-                ),
-            ));
-        }
+        let normaliser = preprocess.normaliser()?;
+        preprocess.check(vit.config().patch_size)?;
         Ok(Self {
             vit,
             preprocess,
@@ -101,7 +91,7 @@ impl Embedder {
         &self.preprocess
     }
 
-    /// The class token `[D]` of an RGB image of any size, not normalised.
+    /// The class token `[D]` of an image of any size (8-bit RGB unless the network was trained on others), not normalised.
     ///
     /// # Errors
     /// [`Error::Data`] for an image that cannot be prepared.
@@ -123,12 +113,15 @@ impl Embedder {
             .iter()
             .map(|image| {
                 let image = eval::features(image, resize, crop)?;
-                Ok(planes(&image, &self.normaliser))
+                planes(&image, &self.normaliser)
             })
             .collect::<Result<Vec<_>>>()?;
-        Ok(host(
-            self.vit.forward(batch(&self.vit, &inputs, crop, crop)),
-        ))
+        Ok(host(self.vit.forward(batch(
+            &self.vit,
+            &inputs,
+            crop.height,
+            crop.width,
+        ))))
     }
 
     /// All tokens of an image, at the image's own size or brought to `size` = (height, width)
@@ -142,7 +135,7 @@ impl Embedder {
         let image = whole_patches(image, size, patch)?;
         let input = batch(
             &self.vit,
-            &[planes(&image, &self.normaliser)],
+            &[planes(&image, &self.normaliser)?],
             image.height,
             image.width,
         );

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Tensor, TensorData};
-use dinolab_data::augment::normalise::{IMAGENET_MEAN, IMAGENET_STD, Normaliser};
-use dinolab_data::augment::{eval, resize::Filter};
-use dinolab_data::{Image, Source};
+use dinolab_data::augment::normalise::{IMAGENET_MEAN, IMAGENET_STD};
+use dinolab_data::augment::{ChannelNormaliser, eval, resize::Filter};
+use dinolab_data::{Image, Pixels, Size, Source};
 use dinolab_nn::Vit;
 use rayon::prelude::*;
 
@@ -18,28 +18,70 @@ const PREPROCESS: &str = "preprocess";
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocess {
-    /// The shortest side is brought to this (bicubic), in pixels.
-    pub resize: usize,
-    /// Then the centre of this side is cut out, in pixels.
-    pub crop: usize,
+    /// The shortest side is brought to this (bicubic), in pixels; where it is no square, images
+    /// are made to cover it.
+    pub resize: Size,
+    /// Then the centre of this size is cut out, in pixels.
+    pub crop: Size,
     /// Channel means, of values in 0–1.
-    pub mean: [f32; 3],
+    pub mean: Vec<f32>,
     /// Channel deviations, of values in 0–1.
-    pub std: [f32; 3],
+    pub std: Vec<f32>,
+    /// Images are taken as stored, with as many channels as there are means, instead of as 8-bit
+    /// RGB.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stored: bool,
 }
 
 impl Default for Preprocess {
     fn default() -> Self {
         Self {
-            resize: 256,
-            crop: 224,
-            mean: IMAGENET_MEAN,
-            std: IMAGENET_STD,
+            resize: Size::square(256),
+            crop: Size::square(224),
+            mean: IMAGENET_MEAN.to_vec(),
+            std: IMAGENET_STD.to_vec(),
+            stored: false,
         }
     }
 }
 
 impl Preprocess {
+    /// The kind of images.
+    pub fn pixels(&self) -> Pixels {
+        match self.stored {
+            false => Pixels::Rgb,
+            true => Pixels::Stored {
+                channels: self.mean.len(),
+            },
+        }
+    }
+
+    /// What turns pixels into values.
+    ///
+    /// # Errors
+    /// [`Error::Data`] for numbers that cannot be used.
+    pub fn normaliser(&self) -> Result<ChannelNormaliser> {
+        Ok(ChannelNormaliser::new(
+            self.pixels(),
+            &self.mean,
+            &self.std,
+        )?)
+    }
+
+    /// Checks that the centre is one of what images are brought to, and holds a patch.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`].
+    pub fn check(&self, patch: usize) -> Result<()> {
+        let (Self { crop, resize, .. }, patch) = (self, patch.max(1));
+        if crop.shortest() >= patch && crop.height <= resize.height && crop.width <= resize.width {
+            return Ok(());
+        }
+        let reason =
+            format!("{crop} must be between a patch of {patch} and the resized side of {resize}");
+        Err(Error::invalid("eval-crop", reason))
+    }
+
     /// As the metadata of a weight file says it; `None` where it does not, or not rightly.
     pub fn of_facts(facts: &BTreeMap<String, String>) -> Option<Self> {
         serde_json::from_str(facts.get(PREPROCESS)?).ok()
@@ -75,19 +117,20 @@ impl Features {
     }
 }
 
-/// Normalised planes `[3, H, W]` of an image as it is.
-pub fn planes(image: &Image, normaliser: &Normaliser) -> Vec<f32> {
-    let mut planes = vec![0.0; image.data.len()];
-    normaliser.apply(&image.data, &mut planes);
-    planes
+/// Normalised planes `[C, H, W]` of an image as it is.
+///
+/// # Errors
+/// [`Error::Data`] for an image of another kind than the normaliser takes.
+pub fn planes(image: &Image, normaliser: &ChannelNormaliser) -> Result<Vec<f32>> {
+    Ok(normaliser.planes(image)?)
 }
 
-/// A batch `[B, 3, H, W]` on the network's device.
+/// A batch `[B, C, H, W]` on the network's device.
 pub fn batch(vit: &Vit, planes: &[Vec<f32>], height: usize, width: usize) -> Tensor<4> {
     let device = vit.cls_token.flat().device();
     let data = planes.concat();
     Tensor::from_data(
-        TensorData::new(data, [planes.len(), 3, height, width]),
+        TensorData::new(data, [planes.len(), vit.config().channels, height, width]),
         &device,
     )
 }
@@ -110,12 +153,12 @@ pub struct Pass<'a> {
     pub vit: &'a Vit,
     /// Makes the network's input; all of one size.
     pub view: &'a View<'a>,
-    /// From a batch `[B, 3, H, W]` to features `[B, dim]`.
+    /// From a batch `[B, C, H, W]` to features `[B, dim]`.
     pub feature: &'a dyn Fn(Tensor<4>) -> Tensor<2>,
     /// Width of a feature.
     pub dim: usize,
     /// Turns pixels into values.
-    pub normaliser: &'a Normaliser,
+    pub normaliser: &'a ChannelNormaliser,
     /// Images through the network at a time.
     pub batch_size: usize,
 }
@@ -155,7 +198,7 @@ impl Pass<'_> {
                 .par_iter()
                 .map(|&index| {
                     let view = (self.view)(index, &source.image(index)?)?;
-                    Ok::<_, Error>((planes(&view, self.normaliser), (view.height, view.width)))
+                    Ok::<_, Error>((planes(&view, self.normaliser)?, (view.height, view.width)))
                 })
                 .collect();
             let mut inputs = Vec::with_capacity(chunk.len());
@@ -228,8 +271,8 @@ pub fn embed_usable(
     batch_size: usize,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Features> {
-    let normaliser = Normaliser::new(preprocess.mean, preprocess.std)?;
-    if preprocess.crop < vit.config().patch_size {
+    let normaliser = preprocess.normaliser()?;
+    if preprocess.crop.shortest() < vit.config().patch_size {
         return Err(Error::invalid("eval-crop", "is smaller than a patch"));
     }
     Pass {
@@ -298,9 +341,14 @@ pub fn whole_patches(image: &Image, size: Option<(usize, usize)>, patch: usize) 
 /// Attention maps of one image, already of whole patches.
 ///
 /// # Errors
-/// [`Error::Data`] for an image that is not of three channels.
-pub fn attend(vit: &Vit, image: &Image, normaliser: &Normaliser) -> Result<AttentionMaps> {
-    let input = batch(vit, &[planes(image, normaliser)], image.height, image.width);
+/// [`Error::Data`] for an image of another kind than the normaliser takes.
+pub fn attend(vit: &Vit, image: &Image, normaliser: &ChannelNormaliser) -> Result<AttentionMaps> {
+    let input = batch(
+        vit,
+        &[planes(image, normaliser)?],
+        image.height,
+        image.width,
+    );
     let patch = vit.config().patch_size;
     Ok(AttentionMaps {
         heads: vit.config().heads,

@@ -201,10 +201,8 @@ mod tests {
     #[test]
     fn resizes_without_smoothing() {
         let image = Image {
-            width: 4,
-            height: 1,
-            channels: 1,
             data: vec![0, 100, 200, 40],
+            ..Image::new(4, 1, 1)
         };
         // Middles at 0.5 and 2.5: the mean of the two pixels around each.
         assert_eq!(resize_linear(&image, 1, 2).data, [50, 120]);

@@ -29,6 +29,7 @@ pub use optimiser::layer_rate;
 pub use segmentation::Segmentation;
 
 use burn::tensor::Tensor;
+use dinolab_data::Size;
 use dinolab_data::random::Random;
 use dinolab_nn::init::Init;
 use dinolab_nn::{Parameters, Vit};
@@ -74,8 +75,8 @@ pub trait Task: Sync {
     /// Values that the head says per row, `K`.
     fn classes(&self) -> usize;
 
-    /// Side `S` of the views in pixels.
-    fn size(&self) -> usize;
+    /// Size of the views in pixels.
+    fn size(&self) -> Size;
 
     /// Groups that a labelled share is drawn from evenly: one entry per training image.
     fn groups(&self) -> Vec<usize>;

@@ -1,16 +1,16 @@
 //! Random views for training on top of features: a resized crop and a flip.
 
-use dinolab_data::Image;
-use dinolab_data::augment::{CropBox, Filter, Resizer};
+use dinolab_data::augment::{CropBox, Filter, Resizer, multichannel};
 use dinolab_data::random::Random;
+use dinolab_data::{Image, Size};
 
 use crate::{Error, Result};
 
 /// A random resized crop and a horizontal flip with probability ½.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RandomView {
-    /// Side of the view in pixels.
-    pub size: usize,
+    /// Size of the view in pixels.
+    pub size: Size,
     /// Range of the share of the image's area that the view covers, within 0–1. torchvision's
     /// default, which the reference's linear evaluation has, is 0.08–1.
     pub scale: (f64, f64),
@@ -42,7 +42,7 @@ impl RandomView {
     /// [`Error::Invalid`] where they are not.
     pub fn check(&self) -> Result<()> {
         let (least, most) = self.scale;
-        if self.size == 0 {
+        if self.size.shortest() == 0 {
             return Err(Error::invalid("crop", "must be at least 1"));
         }
         if least > 0.0 && least <= most && most <= 1.0 {
@@ -65,7 +65,12 @@ impl RandomView {
     /// # Errors
     /// [`Error::Data`] for an image that cannot be resized.
     pub fn render(&self, image: &Image, at: Placement) -> Result<Image> {
-        render(image, at, (self.size, self.size), Filter::Bilinear)
+        render(
+            image,
+            at,
+            (self.size.height, self.size.width),
+            Filter::Bilinear,
+        )
     }
 }
 
@@ -76,6 +81,18 @@ pub(crate) fn render(
     (height, width): (usize, usize),
     filter: Filter,
 ) -> Result<Image> {
+    if !image.is_rgb() {
+        let mut view = multichannel::resized(image, at.crop, Size { height, width }, filter)?;
+        if at.flip {
+            let pixel = view.channels * view.depth.bytes();
+            for row in view.data.chunks_exact_mut(pixel * width) {
+                // Pixels in reverse order, each with its bytes in theirs.
+                row.reverse();
+                row.chunks_exact_mut(pixel).for_each(<[u8]>::reverse);
+            }
+        }
+        return Ok(view);
+    }
     let mut data = Vec::new();
     Resizer::new().resize(image, at.crop, (width, height), filter, &mut data)?;
     if at.flip {
@@ -83,12 +100,7 @@ pub(crate) fn render(
             row.as_chunks_mut::<3>().0.reverse();
         }
     }
-    Ok(Image {
-        width,
-        height,
-        channels: 3,
-        data,
-    })
+    Ok(Image::rgb(width, height, data))
 }
 
 #[cfg(test)]
@@ -104,7 +116,7 @@ mod tests {
             *v = (i / 3 % 40 * 6) as u8;
         }
         let view = RandomView {
-            size: 16,
+            size: Size::square(16),
             scale: (0.25, 0.25),
         };
         view.check().unwrap();
@@ -134,7 +146,14 @@ mod tests {
             (8, (0.6, 0.5)),
             (8, (0.5, 1.1)),
         ] {
-            assert!(RandomView { size, scale }.check().is_err());
+            assert!(
+                RandomView {
+                    size: Size::square(size),
+                    scale
+                }
+                .check()
+                .is_err()
+            );
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use dinolab_data::Crops;
+use dinolab_data::{Crops, Size};
 use dinolab_nn::ops::Following;
 use dinolab_nn::vit::KeepAll;
 use dinolab_nn::{HeadConfig, Network, Parameters, Precision, VitConfig, ops};
@@ -41,9 +41,9 @@ pub struct DinoConfig {
 pub struct Views {
     /// Images in the batch, `B`.
     pub batch: usize,
-    /// `[2·B, C, G, G]`, view-major.
+    /// `[2·B, C, Gh, Gw]`, view-major.
     pub global: Tensor<4>,
-    /// `[L·B, C, S, S]`, view-major, where there are local views.
+    /// `[L·B, C, Sh, Sw]`, view-major, where there are local views.
     pub local: Option<Tensor<4>>,
 }
 
@@ -51,8 +51,9 @@ impl Views {
     /// Crops as tensors on the plain (not gradient-recording) `device`.
     pub fn new(crops: &Crops, device: &Device) -> Self {
         let (b, c) = (crops.batch(), crops.channels);
-        let tensor = |data: Vec<f32>, views: usize, side: usize| {
-            Tensor::from_data(TensorData::new(data, [views * b, c, side, side]), device)
+        let tensor = |data: Vec<f32>, views: usize, size: Size| {
+            let shape = [views * b, c, size.height, size.width];
+            Tensor::from_data(TensorData::new(data, shape), device)
         };
         Self {
             batch: b,

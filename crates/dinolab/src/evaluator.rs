@@ -4,8 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
-use dinolab_data::Source;
-use dinolab_data::augment::normalise::Normaliser;
+use dinolab_data::{Size, Source};
 use dinolab_eval::attention::{JaccardMeter, REFERENCE_MASS, score_image};
 use dinolab_eval::features::{Preprocess, attend, embed, whole_patches};
 use dinolab_eval::knn::{Knn, KnnScore, Labelled, l2_normalise};
@@ -42,7 +41,7 @@ pub struct Evaluator {
     shown: Vec<usize>,
     preprocess: Preprocess,
     knn: Knn,
-    attend_size: usize,
+    attend_size: Size,
 }
 
 /// `most` indices below `len`, evenly spread.
@@ -97,7 +96,7 @@ impl Evaluator {
 
     fn jaccard(&self, vit: &Vit) -> Result<Option<f64>> {
         let source = self.images();
-        let normaliser = Normaliser::new(self.preprocess.mean, self.preprocess.std)?;
+        let normaliser = self.preprocess.normaliser()?;
         let mut meter = JaccardMeter::default();
         for index in spread(source.len(), MASKED) {
             // The mask first: most sources have none, and reading an image costs more.
@@ -107,7 +106,7 @@ impl Evaluator {
             let Ok(image) = source.image(index) else {
                 continue;
             };
-            let side = Some((self.attend_size, self.attend_size));
+            let side = Some((self.attend_size.height, self.attend_size.width));
             let image = whole_patches(&image, side, vit.config().patch_size)?;
             let maps = attend(vit, &image, &normaliser)?;
             let size = (mask.height, mask.width);
@@ -124,13 +123,13 @@ impl Evaluator {
 
     fn picture(&self, vit: &Vit, path: &Path) -> Result<()> {
         let source = self.images();
-        let normaliser = Normaliser::new(self.preprocess.mean, self.preprocess.std)?;
+        let normaliser = self.preprocess.normaliser()?;
         let mut rows = Vec::new();
         for &index in &self.shown {
             let Ok(image) = source.image(index) else {
                 continue;
             };
-            let side = Some((self.attend_size, self.attend_size));
+            let side = Some((self.attend_size.height, self.attend_size.width));
             let image = whole_patches(&image, side, vit.config().patch_size)?;
             rows.push(attend(vit, &image, &normaliser)?);
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use dinolab_data::augment::{Filter, eval};
 use dinolab_data::source::SourceOptions;
-use dinolab_data::{Image, Source};
+use dinolab_data::{Image, Size as Extent, Source};
 use dinolab_eval::block_features::BlockFeatures;
 use dinolab_eval::feature_set::FeatureSet;
 use dinolab_eval::features::{Features, Preprocess, View};
@@ -24,12 +24,12 @@ pub const CLASS_TOKEN: BlockFeatures = BlockFeatures {
 /// How images are brought to the network's size.
 #[derive(clap::Args)]
 pub struct PreprocessArgs {
-    /// Bring the shortest side to this first [default: the run's, or 256]
+    /// Bring the shortest side to this first, or cover HEIGHTxWIDTH [default: the run's, or 256]
     #[arg(long)]
-    resize: Option<usize>,
-    /// Cut out the centre of this side [default: the run's, or 224]
+    resize: Option<Extent>,
+    /// Cut out the centre of this side, or HEIGHTxWIDTH [default: the run's, or 224]
     #[arg(long)]
-    crop: Option<usize>,
+    crop: Option<Extent>,
     /// Images through the network at a time
     #[arg(long, default_value_t = 32)]
     batch_size: usize,
@@ -120,13 +120,14 @@ pub fn feature_sets<const N: usize>(
             sets.push(FeatureSet::read(path).context(flag)?);
             continue;
         }
-        let source = sources::open(path, SourceOptions::default().max_pixels).context(flag)?;
         let network = match &mut loaded {
             Some(network) => network,
-            none => none.insert(model.load().with_context(|| {
+            none => none.insert(model.load_any().with_context(|| {
                 format!("{flag} {} holds images, not features", path.display())
             })?),
         };
+        let most = SourceOptions::default().max_pixels;
+        let source = sources::open_as(path, most, network.pixels()).context(flag)?;
         let wanted = preprocess.of(network);
         sets.push(features_of(
             network,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use dinolab_data::source::SourceOptions;
 use dinolab_data::video::{self, DEFAULT_RATE, Frame};
-use dinolab_data::{Error, Image, Source, decode};
+use dinolab_data::{Error, Image, Pixels, Source, decode};
 
 use crate::progress::Progress;
 use crate::sources;
@@ -40,22 +40,28 @@ pub enum Media {
 
 impl MediaArgs {
     /// Opens the input.
-    pub fn open(&self) -> Result<Media> {
+    pub fn open(&self, pixels: Pixels) -> Result<Media> {
         if let Some(fps) = self.fps.filter(|fps| !(*fps > 0.0 && *fps <= 1000.0)) {
             bail!("--fps {fps}: must be above 0 and at most 1000");
         }
         let path = &self.input;
         if video::is_video(path) {
+            ensure!(
+                pixels == Pixels::Rgb,
+                "{}: a video is 8-bit RGB, the network takes {} channels as stored",
+                path.display(),
+                pixels.channels()
+            );
             return Ok(Media::Video(Clip {
                 frames: Frames::File(path.clone()),
                 fps: self.fps,
             }));
         }
-        if is_image(path)? {
+        if is_image(path, pixels)? {
             ensure!(!self.video, "--video: {} is a single image", path.display());
-            return Ok(Media::Stills(Stills::One(path.clone())));
+            return Ok(Media::Stills(Stills::One(path.clone(), pixels)));
         }
-        let source = sources::open(path, SourceOptions::default().max_pixels)?;
+        let source = sources::open_as(path, SourceOptions::default().max_pixels, pixels)?;
         Ok(match self.video {
             true => Media::Video(Clip {
                 frames: Frames::Images(source),
@@ -83,7 +89,7 @@ impl MediaArgs {
 }
 
 /// A single file that is an image; lists and tars are sources.
-fn is_image(path: &Path) -> Result<bool> {
+fn is_image(path: &Path, pixels: Pixels) -> Result<bool> {
     if !path.is_file() {
         return Ok(false);
     }
@@ -91,13 +97,14 @@ fn is_image(path: &Path) -> Result<bool> {
     std::fs::File::open(path)
         .and_then(|file| file.take(64).read_to_end(&mut head))
         .with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(decode::sniff(&head).is_some())
+    let array = pixels != Pixels::Rgb && decode::is_array(&head);
+    Ok(array || decode::sniff(&head).is_some())
 }
 
 /// One image, or a source.
 pub enum Stills {
-    /// A file.
-    One(PathBuf),
+    /// A file, and what it is decoded to.
+    One(PathBuf, Pixels),
     /// A folder, list, tar or tree.
     Many(Arc<dyn Source>),
 }
@@ -106,7 +113,7 @@ impl Stills {
     /// Images, usable or not.
     pub fn len(&self) -> usize {
         match self {
-            Self::One(_) => 1,
+            Self::One(..) => 1,
             Self::Many(source) => source.len(),
         }
     }
@@ -114,7 +121,7 @@ impl Stills {
     /// A name that serves as part of a file name.
     pub fn name(&self, index: usize) -> String {
         let name = match self {
-            Self::One(path) => path
+            Self::One(path, _) => path
                 .file_name()
                 .unwrap_or_default()
                 .to_string_lossy()
@@ -128,13 +135,13 @@ impl Stills {
     /// An image.
     pub fn image(&self, index: usize) -> dinolab_data::Result<Image> {
         match self {
-            Self::One(path) => {
+            Self::One(path, pixels) => {
                 let bytes = std::fs::read(path).map_err(|source| Error::Io {
                     path: path.clone(),
                     source,
                 })?;
                 let max_pixels = SourceOptions::default().max_pixels;
-                decode::decode(&path.to_string_lossy(), &bytes, max_pixels)
+                decode::decode_to(*pixels, &path.to_string_lossy(), &bytes, max_pixels)
             }
             Self::Many(source) => source.image(index),
         }
@@ -226,6 +233,15 @@ impl std::str::FromStr for Size {
                 0 => Self::Own,
                 side => Self::Side(side),
             }),
+        }
+    }
+}
+
+impl From<dinolab_data::Size> for Size {
+    fn from(size: dinolab_data::Size) -> Self {
+        match size.is_square() {
+            true => Self::Side(size.height),
+            false => Self::Exactly(size.height, size.width),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use dinolab_data::{Pixels, Size};
 use dinolab_eval::features::Preprocess;
 use dinolab_nn::position::PositionRule;
 use dinolab_nn::weights::{self, LoadOptions, Which};
@@ -60,12 +61,34 @@ pub struct Model {
     /// How the run that trained it prepared images; the reference's way where unknown.
     pub preprocess: Preprocess,
     /// Side of attention pictures in the run that trained it.
-    pub attend_size: Option<usize>,
+    pub attend_size: Option<Size>,
+}
+
+impl Model {
+    /// The kind of images that it was trained on.
+    pub fn pixels(&self) -> Pixels {
+        self.preprocess.pixels()
+    }
+
+    fn rgb(self) -> Result<Self> {
+        match self.pixels() {
+            Pixels::Rgb => Ok(self),
+            Pixels::Stored { channels } => bail!(
+                "this verb takes networks for 8-bit RGB; this one was trained on {channels} \
+                 channels as stored (embed, attend, pca and eval knn take it)"
+            ),
+        }
+    }
 }
 
 impl ModelArgs {
-    /// Reads the weights and says what was loaded.
+    /// Reads the weights of a network for 8-bit RGB and says what was loaded.
     pub fn load(&self) -> Result<Model> {
+        self.load_any()?.rgb()
+    }
+
+    /// Reads the weights of a network for images of any kind and says what was loaded.
+    pub fn load_any(&self) -> Result<Model> {
         self.flags.load(&self.weights)
     }
 
@@ -81,8 +104,13 @@ impl ModelArgs {
 }
 
 impl OptionalModelArgs {
-    /// Reads the weights and says what was loaded.
+    /// Reads the weights of a network for 8-bit RGB and says what was loaded.
     pub fn load(&self) -> Result<Model> {
+        self.load_any()?.rgb()
+    }
+
+    /// Reads the weights of a network for images of any kind and says what was loaded.
+    pub fn load_any(&self) -> Result<Model> {
         match &self.weights {
             Some(weights) => self.flags.load(weights),
             None => bail!("--weights W is needed to make features"),
@@ -113,9 +141,18 @@ impl ModelFlags {
                 config.heads, config.width
             );
         }
+        let preprocess = preprocess_of(&weights.facts).unwrap_or_default();
+        if preprocess.mean.len() != config.channels {
+            bail!(
+                "{}: a network for {} channels, and the file does not say how its images were \
+                 prepared",
+                path.display(),
+                config.channels
+            );
+        }
         Ok(Model {
             vit,
-            preprocess: preprocess_of(&weights.facts).unwrap_or_default(),
+            preprocess,
             attend_size: run_config(&weights.facts).map(|run| run.attend_size),
         })
     }

@@ -14,9 +14,34 @@ const TILE: usize = 128;
 /// The ground of sheets.
 pub const PAPER: [u8; 3] = [255, 255, 255];
 
-/// An image as a picture.
+/// An image as a picture; one that is not 8-bit RGB in false colours.
+///
+/// Its first three channels are shown as red, green and blue (of fewer than three, the first as
+/// grey), each stretched from its 2nd to its 98th percentile.
 pub fn rgb(image: &Image) -> Result<Rgb> {
+    if !image.is_rgb() {
+        return Ok(Rgb::new(image.width, image.height, false_colours(image))?);
+    }
     Ok(Rgb::new(image.width, image.height, image.data.clone())?)
+}
+
+fn false_colours(image: &Image) -> Vec<u8> {
+    let shown = [0, 1, 2].map(|c| if image.channels < 3 { 0 } else { c });
+    let planes = shown.map(|channel| {
+        let plane = image.plane(channel);
+        let mut sorted = plane.clone();
+        sorted.sort_unstable_by(f32::total_cmp);
+        let at = |share: usize| sorted[(sorted.len() - 1) * share / 100];
+        let (low, high) = (at(2), at(98));
+        let scale = 255.0 / (high - low).max(f32::MIN_POSITIVE);
+        plane
+            .iter()
+            .map(|v| ((v - low) * scale).clamp(0.0, 255.0).round() as u8)
+            .collect::<Vec<u8>>()
+    });
+    let [red, green, blue] = &planes;
+    let pixels = red.iter().zip(green).zip(blue);
+    pixels.flat_map(|((r, g), b)| [*r, *g, *b]).collect()
 }
 
 /// A map of patches brought to the size of its image, from 0 (least) to 1 (most).

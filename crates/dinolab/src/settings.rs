@@ -2,11 +2,15 @@
 
 use std::path::PathBuf;
 
+use dinolab_data::augment::normalise::{IMAGENET_MEAN, IMAGENET_STD};
 use dinolab_nn::Precision;
 use dinolab_train::OptimiserKind;
 use serde::{Deserialize, Serialize};
 
-use crate::values::{Pair, Triple};
+use dinolab_data::decode::MAX_CHANNELS;
+use dinolab_data::{Pixels, Size};
+
+use crate::values::{Numbers, Pair, PixelKind};
 
 /// Declares every setting once: `name: type` (decided by [`Settings::resolve`]) or
 /// `name: type = default`. Makes [`Settings`], all optional, which flags and files fill; and
@@ -74,7 +78,7 @@ settings! {
     depth: usize;
     /// Attention heads; decided by --arch unless it is custom
     heads: usize;
-    /// Trained image size: position embeddings are made for it [default: the global crops' size]
+    /// Trained image size, a square: position embeddings are made for it [default: the global crops' longer side]
     image_size: usize;
     /// Number of prototypes K [default: by the number of images]
     out_dim: usize;
@@ -129,20 +133,28 @@ settings! {
     /// Epochs during which the prototypes are frozen [default: 1]
     freeze_last_layer: u64 = 1;
 
-    /// Side of the global crops [default: 224]
-    global_crops_size: usize = 224;
+    /// Side of the global crops, or HEIGHTxWIDTH [default: 224]
+    global_crops_size: Size = Size::square(224);
     /// Share of the image that global crops cover, as MIN,MAX [default: 0.4,1]
     global_crops_scale: Pair = Pair(0.4, 1.0);
     /// Number of local crops [default: 8]
     local_crops_number: usize = 8;
-    /// Side of the local crops [default: 96]
-    local_crops_size: usize = 96;
+    /// Side of the local crops, or HEIGHTxWIDTH [default: 96]
+    local_crops_size: Size = Size::square(96);
     /// Share of the image that local crops cover, as MIN,MAX [default: 0.05,0.4]
     local_crops_scale: Pair = Pair(0.05, 0.4);
-    /// Channel means [default: ImageNet's]
-    mean: Triple = Triple([0.485, 0.456, 0.406]);
-    /// Channel deviations [default: ImageNet's]
-    std: Triple = Triple([0.229, 0.224, 0.225]);
+    /// Channels of the images, 1 to 16; other than 3, or with --pixels stored, files are taken as
+    /// they are, 16 bits included [default: 3]
+    [alias = "channels"]
+    in_chans: usize = 3;
+    /// rgb: 8-bit RGB whatever a file holds; stored: a file's own channels and depth
+    /// [default: rgb for 3 channels, else stored]
+    [value_enum]
+    pixels: PixelKind;
+    /// Channel means of values in 0-1, as A,B,C [default: ImageNet's; of stored pixels measured]
+    mean: Numbers;
+    /// Channel deviations of values in 0-1 [default: ImageNet's; of stored pixels measured]
+    std: Numbers;
 
     /// Seed of everything random [default: 0]
     seed: u64 = 0;
@@ -170,16 +182,17 @@ settings! {
     holdout: f64 = 0.1;
     /// Evaluate every so many epochs; 0 for never [default: a tenth of the run]
     eval_every: u64;
-    /// Shortest side for evaluation [default: 256/224 of the crop]
-    eval_resize: usize;
-    /// Centre crop for evaluation [default: the global crops' size]
-    eval_crop: usize;
+    /// Shortest side for evaluation, or HEIGHTxWIDTH to cover [default: 256/224 of the crop]
+    eval_resize: Size;
+    /// Centre crop for evaluation, a side or HEIGHTxWIDTH [default: the global crops' size]
+    eval_crop: Size;
     /// Neighbours that vote [default: 20]
     knn_k: usize = 20;
     /// Temperature of the votes [default: 0.07]
     knn_temp: f64 = 0.07;
-    /// Side of the images in attention pictures [default: 480, or twice the crop if that is less]
-    attend_size: usize;
+    /// Side of the images in attention pictures, or HEIGHTxWIDTH [default: 480, or twice the crop
+    /// if that is less]
+    attend_size: Size;
     /// Images in each attention picture [default: 6]
     attend_images: usize = 6;
 
@@ -223,13 +236,22 @@ impl Settings {
             lr: Some(0.003),
             warmup_epochs: Some(1.0),
             weight_decay_end: Some(0.04),
-            global_crops_size: Some(48),
-            local_crops_size: Some(24),
+            global_crops_size: Some(Size::square(48)),
+            local_crops_size: Some(Size::square(24)),
             local_crops_number: Some(8),
             eval_every: Some(2),
-            eval_resize: Some(56),
-            attend_size: Some(64),
+            eval_resize: Some(Size::square(56)),
+            attend_size: Some(Size::square(64)),
             ..Self::default()
+        }
+    }
+
+    /// The kind of images: as asked for, or 8-bit RGB where there are three channels.
+    pub fn pixels(&self) -> Pixels {
+        let channels = self.in_chans.unwrap_or(3);
+        match (self.pixels, channels) {
+            (Some(PixelKind::Rgb), _) | (None, 3) => Pixels::Rgb,
+            (Some(PixelKind::Stored), channels) | (None, channels) => Pixels::Stored { channels },
         }
     }
 
@@ -289,10 +311,24 @@ impl Settings {
         s.eval_every
             .get_or_insert(((epochs / 10.0).round() as u64).max(1));
         let crop = s.global_crops_size.unwrap_or_default();
-        s.image_size.get_or_insert(crop);
+        s.image_size.get_or_insert(crop.longest());
         let eval_crop = *s.eval_crop.get_or_insert(crop);
-        s.eval_resize.get_or_insert((eval_crop * 8).div_ceil(7));
-        s.attend_size.get_or_insert(480.min(2 * crop));
+        s.eval_resize
+            .get_or_insert(eval_crop.map(|side| (side * 8).div_ceil(7)));
+        s.attend_size.get_or_insert_with(|| {
+            let longest = 480.min(2 * crop.longest());
+            crop.map(|side| side * longest / crop.longest().max(1))
+        });
+        if s.pixels() == Pixels::Rgb {
+            s.mean
+                .get_or_insert_with(|| Numbers(IMAGENET_MEAN.to_vec()));
+            s.std.get_or_insert_with(|| Numbers(IMAGENET_STD.to_vec()));
+        }
+        s.pixels.get_or_insert(PixelKind::of(s.pixels()));
+        anyhow::ensure!(
+            s.mean.is_some() && s.std.is_some(),
+            "--mean and --std: needed for images taken as stored"
+        );
         s.num_workers
             .get_or_insert_with(|| std::thread::available_parallelism().map_or(1, usize::from));
         if let Some(batch) = s
@@ -385,10 +421,41 @@ impl Config {
             ("accumulate", self.accumulate),
             ("num-workers", self.num_workers),
             ("knn-k", self.knn_k),
-            ("eval-crop", self.eval_crop),
+            ("eval-crop", self.eval_crop.shortest()),
+            ("attend-size", self.attend_size.shortest()),
         ];
         for (name, value) in counts {
             anyhow::ensure!(value > 0, "--{name} 0: must be at least 1");
+        }
+        anyhow::ensure!(
+            (1..=MAX_CHANNELS).contains(&self.in_chans),
+            "--in-chans {}: must be between 1 and {MAX_CHANNELS}",
+            self.in_chans
+        );
+        anyhow::ensure!(
+            self.pixels != PixelKind::Rgb || self.in_chans == 3,
+            "--pixels rgb: has 3 channels, not --in-chans {}; use --pixels stored",
+            self.in_chans
+        );
+        for (name, numbers) in [("mean", &self.mean), ("std", &self.std)] {
+            anyhow::ensure!(
+                numbers.0.len() == self.in_chans,
+                "--{name}: {} numbers for --in-chans {}",
+                numbers.0.len(),
+                self.in_chans
+            );
+        }
+        for (name, size) in [
+            ("global", self.global_crops_size),
+            ("local", self.local_crops_size),
+        ] {
+            // A square keeps the reference's way: pixels beyond whole patches are left out.
+            let whole = |side: usize| side.is_multiple_of(self.patch_size.max(1));
+            anyhow::ensure!(
+                size.is_square() || (whole(size.height) && whole(size.width)),
+                "--{name}-crops-size {size}: both sides must be multiples of the patch size {}",
+                self.patch_size
+            );
         }
         anyhow::ensure!(
             !(self.use_bn_in_head && self.accumulate > 1),
@@ -397,6 +464,16 @@ impl Config {
             self.accumulate
         );
         Ok(())
+    }
+
+    /// The kind of images.
+    pub fn pixels(&self) -> Pixels {
+        match self.pixels {
+            PixelKind::Rgb => Pixels::Rgb,
+            PixelKind::Stored => Pixels::Stored {
+                channels: self.in_chans,
+            },
+        }
     }
 
     /// The learning rate for this batch size.
@@ -412,8 +489,9 @@ impl Config {
             local_size: self.local_crops_size,
             local_scale: (self.local_crops_scale.0, self.local_crops_scale.1),
             local_views: self.local_crops_number,
-            mean: self.mean.0,
-            std: self.std.0,
+            pixels: self.pixels(),
+            mean: self.mean.0.clone(),
+            std: self.std.0.clone(),
             ..Default::default()
         };
         Ok(dinolab_train::run::Plan {
@@ -458,6 +536,7 @@ impl Config {
             vit: dinolab_nn::VitConfig {
                 image_size: self.image_size,
                 patch_size: self.patch_size,
+                channels: self.in_chans,
                 width: self.width,
                 depth: self.depth,
                 heads: self.heads,
@@ -487,8 +566,9 @@ impl Config {
         dinolab_eval::features::Preprocess {
             resize: self.eval_resize,
             crop: self.eval_crop,
-            mean: self.mean.0,
-            std: self.std.0,
+            mean: self.mean.0.clone(),
+            std: self.std.0.clone(),
+            stored: self.pixels == PixelKind::Stored,
         }
     }
 }

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use dinolab_data::Source;
 use dinolab_data::shapes::{Shapes, ShapesOptions};
 use dinolab_data::source::{self, SourceOptions};
+use dinolab_data::{Pixels, Source};
 
 use crate::settings::Settings;
 
@@ -25,8 +25,14 @@ pub struct Sources {
 
 /// Opens a source of the command line.
 pub fn open(path: &Path, max_pixels: u64) -> Result<Arc<dyn Source>> {
+    open_as(path, max_pixels, Pixels::Rgb)
+}
+
+/// [`open`] for images of a kind.
+pub fn open_as(path: &Path, max_pixels: u64, pixels: Pixels) -> Result<Arc<dyn Source>> {
     let options = SourceOptions {
         max_pixels,
+        pixels,
         ..Default::default()
     };
     Ok(Arc::from(source::open(path, &options)?))
@@ -47,6 +53,10 @@ impl Sources {
         let images = settings.images.clone().unwrap_or_default();
         let seed = settings.seed.unwrap_or(0);
         if images.as_os_str().is_empty() {
+            anyhow::ensure!(
+                settings.pixels() == Pixels::Rgb,
+                "the built-in shapes are 8-bit RGB: --in-chans and --pixels need IMAGES"
+            );
             let options = ShapesOptions {
                 size: settings.shapes_size.unwrap_or(64),
                 ..Default::default()
@@ -65,12 +75,13 @@ impl Sources {
         let max_pixels = settings
             .max_pixels
             .unwrap_or(SourceOptions::default().max_pixels);
-        let all = open(&images, max_pixels)?;
+        let pixels = settings.pixels();
+        let all = open_as(&images, max_pixels, pixels)?;
         let labelled = !all.classes().is_empty();
         let found = format!("{} images in {}", all.len(), images.display());
         let given = settings.val.clone().unwrap_or_default();
         if !given.as_os_str().is_empty() {
-            let val = open(&given, max_pixels).context("--val")?;
+            let val = open_as(&given, max_pixels, pixels).context("--val")?;
             let description = format!("{found}; judged on {} in {}", val.len(), given.display());
             return Ok(Self {
                 train: all,

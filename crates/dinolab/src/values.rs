@@ -20,14 +20,42 @@ impl FromStr for Pair {
     }
 }
 
-/// Three numbers, one per channel.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Triple(pub [f32; 3]);
+/// Numbers, one per channel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Numbers(pub Vec<f32>);
 
-impl FromStr for Triple {
+impl FromStr for Numbers {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        Ok(Self(numbers(text)?.map(|value| value as f32)))
+        let numbers = parts(text).ok_or("expected numbers with commas between them")?;
+        Ok(Self(numbers.iter().map(|&value| value as f32).collect()))
+    }
+}
+
+impl std::fmt::Display for Numbers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let numbers: Vec<String> = self.0.iter().map(f32::to_string).collect();
+        f.write_str(&numbers.join(","))
+    }
+}
+
+/// What files are decoded to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum PixelKind {
+    /// 8-bit RGB, whatever a file holds
+    Rgb,
+    /// A file's own channels and depth
+    Stored,
+}
+
+impl PixelKind {
+    /// That of the library's value.
+    pub fn of(pixels: dinolab_data::Pixels) -> Self {
+        match pixels {
+            dinolab_data::Pixels::Rgb => Self::Rgb,
+            dinolab_data::Pixels::Stored { .. } => Self::Stored,
+        }
     }
 }
 
@@ -49,14 +77,15 @@ impl FromStr for Size {
     }
 }
 
-fn numbers<const N: usize>(text: &str) -> Result<[f64; N], String> {
-    let parts: Result<Vec<f64>, _> = text
-        .split([',', ' '])
+fn parts(text: &str) -> Option<Vec<f64>> {
+    text.split([',', ' '])
         .filter(|part| !part.is_empty())
-        .map(str::parse)
-        .collect();
-    parts
-        .ok()
+        .map(|part| part.parse().ok())
+        .collect()
+}
+
+fn numbers<const N: usize>(text: &str) -> Result<[f64; N], String> {
+    parts(text)
         .and_then(|parts| parts.try_into().ok())
         .ok_or_else(|| format!("expected {N} numbers with commas between them"))
 }

@@ -11,8 +11,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::{Arrays, device, device_name, one_error, program, relative, text};
+use dinolab_data::augment::ChannelNormaliser;
 use dinolab_data::augment::eval;
-use dinolab_data::augment::normalise::Normaliser;
 use dinolab_data::augment::resize::CropBox;
 use dinolab_data::{Image, decode};
 use dinolab_eval::features::{Preprocess, attend, batch, host, planes, whole_patches};
@@ -59,9 +59,9 @@ fn image(stem: &str) -> Image {
     decode::decode(&name, &fs::read(fixture(&name)).unwrap(), u64::MAX).unwrap()
 }
 
-fn normaliser() -> Normaliser {
+fn normaliser() -> ChannelNormaliser {
     let preprocess = Preprocess::default();
-    Normaliser::new(preprocess.mean, preprocess.std).unwrap()
+    preprocess.normaliser().unwrap()
 }
 
 /// Prints a deviation (shown with `--nocapture`) and checks it.
@@ -109,7 +109,7 @@ fn class_tokens_and_logits_of_the_evaluation_view() {
     load(&mut head, "head", &weights, LoadOptions::default()).unwrap();
     for stem in IMAGES {
         let view = eval::features(&image(stem), 256, 224).unwrap();
-        let input = batch(&vit, &[planes(&view, &normaliser())], 224, 224);
+        let input = batch(&vit, &[planes(&view, &normaliser()).unwrap()], 224, 224);
         let cls = vit.forward(input.clone());
         let of = |name: &str| &expected[&format!("{stem}.{name}")].data;
         check(
@@ -184,7 +184,7 @@ fn a_rectangle_resamples_the_position_embeddings() {
             width: 448,
         };
         let corner = eval::crop(&large, corner).unwrap();
-        let input = batch(&vit, &[planes(&corner, &normaliser())], 320, 448);
+        let input = batch(&vit, &[planes(&corner, &normaliser()).unwrap()], 320, 448);
         let found = host(vit.forward(input));
         check(
             &format!("{stem} cls320x448"),

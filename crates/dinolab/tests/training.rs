@@ -474,8 +474,8 @@ fn embed_of_a_run_prepares_images_as_the_run_did() {
     dinolab_nn::weights::load(&mut vit, "backbone", &weights, Default::default()).unwrap();
     let source = dinolab_data::source::open(&folder, &Default::default()).unwrap();
     let preprocess = dinolab_eval::features::Preprocess {
-        resize: 37,
-        crop: 32,
+        resize: 37.into(),
+        crop: 32.into(),
         ..Default::default()
     };
     let by_hand =

@@ -1,7 +1,8 @@
 //! Views for evaluation: no randomness.
 
+use super::multichannel;
 use super::resize::{CropBox, Filter, Resizer, check_rgb};
-use crate::{Error, Image, Result};
+use crate::{Error, Image, Result, Size};
 
 /// A thread of an image grows without bounds when its short side is enlarged.
 const MAX_PIXELS: usize = 1 << 27;
@@ -61,23 +62,28 @@ pub fn fit(image: &Image, size: usize) -> Result<Image> {
     resize(image, width, height, Filter::Lanczos)
 }
 
-/// The centred box of `size × size`, or `None` where the image is smaller.
-pub fn centre_box(width: usize, height: usize, size: usize) -> Option<CropBox> {
+/// The centred box of a size, or `None` where the image is smaller.
+pub fn centre_box(width: usize, height: usize, size: impl Into<Size>) -> Option<CropBox> {
+    let size = size.into();
     // Half a pixel goes to the even side.
-    let start = |side: usize| {
-        let spare = side.checked_sub(size)?;
+    let start = |side: usize, wanted: usize| {
+        let spare = side.checked_sub(wanted)?;
         Some(spare / 2 + usize::from(spare % 4 == 3))
     };
     Some(CropBox {
-        top: start(height)?,
-        left: start(width)?,
-        height: size,
-        width: size,
+        top: start(height, size.height)?,
+        left: start(width, size.width)?,
+        height: size.height,
+        width: size.width,
     })
 }
 
 /// Resizes to exactly `width × height`; the aspect ratio is not kept.
 pub fn resize(image: &Image, width: usize, height: usize, filter: Filter) -> Result<Image> {
+    if !image.is_rgb() {
+        let size = Size { height, width };
+        return multichannel::resized(image, CropBox::whole(image), size, filter);
+    }
     let mut data = Vec::new();
     Resizer::new().resize(
         image,
@@ -86,17 +92,12 @@ pub fn resize(image: &Image, width: usize, height: usize, filter: Filter) -> Res
         filter,
         &mut data,
     )?;
-    Ok(Image {
-        width,
-        height,
-        channels: 3,
-        data,
-    })
+    Ok(Image::rgb(width, height, data))
 }
 
-/// Cuts a box out of an image.
+/// Cuts a box out of an image of any kind.
 pub fn crop(image: &Image, crop: CropBox) -> Result<Image> {
-    check_rgb(image)?;
+    check_whole(image)?;
     let CropBox {
         top,
         left,
@@ -111,34 +112,76 @@ pub fn crop(image: &Image, crop: CropBox) -> Result<Image> {
             reason: format!("a crop of {width} × {height} at ({left}, {top}) is not inside it"),
         });
     }
-    let mut data = Vec::with_capacity(width * height * 3);
+    let pixel = image.channels * image.depth.bytes();
+    let mut data = Vec::with_capacity(width * height * pixel);
     for row in image
         .data
-        .chunks_exact(image.width * 3)
+        .chunks_exact(image.width * pixel)
         .skip(top)
         .take(height)
     {
-        data.extend_from_slice(&row[left * 3..][..width * 3]);
+        data.extend_from_slice(&row[left * pixel..][..width * pixel]);
     }
     Ok(Image {
         width,
         height,
-        channels: 3,
+        channels: image.channels,
+        depth: image.depth,
         data,
     })
 }
 
-/// The view that features are taken from: shortest side to `resize_to` (bicubic), then the
-/// centred `crop_to × crop_to`. The reference uses 256 and 224.
-pub fn features(image: &Image, resize_to: usize, crop_to: usize) -> Result<Image> {
-    check_rgb(image)?;
-    if crop_to == 0 || crop_to > resize_to {
+/// Refuses an image that is empty or shorter than it says.
+fn check_whole(image: &Image) -> Result<()> {
+    match image.is_whole() {
+        true => Ok(()),
+        false => Err(Error::BadImage {
+            name: format!("image of {} × {}", image.width, image.height),
+            reason: "is empty, or shorter than it says".into(),
+        }),
+    }
+}
+
+/// Size of an image after it is made to cover `size`, no larger than that takes, the aspect ratio
+/// kept. For a square that is [`shortest_side`].
+pub fn covering(width: usize, height: usize, size: Size) -> (usize, usize) {
+    if size.is_square() {
+        return shortest_side(width, height, size.height);
+    }
+    let scaled = |side: usize, to: usize, of: usize| {
+        let side = (side as u128 * to as u128)
+            .checked_div(of as u128)
+            .unwrap_or(0);
+        usize::try_from(side).unwrap_or(usize::MAX)
+    };
+    // Which side decides, without rounding.
+    if width as u128 * size.height as u128 <= height as u128 * size.width as u128 {
+        (size.width, scaled(height, size.width, width))
+    } else {
+        (scaled(width, size.height, height), size.height)
+    }
+}
+
+/// The view that features are taken from: made to cover `resize_to` (bicubic; for a square, the
+/// shortest side is brought to it), then the centre of the size `crop_to`. The reference uses 256
+/// and 224.
+pub fn features(
+    image: &Image,
+    resize_to: impl Into<Size>,
+    crop_to: impl Into<Size>,
+) -> Result<Image> {
+    let (resize_to, crop_to) = (resize_to.into(), crop_to.into());
+    check_whole(image)?;
+    if crop_to.shortest() == 0
+        || crop_to.height > resize_to.height
+        || crop_to.width > resize_to.width
+    {
         return Err(Error::BadSetting {
             field: "crop-size",
             reason: format!("must be between 1 and the resized side of {resize_to}, not {crop_to}"),
         });
     }
-    let (width, height) = shortest_side(image.width, image.height, resize_to);
+    let (width, height) = covering(image.width, image.height, resize_to);
     if width.saturating_mul(height) > MAX_PIXELS {
         return Err(Error::BadImage {
             name: format!("image of {} × {}", image.width, image.height),
@@ -189,6 +232,25 @@ mod tests {
         assert_eq!(fit(&image, 64).unwrap(), image);
         let small = fit(&image, 20).unwrap();
         assert_eq!((small.width, small.height), (20, 15));
+    }
+
+    #[test]
+    fn covers_a_size_that_is_no_square() {
+        let size = Size {
+            height: 256,
+            width: 366,
+        };
+        // Wider than the size: the height decides; narrower: the width.
+        assert_eq!(covering(512, 256, size), (512, 256));
+        assert_eq!(covering(500, 375, size), (366, 274));
+        assert_eq!(covering(375, 500, size), (366, 488));
+        assert_eq!(covering(366, 256, size), (366, 256));
+        let crop = Size {
+            height: 5,
+            width: 9,
+        };
+        let view = features(&Image::new(31, 17, 3), crop.map(|side| side + 2), crop).unwrap();
+        assert_eq!((view.width, view.height), (9, 5));
     }
 
     #[test]

@@ -2,18 +2,21 @@
 //!
 //! The single operations follow Pillow's 8-bit arithmetic (what the published DINO
 //! weights were trained with), one concern per module. They work on planes of `u8` pixels in
-//! place; [`MultiCrop`] strings them together and turns the result into normalised `f32`.
+//! place; [`MultiCrop`] strings them together and turns the result into normalised `f32`. Images of
+//! other channels or depths go through [`multichannel`] instead.
 
 pub mod blur;
 pub mod clock;
 pub mod colour;
 pub mod eval;
+pub mod multichannel;
 pub mod multicrop;
 pub mod normalise;
 pub mod planes;
 pub mod resize;
 
 pub use clock::{Clock, Stage};
+pub use multichannel::ChannelNormaliser;
 pub use multicrop::{MultiCrop, Scratch};
 pub use normalise::{IMAGENET_MEAN, IMAGENET_STD, Normaliser};
 pub use resize::{CropBox, Filter, Resizer};

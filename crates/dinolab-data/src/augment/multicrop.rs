@@ -5,11 +5,14 @@
 //! the rest is arithmetic.
 
 use super::clock::{Clock, Stage};
-use super::normalise::{self, IMAGENET_MEAN, IMAGENET_STD, Normaliser};
+use super::multichannel::{self, ChannelNormaliser};
+use super::normalise::{IMAGENET_MEAN, IMAGENET_STD, Normaliser};
 use super::resize::{CropBox, Filter, Resizer, check_rgb};
 use super::{blur, colour};
+use crate::decode::Pixels;
 use crate::random::{Purpose, Random};
-use crate::{Error, Image, Result};
+use crate::size::MAX_SIDE;
+use crate::{Error, Image, Result, Size};
 
 /// Number of global views.
 pub const GLOBAL_VIEWS: usize = 2;
@@ -21,20 +24,22 @@ pub const GLOBAL_VIEWS: usize = 2;
 /// local views.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MultiCrop {
-    /// Side of the global crops in pixels, `G`.
-    pub global_size: usize,
+    /// The kind of images.
+    pub pixels: Pixels,
+    /// Size of the global crops in pixels, `G`.
+    pub global_size: Size,
     /// Share of the image's area that a global crop covers, within 0–1.
     pub global_scale: (f64, f64),
-    /// Side of the local crops in pixels, `S`.
-    pub local_size: usize,
+    /// Size of the local crops in pixels, `S`.
+    pub local_size: Size,
     /// Share of the image's area that a local crop covers, within 0–1.
     pub local_scale: (f64, f64),
     /// Number of local views, `L`; may be 0.
     pub local_views: usize,
     /// Mean of the channels, of values in 0–1.
-    pub mean: [f32; 3],
+    pub mean: Vec<f32>,
     /// Standard deviation of the channels, of values in 0–1.
-    pub std: [f32; 3],
+    pub std: Vec<f32>,
     /// Probability of a flip.
     pub flip_probability: f64,
     /// Probability of the four colour changes (together, in random order).
@@ -57,20 +62,21 @@ pub struct MultiCrop {
     pub solarise_probability: [f64; 3],
     /// Values from here on are inverted by solarisation.
     pub solarise_threshold: u8,
-    /// Crops are the whole image, resized to a square.
+    /// Crops are the whole image, resized to the crops' size.
     pub whole_image: bool,
 }
 
 impl Default for MultiCrop {
     fn default() -> Self {
         Self {
-            global_size: 224,
+            pixels: Pixels::Rgb,
+            global_size: Size::square(224),
             global_scale: (0.4, 1.0),
-            local_size: 96,
+            local_size: Size::square(96),
             local_scale: (0.05, 0.4),
             local_views: 8,
-            mean: IMAGENET_MEAN,
-            std: IMAGENET_STD,
+            mean: IMAGENET_MEAN.to_vec(),
+            std: IMAGENET_STD.to_vec(),
             flip_probability: 0.5,
             jitter_probability: 0.8,
             brightness: 0.4,
@@ -123,6 +129,7 @@ pub struct Scratch {
     resizer: Resizer,
     planes: Vec<u8>,
     blur: blur::Scratch,
+    pub(super) multichannel: multichannel::Scratch,
     /// Tells where the time goes, where it was set running.
     pub clock: Clock,
 }
@@ -133,8 +140,8 @@ impl MultiCrop {
     /// Without local views; set [`MultiCrop::local_views`] to have them too, at the same size.
     pub fn identity(size: usize) -> Self {
         Self {
-            global_size: size,
-            local_size: size,
+            global_size: size.into(),
+            local_size: size.into(),
             local_views: 0,
             flip_probability: 0.0,
             jitter_probability: 0.0,
@@ -153,7 +160,7 @@ impl MultiCrop {
             ("global-crops-size", self.global_size, true),
             ("local-crops-size", self.local_size, self.local_views > 0),
         ] {
-            if used && !(1..=MAX_SIDE).contains(&size) {
+            if used && !size.is_usable() {
                 return bad(
                     field,
                     format!("must be between 1 and {MAX_SIDE}, not {size}"),
@@ -204,7 +211,7 @@ impl MultiCrop {
             );
             return bad("blur-radius", reason);
         }
-        normalise::check(self.mean, self.std)
+        multichannel::normalise::check(self.pixels, &self.mean, &self.std)
     }
 
     /// Number of views, `2 + L`.
@@ -212,8 +219,8 @@ impl MultiCrop {
         GLOBAL_VIEWS + self.local_views
     }
 
-    /// Side of view `view` in pixels.
-    pub fn view_size(&self, view: usize) -> usize {
+    /// Size of view `view` in pixels.
+    pub fn view_size(&self, view: usize) -> Size {
         if view < GLOBAL_VIEWS {
             self.global_size
         } else {
@@ -221,19 +228,36 @@ impl MultiCrop {
         }
     }
 
-    /// Values in an image's global crops, `2 × 3 × G × G`.
+    /// Values in an image's global crops, `2 × C × Gh × Gw`.
     pub fn global_len(&self) -> usize {
-        GLOBAL_VIEWS * 3 * self.global_size * self.global_size
+        GLOBAL_VIEWS * self.pixels.channels() * self.global_size.area()
     }
 
-    /// Values in an image's local crops, `L × 3 × S × S`.
+    /// Values in an image's local crops, `L × C × Sh × Sw`.
     pub fn local_len(&self) -> usize {
-        self.local_views * 3 * self.local_size * self.local_size
+        self.local_views * self.pixels.channels() * self.local_size.area()
     }
 
-    /// The tables that turn pixels into values.
+    /// The tables that turn pixels of 8-bit RGB into values.
+    ///
+    /// # Errors
+    /// [`Error::BadSetting`] for numbers that are not three, or cannot be used.
     pub fn normaliser(&self) -> Result<Normaliser> {
-        Normaliser::new(self.mean, self.std)
+        let three = |field, values: &[f32]| {
+            values.try_into().map_err(|_| Error::BadSetting {
+                field,
+                reason: format!("must be three numbers, not {}", values.len()),
+            })
+        };
+        Normaliser::new(three("mean", &self.mean)?, three("std", &self.std)?)
+    }
+
+    /// What turns pixels of any kind into values.
+    ///
+    /// # Errors
+    /// [`Error::BadSetting`] for numbers that do not fit [`MultiCrop::pixels`], or cannot be used.
+    pub fn channel_normaliser(&self) -> Result<ChannelNormaliser> {
+        ChannelNormaliser::new(self.pixels, &self.mean, &self.std)
     }
 
     /// Draws view `view` of an image of `width × height`.
@@ -288,22 +312,24 @@ impl MultiCrop {
         changes
     }
 
-    /// Makes a planned view: planes `[3, side, side]` of pixels, not yet normalised.
+    /// Makes a planned view: planes `[3, height, width]` of pixels, not yet normalised.
     pub fn render<'a>(
         &self,
         image: &Image,
         plan: &ViewPlan,
-        side: usize,
+        size: Size,
         scratch: &'a mut Scratch,
     ) -> Result<&'a [u8]> {
+        let Size { height, width } = size;
         let Scratch {
             resizer,
             planes,
             blur,
             clock,
+            ..
         } = scratch;
         clock.time(Stage::Resize, || {
-            let size = (side, side);
+            let size = (width, height);
             resizer.resize_planes(image, plan.crop, size, Filter::Bicubic, plan.flip, planes)
         })?;
         for change in plan.jitter.iter().flatten() {
@@ -322,7 +348,7 @@ impl MultiCrop {
             clock.time(Stage::Grey, || colour::greyscale(planes));
         }
         if let Some(radius) = plan.blur {
-            clock.time(Stage::Blur, || blur::gaussian(planes, side, radius, blur));
+            clock.time(Stage::Blur, || blur::gaussian(planes, width, radius, blur));
         }
         if plan.solarise {
             clock.time(Stage::Grey, || {
@@ -332,7 +358,7 @@ impl MultiCrop {
         Ok(planes)
     }
 
-    /// Draws and makes one view: planes `[3, side, side]` of pixels, not yet normalised.
+    /// Draws and makes one view: planes `[3, height, width]` of pixels, not yet normalised.
     pub fn view<'a>(
         &self,
         image: &Image,
@@ -347,7 +373,7 @@ impl MultiCrop {
 
     /// Makes all views of one image from the key `(seed, epoch, index)`.
     ///
-    /// `global` receives `[2, 3, G, G]`, `local` `[L, 3, S, S]`, both normalised; they must
+    /// `global` receives `[2, C, Gh, Gw]`, `local` `[L, C, Sh, Sw]`, both normalised; they must
     /// be exactly that long.
     #[allow(clippy::too_many_arguments)]
     pub fn apply(
@@ -370,6 +396,9 @@ impl MultiCrop {
                 return Err(Error::BadSetting { field, reason });
             }
         }
+        if self.pixels != Pixels::Rgb {
+            return self.apply_channels(image, (seed, epoch, index), scratch, global, local);
+        }
         let normaliser = self.normaliser()?;
         for view in 0..self.views() {
             self.view(image, (seed, epoch, index), view, scratch)?;
@@ -391,8 +420,6 @@ impl MultiCrop {
     }
 }
 
-/// Crops larger than this are taken for a mistake (and keep all products far from overflow).
-const MAX_SIDE: usize = 1 << 14;
 const MAX_VIEWS: usize = 1 << 10;
 const MAX_CHANGE: f64 = 10.0;
 const MAX_BLUR: f64 = 100.0;

@@ -37,6 +37,14 @@ impl CropBox {
         }
     }
 
+    /// Whether it lies inside an image and is not empty.
+    pub fn is_inside(&self, image: &Image) -> bool {
+        let inside = |start: usize, len: usize, of: usize| {
+            len > 0 && start.checked_add(len).is_some_and(|end| end <= of)
+        };
+        inside(self.top, self.height, image.height) && inside(self.left, self.width, image.width)
+    }
+
     /// The box of a random resized crop in an image of `width × height` (both above 0).
     ///
     /// Its area is uniform in `scale.0..scale.1` of the image's, its aspect ratio
@@ -111,6 +119,15 @@ impl Filter {
             Self::Bicubic => 2.0,
             Self::Bilinear => 1.0,
             Self::Lanczos => 3.0,
+        }
+    }
+
+    /// The filter's name in the crate that resizes planes of numbers.
+    pub(super) fn kernel(self) -> fast_image_resize::FilterType {
+        match self {
+            Self::Bicubic => fast_image_resize::FilterType::CatmullRom,
+            Self::Bilinear => fast_image_resize::FilterType::Bilinear,
+            Self::Lanczos => fast_image_resize::FilterType::Lanczos3,
         }
     }
 }
@@ -193,10 +210,7 @@ fn check(image: &Image, crop: CropBox, target: (usize, usize)) -> Result<()> {
         height,
         width,
     } = crop;
-    let inside = |start: usize, len: usize, of: usize| {
-        len > 0 && start.checked_add(len).is_some_and(|end| end <= of)
-    };
-    if !inside(top, height, image.height) || !inside(left, width, image.width) {
+    if !crop.is_inside(image) {
         return bad(format!(
             "a crop of {width} × {height} at ({left}, {top}) is not inside it"
         ));
@@ -221,6 +235,9 @@ pub(crate) fn check_rgb(image: &Image) -> Result<()> {
     };
     if image.channels != 3 {
         return bad(format!("has {} channels instead of 3", image.channels));
+    }
+    if !image.is_rgb() {
+        return bad(format!("is {} instead of 8 bit", image.depth));
     }
     if image.width == 0 || image.height == 0 {
         return bad("is empty".into());

@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use crate::Size;
 use crate::augment::MultiCrop;
 use crate::augment::multicrop::GLOBAL_VIEWS;
 
@@ -13,10 +14,10 @@ use crate::augment::multicrop::GLOBAL_VIEWS;
 pub struct Crops {
     /// Channels, `C`.
     pub channels: usize,
-    /// Side of the global crops, `G` (height and width).
-    pub global_size: usize,
-    /// Side of the local crops, `S`.
-    pub local_size: usize,
+    /// Size of the global crops, `Gh × Gw`.
+    pub global_size: Size,
+    /// Size of the local crops, `Sh × Sw`.
+    pub local_size: Size,
     /// Number of local views, `L`.
     pub local_views: usize,
     /// The images of the batch, `B` of them.
@@ -28,9 +29,9 @@ pub struct Crops {
 pub struct ImageCrops {
     /// The image's index in the source.
     pub index: usize,
-    /// `[2, C, G, G]`.
+    /// `[2, C, Gh, Gw]`.
     pub global: Vec<f32>,
-    /// `[L, C, S, S]`.
+    /// `[L, C, Sh, Sw]`.
     pub local: Vec<f32>,
 }
 
@@ -38,7 +39,7 @@ impl Crops {
     /// A batch of the sizes that `crops` makes.
     pub(super) fn new(crops: &MultiCrop, images: Vec<ImageCrops>) -> Self {
         Self {
-            channels: 3,
+            channels: crops.pixels.channels(),
             global_size: crops.global_size,
             local_size: crops.local_size,
             local_views: crops.local_views,
@@ -56,12 +57,12 @@ impl Crops {
         self.images.iter().map(|image| image.index).collect()
     }
 
-    /// All global crops, `[2, B, C, G, G]`: all images of view 0, then of view 1.
+    /// All global crops, `[2, B, C, Gh, Gw]`: all images of view 0, then of view 1.
     pub fn global(&self) -> Vec<f32> {
         gather(self.images.iter().map(|image| &image.global), GLOBAL_VIEWS)
     }
 
-    /// All local crops, `[L, B, C, S, S]`: all images of the first view, then of the next, …
+    /// All local crops, `[L, B, C, Sh, Sw]`: all images of the first view, then of the next, …
     pub fn local(&self) -> Vec<f32> {
         gather(
             self.images.iter().map(|image| &image.local),
@@ -69,7 +70,7 @@ impl Crops {
         )
     }
 
-    /// View `view` of image `image`, `[C, side, side]`. Global views are 0 and 1, the local ones
+    /// View `view` of image `image`, `[C, height, width]`. Global views are 0 and 1, the local ones
     /// follow.
     ///
     /// # Panics

@@ -24,7 +24,8 @@ pub use epoch::Epoch;
 
 use std::sync::Arc;
 
-use crate::augment::{MultiCrop, Normaliser};
+use crate::augment::{ChannelNormaliser, MultiCrop, Normaliser};
+use crate::decode::Pixels;
 use crate::{Error, Result, Source};
 use bad::BadImages;
 use batch::Pool;
@@ -116,7 +117,10 @@ pub struct Loader {
 struct Shared {
     source: Arc<dyn Source>,
     crops: MultiCrop,
+    /// For 8-bit RGB.
     normaliser: Normaliser,
+    /// For images of any other kind, where those are wanted.
+    channel_normaliser: Option<ChannelNormaliser>,
     config: LoaderConfig,
     bad: BadImages,
     cache: Cache,
@@ -143,7 +147,14 @@ impl Loader {
             });
         }
         let shared = Shared {
-            normaliser: crops.normaliser()?,
+            normaliser: match crops.pixels {
+                Pixels::Rgb => crops.normaliser()?,
+                Pixels::Stored { .. } => Normaliser::default(),
+            },
+            channel_normaliser: match crops.pixels {
+                Pixels::Rgb => None,
+                Pixels::Stored { .. } => Some(crops.channel_normaliser()?),
+            },
             bad: BadImages::new(source.len(), config.max_bad_images),
             cache: Cache::new(source.len(), config.cache_bytes),
             // Those under way, and those of a batch that was returned.

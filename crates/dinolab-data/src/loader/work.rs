@@ -11,7 +11,6 @@ use super::bad::BadImage;
 use super::batch::ImageCrops;
 use super::plan::Task;
 use crate::augment::Scratch;
-use crate::augment::resize::check_rgb;
 use crate::{Error, Image, Result};
 
 /// An image that is ready.
@@ -112,9 +111,16 @@ impl Worker {
             if self.stop.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            let pixels = shared.crops.view(&image, key, view, &mut self.scratch)?;
             let values = task.crops.view_mut(view, shared.crops.local_views);
-            shared.normaliser.apply_planes(pixels, values);
+            if let Some(normaliser) = &shared.channel_normaliser {
+                let scratch = &mut self.scratch;
+                let planes = shared.crops.channel_view(&image, key, view, scratch)?;
+                normaliser.apply(planes);
+                values.copy_from_slice(planes);
+            } else {
+                let pixels = shared.crops.view(&image, key, view, &mut self.scratch)?;
+                shared.normaliser.apply_planes(pixels, values);
+            }
         }
         task.crops.index = index;
         Ok(())
@@ -131,7 +137,7 @@ impl Shared {
             Some(file) => self.source.decode(index, &file)?,
             None => self.source.image(index)?,
         };
-        check_rgb(&image)?;
+        self.crops.pixels.check(&image)?;
         let image = Arc::new(image);
         self.cache.offer(index, &image);
         Ok(image)

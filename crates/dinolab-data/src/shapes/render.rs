@@ -90,12 +90,7 @@ pub(super) fn render(class: usize, options: &ShapesOptions, random: &mut Random)
     let data = canvas.finish(options.noise as f32, random);
     let mask = object.iter().map(|&shown| u8::from(shown >= 128)).collect();
     (
-        Image {
-            width: size,
-            height: size,
-            channels: 3,
-            data,
-        },
+        Image::rgb(size, size, data),
         Mask {
             width: size,
             height: size,

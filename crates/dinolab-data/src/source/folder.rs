@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
 use super::{
-    Found, Kind, Labels, SourceOptions, extension, io_error, is_hidden, kind_of, read_file,
-    read_image, slashed,
+    Decoding, Found, Kind, Labels, SourceOptions, extension, io_error, is_hidden, kind_of,
+    read_file, read_image, slashed,
 };
-use crate::decode::{decode, sniff};
+use crate::decode::{Pixels, sniff};
 use crate::{Error, Image, Mask, Result, Source};
 
 #[derive(Debug)]
@@ -18,11 +18,11 @@ pub(super) struct Folder {
     root: PathBuf,
     images: Vec<PathBuf>,
     labels: Labels,
-    max_pixels: u64,
+    decoding: Decoding,
 }
 
 /// Looks through a folder. Hidden files and folders are skipped, links are followed.
-pub(super) fn scan(root: &Path) -> Result<Found> {
+pub(super) fn scan(root: &Path, pixels: Pixels) -> Result<Found> {
     let mut found = Found::default();
     let walk = WalkDir::new(root)
         .follow_links(true)
@@ -42,7 +42,7 @@ pub(super) fn scan(root: &Path) -> Result<Found> {
             continue;
         }
         let path = entry.path();
-        let is_image = match kind_of(path) {
+        let is_image = match kind_of(path, pixels) {
             Kind::Image => true,
             Kind::Other => false,
             Kind::Unknown => begins_like_image(path)?,
@@ -88,7 +88,7 @@ impl Folder {
             root: root.to_path_buf(),
             images: found.images,
             labels,
-            max_pixels: options.max_pixels,
+            decoding: options.decoding(),
         })
     }
 }
@@ -119,7 +119,7 @@ impl Source for Folder {
     }
 
     fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
-        decode(&self.name(index), bytes, self.max_pixels)
+        self.decoding.decode(&self.name(index), bytes)
     }
 
     fn file(&self, index: usize) -> Option<PathBuf> {

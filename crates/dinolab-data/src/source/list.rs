@@ -3,8 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Labels, SourceOptions, io_error, read_file, read_image};
-use crate::decode::decode;
+use super::{Decoding, Labels, SourceOptions, io_error, read_file, read_image};
 use crate::{Error, Image, Mask, Result, Source};
 
 #[derive(Debug)]
@@ -13,7 +12,7 @@ pub(super) struct List {
     /// Line number (from 1) and path as written.
     lines: Vec<(usize, String)>,
     labels: Labels,
-    max_pixels: u64,
+    decoding: Decoding,
 }
 
 impl List {
@@ -69,7 +68,7 @@ impl List {
             path: path.to_path_buf(),
             lines,
             labels,
-            max_pixels: options.max_pixels,
+            decoding: options.decoding(),
         })
     }
 }
@@ -119,7 +118,8 @@ impl Source for List {
     }
 
     fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
-        decode(&self.lines[index].1, bytes, self.max_pixels)
+        self.decoding
+            .decode(&self.lines[index].1, bytes)
             .map_err(|error| self.at_line(index, error))
     }
 

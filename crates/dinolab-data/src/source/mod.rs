@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::decode;
+use crate::decode::{self, Pixels, decode_to};
 use crate::{Error, Image, Mask, Result};
 
 mod braces;
@@ -27,6 +27,8 @@ pub use voc::VOC_CLASSES;
 pub struct SourceOptions {
     /// Images with more pixels than this are refused before they are decoded.
     pub max_pixels: u64,
+    /// What images are decoded to. Where they are taken as stored, `.npy` files are images too.
+    pub pixels: Pixels,
     /// The VOC split to read (`ImageSets/Segmentation/<split>.txt`).
     pub split: String,
     /// What the masks of a VOC tree tell apart.
@@ -43,10 +45,33 @@ pub enum MaskKind {
     Classes,
 }
 
+impl SourceOptions {
+    fn decoding(&self) -> Decoding {
+        Decoding {
+            max_pixels: self.max_pixels,
+            pixels: self.pixels,
+        }
+    }
+}
+
+/// How a source decodes its images.
+#[derive(Clone, Copy, Debug)]
+struct Decoding {
+    max_pixels: u64,
+    pixels: Pixels,
+}
+
+impl Decoding {
+    fn decode(self, name: &str, bytes: &[u8]) -> Result<Image> {
+        decode_to(self.pixels, name, bytes, self.max_pixels)
+    }
+}
+
 impl Default for SourceOptions {
     fn default() -> Self {
         Self {
             max_pixels: 178_956_970,
+            pixels: Pixels::Rgb,
             split: "val".into(),
             masks: MaskKind::default(),
         }
@@ -74,7 +99,7 @@ pub trait Source: Send + Sync {
     /// Class names in label order; empty where there are no labels.
     fn classes(&self) -> &[String];
 
-    /// Reads and decodes an image (3 channels).
+    /// Reads and decodes an image (8-bit RGB unless the source was opened for other pixels).
     fn image(&self, index: usize) -> Result<Image>;
 
     /// An image as its file holds it (JPEG, PNG, …), readable or not; `None` where there is no
@@ -131,7 +156,7 @@ pub fn open(path: &Path, options: &SourceOptions) -> Result<Box<dyn Source>> {
         if path.join("JPEGImages").is_dir() && path.join("ImageSets").is_dir() {
             return Ok(Box::new(voc::Voc::open(path, options)?));
         }
-        return match folder::scan(path)? {
+        return match folder::scan(path, options.pixels)? {
             found if found.images.is_empty() && !found.tars.is_empty() => {
                 Ok(Box::new(tar::Tar::open(path, found.tars, options)?))
             }
@@ -234,9 +259,10 @@ enum Kind {
     Unknown,
 }
 
-fn kind_of(path: &Path) -> Kind {
+fn kind_of(path: &Path, pixels: Pixels) -> Kind {
     let extension = extension(path);
-    if IMAGE_EXTENSIONS.contains(&extension.as_str()) {
+    let array = pixels != Pixels::Rgb && extension == "npy";
+    if array || IMAGE_EXTENSIONS.contains(&extension.as_str()) {
         Kind::Image
     } else if OTHER_EXTENSIONS.contains(&extension.as_str()) {
         Kind::Other

@@ -10,8 +10,7 @@ use std::sync::Arc;
 
 use self::contents::Contents;
 use super::files::{LocalFile, OpenFiles, RangeFile};
-use super::{Labels, SourceOptions, io_error, read_image, slashed};
-use crate::decode::decode;
+use super::{Decoding, Labels, SourceOptions, io_error, read_image, slashed};
 use crate::{Error, Image, Mask, Result, Source};
 
 pub(super) mod contents;
@@ -21,7 +20,7 @@ pub(super) struct Tar {
     shards: Vec<Box<dyn RangeFile>>,
     members: Vec<Member>,
     labels: Labels,
-    max_pixels: u64,
+    decoding: Decoding,
 }
 
 /// Where an image lies.
@@ -46,7 +45,7 @@ impl Tar {
             .map(|path| {
                 let file = LocalFile::new(path, &open).map_err(|source| io_error(path, source))?;
                 // Headers are small and far apart.
-                let contents = Contents::of(&file, 4096)?;
+                let contents = Contents::of(&file, 4096, options.pixels)?;
                 Ok((Box::new(file) as Box<dyn RangeFile>, contents))
             })
             .collect::<Result<Vec<_>>>()?;
@@ -103,7 +102,7 @@ impl Tar {
             shards: files,
             members,
             labels,
-            max_pixels: options.max_pixels,
+            decoding: options.decoding(),
         })
     }
 }
@@ -214,7 +213,7 @@ impl Source for Tar {
     }
 
     fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
-        decode(&self.name(index), bytes, self.max_pixels)
+        self.decoding.decode(&self.name(index), bytes)
     }
 
     fn shard(&self, index: usize) -> Option<usize> {

@@ -3,8 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{MaskKind, SourceOptions, io_error, read_file, read_image, read_mask};
-use crate::decode::decode;
+use super::{Decoding, MaskKind, SourceOptions, io_error, read_file, read_image, read_mask};
 use crate::{Error, Image, Mask, Result, Source};
 
 /// The classes of Pascal VOC by their number in class masks; 0 is the background.
@@ -38,7 +37,7 @@ pub(super) struct Voc {
     ids: Vec<String>,
     /// The folder of masks, where there is one.
     masks: Option<PathBuf>,
-    max_pixels: u64,
+    decoding: Decoding,
 }
 
 impl Voc {
@@ -83,7 +82,7 @@ impl Voc {
             root: root.to_path_buf(),
             ids,
             masks,
-            max_pixels: options.max_pixels,
+            decoding: options.decoding(),
         })
     }
 
@@ -144,7 +143,7 @@ impl Source for Voc {
     }
 
     fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
-        decode(&self.name(index), bytes, self.max_pixels)
+        self.decoding.decode(&self.name(index), bytes)
     }
 
     fn file(&self, index: usize) -> Option<PathBuf> {
@@ -163,7 +162,7 @@ impl Source for Voc {
             &self.image_path(index),
             &mask,
             &self.name(index),
-            self.max_pixels,
+            self.decoding.max_pixels,
         )
         .map(Some)
     }

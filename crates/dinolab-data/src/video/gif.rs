@@ -48,12 +48,7 @@ pub(super) fn open(
                 .flat_map(|p| [0, 1, 2].map(|c| over_black(p[c], p[3])))
                 .collect();
             Ok(Frame {
-                image: Image {
-                    width,
-                    height,
-                    channels: 3,
-                    data,
-                },
+                image: Image::rgb(width, height, data),
                 seconds: if seconds > 0.0105 {
                     seconds
                 } else {

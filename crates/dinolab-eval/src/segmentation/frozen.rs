@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use dinolab_data::augment::ChannelNormaliser;
 use dinolab_data::augment::Filter;
-use dinolab_data::augment::normalise::Normaliser;
 use dinolab_data::random::epoch_order;
 use dinolab_nn::Vit;
 
@@ -68,7 +68,7 @@ struct Patches {
 struct Keeper<'a> {
     vit: &'a Vit,
     size: usize,
-    normaliser: Normaliser,
+    normaliser: ChannelNormaliser,
     kept: HashMap<usize, Arc<Patches>>,
     left: usize,
 }
@@ -85,7 +85,7 @@ impl Keeper<'_> {
         let image = render(&image, Placement::whole(&image), size, Filter::Bilinear)?;
         let input = batch(
             self.vit,
-            &[planes(&image, &self.normaliser)],
+            &[planes(&image, &self.normaliser)?],
             self.size,
             self.size,
         );
@@ -145,7 +145,7 @@ impl FrozenSegmentation {
         let mut keeper = Keeper {
             vit,
             size: self.size,
-            normaliser: Normaliser::new(preprocess.mean, preprocess.std)?,
+            normaliser: preprocess.normaliser()?,
             kept: HashMap::new(),
             left: self.cache_bytes,
         };

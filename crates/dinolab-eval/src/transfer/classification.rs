@@ -1,10 +1,10 @@
 //! Telling classes of images apart.
 
 use burn::tensor::Tensor;
+use dinolab_data::augment::ChannelNormaliser;
 use dinolab_data::augment::eval;
-use dinolab_data::augment::normalise::Normaliser;
 use dinolab_data::random::Random;
-use dinolab_data::{Image, Source};
+use dinolab_data::{Image, Size, Source};
 use dinolab_nn::Vit;
 
 use super::{Example, Fitted, Score, Task};
@@ -24,7 +24,7 @@ pub struct Classification<'a> {
     blocks: BlockFeatures,
     view: RandomView,
     preprocess: Preprocess,
-    normaliser: Normaliser,
+    normaliser: ChannelNormaliser,
     batch_size: usize,
 }
 
@@ -65,7 +65,7 @@ impl<'a> Classification<'a> {
             blocks,
             view,
             preprocess: preprocess.clone(),
-            normaliser: Normaliser::new(preprocess.mean, preprocess.std)?,
+            normaliser: preprocess.normaliser()?,
             batch_size: batch_size.max(1),
         })
     }
@@ -81,7 +81,7 @@ impl Task for Classification<'_> {
         self.train.classes().len()
     }
 
-    fn size(&self) -> usize {
+    fn size(&self) -> Size {
         self.view.size
     }
 
@@ -95,7 +95,7 @@ impl Task for Classification<'_> {
         let mut targets = vec![0.0; self.classes()];
         targets[self.groups[place]] = 1.0;
         Ok(Example {
-            planes: planes(&self.view.render(&image, at)?, &self.normaliser),
+            planes: planes(&self.view.render(&image, at)?, &self.normaliser)?,
             targets,
         })
     }

@@ -202,6 +202,6 @@ fn examples(
         .collect::<Result<_>>()?;
     let (planes, targets): (Vec<_>, Vec<_>) =
         made.into_iter().map(|e| (e.planes, e.targets)).unzip();
-    let images = batch(vit, &planes, task.size(), task.size());
+    let images = batch(vit, &planes, task.size().height, task.size().width);
     Ok((images, targets.concat()))
 }

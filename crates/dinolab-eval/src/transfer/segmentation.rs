@@ -1,8 +1,9 @@
 //! Telling what each pixel shows.
 
 use burn::tensor::Tensor;
+use dinolab_data::Size;
+use dinolab_data::augment::ChannelNormaliser;
 use dinolab_data::augment::Filter;
-use dinolab_data::augment::normalise::Normaliser;
 use dinolab_data::random::Random;
 use dinolab_nn::Vit;
 
@@ -19,7 +20,7 @@ pub struct Segmentation<'a> {
     val: ClassMasks<'a>,
     val_images: Vec<usize>,
     view: RandomView,
-    normaliser: Normaliser,
+    normaliser: ChannelNormaliser,
     patch: usize,
 }
 
@@ -39,8 +40,11 @@ impl<'a> Segmentation<'a> {
     ) -> Result<Self> {
         view.check()?;
         let patch = vit.config().patch_size;
-        if !view.size.is_multiple_of(patch) {
-            let reason = format!("{} is not a multiple of the patch size {patch}", view.size);
+        if !view.size.is_square() || !view.size.height.is_multiple_of(patch) {
+            let reason = format!(
+                "{} is not a square of a multiple of the patch size {patch}",
+                view.size
+            );
             return Err(Error::invalid("size", reason));
         }
         if train_images.is_empty() || val_images.is_empty() {
@@ -52,13 +56,13 @@ impl<'a> Segmentation<'a> {
             val,
             val_images,
             view,
-            normaliser: Normaliser::new(preprocess.mean, preprocess.std)?,
+            normaliser: preprocess.normaliser()?,
             patch,
         })
     }
 
     fn grid(&self) -> (usize, usize) {
-        let side = self.view.size / self.patch;
+        let side = self.view.size.height / self.patch;
         (side, side)
     }
 }
@@ -68,7 +72,7 @@ impl Task for Segmentation<'_> {
         self.train.classes
     }
 
-    fn size(&self) -> usize {
+    fn size(&self) -> Size {
         self.view.size
     }
 
@@ -82,7 +86,7 @@ impl Task for Segmentation<'_> {
         let (image, mask) = (self.train.source.image(index)?, self.train.mask(index)?);
         let at = self.view.place(&image, random);
         Ok(Example {
-            planes: planes(&self.view.render(&image, at)?, &self.normaliser),
+            planes: planes(&self.view.render(&image, at)?, &self.normaliser)?,
             targets: patch_targets(&mask, at, self.grid(), self.classes()),
         })
     }
@@ -104,7 +108,7 @@ impl Task for Segmentation<'_> {
         let mut meter = IouMeter::new(self.classes());
         for &index in &self.val_images {
             let (image, mask) = (self.val.source.image(index)?, self.val.mask(index)?);
-            let side = self.view.size;
+            let side = self.view.size.height;
             let square = render(
                 &image,
                 Placement::whole(&image),
@@ -113,7 +117,7 @@ impl Task for Segmentation<'_> {
             )?;
             let input = batch(
                 &fitted.vit,
-                &[planes(&square, &self.normaliser)],
+                &[planes(&square, &self.normaliser)?],
                 side,
                 side,
             );

@@ -1,3 +1,4 @@
+use dinolab_data::Size;
 use dinolab_data::shapes::Shapes;
 use dinolab_nn::init::Init;
 use dinolab_nn::{Parameters, Vit, VitConfig, device};
@@ -22,8 +23,8 @@ fn vit() -> Vit {
 
 fn preprocess() -> Preprocess {
     Preprocess {
-        resize: 32,
-        crop: 32,
+        resize: Size::square(32),
+        crop: Size::square(32),
         ..Default::default()
     }
 }
@@ -45,7 +46,7 @@ const TWO: BlockFeatures = BlockFeatures {
 };
 
 const VIEW: RandomView = RandomView {
-    size: 32,
+    size: Size::square(32),
     scale: (0.5, 1.0),
 };
 
@@ -254,7 +255,7 @@ fn all_arms_learn_their_few_labels_alike_at_any_number_of_threads() {
 fn a_network_from_scratch_learns_to_fit_its_labels() {
     let (train, val) = (Shapes::new(1, 32), Shapes::new(2, 16));
     let view = RandomView {
-        size: 32,
+        size: Size::square(32),
         scale: (1.0, 1.0),
     };
     let task = Classification::new(&train, &val, TWO, view, &preprocess(), 16).unwrap();

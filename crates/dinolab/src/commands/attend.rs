@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
-use dinolab_data::augment::normalise::Normaliser;
+use dinolab_data::augment::ChannelNormaliser;
 use dinolab_eval::animation::GifWriter;
 use dinolab_eval::attention::{mass_mask, resize_mask};
 use dinolab_eval::features::{AttentionMaps, attend, whole_patches};
@@ -108,7 +108,7 @@ struct Drawing {
 /// A network and what its images go through.
 struct Looker {
     model: Model,
-    normaliser: Normaliser,
+    normaliser: ChannelNormaliser,
     size: Size,
 }
 
@@ -121,7 +121,8 @@ pub fn run(args: &Args) -> Result<()> {
         args.threshold.is_some() || !args.show.contains(&Kind::Mask),
         "--show mask: takes a --threshold, the share of the attention that is kept"
     );
-    let media = args.media.open()?;
+    let model = args.model.load_any()?;
+    let media = args.media.open(model.pixels())?;
     let animation = args.media.animation(&media)?;
     let is_video = matches!(media, Media::Video(_));
     let drawing = Drawing {
@@ -138,7 +139,6 @@ pub fn run(args: &Args) -> Result<()> {
         },
         threshold: args.threshold,
     };
-    let model = args.model.load()?;
     let heads = model.vit.config().heads;
     if let Maps::Head(head) = drawing.maps {
         ensure!(
@@ -148,10 +148,10 @@ pub fn run(args: &Args) -> Result<()> {
         );
     }
     let looker = Looker {
-        normaliser: Normaliser::new(model.preprocess.mean, model.preprocess.std)?,
+        normaliser: model.preprocess.normaliser()?,
         size: args
             .size
-            .unwrap_or(Size::Side(model.attend_size.unwrap_or(480))),
+            .unwrap_or(model.attend_size.map_or(Size::Side(480), Size::from)),
         model,
     };
     let out = &args.media.out;

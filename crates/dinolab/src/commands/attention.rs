@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
-use dinolab_data::augment::normalise::Normaliser;
+use dinolab_data::Size;
 use dinolab_data::source::{self, MaskKind, SourceOptions, VOC_CLASSES};
 use dinolab_data::{Mask, Source};
 use dinolab_eval::attention::{
@@ -87,8 +87,11 @@ pub fn run(args: &Args) -> Result<()> {
             &device,
         )?);
     }
-    let normaliser = Normaliser::new(model.preprocess.mean, model.preprocess.std)?;
-    let side = args.size.or(model.attend_size).unwrap_or(480);
+    let normaliser = model.preprocess.normaliser()?;
+    let side = args
+        .size
+        .or(model.attend_size.map(Size::longest))
+        .unwrap_or(480);
 
     let count = objects.images.len();
     let mut summaries = vec![Summary::default(); networks.len()];

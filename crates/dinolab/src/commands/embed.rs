@@ -48,8 +48,9 @@ pub fn run(args: &Args) -> Result<()> {
         "--out {}: must end in .npy or .safetensors",
         args.out.display()
     );
-    let source = sources::open(&args.images, SourceOptions::default().max_pixels)?;
-    let model = args.model.load()?;
+    let model = args.model.load_any()?;
+    let most = SourceOptions::default().max_pixels;
+    let source = sources::open_as(&args.images, most, model.pixels())?;
     let preprocess = args.preprocess.of(&model);
     let blocks = BlockFeatures {
         n_last_blocks: args.n_last_blocks,

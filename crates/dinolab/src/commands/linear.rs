@@ -99,7 +99,7 @@ pub fn run(args: &Args) -> Result<()> {
         args.train.display()
     );
     let view = RandomView {
-        size: 1,
+        size: dinolab_data::Size::square(1),
         scale: (args.crops_scale.0, args.crops_scale.1),
     };
     view.check().context("--crops-scale")?;

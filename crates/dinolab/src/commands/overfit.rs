@@ -112,8 +112,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
          steps and near 0 after 200; runs with crops are often judged too early"
     );
     let crops = MultiCrop {
-        global_size: 64,
-        local_size: 32,
+        global_size: 64.into(),
+        local_size: 32.into(),
         local_views: 4,
         ..MultiCrop::default()
     };

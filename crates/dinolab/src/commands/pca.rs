@@ -53,12 +53,12 @@ const GAP: usize = 4;
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
-    let media = args.media.open()?;
+    let model = args.model.load_any()?;
+    let media = args.media.open(model.pixels())?;
     let animation = args.media.animation(&media)?;
-    let model = args.model.load()?;
-    let side = model.attend_size.unwrap_or(480);
+    let side = model.attend_size.map_or(Size::Side(480), Size::from);
     let network = Network {
-        size: args.size.unwrap_or(Size::Side(side)),
+        size: args.size.unwrap_or(side),
         embedder: Embedder::new(model.vit, model.preprocess)?,
     };
     let out = &args.media.out;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use dinolab_data::Size;
 use dinolab_eval::segmentation::{FrozenSegmentation, SegmentationRun, best_run};
 
 use crate::class_masks::{MaskArgs, Masks};
@@ -53,7 +54,7 @@ pub fn run(args: &Args) -> Result<()> {
     let masks = args.masks.open(args.tree.as_deref())?;
     let model = args.model.load()?;
     let patch = model.vit.config().patch_size;
-    let side = model.attend_size.unwrap_or(480) / patch * patch;
+    let side = model.attend_size.map_or(480, Size::longest) / patch * patch;
     let settings = FrozenSegmentation {
         size: args.size.unwrap_or(side.max(patch)),
         epochs: args.epochs,

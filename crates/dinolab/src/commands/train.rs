@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
+use dinolab_data::{Pixels, statistics};
 use dinolab_nn::weights::{self, LoadOptions, Which};
 use dinolab_nn::{Network, Parameters, device};
 use dinolab_train::run::{Ending, run as train};
@@ -16,6 +17,7 @@ use crate::model::weight_file;
 use crate::report;
 use crate::settings::{Config, Settings};
 use crate::sources::Sources;
+use crate::values::Numbers;
 use crate::watch::Watch;
 
 /// Trains on images with no labels
@@ -70,6 +72,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         settings = settings.over(Settings::shapes());
     }
     let sources = Sources::of(&settings)?;
+    let settings = measured(settings, &sources, &folder)?;
     let (config, choices) = settings.resolve(sources.train.len())?;
     let plan = plan(&config)?;
     let device = device::by_name(&config.device)?;
@@ -143,6 +146,52 @@ pub fn run(args: Args) -> Result<ExitCode> {
             ExitCode::from(130)
         }
     })
+}
+
+/// Images at most that are measured for the mean and deviation of their channels.
+const MEASURED: usize = 1000;
+
+/// With the mean and deviation of channels as they were measured when the run began or, for a new
+/// run, are measured now; as given where they were given. 8-bit RGB has a default and needs none.
+fn measured(mut settings: Settings, sources: &Sources, folder: &RunFolder) -> Result<Settings> {
+    let Pixels::Stored { channels } = settings.pixels() else {
+        return Ok(settings);
+    };
+    if settings.mean.is_none() || settings.std.is_none() {
+        let known = |numbers: &Option<Numbers>| {
+            let numbers = numbers.as_ref();
+            numbers.is_some_and(|numbers| numbers.0.len() == channels)
+        };
+        let before = folder.settings().ok().flatten().unwrap_or_default();
+        let (mean, std) = if known(&before.mean) && known(&before.std) {
+            (before.mean, before.std)
+        } else {
+            let threads = std::thread::available_parallelism().map_or(1, usize::from);
+            let seed = settings.seed.unwrap_or(0);
+            let found = statistics::measure(&*sources.train, MEASURED, seed, threads, &|_| {})
+                .context("measuring the channels' mean and deviation")?;
+            if let Some(channel) = found.std.iter().position(|std| *std as f32 <= 0.0) {
+                anyhow::bail!(
+                    "channel {channel} has the same value everywhere: leave it out of the images, \
+                     or give --mean and --std"
+                );
+            }
+            let numbers =
+                |values: &[f64]| Some(Numbers(values.iter().map(|&value| value as f32).collect()));
+            println!("channels measured over {} images", found.images);
+            (numbers(&found.mean), numbers(&found.std))
+        };
+        settings.mean = settings.mean.or(mean);
+        settings.std = settings.std.or(std);
+    }
+    if let (Some(mean), Some(std)) = (&settings.mean, &settings.std) {
+        println!("{channels} channels as stored: --mean {mean} --std {std}");
+    }
+    println!(
+        "views: each channel's brightness and contrast by itself, blur, solarisation at half of \
+         the range; no hue, saturation or greyscale"
+    );
+    Ok(settings)
 }
 
 fn plan(config: &Config) -> Result<dinolab_train::run::Plan> {

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
-use dinolab_data::Source;
 use dinolab_data::shapes::{Shapes, ShapesOptions};
 use dinolab_data::source::{self, SourceOptions};
+use dinolab_data::{Size, Source};
 use dinolab_eval::block_features::BlockFeatures;
 use dinolab_eval::features::Preprocess;
 use dinolab_eval::transfer::{
@@ -107,7 +107,7 @@ pub fn run(args: &Args) -> Result<()> {
         None if args.images.as_ref().is_some_and(is_tree) => "segmentation",
         None => "classification",
     };
-    let view = |size| {
+    let view = |size: Size| {
         let view = RandomView {
             size,
             scale: (args.crops_scale.0, args.crops_scale.1),
@@ -122,11 +122,11 @@ pub fn run(args: &Args) -> Result<()> {
         let masks = args.masks.open(args.images.as_deref())?;
         let model = args.model.load()?;
         let patch = model.vit.config().patch_size;
-        let side = model.attend_size.unwrap_or(480) / patch * patch;
+        let side = model.attend_size.map_or(480, Size::longest) / patch * patch;
         let task = Segmentation::new(
             (masks.train(), masks.train_images.clone()),
             (masks.val(), masks.val_images.clone()),
-            view(args.crop.unwrap_or(side.max(patch)))?,
+            view(args.crop.unwrap_or(side.max(patch)).into())?,
             &model.preprocess,
             &model.vit,
         )?;
@@ -146,8 +146,8 @@ pub fn run(args: &Args) -> Result<()> {
     let (train, val) = labelled(args)?;
     let model = args.model.load()?;
     let preprocess = Preprocess {
-        resize: args.resize.unwrap_or(model.preprocess.resize),
-        crop: args.crop.unwrap_or(model.preprocess.crop),
+        resize: args.resize.map_or(model.preprocess.resize, Size::square),
+        crop: args.crop.map_or(model.preprocess.crop, Size::square),
         ..model.preprocess.clone()
     };
     let view = view(preprocess.crop)?;

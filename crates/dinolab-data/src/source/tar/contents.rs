@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::super::files::{Cursor, RangeFile};
 use super::super::{Kind, is_hidden, kind_of};
-use crate::decode::sniff;
+use crate::decode::{Pixels, sniff};
 use crate::{Error, Result};
 
 /// The member that names the classes, one a line, in the order of the numbers in `.cls` members.
@@ -41,7 +41,12 @@ pub(super) fn key(path: &Path) -> PathBuf {
 
 impl Contents {
     /// Walks over a tar file, reading `block` bytes at a time where there is something to read.
-    pub(in crate::source) fn of(file: &dyn RangeFile, block: usize) -> Result<Self> {
+    /// What counts as an image depends on the `pixels` that are wanted.
+    pub(in crate::source) fn of(
+        file: &dyn RangeFile,
+        block: usize,
+        pixels: Pixels,
+    ) -> Result<Self> {
         /// Far more than any label needs; keeps a mislabelled file from being read in whole.
         const LONGEST_LABEL: u64 = 4096;
         const LONGEST_CLASSES: u64 = 64 << 20;
@@ -81,7 +86,7 @@ impl Contents {
                     .map_err(|e| bad(format!("{}: {e}", path.display())))?;
                 Ok::<_, Error>(text)
             };
-            let is_image = match kind_of(&path) {
+            let is_image = match kind_of(&path, pixels) {
                 Kind::Image => true,
                 Kind::Other if path == Path::new(CLASSES) => {
                     let text = text(entry, LONGEST_CLASSES)?;

@@ -9,7 +9,7 @@ use dinolab_data::augment::clock::{Clock, Stage};
 use dinolab_data::augment::{MultiCrop, Scratch};
 use dinolab_data::loader::READ_AHEAD;
 use dinolab_data::source::SourceOptions;
-use dinolab_data::{Loader, LoaderConfig, Source};
+use dinolab_data::{Loader, LoaderConfig, Size, Source};
 use serde_json::json;
 
 use crate::output::{self, Cell, Table};
@@ -31,12 +31,12 @@ pub struct Args {
     /// Seconds to measure each of the two
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
-    /// Side of the two global crops
-    #[arg(long, default_value_t = 224)]
-    global_crops_size: usize,
-    /// Side of the local crops
-    #[arg(long, default_value_t = 96)]
-    local_crops_size: usize,
+    /// Side of the two global crops, or HEIGHTxWIDTH
+    #[arg(long, default_value = "224")]
+    global_crops_size: Size,
+    /// Side of the local crops, or HEIGHTxWIDTH
+    #[arg(long, default_value = "96")]
+    local_crops_size: Size,
     /// Local crops of an image
     #[arg(long, default_value_t = 8)]
     local_crops_number: usize,

@@ -103,14 +103,13 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn look(source: &dyn Source, index: usize) -> Found {
-    let mut bytes = Vec::new();
-    let (content, format, image) = match source.read(index, &mut bytes) {
-        Ok(true) => (
+    let (content, format, image) = match source.encoded(index) {
+        Ok(Some(bytes)) => (
             Some((xxh3_128(&bytes), bytes.len() as u64)),
             name_of(sniff(&bytes)),
             source.decode(index, &bytes),
         ),
-        Ok(false) => (None, "none", source.image(index)),
+        Ok(None) => (None, "none", source.image(index)),
         Err(error) => (None, "unknown", Err(error)),
     };
     let size = image

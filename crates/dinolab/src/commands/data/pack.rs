@@ -126,15 +126,14 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn pack(source: &dyn Source, index: usize, args: &Args) -> Result<Packed> {
-    let mut bytes = Vec::new();
-    if !source.read(index, &mut bytes)? {
+    let Some(bytes) = source.encoded(index)? else {
         let bytes = encode(&source.image(index)?, None)?;
         return Ok(Packed {
             bytes,
             extension: "png".into(),
             unreadable: None,
         });
-    }
+    };
     let extension = extension(&source.name(index), &bytes);
     let mut packed = Packed {
         bytes,
