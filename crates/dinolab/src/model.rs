@@ -75,7 +75,8 @@ impl Model {
             Pixels::Rgb => Ok(self),
             Pixels::Stored { channels } => bail!(
                 "this verb takes networks for 8-bit RGB; this one was trained on {channels} \
-                 channels as stored (embed, attend, pca and eval knn take it)"
+                 channels as stored (embed, attend, pca, neighbours, eval knn and retrieval by \
+                 labels take it)"
             ),
         }
     }

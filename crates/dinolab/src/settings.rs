@@ -26,8 +26,10 @@ macro_rules! settings {
         }
 
         /// A complete configuration: what `config.toml` of a run folder holds.
+        ///
+        /// One that was written before a setting existed is read with that setting's default.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-        #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+        #[serde(rename_all = "kebab-case", try_from = "Settings")]
         pub struct Config {
             $( $(#[$meta])* pub $name: $type, )*
         }
@@ -43,8 +45,9 @@ macro_rules! settings {
                 Self { $( $name: self.$name $( .or_else(|| Some($default)) )?, )* }
             }
 
-            fn complete(self) -> Option<Config> {
-                Some(Config { $( $name: self.$name?, )* })
+            /// Errs with the name of a setting that is open.
+            fn complete(self) -> Result<Config, &'static str> {
+                Ok(Config { $( $name: self.$name.ok_or(stringify!($name))?, )* })
             }
         }
 
@@ -369,6 +372,19 @@ impl Fit {
             teacher_temp,
             momentum,
         }
+    }
+}
+
+impl TryFrom<Settings> for Config {
+    type Error = String;
+
+    fn try_from(settings: Settings) -> Result<Self, String> {
+        let mut settings = settings.with_defaults();
+        settings
+            .pixels
+            .get_or_insert(PixelKind::of(settings.pixels()));
+        let complete = settings.complete();
+        complete.map_err(|name| format!("has no {}", name.replace('_', "-")))
     }
 }
 

@@ -119,6 +119,7 @@ struct Block {
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
+    let model = args.model.load()?;
     let open = |path: &Path| sources::open(path, SourceOptions::default().max_pixels);
     let originals = open(&args.originals)?;
     let attacks = attacks(args)?;
@@ -137,7 +138,6 @@ pub fn run(args: &Args) -> Result<()> {
         .as_ref()
         .map(|path| open(path).context("--whitening"))
         .transpose()?;
-    let model = args.model.load()?;
     let colours = (model.preprocess.mean, model.preprocess.std);
     let descriptor = Descriptor::ClassAndGem(args.gem);
     let describer = Describer::new(&model.vit, colours, View::Square(args.imsize), descriptor)?;

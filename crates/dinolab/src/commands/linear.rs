@@ -106,18 +106,18 @@ pub fn run(args: &Args) -> Result<()> {
     let images = |path: &PathBuf, flag: &'static str| {
         sources::open(path, SourceOptions::default().max_pixels).context(flag)
     };
-    let train_source = (!saved[0])
-        .then(|| images(&args.train, "--train"))
-        .transpose()?;
-    let val_source = (!saved[1])
-        .then(|| images(&args.val, "--val"))
-        .transpose()?;
     let network = (!saved[0] || !saved[1])
         .then(|| {
             let model = args.model.load()?;
             let preprocess = args.preprocess.of(&model);
             Ok::<_, anyhow::Error>(Network { model, preprocess })
         })
+        .transpose()?;
+    let train_source = (!saved[0])
+        .then(|| images(&args.train, "--train"))
+        .transpose()?;
+    let val_source = (!saved[1])
+        .then(|| images(&args.val, "--val"))
         .transpose()?;
     let batch_size = args.preprocess.batch_size();
     let embed = |path: &PathBuf, source: &Option<Arc<dyn Source>>, flag| match (source, &network) {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use dinolab_data::source::SourceOptions;
-use dinolab_data::{Image, decode};
+use dinolab_data::{Image, Pixels, decode};
 use dinolab_eval::Embedder;
 use dinolab_eval::duplicates::near_duplicates;
 use dinolab_eval::knn::{Neighbour, l2_normalise, nearest_neighbours};
@@ -70,8 +70,9 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let kind = args.out.as_deref().map(show::kind_of).transpose()?;
     ensure!(args.k > 0, "--k: must be at least 1");
-    let source = sources::open(&args.images, SourceOptions::default().max_pixels)?;
-    let model = args.model.load()?;
+    let model = args.model.load_any()?;
+    let most = SourceOptions::default().max_pixels;
+    let source = sources::open_as(&args.images, most, model.pixels())?;
     let preprocess = args.preprocess.of(&model);
     let path = args
         .index
@@ -146,7 +147,7 @@ fn nearest(
     let queries = args
         .queries
         .iter()
-        .map(|query| find(indexed, query))
+        .map(|query| find(indexed, query, model.pixels()))
         .collect::<Result<Vec<_>>>()?;
     let embedder = Embedder::new(model.vit, preprocess)?;
     let dim = indexed.dim;
@@ -273,7 +274,7 @@ fn groups(args: &Args, indexed: &Indexed) -> Result<Found> {
 }
 
 /// A query of the command line: a file – which may be one of the set – or a name in the set.
-fn find(indexed: &Indexed, query: &str) -> Result<Query> {
+fn find(indexed: &Indexed, query: &str, pixels: Pixels) -> Result<Query> {
     let path = Path::new(query);
     let source = &indexed.source;
     let row_of = |test: &dyn Fn(usize) -> bool| {
@@ -293,7 +294,8 @@ fn find(indexed: &Indexed, query: &str) -> Result<Query> {
         }
         let bytes = fs::read(path).with_context(|| format!("cannot read {query}"))?;
         let limit = SourceOptions::default().max_pixels;
-        return Ok(Query::Picture(decode::decode(query, &bytes, limit)?));
+        let image = decode::decode_to(pixels, query, &bytes, limit)?;
+        return Ok(Query::Picture(image));
     }
     row_of(&|index| source.name(index) == query).with_context(|| {
         format!("{query}: no such file, and no usable image of that name in the set")

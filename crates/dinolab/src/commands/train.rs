@@ -201,6 +201,16 @@ fn plan(config: &Config) -> Result<dinolab_train::run::Plan> {
         weights
             .check_trainable()
             .with_context(|| format!("--weights {}", config.weights.display()))?;
+        let kernels = weights.arrays.get("backbone.patch_embed.proj.weight");
+        if let Some([_, channels, _, _]) = kernels.map(|kernels| &kernels.shape[..]) {
+            anyhow::ensure!(
+                *channels == config.in_chans,
+                "--weights {}: a network for images of {channels} channels, not of --in-chans {}; \
+                 start from others or leave --weights out",
+                config.weights.display(),
+                config.in_chans
+            );
+        }
         let options = LoadOptions {
             resize_positions: config.resize_pos_embed,
             allow_missing: true,

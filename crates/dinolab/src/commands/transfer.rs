@@ -143,8 +143,8 @@ pub fn run(args: &Args) -> Result<()> {
             head,
         );
     }
-    let (train, val) = labelled(args)?;
     let model = args.model.load()?;
+    let (train, val) = labelled(args)?;
     let preprocess = Preprocess {
         resize: args.resize.map_or(model.preprocess.resize, Size::square),
         crop: args.crop.map_or(model.preprocess.crop, Size::square),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use dinolab_data::Image;
-use dinolab_data::augment::eval;
+use dinolab_data::augment::{eval, resize::Filter};
 use dinolab_eval::picture::write_png;
 use dinolab_eval::sheet::{Row, Tile, page, picture};
 
@@ -113,8 +113,9 @@ pub fn write(
 }
 
 fn tile(image: &Image, caption: &str, name: &str, link: Option<String>) -> Result<Tile> {
+    let (width, height) = eval::fitted(image.width, image.height, SIDE);
     Ok(Tile {
-        picture: rgb(&eval::fit(image, SIDE)?)?,
+        picture: rgb(&eval::resize(image, width, height, Filter::Lanczos)?)?,
         caption: caption.to_owned(),
         name: name.to_owned(),
         link,
