@@ -18,9 +18,11 @@ use zune_core::options::DecoderOptions;
 
 use crate::{Error, Image, Mask, Result};
 
+mod kind;
 mod npy;
 mod stored;
 
+pub use kind::{StoredKind, stored_kind};
 pub use stored::MAX_CHANNELS;
 
 /// Why a file cannot be used; the caller adds the name.

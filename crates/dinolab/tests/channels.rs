@@ -274,6 +274,73 @@ fn other_verbs_work_or_say_that_they_do_not() {
 }
 
 #[test]
+fn inspect_tells_channels_and_bits_and_measures() {
+    let root = TempDir::new().unwrap();
+    let images = images(&root, 8);
+    npy(&images.join("three.npy"), 3, 1);
+    fs::write(images.join("broken.npy"), b"\x93NUMPY\x01\x00").unwrap();
+    common::picture(&images.join("plain.png"), 20, 1);
+    let inspect = |flags: &[&str]| {
+        let mut command = program();
+        command.args(["data", "inspect"]).arg(&images).args(flags);
+        command.output().unwrap()
+    };
+    let answer = inspect(&["--in-chans", "4", "--stats", "--json"]);
+    assert!(answer.status.success(), "{}", said(&answer));
+    let found: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap();
+    assert_eq!(found["images"], 11);
+    assert_eq!(found["formats"]["NumPy"], 6);
+    assert_eq!(found["stored"]["4 channels, 16 bit"], 8);
+    assert_eq!(found["stored"]["3 channels, 16 bit"], 1);
+    assert_eq!(found["stored"]["3 channels, 8 bit"], 1);
+    let unreadable = found["unreadable"].as_array().unwrap();
+    let named: Vec<_> = unreadable.iter().map(|bad| &bad["name"]).collect();
+    assert_eq!(named, ["broken.npy", "plain.png", "three.npy"]);
+    // Those of the eight that fit, in double precision.
+    let key = |name: &str, channel: usize| found[name][channel].as_f64().unwrap();
+    assert_eq!(found["mean"].as_array().unwrap().len(), 4);
+    for channel in 0..4 {
+        let values = (0..8).flat_map(|seed| {
+            let places = (0..HEIGHT).flat_map(|y| (0..WIDTH).map(move |x| (x, y)));
+            places.map(move |(x, y)| f64::from(sample(x, y, channel, seed)) / 65535.0)
+        });
+        let count = values.clone().count() as f64;
+        let mean = values.clone().sum::<f64>() / count;
+        let squares = values.map(|v| (v - mean).powi(2)).sum::<f64>();
+        assert!((key("mean", channel) - mean).abs() < 1e-9);
+        assert!((key("std", channel) - (squares / count).sqrt()).abs() < 1e-9);
+    }
+
+    // What it prints for people is what train takes, and what train would measure.
+    let answer = inspect(&["--in-chans", "4", "--stats"]);
+    let told = text(&answer.stdout);
+    let line = told.lines().find(|line| line.starts_with("--mean "));
+    let words: Vec<&str> = line.expect("a line of flags").split(' ').collect();
+    let run = |name: &str| {
+        training(&root.path().join(name), &images)
+            .with("eval-every", 0)
+            .with("epochs", 1)
+            .with("max-bad-images", 50)
+    };
+    let measured = run("measured").succeed();
+    assert!(measured.contains(line.unwrap()), "{measured}");
+    run("given")
+        .with("mean", words[1])
+        .with("std", words[3])
+        .succeed();
+    assert_same(&root.path().join("measured"), &root.path().join("given"));
+
+    // As 8-bit RGB arrays are no images, and TIFFs of four channels are read all the same.
+    let answer = inspect(&["--json"]);
+    let found: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap();
+    assert_eq!(found["images"], 5);
+    assert_eq!(found["stored"]["4 channels, 16 bit"], 4);
+    assert!(found.get("mean").is_none());
+    let error = one_error(&inspect(&["--in-chans", "17"]));
+    assert!(error.contains("--in-chans 17"), "{error}");
+}
+
+#[test]
 fn weights_of_other_channels_are_refused() {
     let root = TempDir::new().unwrap();
     let images = images(&root, 16);

@@ -5,30 +5,45 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyhow::Result;
-use dinolab_data::Source;
-use dinolab_data::decode::{Format, sniff};
+use anyhow::{Result, ensure};
+use dinolab_data::decode::{Format, MAX_CHANNELS, StoredKind, is_array, sniff, stored_kind};
 use dinolab_data::source::SourceOptions;
+use dinolab_data::{Source, statistics};
 use rayon::prelude::*;
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::output::{self, Cell, Table};
 use crate::progress::Progress;
+use crate::settings::Settings;
 use crate::sources;
+use crate::values::{Numbers, PixelKind};
 
 /// Tells what a source of images holds, and what in it cannot be used
 ///
 /// Example: dinolab data inspect photos
 ///
 /// Every image is read and decoded: its size as it is trained on (upright), the format of its file,
-/// how many images each class has, which files are the same byte for byte, and which cannot be used
-/// and why.
+/// how many images each class has, the channels and bits that files hold, which files are the same
+/// byte for byte, and which cannot be used and why.
+///
+/// Of images as they are stored, with the mean and deviation of each channel:
+/// dinolab data inspect bands --in-chans 4 --stats
 #[derive(clap::Args)]
 pub struct Args {
     /// The images: a folder, a list, tar shards or a Pascal VOC tree
     #[arg(value_name = "SOURCE")]
     source: PathBuf,
+    /// Channels that images must have, as for train [default: 3]
+    #[arg(long, alias = "channels")]
+    in_chans: Option<usize>,
+    /// rgb: 8-bit RGB whatever a file holds; stored: a file's own channels and depth
+    /// [default: rgb for 3 channels, else stored]
+    #[arg(long)]
+    pixels: Option<PixelKind>,
+    /// Measure the mean and deviation of each channel over all images
+    #[arg(long)]
+    stats: bool,
     /// Print one line of JSON
     #[arg(long)]
     json: bool,
@@ -39,6 +54,8 @@ struct Found {
     /// Of its file, where there is one.
     content: Option<(u128, u64)>,
     format: &'static str,
+    /// What the file's header says.
+    stored: Option<StoredKind>,
     /// Width and height, or why it cannot be used.
     size: Result<(usize, usize), String>,
 }
@@ -64,6 +81,11 @@ struct Report {
     height: Option<Spread>,
     megapixels: Option<Spread>,
     formats: BTreeMap<&'static str, usize>,
+    stored: BTreeMap<String, usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mean: Option<Vec<f64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    std: Option<Vec<f64>>,
     classes: BTreeMap<String, usize>,
     duplicates: Vec<Vec<String>>,
     unreadable: Vec<Unreadable>,
@@ -71,7 +93,19 @@ struct Report {
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
-    let source = sources::open(&args.source, SourceOptions::default().max_pixels)?;
+    let kind = Settings {
+        in_chans: args.in_chans,
+        pixels: args.pixels,
+        ..Settings::default()
+    };
+    let pixels = kind.pixels();
+    ensure!(
+        (1..=MAX_CHANNELS).contains(&pixels.channels()),
+        "--in-chans {}: must be between 1 and {MAX_CHANNELS}",
+        pixels.channels()
+    );
+    let most = SourceOptions::default().max_pixels;
+    let source = sources::open_as(&args.source, most, pixels)?;
     let progress = Mutex::new(Progress::new("image", source.len() as u64, 0));
     let done = AtomicU64::new(0);
     let found: Vec<Found> = (0..source.len())
@@ -89,9 +123,18 @@ pub fn run(args: &Args) -> Result<()> {
     if let Ok(progress) = progress.lock() {
         progress.finish();
     }
-    let report = report(&*source, &found);
+    let mut report = report(&*source, &found);
+    if args.stats {
+        let threads = rayon::current_num_threads();
+        let found = statistics::measure(&*source, source.len(), 0, threads, &|_| {})?;
+        report.mean = Some(found.mean);
+        report.std = Some(found.std);
+    }
     output::print(args.json, &report, &table(&report))?;
     if !args.json {
+        if let (Some(mean), Some(std)) = (&report.mean, &report.std) {
+            println!("--mean {} --std {}", flag(mean), flag(std));
+        }
         for names in &report.duplicates {
             println!("the same: {}", names.join(", "));
         }
@@ -102,15 +145,21 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// As a flag of `train` takes it.
+fn flag(values: &[f64]) -> Numbers {
+    Numbers(values.iter().map(|&value| value as f32).collect())
+}
+
 fn look(source: &dyn Source, index: usize) -> Found {
-    let (content, format, image) = match source.encoded(index) {
+    let (content, format, stored, image) = match source.encoded(index) {
         Ok(Some(bytes)) => (
             Some((xxh3_128(&bytes), bytes.len() as u64)),
-            name_of(sniff(&bytes)),
+            name_of(&bytes),
+            stored_kind(&bytes),
             source.decode(index, &bytes),
         ),
-        Ok(None) => (None, "none", source.image(index)),
-        Err(error) => (None, "unknown", Err(error)),
+        Ok(None) => (None, "none", None, source.image(index)),
+        Err(error) => (None, "unknown", None, Err(error)),
     };
     let size = image
         .map(|image| (image.width, image.height))
@@ -121,18 +170,20 @@ fn look(source: &dyn Source, index: usize) -> Found {
     Found {
         content,
         format,
+        stored,
         size,
     }
 }
 
-fn name_of(format: Option<Format>) -> &'static str {
-    match format {
+fn name_of(bytes: &[u8]) -> &'static str {
+    match sniff(bytes) {
         Some(Format::Jpeg) => "JPEG",
         Some(Format::Png) => "PNG",
         Some(Format::WebP) => "WebP",
         Some(Format::Tiff) => "TIFF",
         Some(Format::Bmp) => "BMP",
         Some(Format::Unsupported(name)) => name,
+        None if is_array(bytes) => "NumPy",
         None => "unknown",
     }
 }
@@ -151,7 +202,7 @@ fn report(source: &dyn Source, found: &[Found]) -> Report {
             max: *values.last()?,
         })
     };
-    let mut formats = BTreeMap::new();
+    let (mut formats, mut stored) = (BTreeMap::new(), BTreeMap::new());
     let mut classes: BTreeMap<String, usize> = BTreeMap::new();
     let mut same: BTreeMap<(u128, u64), Vec<usize>> = BTreeMap::new();
     let mut unreadable = Vec::new();
@@ -160,6 +211,9 @@ fn report(source: &dyn Source, found: &[Found]) -> Report {
     }
     for (index, found) in found.iter().enumerate() {
         *formats.entry(found.format).or_default() += 1;
+        if let Some(kind) = found.stored {
+            *stored.entry(kind.to_string()).or_default() += 1;
+        }
         let class = source.label(index).and_then(|l| source.classes().get(l));
         if let Some(count) = class.and_then(|class| classes.get_mut(class)) {
             *count += 1;
@@ -184,6 +238,9 @@ fn report(source: &dyn Source, found: &[Found]) -> Report {
         height: spread(&|size| size.1 as f64),
         megapixels: spread(&|size| (size.0 * size.1) as f64 / 1e6),
         formats,
+        stored,
+        mean: None,
+        std: None,
         classes,
         duplicates: duplicates.into_iter().map(names).collect(),
         unreadable,
@@ -211,6 +268,9 @@ fn table(report: &Report) -> Table {
     }
     for (format, count) in &report.formats {
         table.row([Cell::Text(format!("format {format}")), Cell::count(*count)]);
+    }
+    for (kind, count) in &report.stored {
+        table.row([Cell::Text(format!("files of {kind}")), Cell::count(*count)]);
     }
     for (class, count) in &report.classes {
         table.row([Cell::Text(format!("class {class}")), Cell::count(*count)]);

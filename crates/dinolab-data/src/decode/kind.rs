@@ -1,0 +1,109 @@
+//! What an image file holds, from its header alone.
+
+use std::io::Cursor;
+
+use ::image::ImageDecoder;
+use tiff::decoder::Decoder;
+use tiff::tags::Tag;
+use zune_core::bytestream::ZCursor;
+
+use super::{Format, Reason, caught, format_of, npy};
+
+/// The channels of a file and the bits of their samples, before any conversion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StoredKind {
+    /// Samples per pixel; transparency counts, a palette's colours are looked up.
+    pub channels: usize,
+    /// Of a sample.
+    pub bits: usize,
+}
+
+impl std::fmt::Display for StoredKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let plural = if self.channels == 1 { "" } else { "s" };
+        write!(f, "{} channel{plural}, {} bit", self.channels, self.bits)
+    }
+}
+
+/// Reads what an image file (or a NumPy array) holds from its header; `None` where that is
+/// damaged or of a format that is not read. No pixel is decoded.
+pub fn stored_kind(bytes: &[u8]) -> Option<StoredKind> {
+    caught(|| kind(bytes)).ok()
+}
+
+fn kind(bytes: &[u8]) -> Result<StoredKind, Reason> {
+    if npy::is_array(bytes) {
+        let layout = npy::layout(bytes)?;
+        return Ok(StoredKind {
+            channels: layout.channels,
+            bits: 8 * layout.depth.bytes(),
+        });
+    }
+    match format_of(bytes)? {
+        Format::Tiff => tiff_kind(bytes).map_err(|e| e.to_string()),
+        Format::Jpeg => {
+            let checked = super::check_jpeg(bytes)?;
+            let mut header = zune_jpeg::JpegDecoder::new_with_options(
+                ZCursor::new(checked.as_ref()),
+                super::jpeg_options(),
+            );
+            super::jpeg_header(&mut header)?;
+            let colours = header.input_colorspace().ok_or("a JPEG of no colours")?;
+            Ok(StoredKind {
+                channels: colours.num_components(),
+                bits: 8,
+            })
+        }
+        format => {
+            let colours = super::open_other(bytes, format)?.color_type();
+            let channels = usize::from(colours.channel_count());
+            Ok(StoredKind {
+                channels,
+                bits: usize::from(colours.bits_per_pixel()) / channels,
+            })
+        }
+    }
+}
+
+fn tiff_kind(bytes: &[u8]) -> tiff::TiffResult<StoredKind> {
+    let mut decoder = Decoder::new(Cursor::new(bytes))?;
+    let samples: Option<u16> = decoder.find_tag_unsigned(Tag::SamplesPerPixel)?;
+    let bits: Option<Vec<u16>> = decoder.find_tag_unsigned_vec(Tag::BitsPerSample)?;
+    let first = bits.and_then(|bits| bits.first().copied());
+    Ok(StoredKind {
+        channels: samples.unwrap_or(1).into(),
+        bits: first.unwrap_or(1).into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::image::{DynamicImage, ImageFormat};
+
+    #[test]
+    fn of_every_format_and_of_damaged_headers() {
+        let grey = DynamicImage::new_luma8(5, 4);
+        let colour = DynamicImage::new_rgb8(5, 4);
+        let deep = DynamicImage::new_rgba16(5, 4);
+        let cases = [
+            (&grey, ImageFormat::Jpeg, (1, 8)),
+            (&colour, ImageFormat::Jpeg, (3, 8)),
+            (&grey, ImageFormat::Png, (1, 8)),
+            (&deep, ImageFormat::Png, (4, 16)),
+            (&colour, ImageFormat::Bmp, (3, 8)),
+            (&colour, ImageFormat::WebP, (3, 8)),
+            (&deep, ImageFormat::Tiff, (4, 16)),
+            (&grey, ImageFormat::Tiff, (1, 8)),
+        ];
+        for (image, format, (channels, bits)) in cases {
+            let mut file = Cursor::new(Vec::new());
+            image.write_to(&mut file, format).unwrap();
+            let file = file.into_inner();
+            let expected = Some(StoredKind { channels, bits });
+            assert_eq!(stored_kind(&file), expected, "{format:?}");
+            assert_eq!(stored_kind(&file[..12]), None, "{format:?}");
+        }
+        assert_eq!(stored_kind(b"no image at all"), None);
+    }
+}
