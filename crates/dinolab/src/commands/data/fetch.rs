@@ -99,6 +99,8 @@ fn fetch(
             dataset.archive()
         );
         download::check_transport(from, dataset.archive(), &next)?;
+    } else {
+        ensure!(Path::new(from).is_file(), "--from {from}: no such file");
     }
     let mut name = dir
         .file_name()

@@ -3,7 +3,6 @@
 mod archives;
 mod server;
 
-use std::io::Write;
 use std::time::Duration;
 
 use dinolab_data::source::{self, SourceOptions};
