@@ -251,14 +251,10 @@ fn folders_with_something_else_stay_as_they_are() {
 
 #[test]
 fn without_https_the_way_on_is_named() {
-    let set = dataset("https://127.0.0.1:9/little.tgz", &[]);
+    let set = dataset("https://127.0.0.1:9/little.tgz", b"x");
     let folder = TempDir::new().unwrap();
     let dir = folder.path().join("little");
-    let once = Patience {
-        tries: 1,
-        ..patience()
-    };
-    let error = words(fetch(&set, &dir, None, &once));
+    let error = words(fetch(&set, &dir, None, &patience()));
     if cfg!(feature = "https") {
         assert!(error.contains("gave up"), "{error}");
     } else {
@@ -332,6 +328,8 @@ fn archives_that_grow_or_are_damaged_are_refused() {
     flipped[2000] ^= 1;
     refused(&flipped, "noise");
     refused(b"<html>not found</html>", "cannot unpack");
+    refused(b"", "holds no files");
+    refused(&zip(&[]), "holds no files");
 }
 
 #[test]

@@ -43,6 +43,7 @@ fn unpack_kinds(archive: &Path, into: &Path) -> Result<()> {
         into,
         left: length.saturating_mul(GROWTH).saturating_add(SLACK),
         members: 0,
+        files: 0,
         progress: Progress::open_ended("unpacked"),
     };
     // Opened again, and so read from its beginning.
@@ -53,7 +54,9 @@ fn unpack_kinds(archive: &Path, into: &Path) -> Result<()> {
         _ => unpack_tar(file, &mut target),
     };
     target.progress.finish();
-    result
+    result?;
+    ensure!(target.files > 0, "it holds no files");
+    Ok(())
 }
 
 /// Where members go, and how much more of them is allowed.
@@ -61,6 +64,7 @@ struct Target<'a> {
     into: &'a Path,
     left: u64,
     members: u64,
+    files: u64,
     progress: Progress,
 }
 
@@ -96,6 +100,7 @@ impl Target<'_> {
         let written = io::copy(&mut from, &mut file).with_context(|| format!("{name:?}"))?;
         ensure!(written <= self.left, "{}", too_large());
         self.left -= written;
+        self.files += 1;
         ensure!(
             written == length,
             "{name:?}: ends after {written} of {length} bytes"
