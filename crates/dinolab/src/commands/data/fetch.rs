@@ -21,6 +21,9 @@ use download::Patience;
 /// Tells in a folder that is complete which set it holds. Readers of images pass over hidden files.
 const MARK: &str = ".dinolab-fetch";
 
+/// Keeps other calls away from a folder of a download, and tells that it is one.
+const LOCK: &str = "lock";
+
 /// Downloads a public set of images and unpacks it
 ///
 /// Example: dinolab data fetch voc2012 voc
@@ -63,7 +66,11 @@ pub fn run(args: &Args) -> Result<()> {
             dir.display()
         ),
     }
-    println!("images: {}", dir.join(dataset.images).display());
+    let images = match dataset.images {
+        "" => dir.clone(),
+        images => dir.join(images),
+    };
+    println!("images: {}", images.display());
     Ok(())
 }
 
@@ -108,9 +115,7 @@ fn fetch(
         .to_owned();
     name.push(".download");
     let underway = dir.with_file_name(name);
-    fs::create_dir_all(&underway)
-        .with_context(|| format!("cannot make the folder {}", underway.display()))?;
-    let _lock = lock(&underway)?;
+    let lock = lock(&underway)?;
     let archive = if is_address {
         let archive = underway.join(dataset.archive());
         if !archive.is_file() {
@@ -157,7 +162,17 @@ fn fetch(
         dataset.name
     );
     appear(dataset, dir, &ready, &sum)?;
-    remove(&underway)?;
+    // Nothing but what was made here: a file of the user's may lie there too.
+    remove(&underway.join("unpacked"))?;
+    remove(&underway.join("made"))?;
+    if is_address {
+        fs::remove_file(&archive)
+            .with_context(|| format!("cannot remove {}", archive.display()))?;
+    }
+    drop(lock);
+    // What cannot be removed is left, and does no harm.
+    let _ = fs::remove_file(underway.join(LOCK));
+    let _ = fs::remove_dir(&underway);
     Ok(Fetched::Now)
 }
 
@@ -182,9 +197,21 @@ fn is_complete(dataset: &Dataset, dir: &Path) -> Result<bool> {
     }
 }
 
-/// Keeps other calls away from a folder until it is dropped.
+/// Makes the folder of a download, or takes an earlier one over, and keeps other calls away from it
+/// until the file is dropped.
 fn lock(folder: &Path) -> Result<File> {
-    let path = folder.join("lock");
+    fs::create_dir_all(folder)
+        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    let path = folder.join(LOCK);
+    let is_empty = fs::read_dir(folder)
+        .with_context(|| format!("cannot read the folder {}", folder.display()))?
+        .next()
+        .is_none();
+    ensure!(
+        is_empty || path.is_file(),
+        "{} is there and holds something else; move it, or choose another DIR",
+        folder.display()
+    );
     let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),

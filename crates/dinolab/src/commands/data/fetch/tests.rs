@@ -182,6 +182,7 @@ fn servers_that_are_busy_hang_or_send_another_part() {
     let set = dataset(server.url("little.tgz"), &bytes);
     let dir = folder.path().join("d");
     fs::create_dir(folder.path().join("d.download")).unwrap();
+    fs::write(folder.path().join("d.download/lock"), "").unwrap();
     fs::write(
         folder.path().join("d.download/little.tgz.part"),
         &bytes[..9],
@@ -245,6 +246,19 @@ fn folders_with_something_else_stay_as_they_are() {
     assert_eq!(listing(&dir), ["mine.txt"]);
 
     fs::remove_file(dir.join("mine.txt")).unwrap();
+    let beside = folder.path().join("photos.download");
+    fs::create_dir_all(beside.join("unpacked")).unwrap();
+    fs::write(beside.join("unpacked/mine.txt"), "mine").unwrap();
+    let error = words(fetch(&set, &dir, from, &patience()));
+    assert!(error.contains("holds something else"), "{error}");
+    assert_eq!(listing(&beside), ["unpacked", "unpacked/mine.txt"]);
+
+    fs::remove_dir_all(&beside).unwrap();
+    // While another call is at work, nothing is done.
+    let held = lock(&beside).unwrap();
+    let error = words(fetch(&set, &dir, from, &patience()));
+    assert!(error.contains("another call"), "{error}");
+    drop(held);
     fetch(&set, &dir, from, &patience()).unwrap();
     assert!(dir.join("dog/2.png").is_file());
 }
