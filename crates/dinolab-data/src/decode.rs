@@ -16,7 +16,7 @@ use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 
-use crate::{Error, Image, Mask, Result};
+use crate::{Depth, Error, Image, Mask, Result};
 
 mod npy;
 mod stored;
@@ -155,6 +155,15 @@ pub fn decode(name: &str, bytes: &[u8], max_pixels: u64) -> Result<Image> {
 /// Width and height of the image that [`decode`] would give, read from the header only.
 pub fn dimensions(name: &str, bytes: &[u8]) -> Result<(usize, usize)> {
     caught(|| header_dimensions(bytes)).map_err(|reason| bad(name, reason))
+}
+
+/// Channels and depth of an image file as it is stored, read from the header only: what
+/// [`Pixels::Stored`] would give. (A palette PNG holds RGB.)
+///
+/// # Errors
+/// [`Error::BadImage`] for a file of no known format or with a damaged header.
+pub fn kind(name: &str, bytes: &[u8]) -> Result<(usize, Depth)> {
+    caught(|| stored::kind(bytes)).map_err(|reason| bad(name, reason))
 }
 
 /// Decodes a label map: the *indices* of a palette PNG (never its colours), or the

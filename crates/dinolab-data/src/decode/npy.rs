@@ -31,7 +31,7 @@ pub(super) struct Layout {
     pub(super) width: usize,
     pub(super) height: usize,
     pub(super) channels: usize,
-    depth: Depth,
+    pub(super) depth: Depth,
     big_endian: bool,
     values: usize,
 }

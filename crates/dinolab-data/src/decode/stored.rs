@@ -43,6 +43,55 @@ pub(super) fn decode(bytes: &[u8], channels: usize, max_pixels: u64) -> Result<I
     in_range(upright(image, orientation))
 }
 
+/// Channels and depth as the header says.
+pub(super) fn kind(bytes: &[u8]) -> Result<(usize, Depth), Reason> {
+    if npy::is_array(bytes) {
+        let layout = npy::layout(bytes)?;
+        return Ok((layout.channels, layout.depth));
+    }
+    match format_of(bytes)? {
+        Format::Tiff => {
+            let damaged = |e: tiff::TiffError| format!("damaged TIFF: {e}");
+            let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(damaged)?;
+            let mut tag = |tag, otherwise: u16| {
+                let values = decoder.find_tag_unsigned_vec(tag).map_err(damaged)?;
+                let first = values.and_then(|values| values.first().copied());
+                Ok::<u16, Reason>(first.unwrap_or(otherwise))
+            };
+            let depth = match tag(Tag::BitsPerSample, 1)? {
+                0..=8 => Depth::Eight,
+                9..=16 => Depth::Sixteen,
+                _ => Depth::Float,
+            };
+            Ok((tag(Tag::SamplesPerPixel, 1)?.into(), depth))
+        }
+        Format::Jpeg => {
+            let checked = super::check_jpeg(bytes)?;
+            let mut header = zune_jpeg::JpegDecoder::new_with_options(
+                ZCursor::new(checked.as_ref()),
+                super::jpeg_options(),
+            );
+            super::jpeg_header(&mut header)?;
+            let channels = match header.input_colorspace() {
+                Some(ColorSpace::Luma) => 1,
+                Some(ColorSpace::CMYK | ColorSpace::YCCK) => 4,
+                _ => 3,
+            };
+            Ok((channels, Depth::Eight))
+        }
+        format => {
+            let colour = super::open_other(bytes, format)?.color_type();
+            let channels = colour.channel_count();
+            let depth = match colour.bits_per_pixel() / u16::from(channels) {
+                0..=8 => Depth::Eight,
+                9..=16 => Depth::Sixteen,
+                _ => Depth::Float,
+            };
+            Ok((channels.into(), depth))
+        }
+    }
+}
+
 /// Numbers must be in 0–1: brightness, contrast and solarisation need to know the range.
 fn in_range(image: Image) -> Result<Image, Reason> {
     if image.depth == Depth::Float {

@@ -113,6 +113,10 @@ fn labels(
     written: &HashMap<(u32, PathBuf), String>,
     classes: Option<(PathBuf, Vec<String>)>,
 ) -> Result<Labels> {
+    // Named classes, but none of them: images that have no labels, whatever their folders.
+    if written.is_empty() && classes.as_ref().is_some_and(|(_, names)| names.is_empty()) {
+        return Ok(Labels::default());
+    }
     if written.is_empty() {
         // Archives are often packed with the folder around them: look below what all share.
         let mut shared = folders(&members[0].path);

@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::{Decoded, decode};
 use crate::output::{self, Cell, Table};
 use crate::progress::Progress;
 use crate::sources;
@@ -22,8 +23,8 @@ use crate::sources;
 /// Example: dinolab data inspect photos
 ///
 /// Every image is read and decoded: its size as it is trained on (upright), the format of its file,
-/// how many images each class has, which files are the same byte for byte, and which cannot be used
-/// and why.
+/// its channels and depth there, how many images each class has, which files are the same byte for
+/// byte, and which cannot be used and why.
 #[derive(clap::Args)]
 pub struct Args {
     /// The images: a folder, a list, tar shards or a Pascal VOC tree
@@ -39,6 +40,8 @@ struct Found {
     /// Of its file, where there is one.
     content: Option<(u128, u64)>,
     format: &'static str,
+    /// Channels and depth of its file.
+    kind: Option<String>,
     /// Width and height, or why it cannot be used.
     size: Result<(usize, usize), String>,
 }
@@ -64,6 +67,7 @@ struct Report {
     height: Option<Spread>,
     megapixels: Option<Spread>,
     formats: BTreeMap<&'static str, usize>,
+    channels: BTreeMap<String, usize>,
     classes: BTreeMap<String, usize>,
     duplicates: Vec<Vec<String>>,
     unreadable: Vec<Unreadable>,
@@ -107,13 +111,22 @@ fn look(source: &dyn Source, index: usize) -> Found {
         Ok(Some(bytes)) => (
             Some((xxh3_128(&bytes), bytes.len() as u64)),
             name_of(sniff(&bytes)),
-            source.decode(index, &bytes),
+            decode(source, index, &bytes),
         ),
-        Ok(None) => (None, "none", source.image(index)),
+        Ok(None) => {
+            let image = source.image(index).map(|image| Decoded {
+                channels: image.channels,
+                depth: image.depth,
+                image,
+            });
+            (None, "none", image)
+        }
         Err(error) => (None, "unknown", Err(error)),
     };
+    let kind = image.as_ref().ok();
+    let kind = kind.map(|found| format!("{} × {}", found.channels, found.depth));
     let size = image
-        .map(|image| (image.width, image.height))
+        .map(|found| (found.image.width, found.image.height))
         .map_err(|error| match error {
             dinolab_data::Error::BadImage { reason, .. } => reason,
             other => other.to_string(),
@@ -121,6 +134,7 @@ fn look(source: &dyn Source, index: usize) -> Found {
     Found {
         content,
         format,
+        kind,
         size,
     }
 }
@@ -152,6 +166,7 @@ fn report(source: &dyn Source, found: &[Found]) -> Report {
         })
     };
     let mut formats = BTreeMap::new();
+    let mut channels = BTreeMap::new();
     let mut classes: BTreeMap<String, usize> = BTreeMap::new();
     let mut same: BTreeMap<(u128, u64), Vec<usize>> = BTreeMap::new();
     let mut unreadable = Vec::new();
@@ -160,6 +175,9 @@ fn report(source: &dyn Source, found: &[Found]) -> Report {
     }
     for (index, found) in found.iter().enumerate() {
         *formats.entry(found.format).or_default() += 1;
+        if let Some(kind) = &found.kind {
+            *channels.entry(kind.clone()).or_default() += 1;
+        }
         let class = source.label(index).and_then(|l| source.classes().get(l));
         if let Some(count) = class.and_then(|class| classes.get_mut(class)) {
             *count += 1;
@@ -184,6 +202,7 @@ fn report(source: &dyn Source, found: &[Found]) -> Report {
         height: spread(&|size| size.1 as f64),
         megapixels: spread(&|size| (size.0 * size.1) as f64 / 1e6),
         formats,
+        channels,
         classes,
         duplicates: duplicates.into_iter().map(names).collect(),
         unreadable,
@@ -211,6 +230,9 @@ fn table(report: &Report) -> Table {
     }
     for (format, count) in &report.formats {
         table.row([Cell::Text(format!("format {format}")), Cell::count(*count)]);
+    }
+    for (kind, count) in &report.channels {
+        table.row([Cell::Text(format!("channels {kind}")), Cell::count(*count)]);
     }
     for (class, count) in &report.classes {
         table.row([Cell::Text(format!("class {class}")), Cell::count(*count)]);
