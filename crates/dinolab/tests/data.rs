@@ -117,7 +117,10 @@ fn packing_gives_the_same_bytes_and_the_same_images() {
     assert!((0..6).all(|i| again.label(i) == packed.label(i)));
     let args = ["pack", photos.to_str().unwrap(), first.to_str().unwrap()];
     let error = fails(&args);
-    assert!(error.contains(".tar already; choose another folder"), "{error}");
+    assert!(
+        error.contains(".tar already; choose another folder"),
+        "{error}"
+    );
 }
 
 #[test]
