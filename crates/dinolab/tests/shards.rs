@@ -208,7 +208,7 @@ fn a_run_through_a_shuffle_buffer_is_resumed_inside_an_epoch() {
         assert!(!child.wait().unwrap().success(), "the kill came too late");
         let left = checkpoint_steps(&out("killed"))[0];
         assert!(left < 10 * EPOCH);
-        inside += u64::from(left % EPOCH != 0);
+        inside += u64::from(!left.is_multiple_of(EPOCH));
     }
     assert!(inside > 0, "each kill hit the end of an epoch");
     let said = buffered("killed").succeed();
