@@ -111,6 +111,13 @@ pub trait Source: Send + Sync {
         Ok(None)
     }
 
+    /// The files of the first of some images, read at once: as many of them as lie one behind the
+    /// other within `most` bytes, at least one. None where images cannot be read together.
+    fn encoded_run(&self, indices: &[usize], most: u64) -> Result<Vec<Vec<u8>>> {
+        let _ = (indices, most);
+        Ok(Vec::new())
+    }
+
     /// What [`Source::image`] makes of the bytes that [`Source::encoded`] gave for an image.
     fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
         let _ = bytes;
