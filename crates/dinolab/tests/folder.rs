@@ -264,6 +264,7 @@ fn values_out_of_range_name_their_flag() {
         ("device", "cuda"),
         ("device", "abacus"),
         ("shapes-images", "0"),
+        ("mean", "1,2"),
     ] {
         let error = Train::tiny(&run).with(flag, value).fail();
         assert!(error.contains(flag), "--{flag} {value}: {error}");
@@ -271,7 +272,7 @@ fn values_out_of_range_name_their_flag() {
     // Refused on the command line, before anything is looked at.
     for (flag, value) in [
         ("optimizer", "adam"),
-        ("mean", "1,2"),
+        ("mean", "1,two"),
         ("epochs", "ten"),
         ("seed", "-1"),
     ] {
