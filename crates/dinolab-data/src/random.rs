@@ -123,16 +123,8 @@ pub fn epoch_order(seed: u64, epoch: u64, len: usize) -> Vec<usize> {
 ///
 /// Position `k` of the order is therefore among the first `k + buffer` images that are read. A
 /// buffer of 0 is one of 1.
-pub fn shard_order(
-    seed: u64,
-    epoch: u64,
-    mut shards: Vec<Vec<usize>>,
-    buffer: usize,
-) -> Vec<usize> {
-    Random::new(seed, epoch, 0, Purpose::Order)
-        .stream(1)
-        .shuffle(&mut shards);
-    let mut reading = shards.into_iter().flatten();
+pub fn shard_order(seed: u64, epoch: u64, shards: Vec<Vec<usize>>, buffer: usize) -> Vec<usize> {
+    let mut reading = reading_order(seed, epoch, shards).into_iter();
     let mut held: Vec<usize> = reading.by_ref().take(buffer.max(1)).collect();
     let mut random = Random::new(seed, epoch, 0, Purpose::Order).stream(2);
     let mut order = Vec::new();
@@ -144,6 +136,14 @@ pub fn shard_order(
         });
     }
     order
+}
+
+/// The order in which [`shard_order`] reads images.
+pub(crate) fn reading_order(seed: u64, epoch: u64, mut shards: Vec<Vec<usize>>) -> Vec<usize> {
+    Random::new(seed, epoch, 0, Purpose::Order)
+        .stream(1)
+        .shuffle(&mut shards);
+    shards.into_iter().flatten().collect()
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@
 //! number of threads, on which of them was faster, or on where an epoch was resumed.
 //!
 //! Memory is bounded: at most [`LoaderConfig::queue`] images are under way, each with buffers
-//! that are used again, and the files of at most twice [`LoaderConfig::read_ahead`] of them.
+//! that are used again, and the files of at most twice [`LoaderConfig::read_ahead`] of them. With a
+//! [`LoaderConfig::shuffle_buffer`] so many files wait as well, at most 1 GiB of them.
 
 mod bad;
 mod batch;
@@ -16,6 +17,7 @@ mod cache;
 mod epoch;
 mod plan;
 mod read;
+mod stream;
 mod work;
 
 pub use bad::BadImage;

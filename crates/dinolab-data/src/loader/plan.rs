@@ -1,12 +1,14 @@
 //! Which image is prepared when.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::Shared;
 use super::batch::ImageCrops;
+use super::stream::Stream;
 use crate::Source;
-use crate::random::{epoch_order, shard_order};
+use crate::random::{epoch_order, reading_order, shard_order};
 
 /// Where a stream of batches stands.
 pub(super) struct Plan {
@@ -16,7 +18,7 @@ pub(super) struct Plan {
     /// Batches to return, without end where there is no number.
     pub(super) count: Option<u64>,
     /// The order of the epoch that was asked for last.
-    order: Option<(u64, Arc<[usize]>)>,
+    order: Option<(u64, Order)>,
 }
 
 impl Plan {
@@ -52,49 +54,79 @@ impl Plan {
             return None;
         }
         let (epoch, batch) = self.place(number);
+        let position = batch as usize * shared.config.batch_size + image;
+        let Order { images, files } = self.order(epoch, position, shared);
         Some(Task {
             batch: number,
             image,
             epoch,
-            order: self.order(epoch, shared),
-            position: batch as usize * shared.config.batch_size + image,
+            order: images,
+            files,
+            position,
             file: None,
             crops: shared.pool.take(&shared.crops),
         })
     }
 
-    fn order(&mut self, epoch: u64, shared: &Shared) -> Arc<[usize]> {
+    /// The order of an epoch that is entered at `position`.
+    fn order(&mut self, epoch: u64, position: usize, shared: &Shared) -> Order {
         match &self.order {
-            Some((of, order)) if *of == epoch => Arc::clone(order),
+            Some((of, order)) if *of == epoch => order.clone(),
             _ => {
-                let order: Arc<[usize]> = order_of(
-                    &*shared.source,
-                    shared.config.shuffle_buffer,
-                    shared.config.seed,
-                    epoch,
-                )
-                .into();
-                self.order = Some((epoch, Arc::clone(&order)));
+                let (buffer, seed) = (shared.config.shuffle_buffer, shared.config.seed);
+                let used = self.batches_per_epoch as usize * shared.config.batch_size;
+                let order = order_of(&*shared.source, buffer, seed, epoch, position..used);
+                self.order = Some((epoch, order.clone()));
                 order
             }
         }
     }
 }
 
+/// The order of an epoch.
+#[derive(Clone)]
+struct Order {
+    images: Arc<[usize]>,
+    /// Where the files are read in another order.
+    files: Option<Arc<Stream>>,
+}
+
 /// The order in which an epoch visits a source: any order at all or, with a `buffer` and where
-/// the source has shards, one that goes through them one after the other.
-fn order_of(source: &dyn Source, buffer: usize, seed: u64, epoch: u64) -> Vec<usize> {
-    let mut shards: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    if buffer > 0 {
-        for index in 0..source.len() {
-            let Some(shard) = source.shard(index) else {
-                return epoch_order(seed, epoch, source.len());
-            };
-            shards.entry(shard).or_default().push(index);
-        }
-        return shard_order(seed, epoch, shards.into_values().collect(), buffer);
+/// the source has shards, one that goes through them one after the other. `used` are the places
+/// whose images will be taken.
+fn order_of(
+    source: &dyn Source,
+    buffer: usize,
+    seed: u64,
+    epoch: u64,
+    used: Range<usize>,
+) -> Order {
+    let Some(shards) = shards(source).filter(|_| buffer > 0) else {
+        return Order {
+            images: epoch_order(seed, epoch, source.len()).into(),
+            files: None,
+        };
+    };
+    let images = shard_order(seed, epoch, shards.clone(), buffer);
+    let mut wanted = vec![false; source.len()];
+    for &index in &images[used] {
+        wanted[index] = true;
     }
-    epoch_order(seed, epoch, source.len())
+    let mut files = reading_order(seed, epoch, shards);
+    files.retain(|&index| wanted[index]);
+    Order {
+        images: images.into(),
+        files: Some(Arc::new(Stream::new(files, Stream::MOST))),
+    }
+}
+
+/// The images of each shard, where a source has shards.
+fn shards(source: &dyn Source) -> Option<Vec<Vec<usize>>> {
+    let mut shards: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for index in 0..source.len() {
+        shards.entry(source.shard(index)?).or_default().push(index);
+    }
+    Some(shards.into_values().collect())
 }
 
 /// One image to prepare: number `image` of batch `batch`, counted from the stream's start.
@@ -103,6 +135,8 @@ pub(super) struct Task {
     pub(super) image: usize,
     pub(super) epoch: u64,
     pub(super) order: Arc<[usize]>,
+    /// Where files are read in another order.
+    pub(super) files: Option<Arc<Stream>>,
     /// Its place in the order.
     pub(super) position: usize,
     /// The image's file, where a reader has read it.

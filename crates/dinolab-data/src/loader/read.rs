@@ -27,11 +27,17 @@ impl Reader {
     }
 
     fn read(&self, task: &mut Task) {
-        let index = task.index();
-        if self.shared.cache.get(index).is_some() || self.shared.bad.contains(index) {
-            return;
-        }
-        let read = || self.shared.source.encoded(index);
+        let (index, source) = (task.index(), &*self.shared.source);
+        let unwanted =
+            |index| self.shared.cache.get(index).is_some() || self.shared.bad.contains(index);
+        let read = || {
+            let files = task.files.as_deref();
+            match files.and_then(|files| files.take(index, source, unwanted)) {
+                _ if unwanted(index) => Ok(None),
+                Some(file) => Ok(Some(file)),
+                None => source.encoded(index),
+            }
+        };
         // What cannot be read is left to the worker, which meets the same error and reports it.
         if let Ok(Ok(file)) = catch_unwind(AssertUnwindSafe(read)) {
             task.file = file;

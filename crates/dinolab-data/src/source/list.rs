@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Decoding, Labels, SourceOptions, io_error, read_file, read_image};
+use super::{
+    COPY_IT, Decoding, Labels, SourceOptions, io_error, read_file, read_image, remote_scheme,
+};
 use crate::{Error, Image, Mask, Result, Source};
 
 #[derive(Debug)]
@@ -39,6 +41,10 @@ impl List {
             let label = fields.next().map(str::trim);
             if name.is_empty() {
                 return Err(bad(number, "no path before the tab"));
+            }
+            if let Some(scheme) = remote_scheme(name) {
+                let what = format!("{scheme}:// locations are not supported yet; {COPY_IT}");
+                return Err(bad(number, &what));
             }
             if fields.next().is_some() {
                 return Err(bad(number, "more than a path and a label"));

@@ -111,6 +111,13 @@ pub trait Source: Send + Sync {
         Ok(None)
     }
 
+    /// The files of the first of some images, read at once: as many of them as lie one behind the
+    /// other within `most` bytes, at least one. None where images cannot be read together.
+    fn encoded_run(&self, indices: &[usize], most: u64) -> Result<Vec<Vec<u8>>> {
+        let _ = (indices, most);
+        Ok(Vec::new())
+    }
+
     /// What [`Source::image`] makes of the bytes that [`Source::encoded`] gave for an image.
     fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
         let _ = bytes;
@@ -146,8 +153,10 @@ pub trait Source: Send + Sync {
 /// | a `.tar` file | its images; labels from `key.cls` members, or from its folders as above |
 /// | a `.txt`, `.tsv` or `.lst` file | one path per line, optionally a tab and a label |
 ///
-/// A source without any image is [`Error::NoImages`].
+/// A source without any image is [`Error::NoImages`]; a location of another machine
+/// (`s3://bucket/folder`) is [`Error::BadSource`].
 pub fn open(path: &Path, options: &SourceOptions) -> Result<Box<dyn Source>> {
+    refuse_remote(path)?;
     if let Some(shards) = braces::expand(path)? {
         return Ok(Box::new(tar::Tar::open(path, shards, options)?));
     }
@@ -175,6 +184,33 @@ pub fn open(path: &Path, options: &SourceOptions) -> Result<Box<dyn Source>> {
             reason: not_a_source(other),
         }),
     }
+}
+
+/// Refuses a location of another machine, such as `s3://bucket/folder`, which the system would
+/// only call missing.
+///
+/// # Errors
+/// [`Error::BadSource`], which says what to do.
+pub fn refuse_remote(path: &Path) -> Result<()> {
+    match path.to_str().and_then(remote_scheme) {
+        Some(scheme) if !path.exists() => Err(Error::BadSource {
+            path: path.to_path_buf(),
+            reason: format!("{scheme}:// locations are not supported yet; {COPY_IT}"),
+        }),
+        _ => Ok(()),
+    }
+}
+
+const COPY_IT: &str = "copy it to a local folder first";
+
+/// `s3` of `s3://bucket/folder`.
+fn remote_scheme(location: &str) -> Option<&str> {
+    let (scheme, _) = location.split_once("://")?;
+    let is_one = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+    is_one.then_some(scheme)
 }
 
 fn not_a_source(extension: &str) -> String {

@@ -71,6 +71,11 @@ impl Source for Subset {
         self.source.encoded(self.indices[index])
     }
 
+    fn encoded_run(&self, indices: &[usize], most: u64) -> Result<Vec<Vec<u8>>> {
+        let indices: Vec<usize> = indices.iter().map(|&index| self.indices[index]).collect();
+        self.source.encoded_run(&indices, most)
+    }
+
     fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
         self.source.decode(self.indices[index], bytes)
     }

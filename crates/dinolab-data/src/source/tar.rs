@@ -14,6 +14,8 @@ use super::{Decoding, Labels, SourceOptions, io_error, read_image, slashed};
 use crate::{Error, Image, Mask, Result, Source};
 
 pub(super) mod contents;
+#[cfg(test)]
+mod reads;
 
 #[derive(Debug)]
 pub(super) struct Tar {
@@ -113,6 +115,10 @@ fn labels(
     written: &HashMap<(u32, PathBuf), String>,
     classes: Option<(PathBuf, Vec<String>)>,
 ) -> Result<Labels> {
+    // Named classes, but none of them: images that have no labels, whatever their folders.
+    if written.is_empty() && classes.as_ref().is_some_and(|(_, names)| names.is_empty()) {
+        return Ok(Labels::default());
+    }
     if written.is_empty() {
         // Archives are often packed with the folder around them: look below what all share.
         let mut shared = folders(&members[0].path);
@@ -210,6 +216,34 @@ impl Source for Tar {
             .read(member.offset, &mut bytes)
             .map_err(|source| io_error(shard.path(), source))?;
         Ok(Some(bytes))
+    }
+
+    fn encoded_run(&self, indices: &[usize], most: u64) -> Result<Vec<Vec<u8>>> {
+        let Some(&first) = indices.first() else {
+            return Ok(Vec::new());
+        };
+        let first = &self.members[first];
+        let mut end = first.offset + first.size;
+        let mut together = vec![first];
+        for &index in &indices[1..] {
+            let member = &self.members[index];
+            let behind = member.shard == first.shard && member.offset >= end;
+            if !behind || member.offset + member.size > first.offset.saturating_add(most) {
+                break;
+            }
+            end = member.offset + member.size;
+            together.push(member);
+        }
+        let shard = &self.shards[first.shard as usize];
+        let mut bytes = vec![0; (end - first.offset) as usize];
+        shard
+            .read(first.offset, &mut bytes)
+            .map_err(|source| io_error(shard.path(), source))?;
+        let part = |member: &Member| {
+            let start = (member.offset - first.offset) as usize;
+            bytes[start..start + member.size as usize].to_vec()
+        };
+        Ok(together.into_iter().map(part).collect())
     }
 
     fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use dinolab_data::augment::{Filter, eval};
-use dinolab_data::decode::{Format, sniff};
-use dinolab_data::source::SourceOptions;
-use dinolab_data::{Image, Source};
+use dinolab_data::decode::{Format, StoredKind, decode_to, sniff, stored_kind};
+use dinolab_data::source::{SourceOptions, refuse_remote};
+use dinolab_data::{Image, Pixels, Source};
 use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, ImageFormat};
 use rayon::prelude::*;
@@ -29,7 +29,8 @@ const TOGETHER: usize = 64;
 ///
 /// The shards hold every image of the source in the source's order (KEY.jpg, and KEY.cls with the
 /// number of its class where there are classes), so that training on them makes the same crops. The
-/// same source gives the same bytes. Images that cannot be decoded are packed as they are, and named.
+/// same source gives the same bytes. Files are copied as they are, damaged ones too, so that every
+/// image keeps its number. --longest-side decodes them, and names those that cannot be decoded.
 #[derive(clap::Args)]
 pub struct Args {
     /// The images: a folder, a list, tar shards or a Pascal VOC tree
@@ -41,14 +42,15 @@ pub struct Args {
     /// Begin another shard when one holds so many MiB of images
     #[arg(long, default_value_t = 256)]
     shard_size: u64,
-    /// Shrink images whose longest side is above this, in pixels; they become 8-bit RGB
+    /// Shrink images whose longest side is above this, in pixels; those of other channels or depths
+    /// than 8-bit RGB are kept as they are, and counted
     #[arg(long)]
     longest_side: Option<usize>,
     /// Quality of images that are shrunk, as JPEG
-    #[arg(long, default_value_t = 92, value_parser = clap::value_parser!(u8).range(1..=100))]
+    #[arg(long, default_value_t = 92, requires = "longest_side", value_parser = clap::value_parser!(u8).range(1..=100))]
     quality: u8,
     /// Write images that are shrunk as PNG instead, which loses nothing more
-    #[arg(long)]
+    #[arg(long, requires = "longest_side", conflicts_with = "quality")]
     png: bool,
 }
 
@@ -56,6 +58,15 @@ pub struct Args {
 struct Packed {
     bytes: Vec<u8>,
     extension: String,
+    what: What,
+}
+
+/// What was done to an image.
+#[derive(Default)]
+struct What {
+    shrunk: bool,
+    /// Too large, but not of a kind that is shrunk.
+    kept: bool,
     /// Why it could not be decoded, where that was tried.
     unreadable: Option<String>,
 }
@@ -67,7 +78,11 @@ pub fn run(args: &Args) -> Result<()> {
         args.longest_side.is_none_or(|side| side >= 2),
         "--longest-side: must be at least 2"
     );
+    refuse_remote(&args.out)?;
     let source = sources::open(&args.source, SourceOptions::default().max_pixels)?;
+    if let Some(class) = source.classes().iter().find(|c| c.contains(['\n', '\r'])) {
+        bail!("the class {class:?} has a line break in its name, which shards cannot keep");
+    }
     fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
     let there = fs::read_dir(&args.out)
@@ -84,13 +99,13 @@ pub fn run(args: &Args) -> Result<()> {
     let mut shards = Shards {
         folder: &args.out,
         source: &*source,
-        limit: args.shard_size << 20,
+        limit: args.shard_size.saturating_mul(1 << 20),
         open: None,
         done: 0,
         bytes: 0,
     };
     let mut progress = Progress::new("image", source.len() as u64, 0);
-    let mut unreadable = 0;
+    let (mut shrunk, mut kept, mut unreadable) = (0, 0, 0);
     let all: Vec<usize> = (0..source.len()).collect();
     for some in all.chunks(TOGETHER) {
         let packed: Vec<Result<Packed>> = some
@@ -99,7 +114,9 @@ pub fn run(args: &Args) -> Result<()> {
             .collect();
         for (&index, packed) in some.iter().zip(packed) {
             let packed = packed?;
-            if let Some(reason) = &packed.unreadable {
+            shrunk += usize::from(packed.what.shrunk);
+            kept += usize::from(packed.what.kept);
+            if let Some(reason) = &packed.what.unreadable {
                 unreadable += 1;
                 progress.line(&format!(
                     "packed as it is, cannot be decoded: {}: {reason}",
@@ -113,14 +130,20 @@ pub fn run(args: &Args) -> Result<()> {
     shards.close()?;
     progress.finish();
     println!(
-        "{} images in {} shards in {} ({:.1} MiB)",
+        "images: {} in {} ({:.1} MiB; shards: {})",
         source.len(),
-        shards.done,
         args.out.display(),
-        shards.bytes as f64 / f64::from(1 << 20)
+        shards.bytes as f64 / f64::from(1 << 20),
+        shards.done,
     );
-    if unreadable > 0 {
-        println!("{unreadable} of them cannot be decoded");
+    if let Some(longest) = args.longest_side {
+        println!("shrunk to {longest} pixels: {shrunk}");
+        if kept > 0 {
+            println!("larger, but kept as they are (16 bits, or not RGB): {kept}");
+        }
+        if unreadable > 0 {
+            println!("cannot be decoded, packed as they are: {unreadable}");
+        }
     }
     Ok(())
 }
@@ -131,31 +154,69 @@ fn pack(source: &dyn Source, index: usize, args: &Args) -> Result<Packed> {
         return Ok(Packed {
             bytes,
             extension: "png".into(),
-            unreadable: None,
+            what: What::default(),
         });
     };
     let extension = extension(&source.name(index), &bytes);
     let mut packed = Packed {
         bytes,
         extension,
-        unreadable: None,
+        what: What::default(),
     };
     let Some(longest) = args.longest_side else {
         return Ok(packed);
     };
-    match source.decode(index, &packed.bytes) {
-        Ok(image) if image.width.max(image.height) > longest => {
+    match decode(source, index, &packed.bytes) {
+        Ok((image, kind)) if image.width.max(image.height) > longest => {
+            if kind != RGB {
+                packed.what.kept = true;
+                return Ok(packed);
+            }
             let scale = longest as f64 / image.width.max(image.height) as f64;
             let side = |length: usize| ((length as f64 * scale).round() as usize).max(2);
             let (width, height) = (side(image.width), side(image.height));
             let image = eval::resize(&image, width, height, Filter::Bicubic)?;
             packed.bytes = encode(&image, (!args.png).then_some(args.quality))?;
             packed.extension = if args.png { "png" } else { "jpg" }.into();
+            packed.what.shrunk = true;
         }
         Ok(_) => {}
-        Err(error) => packed.unreadable = Some(error.to_string()),
+        Err(error) => {
+            packed.what.unreadable = Some(match error {
+                dinolab_data::Error::BadImage { reason, .. } => reason,
+                other => other.to_string(),
+            });
+        }
     }
     Ok(packed)
+}
+
+/// What alone is shrunk.
+const RGB: StoredKind = StoredKind {
+    channels: 3,
+    bits: 8,
+};
+
+/// Decodes a file of any channels and depth: to 8-bit RGB where that is possible, else as it is
+/// stored.
+fn decode(
+    source: &dyn Source,
+    index: usize,
+    bytes: &[u8],
+) -> dinolab_data::Result<(Image, StoredKind)> {
+    // What even its header hides is judged by the image.
+    let kind = stored_kind(bytes).unwrap_or(RGB);
+    let image = match source.decode(index, bytes) {
+        Err(error) if kind != RGB => {
+            let pixels = Pixels::Stored {
+                channels: kind.channels,
+            };
+            let max_pixels = SourceOptions::default().max_pixels;
+            decode_to(pixels, &source.name(index), bytes, max_pixels).map_err(|_| error)
+        }
+        image => image,
+    }?;
+    Ok((image, kind))
 }
 
 /// As JPEG of a quality, else as PNG.
@@ -261,15 +322,14 @@ impl Shards<'_> {
         let path = self.path().with_extension("tar.part");
         let begin = || {
             let mut archive = tar::Builder::new(BufWriter::new(File::create(&path)?));
-            if !self.source.classes().is_empty() {
-                let classes: String = self
-                    .source
-                    .classes()
-                    .iter()
-                    .map(|class| format!("{class}\n"))
-                    .collect();
-                member(&mut archive, CLASSES, classes.as_bytes())?;
-            }
+            // Empty where there are none, so that folders are not taken for classes then.
+            let classes: String = self
+                .source
+                .classes()
+                .iter()
+                .map(|class| format!("{class}\n"))
+                .collect();
+            member(&mut archive, CLASSES, classes.as_bytes())?;
             Ok::<_, std::io::Error>(archive)
         };
         Ok(Shard {
