@@ -103,10 +103,10 @@ fn packing_gives_the_same_bytes_and_the_same_images() {
             "zebra/1.bmp"
         ]
     );
-    for i in 0..6 {
+    for (i, name) in names.iter().enumerate() {
         assert_eq!(packed.label(i), folder.label(i));
         let file = fs::read(photos.join(folder.name(i))).unwrap();
-        assert!(packed.encoded(i).unwrap() == Some(file), "{}", names[i]);
+        assert!(packed.encoded(i).unwrap() == Some(file), "{name}");
     }
 
     // Shards can be packed again, and nothing is overwritten.
