@@ -52,7 +52,7 @@ impl Embedder {
     /// mean and deviation) where it says nothing.
     ///
     /// # Errors
-    /// [`Error::Model`] where there are no weights of a vision transformer.
+    /// [`Error::Model`](crate::Error::Model) where there are no weights of a vision transformer.
     pub fn open(path: &Path) -> Result<Self> {
         let weights = weights::read(&weights::locate(path)?, Which::Teacher)?;
         let config = weights.vit_config(None)?;
@@ -65,7 +65,7 @@ impl Embedder {
     /// From a network in memory.
     ///
     /// # Errors
-    /// [`Error::Invalid`] or [`Error::Data`] for a preprocessing that is none.
+    /// [`Error::Invalid`](crate::Error::Invalid) or [`Error::Data`](crate::Error::Data) for a preprocessing that is none.
     pub fn new(vit: Vit, preprocess: Preprocess) -> Result<Self> {
         let normaliser = preprocess.normaliser()?;
         preprocess.check(vit.config().patch_size)?;
@@ -94,7 +94,7 @@ impl Embedder {
     /// The class token `[D]` of an image of any size (8-bit RGB unless the network was trained on others), not normalised.
     ///
     /// # Errors
-    /// [`Error::Data`] for an image that cannot be prepared.
+    /// [`Error::Data`](crate::Error::Data) for an image that cannot be prepared.
     pub fn embed(&self, image: &Image) -> Result<Vec<f32>> {
         self.embed_batch(std::slice::from_ref(image))
     }
@@ -103,7 +103,7 @@ impl Embedder {
     /// together, so that memory grows with their number.
     ///
     /// # Errors
-    /// [`Error::Data`] for the first image that cannot be prepared.
+    /// [`Error::Data`](crate::Error::Data) for the first image that cannot be prepared.
     pub fn embed_batch(&self, images: &[Image]) -> Result<Vec<f32>> {
         if images.is_empty() {
             return Ok(Vec::new());
@@ -128,7 +128,7 @@ impl Embedder {
     /// first, and cut to whole patches.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for an image smaller than a patch, [`Error::Data`] for one that is not
+    /// [`Error::Invalid`](crate::Error::Invalid) for an image smaller than a patch, [`Error::Data`](crate::Error::Data) for one that is not
     /// RGB.
     pub fn tokens(&self, image: &Image, size: Option<(usize, usize)>) -> Result<Tokens> {
         let patch = self.vit.config().patch_size;
