@@ -23,8 +23,10 @@ impl Random {
 
 fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
     for _ in 0..1 + random.below(6) {
-        let at = 1 + random.below(bytes.len().saturating_sub(1));
-        let at = at.min(bytes.len() - 1);
+        if bytes.len() < 2 {
+            return;
+        }
+        let at = 1 + random.below(bytes.len() - 1);
         match random.below(6) {
             0 => bytes[at] = random.next() as u8,
             1 => bytes[at] ^= 1 << random.below(8),
