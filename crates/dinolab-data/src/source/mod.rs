@@ -20,6 +20,7 @@ mod tar;
 mod voc;
 
 pub use subset::{Subset, split};
+pub use tar::contents::CLASSES as SHARD_CLASSES;
 pub use voc::VOC_CLASSES;
 
 /// Limits and choices that apply to every source.

@@ -10,7 +10,7 @@ use crate::{Error, Result};
 
 /// The member that names the classes, one a line, in the order of the numbers in `.cls` members.
 /// Readers of WebDataset pass over members in folders of such a name.
-pub(crate) const CLASSES: &str = "__meta__/classes.txt";
+pub const CLASSES: &str = "__meta__/classes.txt";
 
 /// The images and labels of a shard, in its order.
 #[derive(Debug, Default, PartialEq)]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use dinolab_data::augment::{Filter, eval};
 use dinolab_data::decode::{Format, StoredKind, decode_to, sniff, stored_kind};
-use dinolab_data::source::{SourceOptions, refuse_remote};
+use dinolab_data::source::{SHARD_CLASSES, SourceOptions, refuse_remote};
 use dinolab_data::{Image, Pixels, Source};
 use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, ImageFormat};
@@ -16,9 +16,6 @@ use rayon::prelude::*;
 
 use crate::progress::Progress;
 use crate::sources;
-
-/// The member that names the classes; readers of WebDataset pass over folders of such a name.
-const CLASSES: &str = "__meta__/classes.txt";
 
 /// Images that are prepared together, and in memory together.
 const TOGETHER: usize = 64;
@@ -329,7 +326,7 @@ impl Shards<'_> {
                 .iter()
                 .map(|class| format!("{class}\n"))
                 .collect();
-            member(&mut archive, CLASSES, classes.as_bytes())?;
+            member(&mut archive, SHARD_CLASSES, classes.as_bytes())?;
             Ok::<_, std::io::Error>(archive)
         };
         Ok(Shard {
