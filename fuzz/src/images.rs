@@ -1,12 +1,19 @@
 //! Image files and archives of them.
 
 use std::fs;
+use std::sync::LazyLock;
+#[cfg(feature = "parquet")]
+use std::sync::Once;
 
-use dinolab_data::decode::{decode, decode_mask, dimensions};
+use dinolab_data::Pixels;
+use dinolab_data::decode::{MAX_CHANNELS, decode, decode_mask, decode_to, dimensions, stored_kind};
 use dinolab_data::source::{self, SourceOptions};
 
 /// Larger pictures than this are refused: enough for a fuzzer, and quick.
 const MAX_PIXELS: u64 = 1 << 20;
+
+/// The same inside archives, where the archive is what is fuzzed.
+const MAX_PIXELS_WITHIN: u64 = 1 << 12;
 
 /// Any bytes as an image and as a mask. It must return, whatever the bytes are.
 pub fn image(data: &[u8]) {
@@ -22,15 +29,54 @@ pub fn image(data: &[u8]) {
     if let Ok(mask) = decode_mask("fuzzed", data, MAX_PIXELS) {
         assert_eq!(mask.data.len(), mask.width * mask.height);
     }
+    stored(data);
+}
+
+/// Any bytes behind the first ones of a NumPy array, as an image.
+pub fn npy(data: &[u8]) {
+    const MAGIC: &[u8] = b"\x93NUMPY";
+    match data.starts_with(MAGIC) {
+        true => stored(data),
+        false => stored(&[MAGIC, data].concat()),
+    }
+}
+
+/// An image of the channels that it says it has, and of another number of them.
+fn stored(data: &[u8]) {
+    let told = stored_kind(data).map(|kind| kind.channels);
+    for channels in [told.unwrap_or(3).clamp(1, MAX_CHANNELS), 4] {
+        let pixels = Pixels::Stored { channels };
+        if let Ok(image) = decode_to(pixels, "fuzzed", data, MAX_PIXELS) {
+            assert!((image.width * image.height) as u64 <= MAX_PIXELS);
+            pixels.check(&image).expect("what was asked for");
+        }
+    }
 }
 
 /// Any bytes as a tar file: the index, and every image in it.
 pub fn tar(data: &[u8]) {
-    let folder = tempfile::tempdir().expect("a folder for temporary files");
-    let path = folder.path().join("fuzzed.tar");
+    opened(data, "tar");
+}
+
+/// Any bytes as a Parquet file: its footer, its names and labels, and every image in it.
+#[cfg(feature = "parquet")]
+pub fn parquet(data: &[u8]) {
+    // The fuzzer ends at any panic, also at one of the `parquet` crate that is caught and made an
+    // error of. Without its hook it ends at those that nobody catches.
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| std::panic::set_hook(Box::new(|_| {})));
+    opened(data, "parquet");
+}
+
+/// Any bytes as a file of that extension: what it holds, and every image in it.
+fn opened(data: &[u8], extension: &str) {
+    // One folder for all inputs: making and removing one takes longer than reading most of them.
+    static FOLDER: LazyLock<tempfile::TempDir> =
+        LazyLock::new(|| tempfile::tempdir().expect("a folder for temporary files"));
+    let path = FOLDER.path().join("fuzzed").with_extension(extension);
     fs::write(&path, data).expect("a file in it");
     let options = SourceOptions {
-        max_pixels: MAX_PIXELS,
+        max_pixels: MAX_PIXELS_WITHIN,
         ..SourceOptions::default()
     };
     if let Ok(source) = source::open(&path, &options) {
@@ -38,5 +84,7 @@ pub fn tar(data: &[u8]) {
             let _ = (source.name(index), source.label(index));
             let _ = source.image(index);
         }
+        let all: Vec<usize> = (0..source.len()).collect();
+        let _ = source.encoded_run(&all, 1 << 20);
     }
 }

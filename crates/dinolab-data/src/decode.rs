@@ -26,7 +26,7 @@ pub use kind::{StoredKind, stored_kind};
 pub use stored::MAX_CHANNELS;
 
 /// Why a file cannot be used; the caller adds the name.
-type Reason = String;
+pub(crate) type Reason = String;
 
 /// The side, in pixels, that an image must have at least.
 const MIN_SIDE: u64 = 2;
@@ -166,7 +166,7 @@ pub fn decode_mask(name: &str, bytes: &[u8], max_pixels: u64) -> Result<Mask> {
 }
 
 /// A decoder that panics has met a file that it did not expect: no reason to end a run.
-fn caught<T>(decode: impl FnOnce() -> Result<T, Reason>) -> Result<T, Reason> {
+pub(crate) fn caught<T>(decode: impl FnOnce() -> Result<T, Reason>) -> Result<T, Reason> {
     catch_unwind(AssertUnwindSafe(decode))
         .unwrap_or_else(|_| Err("damaged: its decoder gave up on it (a panic)".into()))
 }

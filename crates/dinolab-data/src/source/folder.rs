@@ -53,12 +53,15 @@ pub(super) fn scan(root: &Path, pixels: Pixels) -> Result<Found> {
                 .push(path.strip_prefix(root).unwrap_or(path).to_path_buf());
         } else if entry.depth() == 1 && extension(path) == "tar" {
             found.tars.push(path.to_path_buf());
+        } else if entry.depth() == 1 && extension(path) == "parquet" {
+            found.parquets.push(path.to_path_buf());
         } else {
             found.others += 1;
         }
     }
     found.images.sort();
     found.tars.sort();
+    found.parquets.sort();
     Ok(found)
 }
 

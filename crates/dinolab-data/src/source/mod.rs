@@ -1,7 +1,7 @@
 //! Where images come from.
 //!
-//! [`open`] tells a folder, a list file, tar shards and a VOC tree apart; all of them
-//! are read through the one trait [`Source`]. [`Subset`] and [`split`] cut a source
+//! [`open`] tells a folder, a list file, tar shards, Parquet files and a VOC tree apart; all of
+//! them are read through the one trait [`Source`]. [`Subset`] and [`split`] cut a source
 //! into parts.
 
 use std::collections::BTreeSet;
@@ -15,6 +15,8 @@ mod braces;
 mod files;
 mod folder;
 mod list;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod subset;
 mod tar;
 mod voc;
@@ -143,15 +145,17 @@ pub trait Source: Send + Sync {
     fn mask(&self, index: usize) -> Result<Option<Mask>>;
 }
 
-/// Opens a folder, a list file, a tar file, tar shards or a VOC tree, told apart by what it finds.
+/// Opens a folder, a list file, a tar or Parquet file, shards or a VOC tree, told apart by what it finds.
 ///
 /// | `path` | read as |
 /// |---|---|
 /// | a folder with `JPEGImages` and `ImageSets` | Pascal VOC: the images of [`SourceOptions::split`], with masks |
 /// | a folder with images, at any depth | those images, sorted by path; where they lie only in subfolders, the first folder level is the class |
 /// | a folder with `.tar` files and no images | tar shards in the order of their names |
-/// | `name-{000..012}.tar` | those shards |
+/// | a folder with `.parquet` files, no images and no tar files | those files in the order of their names |
+/// | `name-{000..012}.tar`, `name-{000..012}.parquet` | those files |
 /// | a `.tar` file | its images; labels from `key.cls` members, or from its folders as above |
+/// | a `.parquet` file (feature `parquet`) | the images of its column `image`, labels from `label` |
 /// | a `.txt`, `.tsv` or `.lst` file | one path per line, optionally a tab and a label |
 ///
 /// A source without any image is [`Error::NoImages`]; a location of another machine
@@ -159,6 +163,9 @@ pub trait Source: Send + Sync {
 pub fn open(path: &Path, options: &SourceOptions) -> Result<Box<dyn Source>> {
     refuse_remote(path)?;
     if let Some(shards) = braces::expand(path)? {
+        if extension(path) == "parquet" {
+            return open_parquet(path, &shards, options);
+        }
         return Ok(Box::new(tar::Tar::open(path, shards, options)?));
     }
     let kind = fs::metadata(path).map_err(|source| io_error(path, source))?;
@@ -170,6 +177,9 @@ pub fn open(path: &Path, options: &SourceOptions) -> Result<Box<dyn Source>> {
             found if found.images.is_empty() && !found.tars.is_empty() => {
                 Ok(Box::new(tar::Tar::open(path, found.tars, options)?))
             }
+            found if found.images.is_empty() && !found.parquets.is_empty() => {
+                open_parquet(path, &found.parquets, options)
+            }
             found => Ok(Box::new(folder::Folder::new(path, found, options)?)),
         };
     }
@@ -179,12 +189,30 @@ pub fn open(path: &Path, options: &SourceOptions) -> Result<Box<dyn Source>> {
             vec![path.to_path_buf()],
             options,
         )?)),
+        "parquet" => open_parquet(path, &[path.to_path_buf()], options),
         "txt" | "tsv" | "lst" => Ok(Box::new(list::List::open(path, options)?)),
         other => Err(Error::BadSource {
             path: path.to_path_buf(),
             reason: not_a_source(other),
         }),
     }
+}
+
+#[cfg(feature = "parquet")]
+fn open_parquet(
+    path: &Path,
+    files: &[PathBuf],
+    options: &SourceOptions,
+) -> Result<Box<dyn Source>> {
+    Ok(Box::new(parquet::Parquet::open(path, files, options)?))
+}
+
+#[cfg(not(feature = "parquet"))]
+fn open_parquet(path: &Path, _: &[PathBuf], _: &SourceOptions) -> Result<Box<dyn Source>> {
+    Err(Error::BadSource {
+        path: path.to_path_buf(),
+        reason: "this program reads no Parquet files; build it with `--features parquet`".into(),
+    })
 }
 
 /// Refuses a location of another machine, such as `s3://bucket/folder`, which the system would
@@ -216,7 +244,7 @@ fn remote_scheme(location: &str) -> Option<&str> {
 
 fn not_a_source(extension: &str) -> String {
     const WANTED: &str =
-        "a folder, a list (.txt, .tsv, .lst), a .tar file, tar shards or a VOC tree";
+        "a folder, a list (.txt, .tsv, .lst), a .tar or .parquet file, shards or a VOC tree";
     match extension {
         "gz" | "tgz" | "zst" | "bz2" | "xz" => {
             format!(
@@ -436,6 +464,8 @@ struct Found {
     images: Vec<PathBuf>,
     /// `.tar` files directly in the folder, with the folder, sorted.
     tars: Vec<PathBuf>,
+    /// `.parquet` files directly in the folder, with the folder, sorted.
+    parquets: Vec<PathBuf>,
     /// Other files.
     others: usize,
 }
