@@ -1,11 +1,15 @@
 //! A thousand altered files: each is read or refused, quickly, and without a panic.
 
+#[cfg(feature = "parquet")]
+mod written;
+
 use std::fs;
 use std::io::Cursor;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use dinolab_data::decode::{decode, decode_mask, dimensions};
+use dinolab_data::Pixels;
+use dinolab_data::decode::{decode, decode_mask, decode_to, dimensions, stored_kind};
 use dinolab_data::random::{Purpose, Random};
 use dinolab_data::source::{self, SourceOptions};
 use image::{DynamicImage, ImageFormat, RgbImage};
@@ -66,6 +70,24 @@ fn archive(files: &[Vec<u8>]) -> Vec<u8> {
             .unwrap();
     }
     archive.into_inner().unwrap()
+}
+
+/// NumPy arrays of every kind that is read.
+fn arrays() -> Vec<Vec<u8>> {
+    let mut arrays = Vec::new();
+    for (kind, size) in [("|u1", 1), ("<u2", 2), (">u2", 2), ("<f4", 4), (">f4", 4)] {
+        for (shape, count) in [("(5, 4)", 20), ("(3, 4, 2)", 24), ("(2, 3, 16)", 96)] {
+            let header =
+                format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}\n");
+            let mut array = b"\x93NUMPY\x01\0".to_vec();
+            array.extend((header.len() as u16).to_le_bytes());
+            array.extend(header.as_bytes());
+            // Zeros are numbers in 0–1 in every order of bytes.
+            array.resize(array.len() + count * size, 0);
+            arrays.push(array);
+        }
+    }
+    arrays
 }
 
 fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
@@ -134,13 +156,37 @@ fn altered_images_are_read_or_refused() {
 }
 
 #[test]
-fn altered_archives_are_read_or_refused() {
-    let files = seeds();
-    let archives = [archive(&files[6..9]), archive(&files[..4])];
+fn altered_arrays_and_deep_images_are_read_or_refused() {
+    let seeds = [arrays(), seeds()].concat();
+    let (mut whole, mut refused) = (0, 0);
+    on_altered(&seeds, ROUNDS / 2, |bytes| {
+        let told = stored_kind(bytes).map_or(3, |kind| kind.channels.clamp(1, 16));
+        for channels in [told, 4] {
+            let pixels = Pixels::Stored { channels };
+            match decode_to(pixels, "altered", bytes, MAX_PIXELS) {
+                Ok(image) => {
+                    whole += 1;
+                    pixels.check(&image).unwrap();
+                }
+                Err(error) => {
+                    refused += 1;
+                    assert!(error.to_string().starts_with("altered: "), "{error}");
+                }
+            }
+        }
+    });
+    assert!(
+        whole > 50 && refused > 50,
+        "{whole} read, {refused} refused"
+    );
+}
+
+/// Opens each altered file, and reads every image of those that open.
+fn on_altered_sources(extension: &str, seeds: &[Vec<u8>]) {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("altered.tar");
+    let path = folder.path().join("altered").with_extension(extension);
     let (mut opened, mut refused) = (0, 0);
-    on_altered(&archives, ROUNDS / 4, |bytes| {
+    on_altered(seeds, ROUNDS / 4, |bytes| {
         fs::write(&path, bytes).unwrap();
         let Ok(source) = source::open(&path, &SourceOptions::default()) else {
             refused += 1;
@@ -150,9 +196,65 @@ fn altered_archives_are_read_or_refused() {
         for index in 0..source.len() {
             let _ = (source.name(index), source.label(index), source.image(index));
         }
+        let all: Vec<usize> = (0..source.len()).collect();
+        let _ = source.encoded_run(&all, 1 << 20);
     });
     assert!(
         opened > 20 && refused > 20,
         "{opened} opened, {refused} refused"
     );
+}
+
+#[test]
+fn altered_archives_are_read_or_refused() {
+    let files = seeds();
+    let archives = [archive(&files[6..9]), archive(&files[..4])];
+    on_altered_sources("tar", &archives);
+}
+
+#[cfg(feature = "parquet")]
+#[test]
+fn altered_parquet_files_are_read_or_refused() {
+    use parquet::basic::Compression;
+    use parquet::file::properties::WriterVersion;
+    use written::{How, Row};
+
+    let rows: Vec<Row> = seeds()
+        .into_iter()
+        .skip(6)
+        .zip(0..)
+        .map(|(file, number)| Row {
+            bytes: (number != 4).then_some(file),
+            path: Some(format!("{number}.png")),
+            label: Some(number % 3),
+        })
+        .collect();
+    let mut files = Vec::new();
+    for (compression, version) in [
+        (Compression::UNCOMPRESSED, WriterVersion::PARQUET_2_0),
+        (Compression::SNAPPY, WriterVersion::PARQUET_1_0),
+        (
+            Compression::GZIP(Default::default()),
+            WriterVersion::PARQUET_1_0,
+        ),
+        (Compression::LZ4_RAW, WriterVersion::PARQUET_2_0),
+    ] {
+        for both in [false, true] {
+            let how = How {
+                compression,
+                version,
+                dictionary: both,
+                index: both,
+                group_rows: 5,
+                page_rows: 2,
+                ..How::default()
+            };
+            files.push(written::parquet(&rows, &how));
+        }
+    }
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parquet");
+    for name in ["zstd.parquet", "brotli.parquet"] {
+        files.push(fs::read(fixtures.join(name)).unwrap());
+    }
+    on_altered_sources("parquet", &files);
 }

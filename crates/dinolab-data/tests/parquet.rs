@@ -12,7 +12,9 @@ use dinolab_data::source::{SourceOptions, open};
 use dinolab_data::{Crops, Error, Loader, LoaderConfig, Source};
 use image::{ImageFormat, Rgb, RgbImage};
 use parquet::basic::{Compression, Encoding};
-use parquet::file::properties::WriterVersion;
+use parquet::file::properties::{WriterProperties, WriterVersion};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
 use tempfile::TempDir;
 use written::{How, Row, parquet};
 
@@ -62,6 +64,18 @@ fn source(rows: &[Row], how: &How) -> (TempDir, Arc<dyn Source>) {
     let path = put(root.path(), "set.parquet", parquet(rows, how));
     let source = read(&path);
     (root, source)
+}
+
+/// A file of other columns, without rows.
+fn empty(columns: &str) -> Vec<u8> {
+    let schema = parse_message_type(&format!("message schema {{ {columns} }}")).unwrap();
+    let mut file = Vec::new();
+    let properties = Arc::new(WriterProperties::builder().build());
+    SerializedFileWriter::new(&mut file, Arc::new(schema), properties)
+        .unwrap()
+        .close()
+        .unwrap();
+    file
 }
 
 fn told(bytes: &[u8]) -> String {
@@ -254,7 +268,7 @@ fn names_are_told_apart() {
         })
         .collect();
     let (_root, source) = source(&rows, &How::default());
-    let row = |row: usize| format!("set.parquet#{row}");
+    let row = |row: usize| format!("set.parquet/{row}");
     let expected = [
         "a.jpg".into(),
         row(1),
@@ -333,7 +347,7 @@ fn labels_are_numbers_with_or_without_names() {
 
 #[test]
 fn what_cannot_be_read_is_told() {
-    let reason = told(&written::empty(
+    let reason = told(&empty(
         "optional int64 picture; optional binary text (UTF8);",
     ));
     assert!(
@@ -375,7 +389,7 @@ fn files_of_other_programs_are_read() {
         let source = read(&fixtures.join("parquet").join(name));
         assert_eq!(source.classes(), ["cat", "dog", "hen"]);
         assert_eq!(labels(&*source), [0, 1, 2, 2, 1, 0].map(Some));
-        assert_eq!(source.name(2), format!("{name}#2"));
+        assert_eq!(source.name(2), format!("{name}/2"));
         assert!(source.image(2).is_err());
         for index in [0, 1, 3, 4, 5] {
             let file = fixtures.join("decode").join(source.name(index));

@@ -167,8 +167,8 @@ settings! {
     read_ahead: usize = dinolab_data::loader::READ_AHEAD;
     /// Memory for decoded images, in MiB [default: 1024]
     cache_mb: u64 = 1024;
-    /// Read tar shards one after the other, shuffled among so many images at a time; 0 for any
-    /// order at all [default: 0]
+    /// Read shards (tar files, Parquet's row groups) one after the other, shuffled among so many
+    /// images at a time; 0 for any order at all [default: 0]
     shuffle_buffer: usize = 0;
     /// Largest share of unusable images, in percent [default: 1]
     max_bad_images: f64 = 1.0;

@@ -26,6 +26,8 @@ mod columns;
 mod compact;
 mod footer;
 mod page;
+#[cfg(test)]
+mod reads;
 mod values;
 
 /// Unpacked pages that are kept, in bytes.
@@ -483,7 +485,7 @@ impl Source for Parquet {
                 let group = &self.groups[self.group(index)];
                 let file = self.path(index).file_name().unwrap_or_default();
                 let row = group.first_in_file + index - group.first;
-                format!("{}#{row}", file.to_string_lossy())
+                format!("{}/{row}", file.to_string_lossy())
             }
             name => name.to_owned(),
         }
@@ -518,7 +520,7 @@ impl Source for Parquet {
         if bytes.is_empty() {
             return Err(Error::BadImage {
                 name: self.name(index),
-                reason: "its row holds no image (a null, or no bytes)".into(),
+                reason: "its row holds no image: a null, or only the path of a file".into(),
             });
         }
         self.decoding.decode(&self.name(index), bytes)

@@ -131,15 +131,3 @@ pub fn parquet(rows: &[Row], how: &How) -> Vec<u8> {
     file.flush().unwrap();
     file
 }
-
-/// A file of other columns, without rows.
-pub fn empty(columns: &str) -> Vec<u8> {
-    let schema = parse_message_type(&format!("message schema {{ {columns} }}")).unwrap();
-    let mut file = Vec::new();
-    let properties = Arc::new(WriterProperties::builder().build());
-    SerializedFileWriter::new(&mut file, Arc::new(schema), properties)
-        .unwrap()
-        .close()
-        .unwrap();
-    file
-}

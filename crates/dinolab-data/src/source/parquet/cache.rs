@@ -80,6 +80,16 @@ impl Cache {
         then(rows.as_ref().map_err(Clone::clone)?)
     }
 
+    /// Bytes of the pages that are kept.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        let held = |(_, slot): &(Key, Slot)| match slot.get() {
+            Some(Ok(rows)) => rows.bytes,
+            _ => 0,
+        };
+        self.recent().iter().map(held).sum()
+    }
+
     /// Lets go of the pages that were used longest ago, until the rest is within the limit.
     fn make_room(&self) {
         let mut recent = self.recent();

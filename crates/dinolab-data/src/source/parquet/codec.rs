@@ -61,7 +61,7 @@ pub(super) fn unpack(
             Ok(length) if length == size => snap::raw::Decoder::new()
                 .decompress_vec(packed)
                 .map_err(|e| damaged(e.to_string()))?,
-            Ok(_) => Vec::new(),
+            Ok(length) => return Err(damaged(format!("it holds {length} bytes, not {size}"))),
             Err(error) => return Err(damaged(error.to_string())),
         },
         CompressionCodec::GZIP => at_most(flate2::read::MultiGzDecoder::new(packed), size)
@@ -82,7 +82,7 @@ pub(super) fn unpack(
     };
     match page.len() == size {
         true => Ok(page),
-        false => Err(damaged("it has another length than its header says".into())),
+        false => Err(damaged(format!("it does not hold {size} bytes"))),
     }
 }
 

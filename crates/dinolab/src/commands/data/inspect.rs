@@ -31,7 +31,7 @@ use crate::values::{Numbers, PixelKind};
 /// dinolab data inspect bands --in-chans 4 --stats
 #[derive(clap::Args)]
 pub struct Args {
-    /// The images: a folder, a list, tar shards or a Pascal VOC tree
+    /// The images: a folder, a list, tar shards, Parquet files or a Pascal VOC tree
     #[arg(value_name = "SOURCE")]
     source: PathBuf,
     /// Channels that images must have, as for train [default: 3]

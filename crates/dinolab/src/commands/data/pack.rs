@@ -30,7 +30,7 @@ const TOGETHER: usize = 64;
 /// image keeps its number. --longest-side decodes them, and names those that cannot be decoded.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The images: a folder, a list, tar shards or a Pascal VOC tree
+    /// The images: a folder, a list, tar shards, Parquet files or a Pascal VOC tree
     #[arg(value_name = "SOURCE")]
     source: PathBuf,
     /// Folder for the shards, which must not hold any yet
