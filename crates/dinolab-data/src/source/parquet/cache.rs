@@ -4,11 +4,12 @@
 //! while its other images are likely to be wanted.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use parquet::data_type::ByteArray;
 
-use super::Failure;
+use super::{Failure, Reason};
 
 /// Row group, and page within it.
 pub(super) type Key = (usize, usize);
@@ -21,14 +22,19 @@ pub(super) struct Rows {
     pub(super) bytes: usize,
 }
 
-type Slot = Arc<OnceLock<Result<Rows, Failure>>>;
+/// A page, once it was unpacked, or what is wrong with it.
+#[derive(Debug, Default)]
+struct Slot {
+    page: Mutex<Option<Result<Arc<Rows>, Reason>>>,
+    bytes: AtomicUsize,
+}
 
 /// At most so many bytes of unpacked pages, and the one that was asked for last.
 #[derive(Debug)]
 pub(super) struct Cache {
     most: usize,
     /// The one used last at the back.
-    recent: Mutex<VecDeque<(Key, Slot)>>,
+    recent: Mutex<VecDeque<(Key, Arc<Slot>)>>,
     /// Held while a page is unpacked: one at a time, so that memory does not depend on threads.
     unpacking: Mutex<()>,
 }
@@ -42,52 +48,56 @@ impl Cache {
         }
     }
 
-    fn recent(&self) -> MutexGuard<'_, VecDeque<(Key, Slot)>> {
+    fn recent(&self) -> MutexGuard<'_, VecDeque<(Key, Arc<Slot>)>> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Uses the rows of a page, which `unpack` gets where they are not at hand.
+    /// The rows of a page, which `unpack` gets where they are not at hand.
     ///
     /// A page that is damaged is remembered as such; one that could not be read is tried again.
-    pub(super) fn with<T>(
+    pub(super) fn rows(
         &self,
         key: Key,
         unpack: impl FnOnce() -> Result<Rows, Failure>,
-        then: impl FnOnce(&Rows) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
+    ) -> Result<Arc<Rows>, Failure> {
         let slot = {
             let mut recent = self.recent();
             let slot = match recent.iter().position(|(of, _)| *of == key) {
                 Some(at) => recent.remove(at).expect("it was found there").1,
-                None => Slot::default(),
+                None => Arc::default(),
             };
             recent.push_back((key, Arc::clone(&slot)));
             slot
         };
         // Who wants the same page at the same time waits for it here.
-        let rows = slot.get_or_init(|| {
+        let mut page = slot.page.lock().unwrap_or_else(PoisonError::into_inner);
+        if page.is_none() {
             let _alone = self
                 .unpacking
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
             self.make_room();
-            unpack()
-        });
-        if matches!(rows, Err(Failure::Read(..))) {
-            self.recent()
-                .retain(|(_, other)| !Arc::ptr_eq(other, &slot));
+            *page = Some(match unpack() {
+                Ok(rows) => {
+                    slot.bytes.store(rows.bytes, Ordering::Relaxed);
+                    Ok(Arc::new(rows))
+                }
+                Err(Failure::Bad(reason)) => Err(reason),
+                Err(failure) => return Err(failure),
+            });
         }
-        then(rows.as_ref().map_err(Clone::clone)?)
+        match page.as_ref() {
+            Some(Ok(rows)) => Ok(Arc::clone(rows)),
+            Some(Err(reason)) => Err(Failure::Bad(reason.clone())),
+            None => unreachable!("it was set above"),
+        }
     }
 
     /// Bytes of the pages that are kept.
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {
-        let held = |(_, slot): &(Key, Slot)| match slot.get() {
-            Some(Ok(rows)) => rows.bytes,
-            _ => 0,
-        };
-        self.recent().iter().map(held).sum()
+        let bytes = |(_, slot): &(Key, Arc<Slot>)| slot.bytes.load(Ordering::Relaxed);
+        self.recent().iter().map(bytes).sum()
     }
 
     /// Lets go of the pages that were used longest ago, until the rest is within the limit.
@@ -96,11 +106,9 @@ impl Cache {
         let mut held = 0;
         let mut keep = recent.len();
         for (_, slot) in recent.iter().rev() {
-            if let Some(Ok(rows)) = slot.get() {
-                held += rows.bytes;
-                if held > self.most {
-                    break;
-                }
+            held += slot.bytes.load(Ordering::Relaxed);
+            if held > self.most {
+                break;
             }
             keep -= 1;
         }
@@ -128,7 +136,7 @@ mod tests {
                 bytes,
             })
         };
-        cache.with((0, page), rows, |_| Ok(())).unwrap();
+        cache.rows((0, page), rows).unwrap();
         unpacked
     }
 
@@ -152,20 +160,19 @@ mod tests {
     #[test]
     fn damage_is_remembered_and_a_failed_read_is_not() {
         let cache = Cache::new(PAGE);
-        let mut tried = 0;
-        for failure in [
-            Failure::from("damaged"),
-            Failure::Read(std::io::ErrorKind::TimedOut, "slow".into()),
-        ] {
-            let page = tried;
-            for _ in 0..3 {
-                let unpack = || {
-                    tried += 1;
-                    Err(failure.clone())
-                };
-                cache.with((0, page), unpack, |_| Ok(())).unwrap_err();
-            }
+        let mut tried = [0; 2];
+        for _ in 0..3 {
+            let damaged = || {
+                tried[0] += 1;
+                Err(Failure::from("damaged"))
+            };
+            cache.rows((0, 0), damaged).unwrap_err();
+            let slow = || {
+                tried[1] += 1;
+                Err(Failure::Read(std::io::ErrorKind::TimedOut.into()))
+            };
+            cache.rows((0, 1), slow).unwrap_err();
         }
-        assert_eq!(tried, 1 + 3);
+        assert_eq!(tried, [1, 3]);
     }
 }

@@ -5,6 +5,7 @@
 
 use std::io::Read;
 
+use bytes::Bytes;
 use parquet::basic::CompressionCodec;
 
 use super::Reason;
@@ -48,20 +49,27 @@ pub(super) fn check_codec(codec: CompressionCodec) -> Result<(), Reason> {
 /// Unpacks a page of sizes that were checked.
 pub(super) fn unpack(
     codec: CompressionCodec,
-    packed: &[u8],
+    packed: &Bytes,
     size: usize,
-) -> Result<Vec<u8>, Reason> {
+) -> Result<Bytes, Reason> {
     let damaged = |what: String| format!("damaged: a page that {codec:?} cannot unpack: {what}");
     if size == 0 && packed.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Bytes::new());
     }
+    let wrong = || damaged(format!("it does not hold {size} bytes"));
+    if codec == CompressionCodec::UNCOMPRESSED {
+        return match packed.len() == size {
+            true => Ok(packed.clone()),
+            false => Err(wrong()),
+        };
+    }
+    let packed: &[u8] = packed;
     let page = match codec {
-        CompressionCodec::UNCOMPRESSED => packed.to_vec(),
         CompressionCodec::SNAPPY => match snap::raw::decompress_len(packed) {
             Ok(length) if length == size => snap::raw::Decoder::new()
                 .decompress_vec(packed)
                 .map_err(|e| damaged(e.to_string()))?,
-            Ok(length) => return Err(damaged(format!("it holds {length} bytes, not {size}"))),
+            Ok(_) => return Err(wrong()),
             Err(error) => return Err(damaged(error.to_string())),
         },
         CompressionCodec::GZIP => at_most(flate2::read::MultiGzDecoder::new(packed), size)
@@ -78,11 +86,11 @@ pub(super) fn unpack(
         CompressionCodec::LZ4_RAW => {
             lz4_flex::block::decompress(packed, size).map_err(|e| damaged(e.to_string()))?
         }
-        CompressionCodec::LZO | CompressionCodec::LZ4 => return Err(damaged("not read".into())),
+        _ => return Err(damaged("it is not read".into())),
     };
     match page.len() == size {
-        true => Ok(page),
-        false => Err(damaged(format!("it does not hold {size} bytes"))),
+        true => Ok(page.into()),
+        false => Err(wrong()),
     }
 }
 
@@ -121,13 +129,14 @@ mod tests {
             (CompressionCodec::LZ4_RAW, lz4_flex::block::compress(&page)),
         ];
         for (codec, packed) in packed {
+            let packed = Bytes::from(packed);
             assert_eq!(unpack(codec, &packed, page.len()).unwrap(), page);
             for size in [0, 1, page.len() - 1, page.len() + 1] {
                 let told = unpack(codec, &packed, size).unwrap_err();
                 assert!(told.contains(&format!("{codec:?}")), "{told}");
             }
-            let cut = &packed[..packed.len() / 2];
-            assert!(unpack(codec, cut, page.len()).is_err(), "{codec:?}");
+            let cut = packed.slice(..packed.len() / 2);
+            assert!(unpack(codec, &cut, page.len()).is_err(), "{codec:?}");
         }
     }
 

@@ -129,8 +129,7 @@ pub(super) fn chunk(
 }
 
 fn get(file: &dyn RangeFile, start: u64, bytes: &mut [u8]) -> Result<(), Failure> {
-    file.read(start, bytes)
-        .map_err(|error| Failure::Read(error.kind(), error.to_string()))
+    file.read(start, bytes).map_err(Failure::Read)
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 //! Headers of pages are read here, not by the `parquet` crate, which allocates by what they say:
 //! each number in them is held against the bytes that there are before it is used.
 
-use std::io;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -148,6 +147,29 @@ impl Pages {
         }
     }
 
+    /// Reads and unpacks all pages of a chunk, the dictionary first where there is one.
+    ///
+    /// For small columns: a dictionary that is unpacked for each page could keep a reader busy for
+    /// as long as a file likes.
+    pub(super) fn read_all(file: &dyn RangeFile, chunk: &Chunk) -> Result<Vec<Page>, Failure> {
+        let found = Self::of(file, chunk)?;
+        let mut pages = Vec::with_capacity(found.data.len() + 1);
+        if let Some(dictionary) = &found.dictionary {
+            pages.push(page(file, chunk, dictionary, None)?);
+        }
+        let mut bytes = 0;
+        for place in &found.data {
+            let rows = place.rows.end - place.rows.start;
+            pages.push(page(file, chunk, &place.bytes, Some(rows))?);
+            bytes += pages.last().map_or(0, |page| page.buffer().len() as u64);
+            if bytes > codec::LARGEST {
+                let name = chunk.column.path().string();
+                return Err(format!("a row group with more than 1 GiB of {name}").into());
+            }
+        }
+        Ok(pages)
+    }
+
     /// Reads and unpacks a page of values, and the dictionary before it where there is one.
     pub(super) fn read(
         &self,
@@ -174,9 +196,9 @@ fn page(
     rows: Option<u64>,
 ) -> Result<Page, Failure> {
     codec::check(place.end - place.start, 0)?;
-    let bytes = read(file, place)?;
+    let bytes = Bytes::from(read(file, place)?);
     let (header, length) = Header::of(&bytes).ok_or("damaged: a page without a header")?;
-    let body = &bytes[length..];
+    let body = &bytes.slice(length..);
     if body.len() as u64 != u64::from(header.packed) {
         return Err("damaged: a page of another length than is said elsewhere".into());
     }
@@ -191,7 +213,7 @@ fn page(
                 return Err("damaged: a dictionary of fewer values than it says".into());
             }
             Page::DictionaryPage {
-                buf: Bytes::from(buf),
+                buf,
                 num_values: values,
                 encoding,
                 is_sorted: false,
@@ -211,7 +233,7 @@ fn page(
                 return Err("its nulls are encoded in a way that is not read".into());
             }
             Page::DataPage {
-                buf: Bytes::from(buf),
+                buf,
                 num_values: values,
                 encoding,
                 def_level_encoding: Encoding::RLE,
@@ -233,16 +255,18 @@ fn page(
             if levels > body.len() as u64 || levels > unpacked as u64 || nulls > values {
                 return Err("damaged: a page of levels that do not fit".into());
             }
-            let (levels, packed) = body.split_at(levels as usize);
-            let size = unpacked - levels.len();
-            let mut buf = levels.to_vec();
-            buf.extend(match compressed {
-                true => codec::unpack(chunk.codec, packed, size)?,
-                false => codec::unpack(CompressionCodec::UNCOMPRESSED, packed, size)?,
-            });
-            check_values(encoding, &buf, levels.len() as u64, values)?;
+            let buf = match compressed && chunk.codec != CompressionCodec::UNCOMPRESSED {
+                true => {
+                    let packed = body.slice(levels as usize..);
+                    let size = unpacked - levels as usize;
+                    let values = codec::unpack(chunk.codec, &packed, size)?;
+                    Bytes::from([&body[..levels as usize], &values].concat())
+                }
+                false => codec::unpack(CompressionCodec::UNCOMPRESSED, body, unpacked)?,
+            };
+            check_values(encoding, &buf, levels, values)?;
             Page::DataPageV2 {
-                buf: Bytes::from(buf),
+                buf,
                 num_values: values,
                 encoding,
                 num_nulls: nulls,
@@ -409,7 +433,6 @@ fn read(file: &dyn RangeFile, place: &Range<u64>) -> Result<Vec<u8>, Failure> {
         return Err("damaged: it goes beyond its end".into());
     }
     let mut bytes = vec![0; (place.end - place.start) as usize];
-    file.read(place.start, &mut bytes)
-        .map_err(|error: io::Error| Failure::Read(error.kind(), error.to_string()))?;
+    file.read(place.start, &mut bytes).map_err(Failure::Read)?;
     Ok(bytes)
 }

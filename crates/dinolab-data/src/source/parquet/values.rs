@@ -40,8 +40,8 @@ impl PageReader for Given {
     }
 }
 
-/// Gives `each` the value of every row of a page of values (behind its dictionary, where it has
-/// one), or `None` for a null. The column must be flat and of the type `T`.
+/// Gives `each` the value of every row of some pages of values (behind their dictionary, where
+/// they have one), or `None` for a null. The column must be flat and of the type `T`.
 pub(super) fn each<T: DataType>(
     column: &ColumnDescPtr,
     pages: Vec<Page>,
@@ -52,7 +52,8 @@ pub(super) fn each<T: DataType>(
     let damaged = |what: &str| format!("damaged: its values cannot be read: {what}");
     let most = column.max_def_level();
     caught(|| {
-        let mut left = pages.last().map_or(0, |page| page.num_values() as usize);
+        let data = pages.iter().filter(|page| page.is_data_page());
+        let mut left: usize = data.map(|page| page.num_values() as usize).sum();
         let reader = get_column_reader(column.clone(), Box::new(Given(pages.into())));
         let mut reader = get_typed_column_reader::<T>(reader);
         let (mut levels, mut values) = (Vec::new(), Vec::new());
