@@ -162,6 +162,24 @@ fn what_is_no_source_is_explained() {
     assert!(error(&other).to_string().contains(".doc"));
 }
 
+#[cfg(not(feature = "parquet"))]
+#[test]
+fn parquet_files_need_a_feature() {
+    let root = TempDir::new().unwrap();
+    let file = put(root.path(), "train.parquet", "PAR1");
+    for path in [
+        file,
+        root.path().to_path_buf(),
+        root.path().join("train-{0..1}.parquet"),
+    ] {
+        let told = error(&path).to_string();
+        assert!(told.contains("--features parquet"), "{told}");
+    }
+    // Beside images such a file is just another file.
+    put(root.path(), "a.png", picture(1));
+    assert_eq!(names(&*read(root.path())), ["a.png"]);
+}
+
 #[test]
 fn a_list_keeps_its_order_and_its_labels() {
     let root = tree(&[("pics/a.png", 1), ("pics/b.png", 2), ("c.png", 3)]);
