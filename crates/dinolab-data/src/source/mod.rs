@@ -468,4 +468,6 @@ struct Found {
     parquets: Vec<PathBuf>,
     /// Other files.
     others: usize,
+    /// How many of them are NumPy arrays.
+    arrays: usize,
 }
