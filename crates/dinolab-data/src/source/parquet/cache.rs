@@ -58,7 +58,7 @@ impl Cache {
     pub(super) fn rows(
         &self,
         key: Key,
-        unpack: impl FnOnce() -> Result<Rows, Failure>,
+        unpack: impl FnOnce() -> Result<Rows, Failure> + Send,
     ) -> Result<Arc<Rows>, Failure> {
         let slot = {
             let mut recent = self.recent();
@@ -77,7 +77,7 @@ impl Cache {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
             self.make_room();
-            *page = Some(match unpack() {
+            *page = Some(match apart(unpack) {
                 Ok(rows) => {
                     slot.bytes.store(rows.bytes, Ordering::Relaxed);
                     Ok(Arc::new(rows))
@@ -114,6 +114,17 @@ impl Cache {
         }
         recent.drain(..keep);
     }
+}
+
+/// Unpacks a page in a thread of its own. Allocators keep what a thread has freed for that thread:
+/// pages that many threads unpack in turn take several times their size.
+fn apart(unpack: impl FnOnce() -> Result<Rows, Failure> + Send) -> Result<Rows, Failure> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("parquet page".into());
+        let thread = thread.spawn_scoped(scope, unpack).map_err(Failure::Read)?;
+        let gave_up = |_| Err("damaged: its decoder gave up on it (a panic)".into());
+        thread.join().unwrap_or_else(gave_up)
+    })
 }
 
 #[cfg(test)]
