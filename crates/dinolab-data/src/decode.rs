@@ -20,9 +20,11 @@ use crate::{Error, Image, Mask, Result};
 
 mod kind;
 mod npy;
+mod scaled;
 mod stored;
 
 pub use kind::{StoredKind, stored_kind};
+pub use scaled::{SCALES, ScaleOf, Scaled, decode_scaled};
 pub use stored::MAX_CHANNELS;
 
 /// Why a file cannot be used; the caller adds the name.

@@ -126,8 +126,8 @@ pub struct ViewPlan {
 /// Buffers that making a view needs, kept between calls.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
-    resizer: Resizer,
-    planes: Vec<u8>,
+    pub(super) resizer: Resizer,
+    pub(super) planes: Vec<u8>,
     blur: blur::Scratch,
     pub(super) multichannel: multichannel::Scratch,
     /// Tells where the time goes, where it was set running.
@@ -324,7 +324,6 @@ impl MultiCrop {
         let Scratch {
             resizer,
             planes,
-            blur,
             clock,
             ..
         } = scratch;
@@ -332,6 +331,22 @@ impl MultiCrop {
             let size = (width, height);
             resizer.resize_planes(image, plan.crop, size, Filter::Bicubic, plan.flip, planes)
         })?;
+        Ok(self.change(plan, width, scratch))
+    }
+
+    /// What a plan does to the planes of a view after resizing.
+    pub(super) fn change<'a>(
+        &self,
+        plan: &ViewPlan,
+        width: usize,
+        scratch: &'a mut Scratch,
+    ) -> &'a [u8] {
+        let Scratch {
+            planes,
+            blur,
+            clock,
+            ..
+        } = scratch;
         for change in plan.jitter.iter().flatten() {
             let stage = match change {
                 Change::Hue(_) => Stage::Hue,
@@ -355,7 +370,7 @@ impl MultiCrop {
                 colour::solarise(planes, self.solarise_threshold);
             });
         }
-        Ok(planes)
+        planes
     }
 
     /// Draws and makes one view: planes `[3, height, width]` of pixels, not yet normalised.

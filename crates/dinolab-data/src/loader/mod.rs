@@ -58,6 +58,10 @@ pub struct LoaderConfig {
     /// of so many images ([`shard_order`](crate::random::shard_order)); 0 visits all images in
     /// any order.
     pub shuffle_buffer: usize,
+    /// Large photographs are decoded to as many pixels as the crops need
+    /// ([`MultiCrop::scale_of`]), where the source can; within the error that its documentation
+    /// states, crops are those of the full image.
+    pub scaled_decoding: bool,
 }
 
 /// Files read at once unless told otherwise: at 10 ms a file, as networks have it, enough for
@@ -75,6 +79,7 @@ impl Default for LoaderConfig {
             max_bad_images: 0.01,
             cache_bytes: 0,
             shuffle_buffer: 0,
+            scaled_decoding: false,
         }
     }
 }

@@ -32,7 +32,19 @@ struct Columns {
 impl Weights {
     /// Weights for a side of `from` pixels made into `to`, both above 0.
     pub(super) fn set(&mut self, from: usize, to: usize, filter: Filter) {
-        let scale = from as f64 / to as f64;
+        self.set_part((0.0, from as f64), from, to, filter);
+    }
+
+    /// [`Weights::set`] for the part from `start` to `end` of a side of `from` pixels, all of which it
+    /// touches: those at its ends count for as much of them as is inside.
+    pub(super) fn set_part(
+        &mut self,
+        (start, end): (f64, f64),
+        from: usize,
+        to: usize,
+        filter: Filter,
+    ) {
+        let scale = (end - start) / to as f64;
         let stretch = scale.max(1.0);
         let support = filter.support() * stretch;
         let columns = &mut self.columns;
@@ -41,7 +53,7 @@ impl Weights {
         columns.firsts.clear();
         columns.ends.clear();
         for x in 0..to {
-            let centre = (x as f64 + 0.5) * scale;
+            let centre = start + (x as f64 + 0.5) * scale;
             let first = (centre - support + 0.5).max(0.0) as usize;
             let end = ((centre + support + 0.5) as usize).min(from);
             taps = taps.max(end - first);
@@ -59,6 +71,10 @@ impl Weights {
             self.starts.push(start as usize);
         }
         let size = columns.shares_of(taps, 1.0 / stretch, filter);
+        if start > 0.0 || end < side {
+            columns.count(taps, 0.0, 1.0 - start);
+            columns.count(taps, side - 1.0, end - (side - 1.0));
+        }
         self.values.resize(size, 0);
         columns.write_fixed_point(taps, &mut self.values);
     }
@@ -95,6 +111,19 @@ impl Columns {
             }
         }
         taps * results
+    }
+
+    /// Lets the pixel at `place` count for a share only.
+    fn count(&mut self, taps: usize, place: f64, share: f64) {
+        let results = self.centres.len();
+        for i in 0..results {
+            let tap = (place - self.starts[i]) as usize;
+            if self.starts[i] <= place && tap < taps {
+                let weight = &mut self.shares[tap * results + i];
+                self.sums[i] -= *weight * (1.0 - share);
+                *weight *= share;
+            }
+        }
     }
 
     /// Weights `[results, taps]` in fixed point, rounded away from 0.
