@@ -4,7 +4,7 @@
 //! are then laid over the pixels that there are.
 
 use super::clock::Stage;
-use super::multicrop::{GLOBAL_VIEWS, MultiCrop, Scratch, ViewPlan};
+use super::multicrop::{MultiCrop, Scratch, ViewPlan};
 use super::resize::{CropBox, Filter, MIN_ASPECT, check_rgb};
 use crate::decode::{SCALES, Scaled};
 use crate::{Result, Size};

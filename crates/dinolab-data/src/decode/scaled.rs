@@ -1,7 +1,7 @@
-//! Large JPEG photographs at half, a quarter or an eighth of their size.
+//! Large JPEG photographs at half or a quarter of their size.
 //!
-//! A block of 8 × 8 pixels is stored as frequencies. Its lowest 4 × 4 (2 × 2, 1) transformed back
-//! alone are the block at half (a quarter, an eighth) of its size. The entropy coding must be undone
+//! A block of 8 × 8 pixels is stored as frequencies. Its lowest 4 × 4 (2 × 2) transformed back alone are
+//! the block at half (a quarter) of its size. The entropy coding must be undone
 //! in full, but all that comes after it, up to the resizing of crops, has that many pixels fewer to do.
 //!
 //! The decoder here reads what cameras write: baseline, one scan, grey or YCbCr with chroma of full or
@@ -20,7 +20,7 @@ mod transform;
 use header::Header;
 
 /// The factors by which images can be smaller.
-pub const SCALES: [usize; 4] = [8, 4, 2, 1];
+pub const SCALES: [usize; 3] = [4, 2, 1];
 
 /// The factor, one of [`SCALES`], for an upright image of some width and height.
 pub type ScaleOf<'a> = &'a dyn Fn(usize, usize) -> usize;
@@ -32,7 +32,7 @@ pub struct Scaled {
     pub image: Image,
     /// Width and height of what the file holds, upright, in pixels.
     pub full: (usize, usize),
-    /// Sides of the file's pixels that make one side of the image's: 1, 2, 4 or 8.
+    /// Sides of the file's pixels that make one side of the image's, one of [`SCALES`].
     pub scale: usize,
     /// Where the upper left corner of what the file holds lies in the image, in pixels of the
     /// image: where sides are no multiple of the scale and the image was turned, not at (0, 0).
@@ -90,7 +90,7 @@ fn smaller(bytes: &[u8], max_pixels: u64, scale_of: ScaleOf) -> Option<Scaled> {
         let (width, height) = full_size(header);
         let fits = (width as u64).saturating_mul(height as u64) <= max_pixels;
         let scale = if fits { scale_of(width, height) } else { 1 };
-        Some(scale).filter(|scale| [2, 4, 8].contains(scale))
+        Some(scale).filter(|scale| [2, 4].contains(scale))
     };
     // The header alone says no for nearly all files; the walk through all of it comes later.
     scale_of(&Header::read(bytes)?)?;

@@ -17,7 +17,7 @@ struct Plane {
     pixels: Vec<u8>,
 }
 
-/// Decodes to a `scale`-th (2, 4 or 8) of the size, rounded up; `[height, width, 3]`.
+/// Decodes to a `scale`-th (2 or 4) of the size, rounded up; `[height, width, 3]`.
 ///
 /// Chroma with half the samples in a direction is transformed to twice as many pixels of a block
 /// there, so that all components have the same pixels.

@@ -77,7 +77,7 @@ fn inverse<const X: usize, const Y: usize>(
     }
 }
 
-/// Transforms a block to `size` pixels, columns and rows, each of 1, 2, 4 or 8. The first `rows` rows of
+/// Transforms a block to `size` pixels, columns and rows, each of 2, 4 or 8. The first `rows` rows of
 /// coefficients count, others are 0.
 #[inline(always)]
 pub(super) fn transform(
@@ -91,13 +91,10 @@ pub(super) fn transform(
         (4, 4) => inverse::<4, 4>(block, rows, out, stride),
         (8, 8) => inverse::<8, 8>(block, rows, out, stride),
         (2, 2) => inverse::<2, 2>(block, rows, out, stride),
-        (1, 1) => inverse::<1, 1>(block, rows, out, stride),
         (8, 4) => inverse::<8, 4>(block, rows, out, stride),
         (4, 8) => inverse::<4, 8>(block, rows, out, stride),
         (4, 2) => inverse::<4, 2>(block, rows, out, stride),
         (2, 4) => inverse::<2, 4>(block, rows, out, stride),
-        (2, 1) => inverse::<2, 1>(block, rows, out, stride),
-        (1, 2) => inverse::<1, 2>(block, rows, out, stride),
-        _ => unreachable!("blocks become 1, 2, 4 or 8 pixels"),
+        _ => unreachable!("blocks become 2, 4 or 8 pixels wide and high"),
     }
 }
