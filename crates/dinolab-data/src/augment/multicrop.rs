@@ -401,6 +401,18 @@ impl MultiCrop {
         global: &mut [f32],
         local: &mut [f32],
     ) -> Result<()> {
+        let key = (seed, epoch, index);
+        self.check_buffers(global, local)?;
+        if self.pixels != Pixels::Rgb {
+            return self.apply_channels(image, key, scratch, global, local);
+        }
+        self.apply_views(scratch, global, local, |view, scratch| {
+            self.view(image, key, view, scratch).map(drop)
+        })
+    }
+
+    /// Checks settings and the buffers that shall hold all views.
+    pub(super) fn check_buffers(&self, global: &[f32], local: &[f32]) -> Result<()> {
         self.validate()?;
         for (field, is, expected) in [
             ("global", global.len(), self.global_len()),
@@ -411,12 +423,20 @@ impl MultiCrop {
                 return Err(Error::BadSetting { field, reason });
             }
         }
-        if self.pixels != Pixels::Rgb {
-            return self.apply_channels(image, (seed, epoch, index), scratch, global, local);
-        }
+        Ok(())
+    }
+
+    /// Makes all views by `make` and normalises them into buffers of the right length.
+    pub(super) fn apply_views(
+        &self,
+        scratch: &mut Scratch,
+        global: &mut [f32],
+        local: &mut [f32],
+        make: impl Fn(usize, &mut Scratch) -> Result<()>,
+    ) -> Result<()> {
         let normaliser = self.normaliser()?;
         for view in 0..self.views() {
-            self.view(image, (seed, epoch, index), view, scratch)?;
+            make(view, scratch)?;
             let out = if view < GLOBAL_VIEWS {
                 &mut *global
             } else {

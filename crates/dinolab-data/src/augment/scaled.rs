@@ -99,4 +99,22 @@ impl MultiCrop {
         let plan = self.plan(image.full, key, view);
         self.render_scaled(image, &plan, self.view_size(view), scratch)
     }
+
+    /// [`MultiCrop::apply`] to an image that may have fewer pixels than its file.
+    ///
+    /// # Errors
+    /// As [`MultiCrop::apply`].
+    pub fn apply_scaled(
+        &self,
+        image: &Scaled,
+        key: (u64, u64, u64),
+        scratch: &mut Scratch,
+        global: &mut [f32],
+        local: &mut [f32],
+    ) -> Result<()> {
+        self.check_buffers(global, local)?;
+        self.apply_views(scratch, global, local, |view, scratch| {
+            self.view_scaled(image, key, view, scratch).map(drop)
+        })
+    }
 }

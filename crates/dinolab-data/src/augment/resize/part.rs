@@ -83,3 +83,24 @@ impl Resizer {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_touch_what_they_touch() {
+        let whole = |first, len, start, end| Span {
+            first,
+            len,
+            start,
+            end,
+        };
+        assert_eq!(Span::new(2.25, 5.5, 9), whole(2, 4, 0.25, 3.5));
+        assert_eq!(Span::new(3.0, 5.0, 9), whole(3, 2, 0.0, 2.0));
+        assert_eq!(Span::new(0.75, 0.875, 9), whole(0, 1, 0.75, 0.875));
+        // What lies outside is left out, or there is nothing.
+        assert_eq!(Span::new(7.5, 12.0, 9), whole(7, 2, 0.5, 2.0));
+        assert_eq!(Span::new(12.0, 13.0, 9).len, 0);
+    }
+}

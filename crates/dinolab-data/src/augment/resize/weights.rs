@@ -233,6 +233,46 @@ mod tests {
         }
 
         #[test]
+        fn a_part_is_weighed_by_what_is_inside(
+            from in 1usize..400, to in 1usize..400, start in 0.0f64..1.0, missing in 0.0f64..1.0,
+        ) {
+            let end = from as f64 - missing;
+            prop_assume!(end > start);
+            let mut weights = Weights::default();
+            weights.set_part((start, end), from, to, Filter::Bicubic);
+            let scale = (end - start) / to as f64;
+            for (x, (first, values)) in weights.iter().enumerate() {
+                prop_assert!(first + values.len() <= from);
+                let sum: i64 = values.iter().map(|&value| i64::from(value)).sum();
+                prop_assert!((sum - (1 << BITS)).unsigned_abs() <= values.len() as u64 / 2 + 1);
+                // Away from the ends, a ramp comes out as itself: every result is at its place.
+                let centre = start + (x as f64 + 0.5) * scale;
+                let reach = 2.0 * scale.max(1.0) + 2.0;
+                if scale >= 2.0 && centre > reach && centre + reach < from as f64 {
+                    let places = values.iter().enumerate();
+                    let mean: f64 = places
+                        .map(|(tap, &value)| ((first + tap) as f64 + 0.5) * f64::from(value))
+                        .sum::<f64>() / f64::from(1 << BITS);
+                    prop_assert!((mean - centre).abs() < 0.05 * scale, "{} {}", mean, centre);
+                }
+            }
+        }
+
+        #[test]
+        fn less_of_a_pixel_weighs_less(share in 0.0f64..0.99) {
+            let weigh = |start: f64| {
+                let mut weights = Weights::default();
+                weights.set_part((start, 20.0), 20, 2, Filter::Bilinear);
+                let (first, values) = weights.iter().next().unwrap_or_default();
+                (first, values.first().copied().unwrap_or_default())
+            };
+            let ((first, whole), (same, part)) = (weigh(0.0), weigh(share));
+            prop_assert_eq!((first, same), (0, 0));
+            prop_assert!(part <= whole);
+            prop_assert!((f64::from(part) / f64::from(whole) - (1.0 - share)).abs() < 0.2);
+        }
+
+        #[test]
         fn the_same_size_changes_nothing(side in 1usize..300) {
             let mut weights = Weights::default();
             weights.set(side, side, Filter::Bicubic);
