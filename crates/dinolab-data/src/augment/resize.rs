@@ -2,6 +2,7 @@
 
 mod part;
 mod passes;
+mod transpose;
 mod weights;
 
 use super::planes;
