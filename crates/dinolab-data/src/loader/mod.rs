@@ -197,6 +197,15 @@ impl Loader {
         self.start(epoch, first_batch, batches)
     }
 
+    /// Like [`Loader::batches`], but only the first `per_epoch` batches of each epoch, and `count` in
+    /// all: what a run needs, and nothing that it would not look at.
+    pub fn stretch(&self, epoch: u64, first_batch: usize, per_epoch: usize, count: usize) -> Epoch {
+        let per_epoch = per_epoch.min(self.batches_per_epoch());
+        let count = if per_epoch == 0 { 0 } else { count };
+        let plan = Plan::new(epoch, first_batch, per_epoch, Some(count));
+        Epoch::start(&self.shared, plan)
+    }
+
     fn start(&self, epoch: u64, first_batch: usize, count: Option<usize>) -> Epoch {
         let plan = Plan::new(epoch, first_batch, self.batches_per_epoch(), count);
         Epoch::start(&self.shared, plan)
