@@ -9,7 +9,9 @@
 
 use ::image::metadata::Orientation;
 
-use super::{Pixels, Reason, bad, caught, check_jpeg, decode_bytes, decode_to, upright};
+use super::{
+    Format, Pixels, Reason, bad, caught, check_jpeg, decode_bytes, decode_to, sniff, upright,
+};
 use crate::{Image, Result};
 
 mod entropy;
@@ -92,6 +94,9 @@ fn smaller(bytes: &[u8], max_pixels: u64, scale_of: ScaleOf) -> Option<Scaled> {
         let scale = if fits { scale_of(width, height) } else { 1 };
         Some(scale).filter(|scale| [2, 4].contains(scale))
     };
+    if sniff(bytes) != Some(Format::Jpeg) {
+        return None;
+    }
     // The header alone says no for nearly all files; the walk through all of it comes later.
     scale_of(&Header::read(bytes)?)?;
     let checked = check_jpeg(bytes).ok()?;

@@ -264,7 +264,6 @@ impl Reader {
         quantiser: [f32; 64],
         (columns, rows): (usize, usize),
     ) -> Option<Self> {
-        // Sizes of differences are no more than 11 in 8-bit files, and bits for 16 are there.
         let wanted = |&place: &u8| {
             let place = usize::from(place);
             place % 8 < columns && place / 8 < rows
@@ -283,8 +282,7 @@ impl Reader {
         self.predicted = 0;
     }
 
-    /// Reads a block; gives the number of rows with coefficients that are not 0, at least 1, where
-    /// all others are wanted, too.
+    /// Reads a block; gives the number of rows behind which all coefficients are 0 or not wanted.
     #[inline(always)]
     pub(super) fn read(&mut self, bits: &mut Bits, block: &mut Block) -> Result<usize, Damaged> {
         *block = [[0.0; 8]; 8];

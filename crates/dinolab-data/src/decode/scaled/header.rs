@@ -42,6 +42,17 @@ pub(super) struct Codes<'a> {
     pub(super) symbols: &'a [u8],
 }
 
+impl Codes<'_> {
+    /// Whether there are as many codes of each length, the one of nothing but ones left out.
+    fn are_possible(&self) -> bool {
+        let mut free = 1;
+        self.counts.iter().all(|&count| {
+            free = 2 * free - i32::from(count);
+            free > 0
+        })
+    }
+}
+
 impl<'a> Header<'a> {
     /// Reads a file up to its image data; `None` for one of any other kind, or a damaged one.
     pub(super) fn read(bytes: &'a [u8]) -> Option<Self> {
@@ -113,15 +124,18 @@ impl<'a> Header<'a> {
                 tables: [0; 2],
             })
             .collect();
+        let usual = |c: &Component| matches!((c.across, c.down), (1 | 2, 1 | 2));
+        let whole = usize::from(*count) == components.len() && self.width > 0 && self.height > 0;
+        if !whole || !self.components.iter().all(usual) {
+            return None;
+        }
         match &mut self.components[..] {
             // A unit of a single component is one block, whatever is written.
             [grey] => (grey.across, grey.down) = (1, 1),
             [luma, blue, red] if (luma.id, blue.id, red.id) != (b'R', b'G', b'B') => {}
             _ => return None,
         }
-        let usual = |c: &Component| matches!((c.across, c.down), (1 | 2, 1 | 2));
-        let whole = usize::from(*count) == components.len() && self.width > 0 && self.height > 0;
-        (whole && self.components.iter().all(usual)).then_some(())
+        Some(())
     }
 
     /// The scan, which must hold all components and all of their coefficients.
@@ -145,7 +159,11 @@ impl<'a> Header<'a> {
 
     fn quantisers(&mut self, mut segment: &[u8]) -> Option<()> {
         while let Some((&kind, rest)) = segment.split_first() {
-            let wide = kind >> 4 == 1;
+            let wide = match kind >> 4 {
+                0 => false,
+                1 => true,
+                _ => return None,
+            };
             let (values, rest) = rest.split_at_checked(if wide { 128 } else { 64 })?;
             let mut table = [0.0; 64];
             if wide {
@@ -168,8 +186,13 @@ impl<'a> Header<'a> {
             let (counts, rest) = rest.split_first_chunk::<16>()?;
             let all = counts.iter().map(|&count| usize::from(count)).sum();
             let (symbols, rest) = rest.split_at_checked(all)?;
+            let codes = Codes { counts, symbols };
+            // Sizes of direct coefficients have four bits.
+            if !codes.are_possible() || (kind >> 4 == 0 && symbols.iter().any(|&size| size > 15)) {
+                return None;
+            }
             let class = self.codes.get_mut(usize::from(kind >> 4))?;
-            *class.get_mut(usize::from(kind & 15))? = Some(Codes { counts, symbols });
+            *class.get_mut(usize::from(kind & 15))? = Some(codes);
             segment = rest;
         }
         Some(())
