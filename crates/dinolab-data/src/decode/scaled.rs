@@ -9,9 +9,7 @@
 
 use ::image::metadata::Orientation;
 
-use super::{
-    Format, Pixels, Reason, bad, caught, check_jpeg, decode_bytes, decode_to, sniff, upright,
-};
+use super::{Format, Pixels, Reason, bad, caught, decode_bytes, decode_to, jpeg, sniff, upright};
 use crate::{Image, Result};
 
 mod entropy;
@@ -99,7 +97,7 @@ fn smaller(bytes: &[u8], max_pixels: u64, scale_of: ScaleOf) -> Option<Scaled> {
     }
     // The header alone says no for nearly all files; the walk through all of it comes later.
     scale_of(&Header::read(bytes)?)?;
-    let checked = check_jpeg(bytes).ok()?;
+    let checked = jpeg::whole(bytes).ok()?;
     let header = Header::read(&checked)?;
     let scale = scale_of(&header)?;
     let (width, height) = (header.width.div_ceil(scale), header.height.div_ceil(scale));
