@@ -71,7 +71,8 @@ pub(super) fn layout(bytes: &[u8]) -> Result<Layout, Reason> {
     if header.fortran_order {
         return Err("the array is in Fortran order; save it in C order".into());
     }
-    let (order, kind) = header.descr.split_at(header.descr.len().min(1));
+    // The first character may be of several bytes.
+    let (order, kind) = header.descr.split_at_checked(1).unwrap_or_default();
     let depth = match kind {
         "u1" => Depth::Eight,
         "u2" => Depth::Sixteen,
@@ -218,6 +219,17 @@ mod tests {
             "{é: 1}",
         ] {
             assert_eq!(parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn types_that_are_none_are_told() {
+        for descr in ["", "u", "é4", "<é", "\u{99}4", "<c8"] {
+            let header = format!("{{'descr':'{descr}','fortran_order':False,'shape':(2,2)}}");
+            let length = (header.len() as u16).to_le_bytes();
+            let file = [MAGIC, &[1, 0], &length, header.as_bytes(), &[0; 4]].concat();
+            let told = layout(&file).err().unwrap();
+            assert!(told.starts_with("an array of type "), "{descr}: {told}");
         }
     }
 
