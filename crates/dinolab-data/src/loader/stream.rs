@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
-use crate::Source;
+use crate::{Error, Result, Source};
 
 /// Bytes that are read at once.
 const BLOCK: u64 = 4 << 20;
@@ -25,6 +25,8 @@ struct State {
     gone: HashSet<usize>,
     held: HashMap<usize, Vec<u8>>,
     bytes: usize,
+    /// Location, attempts and reason, once something could not be fetched.
+    unreachable: Option<(String, u32, String)>,
 }
 
 impl Stream {
@@ -40,28 +42,33 @@ impl Stream {
                 gone: HashSet::new(),
                 held: HashMap::new(),
                 bytes: 0,
+                unreachable: None,
             }),
             most,
         }
     }
 
     /// The file of an image, having read up to it; `None` where it must be read by itself.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`], then and from then on: who waits for the same should not have to wait
+    /// for as many attempts again.
     pub(super) fn take(
         &self,
         index: usize,
         source: &dyn Source,
         unwanted: impl Fn(usize) -> bool,
-    ) -> Option<Vec<u8>> {
+    ) -> Result<Option<Vec<u8>>> {
         // A source that panics leaves the state whole: it is changed after each read only.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(file) = state.held.remove(&index) {
                 state.bytes -= file.len();
-                return Some(file);
+                return Ok(Some(file));
             }
-            if unwanted(index) || state.bytes >= self.most || !state.read(source, &unwanted) {
+            if unwanted(index) || state.bytes >= self.most || !state.read(source, &unwanted)? {
                 state.gone.insert(index);
-                return None;
+                return Ok(None);
             }
         }
     }
@@ -69,7 +76,14 @@ impl Stream {
 
 impl State {
     /// Reads another block. `false`: there is none, or it cannot be read.
-    fn read(&mut self, source: &dyn Source, unwanted: &impl Fn(usize) -> bool) -> bool {
+    fn read(&mut self, source: &dyn Source, unwanted: &impl Fn(usize) -> bool) -> Result<bool> {
+        if let Some((location, attempts, reason)) = self.unreachable.clone() {
+            return Err(Error::Unreachable {
+                location,
+                attempts,
+                reason,
+            });
+        }
         while let Some(next) = self.left.last() {
             if !self.gone.remove(next) && !unwanted(*next) {
                 break;
@@ -84,10 +98,21 @@ impl State {
             .take((BLOCK / 512) as usize)
             .copied()
             .collect();
-        let Ok(files) = source.encoded_run(&next, BLOCK) else {
-            // Who wants it will meet the error; the others are read without it.
-            self.left.pop();
-            return false;
+        let files = match source.encoded_run(&next, BLOCK) {
+            Ok(files) => files,
+            Err(Error::Unreachable {
+                location,
+                attempts,
+                reason,
+            }) => {
+                self.unreachable = Some((location, attempts, reason));
+                return self.read(source, unwanted);
+            }
+            Err(_) => {
+                // Who wants it will meet the error; the others are read without it.
+                self.left.pop();
+                return Ok(false);
+            }
         };
         let mut read = false;
         for (index, file) in next.into_iter().zip(files) {
@@ -98,14 +123,14 @@ impl State {
                 self.held.insert(index, file);
             }
         }
-        read
+        Ok(read)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Error, Image, Mask, Result};
+    use crate::{Image, Mask};
 
     const FILE: usize = 1 << 20;
 
@@ -152,7 +177,7 @@ mod tests {
         let mut given = 0;
         // From the back: the worst that there is.
         for index in (0..100).rev() {
-            if let Some(file) = stream.take(index, &source, |_| false) {
+            if let Some(file) = stream.take(index, &source, |_| false).unwrap() {
                 assert_eq!(file[0], index as u8);
                 given += 1;
             }
@@ -168,10 +193,12 @@ mod tests {
         let stream = Stream::new((0..100).collect(), 1 << 30);
         let unwanted = |index| index == 20;
         let none: Vec<usize> = (0..100)
-            .filter(|&index| match stream.take(index, &source, unwanted) {
-                Some(file) => file[0] != index as u8,
-                None => true,
-            })
+            .filter(
+                |&index| match stream.take(index, &source, unwanted).unwrap() {
+                    Some(file) => file[0] != index as u8,
+                    None => true,
+                },
+            )
             .collect();
         assert_eq!(none.first(), Some(&20));
         assert!(none.contains(&50) && none.len() < 7, "{none:?}");

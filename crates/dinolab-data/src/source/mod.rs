@@ -15,10 +15,12 @@ mod braces;
 mod files;
 mod folder;
 mod list;
+mod remote;
 mod subset;
 mod tar;
 mod voc;
 
+pub use remote::{CacheOptions, RemoteOptions};
 pub use subset::{Subset, split};
 pub use tar::contents::CLASSES as SHARD_CLASSES;
 pub use voc::VOC_CLASSES;
@@ -34,6 +36,8 @@ pub struct SourceOptions {
     pub split: String,
     /// What the masks of a VOC tree tell apart.
     pub masks: MaskKind,
+    /// How locations of other machines are read.
+    pub remote: RemoteOptions,
 }
 
 /// What the values of a VOC tree's masks stand for.
@@ -75,6 +79,7 @@ impl Default for SourceOptions {
             pixels: Pixels::Rgb,
             split: "val".into(),
             masks: MaskKind::default(),
+            remote: RemoteOptions::default(),
         }
     }
 }
@@ -154,10 +159,24 @@ pub trait Source: Send + Sync {
 /// | a `.tar` file | its images; labels from `key.cls` members, or from its folders as above |
 /// | a `.txt`, `.tsv` or `.lst` file | one path per line, optionally a tab and a label |
 ///
-/// A source without any image is [`Error::NoImages`]; a location of another machine
-/// (`s3://bucket/folder`) is [`Error::BadSource`].
+/// With the feature `remote`, all but the VOC tree may lie on another machine:
+/// `s3://bucket/folder`, and likewise `gs://` and `az://`; at `http://` and `https://`, which tell of
+/// no folders, `.tar` files, shards and lists. Names, labels and order are those of the same files in
+/// a local folder. The lines of any list may be locations.
+///
+/// # Errors
+/// A source without any image is [`Error::NoImages`]; one that cannot be reached is
+/// [`Error::Unreachable`]; a location of another machine is [`Error::BadSource`] without the feature.
 pub fn open(path: &Path, options: &SourceOptions) -> Result<Box<dyn Source>> {
-    refuse_remote(path)?;
+    if is_remote(path) {
+        #[cfg(feature = "remote")]
+        return remote::open(path, options);
+        #[cfg(not(feature = "remote"))]
+        return Err(Error::BadSource {
+            path: path.to_path_buf(),
+            reason: remote::not_built(path.to_str().and_then(remote::scheme).unwrap_or_default()),
+        });
+    }
     if let Some(shards) = braces::expand(path)? {
         return Ok(Box::new(tar::Tar::open(path, shards, options)?));
     }
@@ -187,31 +206,25 @@ pub fn open(path: &Path, options: &SourceOptions) -> Result<Box<dyn Source>> {
     }
 }
 
-/// Refuses a location of another machine, such as `s3://bucket/folder`, which the system would
-/// only call missing.
+/// Whether a path is a location of another machine, such as `s3://bucket/folder`.
+pub fn is_remote(path: &Path) -> bool {
+    path.to_str().and_then(remote::scheme).is_some() && !path.exists()
+}
+
+/// Refuses a location of another machine where something is to be written, which the system would
+/// take for a folder.
 ///
 /// # Errors
 /// [`Error::BadSource`], which says what to do.
 pub fn refuse_remote(path: &Path) -> Result<()> {
-    match path.to_str().and_then(remote_scheme) {
-        Some(scheme) if !path.exists() => Err(Error::BadSource {
-            path: path.to_path_buf(),
-            reason: format!("{scheme}:// locations are not supported yet; {COPY_IT}"),
-        }),
-        _ => Ok(()),
+    if !is_remote(path) {
+        return Ok(());
     }
-}
-
-const COPY_IT: &str = "copy it to a local folder first";
-
-/// `s3` of `s3://bucket/folder`.
-fn remote_scheme(location: &str) -> Option<&str> {
-    let (scheme, _) = location.split_once("://")?;
-    let is_one = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-        && scheme
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
-    is_one.then_some(scheme)
+    Err(Error::BadSource {
+        path: path.to_path_buf(),
+        reason: "nothing is written to other machines; write to a local folder, and copy that"
+            .into(),
+    })
 }
 
 fn not_a_source(extension: &str) -> String {
@@ -320,10 +333,11 @@ fn extension(path: &Path) -> String {
 }
 
 fn io_error(path: &Path, source: std::io::Error) -> Error {
-    Error::Io {
+    // What a `RangeFile` of another machine met comes as it was.
+    source.downcast().unwrap_or_else(|source| Error::Io {
         path: path.to_path_buf(),
         source,
-    }
+    })
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>> {
