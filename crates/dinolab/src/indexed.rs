@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, Result, ensure};
-use dinolab_data::Source;
+use dinolab_data::{Source, source};
 use dinolab_eval::features::{Preprocess, embed_usable};
 use dinolab_eval::index::{Index, Stamp};
 use dinolab_eval::knn::l2_normalise;
@@ -171,7 +171,10 @@ pub fn default_path(model: &ModelArgs, images: &Path) -> PathBuf {
     if home.file_name().is_some_and(|name| name == "checkpoints") {
         home = home.parent().unwrap_or(home);
     }
-    let whole = std::path::absolute(images).unwrap_or_else(|_| images.into());
+    let whole = match source::is_remote(images) {
+        true => images.to_path_buf(),
+        false => std::path::absolute(images).unwrap_or_else(|_| images.into()),
+    };
     let whole = whole.canonicalize().unwrap_or(whole);
     let name = whole.file_stem().unwrap_or_default().to_string_lossy();
     let plain: String = name

@@ -112,7 +112,16 @@ pub fn run(args: Args) -> Result<ExitCode> {
     drop(watch);
     // Also of a run that failed: its curves tell why.
     let summary = report::write(&folder, &config, &sources.description);
-    let (_, ending) = ended?;
+    let (_, ending) = ended.map_err(|error| {
+        // Nothing is wrong with the run: it waits for the network.
+        let unreachable = error.is_unreachable();
+        let error = anyhow::Error::from(error);
+        if unreachable {
+            error.context("the run was stopped; the same command goes on from its last checkpoint")
+        } else {
+            error
+        }
+    })?;
     let summary = summary?;
 
     let skipped = folder.join("skipped.tsv");
