@@ -1,9 +1,7 @@
 //! Features of a set of images that are kept between calls.
 
-use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, Result, ensure};
 use dinolab_data::{Source, source};
@@ -205,15 +203,10 @@ fn key(model: &Model, preprocess: &Preprocess, precision: &str) -> Result<String
 }
 
 fn stamp(source: &dyn Source, index: usize) -> Stamp {
-    let found = source.file(index).and_then(|path| path.metadata().ok());
-    let since = |data: &Metadata| {
-        let modified = data.modified().ok()?;
-        let since = modified.duration_since(UNIX_EPOCH).ok()?;
-        i64::try_from(since.as_nanos()).ok()
-    };
+    let (size, modified) = source.stamp(index).unwrap_or_default();
     Stamp {
         name: source.name(index),
-        size: found.as_ref().map_or(0, Metadata::len),
-        modified: found.as_ref().and_then(since).unwrap_or(0),
+        size,
+        modified,
     }
 }

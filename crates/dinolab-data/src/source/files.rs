@@ -22,6 +22,11 @@ pub(super) trait RangeFile: Debug + Send + Sync {
         block
     }
 
+    /// See [`crate::Source::stamp`].
+    fn stamp(&self) -> Option<(u64, i64)> {
+        super::stamp_of(self.path())
+    }
+
     /// Fills `bytes` with what lies at `start`.
     fn read(&self, start: u64, bytes: &mut [u8]) -> io::Result<()>;
 }

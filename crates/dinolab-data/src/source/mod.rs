@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use crate::decode::{self, Pixels, decode_to};
 use crate::{Error, Image, Mask, Result};
@@ -124,6 +125,13 @@ pub trait Source: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// How many of some images [`Source::encoded_run`] would read, where that is known without reading:
+    /// then several runs can be read at once. 0 where it is not.
+    fn run_length(&self, indices: &[usize], most: u64) -> usize {
+        let _ = (indices, most);
+        0
+    }
+
     /// What [`Source::image`] makes of the bytes that [`Source::encoded`] gave for an image.
     fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
         let _ = bytes;
@@ -142,6 +150,12 @@ pub trait Source: Send + Sync {
     fn file(&self, index: usize) -> Option<PathBuf> {
         let _ = index;
         None
+    }
+
+    /// Size in bytes, and time of the last change in nanoseconds since 1970, of the file that holds
+    /// the image, where they are known: they tell that it was replaced.
+    fn stamp(&self, index: usize) -> Option<(u64, i64)> {
+        self.file(index).and_then(|file| stamp_of(&file))
     }
 
     /// The object or class mask of an image, of the image's own size, where there is one.
@@ -338,6 +352,13 @@ fn io_error(path: &Path, source: std::io::Error) -> Error {
         path: path.to_path_buf(),
         source,
     })
+}
+
+/// [`Source::stamp`] of a local file.
+fn stamp_of(file: &Path) -> Option<(u64, i64)> {
+    let found = file.metadata().ok()?;
+    let since = found.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Some((found.len(), i64::try_from(since.as_nanos()).ok()?))
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>> {

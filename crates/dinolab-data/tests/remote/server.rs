@@ -63,6 +63,8 @@ pub struct Behaviour {
     pub forbidden: Option<String>,
     /// Whether ranges are honoured.
     pub ranges: bool,
+    /// After so many requests, all answers are 500.
+    pub outage_after: Option<usize>,
 }
 
 impl Default for Behaviour {
@@ -75,6 +77,7 @@ impl Default for Behaviour {
             stall: Duration::from_secs(2),
             forbidden: None,
             ranges: true,
+            outage_after: None,
         }
     }
 }
@@ -96,6 +99,8 @@ struct State {
     objects: Mutex<BTreeMap<String, (Vec<u8>, u64)>>,
     counts: Mutex<Counts>,
     requests: Mutex<Vec<Request>>,
+    /// Their number.
+    made: Mutex<usize>,
     random: Mutex<u64>,
     end: AtomicBool,
 }
@@ -110,6 +115,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap()
 }
 
+#[allow(dead_code, reason = "each test file uses its own part")]
 impl Server {
     pub fn start(seed: u64, behaviour: Behaviour) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -264,6 +270,13 @@ impl State {
             },
             range,
         });
+        let mut made = lock(&self.made);
+        *made += 1;
+        if behaviour.outage_after.is_some_and(|after| *made > after) {
+            drop(made);
+            return status(connection, "500 Internal Server Error").map(|()| true);
+        }
+        drop(made);
 
         let mut fault = Fault::None;
         let drawn = self.random(1000);

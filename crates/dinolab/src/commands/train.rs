@@ -25,7 +25,8 @@ use crate::watch::Watch;
 /// Example: dinolab train photos --out runs/photos --arch vit_tiny --epochs 50
 ///
 /// IMAGES is a folder (flat or nested), a list of paths, a .tar file or folder of tar shards,
-/// or a Pascal VOC tree. Without IMAGES it trains on the built-in shapes set, which takes a few
+/// or a Pascal VOC tree. A program built with --features remote reads them at s3://, gs://, az:// and
+/// https:// locations as well, e.g. s3://bucket/photos --remote-cache DIR. Without IMAGES it trains on the built-in shapes set, which takes a few
 /// minutes and shows what to expect. A run that was stopped goes on where it was when the same
 /// command is given again.
 #[derive(clap::Args)]

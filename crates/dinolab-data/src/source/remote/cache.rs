@@ -5,10 +5,11 @@
 //! neither a damaged file nor one of another object is ever taken for the right one. Files are
 //! written under a temporary name and renamed.
 //!
-//! The file `lock` is held while the folder changes, by one thread of one process at a time; it
+//! The file `dinolab.lock` is held while the folder changes, by one thread of one process at a time; it
 //! holds the number of bytes in the folder. Whoever needs room looks through the folder and removes
 //! what was not used for the longest time. Reading takes no lock.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, FileTimes, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -25,6 +26,8 @@ use crate::{Error, Result};
 const MAGIC: &[u8; 8] = b"dinolab1";
 /// Magic, length of the description, length of the content, checksum of the content.
 const HEAD: usize = 8 + 4 + 8 + 8;
+/// The file that is held while the folder changes.
+const LOCK: &str = "dinolab.lock";
 /// Room is made in steps, so that not every entry has to look for it: this share of the bound.
 const STEP: u64 = 16;
 /// Uses closer together than this count as one, which spares the disk.
@@ -51,7 +54,7 @@ impl Cache {
         let folder = &options.folder;
         let failed = |source| io_error(folder, source);
         fs::create_dir_all(folder).map_err(failed)?;
-        let path = folder.join("lock");
+        let path = folder.join(LOCK);
         // A folder of something else would be emptied as it fills up.
         if !path.exists() && fs::read_dir(folder).map_err(failed)?.next().is_some() {
             return Err(Error::BadSource {
@@ -187,11 +190,14 @@ impl Cache {
         let mut entries = Vec::new();
         for folder in fs::read_dir(&self.folder)? {
             let folder = folder?;
-            if folder.file_name().len() != 2 || !folder.file_type()?.is_dir() {
+            if !is_hash(&folder.file_name(), 2) || !folder.file_type()?.is_dir() {
                 continue;
             }
             for entry in fs::read_dir(folder.path())? {
                 let entry = entry?;
+                if !is_hash(&entry.file_name(), 30) {
+                    continue;
+                }
                 let found = entry.metadata()?;
                 entries.push(Entry {
                     path: entry.path(),
@@ -202,6 +208,11 @@ impl Cache {
         }
         Ok(entries)
     }
+}
+
+/// Whether a name is one that [`Cache::place`] makes: nothing else is ever removed.
+fn is_hash(name: &OsStr, digits: usize) -> bool {
+    name.len() == digits && name.as_encoded_bytes().iter().all(u8::is_ascii_hexdigit)
 }
 
 fn write(path: &Path, description: &str, content: &[u8]) -> io::Result<()> {
@@ -232,4 +243,147 @@ fn read(file: &mut File, description: &str) -> io::Result<Option<Vec<u8>>> {
     let mut content = Vec::with_capacity(length as usize);
     file.read_to_end(&mut content)?;
     Ok((content.len() as u64 == length && xxh3_64(&content) == checksum).then_some(content))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    fn cache(folder: &Path, bytes: u64) -> Cache {
+        Cache::open(&CacheOptions {
+            folder: folder.to_path_buf(),
+            bytes,
+        })
+        .unwrap()
+    }
+
+    /// What the folder holds, and what it is said to hold.
+    fn held(cache: &Cache) -> (u64, u64) {
+        let told = fs::read_to_string(cache.folder.join(LOCK)).unwrap();
+        let sum = cache.entries().unwrap().iter().map(|e| e.bytes).sum();
+        (sum, told.parse().unwrap())
+    }
+
+    /// Makes an entry look as if it was used so many minutes ago.
+    fn age(cache: &Cache, description: &str, minutes: u64) {
+        let time = SystemTime::now() - Duration::from_secs(60 * minutes);
+        let file = File::options().append(true).open(cache.place(description));
+        file.unwrap().set_modified(time).unwrap();
+    }
+
+    #[test]
+    fn what_was_not_used_for_longest_makes_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = cache(folder.path(), 5 * 1100);
+        for (number, minutes) in [50, 40, 30, 20].into_iter().enumerate() {
+            let name = number.to_string();
+            cache.put(&name, &[number as u8; 1000]);
+            age(&cache, &name, minutes);
+        }
+        // Used again: the next one is the oldest now.
+        assert_eq!(cache.get("0"), Some(vec![0; 1000]));
+        cache.put("4", &[4; 1500]);
+        assert_eq!(cache.get("1"), None);
+        for number in [0, 2, 3] {
+            assert_eq!(cache.get(&number.to_string()), Some(vec![number; 1000]));
+        }
+        assert_eq!(cache.get("4"), Some(vec![4; 1500]));
+        assert_eq!(held(&cache).0, held(&cache).1);
+        // Too large to be kept at all.
+        cache.put("5", &[5; 6000]);
+        assert_eq!(cache.get("5"), None);
+        assert!(cache.get("4").is_some());
+    }
+
+    #[test]
+    fn an_entry_that_is_written_again_counts_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = cache(folder.path(), 1 << 20);
+        for length in [100, 5000, 10] {
+            cache.put("a", &vec![1; length]);
+            assert_eq!(cache.get("a"), Some(vec![1; length]));
+            assert_eq!(
+                held(&cache),
+                ((HEAD + 1 + length) as u64, (HEAD + 1 + length) as u64)
+            );
+        }
+    }
+
+    #[test]
+    fn a_smaller_bound_and_what_an_interrupted_process_left_are_put_right() {
+        let folder = tempfile::tempdir().unwrap();
+        let large = cache(folder.path(), 1 << 20);
+        for number in 0..10 {
+            large.put(&number.to_string(), &[0; 1000]);
+        }
+        for left in ["", "12", "123456789012", "nonsense"] {
+            fs::write(folder.path().join(LOCK), left).unwrap();
+            fs::write(folder.path().join("writing"), [0; 50]).unwrap();
+            let again = cache(folder.path(), 1 << 20);
+            assert_eq!(held(&again), (10 * 1029, 10 * 1029), "{left:?}");
+        }
+        let small = cache(folder.path(), 3000);
+        assert!(held(&small).0 <= 3000);
+        assert!(large.get("9").is_some() || large.get("8").is_some());
+    }
+
+    #[test]
+    fn damage_of_any_byte_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = cache(folder.path(), 1 << 20);
+        let content = b"the content";
+        let length = HEAD + 3 + content.len();
+        for at in 0..length {
+            cache.put("key", content);
+            let path = cache.place("key");
+            let mut bytes = fs::read(&path).unwrap();
+            assert_eq!(bytes.len(), length);
+            bytes[at] ^= 0x40;
+            fs::write(&path, &bytes).unwrap();
+            assert_eq!(cache.get("key"), None, "byte {at}");
+            assert!(!path.exists());
+            cache.put("key", content);
+            fs::write(&path, &fs::read(&path).unwrap()[..at]).unwrap();
+            assert_eq!(cache.get("key"), None, "{at} bytes");
+        }
+        // Of a file that was cut short, more is thought to be there until somebody looks.
+        assert_eq!(held(&cache).0, 0);
+        drop(cache);
+        assert_eq!(held(&self::cache(folder.path(), 1 << 20)), (0, 0));
+    }
+
+    #[test]
+    fn several_may_use_a_folder_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let most = 40_000;
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            for thread in 0..4u64 {
+                let cache = cache(folder.path(), most);
+                scope.spawn(move || {
+                    for number in 0..200u64 {
+                        let name = ((number * 7 + thread) % 60).to_string();
+                        let content = vec![name.len() as u8; 1000];
+                        if let Some(found) = cache.get(&name) {
+                            assert_eq!(found, content);
+                        }
+                        cache.put(&name, &content);
+                        // Looking takes time, in which nobody may change the folder.
+                        let mut sum = 0;
+                        let look = |cache: &Cache, total| {
+                            sum = cache.entries()?.iter().map(|entry| entry.bytes).sum();
+                            Ok(total)
+                        };
+                        cache.locked(look).unwrap();
+                        assert!(sum <= most, "{sum}");
+                    }
+                });
+            }
+        });
+        let cache = cache(folder.path(), most);
+        assert_eq!(held(&cache).0, held(&cache).1);
+        assert!(start.elapsed() < Duration::from_secs(60));
+    }
 }

@@ -146,6 +146,10 @@ impl Source for Folder {
         Some(Path::new(&location).to_path_buf())
     }
 
+    fn stamp(&self, index: usize) -> Option<(u64, i64)> {
+        Some(self.images[index].1.stamp())
+    }
+
     fn mask(&self, _index: usize) -> Result<Option<Mask>> {
         Ok(None)
     }

@@ -188,6 +188,10 @@ impl RangeFile for Object {
         self.version.size
     }
 
+    fn stamp(&self) -> Option<(u64, i64)> {
+        Some(self.version.stamp())
+    }
+
     fn read(&self, start: u64, bytes: &mut [u8]) -> io::Result<()> {
         let range = within(start, bytes.len(), self.len())?;
         let found = self.bytes(range).map_err(io::Error::other)?;
