@@ -35,10 +35,10 @@ LOCAL_VIEWS = 8
 Pipeline = Callable[[bytes], list]
 
 
-def views(make: Callable[..., Callable]) -> list[Callable]:
-    """One transformation per view."""
-    first, second, local = (make(*view) for view in VIEWS)
-    return [first, second] + [local] * LOCAL_VIEWS
+def views(make: Callable[..., Callable], kinds: list[tuple] = VIEWS, count: int = LOCAL_VIEWS) -> list[Callable]:
+    """One transformation per view, the local one `count` times."""
+    first, second, local = (make(*view) for view in kinds)
+    return [first, second] + [local] * count
 
 
 def common(side: int, scale: tuple[float, float]) -> list:
@@ -52,7 +52,7 @@ def common(side: int, scale: tuple[float, float]) -> list:
     ]
 
 
-def pillow() -> Pipeline:
+def pillow(kinds: list[tuple] = VIEWS, count: int = LOCAL_VIEWS) -> Pipeline:
     """As the reference: torchvision on Pillow's images, blur and solarisation by Pillow."""
 
     def make(side, scale, blur, solarise):
@@ -69,7 +69,7 @@ def pillow() -> Pipeline:
 
         return view
 
-    makers = views(make)
+    makers = views(make, kinds, count)
 
     def pipeline(data):
         image = Image.open(io.BytesIO(data)).convert("RGB")

@@ -332,7 +332,7 @@ fn check_jpeg(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Reason> {
             scans += 1;
             // Entropy-coded data: a marker ends it, unless it is a stuffed zero or a restart.
             loop {
-                let Some(found) = bytes[at..].iter().position(|&b| b == 0xFF) else {
+                let Some(found) = memchr::memchr(0xFF, &bytes[at..]) else {
                     return Err(TRUNCATED.into());
                 };
                 match bytes.get(at + found + 1) {

@@ -147,6 +147,9 @@ fn the_pixel_limit_reaches_the_decoder() {
 fn what_is_no_source_is_explained() {
     let root = TempDir::new().unwrap();
     assert!(matches!(error(root.path()), Error::NoImages { .. }));
+    let arrays = TempDir::new().unwrap();
+    put(arrays.path(), "a.npy", b"\x93NUMPY");
+    assert!(error(arrays.path()).to_string().contains("--in-chans"));
     put(root.path(), "a.txt", "");
     put(root.path(), "b.csv", "");
     assert!(error(root.path()).to_string().contains("2 files"));

@@ -5,12 +5,15 @@ use multiversion::multiversion;
 /// Box blurs that make up one Gaussian blur.
 const PASSES: usize = 3;
 const CHANNELS: usize = 3;
+/// Values that are summed together, in sums of 16 bits.
+const BLOCK: usize = 32;
 
 /// Buffers that a blur needs, kept between calls.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
     plane: Vec<u8>,
-    padded: Vec<u8>,
+    /// A row with its ends repeated, and the next pass over it.
+    padded: [Vec<u8>; 2],
     sums: Vec<u32>,
 }
 
@@ -48,24 +51,36 @@ impl Weights {
         ((inner * self.full + outer * self.partial + (1 << 23)) >> 24) as u8
     }
 
-    /// One box blur of `out.len()` values, whose taps are `tap(0)`, …, `tap(2 · reach + 2)`: the
-    /// input moved by so many places. For the reaches that blurs of up to 2 pixels have.
+    /// One box blur of as many values as `out` has. `taps` are the input moved by one place after the
+    /// other, of `2 · reach + 3` places; each is at least as long as `out`.
     #[inline(always)]
-    fn narrow<'a>(self, out: &mut [u8], tap: impl Fn(usize) -> &'a [u8]) {
-        let n = out.len();
-        let wide = |value: u8| u32::from(value);
-        let (first, last) = (&tap(0)[..n], &tap(2 * self.reach + 2)[..n]);
-        let a = &tap(1)[..n];
-        if self.reach == 0 {
-            for i in 0..n {
-                out[i] = self.level(wide(a[i]), wide(first[i]) + wide(last[i]));
+    fn narrow<const TAPS: usize>(self, taps: [&[u8]; TAPS], out: &mut [u8]) {
+        let (blocks, rest) = out.as_chunks_mut::<BLOCK>();
+        let taken = blocks.len() * BLOCK;
+        for (i, out) in blocks.iter_mut().enumerate() {
+            self.block(taps.map(|tap| &tap.as_chunks::<BLOCK>().0[i]), out);
+        }
+        for (i, out) in rest.iter_mut().enumerate() {
+            let taps = taps.map(|tap| u32::from(tap[taken + i]));
+            let inner = taps[1..TAPS - 1].iter().sum();
+            *out = self.level(inner, taps[0] + taps[TAPS - 1]);
+        }
+    }
+
+    #[inline(always)]
+    fn block<const TAPS: usize>(self, taps: [&[u8; BLOCK]; TAPS], out: &mut [u8; BLOCK]) {
+        let wide = |tap: usize, i: usize| u16::from(taps[tap][i]);
+        let (mut inner, mut outer) = ([0u16; BLOCK], [0u16; BLOCK]);
+        for tap in 1..TAPS - 1 {
+            for i in 0..BLOCK {
+                inner[i] += wide(tap, i);
             }
-        } else {
-            let (b, c) = (&tap(2)[..n], &tap(3)[..n]);
-            for i in 0..n {
-                let inner = wide(a[i]) + wide(b[i]) + wide(c[i]);
-                out[i] = self.level(inner, wide(first[i]) + wide(last[i]));
-            }
+        }
+        for i in 0..BLOCK {
+            outer[i] = wide(0, i) + wide(TAPS - 1, i);
+        }
+        for i in 0..BLOCK {
+            out[i] = self.level(u32::from(inner[i]), u32::from(outer[i]));
         }
     }
 }
@@ -95,28 +110,72 @@ pub fn gaussian(planes: &mut [u8], width: usize, radius: f64, scratch: &mut Scra
 
 /// All passes over each row.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
-fn blur_rows(plane: &mut [u8], width: usize, weights: Weights, padded: &mut Vec<u8>) {
+fn blur_rows(plane: &mut [u8], width: usize, weights: Weights, padded: &mut [Vec<u8>; 2]) {
     let pad = weights.reach + 1;
-    padded.resize(width + 2 * pad, 0);
-    for row in plane.chunks_exact_mut(width) {
-        for _ in 0..PASSES {
-            let (left, rest) = padded.split_at_mut(pad);
-            let (middle, right) = rest.split_at_mut(width);
-            middle.copy_from_slice(row);
-            left.fill(middle[0]);
-            right.fill(middle[width - 1]);
-            if weights.reach <= 1 {
-                weights.narrow(row, |d| &padded[d..]);
-                continue;
+    for padded in &mut *padded {
+        padded.resize(width + 2 * pad, 0);
+    }
+    let [from, to] = padded;
+    match weights.reach {
+        0 => {
+            for row in plane.chunks_exact_mut(width) {
+                narrow_row::<3>(row, weights, from, to);
             }
-            // The box moves along: one value comes in, one goes out.
-            let span = 2 * weights.reach + 1;
-            let mut inner: u32 = padded[1..=span].iter().map(|&value| u32::from(value)).sum();
-            for (i, out) in row.iter_mut().enumerate() {
-                let (first, last) = (u32::from(padded[i]), u32::from(padded[i + span + 1]));
-                *out = weights.level(inner, first + last);
-                inner = inner + last - u32::from(padded[i + 1]);
+        }
+        1 => {
+            for row in plane.chunks_exact_mut(width) {
+                narrow_row::<5>(row, weights, from, to);
             }
+        }
+        _ => {
+            for row in plane.chunks_exact_mut(width) {
+                wide_row(row, weights, from);
+            }
+        }
+    }
+}
+
+/// All passes over a row, for the reaches that blurs of up to 2 pixels have.
+#[inline(always)]
+fn narrow_row<const TAPS: usize>(row: &mut [u8], weights: Weights, from: &mut [u8], to: &mut [u8]) {
+    let (pad, width) = (TAPS / 2, row.len());
+    let repeat_ends = |padded: &mut [u8]| {
+        let (first, last) = (padded[pad], padded[pad + width - 1]);
+        for i in 0..pad {
+            padded[i] = first;
+            padded[pad + width + i] = last;
+        }
+    };
+    from[pad..][..width].copy_from_slice(row);
+    repeat_ends(from);
+    weights.narrow::<TAPS>(taps_of(from), &mut to[pad..][..width]);
+    repeat_ends(to);
+    weights.narrow::<TAPS>(taps_of(to), &mut from[pad..][..width]);
+    repeat_ends(from);
+    weights.narrow::<TAPS>(taps_of(from), row);
+}
+
+/// A padded row, moved by one place after the other.
+#[inline(always)]
+fn taps_of<const TAPS: usize>(padded: &[u8]) -> [&[u8]; TAPS] {
+    std::array::from_fn(|place| &padded[place..])
+}
+
+/// All passes over a row, for boxes of any width.
+#[inline(always)]
+fn wide_row(row: &mut [u8], weights: Weights, padded: &mut [u8]) {
+    let (pad, width) = (weights.reach + 1, row.len());
+    let span = 2 * weights.reach + 1;
+    for _ in 0..PASSES {
+        padded[pad..][..width].copy_from_slice(row);
+        padded[..pad].fill(row[0]);
+        padded[pad + width..].fill(row[width - 1]);
+        // The box moves along: one value comes in, one goes out.
+        let mut inner: u32 = padded[1..=span].iter().map(|&value| u32::from(value)).sum();
+        for (i, out) in row.iter_mut().enumerate() {
+            let (first, last) = (u32::from(padded[i]), u32::from(padded[i + span + 1]));
+            *out = weights.level(inner, first + last);
+            inner = inner + last - u32::from(padded[i + 1]);
         }
     }
 }
@@ -124,19 +183,45 @@ fn blur_rows(plane: &mut [u8], width: usize, weights: Weights, padded: &mut Vec<
 /// One pass over all columns.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
 fn blur_columns(from: &[u8], to: &mut [u8], width: usize, weights: Weights, sums: &mut Vec<u32>) {
-    let last = from.len() / width - 1;
-    let reach = weights.reach;
-    // Row `d` of the box around row `y`, `d` in `0..2 · reach + 3`.
-    let row = |y: usize, d: usize| {
-        let y = (y + d).saturating_sub(reach + 1).min(last);
-        &from[y * width..][..width]
-    };
-    if reach <= 1 {
-        for (y, out) in to.chunks_exact_mut(width).enumerate() {
-            weights.narrow(out, |d| row(y, d));
-        }
-        return;
+    match weights.reach {
+        0 => narrow_columns::<3>(from, to, width, weights),
+        1 => narrow_columns::<5>(from, to, width, weights),
+        _ => wide_columns(from, to, width, weights, sums),
     }
+}
+
+/// Row `d` of the box around row `y`, `d` in `0..2 · reach + 3`.
+#[inline(always)]
+fn box_row(from: &[u8], width: usize, reach: usize, y: usize, d: usize) -> &[u8] {
+    let y = (y + d)
+        .saturating_sub(reach + 1)
+        .min(from.len() / width - 1);
+    &from[y * width..]
+}
+
+#[inline(always)]
+fn narrow_columns<const TAPS: usize>(from: &[u8], to: &mut [u8], width: usize, weights: Weights) {
+    let (rows, pad) = (from.len() / width, TAPS / 2);
+    let taps = |y: usize| std::array::from_fn(|d| box_row(from, width, weights.reach, y, d));
+    // All rows whose boxes lie inside are one long row.
+    let inside = pad..rows.saturating_sub(pad).max(pad);
+    let mut y = 0;
+    while y < rows {
+        let end = if y == inside.start {
+            inside.end.max(y + 1)
+        } else {
+            y + 1
+        };
+        let end = end.min(rows);
+        weights.narrow::<TAPS>(taps(y), &mut to[y * width..end * width]);
+        y = end;
+    }
+}
+
+#[inline(always)]
+fn wide_columns(from: &[u8], to: &mut [u8], width: usize, weights: Weights, sums: &mut Vec<u32>) {
+    let reach = weights.reach;
+    let row = |y: usize, d: usize| &box_row(from, width, reach, y, d)[..width];
     // The boxes of all columns move down together: one row comes in, one goes out.
     sums.clear();
     sums.resize(width, 0);

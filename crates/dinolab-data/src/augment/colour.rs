@@ -13,10 +13,12 @@ use super::planes::{three, three_mut};
 
 mod cut;
 mod hue;
+mod table;
 
 pub use hue::hue;
 
 use cut::{byte, cut};
+use table::Table;
 
 /// Luma of a pixel, ITU-R 601 in 16-bit fixed point.
 #[inline(always)]
@@ -33,8 +35,14 @@ fn blend(from: f32, to: u8, factor: f32) -> u8 {
 }
 
 /// Blends every value with the constant `from`.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
 fn blend_with(values: &mut [u8], from: f32, factor: f32) {
+    let mut table = Table::identity();
+    blend_levels(&mut table.0, from, factor);
+    table.apply(values);
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
+fn blend_levels(values: &mut [u8; 256], from: f32, factor: f32) {
     for value in values {
         *value = blend(from, *value, factor);
     }

@@ -1,5 +1,7 @@
 //! From 8-bit pixels to normalised planes.
 
+use multiversion::multiversion;
+
 use crate::{Error, Result};
 
 /// Mean of ImageNet's channels (red, green, blue), of values in 0–1.
@@ -7,10 +9,58 @@ pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 /// Standard deviation of ImageNet's channels (red, green, blue), of values in 0–1.
 pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
 
-/// Turns `v` in 0–255 into `(v / 255 − mean) / std`, by one table per channel.
+/// Turns `v` in 0–255 into `(v / 255 − mean) / std`, by one table per channel, or by arithmetic that
+/// gives the table's bits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Normaliser {
     tables: [[f32; 256]; 3],
+    /// Where arithmetic was found to agree for all levels.
+    quick: [Option<Quick>; 3],
+}
+
+/// Both divisions by multiplications: a quotient that is nearly right, and a correction by what it
+/// leaves over, which a fused multiplication and addition gives exactly.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Quick {
+    mean: f32,
+    std: f32,
+    per_std: f32,
+}
+
+impl Quick {
+    /// Where it gives the bits of a table.
+    fn of(mean: f32, std: f32, table: &[f32; 256]) -> Option<Self> {
+        let per_std = 1.0 / std;
+        let quick = Self { mean, std, per_std };
+        let agrees =
+            |(level, value): (usize, &f32)| quick.value(level as u8).to_bits() == value.to_bits();
+        table.iter().enumerate().all(agrees).then_some(quick)
+    }
+
+    #[inline(always)]
+    fn value(self, level: u8) -> f32 {
+        const PER_LEVEL: f32 = 1.0 / 255.0;
+        let divide = |number: f32, by: f32, inverse: f32| {
+            let near = number * inverse;
+            (-near).mul_add(by, number).mul_add(inverse, near)
+        };
+        let share = divide(f32::from(level), 255.0, PER_LEVEL);
+        divide(share - self.mean, self.std, self.per_std)
+    }
+}
+
+/// Writes values by arithmetic; false where the processor has no fused multiplication and addition.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq+fma", "x86_64+avx2+fma"))]
+fn compute(quick: Quick, pixels: &[u8], values: &mut [f32]) -> bool {
+    if !multiversion::target::target_cfg_f!(target_feature = "fma")
+        && !cfg!(target_arch = "aarch64")
+    {
+        return false;
+    }
+    for (pixel, value) in pixels.iter().zip(values) {
+        *value = quick.value(*pixel);
+    }
+    true
 }
 
 impl Default for Normaliser {
@@ -34,7 +84,8 @@ impl Normaliser {
                 *entry = (value as f32 / 255.0 - mean) / std;
             }
         }
-        Self { tables }
+        let quick = std::array::from_fn(|c| Quick::of(mean[c], std[c], &tables[c]));
+        Self { tables, quick }
     }
 
     /// Writes planes `[3, H, W]` of pixels as planes of values. Stops at the end of the shorter one.
@@ -43,7 +94,10 @@ impl Normaliser {
         let planes = pixels
             .chunks_exact(plane)
             .zip(values.chunks_exact_mut(plane));
-        for (table, (pixels, values)) in self.tables.iter().zip(planes) {
+        for ((table, quick), (pixels, values)) in self.tables.iter().zip(self.quick).zip(planes) {
+            if quick.is_some_and(|quick| compute(quick, pixels, values)) {
+                continue;
+            }
             for (pixel, value) in pixels.iter().zip(values) {
                 *value = table[usize::from(*pixel)];
             }
@@ -98,6 +152,33 @@ mod tests {
         assert_eq!(same, planes);
         normaliser.apply_planes(&[], &mut same);
         assert_eq!(same, planes);
+    }
+
+    #[test]
+    fn arithmetic_and_tables_agree_to_the_bit() {
+        let levels: Vec<u8> = (0..=255).cycle().take(3 * 301).collect();
+        // Numbers of common sets, and some that are awkward to divide by.
+        for (mean, std) in [
+            (IMAGENET_MEAN, IMAGENET_STD),
+            ([0.5; 3], [0.5; 3]),
+            ([0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]),
+            ([0.0, 1e-20, -3.0], [1.0, 1e30, 1e-30]),
+        ] {
+            let normaliser = Normaliser::new(mean, std).unwrap();
+            let mut values = vec![0.0; levels.len()];
+            normaliser.apply_planes(&levels, &mut values);
+            for (i, (level, value)) in levels.iter().zip(&values).enumerate() {
+                let c = i / 301;
+                let expected = (f32::from(*level) / 255.0 - mean[c]) / std[c];
+                assert_eq!(
+                    value.to_bits(),
+                    expected.to_bits(),
+                    "{level}, {mean:?}, {std:?}"
+                );
+            }
+        }
+        let common = Normaliser::default();
+        assert!(common.quick.iter().all(Option::is_some));
     }
 
     #[test]

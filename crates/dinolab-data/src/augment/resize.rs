@@ -1,6 +1,7 @@
 //! Crop boxes and antialiased resizing.
 
 mod passes;
+mod transpose;
 mod weights;
 
 use super::planes;

@@ -55,6 +55,7 @@ pub(super) fn scan(root: &Path, pixels: Pixels) -> Result<Found> {
             found.tars.push(path.to_path_buf());
         } else {
             found.others += 1;
+            found.arrays += usize::from(extension(path) == "npy");
         }
     }
     found.images.sort();
@@ -76,6 +77,11 @@ impl Folder {
         if found.images.is_empty() {
             let reason = match found.others {
                 0 => "the folder holds no files".to_owned(),
+                n if found.arrays > 0 => format!(
+                    "the folder holds {n} files, none of them an image; {} are .npy arrays, which \
+                     are images where their channels are given (--in-chans)",
+                    found.arrays
+                ),
                 n => format!("the folder holds {n} files, none of them an image"),
             };
             return Err(Error::NoImages {

@@ -473,4 +473,6 @@ struct Found {
     tars: Vec<PathBuf>,
     /// Other files.
     others: usize,
+    /// How many of them are NumPy arrays.
+    arrays: usize,
 }

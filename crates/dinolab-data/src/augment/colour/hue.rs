@@ -60,13 +60,23 @@ fn in_255ths(share: f32) -> f32 {
     }
 }
 
+/// `level · factor / 255`, correctly rounded, for a level in 0–255 and a factor of 1 or 6.
+#[inline(always)]
+fn over_255(level: f32, factor: f32) -> f32 {
+    // The product with the first part is exact.
+    const FIRST: f32 = 257.0 / 65536.0;
+    const REST: f32 = (1.0 / 255.0 - 257.0 / 65536.0) as f32;
+    level * (factor * FIRST) + level * (factor * REST)
+}
+
 /// Hue and saturation in 255ths, and value.
 #[inline(always)]
 fn hsv(red: f32, green: f32, blue: f32) -> (f32, f32, f32) {
     let value = red.max(green).max(blue);
-    let range = value - red.min(green).min(blue);
+    let least = red.min(green).min(blue);
+    let (range, middle) = (value - least, red + green + blue - value - least);
     let (is_red, is_green) = (red == value, green == value);
-    // Where the largest channel lies on the circle, and the channels after and before it.
+    // Where the largest channel lies on the circle, and the channel after it.
     let sixth = if is_red {
         0.0
     } else {
@@ -77,19 +87,17 @@ fn hsv(red: f32, green: f32, blue: f32) -> (f32, f32, f32) {
     } else {
         if is_green { blue } else { red }
     };
-    let previous = if is_red {
-        blue
-    } else {
-        if is_green { red } else { green }
-    };
     let span = if range > 0.0 { range } else { 1.0 };
-    // Sums in double precision, each kept in single: as Pillow does, where a hue near a whole
-    // number is decided.
-    let wide = |share: f32| f64::from(share);
-    let apart = wide((value - previous) / span) - wide((value - next) / span);
-    let sixths = wide((wide(sixth) + apart) as f32);
-    let turns = sixths * (1.0 / 6.0);
-    let turns = (if turns < 0.0 { turns + 1.0 } else { turns }) as f32;
+    // Of the two other channels one is the smallest, a whole range away: the hue is as far from the
+    // neighbouring sixth as the middle one is from the largest.
+    let share = (value - middle) / span;
+    let sixths = if next == least {
+        (sixth - 1.0) + share
+    } else {
+        (sixth + 1.0) - share
+    };
+    let turns = sixths / 6.0;
+    let turns = if turns < 0.0 { turns + 1.0 } else { turns };
     let top = if value > 0.0 { value } else { 1.0 };
     let hue = if range > 0.0 { in_255ths(turns) } else { 0.0 };
     (hue, in_255ths(range / top), value)
@@ -108,7 +116,7 @@ fn turn_block(red: &mut [u8; BLOCK], green: &mut [u8; BLOCK], blue: &mut [u8; BL
     let mut fractions = [0f32; BLOCK];
     for i in 0..BLOCK {
         let hue = f32::from(byte(hues[i]).wrapping_add(shift));
-        let sixths = hue * 6.0 / 255.0;
+        let sixths = over_255(hue, 6.0);
         let sixth = cut(sixths);
         fractions[i] = sixths - sixth;
         places[i] = if sixth >= 6.0 { 0 } else { byte(sixth) };
@@ -120,7 +128,7 @@ fn turn_block(red: &mut [u8; BLOCK], green: &mut [u8; BLOCK], blue: &mut [u8; BL
     // near. There is none near `low`: it is a multiple of 1/255, which halves are not.
     let mut doubts = 0;
     for i in 0..BLOCK {
-        let (top, saturation, fraction) = (values[i], saturations[i] / 255.0, fractions[i]);
+        let (top, saturation, fraction) = (values[i], over_255(saturations[i], 1.0), fractions[i]);
         let mut level = |share: f32| {
             let exact = top * share + 0.5;
             let whole = cut(exact);
@@ -135,7 +143,7 @@ fn turn_block(red: &mut [u8; BLOCK], green: &mut [u8; BLOCK], blue: &mut [u8; BL
     if doubts != 0 {
         for i in 0..BLOCK {
             let top = f64::from(values[i]);
-            let saturation = f64::from(saturations[i] / 255.0);
+            let saturation = f64::from(over_255(saturations[i], 1.0));
             let fraction = f64::from(fractions[i]);
             let level = |share: f64| cut_wide(top * share + 0.5);
             falling[i] = level(1.0 - saturation * fraction);
@@ -208,6 +216,15 @@ mod tests {
             3 => [low, falling, value],
             4 => [rising, low, value],
             _ => [value, low, falling],
+        }
+    }
+
+    #[test]
+    fn divides_by_255_as_a_division_does() {
+        for level in 0..=255u8 {
+            let level = f32::from(level);
+            assert_eq!(over_255(level, 1.0), level / 255.0);
+            assert_eq!(over_255(level, 6.0), level * 6.0 / 255.0);
         }
     }
 
