@@ -133,13 +133,13 @@ impl Object {
 
     fn bytes(&self, range: Range<u64>) -> Result<Vec<u8>> {
         match &self.client.cache {
-            Some(_) if self.blocks => self.from_blocks(range),
+            Some(_) if self.blocks => self.by_blocks(range),
             _ => self.client.part(&self.location, &self.version, range),
         }
     }
 
     /// Blocks that are missing and lie beside each other are one request.
-    fn from_blocks(&self, range: Range<u64>) -> Result<Vec<u8>> {
+    fn by_blocks(&self, range: Range<u64>) -> Result<Vec<u8>> {
         let cache = self.client.cache.as_ref().expect("there is one");
         let of = |block: u64| block * BLOCK..((block + 1) * BLOCK).min(self.version.size);
         let describe =
@@ -249,7 +249,7 @@ impl RangeFile for Walk<'_> {
         let object = self.object;
         let range = within(start, bytes.len(), self.len())?;
         let found = if object.blocks && object.client.cache.is_some() {
-            object.from_blocks(range)
+            object.by_blocks(range)
         } else {
             object
                 .client
