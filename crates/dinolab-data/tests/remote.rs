@@ -365,6 +365,21 @@ fn without_credentials_requests_are_not_signed() {
 }
 
 #[test]
+fn a_machine_without_a_role_is_told_so() {
+    let server = kind();
+    let mut remote = remote(&server);
+    server.put("bucket/x.tar", "x");
+    let variables = remote.environment.as_mut().unwrap();
+    variables.retain(|name, _| !name.contains("KEY"));
+    // Stands for the address that a cloud's machines ask, and knows of no role.
+    variables.insert("AWS_METADATA_ENDPOINT".into(), server.url());
+    let error = open("s3://bucket/x.tar", &remote).err().unwrap();
+    let error = error.to_string();
+    assert!(error.contains("this machine has no role"), "{error}");
+    assert!(error.contains("AWS_SKIP_SIGNATURE=true"), "{error}");
+}
+
+#[test]
 fn the_other_clouds_are_asked_at_their_addresses() {
     let server = kind();
     let mut remote = remote(&server);

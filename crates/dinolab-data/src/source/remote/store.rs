@@ -84,6 +84,12 @@ fn settings<'a, K: std::str::FromStr>(
     })
 }
 
+/// Whether a variable says yes, in any of the ways that the client takes for it.
+fn is_on(value: Option<String>) -> bool {
+    let value = value.unwrap_or_default().to_ascii_lowercase();
+    ["1", "true", "on", "yes", "y"].contains(&value.as_str())
+}
+
 fn s3(location: &Location, options: &RemoteOptions, variables: &BTreeMap<String, String>) -> Built {
     use AmazonS3ConfigKey as Setting;
     let mut builder = AmazonS3Builder::new();
@@ -94,8 +100,7 @@ fn s3(location: &Location, options: &RemoteOptions, variables: &BTreeMap<String,
         builder = builder.with_config(Setting::Client(key), value);
     }
     let given = |key: Setting| builder.get_config_value(&key).is_some();
-    let unsigned = builder.get_config_value(&Setting::SkipSignature);
-    let mut signed = unsigned.as_deref() != Some("true");
+    let mut signed = !is_on(builder.get_config_value(&Setting::SkipSignature));
     let has_some = given(Setting::AccessKeyId)
         || given(Setting::SecretAccessKey)
         || given(Setting::WebIdentityTokenFile)
@@ -135,8 +140,7 @@ fn google(
         builder = builder.with_config(Setting::Client(key), value);
     }
     let given = |key: Setting| builder.get_config_value(&key).is_some();
-    let unsigned = builder.get_config_value(&Setting::SkipSignature);
-    let mut signed = unsigned.as_deref() != Some("true");
+    let mut signed = !is_on(builder.get_config_value(&Setting::SkipSignature));
     // Where `gcloud auth application-default login` leaves what it got.
     let login = [("HOME", ".config/gcloud"), ("APPDATA", "gcloud")].map(|(home, folder)| {
         let home = PathBuf::from(variables.get(home)?);
@@ -182,7 +186,7 @@ fn azure(
         builder = builder.with_config(Setting::Client(key), value);
     }
     let given = |key: Setting| builder.get_config_value(&key).is_some();
-    let is_true = |key: Setting| builder.get_config_value(&key).as_deref() == Some("true");
+    let is_true = |key: Setting| is_on(builder.get_config_value(&key));
     let mut signed = !is_true(Setting::SkipSignature);
     let has_some = given(Setting::AccessKey)
         || given(Setting::SasKey)

@@ -36,6 +36,21 @@ impl Trouble {
     /// What an error of the client's says.
     pub(super) fn of(error: &object_store::Error, location: &Location, signed: bool) -> Self {
         use object_store::Error as Found;
+        let mut causes = Vec::new();
+        let mut next: Option<&dyn Cause> = Some(error);
+        while let Some(cause) = next {
+            causes.push(cause);
+            next = cause.source();
+        }
+        let chain = || causes.iter().copied();
+        let status = chain().find_map(|cause| status_in(&cause.to_string()));
+        let asked_role = || {
+            let text = error.to_string();
+            ROLES.iter().any(|path| text.contains(path))
+        };
+        if status.is_some_and(|status| (400..500).contains(&status)) && asked_role() {
+            return Self::Lasting(no_role(location.scheme));
+        }
         match error {
             Found::NotFound { .. } => return Self::Missing,
             Found::NotModified { .. } => return Self::Unchanged,
@@ -47,14 +62,7 @@ impl Trouble {
             }
             _ => {}
         }
-        let mut causes = Vec::new();
-        let mut next: Option<&dyn Cause> = Some(error);
-        while let Some(cause) = next {
-            causes.push(cause);
-            next = cause.source();
-        }
-        let chain = || causes.iter().copied();
-        if let Some(status) = chain().find_map(|cause| status_in(&cause.to_string())) {
+        if let Some(status) = status {
             return of_status(status, location, signed);
         }
         let http = chain().find_map(|cause| cause.downcast_ref::<HttpError>());
@@ -105,6 +113,28 @@ impl Trouble {
 pub(super) const CHANGED: &str = "it has changed since it was first looked at; start again to use \
                                   it as it is now";
 
+/// Where machines of a cloud ask who they are.
+const ROLES: [&str; 4] = [
+    "/latest/api/token",
+    "/latest/meta-data/",
+    "/computeMetadata/",
+    "/metadata/identity/",
+];
+
+/// A machine of a cloud that was given no role.
+fn no_role(scheme: Scheme) -> String {
+    let skip = match scheme {
+        Scheme::Google => "GOOGLE_SKIP_SIGNATURE",
+        Scheme::Azure => "AZURE_SKIP_SIGNATURE",
+        _ => "AWS_SKIP_SIGNATURE",
+    };
+    format!(
+        "no credentials were found and this machine has no role; set {}, or {skip}=true for what is \
+         public",
+        variables(scheme)
+    )
+}
+
 /// The status in the client's "… status code: 503 Service Unavailable: …".
 fn status_in(text: &str) -> Option<u16> {
     let (_, after) = text.split_once("status code: ")?;
@@ -124,15 +154,22 @@ fn of_status(status: u16, location: &Location, signed: bool) -> Trouble {
     }
 }
 
-/// Who may not read something, and what to do.
-fn refused(status: u16, scheme: Scheme, signed: bool) -> String {
-    let variables = match scheme {
+/// The variables that hold credentials.
+fn variables(scheme: Scheme) -> &'static str {
+    match scheme {
         Scheme::S3 => "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
         Scheme::Google => "GOOGLE_APPLICATION_CREDENTIALS",
         Scheme::Azure => "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
-        Scheme::Http => return format!("access was refused ({status})"),
-    };
-    if signed {
+        Scheme::Http => "none",
+    }
+}
+
+/// Who may not read something, and what to do.
+fn refused(status: u16, scheme: Scheme, signed: bool) -> String {
+    let variables = variables(scheme);
+    if scheme == Scheme::Http {
+        format!("access was refused ({status})")
+    } else if signed {
         format!("access was refused ({status}): these credentials may not read it ({variables})")
     } else {
         format!("access was refused ({status}): no credentials were found; set {variables}")
