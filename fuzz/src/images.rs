@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use dinolab_data::decode::{decode, decode_mask, dimensions};
+use dinolab_data::Pixels;
+use dinolab_data::decode::{decode, decode_mask, decode_scaled, dimensions};
 use dinolab_data::source::{self, SourceOptions};
 
 /// Larger pictures than this are refused: enough for a fuzzer, and quick.
@@ -18,6 +19,15 @@ pub fn image(data: &[u8]) {
             image.width * image.height * image.channels
         );
         assert_eq!(size.ok(), Some((image.width, image.height)));
+        for scale in [2, 4] {
+            let scaled = decode_scaled(Pixels::Rgb, "fuzzed", data, MAX_PIXELS, &|_, _| scale);
+            let scaled = scaled.expect("what is decoded in full is decoded at a scale");
+            assert_eq!(scaled.full, (image.width, image.height));
+            assert!(scaled.image.is_whole());
+        }
+    } else {
+        // Must return, too.
+        let _ = decode_scaled(Pixels::Rgb, "fuzzed", data, MAX_PIXELS, &|_, _| 4);
     }
     if let Ok(mask) = decode_mask("fuzzed", data, MAX_PIXELS) {
         assert_eq!(mask.data.len(), mask.width * mask.height);

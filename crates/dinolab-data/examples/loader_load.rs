@@ -1,4 +1,6 @@
-//! What the loader costs: `loader_load IMAGES THREADS EPOCHS [BATCH]`.
+//! What the loader costs: `loader_load IMAGES THREADS EPOCHS [BATCH] [scaled]`.
+//!
+//! With `scaled`, large photographs are decoded at the scale that crops need.
 //!
 //! Prints the seconds to the first batch, and for every epoch images a second, processor time an
 //! image, page faults an image and the resident memory at its end. Linux only (`/proc/self`).
@@ -36,9 +38,13 @@ fn resident() -> f64 {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [images, threads, epochs, rest @ ..] = &arguments[..] else {
-        return Err("usage: loader_load IMAGES THREADS EPOCHS [BATCH]".into());
+        return Err("usage: loader_load IMAGES THREADS EPOCHS [BATCH] [scaled]".into());
     };
-    let batch: usize = rest.first().map_or(Ok(32), |batch| batch.parse())?;
+    let scaled_decoding = rest.iter().any(|word| word == "scaled");
+    let batch: usize = rest
+        .first()
+        .filter(|word| *word != "scaled")
+        .map_or(Ok(32), |batch| batch.parse())?;
     let (began, epochs) = (Instant::now(), epochs.parse::<u64>()?);
     let source: Arc<dyn Source> =
         source::open(Path::new(images), &SourceOptions::default())?.into();
@@ -51,6 +57,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         batch_size: batch.min(source.len()),
         workers: threads.parse()?,
         queue: 2 * batch,
+        scaled_decoding,
         ..LoaderConfig::default()
     };
     let loader = Loader::new(source, MultiCrop::default(), config)?;

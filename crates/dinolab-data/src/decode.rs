@@ -6,23 +6,23 @@
 //! A damaged file is an error, never a half-grey image: self-supervised training
 //! would happily learn the damage.
 
-use std::borrow::Cow;
-use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use ::image::metadata::Orientation;
-use ::image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
-use zune_core::bytestream::ZCursor;
-use zune_core::colorspace::ColorSpace;
-use zune_core::options::DecoderOptions;
+use ::image::{DynamicImage, RgbImage};
 
 use crate::{Error, Image, Mask, Result};
 
+mod jpeg;
 mod kind;
+mod mask;
 mod npy;
+mod other;
+mod scaled;
 mod stored;
 
 pub use kind::{StoredKind, stored_kind};
+pub use scaled::{SCALES, ScaleOf, Scaled, decode_scaled};
 pub use stored::MAX_CHANNELS;
 
 /// Why a file cannot be used; the caller adds the name.
@@ -162,7 +162,7 @@ pub fn dimensions(name: &str, bytes: &[u8]) -> Result<(usize, usize)> {
 /// Decodes a label map: the *indices* of a palette PNG (never its colours), or the
 /// values of a greyscale PNG. Labels are 0–255; 255 is void.
 pub fn decode_mask(name: &str, bytes: &[u8], max_pixels: u64) -> Result<Mask> {
-    caught(|| decode_mask_bytes(bytes, max_pixels)).map_err(|reason| bad(name, reason))
+    caught(|| mask::decode(bytes, max_pixels)).map_err(|reason| bad(name, reason))
 }
 
 /// A decoder that panics has met a file that it did not expect: no reason to end a run.
@@ -207,31 +207,15 @@ fn check_size(width: u64, height: u64, max_pixels: u64) -> Result<(), Reason> {
 
 fn decode_bytes(bytes: &[u8], max_pixels: u64) -> Result<Image, Reason> {
     match format_of(bytes)? {
-        Format::Jpeg => decode_jpeg(bytes, max_pixels),
-        format => decode_other(bytes, format, max_pixels),
+        Format::Jpeg => jpeg::decode(bytes, max_pixels),
+        format => other::decode(bytes, format, max_pixels),
     }
 }
 
 fn header_dimensions(bytes: &[u8]) -> Result<(usize, usize), Reason> {
     let (width, height, orientation) = match format_of(bytes)? {
-        Format::Jpeg => {
-            let checked = check_jpeg(bytes)?;
-            let mut decoder = zune_jpeg::JpegDecoder::new_with_options(
-                ZCursor::new(checked.as_ref()),
-                jpeg_options(),
-            );
-            let (w, h) = jpeg_header(&mut decoder)?;
-            (w, h, jpeg_orientation(&decoder))
-        }
-        format => {
-            let mut decoder = open_other(bytes, format)?;
-            let (w, h) = decoder.dimensions();
-            (
-                w as usize,
-                h as usize,
-                decoder.orientation().unwrap_or(Orientation::NoTransforms),
-            )
-        }
+        Format::Jpeg => jpeg::header(bytes)?,
+        format => other::header(bytes, format)?,
     };
     let turned = matches!(
         orientation,
@@ -245,206 +229,6 @@ fn header_dimensions(bytes: &[u8]) -> Result<(usize, usize), Reason> {
     } else {
         (width, height)
     })
-}
-
-// ---- JPEG -------------------------------------------------------------------------
-
-/// Strict, because the lenient mode fills what is missing with grey and calls it done.
-fn jpeg_options() -> DecoderOptions {
-    DecoderOptions::default()
-        .set_strict_mode(true)
-        .set_max_width(usize::MAX)
-        .set_max_height(usize::MAX)
-        .jpeg_set_out_colorspace(ColorSpace::RGB)
-}
-
-type Jpeg<'a> = zune_jpeg::JpegDecoder<ZCursor<&'a [u8]>>;
-
-fn jpeg_header(decoder: &mut Jpeg<'_>) -> Result<(usize, usize), Reason> {
-    decoder
-        .decode_headers()
-        .map_err(|e| format!("damaged JPEG: {e}"))?;
-    decoder
-        .dimensions()
-        .ok_or_else(|| "damaged JPEG: no dimensions".into())
-}
-
-fn jpeg_orientation(decoder: &Jpeg<'_>) -> Orientation {
-    decoder
-        .exif()
-        .and_then(|chunk| Orientation::from_exif_chunk(chunk))
-        .unwrap_or(Orientation::NoTransforms)
-}
-
-fn decode_jpeg(bytes: &[u8], max_pixels: u64) -> Result<Image, Reason> {
-    let checked = check_jpeg(bytes)?;
-    let mut decoder =
-        zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(checked.as_ref()), jpeg_options());
-    let (width, height) = jpeg_header(&mut decoder)?;
-    check_size(width as u64, height as u64, max_pixels)?;
-    let data = decoder.decode().map_err(|e| format!("damaged JPEG: {e}"))?;
-    if data.len() != width * height * 3 {
-        return Err("damaged JPEG: unexpected number of colour components".into());
-    }
-    upright(width, height, data, jpeg_orientation(&decoder))
-}
-
-/// Walks the file's segments up to the end-of-image marker. A file without one is
-/// truncated. Stray bytes between segments, which every browser ignores, are cut out,
-/// because the strict decoder would refuse the file for them.
-fn check_jpeg(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Reason> {
-    const TRUNCATED: &str = "truncated JPEG: it ends before the image does";
-    let mut stray: Vec<(usize, usize)> = Vec::new();
-    let mut at = 2;
-    let mut scans = 0;
-    let end = loop {
-        // To the next marker: 0xFF (repeated as fill) and a code that is neither 0 nor 0xFF.
-        let start = at;
-        while at < bytes.len()
-            && !(bytes[at] == 0xFF && bytes.get(at + 1).is_some_and(|&c| c != 0 && c != 0xFF))
-        {
-            at += 1;
-        }
-        let Some(&code) = bytes.get(at + 1) else {
-            return Err(TRUNCATED.into());
-        };
-        if at > start {
-            stray.push((start, at));
-        }
-        at += 2;
-        match code {
-            0xD9 => break at,
-            0x01 | 0xD0..=0xD8 => continue,
-            _ => {}
-        }
-        let Some(length) = bytes.get(at..at + 2) else {
-            return Err(TRUNCATED.into());
-        };
-        let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
-        if length < 2 {
-            return Err("damaged JPEG: a segment shorter than its own length field".into());
-        }
-        at += length;
-        if at > bytes.len() {
-            return Err(TRUNCATED.into());
-        }
-        if code == 0xDA {
-            scans += 1;
-            // Entropy-coded data: a marker ends it, unless it is a stuffed zero or a restart.
-            loop {
-                let Some(found) = memchr::memchr(0xFF, &bytes[at..]) else {
-                    return Err(TRUNCATED.into());
-                };
-                match bytes.get(at + found + 1) {
-                    None => return Err(TRUNCATED.into()),
-                    Some(0 | 0xD0..=0xD7) => at += found + 2,
-                    Some(0xFF) => at += found + 1,
-                    Some(_) => {
-                        at += found;
-                        break;
-                    }
-                }
-            }
-        }
-    };
-    if scans == 0 {
-        return Err("damaged JPEG: it holds no image data".into());
-    }
-    if stray.is_empty() {
-        // What follows the end (a second picture, a camera's own data) is not ours.
-        return Ok(Cow::Borrowed(&bytes[..end]));
-    }
-    let mut clean = Vec::with_capacity(end);
-    let mut from = 0;
-    for (start, stop) in stray {
-        clean.extend_from_slice(&bytes[from..start]);
-        from = stop;
-    }
-    clean.extend_from_slice(&bytes[from..end]);
-    Ok(Cow::Owned(clean))
-}
-
-// ---- the other formats ------------------------------------------------------------
-
-fn open_other(bytes: &[u8], format: Format) -> Result<impl ImageDecoder + '_, Reason> {
-    let (kind, label) = match format {
-        Format::Png => (ImageFormat::Png, "PNG"),
-        Format::WebP => (ImageFormat::WebP, "WebP"),
-        Format::Tiff => (ImageFormat::Tiff, "TIFF"),
-        Format::Bmp => (ImageFormat::Bmp, "BMP"),
-        Format::Jpeg | Format::Unsupported(_) => return Err("not read here".into()),
-    };
-    match format {
-        Format::Png => check_png(bytes)?,
-        Format::WebP => check_webp(bytes)?,
-        _ => {}
-    }
-    ImageReader::with_format(Cursor::new(bytes), kind)
-        .into_decoder()
-        .map_err(|e| format!("damaged {label}: {e}"))
-}
-
-fn decode_other(bytes: &[u8], format: Format, max_pixels: u64) -> Result<Image, Reason> {
-    let mut decoder = open_other(bytes, format)?;
-    let (width, height) = decoder.dimensions();
-    check_size(u64::from(width), u64::from(height), max_pixels)?;
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    decoder
-        .set_limits(limits(max_pixels))
-        .map_err(|e| e.to_string())?;
-    let decoded =
-        DynamicImage::from_decoder(decoder).map_err(|e| format!("damaged {format:?}: {e}"))?;
-    let (width, height) = (decoded.width() as usize, decoded.height() as usize);
-    let data = if decoded.color().has_alpha() {
-        let rgba = decoded.into_rgba8();
-        rgba.as_raw()
-            .chunks_exact(4)
-            .flat_map(|p| {
-                [
-                    over_black(p[0], p[3]),
-                    over_black(p[1], p[3]),
-                    over_black(p[2], p[3]),
-                ]
-            })
-            .collect()
-    } else {
-        decoded.into_rgb8().into_raw()
-    };
-    upright(width, height, data, orientation)
-}
-
-fn limits(max_pixels: u64) -> Limits {
-    let mut limits = Limits::default();
-    // The picture itself (up to 16 bytes a pixel) and as much again for the decoder.
-    limits.max_alloc = Some(max_pixels.saturating_mul(32).max(1 << 20));
-    limits
-}
-
-fn over_black(value: u8, alpha: u8) -> u8 {
-    ((u32::from(value) * u32::from(alpha) + 127) / 255) as u8
-}
-
-/// A PNG ends with an `IEND` chunk; one without it is truncated.
-fn check_png(bytes: &[u8]) -> Result<(), Reason> {
-    let mut at = 8;
-    while let Some(head) = bytes.get(at..at + 8) {
-        if &head[4..] == b"IEND" && bytes.len() >= at + 12 {
-            return Ok(());
-        }
-        let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
-        at = at.saturating_add(length).saturating_add(12);
-    }
-    Err("truncated PNG: it ends before the image does".into())
-}
-
-/// A WebP file says its own length.
-fn check_webp(bytes: &[u8]) -> Result<(), Reason> {
-    match bytes.get(4..8) {
-        Some(&[a, b, c, d]) if u32::from_le_bytes([a, b, c, d]) as usize <= bytes.len() - 8 => {
-            Ok(())
-        }
-        _ => Err("truncated WebP: it ends before the image does".into()),
-    }
 }
 
 fn upright(
@@ -465,53 +249,4 @@ fn upright(
         turned.height() as usize,
         turned.into_rgb8().into_raw(),
     ))
-}
-
-// ---- label maps -------------------------------------------------------------------
-
-fn decode_mask_bytes(bytes: &[u8], max_pixels: u64) -> Result<Mask, Reason> {
-    if format_of(bytes)? != Format::Png {
-        return Err("a mask must be a palette or greyscale PNG".into());
-    }
-    check_png(bytes)?;
-    let fail = |e: png::DecodingError| format!("damaged PNG: {e}");
-    let limits = png::Limits {
-        bytes: usize::try_from(max_pixels.saturating_mul(8))
-            .unwrap_or(usize::MAX)
-            .max(1 << 20),
-    };
-    let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), limits);
-    decoder.set_transformations(png::Transformations::IDENTITY);
-    let mut reader = decoder.read_info().map_err(fail)?;
-    let (width, height) = (reader.info().width, reader.info().height);
-    check_size(u64::from(width), u64::from(height), max_pixels)?;
-    let (width, height) = (width as usize, height as usize);
-    let (kind, depth) = reader.output_color_type();
-    if !matches!(kind, png::ColorType::Indexed | png::ColorType::Grayscale) {
-        return Err("a mask must be a palette or greyscale PNG; this one holds colours".into());
-    }
-    let size = reader.output_buffer_size().ok_or("the mask is too large")?;
-    let mut raw = vec![0; size];
-    let frame = reader.next_frame(&mut raw).map_err(fail)?;
-    let bits = match depth {
-        png::BitDepth::One => 1,
-        png::BitDepth::Two => 2,
-        png::BitDepth::Four => 4,
-        png::BitDepth::Eight => 8,
-        png::BitDepth::Sixteen => {
-            return Err("a mask must have at most 8 bits per pixel; this one has 16".into());
-        }
-    };
-    let mut data = Vec::with_capacity(width * height);
-    for row in raw.chunks_exact(frame.line_size).take(height) {
-        data.extend((0..width).map(|x| {
-            let bit = x * bits;
-            (row[bit / 8] >> (8 - bits - bit % 8)) & (0xFF >> (8 - bits))
-        }));
-    }
-    Ok(Mask {
-        width,
-        height,
-        data,
-    })
 }

@@ -227,6 +227,28 @@ fn batches_run_on_through_the_epochs() {
 }
 
 #[test]
+fn a_stretch_takes_the_first_batches_of_each_epoch_and_no_more() {
+    let source = Arc::new(Made::new(11));
+    let config = LoaderConfig {
+        queue: 50,
+        ..config(2, 2)
+    };
+    let loader = Loader::new(source.clone(), crops(), config).unwrap();
+    // Five batches in an epoch, of which three are used, from the second one on.
+    let mut expected = epoch(&loader, 4, 1)[..2].to_vec();
+    expected.extend_from_slice(&epoch(&loader, 5, 0)[..3]);
+    expected.extend_from_slice(&epoch(&loader, 6, 0)[..1]);
+    source.decoded.store(0, Ordering::Relaxed);
+    let found: Vec<Crops> = loader.stretch(4, 1, 3, 6).collect::<Result<_>>().unwrap();
+    assert_eq!(found, expected);
+    // Nothing was decoded in vain.
+    assert_eq!(source.decoded.load(Ordering::Relaxed), 12);
+    assert_eq!(loader.stretch(4, 0, 3, 0).count(), 0);
+    assert_eq!(loader.stretch(4, 0, 0, 5).count(), 0);
+    assert_eq!(loader.stretch(4, 0, 99, 5).count(), 5);
+}
+
+#[test]
 fn recycled_buffers_are_filled_completely() {
     let expected = epoch(&loader(Made::new(12), config(4, 2)), 0, 0);
     let loader = loader(Made::new(12), config(4, 2));

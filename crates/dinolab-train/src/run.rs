@@ -166,16 +166,25 @@ pub fn run(
 
     let mut known_bad = 0;
     let mut saved = None;
+    // One stream through all epochs: crops of the next one are made while this one is judged.
+    let batches_of = |steps: u64| {
+        usize::try_from(steps)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(plan.accumulate)
+    };
+    let mut batches = loader.stretch(
+        done / steps_per_epoch,
+        batches_of(done % steps_per_epoch),
+        batches_of(steps_per_epoch),
+        batches_of(last.saturating_sub(done)),
+    );
     while done < last {
         let epoch = done / steps_per_epoch;
-        let first_batch = (done % steps_per_epoch) as usize * plan.accumulate;
-        let mut batches = loader.epoch(epoch, first_batch);
-        let mut clock = Instant::now();
-        let mut waited = Duration::ZERO;
+        let (mut clock, mut waited) = (Instant::now(), batches.waited());
         while done < last && done / steps_per_epoch == epoch {
             let mut views = Vec::with_capacity(plan.accumulate);
             for _ in 0..plan.accumulate {
-                let crops = match batches.next().expect("an epoch has all its batches") {
+                let crops = match batches.next().expect("a batch for every step") {
                     Ok(crops) => crops,
                     Err(error) => {
                         // Where too many are unusable, which ones is what one wants to know.
@@ -217,7 +226,6 @@ pub fn run(
                 break;
             }
         }
-        drop(batches);
         let mut stop = observer.stop_requested();
         if done % steps_per_epoch == 0 || done == schedules.steps() {
             observer.epoch_ended(&dino, epoch, done)?;

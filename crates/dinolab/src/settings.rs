@@ -170,6 +170,9 @@ settings! {
     /// Read tar shards one after the other, shuffled among so many images at a time; 0 for any
     /// order at all [default: 0]
     shuffle_buffer: usize = 0;
+    /// Decode JPEG photographs of 12 megapixels and more to half or a quarter of their size, where
+    /// that leaves crops their pixels [default: true]
+    scaled_decoding: bool;
     /// Largest share of unusable images, in percent [default: 1]
     max_bad_images: f64 = 1.0;
     /// Images with more pixels than this are refused [default: 178956970]
@@ -328,6 +331,7 @@ impl Settings {
             s.std.get_or_insert_with(|| Numbers(IMAGENET_STD.to_vec()));
         }
         s.pixels.get_or_insert(PixelKind::of(s.pixels()));
+        s.scaled_decoding.get_or_insert(true);
         anyhow::ensure!(
             s.mean.is_some() && s.std.is_some(),
             "--mean and --std: needed for images taken as stored"
@@ -383,6 +387,8 @@ impl TryFrom<Settings> for Config {
         settings
             .pixels
             .get_or_insert(PixelKind::of(settings.pixels()));
+        // Runs decoded everything in full before there was a choice.
+        settings.scaled_decoding.get_or_insert(false);
         let complete = settings.complete();
         complete.map_err(|name| format!("has no {}", name.replace('_', "-")))
     }
@@ -535,6 +541,7 @@ impl Config {
                 max_bad_images: self.max_bad_images / 100.0,
                 cache_bytes: self.cache_mb << 20,
                 shuffle_buffer: self.shuffle_buffer,
+                scaled_decoding: self.scaled_decoding,
             },
             accumulate: self.accumulate,
             stop_after_epochs: (self.stop_after_epochs > 0.0).then_some(self.stop_after_epochs),

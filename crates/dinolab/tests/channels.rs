@@ -374,7 +374,13 @@ fn weights_of_other_channels_are_refused() {
 }
 
 /// Settings that came later than the first runs.
-const LATER: [&str; 4] = ["in-chans", "pixels", "read-ahead", "shuffle-buffer"];
+const LATER: [&str; 5] = [
+    "in-chans",
+    "pixels",
+    "read-ahead",
+    "shuffle-buffer",
+    "scaled-decoding",
+];
 
 fn without_later(config: &str) -> String {
     let kept = |line: &&str| {

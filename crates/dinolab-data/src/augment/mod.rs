@@ -14,6 +14,7 @@ pub mod multicrop;
 pub mod normalise;
 pub mod planes;
 pub mod resize;
+pub mod scaled;
 
 pub use clock::{Clock, Stage};
 pub use multichannel::ChannelNormaliser;

@@ -126,8 +126,8 @@ pub struct ViewPlan {
 /// Buffers that making a view needs, kept between calls.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
-    resizer: Resizer,
-    planes: Vec<u8>,
+    pub(super) resizer: Resizer,
+    pub(super) planes: Vec<u8>,
     blur: blur::Scratch,
     pub(super) multichannel: multichannel::Scratch,
     /// Tells where the time goes, where it was set running.
@@ -324,7 +324,6 @@ impl MultiCrop {
         let Scratch {
             resizer,
             planes,
-            blur,
             clock,
             ..
         } = scratch;
@@ -332,6 +331,22 @@ impl MultiCrop {
             let size = (width, height);
             resizer.resize_planes(image, plan.crop, size, Filter::Bicubic, plan.flip, planes)
         })?;
+        Ok(self.change(plan, width, scratch))
+    }
+
+    /// What a plan does to the planes of a view after resizing.
+    pub(super) fn change<'a>(
+        &self,
+        plan: &ViewPlan,
+        width: usize,
+        scratch: &'a mut Scratch,
+    ) -> &'a [u8] {
+        let Scratch {
+            planes,
+            blur,
+            clock,
+            ..
+        } = scratch;
         for change in plan.jitter.iter().flatten() {
             let stage = match change {
                 Change::Hue(_) => Stage::Hue,
@@ -355,7 +370,7 @@ impl MultiCrop {
                 colour::solarise(planes, self.solarise_threshold);
             });
         }
-        Ok(planes)
+        planes
     }
 
     /// Draws and makes one view: planes `[3, height, width]` of pixels, not yet normalised.
@@ -386,6 +401,18 @@ impl MultiCrop {
         global: &mut [f32],
         local: &mut [f32],
     ) -> Result<()> {
+        let key = (seed, epoch, index);
+        self.check_buffers(global, local)?;
+        if self.pixels != Pixels::Rgb {
+            return self.apply_channels(image, key, scratch, global, local);
+        }
+        self.apply_views(scratch, global, local, |view, scratch| {
+            self.view(image, key, view, scratch).map(drop)
+        })
+    }
+
+    /// Checks settings and the buffers that shall hold all views.
+    pub(super) fn check_buffers(&self, global: &[f32], local: &[f32]) -> Result<()> {
         self.validate()?;
         for (field, is, expected) in [
             ("global", global.len(), self.global_len()),
@@ -396,12 +423,20 @@ impl MultiCrop {
                 return Err(Error::BadSetting { field, reason });
             }
         }
-        if self.pixels != Pixels::Rgb {
-            return self.apply_channels(image, (seed, epoch, index), scratch, global, local);
-        }
+        Ok(())
+    }
+
+    /// Makes all views by `make` and normalises them into buffers of the right length.
+    pub(super) fn apply_views(
+        &self,
+        scratch: &mut Scratch,
+        global: &mut [f32],
+        local: &mut [f32],
+        make: impl Fn(usize, &mut Scratch) -> Result<()>,
+    ) -> Result<()> {
         let normaliser = self.normaliser()?;
         for view in 0..self.views() {
-            self.view(image, (seed, epoch, index), view, scratch)?;
+            make(view, scratch)?;
             let out = if view < GLOBAL_VIEWS {
                 &mut *global
             } else {

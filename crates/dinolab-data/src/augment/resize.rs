@@ -1,5 +1,6 @@
 //! Crop boxes and antialiased resizing.
 
+mod part;
 mod passes;
 mod transpose;
 mod weights;
@@ -12,6 +13,8 @@ use weights::Weights;
 
 /// ln(4/3): aspect ratios (width / height) of random crops lie in 3/4–4/3.
 const LOG_ASPECT: f64 = 0.287_682_072_451_780_85;
+/// The least of them.
+pub(super) const MIN_ASPECT: f64 = 3.0 / 4.0;
 const TRIES: usize = 10;
 
 /// A part of an image, in whole pixels.
@@ -74,8 +77,8 @@ impl CropBox {
     }
 
     /// The largest centred box of an aspect ratio in 3/4–4/3.
-    fn fallback(width: usize, height: usize) -> Self {
-        let (least, most) = (3.0 / 4.0, 4.0 / 3.0);
+    pub(super) fn fallback(width: usize, height: usize) -> Self {
+        let (least, most) = (MIN_ASPECT, 4.0 / 3.0);
         let aspect = width as f64 / height as f64;
         let (crop_width, crop_height) = if aspect < least {
             (width, (width as f64 / least).round_ties_even() as usize)
@@ -181,6 +184,19 @@ impl Resizer {
         check(image, crop, (width, height))?;
         self.across.set(crop.width, width, filter);
         self.down.set(crop.height, height, filter);
+        self.run(image, crop, (width, height), flip, out);
+        Ok(())
+    }
+
+    /// Resizes by the weights that were set.
+    fn run(
+        &mut self,
+        image: &Image,
+        crop: CropBox,
+        (width, height): (usize, usize),
+        flip: bool,
+        out: &mut Vec<u8>,
+    ) {
         out.resize(width * height * 3, 0);
         let row = |y: usize| {
             &image.data[((crop.top + y) * image.width + crop.left) * 3..][..crop.width * 3]
@@ -188,7 +204,6 @@ impl Resizer {
         let weights = (&self.across, &self.down);
         self.passes
             .run(crop.height, row, weights, (width, height), flip, out);
-        Ok(())
     }
 }
 

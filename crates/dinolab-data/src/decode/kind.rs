@@ -5,9 +5,8 @@ use std::io::Cursor;
 use ::image::ImageDecoder;
 use tiff::decoder::Decoder;
 use tiff::tags::Tag;
-use zune_core::bytestream::ZCursor;
 
-use super::{Format, Reason, caught, format_of, npy};
+use super::{Format, Reason, caught, format_of, jpeg, npy, other};
 
 /// The channels of a file and the bits of their samples, before any conversion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,20 +41,14 @@ fn kind(bytes: &[u8]) -> Result<StoredKind, Reason> {
     match format_of(bytes)? {
         Format::Tiff => tiff_kind(bytes).map_err(|e| e.to_string()),
         Format::Jpeg => {
-            let checked = super::check_jpeg(bytes)?;
-            let mut header = zune_jpeg::JpegDecoder::new_with_options(
-                ZCursor::new(checked.as_ref()),
-                super::jpeg_options(),
-            );
-            super::jpeg_header(&mut header)?;
-            let colours = header.input_colorspace().ok_or("a JPEG of no colours")?;
+            let colours = jpeg::colours(bytes)?.ok_or("a JPEG of no colours")?;
             Ok(StoredKind {
                 channels: colours.num_components(),
                 bits: 8,
             })
         }
         format => {
-            let colours = super::open_other(bytes, format)?.color_type();
+            let colours = other::open(bytes, format)?.color_type();
             let channels = usize::from(colours.channel_count());
             Ok(StoredKind {
                 channels,

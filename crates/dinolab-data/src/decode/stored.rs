@@ -10,10 +10,9 @@ use ::image::metadata::Orientation;
 use ::image::{DynamicImage, ImageDecoder};
 use tiff::decoder::{Decoder, DecodingResult, Limits};
 use tiff::tags::{PhotometricInterpretation, Tag};
-use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 
-use super::{Format, Reason, check_size, format_of, npy};
+use super::{Format, Reason, check_size, format_of, jpeg, npy, other};
 use crate::Image;
 use crate::image::Depth;
 
@@ -206,13 +205,7 @@ fn decode_jpeg(
     check: Check<'_>,
     max_pixels: u64,
 ) -> Result<(Image, Orientation), Reason> {
-    let checked = super::check_jpeg(bytes)?;
-    let mut header = zune_jpeg::JpegDecoder::new_with_options(
-        ZCursor::new(checked.as_ref()),
-        super::jpeg_options(),
-    );
-    super::jpeg_header(&mut header)?;
-    let channels = match header.input_colorspace() {
+    let channels = match jpeg::colours(bytes)? {
         Some(ColorSpace::Luma) => 1,
         Some(ColorSpace::CMYK | ColorSpace::YCCK) => {
             return Err("a CMYK JPEG has no channels to learn from; save it as RGB".into());
@@ -220,7 +213,7 @@ fn decode_jpeg(
         _ => 3,
     };
     check(channels)?;
-    let mut image = super::decode_jpeg(bytes, max_pixels)?;
+    let mut image = jpeg::decode(bytes, max_pixels)?;
     if channels == 1 {
         let (pixels, _) = image.data.as_chunks::<3>();
         image.data = pixels.iter().map(|[grey, ..]| *grey).collect();
@@ -238,13 +231,13 @@ fn decode_other(
     check: Check<'_>,
     max_pixels: u64,
 ) -> Result<(Image, Orientation), Reason> {
-    let mut decoder = super::open_other(bytes, format)?;
+    let mut decoder = other::open(bytes, format)?;
     let (width, height) = decoder.dimensions();
     check_size(width.into(), height.into(), max_pixels)?;
     check(decoder.color_type().channel_count().into())?;
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     decoder
-        .set_limits(super::limits(max_pixels))
+        .set_limits(other::limits(max_pixels))
         .map_err(|e| e.to_string())?;
     let decoded =
         DynamicImage::from_decoder(decoder).map_err(|e| format!("damaged {format:?}: {e}"))?;

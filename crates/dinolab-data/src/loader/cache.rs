@@ -3,11 +3,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crate::Image;
+use crate::decode::Scaled;
 
 /// Keeps images until the budget is used up: first come, first kept, none is dropped.
 pub(super) struct Cache {
-    images: Vec<OnceLock<Arc<Image>>>,
+    images: Vec<OnceLock<Arc<Scaled>>>,
     left: AtomicU64,
 }
 
@@ -20,15 +20,15 @@ impl Cache {
         }
     }
 
-    pub(super) fn get(&self, index: usize) -> Option<Arc<Image>> {
+    pub(super) fn get(&self, index: usize) -> Option<Arc<Scaled>> {
         self.images.get(index)?.get().cloned()
     }
 
-    pub(super) fn offer(&self, index: usize, image: &Arc<Image>) {
+    pub(super) fn offer(&self, index: usize, image: &Arc<Scaled>) {
         let Some(place) = self.images.get(index) else {
             return;
         };
-        let bytes = image.data.len() as u64;
+        let bytes = image.image.data.len() as u64;
         let take = |left: u64| left.checked_sub(bytes);
         if self
             .left
@@ -45,11 +45,12 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Image;
 
     #[test]
     fn keeps_what_fits() {
         let cache = Cache::new(3, 100);
-        let image = Arc::new(Image::new(4, 4, 3));
+        let image = Arc::new(Scaled::full(Image::new(4, 4, 3)));
         cache.offer(2, &image);
         cache.offer(2, &image);
         cache.offer(1, &image);
@@ -63,7 +64,7 @@ mod tests {
     #[test]
     fn keeps_nothing_when_off() {
         let cache = Cache::new(3, 0);
-        cache.offer(0, &Arc::new(Image::default()));
+        cache.offer(0, &Arc::new(Scaled::full(Image::default())));
         assert!(cache.get(0).is_none());
     }
 }

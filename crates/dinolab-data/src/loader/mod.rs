@@ -58,6 +58,10 @@ pub struct LoaderConfig {
     /// of so many images ([`shard_order`](crate::random::shard_order)); 0 visits all images in
     /// any order.
     pub shuffle_buffer: usize,
+    /// Large photographs are decoded to as many pixels as the crops need
+    /// ([`MultiCrop::scale_of`]), where the source can; within the error that its documentation
+    /// states, crops are those of the full image.
+    pub scaled_decoding: bool,
 }
 
 /// Files read at once unless told otherwise: at 10 ms a file, as networks have it, enough for
@@ -75,6 +79,7 @@ impl Default for LoaderConfig {
             max_bad_images: 0.01,
             cache_bytes: 0,
             shuffle_buffer: 0,
+            scaled_decoding: false,
         }
     }
 }
@@ -190,6 +195,15 @@ impl Loader {
     pub fn batches(&self, epoch: u64, first_batch: usize) -> Epoch {
         let batches = (self.batches_per_epoch() == 0).then_some(0);
         self.start(epoch, first_batch, batches)
+    }
+
+    /// Like [`Loader::batches`], but only the first `per_epoch` batches of each epoch, and `count` in
+    /// all: what a run needs, and nothing that it would not look at.
+    pub fn stretch(&self, epoch: u64, first_batch: usize, per_epoch: usize, count: usize) -> Epoch {
+        let per_epoch = per_epoch.min(self.batches_per_epoch());
+        let count = if per_epoch == 0 { 0 } else { count };
+        let plan = Plan::new(epoch, first_batch, per_epoch, Some(count));
+        Epoch::start(&self.shared, plan)
     }
 
     fn start(&self, epoch: u64, first_batch: usize, count: Option<usize>) -> Epoch {

@@ -11,7 +11,8 @@ use super::bad::BadImage;
 use super::batch::ImageCrops;
 use super::plan::Task;
 use crate::augment::Scratch;
-use crate::{Error, Image, Result};
+use crate::decode::Scaled;
+use crate::{Error, Result};
 
 /// An image that is ready.
 pub(super) struct Done {
@@ -116,11 +117,15 @@ impl Worker {
             let values = task.crops.view_mut(view, shared.crops.local_views);
             if let Some(normaliser) = &shared.channel_normaliser {
                 let scratch = &mut self.scratch;
-                let planes = shared.crops.channel_view(&image, key, view, scratch)?;
+                let planes = shared
+                    .crops
+                    .channel_view(&image.image, key, view, scratch)?;
                 normaliser.apply(planes);
                 values.copy_from_slice(planes);
             } else {
-                let pixels = shared.crops.view(&image, key, view, &mut self.scratch)?;
+                let pixels = shared
+                    .crops
+                    .view_scaled(&image, key, view, &mut self.scratch)?;
                 shared.normaliser.apply_planes(pixels, values);
             }
         }
@@ -131,17 +136,37 @@ impl Worker {
 
 impl Shared {
     /// An image, from the cache, from its file where that was read already, or from the source.
-    fn image(&self, index: usize, file: Option<Result<Vec<u8>>>) -> Result<Arc<Image>> {
+    fn image(&self, index: usize, file: Option<Result<Vec<u8>>>) -> Result<Arc<Scaled>> {
         if let Some(image) = self.cache.get(index) {
             return Ok(image);
         }
-        let image = match file {
-            Some(file) => self.source.decode(index, &file?)?,
-            None => self.source.image(index)?,
-        };
-        self.crops.pixels.check(&image)?;
+        let image = self.decoded(index, file)?;
+        self.crops.pixels.check(&image.image)?;
         let image = Arc::new(image);
         self.cache.offer(index, &image);
         Ok(image)
+    }
+
+    fn decoded(&self, index: usize, file: Option<Result<Vec<u8>>>) -> Result<Scaled> {
+        let file = file.transpose()?;
+        if !self.config.scaled_decoding {
+            let image = match file {
+                Some(file) => self.source.decode(index, &file)?,
+                None => self.source.image(index)?,
+            };
+            return Ok(Scaled::full(image));
+        }
+        let file = match file {
+            Some(file) => Some(file),
+            None => self.source.encoded(index)?,
+        };
+        match file {
+            Some(file) => {
+                let scale_of = |width, height| self.crops.scale_of(width, height);
+                self.source.decode_scaled(index, &file, &scale_of)
+            }
+            // Made, not read.
+            None => self.source.image(index).map(Scaled::full),
+        }
     }
 }

@@ -11,6 +11,7 @@ use super::{
     read_file, read_image, slashed,
 };
 use crate::decode::{Pixels, sniff};
+use crate::decode::{ScaleOf, Scaled};
 use crate::{Error, Image, Mask, Result, Source};
 
 #[derive(Debug)]
@@ -126,6 +127,11 @@ impl Source for Folder {
 
     fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
         self.decoding.decode(&self.name(index), bytes)
+    }
+
+    fn decode_scaled(&self, index: usize, bytes: &[u8], scale_of: ScaleOf) -> Result<Scaled> {
+        self.decoding
+            .decode_scaled(&self.name(index), bytes, scale_of)
     }
 
     fn file(&self, index: usize) -> Option<PathBuf> {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 #[cfg(feature = "remote")]
 use super::remote::Reach;
 use super::{Decoding, Labels, SourceOptions, io_error, read_file, read_image};
+use crate::decode::{ScaleOf, Scaled};
 use crate::{Error, Image, Mask, Result, Source};
 
 #[derive(Debug)]
@@ -175,6 +176,12 @@ impl Source for List {
     fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
         self.decoding
             .decode(&self.lines[index].1, bytes)
+            .map_err(|error| self.at_line(index, error))
+    }
+
+    fn decode_scaled(&self, index: usize, bytes: &[u8], scale_of: ScaleOf) -> Result<Scaled> {
+        self.decoding
+            .decode_scaled(&self.lines[index].1, bytes, scale_of)
             .map_err(|error| self.at_line(index, error))
     }
 

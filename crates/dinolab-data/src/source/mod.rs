@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use crate::decode::{self, Pixels, decode_to};
+use crate::decode::{self, Pixels, ScaleOf, Scaled, decode_scaled, decode_to};
 use crate::{Error, Image, Mask, Result};
 
 mod braces;
@@ -70,6 +70,10 @@ struct Decoding {
 impl Decoding {
     fn decode(self, name: &str, bytes: &[u8]) -> Result<Image> {
         decode_to(self.pixels, name, bytes, self.max_pixels)
+    }
+
+    fn decode_scaled(self, name: &str, bytes: &[u8], scale_of: ScaleOf) -> Result<Scaled> {
+        decode_scaled(self.pixels, name, bytes, self.max_pixels, scale_of)
     }
 }
 
@@ -136,6 +140,14 @@ pub trait Source: Send + Sync {
     fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
         let _ = bytes;
         self.image(index)
+    }
+
+    /// [`Source::decode`] to fewer pixels where an image is a large JPEG; `scale_of` gives the factor
+    /// for an image of some width and height ([`decode_scaled`]). In full where a source has no way
+    /// to do it.
+    fn decode_scaled(&self, index: usize, bytes: &[u8], scale_of: ScaleOf) -> Result<Scaled> {
+        let _ = scale_of;
+        self.decode(index, bytes).map(Scaled::full)
     }
 
     /// The number of the shard that holds an image, where the source consists of files that are

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::decode::{ScaleOf, Scaled};
 use crate::random::{Purpose, Random};
 use crate::{Error, Image, Mask, Result, Source};
 
@@ -83,6 +84,11 @@ impl Source for Subset {
 
     fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
         self.source.decode(self.indices[index], bytes)
+    }
+
+    fn decode_scaled(&self, index: usize, bytes: &[u8], scale_of: ScaleOf) -> Result<Scaled> {
+        let index = self.indices[index];
+        self.source.decode_scaled(index, bytes, scale_of)
     }
 
     fn shard(&self, index: usize) -> Option<usize> {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use self::contents::Contents;
 use super::files::{LocalFile, OpenFiles, RangeFile};
 use super::{Decoding, Labels, SourceOptions, io_error, read_image, slashed};
+use crate::decode::{ScaleOf, Scaled};
 use crate::{Error, Image, Mask, Result, Source};
 
 pub(super) mod contents;
@@ -257,6 +258,11 @@ impl Source for Tar {
 
     fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
         self.decoding.decode(&self.name(index), bytes)
+    }
+
+    fn decode_scaled(&self, index: usize, bytes: &[u8], scale_of: ScaleOf) -> Result<Scaled> {
+        self.decoding
+            .decode_scaled(&self.name(index), bytes, scale_of)
     }
 
     fn shard(&self, index: usize) -> Option<usize> {

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{Decoding, MaskKind, SourceOptions, io_error, read_file, read_image, read_mask};
+use crate::decode::{ScaleOf, Scaled};
 use crate::{Error, Image, Mask, Result, Source};
 
 /// The classes of Pascal VOC by their number in class masks; 0 is the background.
@@ -144,6 +145,11 @@ impl Source for Voc {
 
     fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
         self.decoding.decode(&self.name(index), bytes)
+    }
+
+    fn decode_scaled(&self, index: usize, bytes: &[u8], scale_of: ScaleOf) -> Result<Scaled> {
+        self.decoding
+            .decode_scaled(&self.name(index), bytes, scale_of)
     }
 
     fn file(&self, index: usize) -> Option<PathBuf> {

@@ -73,7 +73,12 @@ pub fn run(args: Args) -> Result<ExitCode> {
         settings = settings.over(Settings::shapes());
     }
     let sources = Sources::of(&settings)?;
-    let settings = measured(settings, &sources, &folder)?;
+    let mut settings = measured(settings, &sources, &folder)?;
+    if settings.scaled_decoding.is_none() {
+        // A run goes on as it began, also one from before there was this setting.
+        let before = folder.settings().ok().flatten();
+        settings.scaled_decoding = before.map(|before| before.scaled_decoding.unwrap_or(false));
+    }
     let (config, choices) = settings.resolve(sources.train.len())?;
     let plan = plan(&config)?;
     let device = device::by_name(&config.device)?;

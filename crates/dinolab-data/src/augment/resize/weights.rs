@@ -32,7 +32,19 @@ struct Columns {
 impl Weights {
     /// Weights for a side of `from` pixels made into `to`, both above 0.
     pub(super) fn set(&mut self, from: usize, to: usize, filter: Filter) {
-        let scale = from as f64 / to as f64;
+        self.set_part((0.0, from as f64), from, to, filter);
+    }
+
+    /// [`Weights::set`] for the part from `start` to `end` of a side of `from` pixels, all of which it
+    /// touches: those at its ends count for as much of them as is inside.
+    pub(super) fn set_part(
+        &mut self,
+        (start, end): (f64, f64),
+        from: usize,
+        to: usize,
+        filter: Filter,
+    ) {
+        let scale = (end - start) / to as f64;
         let stretch = scale.max(1.0);
         let support = filter.support() * stretch;
         let columns = &mut self.columns;
@@ -41,7 +53,7 @@ impl Weights {
         columns.firsts.clear();
         columns.ends.clear();
         for x in 0..to {
-            let centre = (x as f64 + 0.5) * scale;
+            let centre = start + (x as f64 + 0.5) * scale;
             let first = (centre - support + 0.5).max(0.0) as usize;
             let end = ((centre + support + 0.5) as usize).min(from);
             taps = taps.max(end - first);
@@ -59,6 +71,10 @@ impl Weights {
             self.starts.push(start as usize);
         }
         let size = columns.shares_of(taps, 1.0 / stretch, filter);
+        if start > 0.0 || end < side {
+            columns.count(taps, 0.0, 1.0 - start);
+            columns.count(taps, side - 1.0, end - (side - 1.0));
+        }
         self.values.resize(size, 0);
         columns.write_fixed_point(taps, &mut self.values);
     }
@@ -95,6 +111,19 @@ impl Columns {
             }
         }
         taps * results
+    }
+
+    /// Lets the pixel at `place` count for a share only.
+    fn count(&mut self, taps: usize, place: f64, share: f64) {
+        let results = self.centres.len();
+        for i in 0..results {
+            let tap = (place - self.starts[i]) as usize;
+            if self.starts[i] <= place && tap < taps {
+                let weight = &mut self.shares[tap * results + i];
+                self.sums[i] -= *weight * (1.0 - share);
+                *weight *= share;
+            }
+        }
     }
 
     /// Weights `[results, taps]` in fixed point, rounded away from 0.
@@ -201,6 +230,46 @@ mod tests {
                 let all: i64 = values.iter().map(|&value| i64::from(value).abs()).sum();
                 prop_assert!(all * 255 + (1 << (BITS - 1)) < i64::from(i32::MAX));
             }
+        }
+
+        #[test]
+        fn a_part_is_weighed_by_what_is_inside(
+            from in 1usize..400, to in 1usize..400, start in 0.0f64..1.0, missing in 0.0f64..1.0,
+        ) {
+            let end = from as f64 - missing;
+            prop_assume!(end > start);
+            let mut weights = Weights::default();
+            weights.set_part((start, end), from, to, Filter::Bicubic);
+            let scale = (end - start) / to as f64;
+            for (x, (first, values)) in weights.iter().enumerate() {
+                prop_assert!(first + values.len() <= from);
+                let sum: i64 = values.iter().map(|&value| i64::from(value)).sum();
+                prop_assert!((sum - (1 << BITS)).unsigned_abs() <= values.len() as u64 / 2 + 1);
+                // Away from the ends, a ramp comes out as itself: every result is at its place.
+                let centre = start + (x as f64 + 0.5) * scale;
+                let reach = 2.0 * scale.max(1.0) + 2.0;
+                if scale >= 2.0 && centre > reach && centre + reach < from as f64 {
+                    let places = values.iter().enumerate();
+                    let mean: f64 = places
+                        .map(|(tap, &value)| ((first + tap) as f64 + 0.5) * f64::from(value))
+                        .sum::<f64>() / f64::from(1 << BITS);
+                    prop_assert!((mean - centre).abs() < 0.05 * scale, "{} {}", mean, centre);
+                }
+            }
+        }
+
+        #[test]
+        fn less_of_a_pixel_weighs_less(share in 0.0f64..0.99) {
+            let weigh = |start: f64| {
+                let mut weights = Weights::default();
+                weights.set_part((start, 20.0), 20, 2, Filter::Bilinear);
+                let (first, values) = weights.iter().next().unwrap_or_default();
+                (first, values.first().copied().unwrap_or_default())
+            };
+            let ((first, whole), (same, part)) = (weigh(0.0), weigh(share));
+            prop_assert_eq!((first, same), (0, 0));
+            prop_assert!(part <= whole);
+            prop_assert!((f64::from(part) / f64::from(whole) - (1.0 - share)).abs() < 0.2);
         }
 
         #[test]

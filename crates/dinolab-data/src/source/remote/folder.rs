@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::client::{Client, Version};
 use super::location::{Location, below};
 use super::open::concurrently;
-use crate::decode::sniff;
+use crate::decode::{ScaleOf, Scaled, sniff};
 use crate::source::{
     Decoding, Kind, Labels, SourceOptions, extension, is_hidden, kind_of, read_image, slashed,
 };
@@ -139,6 +139,11 @@ impl Source for Folder {
 
     fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
         self.decoding.decode(&self.name(index), bytes)
+    }
+
+    fn decode_scaled(&self, index: usize, bytes: &[u8], scale_of: ScaleOf) -> Result<Scaled> {
+        self.decoding
+            .decode_scaled(&self.name(index), bytes, scale_of)
     }
 
     fn file(&self, index: usize) -> Option<PathBuf> {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use dinolab_data::augment::clock::{Clock, Stage};
 use dinolab_data::augment::{MultiCrop, Scratch};
+use dinolab_data::decode::Scaled;
 use dinolab_data::loader::READ_AHEAD;
 use dinolab_data::source::SourceOptions;
 use dinolab_data::{Loader, LoaderConfig, Size, Source};
@@ -43,6 +44,9 @@ pub struct Args {
     /// Images of a batch
     #[arg(long, default_value_t = 32)]
     batch_size: usize,
+    /// Decode large photographs at the scale that crops need, as `train` does
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+    scaled_decoding: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -67,12 +71,12 @@ pub fn run(args: &Args) -> Result<()> {
     };
     crops.validate()?;
     let span = Duration::from_secs_f64(args.seconds);
-    let alone = one_thread(&*source, &crops, span)?;
+    let alone = one_thread(&*source, &crops, args.scaled_decoding, span)?;
     let threads = match args.threads {
         Some(threads) => threads.max(1),
         None => std::thread::available_parallelism().map_or(1, usize::from),
     };
-    let together = loader(source.clone(), &crops, args.batch_size, threads, span)?;
+    let together = loader(source.clone(), &crops, args, threads, span)?;
 
     let total: Duration = alone.stages.iter().map(|(_, time)| *time).sum();
     let mut table = Table::new(["stage", "ms per image", "share %"]);
@@ -113,7 +117,12 @@ struct Alone {
 }
 
 /// Goes round the source until the time is up, image by image.
-fn one_thread(source: &dyn Source, crops: &MultiCrop, span: Duration) -> Result<Alone> {
+fn one_thread(
+    source: &dyn Source,
+    crops: &MultiCrop,
+    scaled: bool,
+    span: Duration,
+) -> Result<Alone> {
     let mut scratch = Scratch::default();
     let mut global = vec![0.0; crops.global_len()];
     let mut local = vec![0.0; crops.local_len()];
@@ -124,25 +133,18 @@ fn one_thread(source: &dyn Source, crops: &MultiCrop, span: Duration) -> Result<
     while images == 0 || began.elapsed() < span {
         for index in 0..source.len() {
             let clock = Instant::now();
-            let image = source.image(index);
+            let image = decode(source, crops, scaled, index);
             decoding += clock.elapsed();
             let Ok(image) = image else {
                 skipped += usize::from(epoch == 0);
                 continue;
             };
             if images == 0 {
-                crops.apply(&image, 0, 0, 0, &mut scratch, &mut global, &mut local)?;
+                crops.apply_scaled(&image, (0, 0, 0), &mut scratch, &mut global, &mut local)?;
                 scratch.clock = Clock::running();
             }
-            crops.apply(
-                &image,
-                0,
-                epoch,
-                index as u64,
-                &mut scratch,
-                &mut global,
-                &mut local,
-            )?;
+            let key = (0, epoch, index as u64);
+            crops.apply_scaled(&image, key, &mut scratch, &mut global, &mut local)?;
             images += 1;
             if began.elapsed() >= span {
                 break;
@@ -166,15 +168,32 @@ fn one_thread(source: &dyn Source, crops: &MultiCrop, span: Duration) -> Result<
     })
 }
 
+/// An image as the loader decodes it.
+fn decode(
+    source: &dyn Source,
+    crops: &MultiCrop,
+    scaled: bool,
+    index: usize,
+) -> dinolab_data::Result<Scaled> {
+    match source.encoded(index)? {
+        Some(file) if scaled => {
+            let scale_of = |width, height| crops.scale_of(width, height);
+            source.decode_scaled(index, &file, &scale_of)
+        }
+        Some(file) => source.decode(index, &file).map(Scaled::full),
+        None => source.image(index).map(Scaled::full),
+    }
+}
+
 /// Images per second of the loader, epoch after epoch, after a first batch.
 fn loader(
     source: Arc<dyn Source>,
     crops: &MultiCrop,
-    batch_size: usize,
+    args: &Args,
     threads: usize,
     span: Duration,
 ) -> Result<f64> {
-    let batch_size = batch_size.clamp(1, source.len());
+    let batch_size = args.batch_size.clamp(1, source.len());
     let config = LoaderConfig {
         batch_size,
         workers: threads,
@@ -184,6 +203,7 @@ fn loader(
         max_bad_images: 1.0,
         cache_bytes: 0,
         shuffle_buffer: 0,
+        scaled_decoding: args.scaled_decoding,
     };
     let loader = Loader::new(source, crops.clone(), config)?;
     let (mut images, mut began) = (0, None);

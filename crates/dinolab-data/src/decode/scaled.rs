@@ -1,0 +1,151 @@
+//! Large JPEG photographs at half or a quarter of their size.
+//!
+//! A block of 8 × 8 pixels is stored as frequencies. Its lowest 4 × 4 (2 × 2) transformed back alone are
+//! the block at half (a quarter) of its size. The entropy coding must be undone
+//! in full, but all that comes after it, up to the resizing of crops, has that many pixels fewer to do.
+//!
+//! The decoder here reads what cameras write: baseline, one scan, grey or YCbCr with chroma of full or
+//! half the samples. Anything else, and anything damaged, is left to the full decode and its verdict.
+
+use ::image::metadata::Orientation;
+
+use super::{Format, Pixels, Reason, bad, caught, decode_bytes, decode_to, jpeg, sniff, upright};
+use crate::{Image, Result};
+
+mod entropy;
+mod header;
+mod rows;
+mod transform;
+
+use header::Header;
+
+/// The factors by which images can be smaller.
+pub const SCALES: [usize; 3] = [4, 2, 1];
+
+/// The factor, one of [`SCALES`], for an upright image of some width and height.
+pub type ScaleOf<'a> = &'a dyn Fn(usize, usize) -> usize;
+
+/// An image that may have fewer pixels than its file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scaled {
+    /// The image.
+    pub image: Image,
+    /// Width and height of what the file holds, upright, in pixels.
+    pub full: (usize, usize),
+    /// Sides of the file's pixels that make one side of the image's, one of [`SCALES`].
+    pub scale: usize,
+    /// Where the upper left corner of what the file holds lies in the image, in pixels of the
+    /// image: where sides are no multiple of the scale and the image was turned, not at (0, 0).
+    corner: (f64, f64),
+}
+
+impl Scaled {
+    /// An image in full.
+    pub fn full(image: Image) -> Self {
+        Self {
+            full: (image.width, image.height),
+            scale: 1,
+            corner: (0.0, 0.0),
+            image,
+        }
+    }
+
+    /// Where in the image a place of the full one lies: columns and rows from the upper left corner.
+    pub fn place(&self, (x, y): (usize, usize)) -> (f64, f64) {
+        let scale = self.scale as f64;
+        // Divisions by powers of two are exact.
+        let (left, top) = (self.corner.0, self.corner.1);
+        (left + x as f64 / scale, top + y as f64 / scale)
+    }
+}
+
+/// Decodes a file as [`decode_to`] does or, where it is a large JPEG to be 8-bit RGB, to fewer pixels.
+///
+/// `scale_of` gives the factor for an image of some width and height, upright. It is one of [`SCALES`],
+/// and must depend on nothing else, so that a file is always decoded alike. Files that cannot be
+/// decoded at a scale are decoded in full.
+///
+/// # Errors
+/// As [`decode_to`].
+pub fn decode_scaled(
+    pixels: Pixels,
+    name: &str,
+    bytes: &[u8],
+    max_pixels: u64,
+    scale_of: ScaleOf,
+) -> Result<Scaled> {
+    if pixels != Pixels::Rgb {
+        return decode_to(pixels, name, bytes, max_pixels).map(Scaled::full);
+    }
+    let decode = || match smaller(bytes, max_pixels, scale_of) {
+        Some(scaled) => Ok(scaled),
+        None => decode_bytes(bytes, max_pixels).map(Scaled::full),
+    };
+    caught(decode).map_err(|reason: Reason| bad(name, reason))
+}
+
+/// A JPEG at the scale that `scale_of` wants; `None` where that is 1, or where it cannot be done.
+fn smaller(bytes: &[u8], max_pixels: u64, scale_of: ScaleOf) -> Option<Scaled> {
+    let scale_of = |header: &Header| {
+        let (width, height) = full_size(header);
+        let fits = (width as u64).saturating_mul(height as u64) <= max_pixels;
+        let scale = if fits { scale_of(width, height) } else { 1 };
+        Some(scale).filter(|scale| [2, 4].contains(scale))
+    };
+    if sniff(bytes) != Some(Format::Jpeg) {
+        return None;
+    }
+    // The header alone says no for nearly all files; the walk through all of it comes later.
+    scale_of(&Header::read(bytes)?)?;
+    let checked = jpeg::whole(bytes).ok()?;
+    let header = Header::read(&checked)?;
+    let scale = scale_of(&header)?;
+    let (width, height) = (header.width.div_ceil(scale), header.height.div_ceil(scale));
+    let data = rows::pixels(&header, scale)?;
+    let image = upright(width, height, data, header.orientation).ok()?;
+    let full = full_size(&header);
+    // What rounding up has added lies to the right of the file's picture and below it; where that
+    // was turned, it may have come to the other side.
+    let added = |side: usize, full: usize| side as f64 - full as f64 / scale as f64;
+    let (left, top) = mirrors(header.orientation);
+    let corner = (
+        if left {
+            added(image.width, full.0)
+        } else {
+            0.0
+        },
+        if top {
+            added(image.height, full.1)
+        } else {
+            0.0
+        },
+    );
+    Some(Scaled {
+        image,
+        full,
+        scale,
+        corner,
+    })
+}
+
+/// Width and height of the upright picture.
+fn full_size(header: &Header) -> (usize, usize) {
+    match header.orientation {
+        Orientation::Rotate90
+        | Orientation::Rotate270
+        | Orientation::Rotate90FlipH
+        | Orientation::Rotate270FlipH => (header.height, header.width),
+        _ => (header.width, header.height),
+    }
+}
+
+/// Whether the columns of the upright picture run against the file's columns (or rows), and whether its
+/// rows do.
+fn mirrors(orientation: Orientation) -> (bool, bool) {
+    match orientation {
+        Orientation::NoTransforms | Orientation::Rotate90FlipH => (false, false),
+        Orientation::FlipHorizontal | Orientation::Rotate90 => (true, false),
+        Orientation::FlipVertical | Orientation::Rotate270 => (false, true),
+        Orientation::Rotate180 | Orientation::Rotate270FlipH => (true, true),
+    }
+}
