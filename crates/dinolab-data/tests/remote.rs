@@ -87,6 +87,12 @@ fn photos(folder: &Path, count: usize) {
     std::fs::create_dir_all(folder.join(".cache")).unwrap();
     std::fs::write(folder.join(".cache/x.png"), picture(79, 24)).unwrap();
     std::fs::write(folder.join("notes.txt"), "x").unwrap();
+    // In place of one of the images.
+    let mut photograph = Cursor::new(Vec::new());
+    RgbImage::from_fn(64, 48, |x, y| Rgb([x as u8 * 4, y as u8 * 5, 90]))
+        .write_to(&mut photograph, ImageFormat::Jpeg)
+        .unwrap();
+    std::fs::write(folder.join("b&b/004.png"), photograph.into_inner()).unwrap();
 }
 
 /// Packs images into shards of `each`.
@@ -118,10 +124,14 @@ fn assert_same(remote: &dyn Source, local: &dyn Source) {
         assert_eq!(remote.name(index), local.name(index));
         assert_eq!(remote.label(index), local.label(index));
         assert_eq!(remote.shard(index), local.shard(index));
-        assert_eq!(
-            remote.encoded(index).unwrap(),
-            local.encoded(index).unwrap()
-        );
+        let bytes = local.encoded(index).unwrap();
+        assert_eq!(remote.encoded(index).unwrap(), bytes);
+        // Large photographs are decoded at a smaller scale, here as there.
+        let [a, b] = [remote, local].map(|source| {
+            let scaled = source.decode_scaled(index, bytes.as_ref().unwrap(), &|_, _| 2);
+            scaled.map(|scaled| (scaled.scale, scaled.image))
+        });
+        assert_eq!(a.ok(), b.ok());
     }
 }
 
