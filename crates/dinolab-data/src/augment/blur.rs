@@ -67,21 +67,22 @@ impl Weights {
         }
     }
 
+    /// Counted loops: by iterators it was measured to be half as fast.
+    #[allow(clippy::needless_range_loop)]
     #[inline(always)]
     fn block<const TAPS: usize>(self, taps: [&[u8; BLOCK]; TAPS], out: &mut [u8; BLOCK]) {
+        let wide = |tap: usize, i: usize| u16::from(taps[tap][i]);
         let (mut inner, mut outer) = ([0u16; BLOCK], [0u16; BLOCK]);
-        let add = |sums: &mut [u16; BLOCK], tap: &[u8; BLOCK]| {
-            for (sum, value) in sums.iter_mut().zip(tap) {
-                *sum += u16::from(*value);
+        for tap in 1..TAPS - 1 {
+            for i in 0..BLOCK {
+                inner[i] += wide(tap, i);
             }
-        };
-        for tap in &taps[1..TAPS - 1] {
-            add(&mut inner, tap);
         }
-        add(&mut outer, taps[0]);
-        add(&mut outer, taps[TAPS - 1]);
-        for (i, out) in out.iter_mut().enumerate() {
-            *out = self.level(u32::from(inner[i]), u32::from(outer[i]));
+        for i in 0..BLOCK {
+            outer[i] = wide(0, i) + wide(TAPS - 1, i);
+        }
+        for i in 0..BLOCK {
+            out[i] = self.level(u32::from(inner[i]), u32::from(outer[i]));
         }
     }
 }
