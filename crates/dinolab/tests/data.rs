@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{Train, one_error, picture, program, text, usage_error};
+use common::{one_error, picture, program, text, usage_error};
 use dinolab_data::Source;
 use dinolab_data::augment::{Filter, eval};
 use dinolab_data::source::{SourceOptions, open};
@@ -341,6 +341,8 @@ fn inspect_tells_what_a_source_holds() {
 #[cfg(not(feature = "remote"))]
 #[test]
 fn locations_of_other_machines_are_refused_by_name() {
+    use common::Train;
+
     let root = TempDir::new().unwrap();
     picture(&root.path().join("photos/1.png"), 8, 1);
     let photos = root.path().join("photos");
