@@ -17,6 +17,17 @@ pub enum Error {
         /// The reason the system gave.
         source: std::io::Error,
     },
+    /// What lies on another machine could not be fetched, however often it was tried, or is no
+    /// longer what it was. Says nothing of an image: it ends an epoch, and may succeed later.
+    #[error("cannot fetch {location}: {reason} ({attempts} {})", if *attempts == 1 { "attempt" } else { "attempts" })]
+    Unreachable {
+        /// What was asked for.
+        location: String,
+        /// How often.
+        attempts: u32,
+        /// Why the last attempt failed.
+        reason: String,
+    },
     /// A file is not an image that can be used: truncated, empty, of an unknown
     /// format, too small, or over the pixel limit.
     #[error("{name}: {reason}")]
@@ -65,4 +76,12 @@ pub enum Error {
         /// What it must be.
         reason: String,
     },
+}
+
+impl Error {
+    /// Whether it tells of a machine that could not be reached, and so nothing of the image that was
+    /// asked for: such an image must not be passed over as an unusable one.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
+    }
 }

@@ -90,7 +90,8 @@ pub struct Statistics {
 /// are done.
 ///
 /// # Errors
-/// [`Error::NoImages`] where no image can be used.
+/// [`Error::NoImages`] where no image can be used, [`Error::Unreachable`] where one of another machine
+/// could not be fetched.
 pub fn measure(
     source: &dyn Source,
     most: usize,
@@ -104,7 +105,7 @@ pub fn measure(
         chosen.truncate(most);
         chosen.sort_unstable();
     }
-    let found = Mutex::new(vec![None; chosen.len()]);
+    let found = Mutex::new(chosen.iter().map(|_| None).collect::<Vec<_>>());
     let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let work = || {
         loop {
@@ -117,7 +118,6 @@ pub fn measure(
                     .map(|channel| Moments::of(&image, channel))
                     .collect::<Vec<_>>()
             });
-            let moments = moments.map_err(|error| error.to_string());
             found.lock().unwrap_or_else(PoisonError::into_inner)[place] = Some(moments);
             progress(done.fetch_add(1, Ordering::Relaxed) + 1);
         }
@@ -133,7 +133,9 @@ pub fn measure(
     let (mut all, mut images, mut skipped) = (Vec::<Moments>::new(), 0, Vec::new());
     for (&index, moments) in chosen.iter().zip(found.into_iter().flatten()) {
         match moments {
-            Err(reason) => skipped.push((index, reason)),
+            // Another time the figures would be others.
+            Err(error) if error.is_unreachable() => return Err(error),
+            Err(error) => skipped.push((index, error.to_string())),
             Ok(moments) if all.is_empty() || all.len() == moments.len() => {
                 images += 1;
                 all.resize(moments.len(), Moments::default());

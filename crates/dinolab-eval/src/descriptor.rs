@@ -119,25 +119,31 @@ impl<'a> Describer<'a> {
 
     /// Vectors of the source's images number `indices`, `batch_size` images in memory at a time.
     /// `progress` hears how many are done. An image that cannot be used is left out and listed.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where an image of another machine could not be fetched.
     pub fn describe_source(
         &self,
         source: &dyn Source,
         indices: &[usize],
         batch_size: usize,
         progress: &mut dyn FnMut(usize),
-    ) -> Features {
+    ) -> Result<Features> {
         let load = |index| source.image(index).map_err(Error::from);
         self.describe_loaded(indices, batch_size, &load, progress)
     }
 
     /// As [`Describer::describe_source`], of images that `load` finds by their number.
+    ///
+    /// # Errors
+    /// As there.
     pub fn describe_loaded(
         &self,
         indices: &[usize],
         batch_size: usize,
         load: &(dyn Fn(usize) -> Result<Image> + Sync),
         progress: &mut dyn FnMut(usize),
-    ) -> Features {
+    ) -> Result<Features> {
         let mut features = Features {
             dim: self.dim(),
             ..Features::default()
@@ -155,6 +161,7 @@ impl<'a> Describer<'a> {
                         inputs.push(input);
                         features.indices.push(index);
                     }
+                    Err(error) if error.is_unreachable() => return Err(error),
                     Err(error) => features.skipped.push((index, error.to_string())),
                 }
             }
@@ -162,7 +169,7 @@ impl<'a> Describer<'a> {
             done += chunk.len();
             progress(done);
         }
-        features
+        Ok(features)
     }
 
     fn input(&self, image: &Image) -> Result<Input> {

@@ -90,3 +90,10 @@ pub(crate) fn check_finite(what: &'static str, values: &[f32]) -> Result<()> {
         Some(index) => Err(Error::NonFinite { what, index }),
     }
 }
+
+impl Error {
+    /// Whether images of another machine could not be fetched, which says nothing of them.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Data(error) if error.is_unreachable())
+    }
+}

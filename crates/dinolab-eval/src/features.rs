@@ -171,7 +171,8 @@ impl Pass<'_> {
     /// listed.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where no image can be used, or views are smaller than a patch.
+    /// [`Error::Invalid`] where no image can be used, or views are smaller than a patch;
+    /// [`Error::Data`] where an image of another machine could not be fetched.
     pub fn run(
         &self,
         source: &dyn Source,
@@ -210,6 +211,8 @@ impl Pass<'_> {
                         size = its;
                         features.indices.push(index);
                     }
+                    // Another time the features would be others.
+                    Err(error) if error.is_unreachable() => return Err(error),
                     Err(error) => features.skipped.push((index, error.to_string())),
                 }
             }

@@ -55,3 +55,10 @@ pub enum Error {
     #[error(transparent)]
     Data(#[from] dinolab_data::Error),
 }
+
+impl Error {
+    /// Whether images of another machine could not be fetched: the run can go on another time.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Data(error) if error.is_unreachable())
+    }
+}

@@ -15,6 +15,9 @@ use crate::commands::{
 pub struct Cli {
     #[command(subcommand)]
     verb: Verb,
+    #[cfg(feature = "remote")]
+    #[command(flatten)]
+    remote: crate::remote::Args,
 }
 
 // One value lives as long as the program: its size does not matter.
@@ -63,6 +66,8 @@ enum Bench {
 impl Cli {
     /// Does what was asked.
     pub fn run(self) -> anyhow::Result<ExitCode> {
+        #[cfg(feature = "remote")]
+        self.remote.apply();
         match self.verb {
             // These two tell more by their exit code than success and failure.
             Verb::Train(args) => return train::run(args),

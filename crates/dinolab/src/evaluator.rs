@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
-use dinolab_data::{Size, Source};
+use dinolab_data::{Image, Size, Source};
 use dinolab_eval::attention::{JaccardMeter, REFERENCE_MASS, score_image};
 use dinolab_eval::features::{Preprocess, attend, embed, whole_patches};
 use dinolab_eval::knn::{Knn, KnnScore, Labelled, l2_normalise};
@@ -103,7 +103,7 @@ impl Evaluator {
             let Ok(Some(mask)) = source.mask(index) else {
                 break;
             };
-            let Ok(image) = source.image(index) else {
+            let Some(image) = usable(source.image(index))? else {
                 continue;
             };
             let side = Some((self.attend_size.height, self.attend_size.width));
@@ -126,7 +126,7 @@ impl Evaluator {
         let normaliser = self.preprocess.normaliser()?;
         let mut rows = Vec::new();
         for &index in &self.shown {
-            let Ok(image) = source.image(index) else {
+            let Some(image) = usable(source.image(index))? else {
                 continue;
             };
             let side = Some((self.attend_size.height, self.attend_size.width));
@@ -134,6 +134,14 @@ impl Evaluator {
             rows.push(attend(vit, &image, &normaliser)?);
         }
         pictures::attention_sheet(&rows, path)
+    }
+}
+
+/// An image where it can be used; an error where it could not be fetched, which says nothing of it.
+fn usable(image: dinolab_data::Result<Image>) -> Result<Option<Image>> {
+    match image {
+        Err(error) if error.is_unreachable() => Err(error.into()),
+        image => Ok(image.ok()),
     }
 }
 

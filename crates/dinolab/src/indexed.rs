@@ -1,12 +1,10 @@
 //! Features of a set of images that are kept between calls.
 
-use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, Result, ensure};
-use dinolab_data::Source;
+use dinolab_data::{Source, source};
 use dinolab_eval::features::{Preprocess, embed_usable};
 use dinolab_eval::index::{Index, Stamp};
 use dinolab_eval::knn::l2_normalise;
@@ -171,7 +169,10 @@ pub fn default_path(model: &ModelArgs, images: &Path) -> PathBuf {
     if home.file_name().is_some_and(|name| name == "checkpoints") {
         home = home.parent().unwrap_or(home);
     }
-    let whole = std::path::absolute(images).unwrap_or_else(|_| images.into());
+    let whole = match source::is_remote(images) {
+        true => images.to_path_buf(),
+        false => std::path::absolute(images).unwrap_or_else(|_| images.into()),
+    };
     let whole = whole.canonicalize().unwrap_or(whole);
     let name = whole.file_stem().unwrap_or_default().to_string_lossy();
     let plain: String = name
@@ -202,15 +203,10 @@ fn key(model: &Model, preprocess: &Preprocess, precision: &str) -> Result<String
 }
 
 fn stamp(source: &dyn Source, index: usize) -> Stamp {
-    let found = source.file(index).and_then(|path| path.metadata().ok());
-    let since = |data: &Metadata| {
-        let modified = data.modified().ok()?;
-        let since = modified.duration_since(UNIX_EPOCH).ok()?;
-        i64::try_from(since.as_nanos()).ok()
-    };
+    let (size, modified) = source.stamp(index).unwrap_or_default();
     Stamp {
         name: source.name(index),
-        size: found.as_ref().map_or(0, Metadata::len),
-        modified: found.as_ref().and_then(since).unwrap_or(0),
+        size,
+        modified,
     }
 }

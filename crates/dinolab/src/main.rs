@@ -14,6 +14,7 @@ mod named;
 mod output;
 mod pictures;
 mod progress;
+mod remote;
 mod report;
 mod settings;
 mod sources;

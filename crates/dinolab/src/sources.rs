@@ -8,6 +8,7 @@ use dinolab_data::shapes::{Shapes, ShapesOptions};
 use dinolab_data::source::{self, SourceOptions};
 use dinolab_data::{Pixels, Source};
 
+use crate::remote;
 use crate::settings::Settings;
 
 /// The seed of the shapes that are only looked at, never trained on.
@@ -33,6 +34,7 @@ pub fn open_as(path: &Path, max_pixels: u64, pixels: Pixels) -> Result<Arc<dyn S
     let options = SourceOptions {
         max_pixels,
         pixels,
+        remote: remote::options(),
         ..Default::default()
     };
     Ok(Arc::from(source::open(path, &options)?))

@@ -149,7 +149,24 @@ impl<'a> Watch<'a> {
 
 /// An observer's failure as the run's.
 fn observer_error(error: &anyhow::Error) -> Error {
-    Error::Observer(format!("{error:#}"))
+    use dinolab_data::Error::Unreachable;
+    let data = error.chain().find_map(|cause| match cause.downcast_ref() {
+        Some(dinolab_eval::Error::Data(data)) => Some(data),
+        _ => cause.downcast_ref(),
+    });
+    match data {
+        // It stays one: the run can go on another time.
+        Some(Unreachable {
+            location,
+            attempts,
+            reason,
+        }) => Error::Data(Unreachable {
+            location: location.clone(),
+            attempts: *attempts,
+            reason: reason.clone(),
+        }),
+        _ => Error::Observer(format!("{error:#}")),
+    }
 }
 
 fn host<const D: usize>(tensor: &Tensor<D>) -> Vec<f32> {

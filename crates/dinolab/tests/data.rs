@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{Train, one_error, picture, program, text, usage_error};
+use common::{one_error, picture, program, text, usage_error};
 use dinolab_data::Source;
 use dinolab_data::augment::{Filter, eval};
 use dinolab_data::source::{SourceOptions, open};
@@ -337,17 +337,25 @@ fn inspect_tells_what_a_source_holds() {
     assert_eq!(row("class kinds").as_deref(), Some("8"));
 }
 
+// What a program with the feature does instead: tests/remote.rs.
+#[cfg(not(feature = "remote"))]
 #[test]
 fn locations_of_other_machines_are_refused_by_name() {
+    use common::Train;
+
     let root = TempDir::new().unwrap();
     picture(&root.path().join("photos/1.png"), 8, 1);
     let photos = root.path().join("photos");
-    let wanted = "s3:// locations are not supported yet; copy it to a local folder first";
+    let error = fails(&["pack", photos.to_str().unwrap(), "s3://bucket/out"]);
+    assert!(
+        error.contains("s3://bucket/out: nothing is written to other machines"),
+        "{error}"
+    );
+    let wanted = "this program cannot read s3:// locations: build it with --features remote";
     for error in [
         fails(&["inspect", "s3://bucket/x"]),
         fails(&["inspect", "s3://bucket/x-{000..003}.tar"]),
         fails(&["pack", "s3://bucket/x", "out"]),
-        fails(&["pack", photos.to_str().unwrap(), "s3://bucket/out"]),
         Train::tiny(&root.path().join("run"))
             .on(Path::new("s3://bucket/x"))
             .fail(),

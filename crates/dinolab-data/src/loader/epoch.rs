@@ -78,6 +78,7 @@ impl Epoch {
             for _ in 0..config.read_ahead {
                 let reader = Reader {
                     shared: Arc::clone(&self.shared),
+                    stop: Arc::clone(&self.stop),
                     tasks: tasks.clone(),
                     ready: ready.clone(),
                 };

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::Shared;
 use super::batch::ImageCrops;
 use super::stream::Stream;
-use crate::Source;
 use crate::random::{epoch_order, reading_order, shard_order};
+use crate::{Result, Source};
 
 /// Where a stream of batches stands.
 pub(super) struct Plan {
@@ -139,8 +139,8 @@ pub(super) struct Task {
     pub(super) files: Option<Arc<Stream>>,
     /// Its place in the order.
     pub(super) position: usize,
-    /// The image's file, where a reader has read it.
-    pub(super) file: Option<Vec<u8>>,
+    /// The image's file, or why it could not be read, where a reader has tried.
+    pub(super) file: Option<Result<Vec<u8>>>,
     /// The buffers to fill.
     pub(super) crops: ImageCrops,
 }

@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Receiver, Sender};
 
@@ -11,6 +12,7 @@ use super::plan::Task;
 /// A thread that passes tasks on with their files.
 pub(super) struct Reader {
     pub(super) shared: Arc<Shared>,
+    pub(super) stop: Arc<AtomicBool>,
     pub(super) tasks: Receiver<Task>,
     pub(super) ready: Sender<Task>,
 }
@@ -19,6 +21,10 @@ impl Reader {
     /// Ends when there are no more tasks, or nobody to pass them on to.
     pub(super) fn run(self) {
         for mut task in &self.tasks {
+            // What is still to be handed out is not wanted any more, and may take long.
+            if self.stop.load(Ordering::Relaxed) {
+                return;
+            }
             self.read(&mut task);
             if self.ready.send(task).is_err() {
                 return;
@@ -31,16 +37,19 @@ impl Reader {
         let unwanted =
             |index| self.shared.cache.get(index).is_some() || self.shared.bad.contains(index);
         let read = || {
-            let files = task.files.as_deref();
-            match files.and_then(|files| files.take(index, source, unwanted)) {
+            let held = match task.files.as_deref() {
+                Some(files) => files.take(index, source, unwanted)?,
+                None => None,
+            };
+            match held {
                 _ if unwanted(index) => Ok(None),
                 Some(file) => Ok(Some(file)),
                 None => source.encoded(index),
             }
         };
-        // What cannot be read is left to the worker, which meets the same error and reports it.
-        if let Ok(Ok(file)) = catch_unwind(AssertUnwindSafe(read)) {
-            task.file = file;
+        // The worker reports what could not be read, and meets the same defect where this panics.
+        if let Ok(file) = catch_unwind(AssertUnwindSafe(read)) {
+            task.file = file.transpose();
         }
     }
 }

@@ -80,6 +80,8 @@ impl Worker {
             let attempt = catch_unwind(AssertUnwindSafe(|| self.fill(task, index, key, file)));
             let reason = match attempt {
                 Ok(Ok(())) => return Ok(()),
+                // Says nothing of the image, which would be there another time.
+                Ok(Err(error)) if error.is_unreachable() => return Err(error),
                 Ok(Err(Error::BadImage { reason, .. })) => reason,
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => "decoding it panicked".into(),
@@ -103,7 +105,7 @@ impl Worker {
         task: &mut Task,
         index: usize,
         key: u64,
-        file: Option<Vec<u8>>,
+        file: Option<Result<Vec<u8>>>,
     ) -> Result<()> {
         let shared = &self.shared;
         let image = shared.image(index, file)?;
@@ -134,7 +136,7 @@ impl Worker {
 
 impl Shared {
     /// An image, from the cache, from its file where that was read already, or from the source.
-    fn image(&self, index: usize, file: Option<Vec<u8>>) -> Result<Arc<Scaled>> {
+    fn image(&self, index: usize, file: Option<Result<Vec<u8>>>) -> Result<Arc<Scaled>> {
         if let Some(image) = self.cache.get(index) {
             return Ok(image);
         }
@@ -145,7 +147,8 @@ impl Shared {
         Ok(image)
     }
 
-    fn decoded(&self, index: usize, file: Option<Vec<u8>>) -> Result<Scaled> {
+    fn decoded(&self, index: usize, file: Option<Result<Vec<u8>>>) -> Result<Scaled> {
+        let file = file.transpose()?;
         if !self.config.scaled_decoding {
             let image = match file {
                 Some(file) => self.source.decode(index, &file)?,

@@ -15,6 +15,18 @@ pub(super) trait RangeFile: Debug + Send + Sync {
     /// Its length in bytes.
     fn len(&self) -> u64;
 
+    /// How many bytes are read at a time by who goes forward in small steps: `block`, unless
+    /// asking costs so much that it depends on how many were `skipped` since the last read.
+    fn ahead(&self, skipped: u64, block: usize) -> usize {
+        let _ = skipped;
+        block
+    }
+
+    /// See [`crate::Source::stamp`].
+    fn stamp(&self) -> Option<(u64, i64)> {
+        super::stamp_of(self.path())
+    }
+
     /// Fills `bytes` with what lies at `start`.
     fn read(&self, start: u64, bytes: &mut [u8]) -> io::Result<()>;
 }
@@ -131,7 +143,9 @@ impl io::Read for Cursor<'_> {
         let held = self.held_from..self.held_from + self.held.len() as u64;
         if !held.contains(&self.position) {
             let left = self.file.len() - self.position;
-            self.held.resize(left.min(self.block as u64) as usize, 0);
+            let skipped = self.position.saturating_sub(held.end);
+            let block = self.file.ahead(skipped, self.block);
+            self.held.resize(left.min(block as u64) as usize, 0);
             self.file.read(self.position, &mut self.held)?;
             self.held_from = self.position;
         }

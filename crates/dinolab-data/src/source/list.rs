@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{
-    COPY_IT, Decoding, Labels, SourceOptions, io_error, read_file, read_image, remote_scheme,
-};
+#[cfg(feature = "remote")]
+use super::remote::Reach;
+use super::{Decoding, Labels, SourceOptions, io_error, read_file, read_image};
 use crate::decode::{ScaleOf, Scaled};
 use crate::{Error, Image, Mask, Result, Source};
 
@@ -16,15 +16,53 @@ pub(super) struct List {
     lines: Vec<(usize, String)>,
     labels: Labels,
     decoding: Decoding,
+    reach: Reach,
+}
+
+/// Without other machines, every line is a local path.
+#[cfg(not(feature = "remote"))]
+#[derive(Debug)]
+pub(super) struct Reach;
+
+#[cfg(not(feature = "remote"))]
+impl Reach {
+    fn new(_: &super::RemoteOptions) -> Self {
+        Self
+    }
+
+    fn check(&self, line: &str) -> Option<Result<()>> {
+        let reason = super::remote::not_built(super::remote::scheme(line)?);
+        let path = line.into();
+        Some(Err(Error::BadSource { path, reason }))
+    }
+
+    fn read(&self, _: &str) -> Option<Result<Vec<u8>>> {
+        None
+    }
+
+    fn location(&self, _: &str) -> Option<PathBuf> {
+        None
+    }
 }
 
 impl List {
     pub(super) fn open(path: &Path, options: &SourceOptions) -> Result<Self> {
+        let bytes = fs::read(path).map_err(|source| io_error(path, source))?;
+        Self::of(path, &bytes, Reach::new(&options.remote), options)
+    }
+
+    /// A list that was read. What its lines name is found by `reach` or, where that knows of no
+    /// other machine, beside `path`.
+    pub(super) fn of(
+        path: &Path,
+        bytes: &[u8],
+        reach: Reach,
+        options: &SourceOptions,
+    ) -> Result<Self> {
         let bad = |line: usize, what: &str| Error::BadSource {
             path: path.to_path_buf(),
             reason: format!("line {line}: {what}"),
         };
-        let bytes = fs::read(path).map_err(|source| io_error(path, source))?;
         let mut lines = Vec::new();
         let mut labels = Vec::new();
         for (number, line) in bytes
@@ -43,8 +81,11 @@ impl List {
             if name.is_empty() {
                 return Err(bad(number, "no path before the tab"));
             }
-            if let Some(scheme) = remote_scheme(name) {
-                let what = format!("{scheme}:// locations are not supported yet; {COPY_IT}");
+            if let Some(Err(error)) = reach.check(name) {
+                let what = match error {
+                    Error::BadSource { reason, .. } => reason,
+                    other => other.to_string(),
+                };
                 return Err(bad(number, &what));
             }
             if fields.next().is_some() {
@@ -76,11 +117,17 @@ impl List {
             lines,
             labels,
             decoding: options.decoding(),
+            reach,
         })
     }
 }
 
 impl List {
+    /// A local path as a line has it: relative to the list.
+    fn beside(&self, line: &str) -> PathBuf {
+        self.path.parent().unwrap_or(Path::new("")).join(line)
+    }
+
     /// An image's error, with the line that names it.
     fn at_line(&self, index: usize, error: Error) -> Error {
         let reason = match error {
@@ -118,8 +165,10 @@ impl Source for List {
     }
 
     fn encoded(&self, index: usize) -> Result<Option<Vec<u8>>> {
-        let folder = self.path.parent().unwrap_or(Path::new(""));
-        read_file(&folder.join(&self.lines[index].1))
+        let line = &self.lines[index].1;
+        self.reach
+            .read(line)
+            .unwrap_or_else(|| read_file(&self.beside(line)))
             .map(Some)
             .map_err(|error| self.at_line(index, error))
     }
@@ -137,8 +186,12 @@ impl Source for List {
     }
 
     fn file(&self, index: usize) -> Option<PathBuf> {
-        let folder = self.path.parent().unwrap_or(Path::new(""));
-        Some(folder.join(&self.lines[index].1))
+        let line = &self.lines[index].1;
+        Some(
+            self.reach
+                .location(line)
+                .unwrap_or_else(|| self.beside(line)),
+        )
     }
 
     fn mask(&self, _index: usize) -> Result<Option<Mask>> {

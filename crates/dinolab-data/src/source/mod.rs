@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use crate::decode::{self, Pixels, ScaleOf, Scaled, decode_scaled, decode_to};
 use crate::{Error, Image, Mask, Result};
@@ -17,10 +18,12 @@ mod folder;
 mod list;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod remote;
 mod subset;
 mod tar;
 mod voc;
 
+pub use remote::{CacheOptions, RemoteOptions};
 pub use subset::{Subset, split};
 pub use tar::contents::CLASSES as SHARD_CLASSES;
 pub use voc::VOC_CLASSES;
@@ -36,6 +39,8 @@ pub struct SourceOptions {
     pub split: String,
     /// What the masks of a VOC tree tell apart.
     pub masks: MaskKind,
+    /// How locations of other machines are read.
+    pub remote: RemoteOptions,
 }
 
 /// What the values of a VOC tree's masks stand for.
@@ -81,6 +86,7 @@ impl Default for SourceOptions {
             pixels: Pixels::Rgb,
             split: "val".into(),
             masks: MaskKind::default(),
+            remote: RemoteOptions::default(),
         }
     }
 }
@@ -125,6 +131,13 @@ pub trait Source: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// How many of some images [`Source::encoded_run`] would read, where that is known without reading:
+    /// then several runs can be read at once. 0 where it is not.
+    fn run_length(&self, indices: &[usize], most: u64) -> usize {
+        let _ = (indices, most);
+        0
+    }
+
     /// What [`Source::image`] makes of the bytes that [`Source::encoded`] gave for an image.
     fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
         let _ = bytes;
@@ -153,6 +166,12 @@ pub trait Source: Send + Sync {
         None
     }
 
+    /// Size in bytes, and time of the last change in nanoseconds since 1970, of the file that holds
+    /// the image, where they are known: they tell that it was replaced.
+    fn stamp(&self, index: usize) -> Option<(u64, i64)> {
+        self.file(index).and_then(|file| stamp_of(&file))
+    }
+
     /// The object or class mask of an image, of the image's own size, where there is one.
     fn mask(&self, index: usize) -> Result<Option<Mask>>;
 }
@@ -170,10 +189,24 @@ pub trait Source: Send + Sync {
 /// | a `.parquet` file (feature `parquet`) | the images of its column `image`, labels from `label` |
 /// | a `.txt`, `.tsv` or `.lst` file | one path per line, optionally a tab and a label |
 ///
-/// A source without any image is [`Error::NoImages`]; a location of another machine
-/// (`s3://bucket/folder`) is [`Error::BadSource`].
+/// With the feature `remote`, all but the VOC tree may lie on another machine:
+/// `s3://bucket/folder`, and likewise `gs://` and `az://`; at `http://` and `https://`, which tell of
+/// no folders, `.tar` files, shards and lists. Names, labels and order are those of the same files in
+/// a local folder. The lines of any list may be locations.
+///
+/// # Errors
+/// A source without any image is [`Error::NoImages`]; one that cannot be reached is
+/// [`Error::Unreachable`]; a location of another machine is [`Error::BadSource`] without the feature.
 pub fn open(path: &Path, options: &SourceOptions) -> Result<Box<dyn Source>> {
-    refuse_remote(path)?;
+    if is_remote(path) {
+        #[cfg(feature = "remote")]
+        return remote::open(path, options);
+        #[cfg(not(feature = "remote"))]
+        return Err(Error::BadSource {
+            path: path.to_path_buf(),
+            reason: remote::not_built(path.to_str().and_then(remote::scheme).unwrap_or_default()),
+        });
+    }
     if let Some(shards) = braces::expand(path)? {
         if extension(path) == "parquet" {
             return open_parquet(path, &shards, options);
@@ -227,31 +260,25 @@ fn open_parquet(path: &Path, _: &[PathBuf], _: &SourceOptions) -> Result<Box<dyn
     })
 }
 
-/// Refuses a location of another machine, such as `s3://bucket/folder`, which the system would
-/// only call missing.
+/// Whether a path is a location of another machine, such as `s3://bucket/folder`.
+pub fn is_remote(path: &Path) -> bool {
+    path.to_str().and_then(remote::scheme).is_some() && !path.exists()
+}
+
+/// Refuses a location of another machine where something is to be written, which the system would
+/// take for a folder.
 ///
 /// # Errors
 /// [`Error::BadSource`], which says what to do.
 pub fn refuse_remote(path: &Path) -> Result<()> {
-    match path.to_str().and_then(remote_scheme) {
-        Some(scheme) if !path.exists() => Err(Error::BadSource {
-            path: path.to_path_buf(),
-            reason: format!("{scheme}:// locations are not supported yet; {COPY_IT}"),
-        }),
-        _ => Ok(()),
+    if !is_remote(path) {
+        return Ok(());
     }
-}
-
-const COPY_IT: &str = "copy it to a local folder first";
-
-/// `s3` of `s3://bucket/folder`.
-fn remote_scheme(location: &str) -> Option<&str> {
-    let (scheme, _) = location.split_once("://")?;
-    let is_one = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-        && scheme
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
-    is_one.then_some(scheme)
+    Err(Error::BadSource {
+        path: path.to_path_buf(),
+        reason: "nothing is written to other machines; write to a local folder, and copy that"
+            .into(),
+    })
 }
 
 fn not_a_source(extension: &str) -> String {
@@ -360,10 +387,18 @@ fn extension(path: &Path) -> String {
 }
 
 fn io_error(path: &Path, source: std::io::Error) -> Error {
-    Error::Io {
+    // What a `RangeFile` of another machine met comes as it was.
+    source.downcast().unwrap_or_else(|source| Error::Io {
         path: path.to_path_buf(),
         source,
-    }
+    })
+}
+
+/// [`Source::stamp`] of a local file.
+fn stamp_of(file: &Path) -> Option<(u64, i64)> {
+    let found = file.metadata().ok()?;
+    let since = found.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Some((found.len(), i64::try_from(since.as_nanos()).ok()?))
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>> {

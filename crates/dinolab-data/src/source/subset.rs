@@ -77,6 +77,11 @@ impl Source for Subset {
         self.source.encoded_run(&indices, most)
     }
 
+    fn run_length(&self, indices: &[usize], most: u64) -> usize {
+        let indices: Vec<usize> = indices.iter().map(|&index| self.indices[index]).collect();
+        self.source.run_length(&indices, most)
+    }
+
     fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
         self.source.decode(self.indices[index], bytes)
     }
@@ -92,6 +97,10 @@ impl Source for Subset {
 
     fn file(&self, index: usize) -> Option<PathBuf> {
         self.source.file(self.indices[index])
+    }
+
+    fn stamp(&self, index: usize) -> Option<(u64, i64)> {
+        self.source.stamp(self.indices[index])
     }
 
     fn mask(&self, index: usize) -> Result<Option<Mask>> {

@@ -224,17 +224,11 @@ impl Source for Tar {
             return Ok(Vec::new());
         };
         let first = &self.members[first];
-        let mut end = first.offset + first.size;
-        let mut together = vec![first];
-        for &index in &indices[1..] {
-            let member = &self.members[index];
-            let behind = member.shard == first.shard && member.offset >= end;
-            if !behind || member.offset + member.size > first.offset.saturating_add(most) {
-                break;
-            }
-            end = member.offset + member.size;
-            together.push(member);
-        }
+        let together = indices[..self.run_length(indices, most)].iter();
+        let together: Vec<&Member> = together.map(|&index| &self.members[index]).collect();
+        let end = together
+            .last()
+            .map_or(first.offset, |last| last.offset + last.size);
         let shard = &self.shards[first.shard as usize];
         let mut bytes = vec![0; (end - first.offset) as usize];
         shard
@@ -245,6 +239,21 @@ impl Source for Tar {
             bytes[start..start + member.size as usize].to_vec()
         };
         Ok(together.into_iter().map(part).collect())
+    }
+
+    fn run_length(&self, indices: &[usize], most: u64) -> usize {
+        let Some(&first) = indices.first() else {
+            return 0;
+        };
+        let first = &self.members[first];
+        let mut end = first.offset + first.size;
+        let rest = indices[1..].iter().take_while(|&&index| {
+            let member = &self.members[index];
+            let behind = member.shard == first.shard && member.offset >= end;
+            end = member.offset + member.size;
+            behind && end <= first.offset.saturating_add(most)
+        });
+        1 + rest.count()
     }
 
     fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
@@ -263,6 +272,10 @@ impl Source for Tar {
     fn file(&self, index: usize) -> Option<PathBuf> {
         let shard = &self.shards[self.members[index].shard as usize];
         Some(shard.path().to_path_buf())
+    }
+
+    fn stamp(&self, index: usize) -> Option<(u64, i64)> {
+        self.shards[self.members[index].shard as usize].stamp()
     }
 
     fn mask(&self, _index: usize) -> Result<Option<Mask>> {

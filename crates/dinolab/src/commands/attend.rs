@@ -178,6 +178,7 @@ fn images(
     for index in 0..stills.len() {
         let image = match stills.image(index) {
             Ok(image) => image,
+            Err(error) if error.is_unreachable() => return Err(error.into()),
             Err(error) => {
                 eprintln!("skipped {error:#}");
                 skipped += 1;

@@ -274,7 +274,7 @@ impl Work<'_> {
         let all: Vec<usize> = (0..source.len()).collect();
         for part in all.chunks(AT_A_TIME) {
             let load = |i: usize| Ok(source.image(part[i])?);
-            let found = self.raw(part.len(), &load, &|i| source.name(part[i]));
+            let found = self.raw(part.len(), &load, &|i| source.name(part[i]))?;
             moments.add(&found.data)?;
         }
         let dim = self.describer.dim();
@@ -299,7 +299,7 @@ impl Work<'_> {
         load: &(dyn Fn(usize) -> dinolab_eval::Result<Image> + Sync),
         name: &dyn Fn(usize) -> String,
     ) -> Result<Features> {
-        let mut found = self.raw(count, load, name);
+        let mut found = self.raw(count, load, name)?;
         if let Some(whitening) = &self.whitening {
             whitening.apply(&mut found.data)?;
         }
@@ -312,7 +312,7 @@ impl Work<'_> {
         count: usize,
         load: &(dyn Fn(usize) -> dinolab_eval::Result<Image> + Sync),
         name: &dyn Fn(usize) -> String,
-    ) -> Features {
+    ) -> Result<Features> {
         let all: Vec<usize> = (0..count).collect();
         let before = self.done;
         let progress = &mut self.progress;
@@ -320,14 +320,14 @@ impl Work<'_> {
             .describer
             .describe_loaded(&all, self.batch_size, load, &mut |done| {
                 progress.set((before + done) as u64, "");
-            });
+            })?;
         self.done += count;
         self.skipped += found.skipped.len();
         for (index, reason) in &found.skipped {
             self.progress
                 .line(&format!("skipped {}: {reason}", name(*index)));
         }
-        found
+        Ok(found)
     }
 }
 

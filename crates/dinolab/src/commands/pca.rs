@@ -126,6 +126,7 @@ fn images(args: &Args, stills: &Stills, network: &Network) -> Result<(usize, usi
                     write(index, &colours[0])?;
                     usable.push(index);
                 }
+                Err(error) if error.is_unreachable() => return Err(error.into()),
                 Err(error) => progress.line(&format!("skipped {error}")),
             }
             progress.set(index as u64 + 1, "");
@@ -171,7 +172,9 @@ impl Pictures for Joint<'_> {
                         usable.push(index);
                     }
                 }
-                Err(error) if first => self.progress.line(&format!("skipped {error}")),
+                Err(error) if first && !error.is_unreachable() => {
+                    self.progress.line(&format!("skipped {error}"))
+                }
                 Err(error) => return Err(error.into()),
             }
             self.done += 1;

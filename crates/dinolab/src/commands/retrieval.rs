@@ -131,7 +131,7 @@ fn revisited(args: &Args, file: &Path) -> Result<()> {
                     load: &(dyn Fn(usize) -> dinolab_eval::Result<Image> + Sync),
                     progress: &mut dyn FnMut(usize)| {
         let all: Vec<usize> = (0..count).collect();
-        complete(describer.describe_loaded(&all, batch, load, progress))
+        complete(describer.describe_loaded(&all, batch, load, progress)?)
     };
     let found = describe(truth.images.len(), &|i| database.image(i), &mut |done| {
         progress.set(done as u64, "");

@@ -25,7 +25,10 @@ use crate::watch::Watch;
 /// Example: dinolab train photos --out runs/photos --arch vit_tiny --epochs 50
 ///
 /// IMAGES is a folder (flat or nested), a list of paths, a .tar file or folder of tar shards,
-/// a .parquet file or folder of them (in a program built with that feature), or a Pascal VOC tree. Without IMAGES it trains on the built-in shapes set, which takes a few
+/// a .parquet file or folder of them (in a program built with --features parquet), or a Pascal VOC
+/// tree. A program built with --features remote reads them, Parquet apart, at s3://, gs://, az:// and
+/// https:// locations as well, e.g. s3://bucket/photos --remote-cache DIR. Without IMAGES it trains on
+/// the built-in shapes set, which takes a few
 /// minutes and shows what to expect. A run that was stopped goes on where it was when the same
 /// command is given again.
 #[derive(clap::Args)]
@@ -117,7 +120,16 @@ pub fn run(args: Args) -> Result<ExitCode> {
     drop(watch);
     // Also of a run that failed: its curves tell why.
     let summary = report::write(&folder, &config, &sources.description);
-    let (_, ending) = ended?;
+    let (_, ending) = ended.map_err(|error| {
+        // Nothing is wrong with the run: it waits for the network.
+        let unreachable = error.is_unreachable();
+        let error = anyhow::Error::from(error);
+        if unreachable {
+            error.context("the run was stopped; the same command goes on from its last checkpoint")
+        } else {
+            error
+        }
+    })?;
     let summary = summary?;
 
     let skipped = folder.join("skipped.tsv");

@@ -14,6 +14,7 @@ pub const CLASSES: &str = "__meta__/classes.txt";
 
 /// The images and labels of a shard, in its order.
 #[derive(Debug, Default, PartialEq)]
+#[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
 pub(in crate::source) struct Contents {
     pub(in crate::source) images: Vec<Place>,
     /// Key of an image, and what its `.cls` member says.
@@ -24,6 +25,7 @@ pub(in crate::source) struct Contents {
 
 /// Where an image lies.
 #[derive(Debug, PartialEq)]
+#[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
 pub(in crate::source) struct Place {
     pub(in crate::source) path: PathBuf,
     pub(in crate::source) offset: u64,

@@ -108,18 +108,18 @@ pub fn run(args: &Args) -> Result<()> {
     let source = sources::open_as(&args.source, most, pixels)?;
     let progress = Mutex::new(Progress::new("image", source.len() as u64, 0));
     let done = AtomicU64::new(0);
-    let found: Vec<Found> = (0..source.len())
+    let found = (0..source.len())
         .into_par_iter()
         .map(|index| {
-            let found = look(&*source, index);
+            let found = look(&*source, index)?;
             let done = done.fetch_add(1, Ordering::Relaxed) + 1;
             // Whoever does not get it at once leaves it to the next.
             if let Ok(mut progress) = progress.try_lock() {
                 progress.set(done, "");
             }
-            found
+            Ok(found)
         })
-        .collect();
+        .collect::<dinolab_data::Result<Vec<Found>>>()?;
     if let Ok(progress) = progress.lock() {
         progress.finish();
     }
@@ -150,7 +150,8 @@ fn flag(values: &[f64]) -> Numbers {
     Numbers(values.iter().map(|&value| value as f32).collect())
 }
 
-fn look(source: &dyn Source, index: usize) -> Found {
+/// What a file is; an error only where it could not be fetched, which says nothing of it.
+fn look(source: &dyn Source, index: usize) -> dinolab_data::Result<Found> {
     let (content, format, stored, image) = match source.encoded(index) {
         Ok(Some(bytes)) => (
             Some((xxh3_128(&bytes), bytes.len() as u64)),
@@ -159,6 +160,7 @@ fn look(source: &dyn Source, index: usize) -> Found {
             source.decode(index, &bytes),
         ),
         Ok(None) => (None, "none", None, source.image(index)),
+        Err(error) if error.is_unreachable() => return Err(error),
         Err(error) => (None, "unknown", None, Err(error)),
     };
     let size = image
@@ -167,12 +169,12 @@ fn look(source: &dyn Source, index: usize) -> Found {
             dinolab_data::Error::BadImage { reason, .. } => reason,
             other => other.to_string(),
         });
-    Found {
+    Ok(Found {
         content,
         format,
         stored,
         size,
-    }
+    })
 }
 
 fn name_of(bytes: &[u8]) -> &'static str {

@@ -1,0 +1,161 @@
+//! A folder of images in a store, read as a local folder of the same files would be.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::client::{Client, Version};
+use super::location::{Location, below};
+use super::open::concurrently;
+use crate::decode::{ScaleOf, Scaled, sniff};
+use crate::source::{
+    Decoding, Kind, Labels, SourceOptions, extension, is_hidden, kind_of, read_image, slashed,
+};
+use crate::{Error, Image, Mask, Result, Source};
+
+/// What a folder of a store holds.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Images, relative to the folder, in the order in which a local folder has them.
+    pub(super) images: Vec<(PathBuf, Version)>,
+    /// `.tar` objects directly in the folder, in the order of their names.
+    pub(super) tars: Vec<(Location, Version)>,
+    /// Others.
+    pub(super) others: usize,
+}
+
+/// Looks through a folder. Names that begin with a dot, and what lies in such folders, are skipped.
+pub(super) fn scan(client: &Client, folder: &Location, options: &SourceOptions) -> Result<Found> {
+    let mut objects = Vec::new();
+    for (key, version) in client.list(folder)? {
+        let Some(name) = relative(&key, folder) else {
+            continue;
+        };
+        let path: PathBuf = name.split('/').collect();
+        if !path.iter().any(is_hidden) {
+            objects.push((path, version));
+        }
+    }
+    objects.sort_by(|a, b| a.0.cmp(&b.0));
+    objects.dedup_by(|a, b| a.0 == b.0);
+    let holds = |name: &str| objects.iter().any(|(path, _)| path.starts_with(name));
+    if holds("JPEGImages") && holds("ImageSets") {
+        return Err(Error::BadSource {
+            path: folder.path(),
+            reason:
+                "a Pascal VOC tree, which is read from a local folder only; copy it to one, or \
+                     pack its images into tar shards (dinolab data pack)"
+                    .into(),
+        });
+    }
+    let is_image = concurrently(&objects, |(path, version)| {
+        match kind_of(path, options.pixels) {
+            Kind::Image => Ok(true),
+            Kind::Other => Ok(false),
+            // Also what some programs put in place of a folder.
+            Kind::Unknown if version.size == 0 => Ok(false),
+            Kind::Unknown => {
+                let location = folder.below(&slashed(path))?;
+                let head = client.part(&location, version, 0..version.size.min(16))?;
+                Ok(sniff(&head).is_some())
+            }
+        }
+    })?;
+    let mut found = Found::default();
+    for ((path, version), is_image) in objects.into_iter().zip(is_image) {
+        if is_image {
+            found.images.push((path, version));
+        } else if path.iter().count() == 1 && extension(&path) == "tar" {
+            found.tars.push((folder.below(&slashed(&path))?, version));
+        } else {
+            found.others += 1;
+        }
+    }
+    Ok(found)
+}
+
+/// The name of an object below a folder.
+fn relative<'a>(key: &'a str, folder: &Location) -> Option<&'a str> {
+    let prefix = folder.key.as_ref();
+    if prefix.is_empty() {
+        return Some(key);
+    }
+    key.strip_prefix(prefix)?.strip_prefix('/')
+}
+
+#[derive(Debug)]
+pub(super) struct Folder {
+    client: Arc<Client>,
+    /// As the user wrote it.
+    root: Location,
+    images: Vec<(PathBuf, Version)>,
+    labels: Labels,
+    decoding: Decoding,
+}
+
+impl Folder {
+    pub(super) fn new(
+        client: Arc<Client>,
+        root: Location,
+        images: Vec<(PathBuf, Version)>,
+        options: &SourceOptions,
+    ) -> Self {
+        Self {
+            labels: Labels::from_folders(images.iter().map(|(path, _)| path.as_path())),
+            client,
+            root,
+            images,
+            decoding: options.decoding(),
+        }
+    }
+}
+
+impl Source for Folder {
+    fn len(&self) -> usize {
+        self.images.len()
+    }
+
+    fn name(&self, index: usize) -> String {
+        slashed(&self.images[index].0)
+    }
+
+    fn label(&self, index: usize) -> Option<usize> {
+        self.labels.label(index)
+    }
+
+    fn classes(&self) -> &[String] {
+        &self.labels.classes
+    }
+
+    fn image(&self, index: usize) -> Result<Image> {
+        read_image(self, index)
+    }
+
+    fn encoded(&self, index: usize) -> Result<Option<Vec<u8>>> {
+        let location = self.root.below(&self.name(index))?;
+        self.client
+            .whole(&location, &self.images[index].1)
+            .map(Some)
+    }
+
+    fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
+        self.decoding.decode(&self.name(index), bytes)
+    }
+
+    fn decode_scaled(&self, index: usize, bytes: &[u8], scale_of: ScaleOf) -> Result<Scaled> {
+        self.decoding
+            .decode_scaled(&self.name(index), bytes, scale_of)
+    }
+
+    fn file(&self, index: usize) -> Option<PathBuf> {
+        let location = below(self.root.text(), &self.name(index));
+        Some(Path::new(&location).to_path_buf())
+    }
+
+    fn stamp(&self, index: usize) -> Option<(u64, i64)> {
+        Some(self.images[index].1.stamp())
+    }
+
+    fn mask(&self, _index: usize) -> Result<Option<Mask>> {
+        Ok(None)
+    }
+}

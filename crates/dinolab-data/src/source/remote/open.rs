@@ -1,0 +1,183 @@
+//! Opening a location: what lies there decides what it is.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::client::{Client, Version};
+use super::folder::{Folder, scan};
+use super::listed::Reach;
+use super::location::{Location, Scheme};
+use super::object::{Object, Walk};
+use crate::source::files::RangeFile;
+use crate::source::list::List;
+use crate::source::tar::Tar;
+use crate::source::tar::contents::Contents;
+use crate::source::{SourceOptions, braces, extension, not_a_source};
+use crate::{Error, Result, Source};
+
+/// Requests at a time while a source is opened.
+const AT_ONCE: usize = 16;
+
+/// Opens `s3://bucket/folder` and the like.
+pub(in crate::source) fn open(path: &Path, options: &SourceOptions) -> Result<Box<dyn Source>> {
+    let text = path.to_string_lossy();
+    let client = Client::new(&options.remote)?;
+    if let Some(shards) = braces::expand(path)? {
+        let shards = shards
+            .iter()
+            .map(|shard| Location::parse(&shard.to_string_lossy()))
+            .collect::<Result<Vec<_>>>()?;
+        return tar(&client, path, shards, options);
+    }
+    let location = Location::parse(&text)?;
+    match extension(location.name()).as_str() {
+        "tar" => return tar(&client, path, vec![location], options),
+        "txt" | "tsv" | "lst" => {
+            let (bytes, _) = client.read(&location, None, None)?;
+            let reach = Reach::beside(client, &options.remote, &location);
+            return Ok(Box::new(List::of(
+                &location.path(),
+                &bytes,
+                reach,
+                options,
+            )?));
+        }
+        _ => {}
+    }
+    if location.scheme == Scheme::Http {
+        return Err(Error::BadSource {
+            path: location.path(),
+            reason: "a web server does not tell which files a folder holds; give a .tar file, \
+                     shards as name-{000..012}.tar, or a list of addresses (.txt, .tsv, .lst)"
+                .into(),
+        });
+    }
+    let found = scan(&client, &location, options)?;
+    if !found.images.is_empty() {
+        return Ok(Box::new(Folder::new(
+            client,
+            location,
+            found.images,
+            options,
+        )));
+    }
+    if !found.tars.is_empty() {
+        return shards(&client, path, found.tars, options);
+    }
+    if found.others > 0 {
+        return Err(Error::NoImages {
+            path: location.path(),
+            reason: format!(
+                "the folder holds {} files, none of them an image",
+                found.others
+            ),
+        });
+    }
+    // A name that is no folder may still be that of an object.
+    let is_object = !location.key.is_root() && client.version(&location).is_ok();
+    Err(if is_object {
+        Error::BadSource {
+            path: location.path(),
+            reason: not_a_source(&extension(location.name())),
+        }
+    } else {
+        Error::NoImages {
+            path: location.path(),
+            reason: "nothing lies there".into(),
+        }
+    })
+}
+
+/// Shards of which only the locations are known.
+fn tar(
+    client: &Arc<Client>,
+    source: &Path,
+    locations: Vec<Location>,
+    options: &SourceOptions,
+) -> Result<Box<dyn Source>> {
+    let versions = concurrently(&locations, |location| client.version(location))?;
+    let found = locations.into_iter().zip(versions).collect();
+    shards(client, source, found, options)
+}
+
+fn shards(
+    client: &Arc<Client>,
+    source: &Path,
+    found: Vec<(Location, Version)>,
+    options: &SourceOptions,
+) -> Result<Box<dyn Source>> {
+    let bytes: u64 = found.iter().map(|(_, version)| version.size).sum();
+    // Blocks serve any later read, but are worth it only where they are still there then.
+    let blocks = client
+        .cache
+        .as_ref()
+        .is_some_and(|cache| bytes <= cache.most() / 10 * 9);
+    let objects: Vec<Object> = found
+        .into_iter()
+        .map(|(location, version)| Object::new(client, location, version, blocks))
+        .collect();
+    let contents = concurrently(&objects, |object| contents(client, object, options))?;
+    let shards = objects
+        .into_iter()
+        .map(|object| Box::new(object) as Box<dyn RangeFile>)
+        .zip(contents)
+        .collect();
+    Ok(Box::new(Tar::new(source, shards, options)?))
+}
+
+/// What a shard holds: as the cache knows it, or by a walk over its headers.
+fn contents(client: &Client, object: &Object, options: &SourceOptions) -> Result<Contents> {
+    let described = client.described(object.location(), object.version())?;
+    let description = format!("contents {described} {:?}", options.pixels);
+    if let Some(cache) = &client.cache
+        && let Some(text) = cache.get(&description)
+        && let Ok(contents) = serde_json::from_slice(&text)
+    {
+        return Ok(contents);
+    }
+    let walk = Walk::over(object);
+    let contents = match Contents::of(&walk, 0, options.pixels) {
+        Ok(contents) => contents,
+        Err(error) => return Err(walk.failure().unwrap_or(error)),
+    };
+    if let Some(cache) = &client.cache
+        // Fails for names that are not UTF-8.
+        && let Ok(text) = serde_json::to_vec(&contents)
+    {
+        cache.put(&description, &text);
+    }
+    Ok(contents)
+}
+
+/// What `work` makes of each item, in their order; the error of the first that fails.
+pub(super) fn concurrently<T: Sync, R: Send>(
+    items: &[T],
+    work: impl Fn(&T) -> Result<R> + Sync,
+) -> Result<Vec<R>> {
+    let done: Mutex<Vec<Option<Result<R>>>> = Mutex::new(items.iter().map(|_| None).collect());
+    let next = AtomicUsize::new(0);
+    let run = || {
+        loop {
+            let place = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = items.get(place) else {
+                return;
+            };
+            let result = work(item);
+            if result.is_err() {
+                // The others need not start any more.
+                next.store(items.len(), Ordering::Relaxed);
+            }
+            done.lock().unwrap_or_else(PoisonError::into_inner)[place] = Some(result);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..AT_ONCE.min(items.len()) {
+            scope.spawn(run);
+        }
+        run();
+    });
+    let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.into_iter().flatten().collect()
+}

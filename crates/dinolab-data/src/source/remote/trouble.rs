@@ -1,0 +1,190 @@
+//! What went wrong with an attempt, and whether another one may help.
+
+use std::error::Error as Cause;
+use std::io;
+
+use object_store::client::{HttpError, HttpErrorKind};
+
+use super::location::{Location, Scheme};
+use crate::Error;
+
+/// Why an attempt failed.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// Another attempt may succeed.
+    Passing {
+        reason: String,
+        /// Not even a connection was made.
+        unconnected: bool,
+    },
+    /// Asking again is of no use; an error that ends a run.
+    Lasting(String),
+    /// There is no such object.
+    Missing,
+    /// The object is still the one that is known.
+    Unchanged,
+}
+
+impl Trouble {
+    pub(super) fn passing(reason: impl Into<String>) -> Self {
+        Self::Passing {
+            reason: reason.into(),
+            unconnected: false,
+        }
+    }
+
+    /// What an error of the client's says.
+    pub(super) fn of(error: &object_store::Error, location: &Location, signed: bool) -> Self {
+        use object_store::Error as Found;
+        let mut causes = Vec::new();
+        let mut next: Option<&dyn Cause> = Some(error);
+        while let Some(cause) = next {
+            causes.push(cause);
+            next = cause.source();
+        }
+        let chain = || causes.iter().copied();
+        let status = chain().find_map(|cause| status_in(&cause.to_string()));
+        let asked_role = || {
+            let text = error.to_string();
+            ROLES.iter().any(|path| text.contains(path))
+        };
+        if status.is_some_and(|status| (400..500).contains(&status)) && asked_role() {
+            return Self::Lasting(no_role(location.scheme));
+        }
+        match error {
+            Found::NotFound { .. } => return Self::Missing,
+            Found::NotModified { .. } => return Self::Unchanged,
+            Found::Precondition { .. } => return Self::Lasting(CHANGED.into()),
+            Found::InvalidPath { source } => return Self::Lasting(format!("{source}")),
+            Found::NotSupported { .. } => {
+                let reason = "the server does not give parts of files; copy it to a local folder";
+                return Self::Lasting(reason.into());
+            }
+            _ => {}
+        }
+        if let Some(status) = status {
+            return of_status(status, location, signed);
+        }
+        let http = chain().find_map(|cause| cause.downcast_ref::<HttpError>());
+        let last = chain().last().map(ToString::to_string).unwrap_or_default();
+        if let Some(http) = http {
+            let (what, unconnected) = match http.kind() {
+                HttpErrorKind::Connect => ("no connection", true),
+                HttpErrorKind::Timeout => ("it took too long", false),
+                _ => ("the connection broke off", false),
+            };
+            return Self::Passing {
+                reason: format!("{what}: {last}"),
+                unconnected,
+            };
+        }
+        if chain().any(|cause| cause.to_string().contains("redirect without LOCATION")) {
+            let reason = "the bucket is in another region; set AWS_REGION to its region";
+            return Self::Lasting(reason.into());
+        }
+        // An answer that makes no sense, or one that was cut short.
+        Self::passing(last)
+    }
+
+    /// The error to report after so many attempts.
+    pub(super) fn into_error(self, location: &Location, attempts: u32) -> Error {
+        let reason = match self {
+            Self::Passing { reason, .. } | Self::Lasting(reason) => reason,
+            Self::Unchanged => {
+                "the server says that it did not change, but it was not known".into()
+            }
+            Self::Missing => {
+                let source = io::Error::new(io::ErrorKind::NotFound, "not found");
+                return Error::Io {
+                    path: location.path(),
+                    source,
+                };
+            }
+        };
+        Error::Unreachable {
+            location: location.text().to_owned(),
+            attempts,
+            reason,
+        }
+    }
+}
+
+/// An object that is not the one that was listed.
+pub(super) const CHANGED: &str = "it has changed since it was first looked at; start again to use \
+                                  it as it is now";
+
+/// Where machines of a cloud ask who they are.
+const ROLES: [&str; 4] = [
+    "/latest/api/token",
+    "/latest/meta-data/",
+    "/computeMetadata/",
+    "/metadata/identity/",
+];
+
+/// A machine of a cloud that was given no role.
+fn no_role(scheme: Scheme) -> String {
+    let skip = match scheme {
+        Scheme::Google => "GOOGLE_SKIP_SIGNATURE",
+        Scheme::Azure => "AZURE_SKIP_SIGNATURE",
+        _ => "AWS_SKIP_SIGNATURE",
+    };
+    format!(
+        "no credentials were found and this machine has no role; set {}, or {skip}=true for what is \
+         public",
+        variables(scheme)
+    )
+}
+
+/// The status in the client's "… status code: 503 Service Unavailable: …".
+fn status_in(text: &str) -> Option<u16> {
+    let (_, after) = text.split_once("status code: ")?;
+    after.get(..3)?.parse().ok()
+}
+
+fn of_status(status: u16, location: &Location, signed: bool) -> Trouble {
+    match status {
+        404 | 410 => Trouble::Missing,
+        401 | 403 => Trouble::Lasting(refused(status, location.scheme, signed)),
+        412 => Trouble::Lasting(CHANGED.into()),
+        408 | 429 | 500.. => Trouble::passing(format!("the server answered {status}")),
+        301 | 307 | 400 if location.scheme == Scheme::S3 => Trouble::Lasting(format!(
+            "the server answered {status}; is AWS_REGION the bucket's region?"
+        )),
+        _ => Trouble::Lasting(format!("the server answered {status}")),
+    }
+}
+
+/// The variables that hold credentials.
+fn variables(scheme: Scheme) -> &'static str {
+    match scheme {
+        Scheme::S3 => "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        Scheme::Google => "GOOGLE_APPLICATION_CREDENTIALS",
+        Scheme::Azure => "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+        Scheme::Http => "none",
+    }
+}
+
+/// Who may not read something, and what to do.
+fn refused(status: u16, scheme: Scheme, signed: bool) -> String {
+    let variables = variables(scheme);
+    if scheme == Scheme::Http {
+        format!("access was refused ({status})")
+    } else if signed {
+        format!("access was refused ({status}): these credentials may not read it ({variables})")
+    } else {
+        format!("access was refused ({status}): no credentials were found; set {variables}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_found_in_the_words_of_the_client() {
+        let text = "Server returned non-2xx status code: 503 Service Unavailable: slow down";
+        assert_eq!(status_in(text), Some(503));
+        assert_eq!(status_in("status code: x"), None);
+        assert_eq!(status_in("nothing"), None);
+    }
+}
