@@ -238,6 +238,32 @@ fn an_epoch_over_shards_is_complete_whatever_the_network_does() {
 }
 
 /// Without faults.
+/// Row groups and pages are read in parts, and so again where they break off.
+#[cfg(feature = "parquet")]
+#[test]
+fn parquet_files_are_read_whatever_the_network_does() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parquet");
+    let server = faulty(5);
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["brotli.parquet", "zstd.parquet"] {
+        let content = std::fs::read(fixtures.join(name)).unwrap();
+        std::fs::write(folder.path().join(name), &content).unwrap();
+        server.put(&format!("bucket/rows/{name}"), content);
+    }
+    let remote = remote(&server);
+    let local = open_local(folder.path());
+    for round in 0..4 {
+        let source = open("s3://bucket/rows", &remote).unwrap();
+        assert_same(&*source, &*local);
+        let batches = epoch(&loader(source, 4 * (round % 2)), 0);
+        let same = epoch(&loader(open_local(folder.path()), 4 * (round % 2)), 0);
+        assert_eq!(batches, same);
+    }
+    let one = open("s3://bucket/rows/zstd.parquet", &remote).unwrap();
+    assert_same(&*one, &*open_local(&folder.path().join("zstd.parquet")));
+    assert_all_happened(&server);
+}
+
 fn kind() -> Server {
     Server::start(0, Behaviour::default())
 }

@@ -19,6 +19,8 @@ pub(super) struct Found {
     pub(super) images: Vec<(PathBuf, Version)>,
     /// `.tar` objects directly in the folder, in the order of their names.
     pub(super) tars: Vec<(Location, Version)>,
+    /// Likewise `.parquet` objects.
+    pub(super) parquets: Vec<(Location, Version)>,
     /// Others.
     pub(super) others: usize,
 }
@@ -66,6 +68,10 @@ pub(super) fn scan(client: &Client, folder: &Location, options: &SourceOptions) 
             found.images.push((path, version));
         } else if path.iter().count() == 1 && extension(&path) == "tar" {
             found.tars.push((folder.below(&slashed(&path))?, version));
+        } else if path.iter().count() == 1 && extension(&path) == "parquet" {
+            found
+                .parquets
+                .push((folder.below(&slashed(&path))?, version));
         } else {
             found.others += 1;
         }

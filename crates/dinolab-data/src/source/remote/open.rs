@@ -29,11 +29,23 @@ pub(in crate::source) fn open(path: &Path, options: &SourceOptions) -> Result<Bo
             .iter()
             .map(|shard| Location::parse(&shard.to_string_lossy()))
             .collect::<Result<Vec<_>>>()?;
-        return tar(&client, path, shards, options);
+        let found = with_versions(&client, shards)?;
+        return if extension(path) == "parquet" {
+            parquet(&client, path, found, options)
+        } else {
+            tar(&client, path, found, options)
+        };
     }
     let location = Location::parse(&text)?;
     match extension(location.name()).as_str() {
-        "tar" => return tar(&client, path, vec![location], options),
+        "tar" => {
+            let found = with_versions(&client, vec![location])?;
+            return tar(&client, path, found, options);
+        }
+        "parquet" => {
+            let found = with_versions(&client, vec![location])?;
+            return parquet(&client, path, found, options);
+        }
         "txt" | "tsv" | "lst" => {
             let (bytes, _) = client.read(&location, None, None)?;
             let reach = Reach::beside(client, &options.remote, &location);
@@ -64,7 +76,10 @@ pub(in crate::source) fn open(path: &Path, options: &SourceOptions) -> Result<Bo
         )));
     }
     if !found.tars.is_empty() {
-        return shards(&client, path, found.tars, options);
+        return tar(&client, path, found.tars, options);
+    }
+    if !found.parquets.is_empty() {
+        return parquet(&client, path, found.parquets, options);
     }
     if found.others > 0 {
         return Err(Error::NoImages {
@@ -90,34 +105,36 @@ pub(in crate::source) fn open(path: &Path, options: &SourceOptions) -> Result<Bo
     })
 }
 
-/// Shards of which only the locations are known.
-fn tar(
+/// Objects of which only the locations are known.
+fn with_versions(
     client: &Arc<Client>,
-    source: &Path,
     locations: Vec<Location>,
-    options: &SourceOptions,
-) -> Result<Box<dyn Source>> {
+) -> Result<Vec<(Location, Version)>> {
     let versions = concurrently(&locations, |location| client.version(location))?;
-    let found = locations.into_iter().zip(versions).collect();
-    shards(client, source, found, options)
+    Ok(locations.into_iter().zip(versions).collect())
 }
 
-fn shards(
-    client: &Arc<Client>,
-    source: &Path,
-    found: Vec<(Location, Version)>,
-    options: &SourceOptions,
-) -> Result<Box<dyn Source>> {
+/// Large objects of which parts are read.
+fn objects(client: &Arc<Client>, found: Vec<(Location, Version)>) -> Vec<Object> {
     let bytes: u64 = found.iter().map(|(_, version)| version.size).sum();
     // Blocks serve any later read, but are worth it only where they are still there then.
     let blocks = client
         .cache
         .as_ref()
         .is_some_and(|cache| bytes <= cache.most() / 10 * 9);
-    let objects: Vec<Object> = found
+    found
         .into_iter()
         .map(|(location, version)| Object::new(client, location, version, blocks))
-        .collect();
+        .collect()
+}
+
+fn tar(
+    client: &Arc<Client>,
+    source: &Path,
+    found: Vec<(Location, Version)>,
+    options: &SourceOptions,
+) -> Result<Box<dyn Source>> {
+    let objects = objects(client, found);
     let contents = concurrently(&objects, |object| contents(client, object, options))?;
     let shards = objects
         .into_iter()
@@ -125,6 +142,32 @@ fn shards(
         .zip(contents)
         .collect();
     Ok(Box::new(Tar::new(source, shards, options)?))
+}
+
+#[cfg(feature = "parquet")]
+fn parquet(
+    client: &Arc<Client>,
+    source: &Path,
+    found: Vec<(Location, Version)>,
+    options: &SourceOptions,
+) -> Result<Box<dyn Source>> {
+    let files = objects(client, found)
+        .into_iter()
+        .map(|object| Box::new(object) as Box<dyn RangeFile>)
+        .collect();
+    Ok(Box::new(crate::source::parquet::Parquet::new(
+        source, files, options,
+    )?))
+}
+
+#[cfg(not(feature = "parquet"))]
+fn parquet(
+    _: &Arc<Client>,
+    source: &Path,
+    _: Vec<(Location, Version)>,
+    options: &SourceOptions,
+) -> Result<Box<dyn Source>> {
+    crate::source::open_parquet(source, &[], options)
 }
 
 /// What a shard holds: as the cache knows it, or by a walk over its headers.
