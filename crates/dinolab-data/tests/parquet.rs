@@ -401,8 +401,8 @@ fn files_of_other_programs_are_read() {
     }
 }
 
-/// Found by the fuzzer: a list of truth values, of which the crate would pass over 1.3 thousand
-/// million, byte for byte none.
+/// Found by the fuzzer: a field of the wrong kind, behind which the crate would find a list of more
+/// than a thousand million truth values, and pass over them without reading a byte.
 #[test]
 fn a_footer_without_end_is_refused_at_once() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parquet/endless.parquet");
@@ -411,5 +411,5 @@ fn a_footer_without_end_is_refused_at_once() {
         .err()
         .expect("no footer");
     assert!(error.to_string().contains("footer"), "{error}");
-    assert!(began.elapsed().as_secs() < 5);
+    assert!(began.elapsed().as_secs() < 2);
 }

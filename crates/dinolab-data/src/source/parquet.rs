@@ -27,6 +27,7 @@ mod footer;
 mod page;
 #[cfg(test)]
 mod reads;
+mod shape;
 mod values;
 
 /// Unpacked pages that are kept, in bytes.

@@ -106,6 +106,11 @@ impl<'a> Reader<'a> {
         matches!(kind, TRUE | FALSE).then_some(kind == TRUE)
     }
 
+    /// Passes over an element of a list.
+    pub(super) fn pass_over(&mut self, kind: u8) -> Option<()> {
+        self.skip(kind, 1)
+    }
+
     /// Passes over a value of a structure or of a list. Lists of truth values and maps, which
     /// Parquet's headers have none of, are refused: readers disagree about their lengths.
     fn skip(&mut self, kind: u8, depth: usize) -> Option<()> {

@@ -7,7 +7,7 @@ use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaD
 use super::super::files::RangeFile;
 use super::compact::{LIST, Reader, STRUCT};
 use super::page::Chunk;
-use super::{Failure, Reason, caught, codec};
+use super::{Failure, Reason, caught, codec, shape};
 
 /// Both ends of a file.
 const MAGIC: &[u8] = b"PAR1";
@@ -35,7 +35,9 @@ pub(super) fn read(file: &dyn RangeFile) -> Result<ParquetMetaData, Failure> {
     }
     let mut footer = vec![0; size as usize];
     get(file, before - size, &mut footer)?;
-    check(&footer).ok_or("damaged: its footer cannot be read")?;
+    if !shape::fits(&footer) || check(&footer).is_none() {
+        return Err("damaged: its footer cannot be read".into());
+    }
     Ok(caught(|| {
         ParquetMetaDataReader::decode_metadata(&footer)
             .map_err(|e| format!("damaged: its footer cannot be read: {e}"))
