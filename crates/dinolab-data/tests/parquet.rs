@@ -406,10 +406,10 @@ fn files_of_other_programs_are_read() {
 #[test]
 fn a_footer_without_end_is_refused_at_once() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parquet/endless.parquet");
-    let began = std::time::Instant::now();
     let error = open(&file, &SourceOptions::default())
         .err()
-        .expect("no footer");
-    assert!(error.to_string().contains("footer"), "{error}");
-    assert!(began.elapsed().as_secs() < 2);
+        .expect("no footer")
+        .to_string();
+    // Words of our own check: the crate's would come after the long walk, and with its reason.
+    assert!(error.ends_with("its footer cannot be read"), "{error}");
 }
