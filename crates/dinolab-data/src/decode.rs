@@ -13,6 +13,7 @@ use ::image::{DynamicImage, RgbImage};
 
 use crate::{Error, Image, Mask, Result};
 
+mod baseline;
 mod jpeg;
 mod kind;
 mod mask;

@@ -9,15 +9,9 @@
 
 use ::image::metadata::Orientation;
 
+use super::baseline::{self, Header};
 use super::{Format, Pixels, Reason, bad, caught, decode_bytes, decode_to, jpeg, sniff, upright};
 use crate::{Image, Result};
-
-mod entropy;
-mod header;
-mod rows;
-mod transform;
-
-use header::Header;
 
 /// The factors by which images can be smaller.
 pub const SCALES: [usize; 3] = [4, 2, 1];
@@ -101,7 +95,7 @@ fn smaller(bytes: &[u8], max_pixels: u64, scale_of: ScaleOf) -> Option<Scaled> {
     let header = Header::read(&checked)?;
     let scale = scale_of(&header)?;
     let (width, height) = (header.width.div_ceil(scale), header.height.div_ceil(scale));
-    let data = rows::pixels(&header, scale)?;
+    let data = baseline::reduced(&header, scale)?;
     let image = upright(width, height, data, header.orientation).ok()?;
     let full = full_size(&header);
     // What rounding up has added lies to the right of the file's picture and below it; where that

@@ -2,22 +2,21 @@
 
 use ::image::metadata::Orientation;
 
-/// Pixels of a block's side.
-pub(super) const BLOCK: usize = 8;
+use super::codes::Codes;
 
 /// A frame of one interleaved baseline scan, 8-bit, grey or YCbCr.
-pub(super) struct Header<'a> {
-    pub(super) width: usize,
-    pub(super) height: usize,
+pub(in crate::decode) struct Header<'a> {
+    pub(in crate::decode) width: usize,
+    pub(in crate::decode) height: usize,
     /// Grey, or luma and two of chroma.
     pub(super) components: Vec<Component>,
     /// Divisors in the file's order, by their number.
-    quantisers: [Option<[f32; 64]>; 4],
+    quantisers: [Option<[u16; 64]>; 4],
     /// Tables of Huffman codes of direct (0) and of other (1) coefficients, by their number.
     pub(super) codes: [[Option<Codes<'a>>; 4]; 2],
     /// Units from one restart to the next; 0 for none.
     pub(super) restart: usize,
-    pub(super) orientation: Orientation,
+    pub(in crate::decode) orientation: Orientation,
     /// What follows the header: image data, and whatever comes after them.
     pub(super) data: &'a [u8],
 }
@@ -35,27 +34,9 @@ pub(super) struct Component {
     pub(super) tables: [usize; 2],
 }
 
-/// Huffman codes as written: how many there are of each length, and what they stand for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Codes<'a> {
-    pub(super) counts: &'a [u8; 16],
-    pub(super) symbols: &'a [u8],
-}
-
-impl Codes<'_> {
-    /// Whether there are as many codes of each length, the one of nothing but ones left out.
-    fn are_possible(&self) -> bool {
-        let mut free = 1;
-        self.counts.iter().all(|&count| {
-            free = 2 * free - i32::from(count);
-            free > 0
-        })
-    }
-}
-
 impl<'a> Header<'a> {
     /// Reads a file up to its image data; `None` for one of any other kind, or a damaged one.
-    pub(super) fn read(bytes: &'a [u8]) -> Option<Self> {
+    pub(in crate::decode) fn read(bytes: &'a [u8]) -> Option<Self> {
         let mut header = Self {
             width: 0,
             height: 0,
@@ -165,14 +146,14 @@ impl<'a> Header<'a> {
                 _ => return None,
             };
             let (values, rest) = rest.split_at_checked(if wide { 128 } else { 64 })?;
-            let mut table = [0.0; 64];
+            let mut table = [0; 64];
             if wide {
                 for (value, bytes) in table.iter_mut().zip(values.as_chunks::<2>().0) {
-                    *value = f32::from(u16::from_be_bytes(*bytes));
+                    *value = u16::from_be_bytes(*bytes);
                 }
             } else {
                 for (value, &byte) in table.iter_mut().zip(values) {
-                    *value = f32::from(byte);
+                    *value = u16::from(byte);
                 }
             }
             *self.quantisers.get_mut(usize::from(kind & 15))? = Some(table);
@@ -199,7 +180,7 @@ impl<'a> Header<'a> {
     }
 
     /// The divisors of a component, in the file's order.
-    pub(super) fn quantiser(&self, component: &Component) -> Option<[f32; 64]> {
+    pub(super) fn quantiser(&self, component: &Component) -> Option<[u16; 64]> {
         *self.quantisers.get(component.quantiser)?
     }
 

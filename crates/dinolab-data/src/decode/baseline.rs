@@ -1,0 +1,39 @@
+//! A decoder for the JPEGs that cameras and the web write: baseline, one scan, 8-bit, grey or YCbCr.
+//!
+//! In full, its pixels are those of libjpeg, which Pillow and with it the reference read files by, to
+//! the bit: the same fixed-point cosine transform, the same interpolation of chroma, the same colours.
+//! At half or a quarter of the size only the lowest frequencies are transformed back.
+//!
+//! Files of other kinds, and damaged ones, are not its business: it gives `None`, and another
+//! decoder has the word.
+//!
+//! A *unit* (MCU in the standard) is the smallest part with whole blocks of all components: up to
+//! 2 × 2 blocks of luma and one of each chroma. A *strip* is a row of units.
+
+mod bits;
+mod blocks;
+mod codes;
+mod colours;
+mod header;
+mod inverse;
+mod lowest;
+
+mod strips;
+mod upsample;
+
+pub(super) use header::Header;
+pub(super) use strips::{full, reduced};
+
+/// Pixels of a block's side.
+const BLOCK: usize = 8;
+
+/// Blocks that are transformed at a time: vectors hold the same coefficient of each.
+const LANES: usize = 16;
+
+/// Blocks side by side: of each coefficient, lowest frequencies first in rows of eight, what sixteen
+/// blocks have of it. The row behind them takes what is written past a block's end.
+type Blocks = [[i16; LANES]; 65];
+
+/// The file ends too early, or holds what cannot be.
+#[derive(Debug)]
+struct Damaged;

@@ -1,0 +1,121 @@
+//! The bits of entropy-coded data.
+
+use super::Damaged;
+
+/// Zeros behind the data: more than the bits of a unit, so that reading needs a check only between
+/// units.
+const PADDING: usize = 4096;
+
+/// Entropy-coded data up to the marker that ends the scan, without the zeros that are stuffed behind
+/// every 255, cut at restart markers.
+pub(super) struct Scan {
+    data: Vec<u8>,
+    /// Where the parts between restart markers end.
+    ends: Vec<usize>,
+}
+
+impl Scan {
+    /// Errs where restart markers are not in turn, or the scan does not end with the image.
+    pub(super) fn read(mut data: &[u8]) -> Result<Self, Damaged> {
+        let mut scan = Self {
+            data: Vec::with_capacity(data.len() + PADDING),
+            ends: Vec::new(),
+        };
+        loop {
+            let at = memchr::memchr(0xFF, data).ok_or(Damaged)?;
+            let marker = *data.get(at + 1).ok_or(Damaged)?;
+            match marker {
+                0 => scan.data.extend_from_slice(&data[..=at]),
+                _ => scan.data.extend_from_slice(&data[..at]),
+            }
+            let number = usize::from(marker).wrapping_sub(0xD0);
+            data = match marker {
+                0 => &data[at + 2..],
+                // Any number of 255s may stand before a marker.
+                0xFF => &data[at + 1..],
+                0xD9 => break,
+                _ if number == scan.ends.len() % 8 => {
+                    scan.ends.push(scan.data.len());
+                    &data[at + 2..]
+                }
+                _ => return Err(Damaged),
+            };
+        }
+        scan.ends.push(scan.data.len());
+        scan.data.resize(scan.data.len() + PADDING, 0);
+        Ok(scan)
+    }
+
+    /// The bits of a part.
+    pub(super) fn part(&self, number: usize) -> Result<Bits<'_>, Damaged> {
+        let end = *self.ends.get(number).ok_or(Damaged)?;
+        let start = number.checked_sub(1).map_or(0, |before| self.ends[before]);
+        Ok(Bits {
+            rest: &self.data[start..],
+            bits: 0,
+            count: 0,
+            behind: self.data.len() - end,
+        })
+    }
+
+    /// Parts between restart markers.
+    pub(super) fn parts(&self) -> usize {
+        self.ends.len()
+    }
+}
+
+/// Reads the bits of a part.
+#[derive(Clone, Copy)]
+pub(super) struct Bits<'a> {
+    /// What was not taken yet.
+    rest: &'a [u8],
+    /// The next bits, highest first. There may be more than `count` says, never other ones.
+    bits: u64,
+    count: u32,
+    /// Bytes behind the part.
+    behind: usize,
+}
+
+impl Bits<'_> {
+    /// Makes sure of 56 bits.
+    #[inline(always)]
+    pub(super) fn fill(&mut self) {
+        // There are always eight, because of the padding.
+        if let Some(eight) = self.rest.first_chunk::<8>() {
+            self.bits |= u64::from_be_bytes(*eight) >> self.count;
+            self.rest = &self.rest[((63 - self.count) / 8 % 8) as usize..];
+        }
+        self.count |= 56;
+    }
+
+    /// The next `count` bits, 1 to 32.
+    #[inline(always)]
+    pub(super) fn peek(&self, count: u32) -> u32 {
+        (self.bits >> (64 - count)) as u32
+    }
+
+    /// Passes over bits, of which there are enough.
+    #[inline(always)]
+    pub(super) fn skip(&mut self, count: u32) {
+        self.bits <<= count;
+        self.count -= count;
+    }
+
+    /// Bits of the part that were not read; negative where more were read.
+    #[inline(always)]
+    fn left(&self) -> isize {
+        let taken = self.rest.len() as isize - self.behind as isize;
+        8 * taken + self.count as isize
+    }
+
+    /// Errs where more bits were read than the part has.
+    #[inline(always)]
+    pub(super) fn check(&self) -> Result<(), Damaged> {
+        (self.left() >= 0).then_some(()).ok_or(Damaged)
+    }
+
+    /// Errs where whole bytes of the part were not read, or more than it has.
+    pub(super) fn finish(&self) -> Result<(), Damaged> {
+        (0..8).contains(&self.left()).then_some(()).ok_or(Damaged)
+    }
+}

@@ -1,0 +1,56 @@
+//! Luma and chroma to RGB.
+
+use multiversion::multiversion;
+
+/// A row of grey as colour.
+pub(super) fn grey(luma: &[u8], out: &mut [u8]) {
+    let (out, _) = out.as_chunks_mut::<3>();
+    for (out, &luma) in out.iter_mut().zip(luma) {
+        *out = [luma; 3];
+    }
+}
+
+/// Pixels that are converted at a time.
+const SPAN: usize = 64;
+
+/// A row of YCbCr, as JFIF defines it, to RGB: to the bit as libjpeg.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
+pub(super) fn rgb(luma: &[u8], blue: &[u8], red: &[u8], out: &mut [u8]) {
+    let width = out.len() / 3;
+    let (lumas, luma) = luma[..width].as_chunks::<SPAN>();
+    let (blues, blue) = blue[..width].as_chunks::<SPAN>();
+    let (reds, red) = red[..width].as_chunks::<SPAN>();
+    let (outs, out) = out.as_chunks_mut::<{ 3 * SPAN }>();
+    for (((out, luma), blue), red) in outs.iter_mut().zip(lumas).zip(blues).zip(reds) {
+        let mut planes = [[0; SPAN]; 3];
+        for i in 0..SPAN {
+            [planes[0][i], planes[1][i], planes[2][i]] = pixel(luma[i], blue[i], red[i]);
+        }
+        let (out, _) = out.as_chunks_mut::<3>();
+        for i in 0..SPAN {
+            out[i] = [planes[0][i], planes[1][i], planes[2][i]];
+        }
+    }
+    let (out, _) = out.as_chunks_mut::<3>();
+    for (((out, &luma), &blue), &red) in out.iter_mut().zip(luma).zip(blue).zip(red) {
+        *out = pixel(luma, blue, red);
+    }
+}
+
+/// A pixel, with 16 bits behind the point.
+#[inline(always)]
+fn pixel(luma: u8, blue: u8, red: u8) -> [u8; 3] {
+    const POINT: u32 = 16;
+    // 1.402, 1.772, 0.34414 and 0.71414.
+    const RED: i32 = 91_881;
+    const BLUE: i32 = 116_130;
+    const GREEN: [i32; 2] = [22_554, 46_802];
+    let luma = (i32::from(luma) << POINT) + (1 << (POINT - 1));
+    let (blue, red) = (i32::from(blue) - 128, i32::from(red) - 128);
+    [
+        luma + RED * red,
+        luma - GREEN[0] * blue - GREEN[1] * red,
+        luma + BLUE * blue,
+    ]
+    .map(|value| (value >> POINT).clamp(0, 255) as u8)
+}

@@ -1,0 +1,257 @@
+//! A whole scan to RGB pixels, one strip after the other.
+
+use std::ops::Range;
+
+use multiversion::multiversion;
+
+use super::bits::{Bits, Scan};
+use super::blocks::{Reader, placed};
+use super::header::{Component, Header};
+use super::{BLOCK, Blocks, Damaged, LANES, colours, inverse, lowest, upsample};
+
+/// A component on its way to pixels.
+struct Plane {
+    reader: Reader,
+    divisors: [u16; 64],
+    /// Blocks of a unit from left to right.
+    across: usize,
+    /// The blocks of a unit, each of sixteen units.
+    blocks: Vec<Blocks>,
+    /// Pixels that a block becomes, columns and rows.
+    size: (usize, usize),
+    /// Rows of pixels kept of the strip before, then those of the strip.
+    pixels: Vec<u8>,
+    kept: usize,
+    stride: usize,
+}
+
+impl Plane {
+    fn new(
+        header: &Header,
+        component: &Component,
+        size: (usize, usize),
+        units: usize,
+        kept: usize,
+    ) -> Option<Self> {
+        let (across, down) = (component.across, component.down);
+        let table = |class: usize| header.codes[class][component.tables[class]].as_ref();
+        let stride = units * across * size.0;
+        Some(Self {
+            reader: Reader::new([table(0)?, table(1)?]),
+            divisors: placed(&header.quantiser(component)?),
+            across,
+            blocks: vec![[[0; LANES]; 65]; across * down],
+            size,
+            pixels: vec![0; stride * (kept + down * size.1)],
+            kept,
+            stride,
+        })
+    }
+
+    /// Keeps the last rows of a strip.
+    fn keep(&mut self) {
+        let last = self.pixels.len() - self.kept * self.stride;
+        self.pixels.copy_within(last.., 0);
+    }
+
+    /// A row of pixels, of which there are `kept` before the strip's first.
+    fn row(&self, y: usize) -> &[u8] {
+        &self.pixels[y * self.stride..][..self.stride]
+    }
+
+    /// Transforms the blocks of `lanes` units, the first of which is at `first` in its strip.
+    fn transform(&mut self, first: usize, lanes: usize) {
+        let (width, height) = self.size;
+        let step = self.across * width;
+        for (i, blocks) in self.blocks.iter_mut().enumerate() {
+            let (x, y) = (i % self.across, i / self.across);
+            let at = (self.kept + y * height) * self.stride + first * step + x * width;
+            let (pixels, divisors) = (&mut self.pixels[at..], &self.divisors);
+            let steps = (self.stride, step);
+            if self.size == (BLOCK, BLOCK) {
+                inverse::inverse(blocks, divisors, pixels, steps, lanes);
+            } else {
+                lowest::inverse(blocks, divisors, self.size, pixels, steps, lanes);
+            }
+            blocks.fill([0; LANES]);
+        }
+    }
+}
+
+/// Reads and transforms one strip after the other.
+struct Strips<'a> {
+    scan: &'a Scan,
+    bits: Bits<'a>,
+    planes: Vec<Plane>,
+    /// Units of a strip.
+    units: usize,
+    /// Units between restarts.
+    restart: usize,
+    /// Units that were read.
+    done: usize,
+}
+
+impl<'a> Strips<'a> {
+    /// Blocks become the pixels that `size` gives for a component; of each, `kept` rows of blocks'
+    /// pixels are kept.
+    fn new(
+        header: &Header,
+        scan: &'a Scan,
+        size: impl Fn(&Component) -> (usize, usize),
+        kept: impl Fn(&Component) -> usize,
+    ) -> Option<Self> {
+        let units = header.width.div_ceil(BLOCK * header.unit().0);
+        let planes = header.components.iter();
+        let planes = planes.map(|c| Plane::new(header, c, size(c), units, kept(c)));
+        Some(Self {
+            scan,
+            bits: scan.part(0).ok()?,
+            planes: planes.collect::<Option<_>>()?,
+            units,
+            restart: match header.restart {
+                0 => usize::MAX,
+                restart => restart,
+            },
+            done: 0,
+        })
+    }
+
+    /// Reads the next strip.
+    fn next(&mut self) -> Result<(), Damaged> {
+        self.planes.iter_mut().for_each(Plane::keep);
+        for first in (0..self.units).step_by(LANES) {
+            let lanes = LANES.min(self.units - first);
+            let mut read_lanes = 0;
+            while read_lanes < lanes {
+                if self.done > 0 && self.done.is_multiple_of(self.restart) {
+                    self.bits.finish()?;
+                    self.bits = self.scan.part(self.done / self.restart)?;
+                    for plane in &mut self.planes {
+                        plane.reader.restart();
+                    }
+                }
+                let more = (self.restart - self.done % self.restart).min(lanes - read_lanes);
+                read(&mut self.bits, &mut self.planes, read_lanes..read_lanes + more)?;
+                read_lanes += more;
+                self.done += more;
+            }
+            for plane in &mut self.planes {
+                plane.transform(first, lanes);
+            }
+        }
+        Ok(())
+    }
+
+    /// Errs where there are more data than were read.
+    fn finish(&self) -> Result<(), Damaged> {
+        self.bits.finish()?;
+        let parts = (self.done - 1) / self.restart + 1;
+        (self.scan.parts() == parts).then_some(()).ok_or(Damaged)
+    }
+}
+
+/// Reads units into lanes.
+#[multiversion(targets("x86_64+bmi1+bmi2"))]
+fn read<'a>(
+    bits: &mut Bits<'a>,
+    planes: &mut [Plane],
+    lanes: Range<usize>,
+) -> Result<(), Damaged> {
+    // A copy that nothing else refers to can stay in registers.
+    let kept = bits;
+    let mut bits = *kept;
+    for lane in lanes {
+        for plane in &mut *planes {
+            for blocks in &mut plane.blocks {
+                plane.reader.read(&mut bits, blocks, lane)?;
+            }
+        }
+        bits.check()?;
+    }
+    *kept = bits;
+    Ok(())
+}
+
+/// Decodes in full: `[height, width, 3]`. `None` for damaged files, and for chroma with samples that
+/// libjpeg does not interpolate.
+pub(in crate::decode) fn full(header: &Header) -> Option<Vec<u8>> {
+    let (across, down) = header.unit();
+    let is_chroma = |c: &Component| (c.across, c.down) == (1, 1);
+    let samples = (header.width.div_ceil(across), header.height.div_ceil(down));
+    let chroma = &header.components[1..];
+    if !chroma.iter().all(is_chroma) || (across > 1 && samples.0 < 3) {
+        return None;
+    }
+    // Rows between two strips need two rows of chroma of the one before.
+    const KEPT: usize = 2;
+    let scan = Scan::read(header.data).ok()?;
+    let mut strips = Strips::new(header, &scan, |_| (BLOCK, BLOCK), |c| KEPT * c.down)?;
+    let (width, height) = (header.width, header.height);
+    let mut out = vec![0; width * height * 3];
+    let mut sums = vec![0; samples.0 + 2];
+    let mut rows = [vec![0; samples.0 * across], vec![0; samples.0 * across]];
+    let mut lines = out.chunks_exact_mut(width * 3);
+    let mut next = 0;
+    for strip in 0..samples.1.div_ceil(BLOCK) {
+        strips.next().ok()?;
+        // The row behind the last one of chroma may be in the next strip.
+        let end = (strip + 1) * BLOCK;
+        let end = if end < samples.1 { end - 1 } else { samples.1 };
+        for y in next..end {
+            // Rows of the planes' buffers.
+            let row = |y: usize| KEPT + y - strip * BLOCK;
+            let (above, below) = (y.saturating_sub(1), (y + 1).min(samples.1 - 1));
+            for lower in 0..down {
+                let Some(line) = lines.next() else {
+                    break;
+                };
+                let luma = strips.planes[0].row(row(y) * down + lower);
+                if chroma.is_empty() {
+                    colours::grey(luma, line);
+                    continue;
+                }
+                let far = if lower == 1 { below } else { above };
+                for (plane, out) in strips.planes[1..].iter().zip(&mut rows) {
+                    let rows = upsample::Rows {
+                        near: &plane.row(row(y))[..samples.0],
+                        far: &plane.row(row(far))[..samples.0],
+                        lower: lower == 1,
+                    };
+                    upsample::row(rows, (across, down), &mut sums, out);
+                }
+                colours::rgb(luma, &rows[0], &rows[1], line);
+            }
+        }
+        next = end;
+    }
+    strips.finish().ok()?;
+    Some(out)
+}
+
+/// Decodes to a `scale`-th (2 or 4) of the size, rounded up; `[height, width, 3]`.
+///
+/// Chroma with half the samples in a direction is transformed to twice as many pixels of a block
+/// there, so that all components have the same pixels.
+pub(in crate::decode) fn reduced(header: &Header, scale: usize) -> Option<Vec<u8>> {
+    let base = BLOCK / scale;
+    let (across, down) = header.unit();
+    let size = |c: &Component| (base * across / c.across, base * down / c.down);
+    let scan = Scan::read(header.data).ok()?;
+    let mut strips = Strips::new(header, &scan, size, |_| 0)?;
+    let (width, height) = (header.width.div_ceil(scale), header.height.div_ceil(scale));
+    let mut out = vec![0; width * height * 3];
+    for strip in out.chunks_mut(width * 3 * base * down) {
+        strips.next().ok()?;
+        for (y, line) in strip.chunks_exact_mut(width * 3).enumerate() {
+            match &strips.planes[..] {
+                [luma] => colours::grey(luma.row(y), line),
+                [luma, blue, red] => {
+                    colours::rgb(luma.row(y), blue.row(y), red.row(y), line);
+                }
+                _ => return None,
+            }
+        }
+    }
+    strips.finish().ok()?;
+    Some(out)
+}
