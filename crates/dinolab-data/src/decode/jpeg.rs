@@ -58,14 +58,14 @@ pub(super) fn colours(bytes: &[u8]) -> Result<Option<ColorSpace>, Reason> {
 
 /// Decodes to 8-bit RGB.
 pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Image, Reason> {
-    let checked = whole(bytes)?;
-    if let Some(header) = Header::read(&checked) {
+    if let Some(header) = Header::read(bytes) {
         let (width, height) = (header.width, header.height);
         check_size(width as u64, height as u64, max_pixels)?;
         if let Some(data) = baseline::full(&header) {
             return upright(width, height, data, header.orientation);
         }
     }
+    let checked = whole(bytes)?;
     let mut decoder =
         zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(checked.as_ref()), options());
     let (width, height) = read_header(&mut decoder)?;

@@ -71,7 +71,8 @@ pub(super) struct Bits<'a> {
     rest: &'a [u8],
     /// The next bits, highest first. There may be more than `count` says, never other ones.
     bits: u64,
-    count: u32,
+    /// How many there are, in the lowest six bits; above them is anything.
+    count: u64,
     /// Bytes behind the part.
     behind: usize,
 }
@@ -82,8 +83,8 @@ impl Bits<'_> {
     pub(super) fn fill(&mut self) {
         // There are always eight, because of the padding.
         if let Some(eight) = self.rest.first_chunk::<8>() {
-            self.bits |= u64::from_be_bytes(*eight) >> self.count;
-            self.rest = &self.rest[((63 - self.count) / 8 % 8) as usize..];
+            self.bits |= u64::from_be_bytes(*eight) >> (self.count & 63);
+            self.rest = &self.rest[(!self.count >> 3 & 7) as usize..];
         }
         self.count |= 56;
     }
@@ -94,18 +95,18 @@ impl Bits<'_> {
         (self.bits >> (64 - count)) as u32
     }
 
-    /// Passes over bits, of which there are enough.
+    /// Passes over bits, of which there are enough: as many as the lowest six bits of `count` say.
     #[inline(always)]
-    pub(super) fn skip(&mut self, count: u32) {
-        self.bits <<= count;
-        self.count -= count;
+    pub(super) fn skip(&mut self, count: u64) {
+        self.bits <<= count & 63;
+        self.count = self.count.wrapping_sub(count);
     }
 
     /// Bits of the part that were not read; negative where more were read.
     #[inline(always)]
     fn left(&self) -> isize {
         let taken = self.rest.len() as isize - self.behind as isize;
-        8 * taken + self.count as isize
+        8 * taken + (self.count & 63) as isize
     }
 
     /// Errs where more bits were read than the part has.

@@ -1,7 +1,7 @@
 //! Entropy-coded data to coefficients.
 
 use super::bits::Bits;
-use super::codes::{Codes, Direct, END, Other};
+use super::codes::{Codes, END, Table};
 use super::{Blocks, Damaged, LANES};
 
 /// Places of the coefficients in a block, `8 · row + column`, in the order of the file; 64 for what
@@ -30,19 +30,24 @@ pub(super) fn placed<T: Copy + Default>(values: &[T; 64]) -> [T; 64] {
     placed
 }
 
+/// Bits by which codes are looked up. More would find more, but the tables would leave the fastest
+/// cache.
+const DIRECT_BITS: u32 = 8;
+const OTHER_BITS: u32 = 10;
+
 /// What the blocks of a component are read by.
 pub(super) struct Reader {
-    direct: Direct,
-    other: Other,
+    direct: Table<DIRECT_BITS>,
+    other: Table<OTHER_BITS>,
     /// The direct coefficient of the block before.
-    predicted: i32,
+    predicted: i16,
 }
 
 impl Reader {
     pub(super) fn new([direct, other]: [&Codes; 2]) -> Self {
         Self {
-            direct: Direct::new(direct),
-            other: Other::new(other),
+            direct: Table::new(direct),
+            other: Table::pairs(other),
             predicted: 0,
         }
     }
@@ -62,30 +67,75 @@ impl Reader {
     ) -> Result<(), Damaged> {
         // Says to the compiler that it is one.
         let lane = lane % LANES;
-        let mut set = |next: u32, value: i16| {
-            blocks[usize::from(PLACES[usize::from(next as u8)])][lane] = value;
-        };
         bits.fill();
-        self.predicted = self.predicted.wrapping_add(self.direct.read(bits)?);
-        set(0, self.predicted as i16);
+        let entry = self.direct.entry(bits);
+        let difference = if entry.is_none() {
+            let found = self.direct.read_long(bits)?;
+            bits.fill();
+            found.value
+        } else {
+            entry.take_first(DIRECT_BITS, bits)
+        };
+        self.predicted = self.predicted.wrapping_add(difference);
+        set(blocks, lane, 0, self.predicted);
+
+        // There are 56 bits behind a fill.
+        const { assert!(2 * Table::<OTHER_BITS>::ENTRY_BITS <= 56) };
         // The place of the last coefficient; behind 63, the block's end.
-        let mut place = 0;
+        let mut place = read_some(&self.other, bits, blocks, lane, 0)?;
         // A step is at most 16, so that the first of two coefficients comes to 62 at most.
         while place < 47 {
             bits.fill();
-            place = self.other.read_some(bits, place, &mut set)?;
+            place = read_some(&self.other, bits, blocks, lane, place)?;
             if place < 47 {
-                // Of 56 bits, 25 at most were read.
-                place = self.other.read_some(bits, place, &mut set)?;
+                place = read_some(&self.other, bits, blocks, lane, place)?;
             }
         }
         while place < 63 {
             bits.fill();
-            place = self.other.read_one(bits, place, &mut set)?;
+            let entry = self.other.entry(bits);
+            if entry.is_none() {
+                let found = self.other.read_long(bits)?;
+                place += found.step;
+                set(blocks, lane, place, found.value);
+            } else {
+                place += entry.first_step();
+                set(blocks, lane, place, entry.take_first(OTHER_BITS, bits));
+            }
         }
         if place > 63 && place < END {
             return Err(Damaged);
         }
         Ok(())
     }
+}
+
+/// Sets a coefficient by its place in the file's order.
+#[inline(always)]
+fn set(blocks: &mut Blocks, lane: usize, place: u32, value: i16) {
+    blocks[usize::from(PLACES[usize::from(place as u8)])][lane] = value;
+}
+
+/// Reads one or two coefficients behind `place`, from at least
+/// [`Table::ENTRY_BITS`] bits; gives the place of
+/// the last.
+#[inline(always)]
+fn read_some(
+    table: &Table<OTHER_BITS>,
+    bits: &mut Bits,
+    blocks: &mut Blocks,
+    lane: usize,
+    place: u32,
+) -> Result<u32, Damaged> {
+    let entry = table.entry(bits);
+    if entry.is_none() {
+        bits.fill();
+        let found = table.read_long(bits)?;
+        set(blocks, lane, place + found.step, found.value);
+        return Ok(place + found.step);
+    }
+    let [first, second] = entry.take(OTHER_BITS, bits);
+    set(blocks, lane, place + entry.first_step(), first);
+    set(blocks, lane, place + entry.step(), second);
+    Ok(place + entry.step())
 }

@@ -34,120 +34,15 @@ impl Codes<'_> {
     }
 }
 
-/// Bits by which codes are looked up at once.
-const QUICK: u32 = 10;
-/// The most bits that are read so: with all of a value.
-pub(super) const QUICK_BITS: u32 = QUICK + 15;
-const ENTRIES: usize = 1 << QUICK;
-
-/// Codes by their bits.
-#[derive(Clone)]
-struct Lengths {
-    /// Of each length: the first code behind its codes, in 16 bits, and what to add to a code to
-    /// have its place among the symbols.
-    lengths: [(u32, i32); 17],
-    symbols: Vec<u8>,
-}
-
-impl Lengths {
-    fn new(codes: &Codes) -> Self {
-        let mut lengths = [(0, 0); 17];
-        let (mut code, mut place) = (0u32, 0i32);
-        for (length, &count) in (1..).zip(codes.counts) {
-            lengths[length].1 = place - code as i32;
-            code += u32::from(count);
-            place += i32::from(count);
-            lengths[length].0 = code << (16 - length);
-            code <<= 1;
-        }
-        Self {
-            lengths,
-            symbols: codes.symbols.to_vec(),
-        }
-    }
-
-    /// The symbol of the code that the next 16 bits begin with, and the code's length.
-    #[cold]
-    #[inline(never)]
-    fn find(&self, next: u32) -> Result<(u32, u32), Damaged> {
-        // Shorter ones are looked up at once.
-        for length in QUICK..=16 {
-            let (end, offset) = self.lengths[length as usize];
-            if next < end {
-                let code = (next >> (16 - length)) as i32;
-                let symbol = *self.symbols.get((code + offset) as usize).ok_or(Damaged)?;
-                return Ok((u32::from(symbol), length));
-            }
-        }
-        Err(Damaged)
-    }
-}
-
-/// The number that `size` bits, 0 to 15, stand for.
-#[inline(always)]
-fn extend(bits: u32, size: u32) -> i32 {
-    let least = 1 << size >> 1;
-    let below = if (bits as i32) < least {
-        (1 << size) - 1
-    } else {
-        0
-    };
-    bits as i32 - below
-}
-
-/// The `size` bits behind the next `length`, as a number.
-#[inline(always)]
-fn value(bits: &Bits, length: u32, size: u32) -> i32 {
-    extend(bits.peek(length + size) & ((1 << size) - 1), size)
-}
-
-/// Codes of differences of direct coefficients.
-pub(super) struct Direct {
-    /// By the next bits: the symbol and the code's length. 0 for longer codes.
-    quick: Box<[[u8; 2]; ENTRIES]>,
-    all: Lengths,
-}
-
-impl Direct {
-    pub(super) fn new(codes: &Codes) -> Self {
-        let mut quick = Box::new([[0; 2]; ENTRIES]);
-        for (code, length, symbol) in codes.each() {
-            if let Some(free) = QUICK.checked_sub(length) {
-                quick[(code << free) as usize..][..1 << free].fill([symbol, length as u8]);
-            }
-        }
-        Self {
-            quick,
-            all: Lengths::new(codes),
-        }
-    }
-
-    /// Reads a difference from at least 31 bits.
-    #[inline(always)]
-    pub(super) fn read(&self, bits: &mut Bits) -> Result<i32, Damaged> {
-        let (size, length) = match self.quick[bits.peek(QUICK) as usize] {
-            [_, 0] => self.all.find(bits.peek(16))?,
-            [size, length] => (u32::from(size), u32::from(length)),
-        };
-        // The header's check of the table says so; the compiler does not know.
-        if size > 15 {
-            return Err(Damaged);
-        }
-        let value = value(bits, length, size);
-        bits.skip(length + size);
-        Ok(value)
-    }
-}
-
 /// What an end of block adds to a place.
 pub(super) const END: u32 = 128;
 
 /// A coefficient, or what stands in its place: zeros (a value of 0) or the end of the block.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Coefficient {
-    value: i16,
+pub(super) struct Coefficient {
+    pub(super) value: i16,
     /// Places from the one before; [`END`] for the end of a block.
-    step: u32,
+    pub(super) step: u32,
     /// Bits of code and value.
     length: u32,
 }
@@ -164,6 +59,24 @@ impl Coefficient {
     }
 }
 
+/// The number that `size` bits, 0 to 15, stand for.
+#[inline(always)]
+fn extend(bits: u32, size: u32) -> i32 {
+    let least = 1 << size >> 1;
+    let below = if (bits as i32) < least {
+        (1 << size) - 1
+    } else {
+        0
+    };
+    bits as i32 - below
+}
+
+/// The most entries of a table.
+const MOST: usize = 1 << 10;
+
+/// The most bits of a value.
+const VALUE_BITS: u32 = 15;
+
 /// What the next bits hold. From the lowest byte on: the length and the step of all of it, the
 /// length and the step of the first coefficient; then two values of 16 bits.
 ///
@@ -171,7 +84,7 @@ impl Coefficient {
 /// value are missing, the length is that with all of them, and the value is the one with zeros for
 /// them, to which they can be added. All 0 where bits of the code or its value's sign are missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Entry(u64);
+pub(super) struct Entry(u64);
 
 impl Entry {
     fn new(first: Coefficient, second: Option<Coefficient>) -> Self {
@@ -190,120 +103,155 @@ impl Entry {
         )
     }
 
+    /// The first coefficient.
+    fn coefficient(self) -> Coefficient {
+        Coefficient {
+            value: (self.0 >> 32) as i16,
+            step: self.byte(3),
+            length: self.byte(2),
+        }
+    }
+
+    /// Whether the codes have to be read one by one.
+    #[inline(always)]
+    pub(super) fn is_none(self) -> bool {
+        self.byte(0) == 0
+    }
+
     #[inline(always)]
     fn byte(self, number: u32) -> u32 {
         (self.0 >> (8 * number)) as u32 & 0xFF
     }
 
+    /// Places to the first coefficient.
     #[inline(always)]
-    fn value(self, number: u32) -> i16 {
-        (self.0 >> (32 + 16 * number)) as i16
+    pub(super) fn first_step(self) -> u32 {
+        self.byte(3)
+    }
+
+    /// Places to the last coefficient.
+    #[inline(always)]
+    pub(super) fn step(self) -> u32 {
+        self.byte(1)
+    }
+
+    /// Passes over all that it stands for, `known` bits of which it was looked up by; gives the values.
+    #[inline(always)]
+    pub(super) fn take(self, known: u32, bits: &mut Bits) -> [i16; 2] {
+        let rest = self.rest(known, bits);
+        bits.skip(self.0);
+        [(self.0 >> 32) as i16 + rest, (self.0 >> 48) as i16 + rest]
+    }
+
+    /// As [`Self::take`], for the first coefficient alone.
+    #[inline(always)]
+    pub(super) fn take_first(self, known: u32, bits: &mut Bits) -> i16 {
+        let rest = self.rest(known, bits);
+        bits.skip(self.0 >> 16);
+        (self.0 >> 32) as i16 + rest
     }
 
     /// The bits of the value that it has not.
     #[inline(always)]
-    fn rest(self, bits: &Bits) -> i16 {
+    fn rest(self, known: u32, bits: &Bits) -> i16 {
         let length = self.byte(0);
-        let missing = length.saturating_sub(QUICK);
+        let missing = length.saturating_sub(known);
         (bits.peek(length) & ((1 << missing) - 1)) as i16
     }
 }
 
-/// Codes of coefficients other than the direct ones.
-pub(super) struct Other {
-    /// By the next bits.
-    quick: Box<[Entry; ENTRIES]>,
-    all: Lengths,
+/// A table of codes, the next `BITS` of which are looked up at once.
+pub(super) struct Table<const BITS: u32> {
+    /// The first 2 to the power of `BITS` are used.
+    quick: Box<[Entry; MOST]>,
+    /// Of each length: the first code behind its codes, in 16 bits, and what to add to a code to
+    /// have its place among the symbols.
+    lengths: [(u32, i32); 17],
+    symbols: Vec<u8>,
 }
 
-impl Other {
+impl<const BITS: u32> Table<BITS> {
+    /// The most bits that an entry stands for.
+    pub(super) const ENTRY_BITS: u32 = BITS + VALUE_BITS;
+
+    /// Codes of coefficients, up to two to an entry.
+    pub(super) fn pairs(codes: &Codes) -> Self {
+        let mut table = Self::new(codes);
+        let single = table.quick.clone();
+        for (bits, entry) in table.quick[..1 << BITS].iter_mut().enumerate() {
+            // Bits that are not known yet are 0 here: what needs them is too long.
+            let first = single[bits].coefficient();
+            let second = single[(bits << first.length) & ((1 << BITS) - 1)].coefficient();
+            let fits = second.length > 0 && first.length + second.length <= BITS;
+            if fits && first.step < END {
+                *entry = Entry::new(first, Some(second));
+            }
+        }
+        table
+    }
+
+    /// Codes of coefficients or, where a block begins, of differences.
     pub(super) fn new(codes: &Codes) -> Self {
-        let mut single = [Coefficient::default(); ENTRIES];
+        let mut quick = Box::new([Entry::default(); MOST]);
         for (code, length, symbol) in codes.each() {
-            let Some(free) = QUICK.checked_sub(length) else {
+            let Some(free) = BITS.checked_sub(length) else {
                 continue;
             };
-            let same = &mut single[(code << free) as usize..][..1 << free];
             let size = u32::from(symbol & 15);
             if free == 0 && size > 0 {
                 // Not even the sign is known.
                 continue;
             }
             let (known, unknown) = (size.min(free), size.saturating_sub(free));
+            let same = &mut quick[(code << free) as usize..][..1 << free];
             for (bits, same) in (0..).zip(same.chunks_exact_mut(1 << (free - known))) {
-                same.fill(Coefficient::new(symbol, length, extend(bits << unknown, size)));
+                let value = extend(bits << unknown, size);
+                same.fill(Entry::new(Coefficient::new(symbol, length, value), None));
             }
         }
-        let mut quick = Box::new([Entry::default(); ENTRIES]);
-        for (bits, (entry, first)) in quick.iter_mut().zip(single).enumerate() {
-            // Bits that are not known yet are 0 here: what needs them is too long.
-            let second = single[bits << first.length.min(QUICK) & (ENTRIES - 1)];
-            let fits = second.length > 0 && first.length + second.length <= QUICK;
-            let fits = fits && first.step < END;
-            *entry = Entry::new(first, fits.then_some(second));
+        let mut lengths = [(0, 0); 17];
+        let (mut code, mut place) = (0u32, 0i32);
+        for (length, &count) in (1..).zip(codes.counts) {
+            lengths[length].1 = place - code as i32;
+            code += u32::from(count);
+            place += i32::from(count);
+            lengths[length].0 = code << (16 - length);
+            code <<= 1;
         }
         Self {
             quick,
-            all: Lengths::new(codes),
+            lengths,
+            symbols: codes.symbols.to_vec(),
         }
     }
 
-    /// Reads one or two coefficients, the first of which does not end the block but by [`END`], from
-    /// at least [`QUICK_BITS`] bits: calls `set` with the place and the value of each, and gives the
-    /// place of the last.
+    /// What the next bits hold.
     #[inline(always)]
-    pub(super) fn read_some(
-        &self,
-        bits: &mut Bits,
-        place: u32,
-        mut set: impl FnMut(u32, i16),
-    ) -> Result<u32, Damaged> {
-        let entry = self.quick[bits.peek(QUICK) as usize];
-        let length = entry.byte(0);
-        if length == 0 {
-            return self.read_long(bits, place, set);
-        }
-        let rest = entry.rest(bits);
-        bits.skip(length);
-        set(place + entry.byte(3), entry.value(0) + rest);
-        let place = place + entry.byte(1);
-        set(place, entry.value(1) + rest);
-        Ok(place)
+    pub(super) fn entry(&self, bits: &Bits) -> Entry {
+        self.quick[bits.peek(BITS) as usize]
     }
 
-    /// Reads one coefficient, as [`Self::read_some`].
+    /// Reads a coefficient whose code has no entry, from at least 31 bits.
     #[inline(always)]
-    pub(super) fn read_one(
-        &self,
-        bits: &mut Bits,
-        place: u32,
-        mut set: impl FnMut(u32, i16),
-    ) -> Result<u32, Damaged> {
-        let entry = self.quick[bits.peek(QUICK) as usize];
-        if entry.byte(0) == 0 {
-            return self.read_long(bits, place, set);
-        }
-        let rest = entry.rest(bits);
-        bits.skip(entry.byte(2));
-        let place = place + entry.byte(3);
-        set(place, entry.value(0) + rest);
-        Ok(place)
+    pub(super) fn read_long(&self, bits: &mut Bits) -> Result<Coefficient, Damaged> {
+        let (symbol, length) = self.find(bits.peek(16))?;
+        let size = u32::from(symbol & 15);
+        let value = bits.peek(length + size) & ((1 << size) - 1);
+        let found = Coefficient::new(symbol, length, extend(value, size));
+        bits.skip(u64::from(found.length));
+        Ok(found)
     }
 
-    /// Reads one coefficient that has no entry.
-    #[inline(always)]
-    fn read_long(
-        &self,
-        bits: &mut Bits,
-        place: u32,
-        mut set: impl FnMut(u32, i16),
-    ) -> Result<u32, Damaged> {
-        bits.fill();
-        let (symbol, length) = self.all.find(bits.peek(16))?;
-        let value = value(bits, length, symbol & 15);
-        let found = Coefficient::new(symbol as u8, length, value);
-        bits.skip(found.length);
-        set(place + found.step, found.value);
-        Ok(place + found.step)
+    /// The symbol of the code that 16 bits begin with, and the code's length.
+    #[cold]
+    #[inline(never)]
+    fn find(&self, next: u32) -> Result<(u8, u32), Damaged> {
+        // Shorter ones have entries. The number of lengths that end before, without a branch.
+        let ends = self.lengths[BITS as usize..16].iter();
+        let length = BITS + ends.map(|&(end, _)| u32::from(next >= end)).sum::<u32>();
+        let (_, offset) = self.lengths[length as usize];
+        let code = (next >> (16 - length)) as i32;
+        let symbol = *self.symbols.get((code + offset) as usize).ok_or(Damaged)?;
+        Ok((symbol, length))
     }
 }

@@ -131,7 +131,11 @@ impl<'a> Strips<'a> {
                     }
                 }
                 let more = (self.restart - self.done % self.restart).min(lanes - read_lanes);
-                read(&mut self.bits, &mut self.planes, read_lanes..read_lanes + more)?;
+                read(
+                    &mut self.bits,
+                    &mut self.planes,
+                    read_lanes..read_lanes + more,
+                )?;
                 read_lanes += more;
                 self.done += more;
             }
@@ -152,11 +156,7 @@ impl<'a> Strips<'a> {
 
 /// Reads units into lanes.
 #[multiversion(targets("x86_64+bmi1+bmi2"))]
-fn read<'a>(
-    bits: &mut Bits<'a>,
-    planes: &mut [Plane],
-    lanes: Range<usize>,
-) -> Result<(), Damaged> {
+fn read<'a>(bits: &mut Bits<'a>, planes: &mut [Plane], lanes: Range<usize>) -> Result<(), Damaged> {
     // A copy that nothing else refers to can stay in registers.
     let kept = bits;
     let mut bits = *kept;
@@ -187,10 +187,10 @@ pub(in crate::decode) fn full(header: &Header) -> Option<Vec<u8>> {
     let scan = Scan::read(header.data).ok()?;
     let mut strips = Strips::new(header, &scan, |_| (BLOCK, BLOCK), |c| KEPT * c.down)?;
     let (width, height) = (header.width, header.height);
-    let mut out = vec![0; width * height * 3];
+    let mut out = Vec::with_capacity(width * height * 3);
+    let mut line = vec![0; width * 3];
     let mut sums = vec![0; samples.0 + 2];
     let mut rows = [vec![0; samples.0 * across], vec![0; samples.0 * across]];
-    let mut lines = out.chunks_exact_mut(width * 3);
     let mut next = 0;
     for strip in 0..samples.1.div_ceil(BLOCK) {
         strips.next().ok()?;
@@ -202,12 +202,13 @@ pub(in crate::decode) fn full(header: &Header) -> Option<Vec<u8>> {
             let row = |y: usize| KEPT + y - strip * BLOCK;
             let (above, below) = (y.saturating_sub(1), (y + 1).min(samples.1 - 1));
             for lower in 0..down {
-                let Some(line) = lines.next() else {
+                if y * down + lower == height {
                     break;
-                };
+                }
                 let luma = strips.planes[0].row(row(y) * down + lower);
                 if chroma.is_empty() {
-                    colours::grey(luma, line);
+                    colours::grey(luma, &mut line);
+                    out.extend_from_slice(&line);
                     continue;
                 }
                 let far = if lower == 1 { below } else { above };
@@ -219,7 +220,8 @@ pub(in crate::decode) fn full(header: &Header) -> Option<Vec<u8>> {
                     };
                     upsample::row(rows, (across, down), &mut sums, out);
                 }
-                colours::rgb(luma, &rows[0], &rows[1], line);
+                colours::rgb(luma, &rows[0], &rows[1], &mut line);
+                out.extend_from_slice(&line);
             }
         }
         next = end;
