@@ -17,7 +17,7 @@ mod table;
 
 pub use hue::hue;
 
-use cut::{byte, cut};
+use cut::cut;
 use table::Table;
 
 /// Luma of a pixel, ITU-R 601 in 16-bit fixed point.
@@ -31,7 +31,7 @@ fn luma(red: u8, green: u8, blue: u8) -> u8 {
 #[inline(always)]
 fn blend(from: f32, to: u8, factor: f32) -> u8 {
     let blended = from + factor * (f32::from(to) - from);
-    byte(cut(blended.clamp(0.0, 255.0)))
+    cut(blended.clamp(0.0, 255.0))
 }
 
 /// Blends every value with the constant `from`.

@@ -5,7 +5,7 @@
 
 use multiversion::multiversion;
 
-use super::cut::{byte, cut, cut_wide};
+use super::cut::{byte, cut_wide, nearest};
 use crate::augment::planes::three_mut;
 
 /// Pixels worked on together, so that every step is a loop of its own that becomes vectors.
@@ -50,13 +50,12 @@ fn turn(red: &mut [u8], green: &mut [u8], blue: &mut [u8], shift: u8) {
 /// `⌊255 · share⌋` for a share in 0–1.
 #[inline(always)]
 fn in_255ths(share: f32) -> f32 {
-    let whole = cut(share * 255.0);
-    // The product may have been rounded up to a whole number. 256 · share is exact, and so is
-    // what is left of it.
-    if share * 256.0 - whole < share {
-        whole - 1.0
+    let near = nearest(share * 255.0);
+    // 256 · share is exact, and so is what is left of it.
+    if share * 256.0 - near < share {
+        near - 1.0
     } else {
-        whole
+        near
     }
 }
 
@@ -69,12 +68,12 @@ fn over_255(level: f32, factor: f32) -> f32 {
     level * (factor * FIRST) + level * (factor * REST)
 }
 
-/// Hue and saturation in 255ths, and value.
+/// Hue and saturation in 255ths, and value. Greys have any hue.
 #[inline(always)]
 fn hsv(red: f32, green: f32, blue: f32) -> (f32, f32, f32) {
-    let value = red.max(green).max(blue);
-    let least = red.min(green).min(blue);
-    let (range, middle) = (value - least, red + green + blue - value - least);
+    let (more, less) = (red.max(green), red.min(green));
+    let (value, least) = (more.max(blue), less.min(blue));
+    let (range, middle) = (value - least, less.max(more.min(blue)));
     let (is_red, is_green) = (red == value, green == value);
     // Where the largest channel lies on the circle, and the channel after it.
     let sixth = if is_red {
@@ -87,10 +86,9 @@ fn hsv(red: f32, green: f32, blue: f32) -> (f32, f32, f32) {
     } else {
         if is_green { blue } else { red }
     };
-    let span = if range > 0.0 { range } else { 1.0 };
     // Of the two other channels one is the smallest, a whole range away: the hue is as far from the
     // neighbouring sixth as the middle one is from the largest.
-    let share = (value - middle) / span;
+    let share = (value - middle) / range.max(1.0);
     let sixths = if next == least {
         (sixth - 1.0) + share
     } else {
@@ -98,9 +96,11 @@ fn hsv(red: f32, green: f32, blue: f32) -> (f32, f32, f32) {
     };
     let turns = sixths / 6.0;
     let turns = if turns < 0.0 { turns + 1.0 } else { turns };
-    let top = if value > 0.0 { value } else { 1.0 };
-    let hue = if range > 0.0 { in_255ths(turns) } else { 0.0 };
-    (hue, in_255ths(range / top), value)
+    // To be cut. The number is whole, or at least a 255th from whole ones: half of that keeps whole ones
+    // from being rounded down, and others from being rounded up.
+    const DOWN: f32 = 0.5 - 0.5 / 255.0;
+    let saturation = nearest(range / value.max(1.0) * 255.0 - DOWN);
+    (in_255ths(turns), saturation, value)
 }
 
 #[inline(always)]
@@ -117,7 +117,8 @@ fn turn_block(red: &mut [u8; BLOCK], green: &mut [u8; BLOCK], blue: &mut [u8; BL
     for i in 0..BLOCK {
         let hue = f32::from(byte(hues[i]).wrapping_add(shift));
         let sixths = over_255(hue, 6.0);
-        let sixth = cut(sixths);
+        // As in `hsv`: a multiple of 1/85.
+        let sixth = nearest(sixths - (0.5 - 0.5 / 85.0));
         fractions[i] = sixths - sixth;
         places[i] = if sixth >= 6.0 { 0 } else { byte(sixth) };
     }
@@ -126,21 +127,21 @@ fn turn_block(red: &mut [u8; BLOCK], green: &mut [u8; BLOCK], blue: &mut [u8; BL
     let mut rising = [0u8; BLOCK];
     // Single precision is off by less than `DOUBT` and decides wherever no rounding edge is as
     // near. There is none near `low`: it is a multiple of 1/255, which halves are not.
-    let mut doubts = 0;
+    let mut farthest = 0;
     for i in 0..BLOCK {
         let (top, saturation, fraction) = (values[i], over_255(saturations[i], 1.0), fractions[i]);
         let mut level = |share: f32| {
-            let exact = top * share + 0.5;
-            let whole = cut(exact);
-            let rest = exact - whole;
-            doubts |= u32::from(rest < DOUBT) | u32::from(rest > 1.0 - DOUBT);
+            let exact = top * share;
+            let whole = nearest(exact);
+            // Distances above 0 are in the order of their bits.
+            farthest = farthest.max((exact - whole).abs().to_bits());
             byte(whole)
         };
         falling[i] = level(1.0 - saturation * fraction);
         rising[i] = level(1.0 - saturation * (1.0 - fraction));
-        low[i] = byte(cut(top * (1.0 - saturation) + 0.5));
+        low[i] = byte(nearest(top * (1.0 - saturation)));
     }
-    if doubts != 0 {
+    if farthest > (0.5 - DOUBT).to_bits() {
         for i in 0..BLOCK {
             let top = f64::from(values[i]);
             let saturation = f64::from(over_255(saturations[i], 1.0));
@@ -250,7 +251,10 @@ mod tests {
                     [range, 0, middle],
                 ] {
                     let (h, s, v) = hsv(pixel[0].into(), pixel[1].into(), pixel[2].into());
-                    assert_eq!((h as u8, s as u8, v as u8), pillow_hsv(pixel), "{pixel:?}");
+                    let expected = pillow_hsv(pixel);
+                    // A grey has any hue.
+                    let h = if s == 0.0 { 0.0 } else { h };
+                    assert_eq!((h as u8, s as u8, v as u8), expected, "{pixel:?}");
                 }
             }
             for least in 0..=range {

@@ -48,28 +48,21 @@ impl Weights {
         let stretch = scale.max(1.0);
         let support = filter.support() * stretch;
         let columns = &mut self.columns;
-        let (mut taps, side) = (0, from as f64);
-        columns.centres.clear();
-        columns.firsts.clear();
-        columns.ends.clear();
-        for x in 0..to {
-            let centre = start + (x as f64 + 0.5) * scale;
-            let first = (centre - support + 0.5).max(0.0) as usize;
-            let end = ((centre + support + 0.5) as usize).min(from);
-            taps = taps.max(end - first);
-            columns.centres.push(centre);
-            columns.firsts.push(first as f64);
-            columns.ends.push(end as f64);
+        let side = from as f64;
+        for values in [
+            &mut columns.centres,
+            &mut columns.firsts,
+            &mut columns.ends,
+            &mut columns.starts,
+        ] {
+            values.resize(to, 0.0);
         }
+        let taps = columns.place((start, scale), support, side);
         // All results get as many taps, of weight 0 where they need fewer.
         self.taps = taps;
         self.starts.clear();
-        columns.starts.clear();
-        for first in &columns.firsts {
-            let start = first.min(side - taps as f64);
-            columns.starts.push(start);
-            self.starts.push(start as usize);
-        }
+        let starts = columns.starts.iter().map(|&start| start as usize);
+        self.starts.extend(starts);
         let size = columns.shares_of(taps, 1.0 / stretch, filter);
         if start > 0.0 || end < side {
             columns.count(taps, 0.0, 1.0 - start);
@@ -89,6 +82,24 @@ impl Weights {
 }
 
 impl Columns {
+    /// Sets the places of as many results as there are; gives the most taps that one of them has.
+    fn place(&mut self, (start, scale): (f64, f64), support: f64, side: f64) -> usize {
+        let Self {
+            centres,
+            firsts,
+            ends,
+            starts,
+            ..
+        } = self;
+        spans(start, scale, support, side, centres, firsts, ends);
+        let lengths = firsts.iter().zip(&*ends).map(|(first, end)| end - first);
+        let taps = lengths.fold(0.0, f64::max);
+        for (start, first) in starts.iter_mut().zip(firsts) {
+            *start = first.min(side - taps);
+        }
+        taps as usize
+    }
+
     /// Not yet normalised weights `[taps, results]` and their sums; gives their number.
     fn shares_of(&mut self, taps: usize, squeeze: f64, filter: Filter) -> usize {
         let results = self.centres.len();
@@ -136,6 +147,32 @@ impl Columns {
                 values[tap] = (share + 1.5 * WHOLE).to_bits() as i32;
             }
         }
+    }
+}
+
+/// `⌊x⌋` for `x` from 0 to below [`WHOLE`].
+#[inline(always)]
+fn cut(x: f64) -> f64 {
+    let near = (x + WHOLE) - WHOLE;
+    if near > x { near - 1.0 } else { near }
+}
+
+/// The centre of each result, the first tap and the one behind the last.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
+fn spans(
+    start: f64,
+    scale: f64,
+    support: f64,
+    side: f64,
+    centres: &mut [f64],
+    firsts: &mut [f64],
+    ends: &mut [f64],
+) {
+    let spans = centres.iter_mut().zip(firsts).zip(ends);
+    for (x, ((centre, first), end)) in (0u32..).zip(spans) {
+        *centre = start + (f64::from(x) + 0.5) * scale;
+        *first = cut((*centre - support + 0.5).max(0.0));
+        *end = cut(*centre + support + 0.5).min(side);
     }
 }
 
@@ -200,10 +237,8 @@ fn normalise(shares: &mut [f64], sums: &[f64]) {
     for (share, sum) in shares.iter_mut().zip(sums) {
         let sum = if *sum == 0.0 { 1.0 } else { *sum };
         let fixed = *share / sum * f64::from(1 << BITS);
-        let up = fixed.abs() + 0.5;
-        let near = (up + WHOLE) - WHOLE;
-        let cut = if near > up { near - 1.0 } else { near };
-        *share = if fixed < 0.0 { -cut } else { cut };
+        let size = cut(fixed.abs() + 0.5);
+        *share = if fixed < 0.0 { -size } else { size };
     }
 }
 
