@@ -101,37 +101,44 @@ pub fn gaussian(planes: &mut [u8], width: usize, radius: f64, scratch: &mut Scra
     let weights = Weights::of_gaussian(radius as f32);
     scratch.plane.resize(plane, 0);
     for plane in planes.chunks_exact_mut(plane) {
-        blur_rows(plane, width, weights, &mut scratch.padded);
-        // An odd number of passes over two buffers has to be brought back.
-        blur_columns(plane, &mut scratch.plane, width, weights, &mut scratch.sums);
-        blur_columns(&scratch.plane, plane, width, weights, &mut scratch.sums);
-        blur_columns(plane, &mut scratch.plane, width, weights, &mut scratch.sums);
-        plane.copy_from_slice(&scratch.plane);
+        let (other, sums) = (&mut scratch.plane, &mut scratch.sums);
+        blur_rows(plane, other, width, weights, &mut scratch.padded);
+        blur_columns(other, plane, width, weights, sums);
+        blur_columns(plane, other, width, weights, sums);
+        blur_columns(other, plane, width, weights, sums);
     }
 }
 
-/// All passes over each row.
+/// All passes over each row of `from`, to `out`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
-fn blur_rows(plane: &mut [u8], width: usize, weights: Weights, padded: &mut [Vec<u8>; 2]) {
+fn blur_rows(
+    from: &[u8],
+    out: &mut [u8],
+    width: usize,
+    weights: Weights,
+    padded: &mut [Vec<u8>; 2],
+) {
+    let rows = from.chunks_exact(width).zip(out.chunks_exact_mut(width));
     let pad = weights.reach + 1;
     for padded in &mut *padded {
         padded.resize(width + 2 * pad, 0);
     }
-    let [from, to] = padded;
+    let [one, other] = padded;
     match weights.reach {
         0 => {
-            for row in plane.chunks_exact_mut(width) {
-                narrow_row::<3>(row, weights, from, to);
+            for (row, out) in rows {
+                narrow_row::<3>(row, out, weights, one, other);
             }
         }
         1 => {
-            for row in plane.chunks_exact_mut(width) {
-                narrow_row::<5>(row, weights, from, to);
+            for (row, out) in rows {
+                narrow_row::<5>(row, out, weights, one, other);
             }
         }
         _ => {
-            for row in plane.chunks_exact_mut(width) {
-                wide_row(row, weights, from);
+            for (row, out) in rows {
+                out.copy_from_slice(row);
+                wide_row(out, weights, one);
             }
         }
     }
@@ -139,7 +146,13 @@ fn blur_rows(plane: &mut [u8], width: usize, weights: Weights, padded: &mut [Vec
 
 /// All passes over a row, for the reaches that blurs of up to 2 pixels have.
 #[inline(always)]
-fn narrow_row<const TAPS: usize>(row: &mut [u8], weights: Weights, from: &mut [u8], to: &mut [u8]) {
+fn narrow_row<const TAPS: usize>(
+    row: &[u8],
+    out: &mut [u8],
+    weights: Weights,
+    one: &mut [u8],
+    other: &mut [u8],
+) {
     let (pad, width) = (TAPS / 2, row.len());
     let repeat_ends = |padded: &mut [u8]| {
         let (first, last) = (padded[pad], padded[pad + width - 1]);
@@ -148,13 +161,13 @@ fn narrow_row<const TAPS: usize>(row: &mut [u8], weights: Weights, from: &mut [u
             padded[pad + width + i] = last;
         }
     };
-    from[pad..][..width].copy_from_slice(row);
-    repeat_ends(from);
-    weights.narrow::<TAPS>(taps_of(from), &mut to[pad..][..width]);
-    repeat_ends(to);
-    weights.narrow::<TAPS>(taps_of(to), &mut from[pad..][..width]);
-    repeat_ends(from);
-    weights.narrow::<TAPS>(taps_of(from), row);
+    one[pad..][..width].copy_from_slice(row);
+    repeat_ends(one);
+    weights.narrow::<TAPS>(taps_of(one), &mut other[pad..][..width]);
+    repeat_ends(other);
+    weights.narrow::<TAPS>(taps_of(other), &mut one[pad..][..width]);
+    repeat_ends(one);
+    weights.narrow::<TAPS>(taps_of(one), out);
 }
 
 /// A padded row, moved by one place after the other.
