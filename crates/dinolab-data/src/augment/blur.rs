@@ -12,7 +12,7 @@ const BLOCK: usize = 32;
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
     plane: Vec<u8>,
-    /// A row with its ends repeated, and the next pass over it.
+    /// Rows with their ends repeated, and the next pass over them.
     padded: [Vec<u8>; 2],
     sums: Vec<u32>,
 }
@@ -118,56 +118,65 @@ fn blur_rows(
     weights: Weights,
     padded: &mut [Vec<u8>; 2],
 ) {
-    let rows = from.chunks_exact(width).zip(out.chunks_exact_mut(width));
-    let pad = weights.reach + 1;
-    for padded in &mut *padded {
-        padded.resize(width + 2 * pad, 0);
-    }
-    let [one, other] = padded;
     match weights.reach {
-        0 => {
-            for (row, out) in rows {
-                narrow_row::<3>(row, out, weights, one, other);
-            }
-        }
-        1 => {
-            for (row, out) in rows {
-                narrow_row::<5>(row, out, weights, one, other);
-            }
-        }
+        0 => narrow_rows::<3>(from, out, width, weights, padded),
+        1 => narrow_rows::<5>(from, out, width, weights, padded),
         _ => {
+            let padded = &mut padded[0];
+            padded.resize(width + 2 * (weights.reach + 1), 0);
+            let rows = from.chunks_exact(width).zip(out.chunks_exact_mut(width));
             for (row, out) in rows {
                 out.copy_from_slice(row);
-                wide_row(out, weights, one);
+                wide_row(out, weights, padded);
             }
         }
     }
 }
 
-/// All passes over a row, for the reaches that blurs of up to 2 pixels have.
+/// All passes over each row, for the reaches that blurs of up to 2 pixels have.
 #[inline(always)]
-fn narrow_row<const TAPS: usize>(
-    row: &[u8],
+fn narrow_rows<const TAPS: usize>(
+    from: &[u8],
     out: &mut [u8],
+    width: usize,
     weights: Weights,
-    one: &mut [u8],
-    other: &mut [u8],
+    padded: &mut [Vec<u8>; 2],
 ) {
-    let (pad, width) = (TAPS / 2, row.len());
-    let repeat_ends = |padded: &mut [u8]| {
-        let (first, last) = (padded[pad], padded[pad + width - 1]);
-        for i in 0..pad {
-            padded[i] = first;
-            padded[pad + width + i] = last;
+    let pad = TAPS / 2;
+    let stride = width + 2 * pad;
+    for padded in &mut *padded {
+        padded.resize(from.len() / width * stride, 0);
+    }
+    let rows = from.chunks_exact(width);
+    for (row, padded) in rows.zip(padded[0].chunks_exact_mut(stride)) {
+        padded[pad..][..width].copy_from_slice(row);
+        repeat_ends(padded, pad);
+    }
+    // Padded rows are one long row: what runs over their ends is replaced.
+    for _ in 1..PASSES {
+        let [from, to] = &mut *padded;
+        let inside = pad..to.len() - pad;
+        weights.narrow::<TAPS>(taps_of(from), &mut to[inside]);
+        for row in to.chunks_exact_mut(stride) {
+            repeat_ends(row, pad);
         }
-    };
-    one[pad..][..width].copy_from_slice(row);
-    repeat_ends(one);
-    weights.narrow::<TAPS>(taps_of(one), &mut other[pad..][..width]);
-    repeat_ends(other);
-    weights.narrow::<TAPS>(taps_of(other), &mut one[pad..][..width]);
-    repeat_ends(one);
-    weights.narrow::<TAPS>(taps_of(one), out);
+        padded.swap(0, 1);
+    }
+    for (row, out) in padded[0]
+        .chunks_exact(stride)
+        .zip(out.chunks_exact_mut(width))
+    {
+        weights.narrow::<TAPS>(taps_of(row), out);
+    }
+}
+
+/// Repeats the first and the last value between `pad` places at either end.
+#[inline(always)]
+fn repeat_ends(padded: &mut [u8], pad: usize) {
+    let end = padded.len() - pad;
+    let (first, last) = (padded[pad], padded[end - 1]);
+    padded[..pad].fill(first);
+    padded[end..].fill(last);
 }
 
 /// A padded row, moved by one place after the other.
