@@ -4,8 +4,8 @@
 //! the bit: the same fixed-point cosine transform, the same interpolation of chroma, the same colours.
 //! At half or a quarter of the size only the lowest frequencies are transformed back.
 //!
-//! Files of other kinds, and damaged ones, are not its business: it gives `None`, and another
-//! decoder has the word.
+//! Files of other kinds are not its business: it gives `None`, and another decoder has the word. Data
+//! that cannot be those of the image are an error: others carry on with whatever the bits seem to mean.
 //!
 //! A *unit* (MCU in the standard) is the smallest part with whole blocks of all components: up to
 //! 2 × 2 blocks of luma and one of each chroma. A *strip* is a row of units.
@@ -34,6 +34,13 @@ const LANES: usize = 16;
 /// blocks have of it. The row behind them takes what is written past a block's end.
 type Blocks = [[i16; LANES]; 65];
 
-/// The file ends too early, or holds what cannot be.
-#[derive(Debug)]
-struct Damaged;
+/// What is wrong with image data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Damaged {
+    /// They end before the image does.
+    Short,
+    /// They go on behind it.
+    Long,
+    /// They hold what cannot be.
+    Wrong,
+}

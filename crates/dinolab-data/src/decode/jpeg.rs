@@ -7,7 +7,7 @@ use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 
-use super::baseline::{self, Header};
+use super::baseline::{self, Damaged, Header};
 use super::{Reason, check_size, upright};
 use crate::Image;
 
@@ -61,8 +61,15 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Image, Reason> {
     if let Some(header) = Header::read(bytes) {
         let (width, height) = (header.width, header.height);
         check_size(width as u64, height as u64, max_pixels)?;
-        if let Some(data) = baseline::full(&header) {
-            return upright(width, height, data, header.orientation);
+        let reason = match baseline::full(&header) {
+            Ok(Some(data)) => return upright(width, height, data, header.orientation),
+            Ok(None) => None,
+            Err(Damaged::Short) => Some("its data end before the image does"),
+            Err(Damaged::Long) => Some("its data go on behind the image"),
+            Err(Damaged::Wrong) => Some("its data make no sense"),
+        };
+        if let Some(reason) = reason {
+            return Err(format!("damaged JPEG: {reason}"));
         }
     }
     let checked = whole(bytes)?;

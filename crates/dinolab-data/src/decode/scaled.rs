@@ -10,7 +10,7 @@
 use ::image::metadata::Orientation;
 
 use super::baseline::{self, Header};
-use super::{Format, Pixels, Reason, bad, caught, decode_bytes, decode_to, jpeg, sniff, upright};
+use super::{Format, Pixels, Reason, bad, caught, decode_bytes, decode_to, sniff, upright};
 use crate::{Image, Result};
 
 /// The factors by which images can be smaller.
@@ -89,13 +89,10 @@ fn smaller(bytes: &[u8], max_pixels: u64, scale_of: ScaleOf) -> Option<Scaled> {
     if sniff(bytes) != Some(Format::Jpeg) {
         return None;
     }
-    // The header alone says no for nearly all files; the walk through all of it comes later.
-    scale_of(&Header::read(bytes)?)?;
-    let checked = jpeg::whole(bytes).ok()?;
-    let header = Header::read(&checked)?;
+    let header = Header::read(bytes)?;
     let scale = scale_of(&header)?;
     let (width, height) = (header.width.div_ceil(scale), header.height.div_ceil(scale));
-    let data = baseline::reduced(&header, scale)?;
+    let data = baseline::reduced(&header, scale).ok()??;
     let image = upright(width, height, data, header.orientation).ok()?;
     let full = full_size(&header);
     // What rounding up has added lies to the right of the file's picture and below it; where that

@@ -15,15 +15,22 @@ pub(super) struct Scan {
 }
 
 impl Scan {
-    /// Errs where restart markers are not in turn, or the scan does not end with the image.
-    pub(super) fn read(mut data: &[u8]) -> Result<Self, Damaged> {
+    /// `None` where the image does not end with the scan.
+    ///
+    /// # Errors
+    /// [`Damaged::Wrong`] where restart markers are not in turn.
+    pub(super) fn read(mut data: &[u8]) -> Result<Option<Self>, Damaged> {
         let mut scan = Self {
             data: Vec::with_capacity(data.len() + PADDING),
             ends: Vec::new(),
         };
         loop {
-            let at = memchr::memchr(0xFF, data).ok_or(Damaged)?;
-            let marker = *data.get(at + 1).ok_or(Damaged)?;
+            let Some(at) = memchr::memchr(0xFF, data) else {
+                return Ok(None);
+            };
+            let Some(&marker) = data.get(at + 1) else {
+                return Ok(None);
+            };
             match marker {
                 0 => scan.data.extend_from_slice(&data[..=at]),
                 _ => scan.data.extend_from_slice(&data[..at]),
@@ -38,17 +45,18 @@ impl Scan {
                     scan.ends.push(scan.data.len());
                     &data[at + 2..]
                 }
-                _ => return Err(Damaged),
+                _ if number < 8 => return Err(Damaged::Wrong),
+                _ => return Ok(None),
             };
         }
         scan.ends.push(scan.data.len());
         scan.data.resize(scan.data.len() + PADDING, 0);
-        Ok(scan)
+        Ok(Some(scan))
     }
 
     /// The bits of a part.
     pub(super) fn part(&self, number: usize) -> Result<Bits<'_>, Damaged> {
-        let end = *self.ends.get(number).ok_or(Damaged)?;
+        let end = *self.ends.get(number).ok_or(Damaged::Short)?;
         let start = number.checked_sub(1).map_or(0, |before| self.ends[before]);
         Ok(Bits {
             rest: &self.data[start..],
@@ -58,9 +66,26 @@ impl Scan {
         })
     }
 
-    /// Parts between restart markers.
-    pub(super) fn parts(&self) -> usize {
-        self.ends.len()
+    /// Whether a part ends where reading did. Programs may fill up with equal bits.
+    ///
+    /// # Errors
+    /// [`Damaged::Short`], or [`Damaged::Long`] for other data.
+    pub(super) fn check_end(&self, number: usize, bits: &Bits) -> Result<(), Damaged> {
+        let end = *self.ends.get(number).ok_or(Damaged::Short)?;
+        bits.check()?;
+        let left = &self.data[end - bits.left() as usize / 8..end];
+        let is_filler = [0, 0xFF]
+            .iter()
+            .any(|filler| left.iter().all(|byte| byte == filler));
+        is_filler.then_some(()).ok_or(Damaged::Long)
+    }
+
+    /// As [`Self::check_end`], of the last part.
+    pub(super) fn check_last(&self, number: usize, bits: &Bits) -> Result<(), Damaged> {
+        self.check_end(number, bits)?;
+        (number + 1 == self.ends.len())
+            .then_some(())
+            .ok_or(Damaged::Long)
     }
 }
 
@@ -109,14 +134,10 @@ impl Bits<'_> {
         8 * taken + (self.count & 63) as isize
     }
 
-    /// Errs where more bits were read than the part has.
+    /// # Errors
+    /// [`Damaged::Short`] where more bits were read than the part has.
     #[inline(always)]
     pub(super) fn check(&self) -> Result<(), Damaged> {
-        (self.left() >= 0).then_some(()).ok_or(Damaged)
-    }
-
-    /// Errs where whole bytes of the part were not read, or more than it has.
-    pub(super) fn finish(&self) -> Result<(), Damaged> {
-        (0..8).contains(&self.left()).then_some(()).ok_or(Damaged)
+        (self.left() >= 0).then_some(()).ok_or(Damaged::Short)
     }
 }

@@ -104,7 +104,7 @@ impl Reader {
             }
         }
         if place > 63 && place < END {
-            return Err(Damaged);
+            return Err(Damaged::Wrong);
         }
         Ok(())
     }

@@ -251,7 +251,10 @@ impl<const BITS: u32> Table<BITS> {
         let length = BITS + ends.map(|&(end, _)| u32::from(next >= end)).sum::<u32>();
         let (_, offset) = self.lengths[length as usize];
         let code = (next >> (16 - length)) as i32;
-        let symbol = *self.symbols.get((code + offset) as usize).ok_or(Damaged)?;
+        let symbol = *self
+            .symbols
+            .get((code + offset) as usize)
+            .ok_or(Damaged::Wrong)?;
         Ok((symbol, length))
     }
 }

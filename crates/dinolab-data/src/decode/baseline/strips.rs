@@ -124,8 +124,9 @@ impl<'a> Strips<'a> {
             let mut read_lanes = 0;
             while read_lanes < lanes {
                 if self.done > 0 && self.done.is_multiple_of(self.restart) {
-                    self.bits.finish()?;
-                    self.bits = self.scan.part(self.done / self.restart)?;
+                    let part = self.done / self.restart;
+                    self.scan.check_end(part - 1, &self.bits)?;
+                    self.bits = self.scan.part(part)?;
                     for plane in &mut self.planes {
                         plane.reader.restart();
                     }
@@ -148,9 +149,8 @@ impl<'a> Strips<'a> {
 
     /// Errs where there are more data than were read.
     fn finish(&self) -> Result<(), Damaged> {
-        self.bits.finish()?;
-        let parts = (self.done - 1) / self.restart + 1;
-        (self.scan.parts() == parts).then_some(()).ok_or(Damaged)
+        let last = (self.done - 1) / self.restart;
+        self.scan.check_last(last, &self.bits)
     }
 }
 
@@ -163,7 +163,10 @@ fn read<'a>(bits: &mut Bits<'a>, planes: &mut [Plane], lanes: Range<usize>) -> R
     for lane in lanes {
         for plane in &mut *planes {
             for blocks in &mut plane.blocks {
-                plane.reader.read(&mut bits, blocks, lane)?;
+                if plane.reader.read(&mut bits, blocks, lane).is_err() {
+                    // What cannot be may be what lies behind the data.
+                    return bits.check().and(Err(Damaged::Wrong));
+                }
             }
         }
         bits.check()?;
@@ -172,20 +175,27 @@ fn read<'a>(bits: &mut Bits<'a>, planes: &mut [Plane], lanes: Range<usize>) -> R
     Ok(())
 }
 
-/// Decodes in full: `[height, width, 3]`. `None` for damaged files, and for chroma with samples that
-/// libjpeg does not interpolate.
-pub(in crate::decode) fn full(header: &Header) -> Option<Vec<u8>> {
+/// Decodes in full: `[height, width, 3]`.
+/// `None` also for chroma of samples that are not interpolated here.
+///
+/// # Errors
+/// [`Damaged`].
+pub(in crate::decode) fn full(header: &Header) -> Result<Option<Vec<u8>>, Damaged> {
     let (across, down) = header.unit();
     let is_chroma = |c: &Component| (c.across, c.down) == (1, 1);
     let samples = (header.width.div_ceil(across), header.height.div_ceil(down));
     let chroma = &header.components[1..];
     if !chroma.iter().all(is_chroma) || (across > 1 && samples.0 < 3) {
-        return None;
+        return Ok(None);
     }
     // Rows between two strips need two rows of chroma of the one before.
     const KEPT: usize = 2;
-    let scan = Scan::read(header.data).ok()?;
-    let mut strips = Strips::new(header, &scan, |_| (BLOCK, BLOCK), |c| KEPT * c.down)?;
+    let Some(scan) = Scan::read(header.data)? else {
+        return Ok(None);
+    };
+    let Some(mut strips) = Strips::new(header, &scan, |_| (BLOCK, BLOCK), |c| KEPT * c.down) else {
+        return Ok(None);
+    };
     let (width, height) = (header.width, header.height);
     let mut out = Vec::with_capacity(width * height * 3);
     let mut line = vec![0; width * 3];
@@ -193,7 +203,7 @@ pub(in crate::decode) fn full(header: &Header) -> Option<Vec<u8>> {
     let mut rows = [vec![0; samples.0 * across], vec![0; samples.0 * across]];
     let mut next = 0;
     for strip in 0..samples.1.div_ceil(BLOCK) {
-        strips.next().ok()?;
+        strips.next()?;
         // The row behind the last one of chroma may be in the next strip.
         let end = (strip + 1) * BLOCK;
         let end = if end < samples.1 { end - 1 } else { samples.1 };
@@ -226,34 +236,44 @@ pub(in crate::decode) fn full(header: &Header) -> Option<Vec<u8>> {
         }
         next = end;
     }
-    strips.finish().ok()?;
-    Some(out)
+    strips.finish()?;
+    Ok(Some(out))
 }
 
 /// Decodes to a `scale`-th (2 or 4) of the size, rounded up; `[height, width, 3]`.
 ///
 /// Chroma with half the samples in a direction is transformed to twice as many pixels of a block
 /// there, so that all components have the same pixels.
-pub(in crate::decode) fn reduced(header: &Header, scale: usize) -> Option<Vec<u8>> {
+///
+/// # Errors
+/// [`Damaged`].
+pub(in crate::decode) fn reduced(
+    header: &Header,
+    scale: usize,
+) -> Result<Option<Vec<u8>>, Damaged> {
     let base = BLOCK / scale;
     let (across, down) = header.unit();
     let size = |c: &Component| (base * across / c.across, base * down / c.down);
-    let scan = Scan::read(header.data).ok()?;
-    let mut strips = Strips::new(header, &scan, size, |_| 0)?;
+    let Some(scan) = Scan::read(header.data)? else {
+        return Ok(None);
+    };
+    let Some(mut strips) = Strips::new(header, &scan, size, |_| 0) else {
+        return Ok(None);
+    };
     let (width, height) = (header.width.div_ceil(scale), header.height.div_ceil(scale));
     let mut out = vec![0; width * height * 3];
     for strip in out.chunks_mut(width * 3 * base * down) {
-        strips.next().ok()?;
+        strips.next()?;
         for (y, line) in strip.chunks_exact_mut(width * 3).enumerate() {
             match &strips.planes[..] {
                 [luma] => colours::grey(luma.row(y), line),
                 [luma, blue, red] => {
                     colours::rgb(luma.row(y), blue.row(y), red.row(y), line);
                 }
-                _ => return None,
+                _ => return Ok(None),
             }
         }
     }
-    strips.finish().ok()?;
-    Some(out)
+    strips.finish()?;
+    Ok(Some(out))
 }

@@ -1,0 +1,183 @@
+//! Baseline JPEGs: libjpeg's pixels to the bit, and nothing taken for whole that is not.
+
+use std::io::Cursor;
+
+use dinolab_data::decode::decode;
+use dinolab_data::random::{Purpose, Random};
+use image::codecs::jpeg::JpegEncoder;
+use image::{Rgb, RgbImage};
+use proptest::prelude::*;
+use zune_core::bytestream::ZCursor;
+use zune_core::colorspace::ColorSpace;
+use zune_core::options::DecoderOptions;
+
+const LIMIT: u64 = 1 << 22;
+
+/// The files made by `fixtures/decode/make.py`: names, bytes, and their pixels by Pillow.
+macro_rules! fixtures {
+    ($($name:literal),*) => {
+        [$((
+            $name,
+            include_bytes!(concat!("fixtures/decode/", $name, ".jpg")).as_slice(),
+            include_bytes!(concat!("fixtures/decode/", $name, ".expected.png")).as_slice(),
+        )),*]
+    };
+}
+
+fn baseline() -> [(&'static str, &'static [u8], &'static [u8]); 7] {
+    fixtures!(
+        "baseline_420",
+        "restart_422",
+        "grey",
+        "noise_444",
+        "odd_420",
+        "odd_440",
+        "wide_420"
+    )
+}
+
+/// The pixels by another decoder, which is strict and not exact.
+fn by_zune(bytes: &[u8]) -> Option<Vec<u8>> {
+    let options = DecoderOptions::default()
+        .set_strict_mode(true)
+        .jpeg_set_out_colorspace(ColorSpace::RGB);
+    zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(bytes), options)
+        .decode()
+        .ok()
+}
+
+/// Where the entropy-coded data begin.
+fn scan(bytes: &[u8]) -> usize {
+    let start = bytes.windows(2).position(|pair| pair == [0xFF, 0xDA]);
+    let start = start.unwrap();
+    start + 2 + usize::from(bytes[start + 3])
+}
+
+#[test]
+fn pixels_are_those_of_libjpeg() {
+    for (name, bytes, expected) in baseline() {
+        let expected = decode("expected", expected, LIMIT).unwrap();
+        let found = decode("found", bytes, LIMIT).unwrap();
+        assert_eq!(
+            (found.width, found.height),
+            (expected.width, expected.height)
+        );
+        let differing = found.data.iter().zip(&expected.data);
+        let differing = differing.filter(|(a, b)| a != b).count();
+        assert_eq!(differing, 0, "{name}: of {} values", expected.data.len());
+        // The other decoder would have been found out.
+        let other = by_zune(bytes).unwrap();
+        assert!(name == "grey" || other != expected.data, "{name}");
+    }
+}
+
+#[test]
+fn fill_bytes_before_markers_do_no_harm() {
+    for (name, bytes, expected) in baseline() {
+        let expected = decode("expected", expected, LIMIT).unwrap();
+        let start = scan(bytes);
+        let mut filled = bytes[..start].to_vec();
+        for pair in bytes[start..].windows(2) {
+            // Also before restart markers.
+            if pair[0] == 0xFF && pair[1] != 0 {
+                filled.extend([0xFF; 2]);
+            }
+            filled.push(pair[0]);
+        }
+        filled.push(0xD9);
+        assert!(filled.len() > bytes.len());
+        let found = decode("filled", &filled, LIMIT).unwrap();
+        assert_eq!(found.data, expected.data, "{name}");
+    }
+}
+
+#[test]
+fn data_that_end_too_soon_are_no_image() {
+    for (_, bytes, _) in baseline() {
+        let (start, end) = (scan(bytes), bytes.len() - 2);
+        for lost in 1..=(end - start).min(200) {
+            // The marker of the end is in its place.
+            let shorter = [&bytes[..end - lost], &bytes[end..]].concat();
+            let error = decode("shorter", &shorter, LIMIT).unwrap_err().to_string();
+            assert!(error.contains("end before the image does"), "{error}");
+        }
+    }
+    // Restart markers out of turn, missing, or where the header tells of none.
+    for name in ["restart_422", "odd_420"] {
+        let (_, bytes, _) = baseline().into_iter().find(|of| of.0 == name).unwrap();
+        let second = bytes.windows(2).position(|pair| pair == [0xFF, 0xD1]);
+        let at = second.unwrap();
+        let turned = [&bytes[..at], &[0xFF, 0xD2], &bytes[at + 2..]].concat();
+        let missing = [&bytes[..at], &bytes[at + 2..]].concat();
+        for bytes in [turned, missing] {
+            assert!(decode("restarts", &bytes, LIMIT).is_err(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn filled_up_data_are_whole_and_others_are_not() {
+    for (name, bytes, expected) in baseline() {
+        let expected = decode("expected", expected, LIMIT).unwrap();
+        let end = bytes.len() - 2;
+        for (more, is_filler) in [
+            ([0; 6], true),
+            ([0xFF, 0, 0xFF, 0, 0xFF, 0], true),
+            ([0, 0, 0, 1, 0, 0], false),
+        ] {
+            let longer = [&bytes[..end], &more, &bytes[end..]].concat();
+            match decode("longer", &longer, LIMIT) {
+                Ok(found) => assert!(is_filler && found.data == expected.data, "{name} {more:?}"),
+                Err(error) => {
+                    assert!(!is_filler, "{name} {more:?}");
+                    assert!(error.to_string().contains("go on behind the image"));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn of_altered_files_none_is_taken_that_a_strict_decoder_refuses() {
+    let mut random = Random::new(5, 0, 0, Purpose::Crops);
+    let (mut taken, mut more) = (0, 0);
+    let seeds = baseline();
+    for round in 0..4_000 {
+        let mut bytes = seeds[round % seeds.len()].1.to_vec();
+        for _ in 0..=random.below(3) {
+            let at = random.below(bytes.len() as u64) as usize;
+            bytes[at] = random.below(256) as u8;
+        }
+        if decode("altered", &bytes, LIMIT).is_ok() {
+            taken += 1;
+            let strict = std::panic::catch_unwind(|| by_zune(&bytes).is_some());
+            more += usize::from(!strict.unwrap_or(false));
+        }
+    }
+    assert!(taken > 800 && more <= 8, "{more} of {taken}");
+}
+
+proptest! {
+    #[test]
+    fn another_decoder_is_near_at_any_size(
+        width in 2u32..150, height in 2u32..60, quality in 1u8..=100, seed: u64, coarse in 1u32..9,
+    ) {
+        let mut random = Random::new(seed, 0, 0, Purpose::Crops);
+        let mut level = |_: u32| random.below(256) as u8;
+        let tiles: Vec<[u8; 3]> = (0..150 * 60).map(|i| [level(i), level(i), level(i)]).collect();
+        let picture = RgbImage::from_fn(width, height, |x, y| {
+            Rgb(tiles[(y / coarse * 150 + x / coarse) as usize])
+        });
+        let mut bytes = Cursor::new(Vec::new());
+        let encoder = JpegEncoder::new_with_quality(&mut bytes, quality);
+        picture.write_with_encoder(encoder).unwrap();
+        let bytes = bytes.into_inner();
+        let found = decode("found", &bytes, LIMIT).unwrap();
+        prop_assert_eq!((found.width, found.height), (width as usize, height as usize));
+        let other = by_zune(&bytes).unwrap();
+        let differences = found.data.iter().zip(&other).map(|(a, b)| a.abs_diff(*b));
+        let worst = differences.clone().max().unwrap();
+        let mean = differences.map(f64::from).sum::<f64>() / other.len() as f64;
+        prop_assert!(worst <= 8 && mean < 1.0, "{} {}", worst, mean);
+    }
+}
