@@ -62,14 +62,14 @@ fn transform<const X: usize, const Y: usize>(
 ) {
     let (across, down) = (const { waves::<X>() }, const { waves::<Y>() });
     let mut lines: [[Lane; X]; Y] = [[[0.0; LANES]; X]; Y];
-    for v in 0..Y {
-        for u in 0..X {
+    for (v, lines) in lines.iter_mut().enumerate() {
+        for (u, waves) in across.iter().enumerate() {
             let at = v * BLOCK + u;
             let divisor = f32::from(divisors[at]);
             let coefficients: Lane = blocks[at].map(|value| f32::from(value) * divisor);
-            for x in 0..X {
-                for lane in 0..LANES {
-                    lines[v][x][lane] += coefficients[lane] * across[u][x];
+            for (line, wave) in lines.iter_mut().zip(waves) {
+                for (sum, coefficient) in line.iter_mut().zip(coefficients) {
+                    *sum += coefficient * wave;
                 }
             }
         }
@@ -79,9 +79,9 @@ fn transform<const X: usize, const Y: usize>(
         for x in 0..X {
             // 128 is the level of 0, and a half is for rounding.
             let mut levels: Lane = [128.5; LANES];
-            for v in 0..Y {
-                for lane in 0..LANES {
-                    levels[lane] += lines[v][x][lane] * down[v][y];
+            for (lines, waves) in lines.iter().zip(&down) {
+                for (level, line) in levels.iter_mut().zip(lines[x]) {
+                    *level += line * waves[y];
                 }
             }
             for (lane, level) in levels.into_iter().enumerate().take(lanes) {
