@@ -22,8 +22,8 @@ use dinolab_nn::weights::{LoadOptions, Weights, Which, file_arrays, load, read};
 use dinolab_nn::{Head, Vit};
 
 const IMAGES: [&str; 2] = ["n01532829_house_finch", "n07753592_banana"];
-const CLS224: f64 = 5e-3;
-const ATTENTION: f64 = 0.01;
+const CLS224: f64 = 5e-5;
+const ATTENTION: f64 = 1e-4;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))

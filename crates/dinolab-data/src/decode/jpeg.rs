@@ -41,6 +41,9 @@ fn orientation(decoder: &Jpeg<'_>) -> Orientation {
 /// Width, height and orientation.
 pub(super) fn header(bytes: &[u8]) -> Result<(usize, usize, Orientation), Reason> {
     let checked = whole(bytes)?;
+    if let Some(header) = Header::read(&checked) {
+        return Ok((header.width, header.height, header.orientation));
+    }
     let mut decoder =
         zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(checked.as_ref()), options());
     let (width, height) = read_header(&mut decoder)?;
@@ -58,21 +61,16 @@ pub(super) fn colours(bytes: &[u8]) -> Result<Option<ColorSpace>, Reason> {
 
 /// Decodes to 8-bit RGB.
 pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Image, Reason> {
-    if let Some(header) = Header::read(bytes) {
-        let (width, height) = (header.width, header.height);
-        check_size(width as u64, height as u64, max_pixels)?;
-        let reason = match baseline::full(&header) {
-            Ok(Some(data)) => return upright(width, height, data, header.orientation),
-            Ok(None) => None,
-            Err(Damaged::Short) => Some("its data end before the image does"),
-            Err(Damaged::Long) => Some("its data go on behind the image"),
-            Err(Damaged::Wrong) => Some("its data make no sense"),
-        };
-        if let Some(reason) = reason {
-            return Err(format!("damaged JPEG: {reason}"));
-        }
+    // Nearly all files are such that the decoder sees by itself whether they are whole.
+    if let Some(image) = decode_baseline(bytes, max_pixels)? {
+        return Ok(image);
     }
     let checked = whole(bytes)?;
+    if let Cow::Owned(clean) = &checked
+        && let Some(image) = decode_baseline(clean, max_pixels)?
+    {
+        return Ok(image);
+    }
     let mut decoder =
         zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(checked.as_ref()), options());
     let (width, height) = read_header(&mut decoder)?;
@@ -82,6 +80,23 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Image, Reason> {
         return Err("damaged JPEG: unexpected number of colour components".into());
     }
     upright(width, height, data, orientation(&decoder))
+}
+
+/// Decodes a file of the usual kind; `None` for others.
+fn decode_baseline(bytes: &[u8], max_pixels: u64) -> Result<Option<Image>, Reason> {
+    let Some(header) = Header::read(bytes) else {
+        return Ok(None);
+    };
+    let (width, height) = (header.width, header.height);
+    check_size(width as u64, height as u64, max_pixels)?;
+    let reason = match baseline::full(&header) {
+        Ok(Some(data)) => return upright(width, height, data, header.orientation).map(Some),
+        Ok(None) => return Ok(None),
+        Err(Damaged::Short) => "its data end before the image does",
+        Err(Damaged::Long) => "its data go on behind the image",
+        Err(Damaged::Wrong) => "its data make no sense",
+    };
+    Err(format!("damaged JPEG: {reason}"))
 }
 
 /// Walks the file's segments up to the end-of-image marker. A file without one is

@@ -7,10 +7,12 @@
 //! The decoder here reads what cameras write: baseline, one scan, grey or YCbCr with chroma of full or
 //! half the samples. Anything else, and anything damaged, is left to the full decode and its verdict.
 
+use std::borrow::Cow;
+
 use ::image::metadata::Orientation;
 
 use super::baseline::{self, Header};
-use super::{Format, Pixels, Reason, bad, caught, decode_bytes, decode_to, sniff, upright};
+use super::{Format, Pixels, Reason, bad, caught, decode_bytes, decode_to, jpeg, sniff, upright};
 use crate::{Image, Result};
 
 /// The factors by which images can be smaller.
@@ -89,7 +91,12 @@ fn smaller(bytes: &[u8], max_pixels: u64, scale_of: ScaleOf) -> Option<Scaled> {
     if sniff(bytes) != Some(Format::Jpeg) {
         return None;
     }
-    let header = Header::read(bytes)?;
+    // Files with stray bytes have to be cleaned first.
+    let clean = match Header::read(bytes) {
+        Some(_) => Cow::Borrowed(bytes),
+        None => jpeg::whole(bytes).ok()?,
+    };
+    let header = Header::read(&clean)?;
     let scale = scale_of(&header)?;
     let (width, height) = (header.width.div_ceil(scale), header.height.div_ceil(scale));
     let data = baseline::reduced(&header, scale).ok()??;

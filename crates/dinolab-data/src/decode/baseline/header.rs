@@ -49,10 +49,11 @@ impl<'a> Header<'a> {
         };
         let mut rest = bytes.strip_prefix(&[0xFF, 0xD8])?;
         loop {
-            let start = rest.iter().position(|&byte| byte == 0xFF)?;
-            rest = &rest[start + 1..];
-            let (&marker, after) = rest.split_first()?;
-            if matches!(marker, 0xFF | 0 | 1 | 0xD0..=0xD8) {
+            let after = rest.strip_prefix(&[0xFF])?;
+            let (&marker, after) = after.split_first()?;
+            if marker == 0xFF {
+                // Any number of them may stand before a marker.
+                rest = &rest[1..];
                 continue;
             }
             let length = usize::from(u16::from_be_bytes(*after.first_chunk()?));
