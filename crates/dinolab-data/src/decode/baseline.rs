@@ -17,7 +17,6 @@ mod colours;
 mod header;
 mod inverse;
 mod lowest;
-
 mod strips;
 mod upsample;
 
