@@ -1,4 +1,4 @@
-//! Baseline JPEGs: libjpeg's pixels to the bit, and nothing taken for whole that is not.
+//! JPEGs, baseline and progressive: libjpeg's pixels to the bit, and nothing taken for whole that is not.
 
 use std::io::Cursor;
 
@@ -15,25 +15,38 @@ const LIMIT: u64 = 1 << 22;
 
 /// The files made by `fixtures/decode/make.py`: names, bytes, and their pixels by Pillow.
 macro_rules! fixtures {
-    ($($name:literal),*) => {
+    ($($name:literal of $pixels:literal),*) => {
         [$((
             $name,
             include_bytes!(concat!("fixtures/decode/", $name, ".jpg")).as_slice(),
-            include_bytes!(concat!("fixtures/decode/", $name, ".expected.png")).as_slice(),
+            include_bytes!(concat!("fixtures/decode/", $pixels, ".expected.png")).as_slice(),
         )),*]
     };
 }
 
 fn baseline() -> [(&'static str, &'static [u8], &'static [u8]); 7] {
     fixtures!(
-        "baseline_420",
-        "restart_422",
-        "grey",
-        "noise_444",
-        "odd_420",
-        "odd_440",
-        "wide_420"
+        "baseline_420" of "baseline_420",
+        "restart_422" of "restart_422",
+        "grey" of "grey",
+        "noise_444" of "noise_444",
+        "odd_420" of "odd_420",
+        "odd_440" of "odd_440",
+        "wide_420" of "wide_420"
     )
+}
+
+fn progressive() -> [(&'static str, &'static [u8], &'static [u8]); 4] {
+    fixtures!(
+        "progressive" of "baseline_420",
+        "progressive_444" of "noise_444",
+        "progressive_420" of "odd_420",
+        "progressive_grey" of "grey"
+    )
+}
+
+fn all() -> Vec<(&'static str, &'static [u8], &'static [u8])> {
+    baseline().into_iter().chain(progressive()).collect()
 }
 
 /// The pixels by another decoder, which is strict and not exact.
@@ -55,7 +68,7 @@ fn scan(bytes: &[u8]) -> usize {
 
 #[test]
 fn pixels_are_those_of_libjpeg() {
-    for (name, bytes, expected) in baseline() {
+    for (name, bytes, expected) in all() {
         let expected = decode("expected", expected, LIMIT).unwrap();
         let found = decode("found", bytes, LIMIT).unwrap();
         assert_eq!(
@@ -67,13 +80,13 @@ fn pixels_are_those_of_libjpeg() {
         assert_eq!(differing, 0, "{name}: of {} values", expected.data.len());
         // The other decoder would have been found out.
         let other = by_zune(bytes).unwrap();
-        assert!(name == "grey" || other != expected.data, "{name}");
+        assert!(name.ends_with("grey") || other != expected.data, "{name}");
     }
 }
 
 #[test]
 fn fill_bytes_before_markers_do_no_harm() {
-    for (name, bytes, expected) in baseline() {
+    for (name, bytes, expected) in all() {
         let expected = decode("expected", expected, LIMIT).unwrap();
         let start = scan(bytes);
         let mut filled = bytes[..start].to_vec();
@@ -102,9 +115,19 @@ fn data_that_end_too_soon_are_no_image() {
             assert!(error.contains("end before the image does"), "{error}");
         }
     }
+    for (name, bytes, _) in progressive() {
+        let (start, end) = (scan(bytes), bytes.len() - 2);
+        for cut in start..end {
+            let shorter = [&bytes[..cut], &bytes[end..]].concat();
+            assert!(
+                decode("shorter", &shorter, LIMIT).is_err(),
+                "{name} at {cut} of {end}"
+            );
+        }
+    }
     // Restart markers out of turn, missing, or where the header tells of none.
-    for name in ["restart_422", "odd_420"] {
-        let (_, bytes, _) = baseline().into_iter().find(|of| of.0 == name).unwrap();
+    for name in ["restart_422", "odd_420", "progressive_420"] {
+        let (_, bytes, _) = all().into_iter().find(|of| of.0 == name).unwrap();
         let second = bytes.windows(2).position(|pair| pair == [0xFF, 0xD1]);
         let at = second.unwrap();
         let turned = [&bytes[..at], &[0xFF, 0xD2], &bytes[at + 2..]].concat();
@@ -141,7 +164,7 @@ fn filled_up_data_are_whole_and_others_are_not() {
 fn of_altered_files_none_is_taken_that_a_strict_decoder_refuses() {
     let mut random = Random::new(5, 0, 0, Purpose::Crops);
     let (mut taken, mut more) = (0, 0);
-    let seeds = baseline();
+    let seeds = all();
     for round in 0..4_000 {
         let mut bytes = seeds[round % seeds.len()].1.to_vec();
         for _ in 0..=random.below(3) {

@@ -228,6 +228,22 @@ fn chroma_of_fewer_samples_lies_where_it_belongs() {
     }
 }
 
+#[test]
+fn progressive_files_have_the_pixels_of_baseline_ones() {
+    for (baseline, progressive) in [
+        (fixture!("baseline_420.jpg"), fixture!("progressive.jpg")),
+        (fixture!("noise_444.jpg"), fixture!("progressive_444.jpg")),
+        (fixture!("odd_420.jpg"), fixture!("progressive_420.jpg")),
+        (fixture!("grey.jpg"), fixture!("progressive_grey.jpg")),
+    ] {
+        for scale in [2, 4] {
+            let found = at_scale(progressive, scale).unwrap();
+            assert_eq!(found.scale, scale);
+            assert_eq!(found, at_scale(baseline, scale).unwrap());
+        }
+    }
+}
+
 /// Waves that are long enough to survive any scale, and so steep that a pixel shows.
 fn waves(width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {
@@ -284,7 +300,6 @@ fn boxes_lie_to_the_pixel_however_the_picture_is_turned() {
 #[test]
 fn what_cannot_be_scaled_is_decoded_in_full() {
     for (name, bytes) in [
-        ("progressive", fixture!("progressive.jpg")),
         ("cmyk", fixture!("cmyk_adobe.jpg")),
         ("ycck", fixture!("ycck.jpg")),
         ("webp", fixture!("lossy.webp")),

@@ -15,11 +15,12 @@ pub(super) struct Scan {
 }
 
 impl Scan {
-    /// `None` where the image does not end with the scan.
+    /// The scan that data begin with, and what follows from the marker behind it on. `None` where there
+    /// is no marker.
     ///
     /// # Errors
     /// [`Damaged::Wrong`] where restart markers are not in turn.
-    pub(super) fn read(mut data: &[u8]) -> Result<Option<Self>, Damaged> {
+    pub(super) fn read(mut data: &[u8]) -> Result<Option<(Self, &[u8])>, Damaged> {
         let mut scan = Self {
             data: Vec::with_capacity(data.len() + PADDING),
             ends: Vec::new(),
@@ -40,18 +41,20 @@ impl Scan {
                 0 => &data[at + 2..],
                 // Any number of 255s may stand before a marker.
                 0xFF => &data[at + 1..],
-                0xD9 => break,
                 _ if number == scan.ends.len() % 8 => {
                     scan.ends.push(scan.data.len());
                     &data[at + 2..]
                 }
                 _ if number < 8 => return Err(Damaged::Wrong),
-                _ => return Ok(None),
+                _ => {
+                    data = &data[at..];
+                    break;
+                }
             };
         }
         scan.ends.push(scan.data.len());
         scan.data.resize(scan.data.len() + PADDING, 0);
-        Ok(Some(scan))
+        Ok(Some((scan, data)))
     }
 
     /// The bits of a part.
@@ -118,6 +121,16 @@ impl Bits<'_> {
     #[inline(always)]
     pub(super) fn peek(&self, count: u32) -> u32 {
         (self.bits >> (64 - count)) as u32
+    }
+
+    /// Takes up to 16 bits as a number.
+    #[inline(always)]
+    pub(super) fn take(&mut self, count: u32) -> u32 {
+        self.fill();
+        // In two steps, because there may be none.
+        let number = (self.bits >> 32 >> (32 - count)) as u32;
+        self.skip(u64::from(count));
+        number
     }
 
     /// Passes over bits, of which there are enough: as many as the lowest six bits of `count` say.

@@ -6,7 +6,7 @@ use super::{Blocks, Damaged, LANES};
 
 /// Places of the coefficients in a block, `8 · row + column`, in the order of the file; 64 for what
 /// is behind a block's end.
-const PLACES: [u8; 256] = {
+pub(super) const PLACES: [u8; 256] = {
     let order = [
         0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27,
         20, 13, 6, 7, 14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51,

@@ -61,7 +61,7 @@ impl Coefficient {
 
 /// The number that `size` bits, 0 to 15, stand for.
 #[inline(always)]
-fn extend(bits: u32, size: u32) -> i32 {
+pub(super) fn extend(bits: u32, size: u32) -> i32 {
     let least = 1 << size >> 1;
     let below = if (bits as i32) < least {
         (1 << size) - 1
@@ -160,14 +160,96 @@ impl Entry {
     }
 }
 
-/// A table of codes, the next `BITS` of which are looked up at once.
-pub(super) struct Table<const BITS: u32> {
-    /// The first 2 to the power of `BITS` are used.
-    quick: Box<[Entry; MOST]>,
+/// Codes by their lengths.
+struct Lengths {
     /// Of each length: the first code behind its codes, in 16 bits, and what to add to a code to
     /// have its place among the symbols.
     lengths: [(u32, i32); 17],
     symbols: Vec<u8>,
+}
+
+impl Lengths {
+    fn new(codes: &Codes) -> Self {
+        let mut lengths = [(0, 0); 17];
+        let (mut code, mut place) = (0u32, 0i32);
+        for (length, &count) in (1..).zip(codes.counts) {
+            lengths[length].1 = place - code as i32;
+            code += u32::from(count);
+            place += i32::from(count);
+            lengths[length].0 = code << (16 - length);
+            code <<= 1;
+        }
+        Self {
+            lengths,
+            symbols: codes.symbols.to_vec(),
+        }
+    }
+
+    /// The symbol of the code that 16 bits begin with, and the code's length, at least `least`.
+    #[inline(always)]
+    fn find(&self, next: u32, least: u32) -> Result<(u8, u32), Damaged> {
+        // The number of lengths that end before, without a branch.
+        let ends = self.lengths[least as usize..16].iter();
+        let length = least + ends.map(|&(end, _)| u32::from(next >= end)).sum::<u32>();
+        let (_, offset) = self.lengths[length as usize];
+        let code = (next >> (16 - length)) as i32;
+        let symbol = *self
+            .symbols
+            .get((code + offset) as usize)
+            .ok_or(Damaged::Wrong)?;
+        Ok((symbol, length))
+    }
+}
+
+/// Codes without what is behind them.
+pub(super) struct Symbols {
+    /// By the next bits: the symbol and the code's length; 0 for longer ones.
+    quick: Box<[[u8; 2]; SYMBOLS]>,
+    all: Lengths,
+}
+
+const SYMBOL_BITS: u32 = 9;
+const SYMBOLS: usize = 1 << SYMBOL_BITS;
+
+impl Symbols {
+    pub(super) fn new(codes: &Codes) -> Self {
+        let mut quick = Box::new([[0; 2]; SYMBOLS]);
+        for (code, length, symbol) in codes.each() {
+            if let Some(free) = SYMBOL_BITS.checked_sub(length) {
+                quick[(code << free) as usize..][..1 << free].fill([symbol, length as u8]);
+            }
+        }
+        Self {
+            quick,
+            all: Lengths::new(codes),
+        }
+    }
+
+    /// Reads a symbol.
+    #[inline(always)]
+    pub(super) fn read(&self, bits: &mut Bits) -> Result<u8, Damaged> {
+        bits.fill();
+        let (symbol, length) = match self.quick[bits.peek(SYMBOL_BITS) as usize] {
+            [_, 0] => self.all.find(bits.peek(16), SYMBOL_BITS + 1)?,
+            [symbol, length] => (symbol, u32::from(length)),
+        };
+        bits.skip(u64::from(length));
+        Ok(symbol)
+    }
+
+    /// Reads a number of bits, at most 15, and the number that they stand for.
+    #[inline(always)]
+    pub(super) fn read_value(&self, bits: &mut Bits) -> Result<i16, Damaged> {
+        let size = u32::from(self.read(bits)? & 15);
+        Ok(extend(bits.take(size), size) as i16)
+    }
+}
+
+/// A table of codes, the next `BITS` of which are looked up at once.
+pub(super) struct Table<const BITS: u32> {
+    /// The first 2 to the power of `BITS` are used.
+    quick: Box<[Entry; MOST]>,
+    all: Lengths,
 }
 
 impl<const BITS: u32> Table<BITS> {
@@ -209,19 +291,9 @@ impl<const BITS: u32> Table<BITS> {
                 same.fill(Entry::new(Coefficient::new(symbol, length, value), None));
             }
         }
-        let mut lengths = [(0, 0); 17];
-        let (mut code, mut place) = (0u32, 0i32);
-        for (length, &count) in (1..).zip(codes.counts) {
-            lengths[length].1 = place - code as i32;
-            code += u32::from(count);
-            place += i32::from(count);
-            lengths[length].0 = code << (16 - length);
-            code <<= 1;
-        }
         Self {
             quick,
-            lengths,
-            symbols: codes.symbols.to_vec(),
+            all: Lengths::new(codes),
         }
     }
 
@@ -242,19 +314,11 @@ impl<const BITS: u32> Table<BITS> {
         Ok(found)
     }
 
-    /// The symbol of the code that 16 bits begin with, and the code's length.
+    /// [`Lengths::find`], out of the way.
     #[cold]
     #[inline(never)]
     fn find(&self, next: u32) -> Result<(u8, u32), Damaged> {
-        // Shorter ones have entries. The number of lengths that end before, without a branch.
-        let ends = self.lengths[BITS as usize..16].iter();
-        let length = BITS + ends.map(|&(end, _)| u32::from(next >= end)).sum::<u32>();
-        let (_, offset) = self.lengths[length as usize];
-        let code = (next >> (16 - length)) as i32;
-        let symbol = *self
-            .symbols
-            .get((code + offset) as usize)
-            .ok_or(Damaged::Wrong)?;
-        Ok((symbol, length))
+        // Shorter ones have entries.
+        self.all.find(next, BITS)
     }
 }

@@ -4,7 +4,8 @@ use ::image::metadata::Orientation;
 
 use super::codes::Codes;
 
-/// A frame of one interleaved baseline scan, 8-bit, grey or YCbCr.
+/// A frame of one interleaved baseline scan or of progressive scans, 8-bit, grey or YCbCr.
+#[derive(Clone)]
 pub(in crate::decode) struct Header<'a> {
     pub(in crate::decode) width: usize,
     pub(in crate::decode) height: usize,
@@ -17,7 +18,9 @@ pub(in crate::decode) struct Header<'a> {
     /// Units from one restart to the next; 0 for none.
     pub(super) restart: usize,
     pub(in crate::decode) orientation: Orientation,
-    /// What follows the header: image data, and whatever comes after them.
+    pub(super) is_progressive: bool,
+    /// The scan's data and whatever comes after them; of a progressive file, the scans with the
+    /// segments before each.
     pub(super) data: &'a [u8],
 }
 
@@ -34,6 +37,17 @@ pub(super) struct Component {
     pub(super) tables: [usize; 2],
 }
 
+/// A segment of a file: its marker, what it holds, and what follows it.
+pub(super) fn segment(mut bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    // Any number of 255s may stand before a marker.
+    while bytes.starts_with(&[0xFF, 0xFF]) {
+        bytes = &bytes[1..];
+    }
+    let (&marker, after) = bytes.strip_prefix(&[0xFF])?.split_first()?;
+    let length = usize::from(u16::from_be_bytes(*after.first_chunk()?));
+    Some((marker, after.get(2..length)?, &after[length..]))
+}
+
 impl<'a> Header<'a> {
     /// Reads a file up to its image data; `None` for one of any other kind, or a damaged one.
     pub(in crate::decode) fn read(bytes: &'a [u8]) -> Option<Self> {
@@ -45,45 +59,51 @@ impl<'a> Header<'a> {
             codes: [[None; 4]; 2],
             restart: 0,
             orientation: Orientation::NoTransforms,
+            is_progressive: false,
             data: &[],
         };
         let mut rest = bytes.strip_prefix(&[0xFF, 0xD8])?;
         loop {
-            let after = rest.strip_prefix(&[0xFF])?;
-            let (&marker, after) = after.split_first()?;
-            if marker == 0xFF {
-                // Any number of them may stand before a marker.
-                rest = &rest[1..];
-                continue;
-            }
-            let length = usize::from(u16::from_be_bytes(*after.first_chunk()?));
-            let segment = after.get(2..length)?;
-            rest = &after[length..];
+            let (marker, segment, after) = segment(rest)?;
             match marker {
-                0xC0 | 0xC1 if header.components.is_empty() => header.frame(segment)?,
-                0xC4 => header.huffman(segment)?,
-                0xDB => header.quantisers(segment)?,
-                0xDD => header.restart = usize::from(u16::from_be_bytes(*segment.first_chunk()?)),
-                0xE1 => {
-                    if let Some(exif) = segment.strip_prefix(b"Exif\0\0") {
-                        header.orientation =
-                            Orientation::from_exif_chunk(exif).unwrap_or(Orientation::NoTransforms);
-                    }
+                0xC0..=0xC2 if header.components.is_empty() => {
+                    header.is_progressive = marker == 0xC2;
+                    header.frame(segment)?;
                 }
-                // Adobe's own word on colours: the last byte says YCbCr (1), or something else.
-                0xEE if segment.starts_with(b"Adobe") && segment.get(11) != Some(&1) => {
-                    return None;
-                }
-                0xDA => {
-                    header.scan(segment)?;
+                0xDA if header.is_progressive => {
                     header.data = rest;
                     return Some(header);
                 }
-                // Comments and what programs add.
-                0xE0..=0xEF | 0xFE => {}
-                _ => return None,
+                0xDA => {
+                    header.scan(segment)?;
+                    header.data = after;
+                    return Some(header);
+                }
+                _ => header.add(marker, segment)?,
             }
+            rest = after;
         }
+    }
+
+    /// Takes in a segment other than the frame and scans.
+    pub(super) fn add(&mut self, marker: u8, segment: &'a [u8]) -> Option<()> {
+        match marker {
+            0xC4 => self.huffman(segment)?,
+            0xDB => self.quantisers(segment)?,
+            0xDD => self.restart = usize::from(u16::from_be_bytes(*segment.first_chunk()?)),
+            0xE1 => {
+                if let Some(exif) = segment.strip_prefix(b"Exif\0\0") {
+                    self.orientation =
+                        Orientation::from_exif_chunk(exif).unwrap_or(Orientation::NoTransforms);
+                }
+            }
+            // Adobe's own word on colours: the last byte says YCbCr (1), or something else.
+            0xEE if segment.starts_with(b"Adobe") && segment.get(11) != Some(&1) => return None,
+            // Comments and what programs add.
+            0xE0..=0xEF | 0xFE => {}
+            _ => return None,
+        }
+        Some(())
     }
 
     /// The frame: size and components.
@@ -120,23 +140,34 @@ impl<'a> Header<'a> {
         Some(())
     }
 
-    /// The scan, which must hold all components and all of their coefficients.
+    /// The scan of a baseline file, which must hold all components and all of their coefficients.
     fn scan(&mut self, segment: &[u8]) -> Option<()> {
-        let (&count, rest) = segment.split_first()?;
-        let (components, [0, 63, 0]) = rest.split_at_checked(2 * usize::from(count))? else {
+        let (components, [0, 63, 0]) = self.components_of(segment)? else {
             return None;
         };
-        if self.components.is_empty() || self.components.len() != usize::from(count) {
-            return None;
-        }
+        (components.len() == self.components.len()).then_some(())
+    }
+
+    /// Which components a scan holds, whose tables are noted, and the rest of its segment.
+    pub(super) fn components_of<'b>(
+        &mut self,
+        segment: &'b [u8],
+    ) -> Option<(Vec<usize>, &'b [u8])> {
+        let (&count, rest) = segment.split_first()?;
+        let (components, rest) = rest.split_at_checked(2 * usize::from(count))?;
         let (components, _) = components.as_chunks::<2>();
-        for (component, &[id, tables]) in self.components.iter_mut().zip(components) {
-            component.tables = [usize::from(tables >> 4), usize::from(tables & 15)];
-            if component.id != id || component.tables.iter().any(|&number| number > 3) {
+        let mut numbers: Vec<usize> = Vec::new();
+        for &[id, tables] in components {
+            let number = self.components.iter().position(|of| of.id == id)?;
+            let tables = [usize::from(tables >> 4), usize::from(tables & 15)];
+            // In the frame's order.
+            if numbers.last().is_some_and(|&last| last >= number) || tables.iter().any(|&t| t > 3) {
                 return None;
             }
+            self.components[number].tables = tables;
+            numbers.push(number);
         }
-        Some(())
+        (!numbers.is_empty()).then_some((numbers, rest))
     }
 
     fn quantisers(&mut self, mut segment: &[u8]) -> Option<()> {

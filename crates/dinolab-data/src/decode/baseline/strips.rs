@@ -7,16 +7,18 @@ use multiversion::multiversion;
 use super::bits::{Bits, Scan};
 use super::blocks::{Reader, placed};
 use super::header::{Component, Header};
-use super::{BLOCK, Blocks, Damaged, LANES, colours, inverse, lowest, upsample};
+use super::progressive::{self, Stored};
+use super::{BLOCK, Damaged, LANES, colours, inverse, lowest, upsample};
 
 /// A component on its way to pixels.
 struct Plane {
-    reader: Reader,
+    /// Of a baseline file.
+    reader: Option<Reader>,
     divisors: [u16; 64],
     /// Blocks of a unit from left to right.
     across: usize,
     /// The blocks of a unit, each of sixteen units.
-    blocks: Vec<Blocks>,
+    blocks: Vec<super::Blocks>,
     /// Pixels that a block becomes, columns and rows.
     size: (usize, usize),
     /// Rows of pixels kept of the strip before, then those of the strip.
@@ -37,7 +39,10 @@ impl Plane {
         let table = |class: usize| header.codes[class][component.tables[class]].as_ref();
         let stride = units * across * size.0;
         Some(Self {
-            reader: Reader::new([table(0)?, table(1)?]),
+            reader: match header.is_progressive {
+                true => None,
+                false => Some(Reader::new([table(0)?, table(1)?])),
+            },
             divisors: placed(&header.quantiser(component)?),
             across,
             blocks: vec![[[0; LANES]; 65]; across * down],
@@ -59,6 +64,21 @@ impl Plane {
         &self.pixels[y * self.stride..][..self.stride]
     }
 
+    /// Fetches the blocks of `lanes` units from those that were read, beginning with the unit at a place
+    /// `(x, y)`.
+    fn fetch(&mut self, stored: &Stored, (x, y): (usize, usize), lanes: usize) {
+        let down = self.blocks.len() / self.across;
+        for (i, blocks) in self.blocks.iter_mut().enumerate() {
+            let (column, row) = (i % self.across, i / self.across);
+            for lane in 0..lanes {
+                let from = stored.block((x + lane) * self.across + column, y * down + row);
+                for (values, value) in blocks.iter_mut().zip(from) {
+                    values[lane] = *value;
+                }
+            }
+        }
+    }
+
     /// Transforms the blocks of `lanes` units, the first of which is at `first` in its strip.
     fn transform(&mut self, first: usize, lanes: usize) {
         let (width, height) = self.size;
@@ -78,15 +98,56 @@ impl Plane {
     }
 }
 
-/// Reads and transforms one strip after the other.
-struct Strips<'a> {
+/// What a file holds of blocks.
+enum Coded {
+    /// A baseline scan.
+    Scan(Scan),
+    /// Progressive scans, read.
+    Stored(Vec<Stored>),
+}
+
+impl Coded {
+    /// `None` for files that are not those of this decoder.
+    fn read(header: &Header) -> Result<Option<Self>, Damaged> {
+        if header.is_progressive {
+            return Ok(progressive::read(header)?.map(Self::Stored));
+        }
+        let scan = Scan::read(header.data)?;
+        // It must be the only one.
+        let scan = scan.filter(|(_, rest)| rest.starts_with(&[0xFF, 0xD9]));
+        Ok(scan.map(|(scan, _)| Self::Scan(scan)))
+    }
+
+    fn blocks(&self, header: &Header) -> Result<Blocks<'_>, Damaged> {
+        Ok(match self {
+            Self::Scan(scan) => Blocks::Scan(Sequence::new(header, scan)?),
+            Self::Stored(stored) => Blocks::Stored(stored),
+        })
+    }
+}
+
+/// Where blocks come from.
+enum Blocks<'a> {
+    /// A scan, as it is read.
+    Scan(Sequence<'a>),
+    /// Scans that were read.
+    Stored(&'a [Stored]),
+}
+
+/// A baseline scan that is being read.
+struct Sequence<'a> {
     scan: &'a Scan,
     bits: Bits<'a>,
+    /// Units between restarts.
+    restart: usize,
+}
+
+/// Reads and transforms one strip after the other.
+struct Strips<'a> {
+    blocks: Blocks<'a>,
     planes: Vec<Plane>,
     /// Units of a strip.
     units: usize,
-    /// Units between restarts.
-    restart: usize,
     /// Units that were read.
     done: usize,
 }
@@ -96,7 +157,7 @@ impl<'a> Strips<'a> {
     /// pixels are kept.
     fn new(
         header: &Header,
-        scan: &'a Scan,
+        blocks: Blocks<'a>,
         size: impl Fn(&Component) -> (usize, usize),
         kept: impl Fn(&Component) -> usize,
     ) -> Option<Self> {
@@ -104,14 +165,9 @@ impl<'a> Strips<'a> {
         let planes = header.components.iter();
         let planes = planes.map(|c| Plane::new(header, c, size(c), units, kept(c)));
         Some(Self {
-            scan,
-            bits: scan.part(0).ok()?,
+            blocks,
             planes: planes.collect::<Option<_>>()?,
             units,
-            restart: match header.restart {
-                0 => usize::MAX,
-                restart => restart,
-            },
             done: 0,
         })
     }
@@ -121,25 +177,15 @@ impl<'a> Strips<'a> {
         self.planes.iter_mut().for_each(Plane::keep);
         for first in (0..self.units).step_by(LANES) {
             let lanes = LANES.min(self.units - first);
-            let mut read_lanes = 0;
-            while read_lanes < lanes {
-                if self.done > 0 && self.done.is_multiple_of(self.restart) {
-                    let part = self.done / self.restart;
-                    self.scan.check_end(part - 1, &self.bits)?;
-                    self.bits = self.scan.part(part)?;
-                    for plane in &mut self.planes {
-                        plane.reader.restart();
+            match &mut self.blocks {
+                Blocks::Scan(sequence) => sequence.read(&mut self.planes, self.done, lanes)?,
+                Blocks::Stored(stored) => {
+                    for (plane, stored) in self.planes.iter_mut().zip(*stored) {
+                        plane.fetch(stored, (first, self.done / self.units), lanes);
                     }
                 }
-                let more = (self.restart - self.done % self.restart).min(lanes - read_lanes);
-                read(
-                    &mut self.bits,
-                    &mut self.planes,
-                    read_lanes..read_lanes + more,
-                )?;
-                read_lanes += more;
-                self.done += more;
             }
+            self.done += lanes;
             for plane in &mut self.planes {
                 plane.transform(first, lanes);
             }
@@ -149,8 +195,46 @@ impl<'a> Strips<'a> {
 
     /// Errs where there are more data than were read.
     fn finish(&self) -> Result<(), Damaged> {
-        let last = (self.done - 1) / self.restart;
-        self.scan.check_last(last, &self.bits)
+        match &self.blocks {
+            Blocks::Scan(sequence) => {
+                let last = (self.done - 1) / sequence.restart;
+                sequence.scan.check_last(last, &sequence.bits)
+            }
+            Blocks::Stored(_) => Ok(()),
+        }
+    }
+}
+
+impl<'a> Sequence<'a> {
+    fn new(header: &Header, scan: &'a Scan) -> Result<Self, Damaged> {
+        Ok(Self {
+            scan,
+            bits: scan.part(0)?,
+            restart: match header.restart {
+                0 => usize::MAX,
+                restart => restart,
+            },
+        })
+    }
+
+    /// Reads units behind the first `done` into the first lanes.
+    fn read(&mut self, planes: &mut [Plane], mut done: usize, lanes: usize) -> Result<(), Damaged> {
+        let mut first = 0;
+        while first < lanes {
+            if done > 0 && done.is_multiple_of(self.restart) {
+                let part = done / self.restart;
+                self.scan.check_end(part - 1, &self.bits)?;
+                self.bits = self.scan.part(part)?;
+                for plane in &mut *planes {
+                    plane.reader.as_mut().map(Reader::restart);
+                }
+            }
+            let more = (self.restart - done % self.restart).min(lanes - first);
+            read(&mut self.bits, planes, first..first + more)?;
+            first += more;
+            done += more;
+        }
+        Ok(())
     }
 }
 
@@ -162,8 +246,11 @@ fn read<'a>(bits: &mut Bits<'a>, planes: &mut [Plane], lanes: Range<usize>) -> R
     let mut bits = *kept;
     for lane in lanes {
         for plane in &mut *planes {
+            let Some(reader) = &mut plane.reader else {
+                continue;
+            };
             for blocks in &mut plane.blocks {
-                if plane.reader.read(&mut bits, blocks, lane).is_err() {
+                if reader.read(&mut bits, blocks, lane).is_err() {
                     // What cannot be may be what lies behind the data.
                     return bits.check().and(Err(Damaged::Wrong));
                 }
@@ -185,15 +272,17 @@ pub(in crate::decode) fn full(header: &Header) -> Result<Option<Vec<u8>>, Damage
     let is_chroma = |c: &Component| (c.across, c.down) == (1, 1);
     let samples = (header.width.div_ceil(across), header.height.div_ceil(down));
     let chroma = &header.components[1..];
-    if !chroma.iter().all(is_chroma) || (across > 1 && samples.0 < 3) {
+    if !chroma.iter().all(is_chroma) {
         return Ok(None);
     }
     // Rows between two strips need two rows of chroma of the one before.
     const KEPT: usize = 2;
-    let Some(scan) = Scan::read(header.data)? else {
+    let Some(coded) = Coded::read(header)? else {
         return Ok(None);
     };
-    let Some(mut strips) = Strips::new(header, &scan, |_| (BLOCK, BLOCK), |c| KEPT * c.down) else {
+    let blocks = coded.blocks(header)?;
+    let Some(mut strips) = Strips::new(header, blocks, |_| (BLOCK, BLOCK), |c| KEPT * c.down)
+    else {
         return Ok(None);
     };
     let (width, height) = (header.width, header.height);
@@ -254,10 +343,10 @@ pub(in crate::decode) fn reduced(
     let base = BLOCK / scale;
     let (across, down) = header.unit();
     let size = |c: &Component| (base * across / c.across, base * down / c.down);
-    let Some(scan) = Scan::read(header.data)? else {
+    let Some(coded) = Coded::read(header)? else {
         return Ok(None);
     };
-    let Some(mut strips) = Strips::new(header, &scan, size, |_| 0) else {
+    let Some(mut strips) = Strips::new(header, coded.blocks(header)?, size, |_| 0) else {
         return Ok(None);
     };
     let (width, height) = (header.width.div_ceil(scale), header.height.div_ceil(scale));

@@ -1,7 +1,8 @@
 //! Chroma with fewer samples than luma, to as many.
 //!
 //! To the bit as libjpeg does it: a sample counts three quarters, its neighbour on the other side of
-//! the new one a quarter, in each direction. What has no neighbour is its own.
+//! the new one a quarter, in each direction. What has no neighbour is its own. Rows of one or two
+//! samples are repeated instead.
 
 use multiversion::multiversion;
 
@@ -22,8 +23,17 @@ pub(super) fn row(rows: Rows, (across, down): (usize, usize), sums: &mut [u16], 
     match (across, down) {
         (1, 1) => out.copy_from_slice(rows.near),
         (1, _) => between(rows, out),
+        _ if rows.near.len() < 3 => repeated(rows.near, out),
         (_, 1) => doubled::<2>(rows.near, rows.near, sums, out),
         _ => doubled::<4>(rows.near, rows.far, sums, out),
+    }
+}
+
+/// Each sample twice.
+fn repeated(samples: &[u8], out: &mut [u8]) {
+    let (out, _) = out.as_chunks_mut::<2>();
+    for (out, &sample) in out.iter_mut().zip(samples) {
+        *out = [sample; 2];
     }
 }
 
