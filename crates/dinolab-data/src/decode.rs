@@ -13,7 +13,7 @@ use ::image::{DynamicImage, RgbImage};
 
 use crate::{Error, Image, Mask, Result};
 
-mod baseline;
+mod huffman;
 mod jpeg;
 mod kind;
 mod mask;

@@ -7,7 +7,7 @@ use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 
-use super::baseline::{self, Damaged, Header};
+use super::huffman::{self, Damaged, Header};
 use super::{Reason, check_size, upright};
 use crate::Image;
 
@@ -62,12 +62,12 @@ pub(super) fn colours(bytes: &[u8]) -> Result<Option<ColorSpace>, Reason> {
 /// Decodes to 8-bit RGB.
 pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Image, Reason> {
     // Nearly all files are such that the decoder sees by itself whether they are whole.
-    if let Some(image) = decode_baseline(bytes, max_pixels)? {
+    if let Some(image) = decode_huffman(bytes, max_pixels)? {
         return Ok(image);
     }
     let checked = whole(bytes)?;
     if let Cow::Owned(clean) = &checked
-        && let Some(image) = decode_baseline(clean, max_pixels)?
+        && let Some(image) = decode_huffman(clean, max_pixels)?
     {
         return Ok(image);
     }
@@ -83,13 +83,13 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Image, Reason> {
 }
 
 /// Decodes a file of the usual kind; `None` for others.
-fn decode_baseline(bytes: &[u8], max_pixels: u64) -> Result<Option<Image>, Reason> {
+fn decode_huffman(bytes: &[u8], max_pixels: u64) -> Result<Option<Image>, Reason> {
     let Some(header) = Header::read(bytes) else {
         return Ok(None);
     };
     let (width, height) = (header.width, header.height);
     check_size(width as u64, height as u64, max_pixels)?;
-    let reason = match baseline::full(&header) {
+    let reason = match huffman::full(&header) {
         Ok(Some(data)) => return upright(width, height, data, header.orientation).map(Some),
         Ok(None) => return Ok(None),
         Err(Damaged::Short) => "its data end before the image does",

@@ -4,14 +4,14 @@
 //! the block at half (a quarter) of its size. The entropy coding must be undone
 //! in full, but all that comes after it, up to the resizing of crops, has that many pixels fewer to do.
 //!
-//! The decoder here reads what cameras write: baseline, one scan, grey or YCbCr with chroma of full or
-//! half the samples. Anything else, and anything damaged, is left to the full decode and its verdict.
+//! Anything but the JPEGs that [`super::huffman`] reads, and anything damaged, is left to the full decode
+//! and its verdict.
 
 use std::borrow::Cow;
 
 use ::image::metadata::Orientation;
 
-use super::baseline::{self, Header};
+use super::huffman::{self, Header};
 use super::{Format, Pixels, Reason, bad, caught, decode_bytes, decode_to, jpeg, sniff, upright};
 use crate::{Image, Result};
 
@@ -99,7 +99,7 @@ fn smaller(bytes: &[u8], max_pixels: u64, scale_of: ScaleOf) -> Option<Scaled> {
     let header = Header::read(&clean)?;
     let scale = scale_of(&header)?;
     let (width, height) = (header.width.div_ceil(scale), header.height.div_ceil(scale));
-    let data = baseline::reduced(&header, scale).ok()??;
+    let data = huffman::reduced(&header, scale).ok()??;
     let image = upright(width, height, data, header.orientation).ok()?;
     let full = full_size(&header);
     // What rounding up has added lies to the right of the file's picture and below it; where that

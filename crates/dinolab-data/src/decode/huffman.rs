@@ -1,5 +1,5 @@
-//! A decoder for the JPEGs that cameras and the web write: baseline in one scan, or progressive, 8-bit,
-//! grey or YCbCr.
+//! A decoder for the JPEGs that cameras and the web write: Huffman-coded, baseline in one scan or
+//! progressive, 8-bit, grey or YCbCr.
 //!
 //! In full, its pixels are those of libjpeg, which Pillow and with it the reference read files by, to
 //! the bit: the same fixed-point cosine transform, the same interpolation of chroma, the same colours.
