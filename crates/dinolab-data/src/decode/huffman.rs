@@ -18,12 +18,14 @@ mod colours;
 mod header;
 mod inverse;
 mod lowest;
+mod pixels;
+mod plane;
 mod progressive;
 mod strips;
 mod upsample;
 
 pub(super) use header::Header;
-pub(super) use strips::{full, reduced};
+pub(super) use pixels::{full, reduced};
 
 /// Pixels of a block's side.
 const BLOCK: usize = 8;

@@ -17,7 +17,9 @@ type Block = [i16; 64];
 
 /// The blocks of a component, in rows of whole units.
 pub(super) struct Stored {
-    blocks: Vec<Block>,
+    /// The coefficients of one block after the other. Memory that the system gives as zeros is only
+    /// taken where something is written.
+    coefficients: Vec<i16>,
     /// Blocks of a row, whole units.
     stride: usize,
     /// Blocks of a row, and rows, that hold something of the image.
@@ -37,7 +39,7 @@ impl Stored {
         let side = |pixels: usize, of: usize, most: usize| (pixels * of).div_ceil(most * BLOCK);
         let stride = units.0 * component.across;
         Self {
-            blocks: vec![[0; 64]; stride * units.1 * component.down],
+            coefficients: vec![0; stride * units.1 * component.down * BLOCK * BLOCK],
             stride,
             size: (
                 side(header.width, component.across, across),
@@ -49,7 +51,16 @@ impl Stored {
 
     /// The block at a place, in blocks from the upper left corner.
     pub(super) fn block(&self, x: usize, y: usize) -> &Block {
-        &self.blocks[y * self.stride + x]
+        &self.coefficients.as_chunks().0[y * self.stride + x]
+    }
+
+    fn block_mut(&mut self, x: usize, y: usize) -> &mut Block {
+        &mut self.coefficients.as_chunks_mut().0[y * self.stride + x]
+    }
+
+    /// Rows of blocks, whole units.
+    fn rows(&self) -> usize {
+        self.coefficients.len() / (BLOCK * BLOCK) / self.stride
     }
 }
 
@@ -174,8 +185,7 @@ fn read_pass(
         (true, of) => of.size,
         (false, of) => {
             let component = &header.components[pass.components[0]];
-            let rows = of.blocks.len() / of.stride;
-            (of.stride / component.across, rows / component.down)
+            (of.stride / component.across, of.rows() / component.down)
         }
     };
     for unit in 0..columns * rows {
@@ -196,7 +206,7 @@ fn read_pass(
             let stored = &mut stored[number];
             for row in y * down..(y + 1) * down {
                 for column in x * across..(x + 1) * across {
-                    let block = &mut stored.blocks[row * stored.stride + column];
+                    let block = stored.block_mut(column, row);
                     if read_block(&mut bits, pass, table.as_ref(), (&mut state, i), block).is_err()
                     {
                         bits.check()?;

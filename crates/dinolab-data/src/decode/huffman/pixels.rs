@@ -1,0 +1,110 @@
+//! A file to RGB pixels.
+
+use super::header::{Component, Header};
+use super::strips::{Coded, Strips};
+use super::{BLOCK, Damaged, colours, upsample};
+
+/// Decodes in full: `[height, width, 3]`.
+/// `None` also for chroma of samples that are not interpolated here.
+///
+/// # Errors
+/// [`Damaged`].
+pub(in crate::decode) fn full(header: &Header) -> Result<Option<Vec<u8>>, Damaged> {
+    let (across, down) = header.unit();
+    let is_chroma = |c: &Component| (c.across, c.down) == (1, 1);
+    let samples = (header.width.div_ceil(across), header.height.div_ceil(down));
+    let chroma = &header.components[1..];
+    if !chroma.iter().all(is_chroma) {
+        return Ok(None);
+    }
+    // Rows between two strips need two rows of chroma of the one before.
+    const KEPT: usize = 2;
+    let Some(coded) = Coded::read(header)? else {
+        return Ok(None);
+    };
+    let source = coded.source(header)?;
+    let Some(mut strips) = Strips::new(header, source, |_| (BLOCK, BLOCK), |c| KEPT * c.down)
+    else {
+        return Ok(None);
+    };
+    let (width, height) = (header.width, header.height);
+    let mut out = Vec::with_capacity(width * height * 3);
+    let mut line = vec![0; width * 3];
+    let mut sums = vec![0; samples.0 + 2];
+    let mut rows = [vec![0; samples.0 * across], vec![0; samples.0 * across]];
+    let mut next = 0;
+    for strip in 0..samples.1.div_ceil(BLOCK) {
+        strips.next()?;
+        // The row behind the last one of chroma may be in the next strip.
+        let end = (strip + 1) * BLOCK;
+        let end = if end < samples.1 { end - 1 } else { samples.1 };
+        for y in next..end {
+            // Rows of the planes' buffers.
+            let row = |y: usize| KEPT + y - strip * BLOCK;
+            let (above, below) = (y.saturating_sub(1), (y + 1).min(samples.1 - 1));
+            for lower in 0..down {
+                if y * down + lower == height {
+                    break;
+                }
+                let luma = strips.planes[0].row(row(y) * down + lower);
+                if chroma.is_empty() {
+                    colours::grey(luma, &mut line);
+                    out.extend_from_slice(&line);
+                    continue;
+                }
+                let far = if lower == 1 { below } else { above };
+                for (plane, out) in strips.planes[1..].iter().zip(&mut rows) {
+                    let rows = upsample::Rows {
+                        near: &plane.row(row(y))[..samples.0],
+                        far: &plane.row(row(far))[..samples.0],
+                        lower: lower == 1,
+                    };
+                    upsample::row(rows, (across, down), &mut sums, out);
+                }
+                colours::rgb(luma, &rows[0], &rows[1], &mut line);
+                out.extend_from_slice(&line);
+            }
+        }
+        next = end;
+    }
+    strips.finish()?;
+    Ok(Some(out))
+}
+
+/// Decodes to a `scale`-th (2 or 4) of the size, rounded up; `[height, width, 3]`.
+///
+/// Chroma with half the samples in a direction is transformed to twice as many pixels of a block
+/// there, so that all components have the same pixels.
+///
+/// # Errors
+/// [`Damaged`].
+pub(in crate::decode) fn reduced(
+    header: &Header,
+    scale: usize,
+) -> Result<Option<Vec<u8>>, Damaged> {
+    let base = BLOCK / scale;
+    let (across, down) = header.unit();
+    let size = |c: &Component| (base * across / c.across, base * down / c.down);
+    let Some(coded) = Coded::read(header)? else {
+        return Ok(None);
+    };
+    let Some(mut strips) = Strips::new(header, coded.source(header)?, size, |_| 0) else {
+        return Ok(None);
+    };
+    let (width, height) = (header.width.div_ceil(scale), header.height.div_ceil(scale));
+    let mut out = vec![0; width * height * 3];
+    for strip in out.chunks_mut(width * 3 * base * down) {
+        strips.next()?;
+        for (y, line) in strip.chunks_exact_mut(width * 3).enumerate() {
+            match &strips.planes[..] {
+                [luma] => colours::grey(luma.row(y), line),
+                [luma, blue, red] => {
+                    colours::rgb(luma.row(y), blue.row(y), red.row(y), line);
+                }
+                _ => return Ok(None),
+            }
+        }
+    }
+    strips.finish()?;
+    Ok(Some(out))
+}
