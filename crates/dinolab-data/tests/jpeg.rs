@@ -85,6 +85,17 @@ fn pixels_are_those_of_libjpeg() {
 }
 
 #[test]
+fn what_follows_the_image_does_no_harm() {
+    for (name, bytes, expected) in all() {
+        let expected = decode("expected", expected, LIMIT).unwrap();
+        // Also, codes are looked up two at a time in files of this size.
+        let longer = [bytes, &[0x5A; 5_000]].concat();
+        let found = decode("longer", &longer, LIMIT).unwrap();
+        assert_eq!(found.data, expected.data, "{name}");
+    }
+}
+
+#[test]
 fn fill_bytes_before_markers_do_no_harm() {
     for (name, bytes, expected) in all() {
         let expected = decode("expected", expected, LIMIT).unwrap();

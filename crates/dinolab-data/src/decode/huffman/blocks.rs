@@ -43,11 +43,18 @@ pub(super) struct Reader {
     predicted: i16,
 }
 
+/// Bytes of data from which on it pays to look for pairs of coefficients.
+const WORTH_PAIRS: usize = 4096;
+
 impl Reader {
-    pub(super) fn new([direct, other]: [&Codes; 2]) -> Self {
+    /// For about so many bytes of data.
+    pub(super) fn new([direct, other]: [&Codes; 2], bytes: usize) -> Self {
         Self {
             direct: Table::new(direct),
-            other: Table::pairs(other),
+            other: match bytes < WORTH_PAIRS {
+                true => Table::new(other),
+                false => Table::pairs(other),
+            },
             predicted: 0,
         }
     }

@@ -36,7 +36,7 @@ impl Plane {
         Some(Self {
             reader: match header.is_progressive {
                 true => None,
-                false => Some(Reader::new([table(0)?, table(1)?])),
+                false => Some(Reader::new([table(0)?, table(1)?], header.data.len())),
             },
             divisors: placed(&header.quantiser(component)?),
             across,
