@@ -4,8 +4,8 @@ use super::header::{Component, Header};
 use super::strips::{Coded, Strips};
 use super::{BLOCK, Damaged, colours, upsample};
 
-/// Decodes in full: `[height, width, 3]`.
-/// `None` also for chroma of samples that are not interpolated here.
+/// Decodes in full: `[height, width, 3]`; `None` for files of another kind, and for chroma of samples that
+/// are not interpolated here.
 ///
 /// # Errors
 /// [`Damaged`].
