@@ -3,7 +3,8 @@
     python crops.py photos --program target/release/dinolab --rounds 9
 
 One thread each, images read and decoded every time. Every turn lasts --seconds; figures are images
-per second of processor time, ratios are taken within a round.
+per second of processor time, ratios are taken within a round. With --cores N it is N processes of
+Python, or dinolab's loader on N threads, and figures are images per second by the clock on the wall.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import multiprocessing
 import os
 import random
 import resource
@@ -144,6 +146,32 @@ def turn(pipeline: Pipeline, files: list[bytes], seconds: float) -> float:
     return images / (time.process_time() - clock)
 
 
+def count(name: str, seconds: float) -> float:
+    """Images per second by the clock on the wall, in a process of a pool."""
+    pipeline, files = WORK[name]
+    clock, images = time.perf_counter(), 0
+    while time.perf_counter() - clock < seconds:
+        pipeline(files[images % len(files)])
+        images += 1
+    return images / (time.perf_counter() - clock)
+
+
+# What the processes of a pool find when they begin.
+WORK: dict[str, tuple[Pipeline, list[bytes]]] = {}
+
+
+def together(pool: multiprocessing.pool.Pool, name: str, cores: int, seconds: float) -> float:
+    """All processes of a pool at once."""
+    return sum(pool.starmap(count, [(name, seconds)] * cores, chunksize=1))
+
+
+def loader(program: str, folder: str, cores: int, seconds: float) -> float:
+    """dinolab's loader."""
+    command = [program, "bench", "crops", folder, "--json", "--threads", str(cores), "--seconds", str(seconds)]
+    out = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return out["images_per_s"]
+
+
 def dinolab(program: str, folder: str, seconds: float) -> float:
     """The same of dinolab: its own account of its stages, times the share of a core that it got."""
     command = [program, "bench", "crops", folder, "--json", "--threads", "1", "--seconds", str(seconds)]
@@ -162,6 +190,7 @@ def main() -> None:
     parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=list(PEERS))
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--cores", type=int, default=1, help="more than one: by the clock on the wall")
     args = parser.parse_args()
     torch.set_num_threads(1)
     random.seed(0)
@@ -170,10 +199,18 @@ def main() -> None:
     if not files:
         parser.error(f"{args.folder}: no .jpg in it")
     pipelines = {name: PEERS[name]() for name in args.peers}
-    for pipeline in pipelines.values():
+    for name, pipeline in pipelines.items():
         pipeline(files[0])
+        WORK[name] = (pipeline, files)
+    # Forked, so that they begin with what is ready here.
+    pool = multiprocessing.get_context("fork").Pool(args.cores) if args.cores > 1 else None
     ours, theirs = [], {name: [] for name in pipelines}
     for _ in range(args.rounds):
+        if pool:
+            ours.append(loader(args.program, args.folder, args.cores, args.seconds))
+            for name in pipelines:
+                theirs[name].append(together(pool, name, args.cores, args.seconds))
+            continue
         ours.append(dinolab(args.program, args.folder, args.seconds))
         for name, pipeline in pipelines.items():
             theirs[name].append(turn(pipeline, files, args.seconds))
