@@ -7,8 +7,6 @@
 //! Anything but the JPEGs that [`super::huffman`] reads, and anything damaged, is left to the full decode
 //! and its verdict.
 
-use std::borrow::Cow;
-
 use ::image::metadata::Orientation;
 
 use super::huffman::{self, Header};
@@ -91,12 +89,15 @@ fn smaller(bytes: &[u8], max_pixels: u64, scale_of: ScaleOf) -> Option<Scaled> {
     if sniff(bytes) != Some(Format::Jpeg) {
         return None;
     }
-    // Files with stray bytes have to be cleaned first.
-    let clean = match Header::read(bytes) {
-        Some(_) => Cow::Borrowed(bytes),
-        None => jpeg::whole(bytes).ok()?,
+    let clean;
+    let header = match Header::read(bytes) {
+        Some(header) => header,
+        None => {
+            // Stray bytes have to be cut out first.
+            clean = jpeg::whole(bytes).ok()?;
+            Header::read(&clean)?
+        }
     };
-    let header = Header::read(&clean)?;
     let scale = scale_of(&header)?;
     let (width, height) = (header.width.div_ceil(scale), header.height.div_ceil(scale));
     let data = huffman::reduced(&header, scale).ok()??;
