@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use dinolab_data::augment::{MultiCrop, Scratch};
 use dinolab_data::loader::ImageCrops;
 use dinolab_data::random::epoch_order;
-use dinolab_data::{Crops, Error, Image, Loader, LoaderConfig, Mask, Result, Source};
+use dinolab_data::{Crops, Error, Image, Loader, LoaderConfig, Result, Source};
 
 /// Images that differ in size and content, some of which cannot be used.
 #[derive(Default)]
@@ -70,9 +70,6 @@ impl Source for Made {
             });
         }
         Ok(Self::make(index))
-    }
-    fn mask(&self, _: usize) -> Result<Option<Mask>> {
-        Ok(None)
     }
 }
 
@@ -506,9 +503,6 @@ impl Source for Remote {
     fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
         assert_eq!(bytes, index.to_le_bytes());
         self.inside.image(index)
-    }
-    fn mask(&self, _: usize) -> Result<Option<Mask>> {
-        Ok(None)
     }
 }
 

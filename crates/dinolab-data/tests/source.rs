@@ -492,9 +492,6 @@ impl Source for Labelled {
             ..Image::new(2, 2, 3)
         })
     }
-    fn mask(&self, _index: usize) -> Result<Option<Mask>> {
-        Ok(None)
-    }
 }
 
 fn labelled(counts: &[usize]) -> Arc<dyn Source> {

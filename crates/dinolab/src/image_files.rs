@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use dinolab_data::source::SourceOptions;
-use dinolab_data::{Image, Mask, Source, decode};
+use dinolab_data::{Image, Source, decode};
 
 use crate::sources;
 
@@ -39,10 +39,6 @@ impl Source for ImageFiles {
             source,
         })?;
         decode::decode(&self.name(index), &bytes, self.max_pixels)
-    }
-
-    fn mask(&self, _: usize) -> dinolab_data::Result<Option<Mask>> {
-        Ok(None)
     }
 }
 

@@ -213,7 +213,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{Image, Mask};
+    use crate::Image;
 
     const FILE: usize = 1 << 20;
 
@@ -265,9 +265,6 @@ mod tests {
                 true => indices.len().min((most / FILE as u64) as usize),
                 false => 0,
             }
-        }
-        fn mask(&self, _: usize) -> Result<Option<Mask>> {
-            Ok(None)
         }
     }
 

@@ -11,8 +11,7 @@ use super::{
     read_file, read_image, slashed,
 };
 use crate::decode::{Pixels, sniff};
-use crate::decode::{ScaleOf, Scaled};
-use crate::{Error, Image, Mask, Result, Source};
+use crate::{Error, Image, Result, Source};
 
 #[derive(Debug)]
 pub(super) struct Folder {
@@ -128,20 +127,11 @@ impl Source for Folder {
         read_file(&self.root.join(&self.images[index])).map(Some)
     }
 
-    fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
-        self.decoding.decode(&self.name(index), bytes)
-    }
-
-    fn decode_scaled(&self, index: usize, bytes: &[u8], scale_of: ScaleOf) -> Result<Scaled> {
-        self.decoding
-            .decode_scaled(&self.name(index), bytes, scale_of)
+    fn decoding(&self) -> Option<Decoding> {
+        Some(self.decoding)
     }
 
     fn file(&self, index: usize) -> Option<PathBuf> {
         Some(self.root.join(&self.images[index]))
-    }
-
-    fn mask(&self, _index: usize) -> Result<Option<Mask>> {
-        Ok(None)
     }
 }

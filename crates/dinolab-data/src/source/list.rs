@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::remote::Reach;
 use super::{Decoding, Labels, SourceOptions, io_error, read_file, read_image};
 use crate::decode::{ScaleOf, Scaled};
-use crate::{Error, Image, Mask, Result, Source};
+use crate::{Error, Image, Result, Source};
 
 #[derive(Debug)]
 pub(super) struct List {
@@ -192,9 +192,5 @@ impl Source for List {
                 .location(line)
                 .unwrap_or_else(|| self.beside(line)),
         )
-    }
-
-    fn mask(&self, _index: usize) -> Result<Option<Mask>> {
-        Ok(None)
     }
 }

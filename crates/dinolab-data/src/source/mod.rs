@@ -64,9 +64,11 @@ impl SourceOptions {
 
 /// How a source decodes its images.
 #[derive(Clone, Copy, Debug)]
-struct Decoding {
-    max_pixels: u64,
-    pixels: Pixels,
+pub struct Decoding {
+    /// As [`SourceOptions::max_pixels`].
+    pub max_pixels: u64,
+    /// As [`SourceOptions::pixels`].
+    pub pixels: Pixels,
 }
 
 impl Decoding {
@@ -138,18 +140,27 @@ pub trait Source: Send + Sync {
         0
     }
 
+    /// How its files are decoded; `None` where it has none, or decodes them by itself.
+    fn decoding(&self) -> Option<Decoding> {
+        None
+    }
+
     /// What [`Source::image`] makes of the bytes that [`Source::encoded`] gave for an image.
     fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
-        let _ = bytes;
-        self.image(index)
+        match self.decoding() {
+            Some(decoding) => decoding.decode(&self.name(index), bytes),
+            None => self.image(index),
+        }
     }
 
     /// [`Source::decode`] to fewer pixels where an image is a large JPEG; `scale_of` gives the factor
     /// for an image of some width and height ([`decode_scaled`]). In full where a source has no way
     /// to do it.
     fn decode_scaled(&self, index: usize, bytes: &[u8], scale_of: ScaleOf) -> Result<Scaled> {
-        let _ = scale_of;
-        self.decode(index, bytes).map(Scaled::full)
+        match self.decoding() {
+            Some(decoding) => decoding.decode_scaled(&self.name(index), bytes, scale_of),
+            None => self.decode(index, bytes).map(Scaled::full),
+        }
     }
 
     /// The number of the shard that holds an image, where the source consists of files that are
@@ -173,7 +184,10 @@ pub trait Source: Send + Sync {
     }
 
     /// The object or class mask of an image, of the image's own size, where there is one.
-    fn mask(&self, index: usize) -> Result<Option<Mask>>;
+    fn mask(&self, index: usize) -> Result<Option<Mask>> {
+        let _ = index;
+        Ok(None)
+    }
 }
 
 /// Opens a folder, a list file, a tar or Parquet file, shards or a VOC tree, told apart by what it finds.

@@ -16,7 +16,7 @@ use self::page::{Chunk, Pages};
 use super::files::{LocalFile, OpenFiles, RangeFile};
 use super::{Decoding, Labels, SourceOptions, io_error, read_image};
 use crate::decode::{Reason, caught};
-use crate::{Error, Image, Mask, Result, Source};
+use crate::{Error, Image, Result, Source};
 
 mod cache;
 mod codec;
@@ -260,9 +260,5 @@ impl Source for Parquet {
 
     fn file(&self, index: usize) -> Option<PathBuf> {
         Some(self.path(index).to_path_buf())
-    }
-
-    fn mask(&self, _index: usize) -> Result<Option<Mask>> {
-        Ok(None)
     }
 }

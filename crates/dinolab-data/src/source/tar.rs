@@ -11,8 +11,7 @@ use std::sync::Arc;
 use self::contents::Contents;
 use super::files::{LocalFile, OpenFiles, RangeFile};
 use super::{Decoding, Labels, SourceOptions, io_error, read_image, slashed};
-use crate::decode::{ScaleOf, Scaled};
-use crate::{Error, Image, Mask, Result, Source};
+use crate::{Error, Image, Result, Source};
 
 pub(super) mod contents;
 #[cfg(test)]
@@ -256,13 +255,8 @@ impl Source for Tar {
         1 + rest.count()
     }
 
-    fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
-        self.decoding.decode(&self.name(index), bytes)
-    }
-
-    fn decode_scaled(&self, index: usize, bytes: &[u8], scale_of: ScaleOf) -> Result<Scaled> {
-        self.decoding
-            .decode_scaled(&self.name(index), bytes, scale_of)
+    fn decoding(&self) -> Option<Decoding> {
+        Some(self.decoding)
     }
 
     fn shard(&self, index: usize) -> Option<usize> {
@@ -276,9 +270,5 @@ impl Source for Tar {
 
     fn stamp(&self, index: usize) -> Option<(u64, i64)> {
         self.shards[self.members[index].shard as usize].stamp()
-    }
-
-    fn mask(&self, _index: usize) -> Result<Option<Mask>> {
-        Ok(None)
     }
 }

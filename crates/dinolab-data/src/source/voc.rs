@@ -4,7 +4,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{Decoding, MaskKind, SourceOptions, io_error, read_file, read_image, read_mask};
-use crate::decode::{ScaleOf, Scaled};
 use crate::{Error, Image, Mask, Result, Source};
 
 /// The classes of Pascal VOC by their number in class masks; 0 is the background.
@@ -143,13 +142,8 @@ impl Source for Voc {
         read_file(&self.image_path(index)).map(Some)
     }
 
-    fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
-        self.decoding.decode(&self.name(index), bytes)
-    }
-
-    fn decode_scaled(&self, index: usize, bytes: &[u8], scale_of: ScaleOf) -> Result<Scaled> {
-        self.decoding
-            .decode_scaled(&self.name(index), bytes, scale_of)
+    fn decoding(&self) -> Option<Decoding> {
+        Some(self.decoding)
     }
 
     fn file(&self, index: usize) -> Option<PathBuf> {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use dinolab_data::augment::MultiCrop;
 use dinolab_data::shapes::Shapes;
 use dinolab_data::source::SourceOptions;
-use dinolab_data::{Image, Loader, LoaderConfig, Mask, Source};
+use dinolab_data::{Image, Loader, LoaderConfig, Source};
 use dinolab_nn::{Device, HeadConfig, Parameters, VitConfig, device, ops, weights};
 use dinolab_train::{
     Dino, DinoConfig, OptimiserKind, ScheduleConfig, Schedules, StepReport, Views,
@@ -71,9 +71,6 @@ impl Source for Repeated {
     }
     fn image(&self, _: usize) -> dinolab_data::Result<Image> {
         Ok(self.image.clone())
-    }
-    fn mask(&self, _: usize) -> dinolab_data::Result<Option<Mask>> {
-        Ok(None)
     }
 }
 

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use super::client::{Client, Version};
 use super::location::{Location, below};
 use super::open::concurrently;
-use crate::decode::{ScaleOf, Scaled, sniff};
+use crate::decode::sniff;
 use crate::source::{
     Decoding, Kind, Labels, SourceOptions, extension, is_hidden, kind_of, read_image, slashed,
 };
-use crate::{Error, Image, Mask, Result, Source};
+use crate::{Error, Image, Result, Source};
 
 /// What a folder of a store holds.
 #[derive(Debug, Default)]
@@ -143,13 +143,8 @@ impl Source for Folder {
             .map(Some)
     }
 
-    fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
-        self.decoding.decode(&self.name(index), bytes)
-    }
-
-    fn decode_scaled(&self, index: usize, bytes: &[u8], scale_of: ScaleOf) -> Result<Scaled> {
-        self.decoding
-            .decode_scaled(&self.name(index), bytes, scale_of)
+    fn decoding(&self) -> Option<Decoding> {
+        Some(self.decoding)
     }
 
     fn file(&self, index: usize) -> Option<PathBuf> {
@@ -159,9 +154,5 @@ impl Source for Folder {
 
     fn stamp(&self, index: usize) -> Option<(u64, i64)> {
         Some(self.images[index].1.stamp())
-    }
-
-    fn mask(&self, _index: usize) -> Result<Option<Mask>> {
-        Ok(None)
     }
 }
