@@ -112,7 +112,7 @@ impl MaskArgs {
             let all: Vec<usize> = (0..source.len()).collect();
             let found = survey(&**source, &all);
             for (index, reason) in &found.skipped {
-                eprintln!("skipped {}: {reason}", source.name(*index));
+                errln!("skipped {}: {reason}", source.name(*index));
             }
             skipped += found.skipped.len();
             highest = highest.max(found.highest.unwrap_or(0));

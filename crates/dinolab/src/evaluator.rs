@@ -160,7 +160,7 @@ pub fn knn(
         })?;
         l2_normalise(&mut made.data, made.dim)?;
         for (index, reason) in &made.skipped {
-            eprintln!("skipped {}: {reason}", source.name(*index));
+            errln!("skipped {}: {reason}", source.name(*index));
         }
         let labels = made
             .labels(source)

@@ -82,7 +82,7 @@ impl RunFolder {
         let found = Checkpoint::latest(&self.checkpoints())?;
         if let Some((checkpoint, damaged)) = &found {
             for error in damaged {
-                eprintln!("warning: {error}; using the one before it");
+                errln!("warning: {error}; using the one before it");
             }
             if !checkpoint.position.is_of_a_run() {
                 bail!(

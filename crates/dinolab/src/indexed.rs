@@ -51,7 +51,7 @@ pub fn open(
     let old = match Index::read(&path) {
         Ok(old) => old.unwrap_or_default(),
         Err(error) => {
-            eprintln!("warning: {error}; it is made anew");
+            errln!("warning: {error}; it is made anew");
             Index::default()
         }
     };
@@ -97,7 +97,7 @@ pub fn open(
     }
     progress.finish();
     if skipped > 0 {
-        eprintln!("{skipped} images skipped");
+        errln!("{skipped} images skipped");
     }
     ensure!(!rows.is_empty(), "no image can be used");
     let embedded = plan.new.len() - skipped;
@@ -152,7 +152,7 @@ impl Saver {
         if let Err(error) = index.write(path)
             && !std::mem::replace(&mut self.failed, true)
         {
-            eprintln!("warning: the index is not kept: {error} (--index for another place)");
+            errln!("warning: the index is not kept: {error} (--index for another place)");
         }
     }
 }

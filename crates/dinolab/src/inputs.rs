@@ -99,10 +99,10 @@ pub fn by_name(source: &dyn Source) -> Vec<usize> {
 /// Names the images that could not be used.
 pub fn tell_skipped(features: &Features, source: &dyn Source) {
     for (index, reason) in &features.skipped {
-        eprintln!("skipped {}: {reason}", source.name(*index));
+        errln!("skipped {}: {reason}", source.name(*index));
     }
     if !features.skipped.is_empty() {
-        eprintln!("{} images skipped", features.skipped.len());
+        errln!("{} images skipped", features.skipped.len());
     }
 }
 

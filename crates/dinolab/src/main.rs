@@ -1,5 +1,8 @@
 //! The command line of dinolab.
 
+#[macro_use]
+mod console;
+
 mod class_masks;
 mod cli;
 mod commands;
@@ -30,7 +33,7 @@ fn main() -> ExitCode {
     match cli::Cli::parse().run() {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("dinolab: {}", in_one_line(&error));
+            errln!("dinolab: {}", in_one_line(&error));
             ExitCode::FAILURE
         }
     }

@@ -197,9 +197,9 @@ impl Clip {
 pub fn tell(json: bool, made: &str, (what, done, skipped): (&str, usize, usize), out: &Path) {
     if json {
         let counts = serde_json::json!({ what: done, "skipped": skipped, "out": out });
-        println!("{counts}");
+        outln!("{counts}");
     } else {
-        println!(
+        outln!(
             "{made} of {done} {what} in {}; {skipped} skipped",
             out.display()
         );

@@ -134,10 +134,10 @@ impl ModelFlags {
         vit.set_precision(self.precision);
         let report = weights::load(&mut vit, "backbone", &weights, LoadOptions::default())
             .with_context(|| format!("{}", path.display()))?;
-        eprintln!("{report}");
+        errln!("{report}");
         let said = |fact: &str| weights.facts.contains_key(fact);
         if self.heads.is_none() && !said("vit") && !said("num_heads") {
-            eprintln!(
+            errln!(
                 "{} heads, by the width of {} (--heads for another number)",
                 config.heads, config.width
             );

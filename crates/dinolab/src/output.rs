@@ -111,9 +111,9 @@ impl std::fmt::Display for Table {
 /// Prints `result` as one line of JSON, or `table`.
 pub fn print(json: bool, result: &impl Serialize, table: &Table) -> Result<()> {
     if json {
-        println!("{}", serde_json::to_string(result)?);
+        outln!("{}", serde_json::to_string(result)?);
     } else {
-        print!("{table}");
+        out!("{table}");
     }
     Ok(())
 }

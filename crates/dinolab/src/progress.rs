@@ -59,12 +59,12 @@ impl Progress {
         } else if self.spoke.elapsed() >= PLAIN_EVERY {
             self.spoke = Instant::now();
             if self.total == 0 {
-                eprintln!("{} {done}  {message}", self.what);
+                errln!("{} {done}  {message}", self.what);
                 return;
             }
             let rate = (done - self.from).max(1) as f64 / self.began.elapsed().as_secs_f64();
             let left = Duration::from_secs_f64((self.total - done.min(self.total)) as f64 / rate);
-            eprintln!(
+            errln!(
                 "{} {done}/{}  {message}  {} left",
                 self.what,
                 self.total,
@@ -76,8 +76,8 @@ impl Progress {
     /// Writes a line without disturbing the bar.
     pub fn line(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.suspend(|| errln!("{text}")),
+            None => errln!("{text}"),
         }
     }
 

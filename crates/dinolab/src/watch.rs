@@ -105,7 +105,7 @@ impl<'a> Watch<'a> {
     fn say(&self, text: &str) {
         match &self.progress {
             Some(progress) => progress.line(text),
-            None => eprintln!("{text}"),
+            None => errln!("{text}"),
         }
     }
 

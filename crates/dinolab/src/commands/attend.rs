@@ -180,7 +180,7 @@ fn images(
             Ok(image) => image,
             Err(error) if error.is_unreachable() => return Err(error.into()),
             Err(error) => {
-                eprintln!("skipped {error:#}");
+                errln!("skipped {error:#}");
                 skipped += 1;
                 continue;
             }

@@ -119,7 +119,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     progress.finish();
     if skipped > 0 {
-        eprintln!("{skipped} images skipped");
+        errln!("{skipped} images skipped");
     }
     show(args, side, &objects.names, &summaries)
 }
@@ -264,7 +264,7 @@ fn show(args: &Args, side: usize, names: &[String], summaries: &[Summary]) -> Re
         "classes": per_class,
     });
     if !args.json {
-        println!(
+        outln!(
             "Jaccard index of {} objects in {} images at {side} px, {} of the attention kept\n",
             trained.objects(),
             trained.images(),
@@ -273,8 +273,8 @@ fn show(args: &Args, side: usize, names: &[String], summaries: &[Summary]) -> Re
     }
     output::print(args.json, &result, &table)?;
     if !args.json {
-        println!();
-        print!("{classes}");
+        outln!();
+        out!("{classes}");
     }
     Ok(())
 }

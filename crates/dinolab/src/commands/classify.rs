@@ -196,13 +196,13 @@ fn show(args: &Args, answers: &[Answer], skipped: usize) -> Result<()> {
     });
     if let Some(out) = &args.out {
         write(out, answers, &result)?;
-        eprintln!("{} images in {}", answers.len(), out.display());
+        errln!("{} images in {}", answers.len(), out.display());
     }
     if args.json || args.out.is_none() {
         output::print(args.json, &result, &table)?;
     }
     if let Some(accuracy) = accuracy {
-        eprintln!(
+        errln!(
             "{accuracy:.2} % of {} labelled images are right",
             known.len()
         );

@@ -347,11 +347,11 @@ fn report(
         notes,
     };
     for note in notes {
-        eprintln!("note: {note}");
+        errln!("note: {note}");
     }
     output::print(args.json, &report, &table)?;
     if !args.json {
-        println!("{}", args.output.display());
+        outln!("{}", args.output.display());
     }
     Ok(())
 }

@@ -247,7 +247,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     work.progress.finish();
     if work.skipped > 0 {
-        eprintln!("{} images skipped", work.skipped);
+        errln!("{} images skipped", work.skipped);
     }
     let skipped = work.skipped;
     report::report(
@@ -279,7 +279,7 @@ impl Work<'_> {
         }
         let dim = self.describer.dim();
         if moments.count() < dim {
-            eprintln!(
+            errln!(
                 "warning: whitening of {dim} dimensions learned from {} images only",
                 moments.count()
             );

@@ -59,7 +59,7 @@ pub fn run(args: &Args) -> Result<()> {
     let batch_size = args.preprocess.batch_size();
     let features = block_features_of(&model, &*source, &preprocess, args.size, batch_size, blocks)?;
     features.write(&args.out)?;
-    println!(
+    outln!(
         "{} features of width {} in {}, their paths in {}; {} images skipped",
         features.len(),
         features.dim,
@@ -68,7 +68,7 @@ pub fn run(args: &Args) -> Result<()> {
         source.len() - features.len()
     );
     if features.labels.is_some() {
-        println!("their classes in {}", labels_file(&args.out).display());
+        outln!("their classes in {}", labels_file(&args.out).display());
     }
     Ok(())
 }

@@ -189,7 +189,7 @@ fn learn(
         seed: args.seed,
         ..Default::default()
     };
-    eprintln!(
+    errln!(
         "{} images of {} classes, features of width {} from {}; {} to judge by",
         train_set.len(),
         classes.len(),
@@ -257,7 +257,7 @@ fn learn(
             },
         };
         file.write(path)?;
-        eprintln!(
+        errln!(
             "classifier (last epoch, lr {}) in {}",
             chosen.lr,
             path.display()

@@ -86,7 +86,7 @@ pub fn run(args: &Args) -> Result<()> {
         path,
         args.preprocess.batch_size(),
     )?;
-    eprintln!(
+    errln!(
         "{} images, {} of them embedded now; index in {}",
         indexed.rows.len(),
         indexed.embedded,
@@ -258,13 +258,13 @@ fn groups(args: &Args, indexed: &Indexed) -> Result<Found> {
         }
     }
     let inside: usize = groups.iter().map(|group| group.members.len()).sum();
-    eprintln!(
+    errln!(
         "{} groups of {inside} images at a similarity of {} or above",
         groups.len(),
         args.threshold
     );
     if args.out.is_some() && groups.len() > MOST_ROWS {
-        eprintln!("the sheet shows the first {MOST_ROWS} groups");
+        errln!("the sheet shows the first {MOST_ROWS} groups");
     }
     Ok(Found {
         json: json!({ "threshold": args.threshold, "groups": rows }),

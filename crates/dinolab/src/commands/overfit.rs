@@ -84,18 +84,18 @@ struct Check {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let (name, image) = read(args.image.as_deref(), args.seed)?;
     let device = device::by_name(&args.device)?;
-    println!(
+    outln!(
         "one image ({name}), a ViT of width 64 and depth 3, {OUT_DIM} prototypes, batch {BATCH}"
     );
-    println!(
+    outln!(
         "loss = entropy of the teacher + KL(teacher‖student); ln {OUT_DIM} = {:.3}",
         (OUT_DIM as f64).ln()
     );
     let began = Instant::now();
     let mut checks = Vec::new();
 
-    println!("\n1. without crops: all views are the whole image");
-    println!(
+    outln!("\n1. without crops: all views are the whole image");
+    outln!(
         "   expect the KL below {CAUGHT_UP} for good within 50 steps, and the entropy to reach ln {OUT_DIM}: \
          with one image the centre takes away all there is to tell"
     );
@@ -103,8 +103,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     crops.local_views = 2;
     stage(args, &name, &image, crops, args.steps, &device, &mut checks)?;
 
-    println!("\n2. with crops: 2 × 64 px and 4 × 32 px, colours changed");
-    println!(
+    outln!("\n2. with crops: 2 × 64 px and 4 × 32 px, colours changed");
+    outln!(
         "   expect the KL to start higher, since views differ, to be at a tenth of that after 20 to 100 \
          steps and near 0 after 200; runs with crops are often judged too early"
     );
@@ -124,16 +124,16 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         &mut checks,
     )?;
 
-    println!("\nverdict after {:.0} s", began.elapsed().as_secs_f64());
+    outln!("\nverdict after {:.0} s", began.elapsed().as_secs_f64());
     for check in &checks {
-        println!(
+        outln!(
             "  {}  {}",
             if check.holds { "ok    " } else { "FAILED" },
             check.what
         );
     }
     let good = checks.iter().all(|check| check.holds);
-    println!(
+    outln!(
         "{}",
         if good {
             "learning works"
@@ -225,7 +225,7 @@ fn stage(
     } else {
         "without crops"
     };
-    println!(
+    outln!(
         "   {:>5} {:>8} {:>8} {:>8}",
         "step", "loss", "entropy", "KL"
     );
@@ -245,7 +245,7 @@ fn stage(
             at == step + 1
         });
         if shown || step + 1 == schedules.steps() || (step + 1) % 100 == 0 {
-            println!(
+            outln!(
                 "   {:>5} {:>8.4} {entropy:>8.4} {:>8.4}",
                 step + 1,
                 report.loss,

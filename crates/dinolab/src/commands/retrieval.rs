@@ -149,7 +149,7 @@ fn revisited(args: &Args, file: &Path) -> Result<()> {
     )?;
     progress.finish();
     if args.query_crop && truth.truth.iter().any(|query| query.bbx.is_none()) {
-        eprintln!("warning: some queries have no box; the whole image asks");
+        errln!("warning: some queries have no box; the whole image asks");
     }
 
     let places = places(&truth, &found, &asked, describer.dim())?;
@@ -286,7 +286,7 @@ fn labelled_sets(args: &Args, mut database: FeatureSet, queries: Option<FeatureS
         }
     }
     if without_match > 0 {
-        eprintln!("{without_match} queries left out: no other image has their label");
+        errln!("{without_match} queries left out: no other image has their label");
     }
     let result = json!({
         "protocol": "labelled",

@@ -76,10 +76,10 @@ pub fn run(args: &Args) -> Result<()> {
         &mut |name, reason| unusable.push(format!("skipped {name}: {reason}")),
     )?;
     progress.finish();
-    unusable.iter().for_each(|line| eprintln!("{line}"));
+    unusable.iter().for_each(|line| errln!("{line}"));
     let skipped = masks.skipped + unusable.len();
     if skipped > 0 {
-        eprintln!("{skipped} images skipped");
+        errln!("{skipped} images skipped");
     }
     show(args, &settings, &masks, &runs, skipped)
 }
@@ -105,7 +105,7 @@ fn show(
     table.row(["mean over classes".into(), Cell::number(mean, 1)]);
     table.row(["pixel accuracy".into(), Cell::number(pixels, 1)]);
     if !args.json {
-        eprintln!(
+        errln!(
             "{}: {} images to learn from, {} to judge by, {} px, lr {}{}",
             masks.description,
             masks.train_images.len(),

@@ -90,18 +90,18 @@ pub fn run(args: Args) -> Result<ExitCode> {
         .with_context(|| format!("--device {}", config.device))?;
     let checkpoint = folder.open(&config, args.resume)?;
 
-    println!("{}", sources.description);
+    outln!("{}", sources.description);
     for choice in &choices {
-        println!("  {} for {} images", choice.0, sources.train.len());
+        outln!("  {} for {} images", choice.0, sources.train.len());
     }
     describe(&config)?;
     match &checkpoint {
-        Some(checkpoint) => println!(
+        Some(checkpoint) => outln!(
             "going on from step {} in {}",
             checkpoint.position.step,
             args.out.display()
         ),
-        None => println!("a new run in {}", args.out.display()),
+        None => outln!("a new run in {}", args.out.display()),
     }
 
     let stop = Arc::new(AtomicBool::new(false));
@@ -138,27 +138,27 @@ pub fn run(args: Args) -> Result<ExitCode> {
             .unwrap_or_default()
             .lines()
             .count();
-        println!(
+        outln!(
             "{count} images could not be used; they are listed in {}",
             skipped.display()
         );
     }
     if let (Some(first), Some(last)) = (summary.evaluations.first(), summary.evaluations.last()) {
-        println!("{:<20} {:>10} {:>10}", "", "untrained", "trained");
+        outln!("{:<20} {:>10} {:>10}", "", "untrained", "trained");
         for (name, a, b) in [
             ("k-NN accuracy", first.1, last.1),
             ("attention Jaccard", first.2, last.2),
         ] {
             if let (Some(a), Some(b)) = (a, b) {
-                println!("{name:<20} {a:>8.1} % {b:>8.1} %");
+                outln!("{name:<20} {a:>8.1} % {b:>8.1} %");
             }
         }
     }
-    println!("{}", folder.join("report.html").display());
+    outln!("{}", folder.join("report.html").display());
     Ok(match ending {
         Ending::Finished | Ending::StoppedAsPlanned => ExitCode::SUCCESS,
         Ending::Interrupted => {
-            println!("stopped and saved; the same command goes on from here");
+            outln!("stopped and saved; the same command goes on from here");
             // What shells report for a program that SIGINT ended.
             ExitCode::from(130)
         }
@@ -195,16 +195,16 @@ fn measured(mut settings: Settings, sources: &Sources, folder: &RunFolder) -> Re
             }
             let numbers =
                 |values: &[f64]| Some(Numbers(values.iter().map(|&value| value as f32).collect()));
-            println!("channels measured over {} images", found.images);
+            outln!("channels measured over {} images", found.images);
             (numbers(&found.mean), numbers(&found.std))
         };
         settings.mean = settings.mean.or(mean);
         settings.std = settings.std.or(std);
     }
     if let (Some(mean), Some(std)) = (&settings.mean, &settings.std) {
-        println!("{channels} channels as stored: --mean {mean} --std {std}");
+        outln!("{channels} channels as stored: --mean {mean} --std {std}");
     }
-    println!(
+    outln!(
         "views: each channel's brightness and contrast by itself, blur, solarisation at half of \
          the range; no hue, saturation or greyscale"
     );
@@ -237,7 +237,7 @@ fn plan(config: &Config) -> Result<dinolab_train::run::Plan> {
             Network::new(&plan.dino.vit, &plan.dino.head, 0, &device::by_name("cpu")?)?;
         let report = weights::load(&mut network, "", &weights, options)
             .with_context(|| format!("--weights {}", config.weights.display()))?;
-        println!("{report}");
+        outln!("{report}");
         plan.initial = Some((weights, options));
     }
     Ok(plan)
@@ -246,7 +246,7 @@ fn plan(config: &Config) -> Result<dinolab_train::run::Plan> {
 fn describe(config: &Config) -> Result<()> {
     let plan = config.plan()?;
     let network = Network::new(&plan.dino.vit, &plan.dino.head, 0, &device::by_name("cpu")?)?;
-    println!(
+    outln!(
         "{}: patch {}, {:.1} M parameters and {:.1} M in the head; views 2 × {} px and {} × {} px; \
          batch {}; learning rate {:.2e}; {} epochs",
         config.arch,
@@ -270,7 +270,7 @@ fn on_interrupt(stop: &Arc<AtomicBool>) -> Result<()> {
         if stop.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("stopping after this step; again to stop at once");
+        errln!("stopping after this step; again to stop at once");
     })
     .context("cannot listen for interrupts")
 }

@@ -280,7 +280,7 @@ fn learn(
         "size": task.size(),
     });
     if !args.json {
-        eprintln!(
+        errln!(
             "{labelled} of {train_images} images labelled, {val_images} to judge by; {} steps each; \
              ± is the deviation over {} seeds",
             config.fine_tune.steps(labelled),
@@ -289,7 +289,7 @@ fn learn(
     }
     output::print(args.json, &result, &table)?;
     if !args.json {
-        println!("fine-tuned is {margin:+.2} points from scratch, each at its best lr");
+        outln!("fine-tuned is {margin:+.2} points from scratch, each at its best lr");
     }
     Ok(())
 }

@@ -181,7 +181,7 @@ fn follow(args: &Args, tree: &Tree) -> Result<()> {
     let own = masks_of(&embedder, Some(out))?;
     let Some(summary) = own.summary else {
         progress.finish();
-        println!(
+        outln!(
             "masks of {frames} frames in {}; {:.2} frames/s; not scored, for want of annotations",
             out.display(),
             own.rate
@@ -198,7 +198,7 @@ fn follow(args: &Args, tree: &Tree) -> Result<()> {
     }
     progress.finish();
     report(args, tree, &scored)?;
-    eprintln!("masks of {frames} frames in {}", out.display());
+    errln!("masks of {frames} frames in {}", out.display());
     Ok(())
 }
 

@@ -96,14 +96,14 @@ pub fn run(args: &Args) -> Result<()> {
     });
     output::print(args.json, &result, &table)?;
     if !args.json {
-        println!(
+        outln!(
             "\none thread {:.1} images/s; the loader on {threads} threads {together:.1} images/s \
              ({:.2} times)",
             alone.rate,
             together / alone.rate
         );
         if alone.skipped > 0 {
-            println!("{} images could not be used", alone.skipped);
+            outln!("{} images could not be used", alone.skipped);
         }
     }
     Ok(())

@@ -46,10 +46,10 @@ pub fn run(args: &Args) -> Result<()> {
                     "gflop_per_s": speed,
                     "peak_rss_mb": peak_memory(),
                 });
-                println!("{line}");
+                outln!("{line}");
                 return Ok(());
             }
-            println!(
+            outln!(
                 "{} patch {}, {batch} images of {} px: {:.1} ms (median of {}), {rate:.1} images/s, \
                  {speed:.1} nominal GFLOP/s",
                 common.arch,

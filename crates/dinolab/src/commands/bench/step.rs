@@ -136,7 +136,7 @@ pub fn run(args: &Args) -> Result<()> {
                 "gflop_per_s": nominal / median(durations).as_secs_f64() / 1e9,
                 "peak_rss_mb": peak_memory(),
             });
-            println!("{line}");
+            outln!("{line}");
         }
         Ok(())
     })?;
@@ -146,14 +146,14 @@ pub fn run(args: &Args) -> Result<()> {
     let profile = dinolab_kernels::profile::stop();
     let time = median(&measured);
     let threads = rayon::current_num_threads();
-    println!(
+    outln!(
         "{} patch {}, batch {batch}, views 2 × {} px and {locals} × {} px, {} prototypes, \
          {threads} threads",
         common.arch, common.patch_size, args.global_crops_size, args.local_crops_size, args.out_dim
     );
     let slowest = measured.iter().max().copied().unwrap_or_default();
     let fastest = measured.iter().min().copied().unwrap_or_default();
-    println!(
+    outln!(
         "{:<10} {:>9.1} ms   (median of {}; {:.1} to {:.1})",
         "step",
         ms(time),
@@ -164,9 +164,9 @@ pub fn run(args: &Args) -> Result<()> {
     let phases = &phases[common.warmup..];
     for (i, (name, _)) in parts(&Phases::default()).iter().enumerate() {
         let times: Vec<_> = phases.iter().map(|phases| parts(phases)[i].1).collect();
-        println!("  {name:<8} {:>9.1} ms", ms(median(&times)));
+        outln!("  {name:<8} {:>9.1} ms", ms(median(&times)));
     }
-    println!(
+    outln!(
         "{:<10} {:>9.1} GFLOP/s of {:.0} nominal GFLOP; {:.2} images/s",
         "speed",
         nominal / time.as_secs_f64() / 1e9,
@@ -176,7 +176,7 @@ pub fn run(args: &Args) -> Result<()> {
     let products = profile.products.as_secs_f64() / threads as f64;
     let total = measured.iter().sum::<Duration>().as_secs_f64();
     if profile.operations > 0 {
-        println!(
+        outln!(
             "{:<10} {:>9.1} ms of matrix products alone: the step takes {:.2} times that; {:.1} GFLOP/s \
              within them",
             "products",
@@ -186,7 +186,7 @@ pub fn run(args: &Args) -> Result<()> {
         );
     }
     if let Some(peak) = peak_memory() {
-        println!("{:<10} {peak:>9.0} MiB at most", "memory");
+        outln!("{:<10} {peak:>9.0} MiB at most", "memory");
     }
     Ok(())
 }

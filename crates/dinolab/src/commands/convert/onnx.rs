@@ -104,7 +104,7 @@ fn report(args: &Args, original: &Original, bytes: u64, checks: &[Check]) -> Res
     };
     output::print(args.json, &report, &table)?;
     if !args.json {
-        println!("{}", args.output.display());
+        outln!("{}", args.output.display());
     }
     Ok(())
 }

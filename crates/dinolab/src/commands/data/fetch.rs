@@ -53,14 +53,14 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let (Some(dataset), Some(dir)) = (args.dataset, &args.dir) else {
         for dataset in DATASETS {
-            println!("{}", dataset.line());
+            outln!("{}", dataset.line());
         }
         return Ok(());
     };
     let from = args.from.as_deref();
     match fetch(dataset, dir, from, &Patience::default())? {
-        Fetched::Now => println!("{} is in {}", dataset.name, dir.display()),
-        Fetched::Before => println!(
+        Fetched::Now => outln!("{} is in {}", dataset.name, dir.display()),
+        Fetched::Before => outln!(
             "{} is in {} already, complete; nothing to do",
             dataset.name,
             dir.display()
@@ -70,7 +70,7 @@ pub fn run(args: &Args) -> Result<()> {
         "" => dir.clone(),
         images => dir.join(images),
     };
-    println!("images: {}", images.display());
+    outln!("images: {}", images.display());
     Ok(())
 }
 
@@ -263,7 +263,7 @@ fn verify(dataset: &Dataset, archive: &Path) -> Result<String> {
             archive.display(),
             dataset.name
         ),
-        None => eprintln!(
+        None => errln!(
             "the checksum of {} is not known, so the archive is not verified; its SHA-256 is {sum}",
             dataset.name
         ),

@@ -133,13 +133,13 @@ pub fn run(args: &Args) -> Result<()> {
     output::print(args.json, &report, &table(&report))?;
     if !args.json {
         if let (Some(mean), Some(std)) = (&report.mean, &report.std) {
-            println!("--mean {} --std {}", flag(mean), flag(std));
+            outln!("--mean {} --std {}", flag(mean), flag(std));
         }
         for names in &report.duplicates {
-            println!("the same: {}", names.join(", "));
+            outln!("the same: {}", names.join(", "));
         }
         for bad in &report.unreadable {
-            println!("cannot be used: {}: {}", bad.name, bad.reason);
+            outln!("cannot be used: {}: {}", bad.name, bad.reason);
         }
     }
     Ok(())

@@ -126,7 +126,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     shards.close()?;
     progress.finish();
-    println!(
+    outln!(
         "images: {} in {} ({:.1} MiB; shards: {})",
         source.len(),
         args.out.display(),
@@ -134,12 +134,12 @@ pub fn run(args: &Args) -> Result<()> {
         shards.done,
     );
     if let Some(longest) = args.longest_side {
-        println!("shrunk to {longest} pixels: {shrunk}");
+        outln!("shrunk to {longest} pixels: {shrunk}");
         if kept > 0 {
-            println!("larger, but kept as they are (16 bits, or not RGB): {kept}");
+            outln!("larger, but kept as they are (16 bits, or not RGB): {kept}");
         }
         if unreadable > 0 {
-            println!("cannot be decoded, packed as they are: {unreadable}");
+            outln!("cannot be decoded, packed as they are: {unreadable}");
         }
     }
     Ok(())

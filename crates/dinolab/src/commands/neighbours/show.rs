@@ -53,7 +53,7 @@ pub fn write(
     let mut rows = Vec::new();
     let mut pictures = 0;
     if shown.len() > MOST_ROWS {
-        eprintln!("the sheet shows the first {MOST_ROWS} queries");
+        errln!("the sheet shows the first {MOST_ROWS} queries");
     }
     for Shown {
         title,
@@ -67,7 +67,7 @@ pub fn write(
         }
         for (place, member) in members.iter().enumerate() {
             if pictures == MOST_TILES {
-                eprintln!("the sheet shows the first {MOST_TILES} pictures");
+                errln!("the sheet shows the first {MOST_TILES} pictures");
             }
             pictures += 1;
             if pictures > MOST_TILES {
@@ -75,7 +75,7 @@ pub fn write(
             }
             let name = name_of(indexed, member.index);
             let Ok(image) = indexed.source.image(indexed.rows[member.index]) else {
-                eprintln!("{name}: cannot be read any more; not in the sheet");
+                errln!("{name}: cannot be read any more; not in the sheet");
                 continue;
             };
             let is_query = !args.duplicates && query.is_none() && place == 0;
@@ -108,7 +108,7 @@ pub fn write(
                 .with_context(|| format!("cannot write {}", out.display()))?;
         }
     }
-    eprintln!("sheet in {}", out.display());
+    errln!("sheet in {}", out.display());
     Ok(())
 }
 
