@@ -273,7 +273,7 @@ fn show(args: &Args, side: usize, names: &[String], summaries: &[Summary]) -> Re
     }
     output::print(args.json, &result, &table)?;
     if !args.json {
-        outln!();
+        outln!("");
         out!("{classes}");
     }
     Ok(())
