@@ -1,13 +1,14 @@
 //! Animated GIFs, written frame by frame.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
+use dinolab_nn::files::PartFile;
 use image::codecs::gif::{GifEncoder, Repeat};
 use image::{Delay, Frame, RgbaImage};
 
-use crate::file::temporary_name;
+use crate::file::unwritten;
 use crate::picture::Rgb;
 use crate::{Error, Result};
 
@@ -17,11 +18,11 @@ const SPEED: i32 = 10;
 /// An endless GIF that is being written. Its file appears when it is finished.
 pub struct GifWriter {
     path: PathBuf,
-    temporary: PathBuf,
     /// `None` once the end is written.
     encoder: Option<GifEncoder<BufWriter<File>>>,
+    // After the encoder, which writes to it when it is dropped.
+    part: PartFile,
     frames: usize,
-    done: bool,
 }
 
 impl GifWriter {
@@ -30,21 +31,12 @@ impl GifWriter {
     /// # Errors
     /// A file that cannot be made.
     pub fn create(path: &Path) -> Result<Self> {
-        let error = |source: io::Error| Error::Io {
-            path: path.to_path_buf(),
-            source,
-        };
-        if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-            fs::create_dir_all(folder).map_err(error)?;
-        }
-        let temporary = temporary_name(path);
-        let file = File::create(&temporary).map_err(error)?;
+        let (part, file) = PartFile::create(path).map_err(unwritten(path))?;
         let mut writer = Self {
             path: path.to_path_buf(),
-            temporary,
             encoder: Some(GifEncoder::new_with_speed(BufWriter::new(file), SPEED)),
+            part,
             frames: 0,
-            done: false,
         };
         if let Some(encoder) = &mut writer.encoder {
             encoder.set_repeat(Repeat::Infinite)?;
@@ -96,16 +88,12 @@ impl GifWriter {
         // The encoder writes the end when it is dropped, and swallows errors: look at the file.
         drop(self.encoder.take());
         let written = (|| {
-            let file = File::options().append(true).open(&self.temporary)?;
+            let file = File::options().append(true).open(self.part.temporary())?;
             file.sync_all()?;
-            check_end(&self.temporary)?;
-            fs::rename(&self.temporary, &self.path)
+            check_end(self.part.temporary())?;
+            self.part.keep()
         })();
-        self.done = written.is_ok();
-        written.map_err(|source| Error::Io {
-            path: self.path.clone(),
-            source,
-        })
+        written.map_err(unwritten(&self.path))
     }
 }
 
@@ -122,16 +110,6 @@ fn check_end(path: &Path) -> io::Result<()> {
             io::ErrorKind::WriteZero,
             "could not be written to its end",
         )),
-    }
-}
-
-impl Drop for GifWriter {
-    fn drop(&mut self) {
-        if !self.done {
-            drop(self.encoder.take());
-            // Best effort: there is an error already, or nobody asked for the file.
-            let _ = fs::remove_file(&self.temporary);
-        }
     }
 }
 
@@ -174,6 +152,6 @@ mod tests {
         gif.add(&Rgb::filled(2, 2, [0; 3]), 0.1).unwrap();
         drop(gif);
         assert!(GifWriter::create(&path).unwrap().finish().is_err());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

@@ -34,7 +34,7 @@ impl BlockFeatures {
     /// Whether `vit` has these blocks.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where it has not.
+    /// [`Error::BadSetting`] where it has not.
     pub fn check(&self, vit: &Vit) -> Result<()> {
         let depth = vit.config().depth;
         if (1..=depth).contains(&self.n_last_blocks) {
@@ -44,7 +44,7 @@ impl BlockFeatures {
             "must be 1 to {depth}, the network's depth, not {}",
             self.n_last_blocks
         );
-        Err(Error::invalid("n-last-blocks", reason))
+        Err(Error::setting("n-last-blocks", reason))
     }
 
     /// Width of a feature of `vit`.

@@ -76,7 +76,7 @@ impl<'a> Describer<'a> {
     ) -> Result<Self> {
         let (View::Fit(side) | View::Square(side)) = view;
         if side < vit.config().patch_size {
-            return Err(Error::invalid("imsize", "is smaller than a patch"));
+            return Err(Error::setting("imsize", "is smaller than a patch"));
         }
         let range = match &descriptor {
             Descriptor::ClassToken(scales) => scales.clone(),

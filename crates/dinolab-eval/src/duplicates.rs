@@ -31,7 +31,7 @@ pub fn near_duplicates(
 ) -> Result<Vec<Group>> {
     let rows = rows_of("features", features, dim)?;
     if !(threshold > -1.0 && threshold <= 1.0) {
-        return Err(Error::invalid(
+        return Err(Error::setting(
             "threshold",
             format!("{threshold} is no similarity above -1 and at most 1"),
         ));

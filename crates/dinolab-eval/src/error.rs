@@ -34,13 +34,43 @@ pub enum Error {
         /// Why it is refused.
         reason: String,
     },
-    /// A file could not be read or written.
+    /// A setting is out of its range.
+    #[error("{field}: {reason}")]
+    BadSetting {
+        /// The setting, by its flag's name.
+        field: &'static str,
+        /// What it must be.
+        reason: String,
+    },
+    /// A loss is no longer a number.
+    #[error("the loss is {loss}: the learning rate {lr} is too high")]
+    Diverged {
+        /// The learning rate.
+        lr: f64,
+        /// The loss.
+        loss: f64,
+    },
+    /// A file could not be read.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
         /// The system's reason.
         source: std::io::Error,
+    },
+    /// A file could not be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A file that is read as a classifier of [`crate::linear`] is none.
+    #[error("{}: is not a classifier", path.display())]
+    NotAClassifier {
+        /// The file.
+        path: PathBuf,
     },
     /// A file was read but is not what it should be.
     #[error("{}: {reason}", path.display())]
@@ -62,6 +92,13 @@ pub enum Error {
 }
 
 impl Error {
+    pub(crate) fn setting(field: &'static str, reason: impl Into<String>) -> Self {
+        Self::BadSetting {
+            field,
+            reason: reason.into(),
+        }
+    }
+
     pub(crate) fn invalid(what: &'static str, reason: impl Into<String>) -> Self {
         Self::Invalid {
             what,

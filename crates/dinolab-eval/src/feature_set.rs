@@ -10,12 +10,13 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use dinolab_data::Source;
+use dinolab_nn::files::FileSet;
 use dinolab_nn::weights::{Array, file_arrays, to_bytes};
 
 use crate::error::check_length;
 use crate::features::Features;
-use crate::file::write_whole;
-use crate::npy::{read_npy_f32, write_npy_f32};
+use crate::file::unwritten;
+use crate::npy::{npy_to, read_npy_f32};
 use crate::{Error, Result};
 
 /// Name of the tensor in a safetensors file.
@@ -106,8 +107,10 @@ impl FeatureSet {
     /// A path that ends in neither `.npy` nor `.safetensors`; a file that cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
         let shape = [self.len(), self.dim];
+        check_length("features", shape[0] * shape[1], self.data.len())?;
+        let mut files = FileSet::default();
         match kind(path) {
-            Some(Kind::Npy) => write_npy_f32(path, &shape, &self.data)?,
+            Some(Kind::Npy) => files.write(path, |out| npy_to(out, &shape, &self.data)),
             Some(Kind::Safetensors) => {
                 let array = Array {
                     shape: shape.to_vec(),
@@ -117,7 +120,7 @@ impl FeatureSet {
                     &BTreeMap::from([(TENSOR.to_owned(), array)]),
                     &BTreeMap::new(),
                 )?;
-                write_whole(path, |out| out.write_all(&bytes))?;
+                files.write(path, |out| out.write_all(&bytes))
             }
             None => {
                 return Err(Error::Format {
@@ -126,8 +129,20 @@ impl FeatureSet {
                 });
             }
         }
-        write_lines(&names_file(path), self.names.as_deref())?;
-        write_lines(&labels_file(path), self.labels.as_deref())
+        .map_err(unwritten(path))?;
+        let companions = [
+            (names_file(path), &self.names),
+            (labels_file(path), &self.labels),
+        ];
+        for (companion, lines) in &companions {
+            match lines {
+                Some(lines) => files
+                    .write(companion, |out| write_lines(out, lines))
+                    .map_err(unwritten(companion))?,
+                None => files.without(companion),
+            }
+        }
+        files.keep().map_err(unwritten(path))
     }
 
     /// Reads features and what stands beside them.
@@ -202,19 +217,11 @@ fn io_of(path: &Path) -> impl Fn(io::Error) -> Error + '_ {
     }
 }
 
-fn write_lines(path: &Path, lines: Option<&[String]>) -> Result<()> {
-    match lines {
-        Some(lines) => write_whole(path, |out| {
-            // A line break inside a name would shift all names after it.
-            lines
-                .iter()
-                .try_for_each(|line| writeln!(out, "{}", line.replace(['\n', '\r'], " ")))
-        }),
-        None => match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_of(path)(error)),
-            _ => Ok(()),
-        },
-    }
+fn write_lines(out: &mut impl Write, lines: &[String]) -> io::Result<()> {
+    // A line break inside a name would shift all names after it.
+    lines
+        .iter()
+        .try_for_each(|line| writeln!(out, "{}", line.replace(['\n', '\r'], " ")))
 }
 
 fn read_lines(path: &Path, rows: usize) -> Result<Option<Vec<String>>> {
@@ -236,6 +243,7 @@ fn read_lines(path: &Path, rows: usize) -> Result<Option<Vec<String>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::npy::write_npy_f32;
 
     fn words(list: &[&str]) -> Vec<String> {
         list.iter().map(|&word| word.to_owned()).collect()

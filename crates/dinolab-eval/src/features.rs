@@ -79,7 +79,7 @@ impl Preprocess {
         }
         let reason =
             format!("{crop} must be between a patch of {patch} and the resized side of {resize}");
-        Err(Error::invalid("eval-crop", reason))
+        Err(Error::setting("eval-crop", reason))
     }
 
     /// As the metadata of a weight file says it; `None` where it does not, or not rightly.
@@ -218,7 +218,7 @@ impl Pass<'_> {
             }
             if !inputs.is_empty() {
                 if size.0.min(size.1) < self.vit.config().patch_size {
-                    return Err(Error::invalid("size", "is smaller than a patch"));
+                    return Err(Error::setting("size", "is smaller than a patch"));
                 }
                 let images = batch(self.vit, &inputs, size.0, size.1);
                 features.data.append(&mut host((self.feature)(images)));
@@ -276,7 +276,7 @@ pub fn embed_usable(
 ) -> Result<Features> {
     let normaliser = preprocess.normaliser()?;
     if preprocess.crop.shortest() < vit.config().patch_size {
-        return Err(Error::invalid("eval-crop", "is smaller than a patch"));
+        return Err(Error::setting("eval-crop", "is smaller than a patch"));
     }
     Pass {
         vit,

@@ -107,13 +107,13 @@ impl Knn {
         skip_self: bool,
     ) -> Result<Vec<KnnScore>> {
         let Some(&k_max) = self.k.iter().max() else {
-            return Err(Error::invalid("k", "no number of neighbours given"));
+            return Err(Error::setting("k", "no number of neighbours given"));
         };
         if self.k.contains(&0) {
-            return Err(Error::invalid("k", "must be at least 1"));
+            return Err(Error::setting("k", "must be at least 1"));
         }
         if self.temperature <= 0.0 || !self.temperature.is_finite() {
-            return Err(Error::invalid(
+            return Err(Error::setting(
                 "temperature",
                 format!("must be above 0, is {}", self.temperature),
             ));

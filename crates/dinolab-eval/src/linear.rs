@@ -174,8 +174,7 @@ pub fn train<'f>(
         for (run, loss) in runs.iter_mut().zip(losses) {
             let loss = loss / labels.len() as f64;
             if !loss.is_finite() {
-                let reason = format!("{} is too high: the loss is {loss}", run.lr);
-                return Err(Error::invalid("lr", reason));
+                return Err(Error::Diverged { lr: run.lr, loss });
             }
             run.history.push(EpochScore {
                 epoch: epoch + 1,
@@ -191,17 +190,20 @@ pub fn train<'f>(
 
 fn check(problem: &Problem, lrs: &[f64], config: &LinearConfig) -> Result<()> {
     if lrs.is_empty() {
-        return Err(Error::invalid("lr", "none is given"));
+        return Err(Error::setting("lr", "none is given"));
     }
     if let Some(lr) = lrs.iter().find(|lr| !(**lr > 0.0 && lr.is_finite())) {
-        return Err(Error::invalid("lr", format!("must be above 0, is {lr}")));
+        return Err(Error::setting("lr", format!("must be above 0, is {lr}")));
     }
     if config.epochs == 0 || config.batch_size == 0 {
-        let what = "epochs and batch size";
-        return Err(Error::invalid(what, "must be at least 1"));
+        let what = match config.epochs {
+            0 => "epochs",
+            _ => "batch-size-per-gpu",
+        };
+        return Err(Error::setting(what, "must be at least 1"));
     }
     if !(0.0..1.0).contains(&config.momentum) {
-        return Err(Error::invalid("momentum", "must be at least 0 and below 1"));
+        return Err(Error::setting("momentum", "must be at least 0 and below 1"));
     }
     let Problem {
         dim,

@@ -42,16 +42,23 @@ pub struct Array<T> {
 /// A length that is not the product of `shape`; a file that cannot be written.
 pub fn write_npy<T: Element>(path: impl AsRef<Path>, shape: &[usize], data: &[T]) -> Result<()> {
     check_length("array", shape.iter().product(), data.len())?;
+    write_whole(path.as_ref(), |out| npy_to(out, shape, data))
+}
+
+/// The bytes of an array whose length is the product of `shape`.
+pub(crate) fn npy_to<T: Element>(
+    out: &mut impl io::Write,
+    shape: &[usize],
+    data: &[T],
+) -> io::Result<()> {
     let shape: Vec<u64> = shape.iter().map(|&n| n as u64).collect();
-    write_whole(path.as_ref(), |out| {
-        let mut npy = npyz::WriteOptions::new()
-            .default_dtype()
-            .shape(&shape)
-            .writer(out)
-            .begin_nd()?;
-        npy.extend(data.iter())?;
-        npy.finish()
-    })
+    let mut npy = npyz::WriteOptions::new()
+        .default_dtype()
+        .shape(&shape)
+        .writer(out)
+        .begin_nd()?;
+    npy.extend(data.iter())?;
+    npy.finish()
 }
 
 /// [`write_npy`] for `f32`.

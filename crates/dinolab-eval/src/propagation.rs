@@ -48,10 +48,10 @@ impl Default for Propagation {
 impl Propagation {
     fn validate(&self) -> Result<()> {
         if self.topk == 0 {
-            return Err(Error::invalid("topk", "must be at least 1"));
+            return Err(Error::setting("topk", "must be at least 1"));
         }
         if !(self.temperature > 0.0 && self.temperature.is_finite()) {
-            return Err(Error::invalid(
+            return Err(Error::setting(
                 "temperature",
                 format!("must be above 0, is {}", self.temperature),
             ));

@@ -39,17 +39,17 @@ impl RandomView {
     /// Whether the view's numbers are in range.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where they are not.
+    /// [`Error::BadSetting`] where they are not.
     pub fn check(&self) -> Result<()> {
         let (least, most) = self.scale;
         if self.size.shortest() == 0 {
-            return Err(Error::invalid("crop", "must be at least 1"));
+            return Err(Error::setting("crop", "must be at least 1"));
         }
         if least > 0.0 && least <= most && most <= 1.0 {
             return Ok(());
         }
         let reason = format!("must be above 0, at most 1 and in order, not {least},{most}");
-        Err(Error::invalid("crops-scale", reason))
+        Err(Error::setting("crops-scale", reason))
     }
 
     /// Draws where the view of an image lies.

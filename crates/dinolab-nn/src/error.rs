@@ -34,7 +34,7 @@ pub enum Error {
         reason: String,
     },
     /// A tensor has another shape than the network.
-    #[error("tensor {name}: the network has shape {expected:?}, the file has {found:?}{hint}")]
+    #[error("tensor {name}: the network has shape {expected:?}, the file has {found:?}")]
     Shape {
         /// The tensor's name in the network.
         name: String,
@@ -42,8 +42,20 @@ pub enum Error {
         expected: Vec<usize>,
         /// The file's shape.
         found: Vec<usize>,
-        /// What to do, or nothing.
-        hint: String,
+    },
+    /// Position embeddings are those of another image size; they could be resampled
+    /// ([`crate::weights::LoadOptions`]).
+    #[error(
+        "tensor {name}: the network has position embeddings of shape {expected:?}, the file has \
+         {found:?}"
+    )]
+    Positions {
+        /// The tensor's name in the network.
+        name: String,
+        /// The network's shape.
+        expected: Vec<usize>,
+        /// The file's shape.
+        found: Vec<usize>,
     },
     /// Tensors that the network needs are not in the file.
     #[error(

@@ -7,6 +7,7 @@
 
 pub mod device;
 pub mod error;
+pub mod files;
 pub mod head;
 pub mod init;
 pub mod network;

@@ -26,14 +26,14 @@ mod positions;
 mod proto;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use prost::Message;
 
 pub use self::check::Check;
 use self::proto::{ModelProto, OperatorSetIdProto, StringStringEntryProto};
+use crate::files::PartFile;
 use crate::{Error, Head, Parameters, Result, Vit};
 
 /// The version of ONNX's operators that is used: the first with `LayerNormalization`. ONNX Runtime
@@ -114,17 +114,20 @@ pub fn export(vit: &Vit, head: Option<&Head>, path: &Path, options: &Options) ->
     }
     let vit = check::single_precision(vit);
     let bytes = model(&vit, head, options).encode_to_vec();
-    let temporary = Temporary::beside(path);
     let io = |source| Error::Io {
         path: path.into(),
         source,
     };
-    write(&temporary.0, &bytes).map_err(io)?;
+    let (part, mut file) = PartFile::create(path).map_err(io)?;
+    file.write_all(&bytes)
+        .and_then(|()| file.sync_all())
+        .map_err(io)?;
+    drop(file);
     let length = bytes.len() as u64;
     drop(bytes);
-    let written = std::fs::read(&temporary.0).map_err(io)?;
+    let written = std::fs::read(part.temporary()).map_err(io)?;
     let checks = check::check(&written, &vit, head, options).map_err(fail)?;
-    std::fs::rename(&temporary.0, path).map_err(io)?;
+    part.keep().map_err(io)?;
     Ok(Report {
         bytes: length,
         checks,
@@ -135,31 +138,6 @@ pub fn export(vit: &Vit, head: Option<&Head>, path: &Path, options: &Options) ->
 fn too_large(parameters: usize) -> Option<String> {
     (parameters > (LARGEST - REST) / 4)
         .then(|| format!("{parameters} parameters are more than one ONNX file holds (2 GiB)"))
-}
-
-fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = std::fs::File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
-/// A file under a temporary name, which is removed unless it was renamed.
-struct Temporary(PathBuf);
-
-impl Temporary {
-    fn beside(path: &Path) -> Self {
-        let mut name = OsString::from(".");
-        name.push(path.file_name().unwrap_or_default());
-        name.push(format!(".{}.tmp", std::process::id()));
-        Self(path.with_file_name(name))
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        // Best effort; after success there is no such file.
-        let _ = std::fs::remove_file(&self.0);
-    }
 }
 
 /// The whole file as a message.

@@ -1,13 +1,16 @@
 //! Verbs and their flags.
 
-use std::process::ExitCode;
+use std::io::{self, Write};
 
-use clap::{Parser, Subcommand};
+use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
     attend, attention, bench, classify, convert, copy, data, embed, knn, linear, neighbours,
     overfit, pca, retrieval, segmentation, train, transfer, video,
 };
+use crate::console::{self, Unheard};
+use crate::exit_code::ExitCode;
+use crate::explain::Flags;
 
 /// Learns vision features from images with no labels, by self-distillation (DINO).
 #[derive(Parser)]
@@ -63,7 +66,73 @@ enum Bench {
     Crops(bench::crops::Args),
 }
 
+/// A command line that was understood.
+pub struct Request {
+    /// The verb with its arguments.
+    pub cli: Cli,
+    /// What flags the verb has.
+    pub flags: Flags,
+}
+
+impl Request {
+    /// Reads the command line; an error may also be the help that was asked for.
+    pub fn parse() -> Result<Self, clap::Error> {
+        let mut command = Cli::command();
+        let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+        let flags = flags_of(&command, &matches);
+        let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+        Ok(Self { cli, flags })
+    }
+}
+
+/// The flags of the verb that was given.
+fn flags_of(command: &Command, matches: &ArgMatches) -> Flags {
+    let (mut command, mut matches) = (command, matches);
+    while let Some((name, inner)) = matches.subcommand()
+        && let Some(verb) = command.find_subcommand(name)
+    {
+        (command, matches) = (verb, inner);
+    }
+    Flags::new(command.get_arguments().filter_map(|arg| arg.get_long()))
+}
+
+/// Prints what clap has to say: help to standard output, or what is wrong with the command line.
+pub fn answer(refusal: &clap::Error) -> ExitCode {
+    let printed = refusal.print();
+    if refusal.use_stderr() {
+        return ExitCode::Usage;
+    }
+    console::note(printed.and_then(|()| io::stdout().flush()));
+    console::finish(ExitCode::Success)
+}
+
 impl Cli {
+    /// What the verb does once its standard output takes no more.
+    pub fn unheard(&self) -> Unheard {
+        match &self.verb {
+            Verb::Train(_) => Unheard::Warn,
+            // They write files, or their exit code is the answer.
+            Verb::Embed(_)
+            | Verb::Attend(_)
+            | Verb::Pca(_)
+            | Verb::Neighbours(_)
+            | Verb::Classify(_)
+            | Verb::Convert(_)
+            | Verb::Overfit(_)
+            | Verb::Eval(Eval::Linear(_) | Eval::Video(_) | Eval::Copy(_))
+            | Verb::Data(data::Data::Fetch(_) | data::Data::Pack(_)) => Unheard::Finish,
+            Verb::Eval(
+                Eval::Knn(_)
+                | Eval::Attention(_)
+                | Eval::Segmentation(_)
+                | Eval::Retrieval(_)
+                | Eval::Transfer(_),
+            )
+            | Verb::Data(data::Data::Inspect(_))
+            | Verb::Bench(_) => Unheard::End,
+        }
+    }
+
     /// Does what was asked.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         #[cfg(feature = "remote")]
@@ -84,7 +153,7 @@ impl Cli {
             Verb::Bench(Bench::Embed(args)) => bench::embed::run(&args),
             Verb::Bench(Bench::Crops(args)) => bench::crops::run(&args),
         }
-        .map(|()| ExitCode::SUCCESS)
+        .map(|()| ExitCode::Success)
     }
 }
 

@@ -31,8 +31,8 @@ pub struct Indexed {
     pub embedded: usize,
     /// Images that could not be used.
     pub skipped: usize,
-    /// The file.
-    pub path: PathBuf,
+    /// The file that they are kept in; `None` where it could not be written.
+    pub path: Option<PathBuf>,
 }
 
 /// Brings the index of `source` up to date: what is new is embedded, what is gone is dropped.
@@ -104,6 +104,7 @@ pub fn open(
     if embedded > 0 || plan.gone > 0 {
         save.write(&index, &path);
     }
+    let path = (!save.failed).then_some(path);
     Ok(in_order(source, index, rows, embedded, skipped, path))
 }
 
@@ -114,7 +115,7 @@ fn in_order(
     rows: Vec<usize>,
     embedded: usize,
     skipped: usize,
-    path: PathBuf,
+    path: Option<PathBuf>,
 ) -> Indexed {
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by_key(|&row| rows[row]);
@@ -137,7 +138,9 @@ fn in_order(
 #[derive(Default)]
 struct Saver {
     since: usize,
+    /// Whether the last attempt failed.
     failed: bool,
+    told: bool,
 }
 
 impl Saver {
@@ -149,8 +152,10 @@ impl Saver {
     fn write(&mut self, index: &Index, path: &Path) {
         self.since = 0;
         // The answer does not need the file.
-        if let Err(error) = index.write(path)
-            && !std::mem::replace(&mut self.failed, true)
+        let written = index.write(path);
+        self.failed = written.is_err();
+        if let Err(error) = written
+            && !std::mem::replace(&mut self.told, true)
         {
             errln!("warning: the index is not kept: {error} (--index for another place)");
         }
@@ -175,8 +180,10 @@ pub fn default_path(model: &ModelArgs, images: &Path) -> PathBuf {
     };
     let whole = whole.canonicalize().unwrap_or(whole);
     let name = whole.file_stem().unwrap_or_default().to_string_lossy();
+    // File systems take 255 bytes, and a character has up to four.
     let plain: String = name
         .chars()
+        .take(50)
         .map(|c| if c.is_alphanumeric() { c } else { '-' })
         .collect();
     let digest = xxh3_64(whole.as_os_str().as_encoded_bytes()) as u32;

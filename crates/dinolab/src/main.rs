@@ -1,12 +1,19 @@
 //! The command line of dinolab.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 #[macro_use]
 mod console;
+#[macro_use]
+mod usage;
 
+mod advice;
 mod class_masks;
 mod cli;
 mod commands;
 mod evaluator;
+mod exit_code;
+mod explain;
 mod folder;
 mod image_files;
 mod indexed;
@@ -19,41 +26,28 @@ mod pictures;
 mod progress;
 mod remote;
 mod report;
+mod result_names;
+mod results;
 mod settings;
+mod signals;
 mod sources;
 mod values;
 mod watch;
 
-use std::process::ExitCode;
+use cli::Request;
 
-use clap::Parser;
-
-fn main() -> ExitCode {
+fn main() -> std::process::ExitCode {
     dinolab_kernels::keep_memory();
-    match cli::Cli::parse().run() {
-        Ok(code) => code,
-        Err(error) => {
-            errln!("dinolab: {}", in_one_line(&error));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// The context first, then the causes it was built from, those left out that it quotes already.
-fn in_one_line(error: &anyhow::Error) -> String {
-    let mut line = String::new();
-    for cause in error.chain() {
-        let words: Vec<String> = cause
-            .to_string()
-            .lines()
-            .map(|part| part.trim().to_owned())
-            .collect();
-        let words = words.join(" ");
-        if line.is_empty() {
-            line = words;
-        } else if !line.contains(&words) {
-            line = format!("{line}: {words}");
-        }
-    }
-    line
+    signals::survive_file_size_limit();
+    let request = match Request::parse() {
+        Ok(request) => request,
+        Err(refusal) => return cli::answer(&refusal).into(),
+    };
+    let Request { cli, flags } = request;
+    console::when_unheard(cli.unheard());
+    let code = cli.run().unwrap_or_else(|error| {
+        errln!("dinolab: {}", explain::one_line(&error, &flags));
+        exit_code::ExitCode::of(&error, &flags)
+    });
+    console::finish(code).into()
 }

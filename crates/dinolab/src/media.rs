@@ -10,7 +10,7 @@ use dinolab_data::video::{self, DEFAULT_RATE, Frame};
 use dinolab_data::{Error, Image, Pixels, Source, decode};
 
 use crate::progress::Progress;
-use crate::sources;
+use crate::{result_names, sources};
 
 /// Flags of verbs that take images or a video.
 #[derive(clap::Args)]
@@ -118,18 +118,16 @@ impl Stills {
         }
     }
 
-    /// A name that serves as part of a file name.
-    pub fn name(&self, index: usize) -> String {
-        let name = match self {
-            Self::One(path, _) => path
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned(),
-            Self::Many(source) => source.name(index),
+    /// For each image a name that its results begin with.
+    pub fn result_names(&self) -> Vec<String> {
+        let names = match self {
+            Self::One(path, _) => {
+                let name = path.file_name().unwrap_or_default();
+                vec![name.to_string_lossy().into_owned()]
+            }
+            Self::Many(source) => (0..source.len()).map(|index| source.name(index)).collect(),
         };
-        let stem = Path::new(&name).with_extension("");
-        stem.to_string_lossy().replace(['/', '\\', ':'], "-")
+        result_names::flat(&names)
     }
 
     /// An image.

@@ -106,18 +106,18 @@ impl Attack {
     /// A change of a family; `strength` in the family's unit, of no meaning where it has none.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a strength out of the family's range.
+    /// [`Error::BadSetting`] for a strength out of the family's range.
     pub fn new(family: Family, strength: f64) -> Result<Self> {
         if let Some((least, most)) = family.range()
             && !(least..=most).contains(&strength)
         {
-            return Err(Error::invalid(
+            return Err(Error::setting(
                 family.name(),
                 format!("{strength} is not between {least} and {most}"),
             ));
         }
         if family == Family::Jpeg && strength.fract() != 0.0 {
-            return Err(Error::invalid("jpeg", "quality is a whole number"));
+            return Err(Error::setting("jpeg", "quality is a whole number"));
         }
         Ok(Self {
             family,
@@ -130,10 +130,10 @@ impl Attack {
     /// compressed as a JPEG; Copydays took 1/16.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a share out of range.
+    /// [`Error::BadSetting`] for a share out of range.
     pub fn with_jpeg_area(mut self, area: f64) -> Result<Self> {
         if !(area > 0.0 && area <= 1.0) {
-            return Err(Error::invalid("jpeg-area", "must be above 0 and at most 1"));
+            return Err(Error::setting("jpeg-area", "must be above 0 and at most 1"));
         }
         self.jpeg_area = area;
         Ok(self)
@@ -178,7 +178,7 @@ impl Attack {
             )?,
         };
         let length = |side: usize| {
-            u32::try_from(side).map_err(|_| Error::invalid("jpeg", "the picture is too large"))
+            u32::try_from(side).map_err(|_| Error::setting("jpeg", "the picture is too large"))
         };
         let mut bytes = Vec::new();
         JpegEncoder::new_with_quality(Cursor::new(&mut bytes), self.strength as u8).encode(

@@ -145,9 +145,7 @@ impl ClassifierFile {
             Some(FORMAT) => {}
             Some(other) => return Err(wrong(format!("is a \"{other}\", not a \"{FORMAT}\""))),
             None => {
-                return Err(wrong(
-                    "is no classifier; `eval linear --out` makes one".into(),
-                ));
+                return Err(Error::NotAClassifier { path: path.into() });
             }
         }
         fn fact<T: serde::de::DeserializeOwned>(

@@ -42,7 +42,7 @@ pub fn labelled(
     check_length("query labels", count, asked.labels.len())?;
     check_length("query feature width", database.dim, asked.dim)?;
     if ks.contains(&0) {
-        return Err(Error::invalid("k", "must be at least 1"));
+        return Err(Error::setting("k", "must be at least 1"));
     }
     let of_label = by_label(database.labels);
     let others = rows - usize::from(queries.is_none()).min(rows);

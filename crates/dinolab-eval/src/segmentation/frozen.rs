@@ -203,8 +203,8 @@ impl FrozenSegmentation {
             for (run, loss) in runs.iter_mut().zip(losses) {
                 run.loss = loss / weight;
                 if !run.loss.is_finite() {
-                    let reason = format!("{} is too high: the loss is {}", run.lr, run.loss);
-                    return Err(Error::invalid("lr", reason));
+                    let (lr, loss) = (run.lr, run.loss);
+                    return Err(Error::Diverged { lr, loss });
                 }
             }
         }
@@ -238,14 +238,14 @@ impl FrozenSegmentation {
         let patch = vit.config().patch_size;
         if self.size == 0 || !self.size.is_multiple_of(patch) {
             let reason = format!("{} is not a multiple of the patch size {patch}", self.size);
-            return Err(Error::invalid("size", reason));
+            return Err(Error::setting("size", reason));
         }
         if self.epochs == 0 || self.batch_size == 0 {
-            let what = "epochs and batch size";
-            return Err(Error::invalid(what, "must be at least 1"));
+            let what = if self.epochs == 0 { "epochs" } else { "batch-size" };
+            return Err(Error::setting(what, "must be at least 1"));
         }
         if lrs.is_empty() || lrs.iter().any(|lr| !(*lr > 0.0 && lr.is_finite())) {
-            return Err(Error::invalid("lr", "at least one, all above 0"));
+            return Err(Error::setting("lr", "at least one, all above 0"));
         }
         Ok(())
     }

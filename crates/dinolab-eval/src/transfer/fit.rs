@@ -124,11 +124,8 @@ impl FineTune {
                     Targets::Weights(&targets),
                 )?;
                 if !found.loss.is_finite() {
-                    let reason = format!(
-                        "{lr} is too high: the loss is {} at step {step}",
-                        found.loss
-                    );
-                    return Err(Error::invalid("lr", reason));
+                    let loss = found.loss;
+                    return Err(Error::Diverged { lr, loss });
                 }
                 last_epoch += found.loss * chunk.len() as f64 / labelled.len() as f64;
                 // A sum whose slope by the logits is the loss' own.
@@ -156,12 +153,13 @@ impl FineTune {
     }
 
     fn check(&self, labelled: &[usize], lr: f64) -> Result<()> {
-        let refuse = |what, reason: String| Err(Error::invalid(what, reason));
+        let refuse = |field, reason: String| Err(Error::setting(field, reason));
         if self.epochs == 0 || self.batch_size == 0 {
-            return refuse("epochs and batch size", "must be at least 1".into());
+            let field = if self.epochs == 0 { "epochs" } else { "batch-size" };
+            return refuse(field, "must be at least 1".into());
         }
         if labelled.is_empty() {
-            return refuse("training images", "there are none".into());
+            return Err(Error::invalid("training images", "there are none"));
         }
         if !(lr > 0.0 && lr.is_finite()) {
             return refuse("lr", format!("must be above 0, is {lr}"));

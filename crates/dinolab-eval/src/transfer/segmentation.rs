@@ -45,7 +45,7 @@ impl<'a> Segmentation<'a> {
                 "{} is not a square of a multiple of the patch size {patch}",
                 view.size
             );
-            return Err(Error::invalid("size", reason));
+            return Err(Error::setting("crop", reason));
         }
         if train_images.is_empty() || val_images.is_empty() {
             return Err(Error::invalid("images with masks", "there are none"));

@@ -1,12 +1,13 @@
 //! A backbone in the files of others.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::io::Write;
 use std::path::Path;
 
 use super::preprocess::Preparation;
 use super::pth::{Value, write_pth};
 use super::{Array, Kind, Naming, arrays, hugging_face, io, timm, to_bytes};
+use crate::files::{FileSet, write_whole};
 use crate::position::resample;
 use crate::{Result, Vit, VitConfig};
 
@@ -131,9 +132,7 @@ impl Backbone {
     /// [`crate::Error::Io`].
     pub fn write_safetensors(&self, path: &Path, naming: Naming) -> Result<()> {
         let bytes = to_bytes(&self.named(naming), &self.metadata(naming))?;
-        let part = path.with_extension("part");
-        fs::write(&part, bytes).map_err(io(&part))?;
-        fs::rename(&part, path).map_err(io(path))
+        write_whole(path, |out| out.write_all(&bytes)).map_err(io(path))
     }
 
     /// Writes a folder: `model.safetensors`, `config.json`, and Hugging Face's
@@ -143,7 +142,6 @@ impl Backbone {
     /// # Errors
     /// [`crate::Error::Io`].
     pub fn write_folder(&self, folder: &Path, naming: Naming) -> Result<()> {
-        fs::create_dir_all(folder).map_err(io(folder))?;
         let preparation = self.preparation.clone();
         let preparation = preparation.unwrap_or_else(Preparation::reference);
         let mut files = Vec::new();
@@ -157,11 +155,17 @@ impl Backbone {
             }
             _ => files.push(("config.json", timm::config_json(&self.config, &preparation))),
         }
+        let weights = to_bytes(&self.named(naming), &self.metadata(naming))?;
+        let mut set = FileSet::default();
+        let path = folder.join("model.safetensors");
+        set.write(&path, |out| out.write_all(&weights))
+            .map_err(io(&path))?;
         for (name, value) in files {
             let text = serde_json::to_string_pretty(&value).expect("plain data");
             let path = folder.join(name);
-            fs::write(&path, text + "\n").map_err(io(&path))?;
+            set.write(&path, |out| writeln!(out, "{text}"))
+                .map_err(io(&path))?;
         }
-        self.write_safetensors(&folder.join("model.safetensors"), naming)
+        set.keep().map_err(io(folder))
     }
 }

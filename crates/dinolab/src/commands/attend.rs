@@ -1,9 +1,9 @@
 //! `dinolab attend`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
 use dinolab_data::augment::ChannelNormaliser;
 use dinolab_eval::animation::GifWriter;
@@ -17,6 +17,7 @@ use dinolab_eval::picture::{
 use crate::media::{self, Clip, Media, MediaArgs, Size, Stills};
 use crate::model::{Model, ModelArgs};
 use crate::pictures::{PAPER, enlarged, rgb};
+use crate::results::ResultFolder;
 
 /// Shows where the class token looks, in images and videos
 ///
@@ -24,7 +25,8 @@ use crate::pictures::{PAPER, enlarged, rgb};
 ///
 /// Writes, per image and head, a heat map, an overlay and (with --threshold) the smallest set
 /// of patches that holds that share of the attention; the mean over heads likewise; and the
-/// numbers, as NAME-attention.npy [heads, rows, columns].
+/// numbers, as NAME-attention.npy [heads, rows, columns]. NAME is the image's path without its
+/// extension, with it (cat.jpg) where several images have the same.
 ///
 /// Of a video (GIF, Motion JPEG, others through ffmpeg, or a folder's images with --video) the
 /// mean over heads is laid over each frame, as a folder of numbered frames or as an animation:
@@ -172,10 +174,9 @@ fn images(
     drawing: &Drawing,
     out: &Path,
 ) -> Result<(usize, usize)> {
-    std::fs::create_dir_all(out)
-        .with_context(|| format!("cannot make the folder {}", out.display()))?;
+    let mut out = ResultFolder::open(out)?;
     let mut skipped = 0;
-    for index in 0..stills.len() {
+    for (index, name) in stills.result_names().into_iter().enumerate() {
         let image = match stills.image(index) {
             Ok(image) => image,
             Err(error) if error.is_unreachable() => return Err(error.into()),
@@ -188,16 +189,15 @@ fn images(
         let patch = looker.model.vit.config().patch_size;
         let image = whole_patches(&image, looker.size.square(), patch)?;
         let maps = attend(&looker.model.vit, &image, &looker.normaliser)?;
-        let name = stills.name(index);
         for (part, picture) in drawing.pictures(&maps)? {
-            write_png(out.join(format!("{name}-{part}.png")), &picture)?;
+            out.write(format!("{name}-{part}.png"), |path| {
+                write_png(path, &picture)
+            })?;
         }
         let shape = [maps.heads, maps.grid.0, maps.grid.1];
-        write_npy_f32(
-            out.join(format!("{name}-attention.npy")),
-            &shape,
-            &maps.maps,
-        )?;
+        out.write(format!("{name}-attention.npy"), |path| {
+            write_npy_f32(path, &shape, &maps.maps)
+        })?;
     }
     if skipped == stills.len() {
         bail!("no image could be used");
@@ -207,10 +207,12 @@ fn images(
 
 /// Pictures of each frame, numbered, a folder for each kind; how many there were.
 fn frames(clip: &Clip, looker: &Looker, drawing: &Drawing, out: &Path) -> Result<usize> {
+    let mut out = ResultFolder::open(out)?;
     each_frame(clip, looker, drawing, &mut |number, _, pictures| {
         for (part, picture) in pictures {
-            let path: PathBuf = out.join(part).join(format!("{number:05}.png"));
-            write_png(path, &picture)?;
+            out.write(format!("{part}/{number:05}.png"), |path| {
+                write_png(path, &picture)
+            })?;
         }
         Ok(())
     })

@@ -1,11 +1,13 @@
 //! `dinolab classify`.
 
 use std::fmt::Write;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use dinolab_eval::feature_set::FeatureSet;
 use dinolab_eval::linear::{Backbone, ClassifierFile};
+use dinolab_nn::files::write_whole;
 
 use crate::image_files;
 use crate::inputs::block_features_of;
@@ -230,5 +232,6 @@ fn write(out: &Path, answers: &[Answer], result: &serde_json::Value) -> Result<(
         }
         text
     };
-    std::fs::write(out, text).with_context(|| format!("cannot write {}", out.display()))
+    write_whole(out, |file| io::Write::write_all(file, text.as_bytes()))
+        .with_context(|| format!("cannot write {}", out.display()))
 }

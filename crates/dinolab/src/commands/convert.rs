@@ -7,6 +7,7 @@ mod verify;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use dinolab_nn::files::{make_folders, remove_folders};
 use dinolab_nn::position::PositionRule;
 use dinolab_nn::weights::{self, Backbone, Kind, LoadOptions, Naming, Weights, Which};
 use dinolab_nn::{Vit, VitConfig, device, init::Init};
@@ -160,13 +161,20 @@ pub fn run(args: &Args) -> Result<()> {
     let input = input(args)?;
     let original = Original::read(args, &input)?;
     let mut notes = original.notes(args, to);
-    let written = match (to, container) {
-        (To::Run, _) => training::write_run(args, &input, &original)?,
-        _ if args.full => training::write_pth(args, &input, &original, &mut notes)?,
-        _ => write_backbone(args, to, container, &original)?,
+    let mut written = Written::below(match container {
+        Container::Folder => Some(&args.output),
+        _ => args.output.parent(),
+    })?;
+    let done = match (to, container) {
+        (To::Run, _) => training::write_run(args, &input, &original, &mut written),
+        _ if args.full => training::write_pth(args, &input, &original, &mut notes, &mut written),
+        _ => write_backbone(args, to, container, &original, &mut written),
     };
-    let checked = verify::check(args, &original);
-    let checks = match checked {
+    if let Err(error) = done {
+        written.remove();
+        return Err(error);
+    }
+    let checks = match verify::check(args, &original) {
         Ok(checks) => checks,
         Err(error) => {
             written.remove();
@@ -269,14 +277,22 @@ struct Written {
 }
 
 impl Written {
+    /// Nothing yet but the folder that it will be in.
+    fn below(folder: Option<&Path>) -> Result<Self> {
+        let folder = folder.unwrap_or(Path::new(""));
+        let folders = make_folders(folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        Ok(Self {
+            files: Vec::new(),
+            folders,
+        })
+    }
+
     fn remove(&self) {
         for file in &self.files {
             let _ = std::fs::remove_file(file);
         }
-        for folder in self.folders.iter().rev() {
-            // Only where nothing else is in it.
-            let _ = std::fs::remove_dir(folder);
-        }
+        remove_folders(&self.folders);
     }
 }
 
@@ -285,7 +301,8 @@ fn write_backbone(
     to: To,
     container: Container,
     original: &Original,
-) -> Result<Written> {
+    written: &mut Written,
+) -> Result<()> {
     let mask_token = original.weights.arrays.get("backbone.mask_token");
     let mut backbone = Backbone::new(&original.vit, &original.weights.facts, mask_token);
     if let Some(side) = args.image_size {
@@ -293,26 +310,26 @@ fn write_backbone(
     }
     let naming = to.naming(backbone.config());
     let out = &args.output;
-    let mut written = Written {
-        files: vec![out.clone()],
-        folders: Vec::new(),
-    };
-    match container {
-        Container::Pth => backbone.write_pth(out, naming)?,
-        Container::Safetensors => backbone.write_safetensors(out, naming)?,
+    written.files = match container {
+        Container::Pth => {
+            backbone.write_pth(out, naming)?;
+            vec![out.clone()]
+        }
+        Container::Safetensors => {
+            backbone.write_safetensors(out, naming)?;
+            vec![out.clone()]
+        }
         Container::Folder => {
-            written.files = [
+            backbone.write_folder(out, naming)?;
+            let names = [
                 "model.safetensors",
                 "config.json",
                 "preprocessor_config.json",
-            ]
-            .map(|name| out.join(name))
-            .to_vec();
-            written.folders.push(out.clone());
-            backbone.write_folder(out, naming)?;
+            ];
+            names.map(|name| out.join(name)).to_vec()
         }
-    }
-    Ok(written)
+    };
+    Ok(())
 }
 
 #[derive(serde::Serialize)]

@@ -3,8 +3,9 @@
 mod queries;
 mod report;
 
-use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use anyhow::{Context, Result, ensure};
 use dinolab_data::source::SourceOptions;
@@ -14,13 +15,15 @@ use dinolab_eval::descriptor::{Describer, Descriptor, View};
 use dinolab_eval::features::Features;
 use dinolab_eval::knn::l2_normalise;
 use dinolab_eval::moments::Moments;
-use dinolab_eval::picture::{Rgb, write_png};
+use dinolab_eval::picture::{Rgb, encode_png};
 use dinolab_eval::whitening::{Spread, Whitening};
+use dinolab_nn::files::write_whole;
 
 use self::queries::Queries;
 use crate::model::ModelArgs;
 use crate::progress::Progress;
-use crate::sources;
+use crate::results::ResultFolder;
+use crate::{result_names, sources};
 
 /// Are altered copies found among distractors? Mean average precision per alteration
 ///
@@ -204,33 +207,39 @@ pub fn run(args: &Args) -> Result<()> {
         None => {
             let usable = &known.indices;
             let mut lines = String::new();
+            let names: Vec<String> = usable.iter().map(|&i| originals.name(i)).collect();
+            let paths = result_names::nested(&names, "png");
+            let folder = match &args.save_queries {
+                Some(folder) => Some(Mutex::new(ResultFolder::open(folder)?)),
+                None => None,
+            };
             for attack in &attacks {
-                let saved = |i: usize| {
-                    args.save_queries
-                        .as_ref()
-                        .map(|folder| saved(folder, *attack, &originals.name(usable[i])))
-                };
+                // A folder per alteration, the original's path below it.
+                let saved = |i: usize| Path::new(&attack.to_string()).join(&paths[i]);
+                let unsaved = Mutex::new(None);
                 let load = |i: usize| {
                     let picture = originals.image(usable[i])?;
                     let copy = attack.apply(&picture, args.seed, usable[i] as u64)?;
-                    if let Some(path) = saved(i) {
+                    if let Some(folder) = &folder {
                         let picture = Rgb::new(copy.width, copy.height, copy.data.clone())?;
-                        write_png(path, &picture)?;
+                        let bytes = encode_png(&picture)?;
+                        let mut folder = folder.lock().unwrap_or_else(|e| e.into_inner());
+                        let written = folder.write(saved(i), |path| whole(path, &bytes));
+                        if let Err(error) = written {
+                            // Not a fault of the image, which would be passed over.
+                            let first = &mut *unsaved.lock().unwrap_or_else(|e| e.into_inner());
+                            first.get_or_insert(error);
+                        }
                     }
                     Ok(copy)
                 };
-                let name_of = |i: usize| format!("{attack} of {}", originals.name(usable[i]));
+                let name_of = |i: usize| format!("{attack} of {}", names[i]);
                 let found = work.loaded(usable.len(), &load, &name_of)?;
-                if let Some(folder) = &args.save_queries {
-                    for &i in &found.indices {
-                        let path = saved(i).unwrap_or_default();
-                        let path = path.strip_prefix(folder).unwrap_or(&path);
-                        lines += &format!(
-                            "{}\t{}\t{attack}\n",
-                            path.display(),
-                            originals.name(usable[i])
-                        );
-                    }
+                if let Some(error) = unsaved.into_inner().unwrap_or_else(|e| e.into_inner()) {
+                    return Err(error);
+                }
+                for &i in &found.indices {
+                    lines += &format!("{}\t{}\t{attack}\n", saved(i).display(), names[i]);
                 }
                 let positives: Vec<Vec<usize>> = found.indices.iter().map(|&i| vec![i]).collect();
                 blocks.push(Block {
@@ -238,10 +247,9 @@ pub fn run(args: &Args) -> Result<()> {
                     scores: judged(&found, &positives)?,
                 });
             }
-            if let Some(folder) = &args.save_queries {
-                let path = folder.join("queries.tsv");
-                fs::write(&path, lines)
-                    .with_context(|| format!("cannot write {}", path.display()))?;
+            if let Some(folder) = folder {
+                let mut folder = folder.into_inner().unwrap_or_else(|e| e.into_inner());
+                folder.write("queries.tsv", |path| whole(path, lines.as_bytes()))?;
             }
         }
     }
@@ -255,6 +263,11 @@ pub fn run(args: &Args) -> Result<()> {
         &blocks,
         [row_of.iter().flatten().count(), distracting, skipped],
     )
+}
+
+fn whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_whole(path, |out| out.write_all(bytes))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// What is described, one part after the other, with one progress for all.
@@ -361,14 +374,4 @@ fn attacks(args: &Args) -> Result<Vec<Attack>> {
     }
     ensure!(!all.is_empty(), "--attacks: none given");
     Ok(all)
-}
-
-/// Where a copy goes: a folder per alteration, the original's path below it.
-fn saved(folder: &Path, attack: Attack, name: &str) -> PathBuf {
-    let inside: PathBuf = Path::new(name)
-        .components()
-        .filter(|part| matches!(part, std::path::Component::Normal(_)))
-        .collect();
-    let inside = inside.with_extension("png");
-    folder.join(attack.to_string()).join(inside)
 }

@@ -87,10 +87,13 @@ pub fn run(args: &Args) -> Result<()> {
         args.preprocess.batch_size(),
     )?;
     errln!(
-        "{} images, {} of them embedded now; index in {}",
+        "{} images, {} of them embedded now; {}",
         indexed.rows.len(),
         indexed.embedded,
-        indexed.path.display()
+        match &indexed.path {
+            Some(path) => format!("index in {}", path.display()),
+            None => "no index".into(),
+        }
     );
     let found = match args.duplicates {
         true => groups(args, &indexed)?,
@@ -105,7 +108,7 @@ pub fn run(args: &Args) -> Result<()> {
         "images": indexed.rows.len(),
         "embedded": indexed.embedded,
         "skipped": indexed.skipped,
-        "index": indexed.path.display().to_string(),
+        "index": indexed.path.as_ref().map(|path| path.display().to_string()),
     });
     if let (Some(result), Value::Object(more)) = (result.as_object_mut(), found.json) {
         result.extend(more);

@@ -1,7 +1,6 @@
 //! `dinolab overfit`: the one-image self-test.
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,6 +13,8 @@ use dinolab_nn::{Device, HeadConfig, Parameters, VitConfig, device, ops, weights
 use dinolab_train::{
     Dino, DinoConfig, OptimiserKind, ScheduleConfig, Schedules, StepReport, Views,
 };
+
+use crate::exit_code::ExitCode;
 
 /// Trains on one image, to show that learning works at all
 ///
@@ -142,9 +143,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         }
     );
     Ok(if good {
-        ExitCode::SUCCESS
+        ExitCode::Success
     } else {
-        ExitCode::FAILURE
+        ExitCode::Failure
     })
 }
 

@@ -14,13 +14,14 @@ use crate::media::{self, Clip, Media, MediaArgs, Size, Stills};
 use crate::model::ModelArgs;
 use crate::pictures::{PAPER, rgb};
 use crate::progress::Progress;
+use crate::results::ResultFolder;
 
 /// Colours patches by what they are: the first three principal components of their features
 ///
 /// Example: dinolab pca --weights runs/photos photos --out colours --joint
 ///
-/// Patches that the network takes for alike get like colours. Writes NAME-pca.png per image;
-/// of a video, numbered frames or an animation (--out FILE.gif).
+/// Patches that the network takes for alike get like colours. Writes NAME-pca.png per image (NAME
+/// as of attend); of a video, numbered frames or an animation (--out FILE.gif).
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -93,12 +94,15 @@ impl Network {
 
 /// How many images were coloured, and how many could not be used.
 fn images(args: &Args, stills: &Stills, network: &Network) -> Result<(usize, usize)> {
-    let out = &args.media.out;
+    let mut out = ResultFolder::open(&args.media.out)?;
     let dim = network.embedder.dim();
-    let write = |index: usize, colours: &PatchColours| -> Result<()> {
+    let names = stills.result_names();
+    let mut write = |index: usize, colours: &PatchColours| -> Result<()> {
         let image = network.prepared(&stills.image(index)?)?;
-        let path = out.join(format!("{}-pca.png", stills.name(index)));
-        Ok(write_png(path, &picture(args, &image, colours)?)?)
+        let picture = picture(args, &image, colours)?;
+        out.write(format!("{}-pca.png", names[index]), |path| {
+            write_png(path, &picture)
+        })
     };
     let mut usable = Vec::new();
     if args.joint {
@@ -216,16 +220,18 @@ fn video(args: &Args, clip: &Clip, network: &Network, animation: bool) -> Result
     let all = patch_colours(&mut moving, network.embedder.dim(), args.foreground)
         .context("the colours of the frames")?;
     moving.progress.finish();
-    let mut gif = match animation {
-        true => Some(GifWriter::create(out)?),
-        false => None,
+    let (mut gif, mut folder) = match animation {
+        true => (Some(GifWriter::create(out)?), None),
+        false => (None, Some(ResultFolder::open(out)?)),
     };
     for (number, (frame, colours)) in clip.frames()?.zip(&all).enumerate() {
         let frame = frame?;
         let picture = picture(args, &network.prepared(&frame.image)?, colours)?;
-        match &mut gif {
-            Some(gif) => gif.add(&picture, frame.seconds)?,
-            None => write_png(out.join(format!("{number:05}.png")), &picture)?,
+        if let Some(gif) = &mut gif {
+            gif.add(&picture, frame.seconds)?;
+        }
+        if let Some(folder) = &mut folder {
+            folder.write(format!("{number:05}.png"), |path| write_png(path, &picture))?;
         }
     }
     if let Some(gif) = gif {

@@ -1,9 +1,8 @@
 //! `dinolab train`.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use dinolab_data::{Pixels, statistics};
@@ -12,10 +11,12 @@ use dinolab_nn::{Network, Parameters, device};
 use dinolab_train::run::{Ending, run as train};
 
 use crate::evaluator::Evaluator;
+use crate::exit_code::ExitCode;
 use crate::folder::{RunFolder, read_settings};
 use crate::model::weight_file;
 use crate::report;
 use crate::settings::{Config, Settings};
+use crate::signals::Interrupts;
 use crate::sources::Sources;
 use crate::values::Numbers;
 use crate::watch::Watch;
@@ -105,7 +106,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
 
     let stop = Arc::new(AtomicBool::new(false));
-    on_interrupt(&stop)?;
+    let interrupts = Interrupts::listen(&stop)?;
     let evaluator = (config.eval_every > 0).then(|| Evaluator::new(&config, &sources));
     let images = sources.train.len();
     let mut watch = Watch::new(&config, &folder, evaluator, stop, images);
@@ -156,11 +157,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
     outln!("{}", folder.join("report.html").display());
     Ok(match ending {
-        Ending::Finished | Ending::StoppedAsPlanned => ExitCode::SUCCESS,
+        Ending::Finished | Ending::StoppedAsPlanned => ExitCode::Success,
         Ending::Interrupted => {
             outln!("stopped and saved; the same command goes on from here");
-            // What shells report for a program that SIGINT ended.
-            ExitCode::from(130)
+            interrupts.exit_code()
         }
     })
 }
@@ -261,16 +261,4 @@ fn describe(config: &Config) -> Result<()> {
         config.epochs,
     );
     Ok(())
-}
-
-/// The first Ctrl-C (or SIGTERM) asks the run to stop after its step; the second ends it.
-fn on_interrupt(stop: &Arc<AtomicBool>) -> Result<()> {
-    let stop = stop.clone();
-    ctrlc::set_handler(move || {
-        if stop.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        errln!("stopping after this step; again to stop at once");
-    })
-    .context("cannot listen for interrupts")
 }

@@ -16,6 +16,7 @@ use dinolab_nn::{Vit, init::Init};
 use crate::model::{Model, OptionalModelArgs};
 use crate::output::{self, Cell, Table};
 use crate::progress::Progress;
+use crate::results::ResultFolder;
 
 /// Follows objects through videos (DAVIS) by the features alone: J and F
 ///
@@ -151,22 +152,29 @@ fn follow(args: &Args, tree: &Tree) -> Result<()> {
     let rounds = 1 + usize::from(args.baselines);
     let mut progress = Progress::new("frame", (frames * rounds) as u64, 0);
     let mut done = 0;
-    let mut masks_of = |embedder: &Embedder, out: Option<&PathBuf>| -> Result<Followed> {
+    let mut folder = ResultFolder::open(out)?;
+    let mut masks_of = |embedder: &Embedder, mut out: Option<&mut ResultFolder>| -> Result<Followed> {
         let began = Instant::now();
         let mut objects = Vec::new();
         let mut scored = true;
         for sequence in &tree.sequences {
             let mut masks: Vec<Mask> = Vec::with_capacity(sequence.frames.len());
-            tracking.follow(embedder, sequence, tree.year, &mut |frame, mask| {
-                if let Some(out) = out {
-                    let name = format!("{}.png", sequence.frames[frame]);
-                    write_mask(&out.join(&sequence.name).join(name), &mask, tree.year)?;
+            let mut unwritten = None;
+            let followed = tracking.follow(embedder, sequence, tree.year, &mut |frame, mask| {
+                if let Some(out) = &mut out {
+                    let name = format!("{}/{}.png", sequence.name, sequence.frames[frame]);
+                    out.write(name, |path| write_mask(path, &mask, tree.year))
+                        .map_err(|error| stopped(&mut unwritten, error))?;
                 }
                 masks.push(mask);
                 done += 1;
                 progress.set(done as u64, &sequence.name);
                 Ok(())
-            })?;
+            });
+            if let Some(error) = unwritten {
+                return Err(error);
+            }
+            followed?;
             match scorable(sequence) {
                 true => objects.extend(score_sequence(sequence, tree.year, |frame| {
                     Ok(masks[frame].clone())
@@ -178,7 +186,7 @@ fn follow(args: &Args, tree: &Tree) -> Result<()> {
         let summary = Summary::of(objects).filter(|_| scored);
         Ok(Followed { summary, rate })
     };
-    let own = masks_of(&embedder, Some(out))?;
+    let own = masks_of(&embedder, Some(&mut folder))?;
     let Some(summary) = own.summary else {
         progress.finish();
         outln!(
@@ -200,6 +208,16 @@ fn follow(args: &Args, tree: &Tree) -> Result<()> {
     report(args, tree, &scored)?;
     errln!("masks of {frames} frames in {}", out.display());
     Ok(())
+}
+
+/// Keeps the whole error for later, and ends the work with a word.
+fn stopped(kept: &mut Option<anyhow::Error>, error: anyhow::Error) -> dinolab_eval::Error {
+    let reason = error.to_string();
+    *kept = Some(error);
+    dinolab_eval::Error::Invalid {
+        what: "masks",
+        reason,
+    }
 }
 
 struct Followed {

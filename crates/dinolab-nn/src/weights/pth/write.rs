@@ -7,8 +7,9 @@ use std::path::Path;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-use super::super::{bad, io};
+use super::super::io;
 use super::pickle::{Value, pickle};
+use crate::files::write_whole;
 use crate::Result;
 
 /// The folder inside the archive, whatever the file is called.
@@ -20,20 +21,12 @@ const ROOT: &str = "archive";
 /// # Errors
 /// [`crate::Error::Io`] where the file cannot be written.
 pub fn write_pth(path: &Path, value: &Value) -> Result<()> {
-    let part = path.with_extension("part");
-    let written =
-        archive(&part, path, value).and_then(|()| std::fs::rename(&part, path).map_err(io(path)));
-    if written.is_err() {
-        let _ = std::fs::remove_file(&part);
-    }
-    written
+    write_whole(path, |out| archive(out, value)).map_err(io(path))
 }
 
-fn archive(part: &Path, path: &Path, value: &Value) -> Result<()> {
+fn archive(out: &mut BufWriter<File>, value: &Value) -> std::io::Result<()> {
     let (pickle, storages) = pickle(value);
-    let zip = |error: zip::result::ZipError| bad(path, error.to_string());
-    let file = BufWriter::new(File::create(part).map_err(io(part))?);
-    let mut archive = ZipWriter::new(file);
+    let mut archive = ZipWriter::new(out);
     let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
     let small: [(&str, &[u8]); 3] = [
         ("data.pkl", &pickle),
@@ -41,27 +34,20 @@ fn archive(part: &Path, path: &Path, value: &Value) -> Result<()> {
         ("version", b"3\n"),
     ];
     for (name, content) in small {
-        archive
-            .start_file(format!("{ROOT}/{name}"), options)
-            .map_err(zip)?;
-        archive.write_all(content).map_err(io(path))?;
+        archive.start_file(format!("{ROOT}/{name}"), options)?;
+        archive.write_all(content)?;
     }
     for (i, array) in storages.into_iter().enumerate() {
         // PyTorch maps such files into memory, where values must be aligned.
         let options = options
             .with_alignment(64)
             .large_file(array.data.len() as u64 * 4 > u64::from(u32::MAX));
-        archive
-            .start_file(format!("{ROOT}/data/{i}"), options)
-            .map_err(zip)?;
+        archive.start_file(format!("{ROOT}/data/{i}"), options)?;
         for chunk in array.data.chunks(1 << 14) {
             let bytes: Vec<u8> = chunk.iter().flat_map(|v| v.to_le_bytes()).collect();
-            archive.write_all(&bytes).map_err(io(path))?;
+            archive.write_all(&bytes)?;
         }
     }
-    let file = archive.finish().map_err(zip)?;
-    let file = file
-        .into_inner()
-        .map_err(|error| io(path)(error.into_error()))?;
-    file.sync_all().map_err(io(path))
+    archive.finish()?;
+    Ok(())
 }

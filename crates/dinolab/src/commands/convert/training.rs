@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use dinolab_nn::files::make_folders;
 use dinolab_nn::weights::{Array, Value, write_pth as write};
 use dinolab_nn::{Network, device};
 use dinolab_train::checkpoint::{self, Checkpoint, save_weights};
@@ -18,7 +19,8 @@ pub(super) fn write_pth(
     input: &Path,
     original: &Original,
     notes: &mut Vec<String>,
-) -> Result<Written> {
+    written: &mut Written,
+) -> Result<()> {
     let saved = Checkpoint::read(input)
         .with_context(|| format!("--full: {} is no checkpoint of a run", args.input.display()))?;
     ensure!(
@@ -48,10 +50,8 @@ pub(super) fn write_pth(
     }
     let value = reference::checkpoint(&saved, &network, group, settings(&config, vit.heads)?);
     write(&args.output, &value)?;
-    Ok(Written {
-        files: vec![args.output.clone()],
-        folders: Vec::new(),
-    })
+    written.files.push(args.output.clone());
+    Ok(())
 }
 
 /// A run's settings by the reference's names, which are the flags' with underscores.
@@ -79,7 +79,12 @@ fn python(value: &toml::Value) -> Value {
 
 /// Weights from elsewhere as a run folder: both networks of a training checkpoint, with heads
 /// and centre, or the one there is as the teacher.
-pub(super) fn write_run(args: &Args, input: &Path, original: &Original) -> Result<Written> {
+pub(super) fn write_run(
+    args: &Args,
+    input: &Path,
+    original: &Original,
+    written: &mut Written,
+) -> Result<()> {
     let folder = args.output.join("checkpoints");
     ensure!(
         !args.output.join("config.toml").exists() && checkpoint::list(&folder).is_empty(),
@@ -122,9 +127,10 @@ pub(super) fn write_run(args: &Args, input: &Path, original: &Original) -> Resul
     }
     let preprocess = original.weights.facts.get_key_value("preprocess");
     facts.extend(preprocess.map(|(k, v)| (k.clone(), v.clone())));
-    let file = save_weights(&folder, &arrays, &facts)?;
-    Ok(Written {
-        files: vec![file, folder.join("latest")],
-        folders: vec![args.output.clone(), folder],
-    })
+    written.folders.extend(make_folders(&folder)?);
+    // There was no checkpoint: whatever comes into the folder is of this call.
+    written.files.push(folder.join("latest"));
+    let saved = save_weights(&folder, &arrays, &facts);
+    written.files.extend(checkpoint::list(&folder));
+    saved.map(|_| ()).map_err(Into::into)
 }

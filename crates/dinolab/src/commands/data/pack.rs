@@ -10,6 +10,7 @@ use dinolab_data::augment::{Filter, eval};
 use dinolab_data::decode::{Format, StoredKind, decode_to, sniff, stored_kind};
 use dinolab_data::source::{SHARD_CLASSES, SourceOptions, refuse_remote};
 use dinolab_data::{Image, Pixels, Source};
+use dinolab_nn::files::{make_folders, remove_folders};
 use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, ImageFormat};
 use rayon::prelude::*;
@@ -80,7 +81,7 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(class) = source.classes().iter().find(|c| c.contains(['\n', '\r'])) {
         bail!("the class {class:?} has a line break in its name, which shards cannot keep");
     }
-    fs::create_dir_all(&args.out)
+    let folders = make_folders(&args.out)
         .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
     let there = fs::read_dir(&args.out)
         .with_context(|| format!("cannot read {}", args.out.display()))?
@@ -95,11 +96,13 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let mut shards = Shards {
         folder: &args.out,
+        folders,
         source: &*source,
         limit: args.shard_size.saturating_mul(1 << 20),
         open: None,
         done: 0,
         bytes: 0,
+        complete: false,
     };
     let mut progress = Progress::new("image", source.len() as u64, 0);
     let (mut shrunk, mut kept, mut unreadable) = (0, 0, 0);
@@ -125,6 +128,7 @@ pub fn run(args: &Args) -> Result<()> {
         progress.set(some.last().map_or(0, |&last| last as u64 + 1), "");
     }
     shards.close()?;
+    shards.complete = true;
     progress.finish();
     outln!(
         "images: {} in {} ({:.1} MiB; shards: {})",
@@ -254,13 +258,33 @@ fn extension(name: &str, bytes: &[u8]) -> String {
 }
 
 /// Shards as they are written, one after the other.
+///
+/// Unless they were completed, those there are go again: readers would take them for all.
 struct Shards<'a> {
     folder: &'a Path,
+    /// Folders that were made, outermost first.
+    folders: Vec<PathBuf>,
     source: &'a dyn Source,
     limit: u64,
     open: Option<Shard>,
     done: usize,
     bytes: u64,
+    complete: bool,
+}
+
+impl Drop for Shards<'_> {
+    fn drop(&mut self) {
+        if self.complete {
+            return;
+        }
+        drop(self.open.take());
+        // Best effort: the error that led here is told.
+        let _ = fs::remove_file(self.part(self.done));
+        for number in 0..self.done {
+            let _ = fs::remove_file(self.path(number));
+        }
+        remove_folders(&self.folders);
+    }
 }
 
 struct Shard {
@@ -310,13 +334,17 @@ impl Shards<'_> {
         Ok(())
     }
 
-    fn path(&self) -> PathBuf {
-        self.folder.join(format!("shard-{:06}.tar", self.done))
+    fn path(&self, number: usize) -> PathBuf {
+        self.folder.join(format!("shard-{number:06}.tar"))
+    }
+
+    /// Where a shard is until it is whole, so that half of one is never read as one.
+    fn part(&self, number: usize) -> PathBuf {
+        self.path(number).with_extension("tar.part")
     }
 
     fn begin(&self) -> Result<Shard> {
-        // Renamed when it is whole, so that half a shard is never read as one.
-        let path = self.path().with_extension("tar.part");
+        let path = self.part(self.done);
         let begin = || {
             let mut archive = tar::Builder::new(BufWriter::new(File::create(&path)?));
             // Empty where there are none, so that folders are not taken for classes then.
@@ -345,7 +373,7 @@ impl Shards<'_> {
             let mut file = shard.archive.into_inner()?;
             file.flush()?;
             file.get_ref().sync_all()?;
-            fs::rename(&shard.path, self.path())
+            fs::rename(&shard.path, self.path(self.done))
         };
         finish().with_context(|| format!("cannot write {}", shard.path.display()))?;
         self.done += 1;

@@ -1,6 +1,6 @@
 //! The answer as pictures.
 
-use std::fs;
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -8,6 +8,7 @@ use dinolab_data::Image;
 use dinolab_data::augment::{eval, resize::Filter};
 use dinolab_eval::picture::write_png;
 use dinolab_eval::sheet::{Row, Tile, page, picture};
+use dinolab_nn::files::write_whole;
 
 use super::{Args, Shown, file_of, name_of};
 use crate::indexed::Indexed;
@@ -104,7 +105,8 @@ pub fn write(
                 true => format!("Near duplicates in {}", args.images.display()),
                 false => format!("Nearest images in {}", args.images.display()),
             };
-            fs::write(out, page(&title, &rows)?)
+            let text = page(&title, &rows)?;
+            write_whole(out, |file| file.write_all(text.as_bytes()))
                 .with_context(|| format!("cannot write {}", out.display()))?;
         }
     }

@@ -1,0 +1,86 @@
+//! What to do about an error, by the flags of the verb at hand.
+
+use std::fmt;
+
+use crate::explain::{Flags, Library};
+
+/// A remedy that the program's errors name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advice {
+    /// More images than allowed cannot be used.
+    MaxBadImages,
+    /// Position embeddings are those of another image size.
+    ResizePosEmbed,
+    /// A learning rate at which the loss is no longer a number.
+    LowerLr,
+    /// A file is not a classifier.
+    MakeClassifier,
+}
+
+impl Advice {
+    /// All of them.
+    #[cfg(test)]
+    pub const ALL: [Self; 4] = [
+        Self::MaxBadImages,
+        Self::ResizePosEmbed,
+        Self::LowerLr,
+        Self::MakeClassifier,
+    ];
+
+    /// What to do about an error.
+    pub fn on(error: Library<'_>) -> Option<Self> {
+        match error {
+            Library::Data(dinolab_data::Error::TooManyBadImages { .. }) => Some(Self::MaxBadImages),
+            Library::Nn(dinolab_nn::Error::Positions { .. }) => Some(Self::ResizePosEmbed),
+            Library::Eval(dinolab_eval::Error::Diverged { .. }) => Some(Self::LowerLr),
+            Library::Eval(dinolab_eval::Error::NotAClassifier { .. }) => Some(Self::MakeClassifier),
+            _ => None,
+        }
+    }
+
+    /// The flag that helps, without dashes.
+    fn flag(self) -> &'static str {
+        match self {
+            Self::MaxBadImages => "max-bad-images",
+            Self::ResizePosEmbed => "resize-pos-embed",
+            Self::LowerLr => "lr",
+            Self::MakeClassifier => "classifier",
+        }
+    }
+
+    /// Whether a verb with these flags can follow it, and its error does not name it already.
+    pub fn fits(self, flags: &Flags, error: &str) -> bool {
+        flags.has(self.flag()) && !error.contains(&format!("--{}", self.flag()))
+    }
+}
+
+impl fmt::Display for Advice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::MaxBadImages => "remove them, or allow more with --max-bad-images PERCENT",
+            Self::ResizePosEmbed => {
+                "resample the position embeddings with --resize-pos-embed true"
+            }
+            Self::LowerLr => "give a lower --lr",
+            Self::MakeClassifier => {
+                "make one with dinolab eval linear --train IMAGES --val IMAGES --out FILE"
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_is_given_where_it_can_be_followed() {
+        for advice in Advice::ALL {
+            let flags = Flags::new([advice.flag()]);
+            assert!(advice.fits(&flags, "something is wrong"));
+            assert!(!advice.fits(&Flags::default(), "something is wrong"));
+            let named = format!("wrong; change --{}", advice.flag());
+            assert!(!advice.fits(&flags, &named));
+        }
+    }
+}

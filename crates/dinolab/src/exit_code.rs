@@ -1,0 +1,110 @@
+//! The codes that the program ends with; README.md documents them.
+
+use anyhow::Error;
+
+use crate::explain::{Flags, Library, libraries};
+use crate::usage::Usage;
+
+/// How the program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ExitCode {
+    /// Done.
+    Success = 0,
+    /// Not done: an input that cannot be used, a file that cannot be written, or whatever has no
+    /// code of its own; of `overfit`, that learning does not work.
+    Failure = 1,
+    /// The command line cannot be followed: an unknown flag, or a value out of its range.
+    Usage = 2,
+    /// The loss is no longer a number.
+    Diverged = 3,
+    /// Images on another machine could not be fetched; it may work later (`EX_TEMPFAIL`).
+    Unreachable = 75,
+    /// Training was saved and stopped since its terminal was closed (128 + SIGHUP).
+    HungUp = 129,
+    /// Training was saved and stopped by Ctrl-C (128 + SIGINT).
+    Interrupted = 130,
+    /// Training was saved and stopped by SIGTERM (128 + 15).
+    Terminated = 143,
+}
+
+impl ExitCode {
+    /// The code of an error of a verb with these flags.
+    pub fn of(error: &Error, flags: &Flags) -> Self {
+        let of = |library| match library {
+            Library::Train(dinolab_train::Error::NonFiniteLoss { .. })
+            | Library::Eval(dinolab_eval::Error::Diverged { .. }) => Some(Self::Diverged),
+            Library::Data(error) if error.is_unreachable() => Some(Self::Unreachable),
+            other => other
+                .setting()
+                .filter(|field| flags.has(field))
+                .map(|_| Self::Usage),
+        };
+        if error.is::<Usage>() {
+            return Self::Usage;
+        }
+        libraries(error).find_map(of).unwrap_or(Self::Failure)
+    }
+}
+
+impl From<ExitCode> for std::process::ExitCode {
+    fn from(code: ExitCode) -> Self {
+        Self::from(code as u8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn errors_have_their_codes() {
+        let flags = Flags::new(["batch-size", "lr"]);
+        let unreachable = || dinolab_data::Error::Unreachable {
+            location: "s3://bucket/a.jpg".into(),
+            attempts: 5,
+            reason: "refused".into(),
+        };
+        let setting = |field| dinolab_data::Error::BadSetting {
+            field,
+            reason: "must be above 0".into(),
+        };
+        let diverged = dinolab_eval::Error::Diverged {
+            lr: 1e9,
+            loss: f64::NAN,
+        };
+        let missing = || dinolab_data::Error::NoImages {
+            path: Path::new("empty").into(),
+            reason: "it is empty".into(),
+        };
+        let cases: Vec<(Error, ExitCode)> = vec![
+            (missing().into(), ExitCode::Failure),
+            (anyhow::anyhow!("whatever"), ExitCode::Failure),
+            (Usage::new("--k: must be above 0").into(), ExitCode::Usage),
+            (setting("batch-size").into(), ExitCode::Usage),
+            // Not a flag of this verb, but what a file says.
+            (setting("depth").into(), ExitCode::Failure),
+            (
+                dinolab_train::Error::from(setting("lr")).into(),
+                ExitCode::Usage,
+            ),
+            (diverged.into(), ExitCode::Diverged),
+            (unreachable().into(), ExitCode::Unreachable),
+            (
+                dinolab_eval::Error::from(unreachable()).into(),
+                ExitCode::Unreachable,
+            ),
+            (
+                dinolab_train::Error::from(unreachable()).into(),
+                ExitCode::Unreachable,
+            ),
+        ];
+        for (error, code) in cases {
+            assert_eq!(ExitCode::of(&error, &flags), code, "{error}");
+            let error = error.context("around").context("it");
+            assert_eq!(ExitCode::of(&error, &flags), code, "{error:#}");
+        }
+    }
+}
