@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use dinolab_nn::files::PartFile;
 use image::codecs::gif::{GifEncoder, Repeat};
-use image::{Delay, Frame, RgbaImage};
+use image::{Delay, Frame, ImageError, RgbaImage};
 
 use crate::file::unwritten;
 use crate::picture::Rgb;
@@ -71,7 +71,11 @@ impl GifWriter {
         let hundredths = (seconds * 100.0).round().clamp(2.0, 65_535.0) as u32;
         let delay = Delay::from_numer_denom_ms(hundredths * 10, 1);
         if let Some(encoder) = &mut self.encoder {
-            encoder.encode_frame(Frame::from_parts(image, 0, 0, delay))?;
+            let frame = Frame::from_parts(image, 0, 0, delay);
+            encoder.encode_frame(frame).map_err(|error| match error {
+                ImageError::IoError(source) => unwritten(&self.path)(source),
+                error => error.into(),
+            })?;
         }
         self.frames += 1;
         Ok(())

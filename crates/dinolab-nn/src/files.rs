@@ -241,7 +241,8 @@ mod tests {
         fs::write(at("stale.txt"), "stale").unwrap();
         fs::write(at("one.txt"), "before").unwrap();
         let mut set = FileSet::default();
-        set.write(&at("one.txt"), |out| out.write_all(b"1")).unwrap();
+        set.write(&at("one.txt"), |out| out.write_all(b"1"))
+            .unwrap();
         set.write(&at("deep/two.txt"), full).unwrap_err();
         set.without(&at("stale.txt"));
         drop(set);
@@ -249,8 +250,10 @@ mod tests {
         assert_eq!(fs::read(at("one.txt")).unwrap(), b"before");
 
         let mut set = FileSet::default();
-        set.write(&at("one.txt"), |out| out.write_all(b"1")).unwrap();
-        set.write(&at("deep/two.txt"), |out| out.write_all(b"2")).unwrap();
+        set.write(&at("one.txt"), |out| out.write_all(b"1"))
+            .unwrap();
+        set.write(&at("deep/two.txt"), |out| out.write_all(b"2"))
+            .unwrap();
         set.without(&at("stale.txt"));
         assert!(!at("deep/two.txt").exists());
         set.keep().unwrap();

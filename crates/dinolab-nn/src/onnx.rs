@@ -95,7 +95,7 @@ impl Report {
 /// # Errors
 /// [`Error::Export`] where the network does not fit into one file (2 GiB), has a head with batch
 /// normalisation (whose result depends on the batch), or the written file deviates from the
-/// network by more than [`Check::LIMIT`]; [`Error::Io`] where the file cannot be written.
+/// network by more than [`Check::LIMIT`]; [`Error::Write`] where the file cannot be written.
 pub fn export(vit: &Vit, head: Option<&Head>, path: &Path, options: &Options) -> Result<Report> {
     let fail = |reason: String| Error::Export {
         path: path.into(),
@@ -114,7 +114,7 @@ pub fn export(vit: &Vit, head: Option<&Head>, path: &Path, options: &Options) ->
     }
     let vit = check::single_precision(vit);
     let bytes = model(&vit, head, options).encode_to_vec();
-    let io = |source| Error::Io {
+    let io = |source| Error::Write {
         path: path.into(),
         source,
     };

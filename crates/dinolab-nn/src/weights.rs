@@ -175,6 +175,13 @@ fn io(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
     }
 }
 
+fn unwritten(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
+    |source| Error::Write {
+        path: path.into(),
+        source,
+    }
+}
+
 fn bad(path: &Path, reason: String) -> Error {
     Error::BadWeights {
         path: path.into(),

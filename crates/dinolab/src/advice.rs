@@ -58,9 +58,7 @@ impl fmt::Display for Advice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::MaxBadImages => "remove them, or allow more with --max-bad-images PERCENT",
-            Self::ResizePosEmbed => {
-                "resample the position embeddings with --resize-pos-embed true"
-            }
+            Self::ResizePosEmbed => "resample the position embeddings with --resize-pos-embed true",
             Self::LowerLr => "give a lower --lr",
             Self::MakeClassifier => {
                 "make one with dinolab eval linear --train IMAGES --val IMAGES --out FILE"

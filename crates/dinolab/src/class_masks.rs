@@ -78,7 +78,7 @@ impl MaskArgs {
     pub fn open(&self, tree: Option<&Path>) -> Result<Masks> {
         let (train, val, description, rule) = match tree {
             None => {
-                ensure!(
+                ensure_usage!(
                     self.shapes_images > 0,
                     "--shapes-images 0: must be at least 1"
                 );

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use dinolab_data::source::SourceOptions;
 use dinolab_data::video::{self, DEFAULT_RATE, Frame};
 use dinolab_data::{Error, Image, Pixels, Source, decode};
@@ -42,7 +42,7 @@ impl MediaArgs {
     /// Opens the input.
     pub fn open(&self, pixels: Pixels) -> Result<Media> {
         if let Some(fps) = self.fps.filter(|fps| !(*fps > 0.0 && *fps <= 1000.0)) {
-            bail!("--fps {fps}: must be above 0 and at most 1000");
+            bail_usage!("--fps {fps}: must be above 0 and at most 1000");
         }
         let path = &self.input;
         if video::is_video(path) {
@@ -58,7 +58,7 @@ impl MediaArgs {
             }));
         }
         if is_image(path, pixels)? {
-            ensure!(!self.video, "--video: {} is a single image", path.display());
+            ensure_usage!(!self.video, "--video: {} is a single image", path.display());
             return Ok(Media::Stills(Stills::One(path.clone(), pixels)));
         }
         let source = sources::open_as(path, SourceOptions::default().max_pixels, pixels)?;
@@ -78,7 +78,7 @@ impl MediaArgs {
             .extension()
             .is_some_and(|extension| extension.eq_ignore_ascii_case("gif"));
         if gif && matches!(media, Media::Stills(_)) {
-            bail!(
+            bail_usage!(
                 "--out {}: an animation is made of a video; --video takes the images of a folder \
                  for one",
                 self.out.display()

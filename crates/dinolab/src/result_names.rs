@@ -22,7 +22,12 @@ const KEPT: usize = 160;
 /// A name for each image, in one folder.
 pub fn flat(images: &[String]) -> Vec<String> {
     let short: Vec<String> = images.iter().map(|name| part(without_end(name))).collect();
-    distinct(&short, &|i| part(&images[i]), &|name| folded(name), HashSet::new())
+    distinct(
+        &short,
+        &|i| part(&images[i]),
+        &|name| folded(name),
+        HashSet::new(),
+    )
 }
 
 /// A path for each image, in the folders that the images are in, with `extension`.
@@ -37,7 +42,10 @@ pub fn nested(images: &[String], extension: &str) -> Vec<PathBuf> {
         }
     };
     let key = |name: &str| folded(&format!("{name}.{extension}"));
-    let short: Vec<String> = images.iter().map(|name| inside(without_end(name))).collect();
+    let short: Vec<String> = images
+        .iter()
+        .map(|name| inside(without_end(name)))
+        .collect();
     // A file must not be called as a folder is.
     let folders = images
         .iter()
@@ -145,7 +153,13 @@ mod tests {
 
     #[test]
     fn a_name_of_its_own_stays_short() {
-        let names = ["cat.jpg", "x/dog.png", "JPEGImages/000.jpg", "v1.5.tif", "none"];
+        let names = [
+            "cat.jpg",
+            "x/dog.png",
+            "JPEGImages/000.jpg",
+            "v1.5.tif",
+            "none",
+        ];
         let wanted = ["cat", "x-dog", "JPEGImages-000", "v1.5", "none"];
         assert_eq!(flat_of(&names), wanted);
     }
@@ -153,7 +167,10 @@ mod tests {
     #[test]
     fn names_that_collide_are_told_apart() {
         for (names, wanted) in [
-            (&["a.jpg", "a.bmp", "b.jpg"][..], &["a.jpg", "a.bmp", "b"][..]),
+            (
+                &["a.jpg", "a.bmp", "b.jpg"][..],
+                &["a.jpg", "a.bmp", "b"][..],
+            ),
             (&["x/b.jpg", "x-b.jpg"], &["x-b.jpg", "x-b.jpg-2"]),
             (&["x/b.jpg", "x_b.jpg"], &["x-b", "x_b"]),
             (&["A.jpg", "a.jpg", "a.png"], &["A.jpg", "a.jpg-2", "a.png"]),
@@ -163,8 +180,14 @@ mod tests {
                 &["a.jpg-2", "a.bmp", "a.jpg"],
             ),
             // Bytes that are no text look the same.
-            (&["\u{fffd}.jpg", "\u{fffd}.jpg"], &["\u{fffd}.jpg", "\u{fffd}.jpg-2"]),
-            (&["straße.jpg", "STRASSE.jpg"], &["straße.jpg", "STRASSE.jpg-2"]),
+            (
+                &["\u{fffd}.jpg", "\u{fffd}.jpg"],
+                &["\u{fffd}.jpg", "\u{fffd}.jpg-2"],
+            ),
+            (
+                &["straße.jpg", "STRASSE.jpg"],
+                &["straße.jpg", "STRASSE.jpg-2"],
+            ),
         ] {
             assert_eq!(flat_of(names), wanted, "{names:?}");
         }
@@ -173,7 +196,14 @@ mod tests {
     #[test]
     fn names_stay_in_their_folder_and_can_be_written() {
         let long = "é".repeat(126);
-        let names = ["../../up.jpg", "/etc/passwd", "C:\\x.jpg", "..", "a\nb?.jpg", &long];
+        let names = [
+            "../../up.jpg",
+            "/etc/passwd",
+            "C:\\x.jpg",
+            "..",
+            "a\nb?.jpg",
+            &long,
+        ];
         for name in flat_of(&names) {
             assert!(!name.starts_with('.') && name.len() <= MOST, "{name}");
             assert!(!name.contains(|c: char| c.is_control() || "/\\:?".contains(c)));
@@ -189,7 +219,13 @@ mod tests {
     #[test]
     fn folders_are_kept_where_wanted() {
         let names = ["x/b.jpg", "x-b.jpg", "x/b.png", "y.jpg", "y.png/z.jpg"].map(str::to_owned);
-        let wanted = ["x/b.jpg.png", "x-b.png", "x/b.png.png", "y.jpg.png", "y.png/z.png"];
+        let wanted = [
+            "x/b.jpg.png",
+            "x-b.png",
+            "x/b.png.png",
+            "y.jpg.png",
+            "y.png/z.png",
+        ];
         assert_eq!(nested(&names, "png"), wanted.map(PathBuf::from));
     }
 
@@ -197,8 +233,28 @@ mod tests {
     #[test]
     fn no_two_results_are_the_same() {
         let pieces = [
-            "a", "A", "b", "ß", "ss", "SS", "-", "_", ".", "..", "/", "\\", ":", ".jpg", ".JPG",
-            ".png", "-2", "-head0", "-mean", "\u{fffd}", " ", "x".repeat(90).leak(),
+            "a",
+            "A",
+            "b",
+            "ß",
+            "ss",
+            "SS",
+            "-",
+            "_",
+            ".",
+            "..",
+            "/",
+            "\\",
+            ":",
+            ".jpg",
+            ".JPG",
+            ".png",
+            "-2",
+            "-head0",
+            "-mean",
+            "\u{fffd}",
+            " ",
+            "x".repeat(90).leak(),
         ];
         for seed in 0..300 {
             let mut random = Random::new(seed, 0, 0, Purpose::Crops);
@@ -213,7 +269,10 @@ mod tests {
             assert_eq!(found, flat(&names));
             let mut seen = HashSet::new();
             for (name, result) in names.iter().zip(&found) {
-                assert!(seen.insert(result.to_lowercase()), "{name} is {result} again");
+                assert!(
+                    seen.insert(result.to_lowercase()),
+                    "{name} is {result} again"
+                );
                 assert!(result.len() <= MOST + 5, "{result}");
                 assert!(!result.contains(['/', '\\', ':']) && !result.starts_with('.'));
             }

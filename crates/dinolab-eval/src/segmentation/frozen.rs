@@ -241,7 +241,11 @@ impl FrozenSegmentation {
             return Err(Error::setting("size", reason));
         }
         if self.epochs == 0 || self.batch_size == 0 {
-            let what = if self.epochs == 0 { "epochs" } else { "batch-size" };
+            let what = if self.epochs == 0 {
+                "epochs"
+            } else {
+                "batch-size"
+            };
             return Err(Error::setting(what, "must be at least 1"));
         }
         if lrs.is_empty() || lrs.iter().any(|lr| !(*lr > 0.0 && lr.is_finite())) {

@@ -155,7 +155,11 @@ impl FineTune {
     fn check(&self, labelled: &[usize], lr: f64) -> Result<()> {
         let refuse = |field, reason: String| Err(Error::setting(field, reason));
         if self.epochs == 0 || self.batch_size == 0 {
-            let field = if self.epochs == 0 { "epochs" } else { "batch-size" };
+            let field = if self.epochs == 0 {
+                "epochs"
+            } else {
+                "batch-size"
+            };
             return refuse(field, "must be at least 1".into());
         }
         if labelled.is_empty() {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::preprocess::Preparation;
 use super::pth::{Value, write_pth};
-use super::{Array, Kind, Naming, arrays, hugging_face, io, timm, to_bytes};
+use super::{Array, Kind, Naming, arrays, hugging_face, timm, to_bytes, unwritten};
 use crate::files::{FileSet, write_whole};
 use crate::position::resample;
 use crate::{Result, Vit, VitConfig};
@@ -117,7 +117,7 @@ impl Backbone {
     /// reference's `VisionTransformer`, or of DINOv2's for a network with layer scale.
     ///
     /// # Errors
-    /// [`crate::Error::Io`].
+    /// [`crate::Error::Write`].
     pub fn write_pth(&self, path: &Path, naming: Naming) -> Result<()> {
         let state = self.named(naming);
         write_pth(
@@ -129,10 +129,10 @@ impl Backbone {
     /// Writes a safetensors file.
     ///
     /// # Errors
-    /// [`crate::Error::Io`].
+    /// [`crate::Error::Write`].
     pub fn write_safetensors(&self, path: &Path, naming: Naming) -> Result<()> {
         let bytes = to_bytes(&self.named(naming), &self.metadata(naming))?;
-        write_whole(path, |out| out.write_all(&bytes)).map_err(io(path))
+        write_whole(path, |out| out.write_all(&bytes)).map_err(unwritten(path))
     }
 
     /// Writes a folder: `model.safetensors`, `config.json`, and Hugging Face's
@@ -140,7 +140,7 @@ impl Backbone {
     /// reference's way is written.
     ///
     /// # Errors
-    /// [`crate::Error::Io`].
+    /// [`crate::Error::Write`].
     pub fn write_folder(&self, folder: &Path, naming: Naming) -> Result<()> {
         let preparation = self.preparation.clone();
         let preparation = preparation.unwrap_or_else(Preparation::reference);
@@ -159,13 +159,13 @@ impl Backbone {
         let mut set = FileSet::default();
         let path = folder.join("model.safetensors");
         set.write(&path, |out| out.write_all(&weights))
-            .map_err(io(&path))?;
+            .map_err(unwritten(&path))?;
         for (name, value) in files {
             let text = serde_json::to_string_pretty(&value).expect("plain data");
             let path = folder.join(name);
             set.write(&path, |out| writeln!(out, "{text}"))
-                .map_err(io(&path))?;
+                .map_err(unwritten(&path))?;
         }
-        set.keep().map_err(io(folder))
+        set.keep().map_err(unwritten(folder))
     }
 }

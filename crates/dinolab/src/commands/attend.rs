@@ -117,9 +117,9 @@ struct Looker {
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
     if let Some(threshold) = args.threshold.filter(|t| !(*t > 0.0 && *t <= 1.0)) {
-        bail!("--threshold {threshold}: must be above 0 and at most 1");
+        bail_usage!("--threshold {threshold}: must be above 0 and at most 1");
     }
-    ensure!(
+    ensure_usage!(
         args.threshold.is_some() || !args.show.contains(&Kind::Mask),
         "--show mask: takes a --threshold, the share of the attention that is kept"
     );
@@ -143,7 +143,7 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let heads = model.vit.config().heads;
     if let Maps::Head(head) = drawing.maps {
-        ensure!(
+        ensure_usage!(
             head < heads,
             "--maps {head}: the network has {heads} heads, 0 to {}",
             heads - 1

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use dinolab_data::Size;
 use dinolab_data::source::{self, MaskKind, SourceOptions, VOC_CLASSES};
 use dinolab_data::{Mask, Source};
@@ -70,7 +70,7 @@ struct Objects {
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
-    ensure!(
+    ensure_usage!(
         args.threshold > 0.0 && args.threshold <= 1.0,
         "--threshold {}: must be above 0 and at most 1",
         args.threshold
@@ -145,7 +145,7 @@ impl Objects {
         let masks = match args.masks.as_str() {
             "objects" => MaskKind::Objects,
             "classes" => MaskKind::Classes,
-            other => bail!("--masks {other}: one of objects, classes"),
+            other => bail_usage!("--masks {other}: one of objects, classes"),
         };
         Ok(Self {
             images: open(masks)?,

@@ -48,7 +48,7 @@ impl Common {
     fn vit(&self, image_size: usize) -> Result<VitConfig> {
         match VitConfig::named(&self.arch, self.patch_size, image_size) {
             Some(vit) => Ok(vit),
-            None => bail!("--arch {}: one of vit_tiny, vit_small, vit_base", self.arch),
+            None => bail_usage!("--arch {}: one of vit_tiny, vit_small, vit_base", self.arch),
         }
     }
 

@@ -65,9 +65,9 @@ struct Guess {
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
-    ensure!(args.top > 0, "--top 0: must be at least 1");
+    ensure_usage!(args.top > 0, "--top 0: must be at least 1");
     if let Some(out) = &args.out {
-        ensure!(
+        ensure_usage!(
             matches!(
                 out.extension().and_then(|e| e.to_str()),
                 Some("tsv" | "json")

@@ -132,20 +132,20 @@ pub fn run(args: &Args) -> Result<()> {
         Container::Folder => To::Hf,
         _ => To::Reference,
     });
-    ensure!(
+    ensure_usage!(
         to != To::Run || container == Container::Folder,
         "--to run: OUT must be a folder, not {}",
         args.output.display()
     );
-    ensure!(
+    ensure_usage!(
         (to, container) != (To::Reference, Container::Folder),
         "--to reference: OUT must be a .pth or .safetensors file, not a folder"
     );
-    ensure!(
+    ensure_usage!(
         !args.full || (to == To::Reference && container == Container::Pth),
         "--full: a training checkpoint is written as .pth with the reference's names only"
     );
-    ensure!(
+    ensure_usage!(
         !args.full || args.image_size.is_none(),
         "--full: a training checkpoint keeps its --image-size"
     );
@@ -154,7 +154,7 @@ pub fn run(args: &Args) -> Result<()> {
         "{} is a run folder; give OUT another name",
         args.output.display()
     );
-    ensure!(
+    ensure_usage!(
         !(args.attention || args.patch_features || args.head),
         "--attention, --patch-features, --head: outputs of an .onnx file"
     );

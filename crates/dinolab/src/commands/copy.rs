@@ -372,6 +372,6 @@ fn attacks(args: &Args) -> Result<Vec<Attack>> {
             });
         }
     }
-    ensure!(!all.is_empty(), "--attacks: none given");
+    ensure_usage!(!all.is_empty(), "--attacks: none given");
     Ok(all)
 }

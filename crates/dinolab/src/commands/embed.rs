@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use dinolab_data::source::SourceOptions;
 use dinolab_eval::block_features::BlockFeatures;
 use dinolab_eval::feature_set::{FeatureSet, labels_file, names_file};
@@ -43,7 +43,7 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
-    ensure!(
+    ensure_usage!(
         FeatureSet::is_file_of(&args.out),
         "--out {}: must end in .npy or .safetensors",
         args.out.display()

@@ -93,7 +93,7 @@ pub fn run(args: &Args) -> Result<()> {
         avgpool_patchtokens: args.avgpool_patchtokens,
     };
     let saved = [&args.train, &args.val].map(|path| FeatureSet::is_file_of(path));
-    ensure!(
+    ensure_usage!(
         !(args.augment && saved[0]),
         "--augment: {} holds features, not images",
         args.train.display()

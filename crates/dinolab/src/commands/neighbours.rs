@@ -5,7 +5,7 @@ mod show;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use dinolab_data::source::SourceOptions;
 use dinolab_data::{Image, Pixels, decode};
 use dinolab_eval::Embedder;
@@ -69,7 +69,7 @@ pub struct Args {
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
     let kind = args.out.as_deref().map(show::kind_of).transpose()?;
-    ensure!(args.k > 0, "--k: must be at least 1");
+    ensure_usage!(args.k > 0, "--k: must be at least 1");
     let model = args.model.load_any()?;
     let most = SourceOptions::default().max_pixels;
     let source = sources::open_as(&args.images, most, model.pixels())?;

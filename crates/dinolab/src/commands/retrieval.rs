@@ -81,7 +81,7 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
-    ensure!(
+    ensure_usage!(
         !args.k.is_empty() && !args.k.contains(&0),
         "--k: must be at least 1"
     );
@@ -100,7 +100,7 @@ pub fn run(args: &Args) -> Result<()> {
             let [train, val] = feature_sets(paths, &args.model, &args.preprocess)?;
             labelled_sets(args, train, Some(val))
         }
-        _ => bail!("give labelled images, --train and --val, or --ground-truth"),
+        _ => bail_usage!("give labelled images, --train and --val, or --ground-truth"),
     }
 }
 

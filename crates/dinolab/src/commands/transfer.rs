@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use dinolab_data::shapes::{Shapes, ShapesOptions};
 use dinolab_data::source::{self, SourceOptions};
 use dinolab_data::{Size, Source};
@@ -103,7 +103,7 @@ pub fn run(args: &Args) -> Result<()> {
         |path: &PathBuf| path.join("JPEGImages").is_dir() && path.join("ImageSets").is_dir();
     let task = match args.task.as_deref() {
         Some(task @ ("classification" | "segmentation")) => task,
-        Some(other) => bail!("--task {other}: one of classification, segmentation"),
+        Some(other) => bail_usage!("--task {other}: one of classification, segmentation"),
         None if args.images.as_ref().is_some_and(is_tree) => "segmentation",
         None => "classification",
     };
@@ -115,7 +115,7 @@ pub fn run(args: &Args) -> Result<()> {
         view.check().context("--crops-scale, --crop").map(|()| view)
     };
     if task == "segmentation" {
-        ensure!(
+        ensure_usage!(
             args.train.is_none(),
             "--task segmentation: give a VOC tree instead of --train and --val"
         );

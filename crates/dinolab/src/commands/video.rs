@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use dinolab_data::Mask;
 use dinolab_eval::Embedder;
 use dinolab_eval::davis::{
@@ -121,7 +121,7 @@ fn copied(tree: &Tree) -> Result<Summary> {
 
 /// Makes masks, and scores them where the tree is annotated.
 fn follow(args: &Args, tree: &Tree) -> Result<()> {
-    ensure!(args.size > 0, "--size 0: must be at least a patch");
+    ensure_usage!(args.size > 0, "--size 0: must be at least a patch");
     if let Some(bare) = tree.sequences.iter().find(|s| s.images.is_empty()) {
         bail!(
             "{}: sequence {} has no images in JPEGImages/{}",
@@ -153,7 +153,9 @@ fn follow(args: &Args, tree: &Tree) -> Result<()> {
     let mut progress = Progress::new("frame", (frames * rounds) as u64, 0);
     let mut done = 0;
     let mut folder = ResultFolder::open(out)?;
-    let mut masks_of = |embedder: &Embedder, mut out: Option<&mut ResultFolder>| -> Result<Followed> {
+    let mut masks_of = |embedder: &Embedder,
+                        mut out: Option<&mut ResultFolder>|
+     -> Result<Followed> {
         let began = Instant::now();
         let mut objects = Vec::new();
         let mut scored = true;

@@ -65,7 +65,7 @@ impl Settings {
                 ];
                 for (name, slot, fixed) in sizes {
                     let given = *slot.get_or_insert(fixed);
-                    anyhow::ensure!(
+                    ensure_usage!(
                         given == fixed,
                         "--{name} {given}: {arch} has {fixed}; use --arch custom for other sizes"
                     );
@@ -73,11 +73,11 @@ impl Settings {
             }
             None if arch == "custom" => {
                 let (Some(width), Some(_)) = (s.width, s.depth) else {
-                    anyhow::bail!("--arch custom needs --width and --depth");
+                    bail_usage!("--arch custom needs --width and --depth");
                 };
                 s.heads.get_or_insert((width / 64).max(1));
             }
-            None => anyhow::bail!("--arch {arch}: one of vit_tiny, vit_small, vit_base, custom"),
+            None => bail_usage!("--arch {arch}: one of vit_tiny, vit_small, vit_base, custom"),
         }
 
         let fit = Fit::of(images);
@@ -119,7 +119,7 @@ impl Settings {
         }
         s.pixels.get_or_insert(PixelKind::of(s.pixels()));
         s.scaled_decoding.get_or_insert(true);
-        anyhow::ensure!(
+        ensure_usage!(
             s.mean.is_some() && s.std.is_some(),
             "--mean and --std: needed for images taken as stored"
         );

@@ -16,7 +16,7 @@ impl Config {
             ("knn-temp", self.knn_temp),
         ];
         for (name, value) in positive {
-            anyhow::ensure!(
+            ensure_usage!(
                 value > 0.0 && value.is_finite(),
                 "--{name} {value}: must be above 0"
             );
@@ -31,7 +31,7 @@ impl Config {
             ("stop-after-epochs", self.stop_after_epochs),
         ];
         for (name, value) in not_negative {
-            anyhow::ensure!(
+            ensure_usage!(
                 value >= 0.0 && value.is_finite(),
                 "--{name} {value}: must not be below 0"
             );
@@ -44,7 +44,7 @@ impl Config {
             ("max-bad-images", self.max_bad_images, 100.0),
         ];
         for (name, value, most) in shares {
-            anyhow::ensure!(
+            ensure_usage!(
                 (0.0..=most).contains(&value),
                 "--{name} {value}: must be between 0 and {most}"
             );
@@ -58,20 +58,20 @@ impl Config {
             ("attend-size", self.attend_size.shortest()),
         ];
         for (name, value) in counts {
-            anyhow::ensure!(value > 0, "--{name} 0: must be at least 1");
+            ensure_usage!(value > 0, "--{name} 0: must be at least 1");
         }
-        anyhow::ensure!(
+        ensure_usage!(
             (1..=MAX_CHANNELS).contains(&self.in_chans),
             "--in-chans {}: must be between 1 and {MAX_CHANNELS}",
             self.in_chans
         );
-        anyhow::ensure!(
+        ensure_usage!(
             self.pixels != PixelKind::Rgb || self.in_chans == 3,
             "--pixels rgb: has 3 channels, not --in-chans {}; use --pixels stored",
             self.in_chans
         );
         for (name, numbers) in [("mean", &self.mean), ("std", &self.std)] {
-            anyhow::ensure!(
+            ensure_usage!(
                 numbers.0.len() == self.in_chans,
                 "--{name}: {} numbers for --in-chans {}",
                 numbers.0.len(),
@@ -84,13 +84,13 @@ impl Config {
         ] {
             // A square keeps the reference's way: pixels beyond whole patches are left out.
             let whole = |side: usize| side.is_multiple_of(self.patch_size.max(1));
-            anyhow::ensure!(
+            ensure_usage!(
                 size.is_square() || (whole(size.height) && whole(size.width)),
                 "--{name}-crops-size {size}: both sides must be multiples of the patch size {}",
                 self.patch_size
             );
         }
-        anyhow::ensure!(
+        ensure_usage!(
             !(self.use_bn_in_head && self.accumulate > 1),
             "--accumulate {}: with --use-bn-in-head true, micro-batches do not equal a large batch, \
              since each is normalised by itself; use one or the other",

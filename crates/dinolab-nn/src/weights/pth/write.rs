@@ -1,16 +1,15 @@
 //! PyTorch checkpoints, written as `torch.save` lays them out.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-use super::super::io;
+use super::super::unwritten;
 use super::pickle::{Value, pickle};
-use crate::files::write_whole;
 use crate::Result;
+use crate::files::write_whole;
 
 /// The folder inside the archive, whatever the file is called.
 const ROOT: &str = "archive";
@@ -19,12 +18,50 @@ const ROOT: &str = "archive";
 /// old content or all of the new.
 ///
 /// # Errors
-/// [`crate::Error::Io`] where the file cannot be written.
+/// [`crate::Error::Write`].
 pub fn write_pth(path: &Path, value: &Value) -> Result<()> {
-    write_whole(path, |out| archive(out, value)).map_err(io(path))
+    write_whole(path, |out| {
+        let mut out = Remembering { out, failed: None };
+        let written = archive(&mut out, value);
+        out.failed.map_or(written, Err)
+    })
+    .map_err(unwritten(path))
 }
 
-fn archive(out: &mut BufWriter<File>, value: &Value) -> std::io::Result<()> {
+/// Keeps the first error to itself: the archive, told of one, would try again when it is dropped
+/// and write to standard error.
+struct Remembering<W> {
+    out: W,
+    failed: Option<io::Error>,
+}
+
+impl<W: Write> Write for Remembering<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.failed.is_none() {
+            self.failed = self.out.write_all(bytes).err();
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.failed.is_none() {
+            self.failed = self.out.flush().err();
+        }
+        Ok(())
+    }
+}
+
+impl<W: Seek> Seek for Remembering<W> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let sought = self.out.seek(to);
+        match (&self.failed, sought) {
+            (None, sought) => sought,
+            (Some(_), sought) => Ok(sought.unwrap_or(0)),
+        }
+    }
+}
+
+fn archive(out: &mut (impl Write + Seek), value: &Value) -> io::Result<()> {
     let (pickle, storages) = pickle(value);
     let mut archive = ZipWriter::new(out);
     let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);

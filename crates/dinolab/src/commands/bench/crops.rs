@@ -54,7 +54,7 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
-    ensure!(
+    ensure_usage!(
         args.seconds > 0.0 && args.seconds <= 3600.0,
         "--seconds {}: must be above 0 and at most 3600",
         args.seconds

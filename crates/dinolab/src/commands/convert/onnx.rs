@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use dinolab_nn::onnx::{Check, Options, export};
 use dinolab_nn::weights::{self, LoadOptions};
 use dinolab_nn::{Head, VitConfig, device, init::Init};
@@ -14,11 +14,11 @@ use crate::output::{self, Cell, Table};
 
 /// Writes the file, which checks itself, and says what it holds.
 pub(super) fn run(args: &Args) -> Result<()> {
-    ensure!(
+    ensure_usage!(
         args.to.is_none() && !args.full,
         "--to, --full: an .onnx file is for runtimes, and there is one kind"
     );
-    ensure!(
+    ensure_usage!(
         args.image_size.is_none(),
         "--image-size: an .onnx file takes images of any size and resamples for each"
     );

@@ -91,7 +91,7 @@ pub(super) fn write_run(
         "{} already holds a run",
         args.output.display()
     );
-    ensure!(
+    ensure_usage!(
         args.image_size.is_none(),
         "--image-size: a run folder keeps position embeddings as they are; \
          train --resize-pos-embed resamples them"
@@ -128,9 +128,9 @@ pub(super) fn write_run(
     let preprocess = original.weights.facts.get_key_value("preprocess");
     facts.extend(preprocess.map(|(k, v)| (k.clone(), v.clone())));
     written.folders.extend(make_folders(&folder)?);
-    // There was no checkpoint: whatever comes into the folder is of this call.
-    written.files.push(folder.join("latest"));
     let saved = save_weights(&folder, &arrays, &facts);
-    written.files.extend(checkpoint::list(&folder));
+    // There was no checkpoint: whatever is in the folder is of this call.
+    let inside = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+    written.files.extend(inside.map(|entry| entry.path()));
     saved.map(|_| ()).map_err(Into::into)
 }

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use dinolab_data::Image;
 use dinolab_data::augment::{eval, resize::Filter};
 use dinolab_eval::picture::write_png;
@@ -39,7 +39,7 @@ pub fn kind_of(out: &Path) -> Result<Kind> {
     match out.extension().and_then(|e| e.to_str()) {
         Some("png") => Ok(Kind::Png),
         Some("html" | "htm") => Ok(Kind::Html),
-        _ => bail!("--out {}: must end in .png or .html", out.display()),
+        _ => bail_usage!("--out {}: must end in .png or .html", out.display()),
     }
 }
 
