@@ -19,6 +19,36 @@ const NAME_PART: usize = 100;
 /// # Errors
 /// A parent that is a file, which is named; a folder that cannot be made. Nothing is left then.
 pub fn make_folders(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut made = Vec::new();
+    for place in missing(folder)?.into_iter().rev() {
+        match fs::create_dir(&place) {
+            Ok(()) => made.push(place),
+            // Another program was faster.
+            Err(_) if place.is_dir() => {}
+            Err(error) => {
+                remove_folders(&made);
+                return Err(error);
+            }
+        }
+    }
+    Ok(made)
+}
+
+/// Checks that a file could be at `path`, before the work that it is to hold.
+///
+/// # Errors
+/// A folder at its place, a file where a folder must be.
+pub fn check_place(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        let text = format!("{} is a folder", path.display());
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, text));
+    }
+    path.parent()
+        .map_or(Ok(()), |folder| missing(folder).map(|_| ()))
+}
+
+/// The folders that are not there, innermost first.
+fn missing(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut missing = Vec::new();
     for place in folder.ancestors().filter(|p| !p.as_os_str().is_empty()) {
         match fs::metadata(place) {
@@ -31,19 +61,7 @@ pub fn make_folders(folder: &Path) -> io::Result<Vec<PathBuf>> {
             Err(_) => missing.push(place.to_path_buf()),
         }
     }
-    let mut made = Vec::new();
-    for place in missing.into_iter().rev() {
-        match fs::create_dir(&place) {
-            Ok(()) => made.push(place),
-            // Another program was faster.
-            Err(_) if place.is_dir() => {}
-            Err(error) => {
-                remove_folders(&made);
-                return Err(error);
-            }
-        }
-    }
-    Ok(made)
+    Ok(missing)
 }
 
 /// Removes folders, innermost first, that have nothing in them; the order is that of
@@ -71,10 +89,7 @@ impl PartFile {
     /// # Errors
     /// A folder that cannot be made, a file that cannot be written.
     pub fn create(path: &Path) -> io::Result<(Self, File)> {
-        if path.is_dir() {
-            let text = format!("{} is a folder", path.display());
-            return Err(io::Error::new(io::ErrorKind::IsADirectory, text));
-        }
+        check_place(path)?;
         let folders = match path.parent() {
             Some(folder) => make_folders(folder)?,
             None => Vec::new(),

@@ -1,6 +1,7 @@
 //! The layout of a DAVIS tree: `JPEGImages/480p/SEQUENCE/00000.jpg`,
 //! `Annotations/480p/SEQUENCE/00000.png`, `ImageSets/YEAR/SPLIT.txt`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -128,6 +129,14 @@ impl Tree {
         if names.is_empty() {
             return Err(format_error(&list, "lists no sequence"));
         }
+        // A sequence is a folder of the tree, and of the results.
+        let outside = |name: &&&str| matches!(**name, "." | "..") || name.contains(['\\', ':']);
+        if let Some(name) = names.iter().find(outside) {
+            return Err(format_error(
+                &list,
+                format!("{name} is no name of a sequence"),
+            ));
+        }
         let sequences = names
             .into_iter()
             .map(|name| sequence(root, resolution, name))
@@ -156,6 +165,15 @@ fn sequence(root: &Path, resolution: &str, name: &str) -> Result<Sequence> {
         true => annotations.iter().map(|path| stem(path)).collect(),
         false => images.iter().map(|path| stem(path)).collect(),
     };
+    // Their masks would overwrite each other.
+    let mut known = BTreeSet::new();
+    if let Some(frame) = frames
+        .iter()
+        .find(|name| !known.insert(name.to_lowercase()))
+    {
+        let reason = format!("has the frame {frame} twice");
+        return Err(format_error(&folder("JPEGImages"), reason));
+    }
     // Annotations are those of the first frames, or of all.
     let fits = annotations.len() == frames.len() || annotations.len() == 1;
     if let Some((path, frame)) = annotations
@@ -261,6 +279,17 @@ mod tests {
         touch(&root.join("ImageSets/2017/val.txt"));
         fs::write(root.join("ImageSets/2017/val.txt"), "swan\n\n").unwrap();
         assert_eq!(open(None).unwrap().year, Year::Multiple);
+
+        // What would be written elsewhere, or twice.
+        fs::write(root.join("ImageSets/2017/val.txt"), "swan\n..\n").unwrap();
+        let error = open(None).unwrap_err().to_string();
+        assert!(error.contains(".. is no name"), "{error}");
+        fs::write(root.join("ImageSets/2017/val.txt"), "swan\n").unwrap();
+        let twice = root.join("JPEGImages/480p/swan/00001.png");
+        touch(&twice);
+        let error = open(None).unwrap_err().to_string();
+        assert!(error.contains("00001 twice"), "{error}");
+        fs::remove_file(twice).unwrap();
 
         // The first frame alone is annotated: masks can be made, not scored.
         fs::remove_file(root.join("Annotations/480p/swan/00002.png")).unwrap();

@@ -13,6 +13,7 @@ use crate::image_files;
 use crate::inputs::block_features_of;
 use crate::model::{Model, OptionalModelArgs};
 use crate::output::{self, Cell, Table};
+use crate::results::check_out;
 
 /// Tells the classes of images by a classifier of `eval linear`
 ///
@@ -75,6 +76,9 @@ pub fn run(args: &Args) -> Result<()> {
             "--out {}: must end in .tsv or .json",
             out.display()
         );
+    }
+    if let Some(out) = &args.out {
+        check_out(out)?;
     }
     let file = ClassifierFile::read(&args.classifier)?;
     let (saved, images): (Vec<PathBuf>, Vec<PathBuf>) = args

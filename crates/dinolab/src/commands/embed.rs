@@ -9,6 +9,7 @@ use dinolab_eval::feature_set::{FeatureSet, labels_file, names_file};
 
 use crate::inputs::{CLASS_TOKEN, PreprocessArgs, block_features_of};
 use crate::model::ModelArgs;
+use crate::results::check_out;
 use crate::sources;
 use crate::values::Size;
 
@@ -48,6 +49,7 @@ pub fn run(args: &Args) -> Result<()> {
         "--out {}: must end in .npy or .safetensors",
         args.out.display()
     );
+    check_out(&args.out)?;
     let model = args.model.load_any()?;
     let most = SourceOptions::default().max_pixels;
     let source = sources::open_as(&args.images, most, model.pixels())?;

@@ -21,6 +21,7 @@ use crate::inputs::{PreprocessArgs, block_features_of, by_name, tell_skipped};
 use crate::model::{Model, OptionalModelArgs};
 use crate::output::{self, Cell, Table};
 use crate::progress::Progress;
+use crate::results::check_out;
 use crate::sources;
 use crate::values::Pair;
 
@@ -98,6 +99,9 @@ pub fn run(args: &Args) -> Result<()> {
         "--augment: {} holds features, not images",
         args.train.display()
     );
+    if let Some(out) = &args.out {
+        check_out(out)?;
+    }
     let view = RandomView {
         size: dinolab_data::Size::square(1),
         scale: (args.crops_scale.0, args.crops_scale.1),

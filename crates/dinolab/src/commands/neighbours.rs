@@ -19,6 +19,7 @@ use crate::inputs::PreprocessArgs;
 use crate::model::{Model, ModelArgs};
 use crate::output::{self, Cell, Table};
 use crate::progress::Progress;
+use crate::results::check_out;
 use crate::sources;
 
 /// Finds the images nearest to an image, and near duplicates
@@ -69,6 +70,9 @@ pub struct Args {
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
     let kind = args.out.as_deref().map(show::kind_of).transpose()?;
+    if let Some(out) = &args.out {
+        check_out(out)?;
+    }
     ensure_usage!(args.k > 0, "--k: must be at least 1");
     let model = args.model.load_any()?;
     let most = SourceOptions::default().max_pixels;
