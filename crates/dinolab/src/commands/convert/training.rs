@@ -94,7 +94,7 @@ pub(super) fn write_run(
     ensure_usage!(
         args.image_size.is_none(),
         "--image-size: a run folder keeps position embeddings as they are; \
-         train --resize-pos-embed resamples them"
+         dinolab train --weights W --resize-pos-embed true resamples them"
     );
     let networks = both(input)?;
     let mut arrays: BTreeMap<String, Array> = BTreeMap::new();

@@ -1,0 +1,416 @@
+//! What the program's messages advise works when it is done.
+//!
+//! The messages are collected from the source: a new one that names a flag fails the first test
+//! until it is tried here, or in a test that is named here.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::{Train, picture, pictures, program, text};
+
+/// Where the advice of a message is carried out.
+enum Tried {
+    /// In [`advice_works_when_followed`].
+    Here,
+    /// In another file by another test.
+    In(&'static str, &'static str),
+    /// Says what flags there are, or what goes wrong, and nothing to do.
+    NoAdvice,
+}
+
+use Tried::{Here, In, NoAdvice};
+
+/// A part of each message that names a flag.
+const MESSAGES: &[(&str, Tried)] = &[
+    (
+        "allow more with --max-bad-images",
+        In("folder", "too_many_unusable_images_end_the_run"),
+    ),
+    (
+        "with --resize-pos-embed true",
+        In("training", "training_starts_from_given_weights"),
+    ),
+    ("give a lower --lr", In("exit_codes", "divergence_is_3")),
+    (
+        "make one with dinolab eval linear",
+        In(
+            "exit_codes",
+            "a_file_that_is_no_classifier_is_followed_by_one",
+        ),
+    ),
+    ("takes a --threshold", Here),
+    (
+        "(--any-weights uses these all the same)",
+        In("linear", "what_does_not_fit_is_refused_in_one_line"),
+    ),
+    ("keeps its --image-size", NoAdvice),
+    ("outputs of an .onnx file", NoAdvice),
+    (
+        "(--image-size resamples them once, here)",
+        In("convert", "what_a_format_cannot_say_is_said"),
+    ),
+    ("and there is one kind", NoAdvice),
+    ("--resize-pos-embed true resamples them", Here),
+    ("(see --match-prefix, or list pairs in a .tsv)", Here),
+    ("--mean {} --std {}", NoAdvice),
+    (
+        "(--augment for random views)",
+        In(
+            "linear",
+            "random_views_change_with_the_epoch_and_repeat_with_the_seed",
+        ),
+    ),
+    ("give labelled images, --train and --val", Here),
+    ("name the benchmark's images with --image-folder", Here),
+    ("or give --mean and --std", Here),
+    ("channels as stored: --mean", NoAdvice),
+    ("start from others or leave --weights out", Here),
+    ("--crops-scale, --crop", NoAdvice),
+    ("give a VOC tree instead of --train and --val", NoAdvice),
+    ("start from them with --weights", Here),
+    ("holds a run with another", Here),
+    (
+        "(--index for another place)",
+        In("results", "an_index_that_is_not_kept_is_not_named"),
+    ),
+    ("--video takes the images of a folder for one", Here),
+    ("(--heads for another number)", Here),
+    ("use --arch custom for other sizes", Here),
+    ("--arch custom needs --width and --depth", Here),
+    ("needed for images taken as stored", NoAdvice),
+    ("use --pixels stored", Here),
+    ("numbers for --in-chans", NoAdvice),
+    ("use one or the other", Here),
+    ("--in-chans and --pixels need IMAGES", Here),
+    ("(--holdout 0 trains on all)", Here),
+];
+
+#[test]
+fn every_message_that_names_a_flag_is_tried() {
+    let crate_root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut used = vec![false; MESSAGES.len()];
+    let mut untried = Vec::new();
+    for file in sources(&crate_root.join("src")) {
+        for literal in literals(&fs::read_to_string(&file).unwrap()) {
+            // At its beginning it is the flag that is wrong.
+            if !literal[1.min(literal.len())..].contains("--") || !names_a_flag(&literal) {
+                continue;
+            }
+            let known = MESSAGES.iter().position(|(part, _)| literal.contains(part));
+            match known {
+                Some(place) => used[place] = true,
+                None => untried.push(format!("{}: {literal}", file.display())),
+            }
+        }
+    }
+    assert!(untried.is_empty(), "not tried:\n{}", untried.join("\n"));
+    for ((part, tried), used) in MESSAGES.iter().zip(used) {
+        assert!(used, "no message says {part:?} any more");
+        if let In(file, test) = tried {
+            let path = crate_root.join("tests").join(file).with_extension("rs");
+            let tests = fs::read_to_string(&path).unwrap();
+            assert!(tests.contains(&format!("fn {test}(")), "{file}: no {test}");
+        }
+    }
+}
+
+fn names_a_flag(text: &str) -> bool {
+    let flags = text[1..].match_indices("--");
+    flags
+        .filter_map(|(at, _)| text[1 + at + 2..].chars().next())
+        .any(|c| c.is_ascii_lowercase())
+}
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The texts in quotes of a source file, without those in comments and in its own tests.
+fn literals(source: &str) -> Vec<String> {
+    let end = source.find("#[cfg(test)]\nmod tests");
+    let code: Vec<&str> = source[..end.unwrap_or(source.len())]
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .collect();
+    let code = code.join("\n").replace("'\"'", "");
+    let mut found = Vec::new();
+    let mut chars = code.chars().peekable();
+    let mut open: Option<String> = None;
+    while let Some(c) = chars.next() {
+        match (&mut open, c) {
+            (None, '"') => open = Some(String::new()),
+            (None, _) => {}
+            (Some(_), '"') => found.extend(open.take()),
+            (Some(text), '\\') => match chars.next() {
+                // A line that continues.
+                Some('\n') => while chars.next_if(|c| c.is_whitespace()).is_some() {},
+                Some(escaped) => text.push(escaped),
+                None => {}
+            },
+            (Some(text), c) => text.push(c),
+        }
+    }
+    found
+}
+
+/// A command whose message gives advice, and commands that follow it.
+struct Try {
+    says: &'static str,
+    wrong: Command,
+    right: Vec<Command>,
+}
+
+#[test]
+fn advice_works_when_followed() {
+    let root = tempfile::tempdir().unwrap();
+    let at = |name: &str| root.path().join(name);
+    let mut count = 0;
+    let mut out = || {
+        count += 1;
+        root.path().join(format!("out-{count}"))
+    };
+    let images = at("images");
+    pictures(&images.join("a"), 4);
+    for i in 0..4 {
+        picture(&images.join(format!("b/{i}.png")), 48, 20 + i);
+    }
+    let grey = at("grey");
+    fs::create_dir(&grey).unwrap();
+    for i in 0..4u32 {
+        let pixel = |x, y| image::Luma([(x * (3 + i) + y * 5) as u8]);
+        let image = image::GrayImage::from_fn(48, 48, pixel);
+        image.save(grey.join(format!("{i}.png"))).unwrap();
+    }
+    let run = at("run");
+    let tiny = |out: &Path| Train::tiny(out).with("epochs", 0.25);
+    tiny(&run).succeed();
+    let with_weights = |words: &[&str]| {
+        let mut command = program();
+        command.args(words).arg("--weights").arg(&run);
+        command
+    };
+
+    let attend = |out: &Path, more: &[&str]| {
+        let mut command = with_weights(&["attend", "--size", "48"]);
+        command.arg(&images).arg("--out").arg(out).args(more);
+        command
+    };
+    let gif = out().with_extension("gif");
+    let retrieval = |more: &[&Path]| {
+        let mut command = with_weights(&["eval", "retrieval", "--crop", "32", "--resize", "32"]);
+        command.args(more);
+        command
+    };
+    let copies = at("copies");
+    picture(&copies.join("image-000 other.png"), 48, 0);
+    picture(&copies.join("imagexyz.png"), 48, 1);
+    let copy = |queries: &Path, more: &[&str]| {
+        let mut command = with_weights(&["eval", "copy", "--imsize", "32"]);
+        command.arg(images.join("a")).arg("--queries").arg(queries);
+        command.args(more);
+        command
+    };
+    let pairs = copies.join("pairs.tsv");
+    fs::write(&pairs, "imagexyz.png\timage-001.jpg\n").unwrap();
+    let truth = at("benchmark/truth.json");
+    fs::create_dir(at("benchmark")).unwrap();
+    let query = r#"{"easy": [1], "hard": [], "junk": [], "bbx": [0, 0, 40, 40]}"#;
+    let text = format!(
+        r#"{{"imlist": ["image-000", "image-001"], "qimlist": ["image-001"], "gnd": [{query}]}}"#
+    );
+    fs::write(&truth, text).unwrap();
+    let benchmark = |more: &[&Path]| {
+        let mut command = with_weights(&["eval", "retrieval", "--imsize", "32", "--ground-truth"]);
+        command.arg(&truth).args(more);
+        command
+    };
+
+    let flat = at("flat");
+    fs::create_dir(&flat).unwrap();
+    for i in 0..4 {
+        let same = image::GrayImage::from_pixel(48, 48, image::Luma([7]));
+        same.save(flat.join(format!("{i}.png"))).unwrap();
+    }
+    let stored = |images: &Path, out: &Path| tiny(out).on(images).with("in-chans", 1);
+
+    let converted = at("converted");
+    let convert = |out: &Path, more: &[&str]| {
+        let mut command = program();
+        command
+            .arg("convert")
+            .arg(&run)
+            .arg(out)
+            .args(["--to", "run"]);
+        command.args(more);
+        command
+    };
+    assert!(convert(&converted, &[]).output().unwrap().status.success());
+    let recorded = at("recorded");
+    tiny(&recorded).succeed();
+    let bare = at("bare.pth");
+    let mut reference = program();
+    reference.arg("convert").arg(&run).arg(&bare);
+    assert!(reference.output().unwrap().status.success());
+    let embed_bare = |more: &[&str]| {
+        let mut command = program();
+        command
+            .arg("embed")
+            .arg(&images)
+            .arg("--weights")
+            .arg(&bare);
+        command.args(["--crop", "32", "--resize", "32", "--out"]);
+        command.arg(at("bare.npy")).args(more);
+        command
+    };
+
+    let tries = [
+        Try {
+            says: "takes a --threshold",
+            wrong: attend(&out(), &["--show", "mask"]),
+            right: vec![attend(&out(), &["--show", "mask", "--threshold", "0.5"])],
+        },
+        Try {
+            says: "--video takes the images of a folder for one",
+            wrong: attend(&gif, &[]),
+            right: vec![attend(&gif, &["--video"])],
+        },
+        Try {
+            says: "give labelled images, --train and --val",
+            wrong: retrieval(&[]),
+            right: vec![
+                retrieval(&[&images]),
+                retrieval(&["--train".as_ref(), &images, "--val".as_ref(), &images]),
+            ],
+        },
+        Try {
+            says: "name the benchmark's images with --image-folder",
+            wrong: benchmark(&[]),
+            right: vec![benchmark(&["--image-folder".as_ref(), &images.join("a")])],
+        },
+        Try {
+            says: "(see --match-prefix, or list pairs in a .tsv)",
+            wrong: copy(&copies, &[]),
+            right: vec![copy(&copies, &["--match-prefix", "5"]), copy(&pairs, &[])],
+        },
+        Try {
+            says: "use --arch custom for other sizes",
+            wrong: tiny(&out()).with("arch", "vit_tiny").command(),
+            right: vec![tiny(&out()).with("arch", "custom").command()],
+        },
+        Try {
+            says: "--arch custom needs --width and --depth",
+            wrong: tiny(&out()).on(&images).without("depth").command(),
+            right: vec![tiny(&out()).on(&images).with("depth", 1).command()],
+        },
+        Try {
+            says: "use --pixels stored",
+            wrong: stored(&grey, &out()).with("pixels", "rgb").command(),
+            right: vec![stored(&grey, &out()).with("pixels", "stored").command()],
+        },
+        Try {
+            says: "or give --mean and --std",
+            wrong: stored(&flat, &out()).command(),
+            right: vec![
+                stored(&flat, &out())
+                    .with("mean", 0.5)
+                    .with("std", 0.25)
+                    .command(),
+            ],
+        },
+        Try {
+            says: "start from others or leave --weights out",
+            wrong: stored(&grey, &out())
+                .with("weights", run.display())
+                .command(),
+            right: vec![stored(&grey, &out()).command()],
+        },
+        Try {
+            says: "use one or the other",
+            wrong: tiny(&out())
+                .with("use-bn-in-head", true)
+                .with("accumulate", 2)
+                .command(),
+            right: vec![
+                tiny(&out()).with("use-bn-in-head", true).command(),
+                tiny(&out()).with("accumulate", 2).command(),
+            ],
+        },
+        Try {
+            says: "--in-chans and --pixels need IMAGES",
+            wrong: tiny(&out()).with("in-chans", 1).command(),
+            right: vec![stored(&grey, &out()).command()],
+        },
+        Try {
+            says: "start from them with --weights",
+            wrong: tiny(&converted).command(),
+            right: vec![tiny(&out()).with("weights", converted.display()).command()],
+        },
+        Try {
+            says: "holds a run with another",
+            wrong: tiny(&recorded).with("lr", 0.7).command(),
+            right: vec![
+                tiny(&recorded).command(),
+                tiny(&out()).with("lr", 0.7).command(),
+                tiny(&recorded).with("lr", 0.7).switch("fresh").command(),
+            ],
+        },
+        Try {
+            says: "--resize-pos-embed true resamples them",
+            wrong: convert(&out(), &["--image-size", "48"]),
+            right: vec![
+                tiny(&out())
+                    .with("weights", run.display())
+                    .with("image-size", 48)
+                    .with("resize-pos-embed", true)
+                    .command(),
+            ],
+        },
+        // These two only say what was decided.
+        Try {
+            says: "(--holdout 0 trains on all)",
+            wrong: tiny(&out()).on(&images).command(),
+            right: vec![tiny(&out()).on(&images).with("holdout", 0).command()],
+        },
+        Try {
+            says: "(--heads for another number)",
+            wrong: embed_bare(&[]),
+            right: vec![embed_bare(&["--heads", "2"])],
+        },
+    ];
+    let mut tried = BTreeMap::new();
+    for Try { says, wrong, right } in tries {
+        let told = heard(wrong).1;
+        assert!(told.contains(says), "{says:?} is not in {told}");
+        for command in right {
+            let (success, told) = heard(command);
+            assert!(success, "after {says:?}: {told}");
+            assert!(!told.contains(says), "{says:?} again: {told}");
+        }
+        tried.insert(says, ());
+    }
+    for (part, _) in MESSAGES.iter().filter(|(_, tried)| matches!(tried, Here)) {
+        assert!(tried.contains_key(part), "{part:?} is not tried");
+    }
+}
+
+/// Whether a command succeeded, and all that it said.
+fn heard(mut command: Command) -> (bool, String) {
+    let output = command.output().unwrap();
+    let told = format!("{}{}", text(&output.stdout), text(&output.stderr));
+    assert!(!told.contains("panicked"), "{told}");
+    (output.status.success(), told)
+}
