@@ -1,12 +1,8 @@
 //! What an image file holds, from its header alone.
 
-use std::io::Cursor;
-
 use ::image::ImageDecoder;
-use tiff::decoder::Decoder;
-use tiff::tags::Tag;
 
-use super::{Format, Reason, caught, format_of, jpeg, npy, other};
+use super::{Format, Reason, caught, format_of, jpeg, npy, other, tiff};
 
 /// The channels of a file and the bits of their samples, before any conversion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,14 +35,11 @@ fn kind(bytes: &[u8]) -> Result<StoredKind, Reason> {
         });
     }
     match format_of(bytes)? {
-        Format::Tiff => tiff_kind(bytes).map_err(|e| e.to_string()),
-        Format::Jpeg => {
-            let colours = jpeg::colours(bytes)?.ok_or("a JPEG of no colours")?;
-            Ok(StoredKind {
-                channels: colours.num_components(),
-                bits: 8,
-            })
-        }
+        Format::Tiff => tiff::kind(bytes),
+        Format::Jpeg => Ok(StoredKind {
+            channels: jpeg::channels(bytes)?,
+            bits: 8,
+        }),
         format => {
             let colours = other::open(bytes, format)?.color_type();
             let channels = usize::from(colours.channel_count());
@@ -56,17 +49,6 @@ fn kind(bytes: &[u8]) -> Result<StoredKind, Reason> {
             })
         }
     }
-}
-
-fn tiff_kind(bytes: &[u8]) -> tiff::TiffResult<StoredKind> {
-    let mut decoder = Decoder::new(Cursor::new(bytes))?;
-    let samples: Option<u16> = decoder.find_tag_unsigned(Tag::SamplesPerPixel)?;
-    let bits: Option<Vec<u16>> = decoder.find_tag_unsigned_vec(Tag::BitsPerSample)?;
-    let first = bits.and_then(|bits| bits.first().copied());
-    Ok(StoredKind {
-        channels: samples.unwrap_or(1).into(),
-        bits: first.unwrap_or(1).into(),
-    })
 }
 
 #[cfg(test)]

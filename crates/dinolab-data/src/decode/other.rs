@@ -1,4 +1,4 @@
-//! PNG, WebP, TIFF and BMP files.
+//! PNG, WebP and BMP files.
 
 use std::io::Cursor;
 
@@ -12,9 +12,8 @@ pub(super) fn open(bytes: &[u8], format: Format) -> Result<impl ImageDecoder + '
     let (kind, label) = match format {
         Format::Png => (ImageFormat::Png, "PNG"),
         Format::WebP => (ImageFormat::WebP, "WebP"),
-        Format::Tiff => (ImageFormat::Tiff, "TIFF"),
         Format::Bmp => (ImageFormat::Bmp, "BMP"),
-        Format::Jpeg | Format::Unsupported(_) => return Err("not read here".into()),
+        Format::Jpeg | Format::Tiff | Format::Unsupported(_) => return Err("not read here".into()),
     };
     match format {
         Format::Png => check_png(bytes)?,
@@ -71,7 +70,8 @@ pub(super) fn limits(max_pixels: u64) -> Limits {
     limits
 }
 
-fn over_black(value: u8, alpha: u8) -> u8 {
+/// A level under transparency over black.
+pub(super) fn over_black(value: u8, alpha: u8) -> u8 {
     ((u32::from(value) * u32::from(alpha) + 127) / 255) as u8
 }
 

@@ -6,6 +6,10 @@ use super::Damaged;
 /// units.
 const PADDING: usize = 4096;
 
+/// Bytes behind a scan's data that are no sign of damage: as many as a device may write at a time.
+/// Where blocks were lost there are more, as a rule.
+const MOST_STRAY: isize = 16;
+
 /// Entropy-coded data up to the marker that ends the scan, without the zeros that are stuffed behind
 /// every 255, cut at restart markers.
 pub(super) struct Scan {
@@ -83,10 +87,16 @@ impl Scan {
         is_filler.then_some(()).ok_or(Damaged::Long)
     }
 
-    /// As [`Self::check_end`], of the last part.
+    /// As [`Self::check_end`], of the last part, behind which some cameras leave a few bytes.
     pub(super) fn check_last(&self, number: usize, bits: &Bits) -> Result<(), Damaged> {
-        self.check_end(number, bits)?;
-        (number + 1 == self.ends.len())
+        let stray = match self.check_end(number, bits) {
+            Err(Damaged::Long) => bits.left() / 8,
+            checked => {
+                checked?;
+                0
+            }
+        };
+        (number + 1 == self.ends.len() && stray <= MOST_STRAY)
             .then_some(())
             .ok_or(Damaged::Long)
     }
