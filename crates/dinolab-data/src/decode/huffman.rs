@@ -9,7 +9,7 @@
 //! that cannot be those of the image are an error: others carry on with whatever the bits seem to mean.
 //!
 //! A *unit* (MCU in the standard) is the smallest part with whole blocks of all components: up to
-//! 2 × 2 blocks of luma and one of each chroma. A *strip* is a row of units.
+//! 4 × 2 blocks of luma and one of each chroma. A *strip* is a row of units.
 
 mod bits;
 mod blocks;

@@ -52,8 +52,10 @@ pub(super) fn header(bytes: &[u8]) -> Result<(usize, usize, Orientation), Reason
     if let Some(header) = Header::read(&checked) {
         return Ok((header.width, header.height, header.orientation));
     }
-    Frame::read(&checked)?.check()?;
-    let mut decoder = other(&checked, ColorSpace::RGB);
+    let frame = Frame::read(&checked)?;
+    frame.check()?;
+    let clear = frame.clear(&checked, Colours::Told);
+    let mut decoder = other(&clear, ColorSpace::RGB);
     let (width, height) = read_header(&mut decoder)?;
     Ok((width, height, orientation(&decoder)))
 }
@@ -297,9 +299,9 @@ impl Frame {
                     let (first, step) = if marker == 0xDA { (1, 2) } else { (6, 3) };
                     let count = usize::from(segment[first - 1]);
                     for id in segment.iter_mut().skip(first).step_by(step).take(count) {
-                        if let Some(number) = ids.iter().position(|of| of == id) {
-                            *id = new[number];
-                        }
+                        let number = ids.iter().position(|of| of == id);
+                        // Another one stays unknown.
+                        *id = number.map_or(0xFF, |number| new[number]);
                     }
                 }
                 _ => {}

@@ -45,7 +45,7 @@ pub(super) fn decode(bytes: &[u8], format: Format, max_pixels: u64) -> Result<Im
     let decoded =
         DynamicImage::from_decoder(decoder).map_err(|e| format!("damaged {format:?}: {e}"))?;
     let (width, height) = (decoded.width() as usize, decoded.height() as usize);
-    let data = if decoded.color().has_alpha() {
+    let data = if decoded.color().has_alpha() && !is_unused(&decoded, format) {
         let rgba = decoded.into_rgba8();
         rgba.as_raw()
             .chunks_exact(4)
@@ -61,6 +61,21 @@ pub(super) fn decode(bytes: &[u8], format: Format, max_pixels: u64) -> Result<Im
         decoded.into_rgb8().into_raw()
     };
     upright(width, height, data, orientation)
+}
+
+/// Whether a bitmap's transparency is 0 everywhere: a channel that its program did not fill, since no one
+/// keeps pictures of which nothing can be seen.
+fn is_unused(decoded: &DynamicImage, format: Format) -> bool {
+    let DynamicImage::ImageRgba8(rgba) = decoded else {
+        return false;
+    };
+    format == Format::Bmp
+        && rgba
+            .as_raw()
+            .iter()
+            .skip(3)
+            .step_by(4)
+            .all(|&alpha| alpha == 0)
 }
 
 pub(super) fn limits(max_pixels: u64) -> Limits {

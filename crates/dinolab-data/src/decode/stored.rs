@@ -8,7 +8,7 @@
 use ::image::metadata::Orientation;
 use ::image::{DynamicImage, ImageDecoder};
 
-use super::{Format, Reason, check_size, format_of, jpeg, npy, other, tiff};
+use super::{Format, Reason, check_size, format_of, jpeg, not_read, npy, other, tiff};
 use crate::Image;
 use crate::image::Depth;
 
@@ -48,8 +48,9 @@ pub(super) fn in_range(image: Image) -> Result<Image, Reason> {
             .iter()
             .map(|v| f32::from_ne_bytes(*v));
         if let Some(wrong) = values.find(|v| !(0.0..=1.0).contains(v)) {
-            return Err(format!(
-                "holds the number {wrong}; numbers must be in 0–1 (divide them by their range)"
+            return Err(not_read(
+                &format!("floats beyond 0–1 ({wrong})"),
+                "divide them by their range, or bring them to unsigned 16 bits",
             ));
         }
     }

@@ -145,7 +145,7 @@ impl<'a> Header<'a> {
                 tables: [0; 2],
             })
             .collect();
-        let usual = |c: &Component| matches!((c.across, c.down), (1 | 2, 1 | 2));
+        let usual = |c: &Component| matches!((c.across, c.down), (1 | 2 | 4, 1 | 2));
         let whole = usize::from(*count) == components.len() && self.width > 0 && self.height > 0;
         if !whole || !self.components.iter().all(usual) {
             return None;

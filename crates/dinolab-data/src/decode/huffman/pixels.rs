@@ -87,6 +87,9 @@ pub(in crate::decode) fn reduced(
 ) -> Result<Option<Vec<u8>>, Damaged> {
     let base = BLOCK / scale;
     let (across, down) = header.unit();
+    if across > 2 {
+        return Ok(None);
+    }
     let size = |c: &Component| (base * across / c.across, base * down / c.down);
     let Some(coded) = Coded::read(header)? else {
         return Ok(None);

@@ -99,7 +99,9 @@ impl<'a> Directory<'a> {
         let start = number(word, word)?;
         let count = number(start, counter)?;
         let (size, first) = (4 + 2 * word, start.saturating_add(counter));
-        if count > (bytes.len() as u64).saturating_sub(first) / size {
+        // Behind it is the place of the next one.
+        let room = (bytes.len() as u64).saturating_sub(first.saturating_add(word));
+        if count > room / size {
             return Err(CUT.into());
         }
         let mut entries = Vec::new();

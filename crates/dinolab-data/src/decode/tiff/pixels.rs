@@ -11,6 +11,8 @@ use crate::image::Depth;
 
 /// Pixels in a page's strips and tiles that are always allowed, edges included.
 const FEW_PIXELS: u64 = 1 << 22;
+/// Bytes of all of them, for each pixel that is allowed: small files may name the same part many times.
+const BYTES_PER_PIXEL: u64 = 128;
 /// Bytes of one of them that are always allowed.
 const FEW_BYTES: u64 = 1 << 26;
 
@@ -121,8 +123,12 @@ impl<'a> Parts<'a> {
         let rows = layout.chunk.1.min(layout.size.height) as u64;
         let bits = (layout.bits * layout.chunk_samples()) as u64;
         let bytes = width.saturating_mul(rows).saturating_mul(bits) / 8;
-        if pixels > max_pixels.max(FEW_PIXELS).saturating_mul(4)
+        let all_bits = (layout.bits * layout.samples) as u64;
+        let all_bytes = pixels.saturating_mul(all_bits) / 8;
+        let limit = max_pixels.max(FEW_PIXELS);
+        if pixels > limit.saturating_mul(4)
             || bytes > max_pixels.saturating_mul(32).max(FEW_BYTES)
+            || all_bytes > limit.saturating_mul(BYTES_PER_PIXEL)
         {
             return Err(format!(
                 "damaged TIFF: strips or tiles of {width}×{height} pixels in a page of {}×{}",

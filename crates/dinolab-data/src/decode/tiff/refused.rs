@@ -85,9 +85,10 @@ pub(super) fn fax_uncompressed() -> Reason {
 
 /// Parts of a page that are not in the file.
 pub(super) fn sparse() -> Reason {
-    converted(
-        "sparse TIFF, of whose tiles some are not stored",
-        "gdal_translate in.tif out.tif",
+    not_read(
+        "TIFF of which some tiles are not stored (sparse, or never written to its end)",
+        "write it again or, if it is meant to be sparse, fill it with zeros: \
+         gdal_translate in.tif out.tif",
     )
 }
 

@@ -127,7 +127,7 @@ mod tests {
                 true => weezl::encode::Encoder::new(order, 8),
             };
             let data = encoder.encode(&values).unwrap();
-            for lost in 0..3 {
+            for lost in [0, 1, 4] {
                 let mut out = vec![0; values.len()];
                 let found = lzw(&data[..data.len() - lost], &mut out);
                 // A byte holds no whole code: it was part of the end's.
