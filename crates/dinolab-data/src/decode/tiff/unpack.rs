@@ -21,7 +21,8 @@ pub(super) fn lzw(data: &[u8], out: &mut [u8]) -> usize {
         let step = decoder.decode_bytes(&data[from..], &mut out[to..]);
         from += step.consumed_in;
         to += step.consumed_out;
-        if !matches!(step.status, Ok(weezl::LzwStatus::Ok)) {
+        let stands_still = step.consumed_in == 0 && step.consumed_out == 0;
+        if stands_still || !matches!(step.status, Ok(weezl::LzwStatus::Ok)) {
             break;
         }
     }
