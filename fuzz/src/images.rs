@@ -7,7 +7,8 @@ use std::sync::Once;
 
 use dinolab_data::Pixels;
 use dinolab_data::decode::{
-    MAX_CHANNELS, decode, decode_mask, decode_scaled, decode_to, dimensions, stored_kind,
+    Format, MAX_CHANNELS, decode, decode_mask, decode_scaled, decode_to, dimensions, sniff,
+    stored_kind,
 };
 use dinolab_data::source::{self, SourceOptions};
 
@@ -41,6 +42,14 @@ pub fn image(data: &[u8]) {
         assert_eq!(mask.data.len(), mask.width * mask.height);
     }
     stored(data);
+}
+
+/// Any bytes behind the first ones of a TIFF, as an image.
+pub fn tiff(data: &[u8]) {
+    match sniff(data) {
+        Some(Format::Tiff) => image(data),
+        _ => image(&[b"II*\0", data].concat()),
+    }
 }
 
 /// Any bytes behind the first ones of a NumPy array, as an image.

@@ -21,6 +21,7 @@ mod npy;
 mod other;
 mod scaled;
 mod stored;
+mod tiff;
 
 pub use kind::{StoredKind, stored_kind};
 pub use scaled::{SCALES, ScaleOf, Scaled, decode_scaled};
@@ -62,8 +63,7 @@ pub fn sniff(bytes: &[u8]) -> Option<Format> {
         Format::WebP
     } else if at(0, b"II*\0") || at(0, b"MM\0*") || at(0, b"II+\0") || at(0, b"MM\0+") {
         Format::Tiff
-    } else if at(0, b"BM") && (at(6, &[0; 4]) || bytes.len() < 10) {
-        // The two reserved fields tell a bitmap from a text that begins with "BM".
+    } else if is_bitmap(bytes) {
         Format::Bmp
     } else if at(0, b"GIF8") {
         Format::Unsupported("GIF")
@@ -78,6 +78,26 @@ pub fn sniff(bytes: &[u8]) -> Option<Format> {
     } else {
         return None;
     })
+}
+
+/// Whether bytes begin a bitmap, rather than a text that begins with "BM". Some programs write something
+/// into the two reserved fields; then where the pixels begin, and the size of the second header tell.
+fn is_bitmap(bytes: &[u8]) -> bool {
+    let little = |bytes: &[u8]| bytes.iter().rev().fold(0, |n, &b| n << 8 | u32::from(b));
+    let number = |at: usize| bytes.get(at..at + 4).map(little);
+    if !bytes.starts_with(b"BM") {
+        return false;
+    }
+    let Some(reserved) = number(6) else {
+        return true;
+    };
+    // The lower half of the header's size is enough.
+    let size = bytes.get(14..16).map(little);
+    let is_header = |size| matches!(size, 12 | 16 | 40 | 52 | 56 | 64 | 108 | 124);
+    reserved == 0
+        || size
+            .zip(number(10))
+            .is_some_and(|(size, pixels)| is_header(size) && (14 + size..1 << 16).contains(&pixels))
 }
 
 /// What files are decoded to.
@@ -172,6 +192,11 @@ pub(crate) fn caught<T>(decode: impl FnOnce() -> Result<T, Reason>) -> Result<T,
         .unwrap_or_else(|_| Err("damaged: its decoder gave up on it (a panic)".into()))
 }
 
+/// Why a sound file is not used: what it is, and what to do with it.
+fn not_read(what: &str, instead: &str) -> Reason {
+    format!("not read by dinolab: {what}; {instead}")
+}
+
 fn bad(name: &str, reason: Reason) -> Error {
     Error::BadImage {
         name: name.to_owned(),
@@ -209,6 +234,7 @@ fn check_size(width: u64, height: u64, max_pixels: u64) -> Result<(), Reason> {
 fn decode_bytes(bytes: &[u8], max_pixels: u64) -> Result<Image, Reason> {
     match format_of(bytes)? {
         Format::Jpeg => jpeg::decode(bytes, max_pixels),
+        Format::Tiff => tiff::decode(bytes, max_pixels),
         format => other::decode(bytes, format, max_pixels),
     }
 }
@@ -216,6 +242,7 @@ fn decode_bytes(bytes: &[u8], max_pixels: u64) -> Result<Image, Reason> {
 fn header_dimensions(bytes: &[u8]) -> Result<(usize, usize), Reason> {
     let (width, height, orientation) = match format_of(bytes)? {
         Format::Jpeg => jpeg::header(bytes)?,
+        Format::Tiff => tiff::header(bytes)?,
         format => other::header(bytes, format)?,
     };
     let turned = matches!(

@@ -6,6 +6,8 @@ use dinolab_data::decode::{Format, decode, decode_mask, dimensions, sniff};
 use dinolab_data::{Error, Image};
 use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, LumaA, Rgb, RgbImage, Rgba};
 use proptest::prelude::*;
+use tiff::encoder::TiffEncoder;
+use tiff::encoder::colortype::{RGB8, RGB16};
 
 const LIMIT: u64 = 1_000_000;
 
@@ -24,8 +26,19 @@ fn picture(width: u32, height: u32) -> RgbImage {
 }
 
 fn encode(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
-    let mut bytes = Cursor::new(Vec::new());
-    image.into().write_to(&mut bytes, format).unwrap();
+    let (image, mut bytes) = (image.into(), Cursor::new(Vec::new()));
+    if format == ImageFormat::Tiff {
+        let mut encoder = TiffEncoder::new(&mut bytes).unwrap();
+        let (width, height) = (image.width(), image.height());
+        match &image {
+            DynamicImage::ImageRgb8(b) => encoder.write_image::<RGB8>(width, height, b),
+            DynamicImage::ImageRgb16(b) => encoder.write_image::<RGB16>(width, height, b),
+            other => panic!("{other:?}"),
+        }
+        .unwrap();
+    } else {
+        image.write_to(&mut bytes, format).unwrap();
+    }
     bytes.into_inner()
 }
 
@@ -355,6 +368,85 @@ fn files_that_are_no_image_say_so() {
         assert_eq!(refused(text), "not an image of a known format");
     }
     assert!(refused(b"GIF89a and so on").contains("GIF"));
+}
+
+#[test]
+fn bitmaps_are_told_from_texts_whatever_their_reserved_fields_hold() {
+    let mut bmp = encode(picture(9, 7), ImageFormat::Bmp);
+    let plain = decode("x", &bmp, LIMIT).unwrap();
+    for reserved in [[1, 0, 0, 0], [0xFF; 4], *b"Tool"] {
+        bmp[6..10].copy_from_slice(&reserved);
+        assert_eq!(sniff(&bmp[..16]), Some(Format::Bmp));
+        assert_eq!(decode("x", &bmp, LIMIT).unwrap(), plain);
+    }
+    for text in [
+        "BM: an abbreviation of benchmark",
+        "BM25 is a ranking function",
+    ] {
+        assert_eq!(refused(text.as_bytes()), "not an image of a known format");
+    }
+    // Pixels that begin within the header.
+    bmp[10] = 20;
+    assert_eq!(sniff(&bmp), None);
+}
+
+/// A bitmap of 32 bits with a mask for transparency.
+fn transparent_bitmap(alpha: u8) -> Vec<u8> {
+    let mut file = b"BM".to_vec();
+    let pixels = [30, 20, 10, alpha].repeat(4);
+    file.extend([0; 8]);
+    file.extend(122u32.to_le_bytes());
+    for value in [108u32, 2, 2] {
+        file.extend(value.to_le_bytes());
+    }
+    file.extend([1, 0, 32, 0]);
+    for value in [
+        3u32,
+        16,
+        2835,
+        2835,
+        0,
+        0,
+        0xFF_0000,
+        0xFF00,
+        0xFF,
+        0xFF00_0000,
+    ] {
+        file.extend(value.to_le_bytes());
+    }
+    file.resize(122, 0);
+    [file, pixels].concat()
+}
+
+#[test]
+fn transparency_that_no_program_filled_hides_nothing() {
+    for (alpha, expected) in [(0, [10, 20, 30]), (255, [10, 20, 30]), (51, [2, 4, 6])] {
+        let image = decode("x", &transparent_bitmap(alpha), LIMIT).unwrap();
+        assert_eq!(image.data[..3], expected, "{alpha}");
+    }
+}
+
+#[test]
+fn jpegs_of_other_codings_are_named_with_what_to_do() {
+    let jpeg = fixture!("baseline_420.jpg");
+    let frame = jpeg.windows(2).position(|m| m == [0xFF, 0xC0]).unwrap();
+    for (marker, bits, what, instead) in [
+        (0xC1, 12, "JPEG of 12 bits", "imagecodecs"),
+        (0xC2, 12, "JPEG of 12 bits", "imagecodecs"),
+        (0xC3, 8, "lossless JPEG", "imagecodecs"),
+        (0xC9, 8, "arithmetic coding", "jpegtran"),
+        (0xCA, 8, "arithmetic coding", "jpegtran"),
+        (0xC5, 8, "rare kind", "PNG"),
+        (0xCB, 8, "rare kind", "PNG"),
+    ] {
+        let mut other = jpeg.to_vec();
+        (other[frame + 1], other[frame + 4]) = (marker, bits);
+        let why = refused(&other);
+        assert!(why.starts_with("not read by dinolab: "), "{why}");
+        assert!(why.contains(what) && why.contains(instead), "{why}");
+        assert!(!why.contains("  ") && !why.contains("damaged"), "{why}");
+        assert!(dimensions("x", &other).is_err());
+    }
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use std::io::Cursor;
 
-use dinolab_data::decode::decode;
+use dinolab_data::Pixels;
+use dinolab_data::decode::{decode, decode_scaled};
 use dinolab_data::random::{Purpose, Random};
 use image::codecs::jpeg::JpegEncoder;
 use image::{Rgb, RgbImage};
@@ -24,7 +25,7 @@ macro_rules! fixtures {
     };
 }
 
-fn baseline() -> [(&'static str, &'static [u8], &'static [u8]); 7] {
+fn baseline() -> [(&'static str, &'static [u8], &'static [u8]); 8] {
     fixtures!(
         "baseline_420" of "baseline_420",
         "restart_422" of "restart_422",
@@ -32,6 +33,7 @@ fn baseline() -> [(&'static str, &'static [u8], &'static [u8]); 7] {
         "noise_444" of "noise_444",
         "odd_420" of "odd_420",
         "odd_440" of "odd_440",
+        "odd_411" of "odd_411",
         "wide_420" of "wide_420"
     )
 }
@@ -156,11 +158,11 @@ fn filled_up_data_are_whole_and_others_are_not() {
         let expected = decode("expected", expected, LIMIT).unwrap();
         let end = bytes.len() - 2;
         for (more, is_filler) in [
-            ([0; 6], true),
-            ([0xFF, 0, 0xFF, 0, 0xFF, 0], true),
-            ([0, 0, 0, 1, 0, 0], false),
+            (&[0; 40][..], true),
+            (&[0xFF, 0, 0xFF, 0, 0xFF, 0], true),
+            (&[[0; 17], [1; 17]].concat(), false),
         ] {
-            let longer = [&bytes[..end], &more, &bytes[end..]].concat();
+            let longer = [&bytes[..end], more, &bytes[end..]].concat();
             match decode("longer", &longer, LIMIT) {
                 Ok(found) => assert!(is_filler && found.data == expected.data, "{name} {more:?}"),
                 Err(error) => {
@@ -169,6 +171,125 @@ fn filled_up_data_are_whole_and_others_are_not() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_few_stray_bytes_before_the_end_do_no_harm() {
+    // Also in a file that the other decoder reads.
+    let cmyk = include_bytes!("fixtures/decode/cmyk_adobe.jpg");
+    let cmyk = ("cmyk_adobe", &cmyk[..], &[][..]);
+    for (name, bytes, _) in all().into_iter().chain([cmyk]) {
+        let whole = decode("whole", bytes, LIMIT).unwrap();
+        let end = bytes.len() - 2;
+        for stray in [&[0x12, 0x34, 0x56][..], &[0], &[1; 15], b"Camera"] {
+            let longer = [&bytes[..end], stray, &bytes[end..]].concat();
+            assert_eq!(
+                decode("longer", &longer, LIMIT).unwrap(),
+                whole,
+                "{name} {stray:?}"
+            );
+        }
+        if name.starts_with("restart") {
+            // Data that go on before a restart are none.
+            let restart = bytes
+                .windows(2)
+                .position(|pair| pair == [0xFF, 0xD0])
+                .unwrap();
+            let longer = [&bytes[..restart], &[0x12, 0x34, 0x56], &bytes[restart..]].concat();
+            assert!(decode("longer", &longer, LIMIT).is_err());
+        }
+    }
+}
+
+/// A JPEG without the segments of applications, and with another one in front.
+fn marked(bytes: &[u8], marks: &[&[u8]]) -> Vec<u8> {
+    let mut out = vec![0xFF, 0xD8];
+    out.extend(marks.concat());
+    let mut at = 2;
+    while bytes[at + 1] != 0xDA {
+        let length = 2 + usize::from(u16::from_be_bytes([bytes[at + 2], bytes[at + 3]]));
+        if !(0xE0..=0xEF).contains(&bytes[at + 1]) {
+            out.extend(&bytes[at..at + length]);
+        }
+        at += length;
+    }
+    [out, bytes[at..].to_vec()].concat()
+}
+
+/// The numbers of components, in the frame and the scans.
+fn numbered(mut bytes: Vec<u8>, ids: [u8; 3]) -> Vec<u8> {
+    let mut at = 2;
+    while at + 4 < bytes.len() {
+        let (marker, segment) = (bytes[at + 1], at + 4);
+        at += 2 + usize::from(u16::from_be_bytes([bytes[at + 2], bytes[at + 3]]));
+        let (first, step) = match marker {
+            0xC0 | 0xC2 => (segment + 6, 3),
+            0xDA => (segment + 1, 2),
+            _ => continue,
+        };
+        for i in 0..usize::from(bytes[first - 1]) {
+            let id = &mut bytes[first + i * step];
+            *id = ids[usize::from(*id) - 1];
+        }
+        while marker == 0xDA && at + 1 < bytes.len() && (bytes[at] != 0xFF || bytes[at + 1] == 0) {
+            at += 1;
+        }
+    }
+    bytes
+}
+
+#[test]
+fn contradictory_marks_of_colours_are_taken_as_by_libjpeg() {
+    const JFIF: &[u8] = b"\xFF\xE0\0\x10JFIF\0\x01\x01\0\0\x01\0\x01\0\0";
+    const ADOBE: [&[u8]; 3] = [
+        b"\xFF\xEE\0\x0EAdobe\0\x64\0\0\0\0\0",
+        b"\xFF\xEE\0\x0EAdobe\0\x64\0\0\0\0\x01",
+        b"\xFF\xEE\0\x0EAdobe\0\x64\0\0\0\0\x02",
+    ];
+    // The last is read by the other decoder, in scans of one component each.
+    let separate = include_bytes!("fixtures/decode/separate_scans.jpg").as_slice();
+    for (name, bytes) in [
+        (
+            "noise_444",
+            include_bytes!("fixtures/decode/noise_444.jpg").as_slice(),
+        ),
+        (
+            "progressive_444",
+            include_bytes!("fixtures/decode/progressive_444.jpg"),
+        ),
+        ("separate_scans", separate),
+    ] {
+        let read = |marks: &[&[u8]], ids| {
+            let file = numbered(marked(bytes, marks), ids);
+            decode(name, &file, LIMIT).unwrap()
+        };
+        let (usual, rgb) = ([1, 2, 3], *b"RGB");
+        let converted = read(&[JFIF], usual);
+        let plain = read(&[], rgb);
+        assert_ne!(converted, plain, "{name}");
+        for (marks, ids, expected) in [
+            (&[][..], usual, &converted),
+            (&[], [0, 1, 2], &converted),
+            (&[JFIF], rgb, &converted),
+            (&[ADOBE[1]], rgb, &converted),
+            (&[ADOBE[2]], usual, &converted),
+            (&[JFIF, ADOBE[0]], usual, &converted),
+            (&[ADOBE[0], JFIF], usual, &converted),
+            (&[ADOBE[0]], usual, &plain),
+            (&[ADOBE[0]], rgb, &plain),
+        ] {
+            assert_eq!(&read(marks, ids), expected, "{name} {marks:?} {ids:?}");
+        }
+        // At a scale, too.
+        let half = |marks: &[&[u8]]| {
+            let file = marked(bytes, marks);
+            decode_scaled(Pixels::Rgb, name, &file, LIMIT, &|_, _| 2)
+                .unwrap()
+                .image
+        };
+        assert_eq!(half(&[JFIF, ADOBE[0]]), half(&[JFIF]));
+        assert_ne!(half(&[ADOBE[0]]), half(&[JFIF]));
     }
 }
 
@@ -189,7 +310,8 @@ fn of_altered_files_none_is_taken_that_a_strict_decoder_refuses() {
             more += usize::from(!strict.unwrap_or(false));
         }
     }
-    assert!(taken > 800 && more == 0, "{more} of {taken}");
+    // A few, whose last data are as many bytes too long as cameras write: libjpeg takes all of them.
+    assert!(taken > 800 && 200 * more < taken, "{more} of {taken}");
 }
 
 proptest! {

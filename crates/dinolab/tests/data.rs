@@ -10,6 +10,8 @@ use dinolab_data::Source;
 use dinolab_data::augment::{Filter, eval};
 use dinolab_data::source::{SourceOptions, open};
 use image::{ImageBuffer, Luma, Rgb, Rgba};
+use tiff::encoder::TiffEncoder;
+use tiff::encoder::colortype::Gray16;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -153,8 +155,10 @@ fn kinds(folder: &Path) {
     ImageBuffer::from_fn(60, 40, |x, y| Rgb([deep(x, y), deep(y, x), 9]))
         .save(save("b-rgb16.png"))
         .unwrap();
-    ImageBuffer::from_fn(60, 40, |x, y| Luma([deep(x, y)]))
-        .save(save("c-grey16.tif"))
+    let samples: Vec<u16> = (0..60 * 40).map(|i| deep(i % 60, i / 60)).collect();
+    TiffEncoder::new(fs::File::create(save("c-grey16.tif")).unwrap())
+        .unwrap()
+        .write_image::<Gray16>(60, 40, &samples)
         .unwrap();
     ImageBuffer::from_fn(60, 40, |x, y| Luma([level(x, y)]))
         .save(save("d-grey.jpg"))

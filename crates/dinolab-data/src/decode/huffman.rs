@@ -1,5 +1,5 @@
 //! A decoder for the JPEGs that cameras and the web write: Huffman-coded, baseline in one scan or
-//! progressive, 8-bit, grey or YCbCr.
+//! progressive, 8-bit, grey, YCbCr or RGB.
 //!
 //! In full, its pixels are those of libjpeg, which Pillow and with it the reference read files by, to
 //! the bit: the same fixed-point cosine transform, the same interpolation of chroma, the same colours.
@@ -9,7 +9,7 @@
 //! that cannot be those of the image are an error: others carry on with whatever the bits seem to mean.
 //!
 //! A *unit* (MCU in the standard) is the smallest part with whole blocks of all components: up to
-//! 2 × 2 blocks of luma and one of each chroma. A *strip* is a row of units.
+//! 4 × 2 blocks of luma and one of each chroma. A *strip* is a row of units.
 
 mod bits;
 mod blocks;
@@ -24,7 +24,8 @@ mod progressive;
 mod strips;
 mod upsample;
 
-pub(super) use header::Header;
+pub(super) use colours::{Colours, Marks};
+pub(super) use header::{Header, segment};
 pub(super) use pixels::{full, reduced};
 
 /// Pixels of a block's side.

@@ -1,31 +1,39 @@
 //! JPEG files.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use ::image::metadata::Orientation;
 use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
+use zune_jpeg::errors::DecodeErrors;
 
-use super::huffman::{self, Damaged, Header};
-use super::{Reason, check_size, upright};
+pub(super) use super::huffman::Colours;
+use super::huffman::{self, Damaged, Header, Marks};
+use super::{Reason, check_size, not_read, upright};
 use crate::Image;
-
-/// Strict, because the lenient mode fills what is missing with grey and calls it done.
-fn options() -> DecoderOptions {
-    DecoderOptions::default()
-        .set_strict_mode(true)
-        .set_max_width(usize::MAX)
-        .set_max_height(usize::MAX)
-        .jpeg_set_out_colorspace(ColorSpace::RGB)
-}
 
 type Jpeg<'a> = zune_jpeg::JpegDecoder<ZCursor<&'a [u8]>>;
 
+/// The decoder for the files that [`huffman`] leaves alone, to pixels of one of zune's kinds.
+///
+/// Strict, because the lenient mode fills what is missing with grey and calls it done.
+fn other(bytes: &[u8], out: ColorSpace) -> Jpeg<'_> {
+    let options = DecoderOptions::default()
+        .set_strict_mode(true)
+        .set_max_width(usize::MAX)
+        .set_max_height(usize::MAX)
+        .jpeg_set_out_colorspace(out);
+    zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(bytes), options)
+}
+
+fn damaged(error: DecodeErrors) -> Reason {
+    format!("damaged JPEG: {error}")
+}
+
 fn read_header(decoder: &mut Jpeg<'_>) -> Result<(usize, usize), Reason> {
-    decoder
-        .decode_headers()
-        .map_err(|e| format!("damaged JPEG: {e}"))?;
+    decoder.decode_headers().map_err(damaged)?;
     decoder
         .dimensions()
         .ok_or_else(|| "damaged JPEG: no dimensions".into())
@@ -44,19 +52,22 @@ pub(super) fn header(bytes: &[u8]) -> Result<(usize, usize, Orientation), Reason
     if let Some(header) = Header::read(&checked) {
         return Ok((header.width, header.height, header.orientation));
     }
-    let mut decoder =
-        zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(checked.as_ref()), options());
+    let frame = Frame::read(&checked)?;
+    frame.check()?;
+    let clear = frame.clear(&checked, Colours::Told);
+    let mut decoder = other(&clear, ColorSpace::RGB);
     let (width, height) = read_header(&mut decoder)?;
     Ok((width, height, orientation(&decoder)))
 }
 
-/// The colours that the file holds.
-pub(super) fn colours(bytes: &[u8]) -> Result<Option<ColorSpace>, Reason> {
-    let checked = whole(bytes)?;
-    let mut decoder =
-        zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(checked.as_ref()), options());
-    read_header(&mut decoder)?;
-    Ok(decoder.input_colorspace())
+/// The channels that the file holds: 1 for grey, 3 for colour, 4 for CMYK.
+pub(super) fn channels(bytes: &[u8]) -> Result<usize, Reason> {
+    let frame = Frame::read(&whole(bytes)?)?;
+    frame.check()?;
+    match frame.components.len() {
+        channels @ (1 | 3 | 4) => Ok(channels),
+        channels => Err(format!("a JPEG of {channels} channels")),
+    }
 }
 
 /// Decodes to 8-bit RGB.
@@ -71,11 +82,13 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Image, Reason> {
     {
         return Ok(image);
     }
-    let mut decoder =
-        zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(checked.as_ref()), options());
+    let frame = Frame::read(&checked)?;
+    frame.check()?;
+    let clear = frame.clear(&checked, Colours::Told);
+    let mut decoder = other(&clear, ColorSpace::RGB);
     let (width, height) = read_header(&mut decoder)?;
     check_size(width as u64, height as u64, max_pixels)?;
-    let data = decoder.decode().map_err(|e| format!("damaged JPEG: {e}"))?;
+    let data = decoder.decode().map_err(damaged)?;
     if data.len() != width * height * 3 {
         return Err("damaged JPEG: unexpected number of colour components".into());
     }
@@ -89,14 +102,239 @@ fn decode_huffman(bytes: &[u8], max_pixels: u64) -> Result<Option<Image>, Reason
     };
     let (width, height) = (header.width, header.height);
     check_size(width as u64, height as u64, max_pixels)?;
-    let reason = match huffman::full(&header) {
-        Ok(Some(data)) => return upright(width, height, data, header.orientation).map(Some),
-        Ok(None) => return Ok(None),
-        Err(Damaged::Short) => "its data end before the image does",
-        Err(Damaged::Long) => "its data go on behind the image",
-        Err(Damaged::Wrong) => "its data make no sense",
+    match huffman::full(&header).map_err(reason)? {
+        Some(data) => upright(width, height, data, header.orientation).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn reason(damaged: Damaged) -> Reason {
+    let reason = match damaged {
+        Damaged::Short => "its data end before the image does",
+        Damaged::Long => "its data go on behind the image",
+        Damaged::Wrong => "its data make no sense",
     };
-    Err(format!("damaged JPEG: {reason}"))
+    format!("damaged JPEG: {reason}")
+}
+
+/// Interleaved samples of 8 bits.
+pub(super) struct Samples {
+    pub(super) width: usize,
+    pub(super) data: Vec<u8>,
+    pub(super) height: usize,
+}
+
+/// Decodes a JPEG within another file to its channels, of which there must be so many; three are taken as
+/// `colours` says. `most` is the limit of pixels.
+pub(super) fn samples(
+    bytes: &[u8],
+    channels: usize,
+    colours: Colours,
+    most: u64,
+) -> Result<Samples, Reason> {
+    let fits = |width: usize, height: usize| match width as u64 * height as u64 <= most {
+        true => Ok(()),
+        false => Err(format!("damaged: holds a JPEG of {width}×{height} pixels")),
+    };
+    let bytes = whole(bytes)?;
+    let frame = Frame::read(&bytes)?;
+    frame.check()?;
+    let found = frame.components.len();
+    if found != channels {
+        return Err(format!(
+            "damaged: holds a JPEG of {found} channels instead of {channels}"
+        ));
+    }
+    if let Some(header) = Header::read(&bytes) {
+        let (width, height) = (header.width, header.height);
+        fits(width, height)?;
+        if let Some(mut data) = huffman::full(&header.with(colours)).map_err(reason)? {
+            if channels == 1 {
+                data = data
+                    .as_chunks::<3>()
+                    .0
+                    .iter()
+                    .map(|[grey, ..]| *grey)
+                    .collect();
+            }
+            return Ok(Samples {
+                width,
+                height,
+                data,
+            });
+        }
+    }
+    let clear = frame.clear(&bytes, colours);
+    let mut decoder = other(
+        &clear,
+        match channels {
+            1 => ColorSpace::Luma,
+            3 => ColorSpace::RGB,
+            4 => ColorSpace::CMYK,
+            _ => {
+                return Err(not_read(
+                    &format!("JPEG of {channels} channels within another file"),
+                    "convert it, for example with: tiffcp -c lzw in.tif out.tif",
+                ));
+            }
+        },
+    );
+    let (width, height) = read_header(&mut decoder)?;
+    fits(width, height)?;
+    let data = decoder.decode().map_err(damaged)?;
+    match data.len() == width * height * channels {
+        true => Ok(Samples {
+            width,
+            height,
+            data,
+        }),
+        false => Err("damaged JPEG: unexpected number of colour components".into()),
+    }
+}
+
+/// Whether components of a JPEG have different numbers of samples.
+pub(super) fn is_subsampled(bytes: &[u8]) -> bool {
+    let frame = whole(bytes).ok().and_then(|bytes| Frame::read(&bytes).ok());
+    frame.is_some_and(|frame| {
+        let mut components = frame.components.iter();
+        let first = components.next().map(|of| of.1);
+        components.any(|of| Some(of.1) != first)
+    })
+}
+
+/// What a file's segments say before its first scan.
+struct Frame {
+    /// The kind of coding.
+    marker: u8,
+    bits: u8,
+    /// Numbers and samplings.
+    components: Vec<(u8, u8)>,
+    marks: Marks,
+}
+
+impl Frame {
+    fn read(bytes: &[u8]) -> Result<Self, Reason> {
+        let mut frame = None;
+        let mut marks = Marks::default();
+        let mut rest = bytes.get(2..).unwrap_or_default();
+        while let Some((marker, segment, after)) = huffman::segment(rest) {
+            match marker {
+                // What is no frame: tables of codes, an extension, conditions of arithmetic coding.
+                0xC4 | 0xC8 | 0xCC => {}
+                0xC0..=0xCF => frame = Some((marker, segment)),
+                0xDA => break,
+                _ => marks.add(marker, segment),
+            }
+            rest = after;
+        }
+        let Some((marker, [bits, _, _, _, _, count, components @ ..])) = frame else {
+            return Err("damaged JPEG: it does not say what it holds".into());
+        };
+        let (components, _) = components.as_chunks::<3>();
+        if components.len() != usize::from(*count) {
+            return Err("damaged JPEG: its components are cut off".into());
+        }
+        Ok(Self {
+            marker,
+            bits: *bits,
+            components: components.iter().map(|of| (of[0], of[1])).collect(),
+            marks,
+        })
+    }
+
+    /// Whether it is of a kind that is read.
+    fn check(&self) -> Result<(), Reason> {
+        const PYTHON: &str = "with Python (pip install imagecodecs): import imagecodecs as i;";
+        let (what, instead) = match (self.marker, self.bits) {
+            (0xC0..=0xC2, 8) => return Ok(()),
+            (0xC0..=0xC2, 12) => (
+                "JPEG of 12 bits",
+                format!(
+                    "convert it to a 16-bit PNG, for example {PYTHON} \
+                     i.imwrite('out.png', i.imread('in.jpg') << 4)"
+                ),
+            ),
+            (0xC3, _) => (
+                "lossless JPEG",
+                format!(
+                    "convert it to PNG, for example {PYTHON} \
+                     i.imwrite('out.png', i.ljpeg_decode(open('in.jpg', 'rb').read()))"
+                ),
+            ),
+            (0xC9 | 0xCA, _) => (
+                "JPEG with arithmetic coding",
+                "convert it without loss, for example with: jpegtran -copy all in.jpg > out.jpg"
+                    .into(),
+            ),
+            (0xC0..=0xC2, _) => return Err("damaged JPEG: it tells of impossible bits".into()),
+            _ => (
+                "JPEG of a rare kind (hierarchical, or lossless with arithmetic coding)",
+                "convert it to PNG with the program that made it".into(),
+            ),
+        };
+        Err(not_read(what, &instead))
+    }
+
+    /// A copy whose colours the other decoder takes for what they are: numbers of the components say so,
+    /// and Adobe's mark is made unreadable or, of four components, right.
+    fn clear(&self, bytes: &[u8], colours: Colours) -> Vec<u8> {
+        let ids: Vec<u8> = self.components.iter().map(|of| of.0).collect();
+        let is_rgb = match colours {
+            Colours::Told => self.marks.is_rgb(&ids),
+            Colours::Plain => true,
+            Colours::YCbCr => false,
+        };
+        let new: &[u8; 3] = if is_rgb { b"RGB" } else { &[1, 2, 3] };
+        let mut clear = bytes.to_vec();
+        for (marker, range) in segments(bytes) {
+            let segment = &mut clear[range];
+            match (marker, self.components.len()) {
+                (0xEE, 3) if segment.starts_with(b"Adobe") => segment[0] = b'a',
+                // libjpeg knows CMYK without and with a transform only.
+                (0xEE, 4) if segment.starts_with(b"Adobe") && segment.len() > 11 => {
+                    let plain = segment[11] == 0 || colours == Colours::Plain;
+                    segment[11] = if plain { 0 } else { 2 };
+                }
+                (0xC0..=0xC2 | 0xDA, 3) => {
+                    let (first, step) = if marker == 0xDA { (1, 2) } else { (6, 3) };
+                    let count = usize::from(segment[first - 1]);
+                    for id in segment.iter_mut().skip(first).step_by(step).take(count) {
+                        let number = ids.iter().position(|of| of == id);
+                        // Another one stays unknown.
+                        *id = number.map_or(0xFF, |number| new[number]);
+                    }
+                }
+                _ => {}
+            }
+        }
+        clear
+    }
+}
+
+/// All segments of a file without stray bytes, scans included: markers, and where what they hold is.
+fn segments(bytes: &[u8]) -> Vec<(u8, Range<usize>)> {
+    let mut found = Vec::new();
+    let mut at = 2;
+    while let Some((marker, segment, after)) = huffman::segment(bytes.get(at..).unwrap_or_default())
+    {
+        let end = bytes.len() - after.len();
+        if !segment.is_empty() {
+            found.push((marker, end - segment.len()..end));
+        }
+        at = end;
+        // Entropy-coded data have no other markers than restarts within.
+        while marker == 0xDA
+            && let Some(next) = memchr::memchr(0xFF, &bytes[at..])
+        {
+            at += next;
+            match bytes.get(at + 1) {
+                Some(0 | 0xD0..=0xD7) => at += 2,
+                Some(0xFF) => at += 1,
+                _ => break,
+            }
+        }
+    }
+    found
 }
 
 /// Walks the file's segments up to the end-of-image marker. A file without one is

@@ -1,4 +1,4 @@
-//! PNG, WebP, TIFF and BMP files.
+//! PNG, WebP and BMP files.
 
 use std::io::Cursor;
 
@@ -12,9 +12,8 @@ pub(super) fn open(bytes: &[u8], format: Format) -> Result<impl ImageDecoder + '
     let (kind, label) = match format {
         Format::Png => (ImageFormat::Png, "PNG"),
         Format::WebP => (ImageFormat::WebP, "WebP"),
-        Format::Tiff => (ImageFormat::Tiff, "TIFF"),
         Format::Bmp => (ImageFormat::Bmp, "BMP"),
-        Format::Jpeg | Format::Unsupported(_) => return Err("not read here".into()),
+        Format::Jpeg | Format::Tiff | Format::Unsupported(_) => return Err("not read here".into()),
     };
     match format {
         Format::Png => check_png(bytes)?,
@@ -46,7 +45,7 @@ pub(super) fn decode(bytes: &[u8], format: Format, max_pixels: u64) -> Result<Im
     let decoded =
         DynamicImage::from_decoder(decoder).map_err(|e| format!("damaged {format:?}: {e}"))?;
     let (width, height) = (decoded.width() as usize, decoded.height() as usize);
-    let data = if decoded.color().has_alpha() {
+    let data = if decoded.color().has_alpha() && !is_unused(&decoded, format) {
         let rgba = decoded.into_rgba8();
         rgba.as_raw()
             .chunks_exact(4)
@@ -64,6 +63,21 @@ pub(super) fn decode(bytes: &[u8], format: Format, max_pixels: u64) -> Result<Im
     upright(width, height, data, orientation)
 }
 
+/// Whether a bitmap's transparency is 0 everywhere: a channel that its program did not fill, since no one
+/// keeps pictures of which nothing can be seen.
+fn is_unused(decoded: &DynamicImage, format: Format) -> bool {
+    let DynamicImage::ImageRgba8(rgba) = decoded else {
+        return false;
+    };
+    format == Format::Bmp
+        && rgba
+            .as_raw()
+            .iter()
+            .skip(3)
+            .step_by(4)
+            .all(|&alpha| alpha == 0)
+}
+
 pub(super) fn limits(max_pixels: u64) -> Limits {
     let mut limits = Limits::default();
     // The picture itself (up to 16 bytes a pixel) and as much again for the decoder.
@@ -71,7 +85,8 @@ pub(super) fn limits(max_pixels: u64) -> Limits {
     limits
 }
 
-fn over_black(value: u8, alpha: u8) -> u8 {
+/// A level under transparency over black.
+pub(super) fn over_black(value: u8, alpha: u8) -> u8 {
     ((u32::from(value) * u32::from(alpha) + 127) / 255) as u8
 }
 

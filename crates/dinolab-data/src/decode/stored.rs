@@ -2,17 +2,13 @@
 //!
 //! A file's channels are those it holds, in their order; nothing is converted. Greyscale has one,
 //! greyscale with transparency two, RGB three, RGBA four (the fourth is the transparency, a
-//! channel like any other), a TIFF as many as it has samples per pixel.
-
-use std::io::Cursor;
+//! channel like any other), a TIFF as many as it has samples per pixel. Palettes are looked up, and YCbCr
+//! is brought to RGB.
 
 use ::image::metadata::Orientation;
 use ::image::{DynamicImage, ImageDecoder};
-use tiff::decoder::{Decoder, DecodingResult, Limits};
-use tiff::tags::{PhotometricInterpretation, Tag};
-use zune_core::colorspace::ColorSpace;
 
-use super::{Format, Reason, check_size, format_of, jpeg, npy, other};
+use super::{Format, Reason, check_size, format_of, jpeg, not_read, npy, other, tiff};
 use crate::Image;
 use crate::image::Depth;
 
@@ -35,7 +31,7 @@ pub(super) fn decode(bytes: &[u8], channels: usize, max_pixels: u64) -> Result<I
         return in_range(npy::image(bytes, &layout)?);
     }
     let (image, orientation) = match format_of(bytes)? {
-        Format::Tiff => decode_tiff(bytes, &check, max_pixels)?,
+        Format::Tiff => tiff::stored(bytes, &check, max_pixels)?,
         Format::Jpeg => decode_jpeg(bytes, &check, max_pixels)?,
         format => decode_other(bytes, format, &check, max_pixels)?,
     };
@@ -43,7 +39,7 @@ pub(super) fn decode(bytes: &[u8], channels: usize, max_pixels: u64) -> Result<I
 }
 
 /// Numbers must be in 0–1: brightness, contrast and solarisation need to know the range.
-fn in_range(image: Image) -> Result<Image, Reason> {
+pub(super) fn in_range(image: Image) -> Result<Image, Reason> {
     if image.depth == Depth::Float {
         let mut values = image
             .data
@@ -52,151 +48,17 @@ fn in_range(image: Image) -> Result<Image, Reason> {
             .iter()
             .map(|v| f32::from_ne_bytes(*v));
         if let Some(wrong) = values.find(|v| !(0.0..=1.0).contains(v)) {
-            return Err(format!(
-                "holds the number {wrong}; numbers must be in 0–1 (divide them by their range)"
+            return Err(not_read(
+                &format!("floats beyond 0–1 ({wrong})"),
+                "divide them by their range, or bring them to unsigned 16 bits",
             ));
         }
     }
     Ok(image)
 }
 
-type Check<'a> = &'a dyn Fn(usize) -> Result<(), Reason>;
-
-// ---- TIFF -------------------------------------------------------------------------
-
-fn decode_tiff(
-    bytes: &[u8],
-    check: Check<'_>,
-    max_pixels: u64,
-) -> Result<(Image, Orientation), Reason> {
-    let damaged = |e: tiff::TiffError| format!("damaged TIFF: {e}");
-    let plain;
-    let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(damaged)?;
-    let (width, height) = decoder.dimensions().map_err(damaged)?;
-    check_size(width.into(), height.into(), max_pixels)?;
-    let samples: u16 = decoder
-        .find_tag_unsigned(Tag::SamplesPerPixel)
-        .map_err(damaged)?
-        .unwrap_or(1);
-    check(samples.into())?;
-    let orientation = decoder
-        .find_tag_unsigned::<u8>(Tag::Orientation)
-        .ok()
-        .flatten()
-        .and_then(Orientation::from_exif)
-        .unwrap_or(Orientation::NoTransforms);
-    let photometric: Option<u16> = decoder
-        .find_tag_unsigned(Tag::PhotometricInterpretation)
-        .map_err(damaged)?;
-    let rgb = photometric == Some(PhotometricInterpretation::RGB.to_u16());
-    if photometric == Some(PhotometricInterpretation::RGBPalette.to_u16()) {
-        return Err("a palette TIFF has no channels of its own; save it as RGB".into());
-    }
-    if rgb && samples > 3 {
-        // The decoder drops what comes beyond the colours it knows; as plain samples it does not.
-        plain = as_plain_samples(bytes).ok_or("damaged TIFF: its directory is cut off")?;
-        decoder = Decoder::new(Cursor::new(&plain[..])).map_err(damaged)?;
-    }
-    let colour = decoder.colortype().map_err(damaged)?;
-    if colour.num_samples() != samples {
-        return Err(format!(
-            "a TIFF of {samples} samples of the kind {colour:?} is not read"
-        ));
-    }
-    let mut limits = Limits::default();
-    // All planes, and as much again for a strip before it is unpacked.
-    let most = usize::try_from(max_pixels.saturating_mul(4 * u64::from(samples)));
-    limits.decoding_buffer_size = most.unwrap_or(usize::MAX).max(1 << 20);
-    limits.intermediate_buffer_size = limits.decoding_buffer_size;
-    decoder = decoder.with_limits(limits);
-    let mut result = DecodingResult::U8(Vec::new());
-    let layout = decoder.read_image_to_buffer(&mut result).map_err(damaged)?;
-    let (width, height, channels) = (width as usize, height as usize, usize::from(samples));
-    if colour.bit_depth() < 8 {
-        return Err(format!(
-            "{} bits per sample; 8, 16 or 32-bit float are read",
-            colour.bit_depth()
-        ));
-    }
-    let image = match &result {
-        DecodingResult::U8(values) => Image {
-            width,
-            height,
-            channels,
-            depth: Depth::Eight,
-            data: values.clone(),
-        },
-        DecodingResult::U16(values) => Image::sixteen(width, height, channels, values),
-        DecodingResult::F32(values) => Image::float(width, height, channels, values),
-        _ => {
-            return Err(format!(
-                "samples of {} bits of this kind; unsigned 8 or 16 bits or 32-bit float are read",
-                colour.bit_depth()
-            ));
-        }
-    };
-    let image = match layout.planes {
-        0 | 1 => image,
-        _ => interleaved(image),
-    };
-    match image.is_whole() {
-        true => Ok((image, orientation)),
-        false => Err("damaged TIFF: samples are missing".into()),
-    }
-}
-
-/// Planes one after the other to samples side by side.
-fn interleaved(image: Image) -> Image {
-    let (sample, channels) = (image.depth.bytes(), image.channels);
-    let pixels = image.width * image.height;
-    let mut data = vec![0; image.data.len()];
-    for (c, plane) in image.data.chunks_exact(pixels * sample).enumerate() {
-        for (value, pixel) in plane
-            .chunks_exact(sample)
-            .zip(data.chunks_exact_mut(channels * sample))
-        {
-            pixel[c * sample..][..sample].copy_from_slice(value);
-        }
-    }
-    Image { data, ..image }
-}
-
-/// A copy of a TIFF whose first image says that its samples are grey values.
-fn as_plain_samples(bytes: &[u8]) -> Option<Vec<u8>> {
-    let little = bytes.starts_with(b"II");
-    let number = |at: usize, length: usize| -> Option<usize> {
-        let bytes = bytes.get(at..at.checked_add(length)?)?;
-        let fold = |number: u64, &byte: &u8| number << 8 | u64::from(byte);
-        let value = match little {
-            true => bytes.iter().rev().fold(0, fold),
-            false => bytes.iter().fold(0, fold),
-        };
-        usize::try_from(value).ok()
-    };
-    // Classic files count in 4 bytes, big ones in 8.
-    let (word, counter) = match number(2, 2)? {
-        42 => (4, 2),
-        _ => (8, 8),
-    };
-    let directory = number(word, word)?;
-    let entries = number(directory, counter)?;
-    let (size, first) = (4 + 2 * word, directory.checked_add(counter)?);
-    let tag = usize::from(Tag::PhotometricInterpretation.to_u16());
-    let place = (0..entries)
-        .map_while(|i| first.checked_add(i.checked_mul(size)?))
-        .take_while(|&at| at < bytes.len())
-        .find(|&at| number(at, 2) == Some(tag))?;
-    let mut copy = bytes.to_vec();
-    let black_is_zero = PhotometricInterpretation::BlackIsZero.to_u16();
-    let value = match little {
-        true => black_is_zero.to_le_bytes(),
-        false => black_is_zero.to_be_bytes(),
-    };
-    copy.get_mut(place + 4 + word..)?
-        .get_mut(..2)?
-        .copy_from_slice(&value);
-    Some(copy)
-}
+/// Whether a file may have that many channels.
+pub(super) type Check<'a> = &'a dyn Fn(usize) -> Result<(), Reason>;
 
 // ---- JPEG -------------------------------------------------------------------------
 
@@ -205,12 +67,9 @@ fn decode_jpeg(
     check: Check<'_>,
     max_pixels: u64,
 ) -> Result<(Image, Orientation), Reason> {
-    let channels = match jpeg::colours(bytes)? {
-        Some(ColorSpace::Luma) => 1,
-        Some(ColorSpace::CMYK | ColorSpace::YCCK) => {
-            return Err("a CMYK JPEG has no channels to learn from; save it as RGB".into());
-        }
-        _ => 3,
+    let channels = match jpeg::channels(bytes)? {
+        4 => return Err("a CMYK JPEG has no channels to learn from; save it as RGB".into()),
+        channels => channels,
     };
     check(channels)?;
     let mut image = jpeg::decode(bytes, max_pixels)?;
@@ -320,13 +179,6 @@ mod tests {
             assert_eq!(turned.width, expected.width() as usize, "{orientation:?}");
             assert_eq!(turned.data, expected.into_bytes(), "{orientation:?}");
         }
-    }
-
-    #[test]
-    fn planes_are_put_side_by_side() {
-        let planes = Image::sixteen(2, 1, 3, &[1, 2, 10, 20, 100, 200]);
-        let expected = Image::sixteen(2, 1, 3, &[1, 10, 100, 2, 20, 200]);
-        assert_eq!(interleaved(planes), expected);
     }
 
     #[test]

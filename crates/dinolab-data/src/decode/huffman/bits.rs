@@ -6,6 +6,10 @@ use super::Damaged;
 /// units.
 const PADDING: usize = 4096;
 
+/// Bytes behind a scan's data that are no sign of damage: as many as a device may write at a time. Where
+/// blocks were lost there are more, as a rule, and reading seldom ends at the end of a byte.
+const MOST_STRAY: isize = 16;
+
 /// Entropy-coded data up to the marker that ends the scan, without the zeros that are stuffed behind
 /// every 255, cut at restart markers.
 pub(super) struct Scan {
@@ -83,9 +87,12 @@ impl Scan {
         is_filler.then_some(()).ok_or(Damaged::Long)
     }
 
-    /// As [`Self::check_end`], of the last part.
+    /// As [`Self::check_end`], of the last part, behind which some cameras leave a few bytes.
     pub(super) fn check_last(&self, number: usize, bits: &Bits) -> Result<(), Damaged> {
-        self.check_end(number, bits)?;
+        match self.check_end(number, bits) {
+            Err(Damaged::Long) if bits.left() / 8 <= MOST_STRAY && bits.are_filled() => {}
+            checked => checked?,
+        }
         (number + 1 == self.ends.len())
             .then_some(())
             .ok_or(Damaged::Long)
@@ -145,6 +152,13 @@ impl Bits<'_> {
     fn left(&self) -> isize {
         let taken = self.rest.len() as isize - self.behind as isize;
         8 * taken + (self.count & 63) as isize
+    }
+
+    /// Whether the bits up to the next byte are those that the standard has data filled up with.
+    fn are_filled(&self) -> bool {
+        let (mut bits, count) = (*self, self.left() as u32 % 8);
+        bits.fill();
+        count == 0 || bits.peek(count) == (1 << count) - 1
     }
 
     /// # Errors

@@ -2,6 +2,58 @@
 
 use multiversion::multiversion;
 
+/// How three components become RGB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::decode) enum Colours {
+    /// As the file says, to libjpeg.
+    Told,
+    /// As they are.
+    Plain,
+    /// From YCbCr.
+    YCbCr,
+}
+
+/// What a file says of its colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::decode) struct Marks {
+    /// Whether it is a JFIF file, whose colours are YCbCr.
+    jfif: bool,
+    /// Adobe's number: 0 for RGB.
+    adobe: Option<u8>,
+}
+
+impl Marks {
+    /// Takes in a segment of an application.
+    pub(in crate::decode) fn add(&mut self, marker: u8, segment: &[u8]) {
+        match marker {
+            0xE0 if segment.len() >= 14 && segment.starts_with(b"JFIF\0") => self.jfif = true,
+            0xEE if segment.len() >= 12 && segment.starts_with(b"Adobe") => {
+                self.adobe = Some(segment[11]);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether three components of these numbers are RGB. Where marks contradict each other, libjpeg's
+    /// order decides: JFIF, Adobe, the numbers.
+    pub(in crate::decode) fn is_rgb(self, ids: &[u8]) -> bool {
+        match (self.jfif, self.adobe) {
+            (true, _) => false,
+            (_, Some(number)) => number == 0,
+            (_, None) => ids == b"RGB",
+        }
+    }
+}
+
+/// A row of RGB as it is.
+pub(super) fn plain(planes: [&[u8]; 3], out: &mut [u8]) {
+    let (out, _) = out.as_chunks_mut::<3>();
+    let [reds, greens, blues] = planes;
+    for (((out, &red), &green), &blue) in out.iter_mut().zip(reds).zip(greens).zip(blues) {
+        *out = [red, green, blue];
+    }
+}
+
 /// A row of grey as colour.
 pub(super) fn grey(luma: &[u8], out: &mut [u8]) {
     let (out, _) = out.as_chunks_mut::<3>();

@@ -1,5 +1,6 @@
 //! What stands before a JPEG's image data.
 
+use super::colours::{Colours, Marks};
 use ::image::metadata::Orientation;
 
 use super::codes::Codes;
@@ -19,6 +20,10 @@ pub(in crate::decode) struct Header<'a> {
     pub(super) restart: usize,
     pub(in crate::decode) orientation: Orientation,
     pub(super) is_progressive: bool,
+    /// What is said of the colours of three components.
+    marks: Marks,
+    /// Whether they are RGB as they are.
+    pub(super) is_rgb: bool,
     /// The scan's data and whatever comes after them; of a progressive file, the scans with the
     /// segments before each.
     pub(super) data: &'a [u8],
@@ -38,7 +43,7 @@ pub(super) struct Component {
 }
 
 /// A segment of a file: its marker, what it holds, and what follows it.
-pub(super) fn segment(mut bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+pub(in crate::decode) fn segment(mut bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     // Any number of 255s may stand before a marker.
     while bytes.starts_with(&[0xFF, 0xFF]) {
         bytes = &bytes[1..];
@@ -60,6 +65,8 @@ impl<'a> Header<'a> {
             restart: 0,
             orientation: Orientation::NoTransforms,
             is_progressive: false,
+            marks: Marks::default(),
+            is_rgb: false,
             data: &[],
         };
         let mut rest = bytes.strip_prefix(&[0xFF, 0xD8])?;
@@ -70,19 +77,32 @@ impl<'a> Header<'a> {
                     header.is_progressive = marker == 0xC2;
                     header.frame(segment)?;
                 }
-                0xDA if header.is_progressive => {
-                    header.data = rest;
-                    return Some(header);
-                }
                 0xDA => {
-                    header.scan(segment)?;
-                    header.data = after;
+                    let ids: Vec<u8> = header.components.iter().map(|of| of.id).collect();
+                    header.is_rgb = header.marks.is_rgb(&ids);
+                    header.data = match header.is_progressive {
+                        true => rest,
+                        false => {
+                            header.scan(segment)?;
+                            after
+                        }
+                    };
                     return Some(header);
                 }
                 _ => header.add(marker, segment)?,
             }
             rest = after;
         }
+    }
+
+    /// The same file, of whose colours something else says what they are.
+    pub(in crate::decode) fn with(self, colours: Colours) -> Self {
+        let is_rgb = match colours {
+            Colours::Told => self.is_rgb,
+            Colours::Plain => true,
+            Colours::YCbCr => false,
+        };
+        Self { is_rgb, ..self }
     }
 
     /// Takes in a segment other than the frame and scans.
@@ -97,10 +117,9 @@ impl<'a> Header<'a> {
                         Orientation::from_exif_chunk(exif).unwrap_or(Orientation::NoTransforms);
                 }
             }
-            // Adobe's own word on colours: the last byte says YCbCr (1), or something else.
-            0xEE if segment.starts_with(b"Adobe") && segment.get(11) != Some(&1) => return None,
+            0xE0 | 0xEE => self.marks.add(marker, segment),
             // Comments and what programs add.
-            0xE0..=0xEF | 0xFE => {}
+            0xE2..=0xED | 0xEF | 0xFE => {}
             _ => return None,
         }
         Some(())
@@ -126,7 +145,7 @@ impl<'a> Header<'a> {
                 tables: [0; 2],
             })
             .collect();
-        let usual = |c: &Component| matches!((c.across, c.down), (1 | 2, 1 | 2));
+        let usual = |c: &Component| matches!((c.across, c.down), (1 | 2 | 4, 1 | 2));
         let whole = usize::from(*count) == components.len() && self.width > 0 && self.height > 0;
         if !whole || !self.components.iter().all(usual) {
             return None;
@@ -134,7 +153,7 @@ impl<'a> Header<'a> {
         match &mut self.components[..] {
             // A unit of a single component is one block, whatever is written.
             [grey] => (grey.across, grey.down) = (1, 1),
-            [luma, blue, red] if (luma.id, blue.id, red.id) != (b'R', b'G', b'B') => {}
+            [_, _, _] => {}
             _ => return None,
         }
         Some(())

@@ -61,7 +61,10 @@ pub(in crate::decode) fn full(header: &Header) -> Result<Option<Vec<u8>>, Damage
                     };
                     upsample::row(rows, (across, down), &mut sums, out);
                 }
-                colours::rgb(luma, &rows[0], &rows[1], &mut line);
+                match header.is_rgb {
+                    true => colours::plain([luma, &rows[0], &rows[1]], &mut line),
+                    false => colours::rgb(luma, &rows[0], &rows[1], &mut line),
+                }
                 out.extend_from_slice(&line);
             }
         }
@@ -84,6 +87,9 @@ pub(in crate::decode) fn reduced(
 ) -> Result<Option<Vec<u8>>, Damaged> {
     let base = BLOCK / scale;
     let (across, down) = header.unit();
+    if across > 2 {
+        return Ok(None);
+    }
     let size = |c: &Component| (base * across / c.across, base * down / c.down);
     let Some(coded) = Coded::read(header)? else {
         return Ok(None);
@@ -98,6 +104,9 @@ pub(in crate::decode) fn reduced(
         for (y, line) in strip.chunks_exact_mut(width * 3).enumerate() {
             match &strips.planes[..] {
                 [luma] => colours::grey(luma.row(y), line),
+                [red, green, blue] if header.is_rgb => {
+                    colours::plain([red.row(y), green.row(y), blue.row(y)], line);
+                }
                 [luma, blue, red] => {
                     colours::rgb(luma.row(y), blue.row(y), red.row(y), line);
                 }

@@ -2,7 +2,7 @@
 //!
 //! To the bit as libjpeg does it: a sample counts three quarters, its neighbour on the other side of
 //! the new one a quarter, in each direction. What has no neighbour is its own. Rows of one or two
-//! samples are repeated instead.
+//! samples, and those of a quarter of luma's, are repeated instead.
 
 use multiversion::multiversion;
 
@@ -17,23 +17,25 @@ pub(super) struct Rows<'a> {
     pub(super) lower: bool,
 }
 
-/// A row of samples in full number, by how many times there are fewer across and down (1 or 2).
+/// A row of samples in full number, by how many times there are fewer across and down (1, 2 or, across,
+/// 4).
 /// `sums` is room for a row of samples and two.
 pub(super) fn row(rows: Rows, (across, down): (usize, usize), sums: &mut [u16], out: &mut [u8]) {
     match (across, down) {
         (1, 1) => out.copy_from_slice(rows.near),
         (1, _) => between(rows, out),
-        _ if rows.near.len() < 3 => repeated(rows.near, out),
+        (4, _) => repeated::<4>(rows.near, out),
+        _ if rows.near.len() < 3 => repeated::<2>(rows.near, out),
         (_, 1) => doubled::<2>(rows.near, rows.near, sums, out),
         _ => doubled::<4>(rows.near, rows.far, sums, out),
     }
 }
 
-/// Each sample twice.
-fn repeated(samples: &[u8], out: &mut [u8]) {
-    let (out, _) = out.as_chunks_mut::<2>();
+/// Each sample several times.
+fn repeated<const TIMES: usize>(samples: &[u8], out: &mut [u8]) {
+    let (out, _) = out.as_chunks_mut::<TIMES>();
     for (out, &sample) in out.iter_mut().zip(samples) {
-        *out = [sample; 2];
+        *out = [sample; TIMES];
     }
 }
 
