@@ -42,16 +42,7 @@ impl FeatureSet {
 
     /// The features of a source's images with the source's names and labels.
     pub fn of_source(features: Features, source: &dyn Source) -> Self {
-        let names = features.indices.iter().map(|&i| source.name(i)).collect();
-        let labels = features
-            .labels(source)
-            .and_then(|labels| {
-                labels
-                    .into_iter()
-                    .map(|label| source.classes().get(label).cloned())
-                    .collect()
-            })
-            .filter(|labels: &Vec<String>| !labels.is_empty());
+        let (names, labels) = names_and_labels(&features.indices, source);
         Self {
             dim: features.dim,
             data: features.data,
@@ -126,14 +117,14 @@ impl FeatureSet {
                 });
             }
         }
-        write_lines(&names_file(path), self.names.as_deref())?;
-        write_lines(&labels_file(path), self.labels.as_deref())
+        write_companions(path, self.names.as_deref(), self.labels.as_deref())
     }
 
     /// Reads features and what stands beside them.
     ///
     /// # Errors
-    /// A file that cannot be read or is no matrix; companions with another number of lines.
+    /// A file that cannot be read or is no matrix; a row with values that are NaN or infinite;
+    /// companions with another number of lines.
     pub fn read(path: &Path) -> Result<Self> {
         let wrong = |reason: String| Error::Format {
             path: path.into(),
@@ -163,21 +154,54 @@ impl FeatureSet {
         if data.is_empty() {
             return Err(wrong("holds no features".into()));
         }
+        let names = read_lines(&names_file(path), rows)?;
+        let bad = |row: &[f32]| row.iter().any(|value| !value.is_finite());
+        let mut bad = (0..rows).filter(|&row| bad(&data[row * dim..][..dim]));
+        if let Some(row) = bad.next() {
+            let name = names.as_ref().map_or(String::new(), |n| format!(" ({})", n[row]));
+            return Err(wrong(format!(
+                "row {row}{name} has values that are not finite numbers, as {} of {rows} rows have; \
+                 make the features anew with sound weights",
+                1 + bad.count()
+            )));
+        }
         Ok(Self {
             dim,
             data,
-            names: read_lines(&names_file(path), rows)?,
+            names,
             labels: read_lines(&labels_file(path), rows)?,
         })
     }
 }
 
-enum Kind {
+/// The names of a source's images number `indices`, and their classes where there are some.
+pub(crate) fn names_and_labels(
+    indices: &[usize],
+    source: &dyn Source,
+) -> (Vec<String>, Option<Vec<String>>) {
+    let names = indices.iter().map(|&i| source.name(i)).collect();
+    let class = |&i: &usize| source.classes().get(source.label(i)?).cloned();
+    let labels: Option<Vec<String>> = indices.iter().map(class).collect();
+    (names, labels.filter(|labels| !labels.is_empty()))
+}
+
+/// Writes what stands beside the features in `path`. Companions of an earlier set that this one has
+/// not are removed.
+pub(crate) fn write_companions(
+    path: &Path,
+    names: Option<&[String]>,
+    labels: Option<&[String]>,
+) -> Result<()> {
+    write_lines(&names_file(path), names)?;
+    write_lines(&labels_file(path), labels)
+}
+
+pub(crate) enum Kind {
     Npy,
     Safetensors,
 }
 
-fn kind(path: &Path) -> Option<Kind> {
+pub(crate) fn kind(path: &Path) -> Option<Kind> {
     match path.extension()?.to_str()? {
         "npy" => Some(Kind::Npy),
         "safetensors" => Some(Kind::Safetensors),

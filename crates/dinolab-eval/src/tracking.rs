@@ -6,6 +6,7 @@ use std::path::Path;
 use dinolab_data::decode::decode;
 use dinolab_data::source::SourceOptions;
 use dinolab_data::{Image, Mask};
+use dinolab_nn::check_patches;
 
 use crate::davis::{ObjectScore, Sequence, Year, object_count, read_mask, score_sequence};
 use crate::propagation::{Propagation, Propagator, labels_of_mask, mask_of_labels};
@@ -134,6 +135,7 @@ impl Tracking {
                 format!("at a short side of {} is smaller than a patch", self.side),
             ));
         }
+        check_patches(height, width, patch)?;
         let features = |image: &Image| -> Result<(Vec<f32>, (usize, usize))> {
             let tokens = embedder.tokens(&resize_linear(image, height, width), None)?;
             Ok((tokens.patches, tokens.grid))

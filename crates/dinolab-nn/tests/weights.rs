@@ -207,9 +207,9 @@ fn position_embeddings_are_resized_on_demand_only() {
     let mut larger = network(48, 2);
     let before = arrays(&larger, "");
     let error = load(&mut larger, "", &weights, LoadOptions::default()).unwrap_err();
-    assert!(matches!(error, Error::Shape { .. }));
+    assert!(matches!(error, Error::PositionSize { .. }));
     let told = error.to_string();
-    assert!(told.contains("--resize-pos-embed"), "{told}");
+    assert!(told.contains("another image size"), "{told}");
     assert!(
         told.contains("[1, 37, 12]") && told.contains("[1, 17, 12]"),
         "{told}"

@@ -8,7 +8,8 @@ use dinolab_data::source::SourceOptions;
 use dinolab_data::{Image, Size as Extent, Source};
 use dinolab_eval::block_features::BlockFeatures;
 use dinolab_eval::feature_set::FeatureSet;
-use dinolab_eval::features::{Features, Preprocess, View};
+use dinolab_eval::features::{Features, Preprocess, View, at_once};
+use dinolab_nn::check_patches;
 
 use crate::model::{Model, OptionalModelArgs};
 use crate::progress::Progress;
@@ -72,6 +73,14 @@ pub fn block_features_of(
     blocks: BlockFeatures,
 ) -> Result<FeatureSet> {
     blocks.check(&model.vit)?;
+    let patch = model.vit.config().patch_size;
+    let batch_size = match size {
+        Some(Size(height, width)) => {
+            check_patches(height, width, patch).context("--size")?;
+            at_once(batch_size, (height, width), patch)
+        }
+        None => batch_size,
+    };
     let order = by_name(source);
     let mut progress = Progress::new("image", order.len() as u64, 0);
     let mut heard = |done| progress.set(done as u64, "");

@@ -118,6 +118,14 @@ impl Stills {
         }
     }
 
+    /// What an image is called in messages.
+    pub fn label(&self, index: usize) -> String {
+        match self {
+            Self::One(path, _) => path.display().to_string(),
+            Self::Many(source) => source.name(index),
+        }
+    }
+
     /// A name that serves as part of a file name.
     pub fn name(&self, index: usize) -> String {
         let name = match self {
@@ -205,6 +213,21 @@ pub fn tell(json: bool, made: &str, (what, done, skipped): (&str, usize, usize),
         );
     }
 }
+
+/// Says why an image is left out, and what helps where `--size` does.
+pub fn reason(error: &dinolab_eval::Error, name: &str) -> String {
+    match error {
+        dinolab_eval::Error::Data(error) => format!("skipped {error}"),
+        dinolab_eval::Error::Model(dinolab_nn::Error::TooManyPatches { .. }) => {
+            format!("skipped {name}: {error}; {TOO_LARGE}")
+        }
+        _ => format!("skipped {name}: {error}"),
+    }
+}
+
+/// What to do about an image of too many patches.
+pub const TOO_LARGE: &str =
+    "--size HEIGHTxWIDTH, such as --size 480x480, resizes without keeping the aspect ratio";
 
 /// `--size`: what images are brought to first.
 #[derive(Clone, Copy, Debug, PartialEq)]

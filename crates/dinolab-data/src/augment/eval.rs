@@ -4,8 +4,9 @@ use super::multichannel;
 use super::resize::{CropBox, Filter, Resizer, check_rgb};
 use crate::{Error, Image, Result, Size};
 
-/// A thread of an image grows without bounds when its short side is enlarged.
-const MAX_PIXELS: usize = 1 << 27;
+/// How often as many pixels as the centre has an image of numbers may have before the centre is cut
+/// out of it. A thread of an image grows without bounds when its short side is enlarged.
+const MAX_SHARE: usize = 64;
 
 /// Size of an image after its shortest side is brought to `size`, the aspect ratio kept
 /// (the long side cut to whole pixels).
@@ -182,17 +183,25 @@ pub fn features(
         });
     }
     let (width, height) = covering(image.width, image.height, resize_to);
-    if width.saturating_mul(height) > MAX_PIXELS {
-        return Err(Error::BadImage {
-            name: format!("image of {} × {}", image.width, image.height),
-            reason: format!("is too elongated: it would be resized to {width} × {height}"),
-        });
+    let whole = CropBox {
+        top: 0,
+        left: 0,
+        height,
+        width,
+    };
+    // Nothing but the centre is computed.
+    let centre = centre_box(width, height, crop_to).unwrap_or(whole);
+    if image.is_rgb() {
+        let mut data = Vec::new();
+        let size = (width, height);
+        Resizer::new().resize_window(image, size, centre, Filter::Bicubic, &mut data)?;
+        return Ok(Image::rgb(centre.width, centre.height, data));
     }
-    let resized = resize(image, width, height, Filter::Bicubic)?;
-    match centre_box(width, height, crop_to) {
-        Some(centre) => crop(&resized, centre),
-        None => Ok(resized),
+    let size = Size { height, width };
+    if width.saturating_mul(height) / MAX_SHARE > crop_to.area() {
+        return multichannel::window(image, size, centre, Filter::Bicubic);
     }
+    crop(&multichannel::resized(image, CropBox::whole(image), size, Filter::Bicubic)?, centre)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use super::preprocess::Preparation;
+use super::preprocess::{FACT, Preparation};
 use super::pth::{Value, write_pth};
 use super::{Array, Kind, Naming, arrays, hugging_face, io, timm, to_bytes};
 use crate::position::resample;
@@ -19,6 +19,8 @@ pub struct Backbone {
     /// By the reference's names, without `backbone.`.
     arrays: Arrays,
     preparation: Option<Preparation>,
+    /// The fact that it is of, which may say more.
+    said: Option<(String, String)>,
 }
 
 impl Backbone {
@@ -31,6 +33,7 @@ impl Backbone {
             config: vit.config().clone(),
             arrays: all,
             preparation: Preparation::of_facts(facts),
+            said: facts.get_key_value(FACT).map(|(k, v)| (k.clone(), v.clone())),
         }
     }
 
@@ -108,7 +111,7 @@ impl Backbone {
             ("format".to_owned(), "pt".to_owned()),
             ("vit".to_owned(), vit),
         ]);
-        facts.extend(self.preparation.as_ref().map(Preparation::fact));
+        facts.extend(self.said.clone());
         facts
     }
 
@@ -132,30 +135,40 @@ impl Backbone {
     pub fn write_safetensors(&self, path: &Path, naming: Naming) -> Result<()> {
         let bytes = to_bytes(&self.named(naming), &self.metadata(naming))?;
         let part = path.with_extension("part");
-        fs::write(&part, bytes).map_err(io(&part))?;
-        fs::rename(&part, path).map_err(io(path))
+        let written = fs::write(&part, bytes)
+            .map_err(io(&part))
+            .and_then(|()| fs::rename(&part, path).map_err(io(path)));
+        if written.is_err() {
+            // Best effort: the first error is the one worth telling.
+            let _ = fs::remove_file(&part);
+        }
+        written
     }
 
     /// Writes a folder: `model.safetensors`, `config.json`, and Hugging Face's
     /// `preprocessor_config.json`. Where it is not known how images are prepared, the
-    /// reference's way is written.
+    /// reference's way is written for networks of three channels, and nothing for others.
     ///
     /// # Errors
     /// [`crate::Error::Io`].
     pub fn write_folder(&self, folder: &Path, naming: Naming) -> Result<()> {
         fs::create_dir_all(folder).map_err(io(folder))?;
-        let preparation = self.preparation.clone();
-        let preparation = preparation.unwrap_or_else(Preparation::reference);
+        let colours = self.config.channels == 3;
+        let reference = colours.then(Preparation::reference);
+        let preparation = self.preparation.clone().or(reference);
         let mut files = Vec::new();
         match naming {
             Naming::HuggingFace(kind) => {
                 let mask_token = self.arrays.contains_key("mask_token");
                 let config = hugging_face::config_json(&self.config, kind, mask_token);
                 files.push(("config.json", config));
-                let images = hugging_face::preprocessor_json(&preparation);
-                files.push(("preprocessor_config.json", images));
+                let images = preparation.as_ref().map(hugging_face::preprocessor_json);
+                files.extend(images.map(|images| ("preprocessor_config.json", images)));
             }
-            _ => files.push(("config.json", timm::config_json(&self.config, &preparation))),
+            _ => {
+                let config = timm::config_json(&self.config, preparation.as_ref());
+                files.push(("config.json", config));
+            }
         }
         for (name, value) in files {
             let text = serde_json::to_string_pretty(&value).expect("plain data");

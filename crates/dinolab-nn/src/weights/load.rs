@@ -70,7 +70,8 @@ impl fmt::Display for LoadReport {
 /// (`backbone` for a lone backbone, empty for backbone and head).
 ///
 /// # Errors
-/// [`Error::Shape`] where a tensor does not fit, [`Error::Missing`] where one is not there
+/// [`Error::Shape`] where a tensor does not fit, [`Error::PositionSize`] where position embeddings
+/// are of another image size, [`Error::Missing`] where one is not there
 /// and must be. The network is unchanged after an error.
 pub fn load(
     network: &mut impl Parameters,
@@ -91,27 +92,29 @@ pub fn load(
                 plan.insert(name.to_owned(), array.data.clone());
             }
             Some(array) => {
-                let positions = name.ends_with("pos_embed");
-                match resized(array, param).filter(|_| positions && options.resize_positions) {
-                    Some(data) => {
-                        let row = (name.to_owned(), array.shape.clone(), param.shape().to_vec());
-                        report.resized.push(row);
-                        plan.insert(name.to_owned(), data);
+                let resampled = resized(array, param).filter(|_| name.ends_with("pos_embed"));
+                let (expected, found) = (param.shape().to_vec(), array.shape.clone());
+                let name = name.to_owned();
+                match resampled {
+                    Some(data) if options.resize_positions => {
+                        report.resized.push((name.clone(), found, expected));
+                        plan.insert(name, data);
                     }
-                    None if problem.is_none() => {
-                        problem = Some(Error::Shape {
-                            name: name.to_owned(),
-                            expected: param.shape().to_vec(),
-                            found: array.shape.clone(),
-                            hint: if positions {
-                                "; position embeddings can be resampled with --resize-pos-embed"
-                                    .into()
-                            } else {
-                                String::new()
+                    resampled if problem.is_none() => {
+                        problem = Some(match resampled {
+                            Some(_) => Error::PositionSize {
+                                name,
+                                expected,
+                                found,
+                            },
+                            None => Error::Shape {
+                                name,
+                                expected,
+                                found,
                             },
                         });
                     }
-                    None => {}
+                    _ => {}
                 }
             }
         }

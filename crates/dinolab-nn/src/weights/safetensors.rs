@@ -6,32 +6,29 @@ use std::path::Path;
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
-use super::{Array, Weights, Which, bad, io};
+use super::networks::Network;
+use super::{Array, Weights, Which, bad, check_finite, io};
 use crate::Result;
+
+/// The tensor that a checkpoint keeps the centre in.
+const CENTRE: &str = "centre";
 
 /// Reads the network `which` of a checkpoint, or the only one there is.
 pub(super) fn read(path: &Path, which: Which) -> Result<Weights> {
     let bytes = std::fs::read(path).map_err(io(path))?;
     let (mut arrays, facts) = file_arrays(path, &bytes)?;
-    let prefix = format!("{}.", which.key());
-    let centre = arrays.remove("centre").map(|array| array.data);
-    let other = format!("{}.", which.other().key());
-    let training = arrays.keys().any(|name| name.starts_with(&prefix));
-    if !training && arrays.keys().any(|name| name.starts_with(&other)) {
-        return Err(bad(path, format!("has no {}", which.key())));
-    }
-    if training {
-        arrays = arrays
-            .into_iter()
-            .filter_map(|(name, array)| Some((name.strip_prefix(&prefix)?.to_owned(), array)))
-            .collect();
-    }
+    drop(bytes);
+    let network = Network::find(path, arrays.keys().map(String::as_str), which)?;
+    let centre = arrays.remove(CENTRE);
+    check_finite(path, centre.iter().map(|array| (CENTRE, array)))?;
+    arrays.retain(|name, _| network.local(name).is_some());
+    let (arrays, naming) = super::network(path, &network, arrays.into_iter().collect(), true)?;
     Ok(Weights {
-        path: path.into(),
         arrays,
-        centre,
+        naming,
+        centre: centre.map(|array| array.data),
         facts,
-        which: training.then_some(which),
+        which: network.which,
         ..Weights::default()
     })
 }

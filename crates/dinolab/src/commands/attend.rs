@@ -165,6 +165,15 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+impl Looker {
+    /// The attention of an image of `stills`.
+    fn maps(&self, stills: &Stills, index: usize) -> dinolab_eval::Result<AttentionMaps> {
+        let patch = self.model.vit.config().patch_size;
+        let image = whole_patches(&stills.image(index)?, self.size.square(), patch)?;
+        attend(&self.model.vit, &image, &self.normaliser)
+    }
+}
+
 /// Pictures of each image; how many there were and how many could not be used.
 fn images(
     stills: &Stills,
@@ -176,18 +185,15 @@ fn images(
         .with_context(|| format!("cannot make the folder {}", out.display()))?;
     let mut skipped = 0;
     for index in 0..stills.len() {
-        let image = match stills.image(index) {
-            Ok(image) => image,
-            Err(error) if error.is_unreachable() => return Err(error.into()),
-            Err(error) => {
-                errln!("skipped {error:#}");
+        let maps = match looker.maps(stills, index) {
+            Ok(maps) => maps,
+            Err(error) if error.is_of_an_image() => {
+                errln!("{}", media::reason(&error, &stills.label(index)));
                 skipped += 1;
                 continue;
             }
+            Err(error) => return Err(error).with_context(|| stills.label(index)),
         };
-        let patch = looker.model.vit.config().patch_size;
-        let image = whole_patches(&image, looker.size.square(), patch)?;
-        let maps = attend(&looker.model.vit, &image, &looker.normaliser)?;
         let name = stills.name(index);
         for (part, picture) in drawing.pictures(&maps)? {
             write_png(out.join(format!("{name}-{part}.png")), &picture)?;
