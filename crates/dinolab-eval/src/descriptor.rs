@@ -191,7 +191,9 @@ impl<'a> Describer<'a> {
             }
             let mut rows = self.of_inputs(&inputs);
             let first = features.indices.len() - inputs.len();
-            check_rows(&rows, features.dim, |row| name(features.indices[first + row]))?;
+            check_rows(&rows, features.dim, |row| {
+                name(features.indices[first + row])
+            })?;
             features.data.append(&mut rows);
             done += chunk.len();
             progress(done);

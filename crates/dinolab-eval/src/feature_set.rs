@@ -158,7 +158,9 @@ impl FeatureSet {
         let bad = |row: &[f32]| row.iter().any(|value| !value.is_finite());
         let mut bad = (0..rows).filter(|&row| bad(&data[row * dim..][..dim]));
         if let Some(row) = bad.next() {
-            let name = names.as_ref().map_or(String::new(), |n| format!(" ({})", n[row]));
+            let name = names
+                .as_ref()
+                .map_or(String::new(), |n| format!(" ({})", n[row]));
             return Err(wrong(format!(
                 "row {row}{name} has values that are not finite numbers, as {} of {rows} rows have; \
                  make the features anew with sound weights",
@@ -309,6 +311,40 @@ mod tests {
         assert!(FeatureSet::read(&path).is_err());
         write_npy_f32(&path, &[0, 6], &[]).unwrap();
         assert!(FeatureSet::read(&path).is_err());
+    }
+
+    #[test]
+    fn rows_that_are_no_numbers_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["f.npy", "g.safetensors"] {
+            let path = folder.path().join(name);
+            let mut set = set();
+            set.data[3] = f32::NAN;
+            set.data[4] = f32::INFINITY;
+            set.write(&path).unwrap();
+            let told = FeatureSet::read(&path).unwrap_err().to_string();
+            let parts = [name, "row 1 (a/2.jpg)", "2 of 3 rows"];
+            assert!(parts.iter().all(|part| told.contains(part)), "{told}");
+        }
+    }
+
+    #[test]
+    fn headers_that_claim_more_than_there_is_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f.npy");
+        write_npy_f32(&path, &[111111, 1], &vec![0.5; 111_111]).unwrap();
+        let bytes = fs::read(&path).unwrap();
+        let text = String::from_utf8_lossy(&bytes[..128]).into_owned();
+        for shape in ["(999999, 9)", "(9 ** 9, 1)", "(4 << 60, 9)"] {
+            // As long as what it takes the place of.
+            let claim = format!("{shape:11}");
+            let at = text.find("(111111, 1").unwrap();
+            let mut lie = bytes.clone();
+            lie[at..at + claim.len()].copy_from_slice(claim.as_bytes());
+            fs::write(&path, &lie).unwrap();
+            let told = FeatureSet::read(&path).unwrap_err().to_string();
+            assert!(told.contains("f.npy"), "{told}");
+        }
     }
 
     #[test]

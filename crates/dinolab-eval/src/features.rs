@@ -233,8 +233,7 @@ impl Pass<'_> {
             data.append(&mut rows.data);
             Ok(())
         };
-        (features.indices, features.skipped) =
-            self.each(source, indices, &mut keep, progress)?;
+        (features.indices, features.skipped) = self.each(source, indices, &mut keep, progress)?;
         features.data = data;
         Ok(features)
     }

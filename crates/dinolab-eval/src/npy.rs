@@ -98,7 +98,9 @@ pub fn read_npy<T: Element>(path: impl AsRef<Path>) -> Result<Array<T>> {
     // A header may claim anything; a value takes at least a byte.
     let expected = shape.iter().try_fold(1usize, |all, &n| all.checked_mul(n));
     let Some(expected) = expected.filter(|&values| values as u64 <= length) else {
-        return Err(wrong(format!("is cut short, or its shape {shape:?} is wrong")));
+        return Err(wrong(format!(
+            "is cut short, or its shape {shape:?} is wrong"
+        )));
     };
     let values = npy.data::<T>().map_err(|e| wrong(format!("values: {e}")))?;
     let data = values.collect::<io::Result<Vec<T>>>().map_err(failed)?;

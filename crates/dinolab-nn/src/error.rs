@@ -119,8 +119,8 @@ pub enum Error {
     },
     /// An image would be cut into more patches than a network is given.
     #[error(
-        "{height} × {width} px are {patches} patches of {patch} px, more than the {MAX_PATCHES} \
-         that one image may have"
+        "at {height} × {width} px (height × width) an image has {patches} patches of {patch} px; \
+         {MAX_PATCHES} are the most"
     )]
     TooManyPatches {
         /// Of the image as the network would see it, in pixels.

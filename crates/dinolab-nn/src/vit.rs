@@ -28,6 +28,9 @@ pub trait DropPath {
     fn factors(&self, block: usize, branch: usize) -> Option<Vec<f32>>;
 }
 
+/// The most tokens whose attention is computed as a whole matrix where one row is wanted.
+const MATRIX: usize = 1 << 12;
+
 /// No branch is dropped.
 pub struct KeepAll;
 
@@ -244,7 +247,11 @@ impl Vit {
             width / self.config.patch_size,
         );
         let (last, x) = self.before_last(images);
-        let class = last.first_attention(x);
+        // The same up to rounding, and one row of each head in place of a matrix.
+        let class = match x.dims()[1] {
+            0..=MATRIX => last.attention(x).narrow(2, 0, 1),
+            _ => last.first_attention(x),
+        };
         let [b, heads, _, _] = class.dims();
         class
             .narrow(3, self.config.prefix(), h * w)

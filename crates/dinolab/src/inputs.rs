@@ -79,7 +79,12 @@ pub fn block_features_of(
             check_patches(height, width, patch).context("--size")?;
             at_once(batch_size, (height, width), patch)
         }
-        None => batch_size,
+        None => {
+            let crop = preprocess.crop;
+            check_patches(crop.height, crop.width, patch)
+                .with_context(|| format!("--crop {crop}"))?;
+            batch_size
+        }
     };
     let order = by_name(source);
     let mut progress = Progress::new("image", order.len() as u64, 0);
@@ -107,11 +112,16 @@ pub fn by_name(source: &dyn Source) -> Vec<usize> {
 
 /// Names the images that could not be used.
 pub fn tell_skipped(features: &Features, source: &dyn Source) {
-    for (index, reason) in &features.skipped {
+    tell_left_out(&features.skipped, source);
+}
+
+/// Names images that could not be used, with the reasons.
+pub fn tell_left_out(skipped: &[(usize, String)], source: &dyn Source) {
+    for (index, reason) in skipped {
         errln!("skipped {}: {reason}", source.name(*index));
     }
-    if !features.skipped.is_empty() {
-        errln!("{} images skipped", features.skipped.len());
+    if !skipped.is_empty() {
+        errln!("{} images skipped", skipped.len());
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use dinolab_data::source::SourceOptions;
 use dinolab_data::video::{self, DEFAULT_RATE, Frame};
-use dinolab_data::{Error, Image, Pixels, Source, decode};
+use dinolab_data::{Image, Pixels, Source, decode};
 
 use crate::progress::Progress;
 use crate::sources;
@@ -144,10 +144,7 @@ impl Stills {
     pub fn image(&self, index: usize) -> dinolab_data::Result<Image> {
         match self {
             Self::One(path, pixels) => {
-                let bytes = std::fs::read(path).map_err(|source| Error::Io {
-                    path: path.clone(),
-                    source,
-                })?;
+                let bytes = dinolab_data::file::read(path)?;
                 let max_pixels = SourceOptions::default().max_pixels;
                 decode::decode_to(*pixels, &path.to_string_lossy(), &bytes, max_pixels)
             }
@@ -221,6 +218,7 @@ pub fn reason(error: &dinolab_eval::Error, name: &str) -> String {
         dinolab_eval::Error::Model(dinolab_nn::Error::TooManyPatches { .. }) => {
             format!("skipped {name}: {error}; {TOO_LARGE}")
         }
+        dinolab_eval::Error::Invalid { reason, .. } => format!("skipped {name}: {reason}"),
         _ => format!("skipped {name}: {error}"),
     }
 }

@@ -82,7 +82,8 @@ impl Normalisation {
             let given = numbers.as_ref().map_or(channels, |numbers| numbers.0.len());
             ensure!(
                 given == channels,
-                "--{flag}: {given} numbers for a network of {channels} channels"
+                "--{flag}: {given} numbers for a network of {}",
+                count(channels)
             );
         }
         let known = preprocess_of(facts).filter(|known| known.mean.len() == channels);
@@ -193,18 +194,19 @@ impl ModelFlags {
         if self.heads.is_none() && !said("vit") && !said("num_heads") {
             errln!(
                 "{} heads, by the width of {} (--heads for another number)",
-                config.heads, config.width
+                config.heads,
+                config.width
             );
         }
         let preprocess = match self.normalisation.of(&weights.facts, config.channels)? {
             Some(preprocess) => preprocess,
             None if config.channels == 3 => Preprocess::default(),
             None => bail!(
-                "{}: a network of {} channels, and the file does not say how its images were \
+                "{}: a network of {}, and the file does not say how its images were \
                  normalised; give the channels' means and standard deviations, as in --mean {} \
                  --std {}",
                 path.display(),
-                config.channels,
+                count(config.channels),
                 each(0.5, config.channels),
                 each(0.25, config.channels),
             ),
@@ -214,6 +216,14 @@ impl ModelFlags {
             preprocess,
             attend_size: run_config(&weights.facts).map(|run| run.attend_size),
         })
+    }
+}
+
+/// A number of channels in words.
+pub fn count(channels: usize) -> String {
+    match channels {
+        1 => "1 channel".into(),
+        n => format!("{n} channels"),
     }
 }
 

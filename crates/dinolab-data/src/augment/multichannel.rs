@@ -137,7 +137,14 @@ pub fn window(image: &Image, size: Size, window: CropBox, filter: Filter) -> Res
     };
     let mut planes = Vec::new();
     let mut scratch = Scratch::default();
-    resize_by(image, whole, (size, options), filter, &mut scratch, &mut planes)?;
+    resize_by(
+        image,
+        whole,
+        (size, options),
+        filter,
+        &mut scratch,
+        &mut planes,
+    )?;
     Ok(joined(&planes, size, image.channels))
 }
 

@@ -216,11 +216,23 @@ impl Resizer {
                 reason: format!("{window:?} is not inside of {width} × {height}"),
             });
         }
-        let mut part = |weights: &mut Weights, from, to, start: usize, len: usize| {
+        let part = |weights: &mut Weights, from, to, start: usize, len: usize| {
             weights.set_whole_window(from, to, start..start + len, filter)
         };
-        let across = part(&mut self.across, image.width, width, window.left, window.width);
-        let down = part(&mut self.down, image.height, height, window.top, window.height);
+        let across = part(
+            &mut self.across,
+            image.width,
+            width,
+            window.left,
+            window.width,
+        );
+        let down = part(
+            &mut self.down,
+            image.height,
+            height,
+            window.top,
+            window.height,
+        );
         let touched = CropBox {
             top: down.start,
             left: across.start,
@@ -229,7 +241,13 @@ impl Resizer {
         };
         check_room(image, touched, (window.width, window.height))?;
         let mut planes = std::mem::take(&mut self.planes);
-        self.run(image, touched, (window.width, window.height), false, &mut planes);
+        self.run(
+            image,
+            touched,
+            (window.width, window.height),
+            false,
+            &mut planes,
+        );
         planes::join_into(&planes, out);
         self.planes = planes;
         Ok(())

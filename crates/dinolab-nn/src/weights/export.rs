@@ -33,7 +33,9 @@ impl Backbone {
             config: vit.config().clone(),
             arrays: all,
             preparation: Preparation::of_facts(facts),
-            said: facts.get_key_value(FACT).map(|(k, v)| (k.clone(), v.clone())),
+            said: facts
+                .get_key_value(FACT)
+                .map(|(k, v)| (k.clone(), v.clone())),
         }
     }
 

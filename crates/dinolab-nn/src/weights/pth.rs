@@ -21,7 +21,14 @@ const CENTRE: &str = "dino_loss.center";
 
 /// Reads the network `which`, or the only one there is.
 pub(super) fn read(path: &Path, which: Which) -> Result<Weights> {
-    let fail = |error: pytorch_reader::PytorchError| bad(path, error.to_string());
+    let fail = |error: pytorch_reader::PytorchError| {
+        let reason = error.to_string();
+        // All that the reader of archives knows of a file that breaks off.
+        match reason.contains("invalid Zip archive") {
+            true => bad(path, format!("is cut short or damaged ({reason})")),
+            false => bad(path, reason),
+        }
+    };
     let archive = archive::Archive::of(path)?;
     let root = PytorchReader::read_pickle_data(archive.path(), None).map_err(fail)?;
     let PickleValue::Dict(root) = root else {

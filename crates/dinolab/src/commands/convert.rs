@@ -11,7 +11,7 @@ use dinolab_nn::position::PositionRule;
 use dinolab_nn::weights::{self, Backbone, Kind, LoadOptions, Naming, Weights, Which};
 use dinolab_nn::{Vit, VitConfig, device, init::Init};
 
-use crate::model::{Normalisation, weight_file, which};
+use crate::model::{Normalisation, count, weight_file, which};
 use crate::output::{self, Cell, Table};
 
 /// Writes weights in other formats
@@ -255,17 +255,23 @@ impl Original {
             ));
         }
         let colours = config.channels == 3;
-        if to == To::Reference && args.output.extension().is_none_or(|ext| ext != "safetensors") && !colours {
+        if to == To::Reference
+            && args
+                .output
+                .extension()
+                .is_none_or(|ext| ext != "safetensors")
+            && !colours
+        {
             notes.push(format!(
-                "a .pth does not say how images of {} channels are normalised: whoever reads it has \
+                "a .pth does not say how images of {} are normalised: whoever reads it has \
                  to be given --mean and --std",
-                config.channels
+                count(config.channels)
             ));
         } else if !colours && !self.weights.facts.contains_key("preprocess") {
             notes.push(format!(
-                "the weights do not say how images of {} channels are normalised; --mean and --std \
+                "the weights do not say how images of {} are normalised; --mean and --std \
                  write it into what is converted",
-                config.channels
+                count(config.channels)
             ));
         }
         notes
