@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use dinolab_data::Source;
-use dinolab_nn::weights::{Array, file_arrays, to_bytes};
+use dinolab_nn::weights::{Array, read_arrays, to_bytes};
 
 use crate::error::check_length;
 use crate::features::Features;
@@ -136,8 +136,7 @@ impl FeatureSet {
                 (array.shape, array.data)
             }
             Some(Kind::Safetensors) => {
-                let bytes = fs::read(path).map_err(io_of(path))?;
-                let (mut arrays, _) = file_arrays(path, &bytes)?;
+                let (mut arrays, _) = read_arrays(path)?;
                 let array = arrays
                     .remove(TENSOR)
                     .ok_or_else(|| wrong(format!("has no tensor {TENSOR}")))?;

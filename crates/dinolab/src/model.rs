@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use dinolab_data::{Pixels, Size};
 use dinolab_eval::features::Preprocess;
 use dinolab_nn::position::PositionRule;
@@ -178,7 +178,7 @@ impl ModelFlags {
     fn load(&self, weights: &Path) -> Result<Model> {
         let which = which(&self.checkpoint_key)?;
         let path = weight_file(weights)?;
-        let weights = weights::read(&path, which)?;
+        let weights = weights::read(&path, which).map_err(advised)?;
         let mut config = weights.vit_config(self.heads)?;
         config.position_rule = self.position_rule.unwrap_or(config.position_rule);
         let device = device::by_name(&self.device)?;
@@ -216,6 +216,19 @@ impl ModelFlags {
             preprocess,
             attend_size: run_config(&weights.facts).map(|run| run.attend_size),
         })
+    }
+}
+
+/// An error of reading or loading weights, with the flag that helps.
+pub fn advised(error: dinolab_nn::Error) -> anyhow::Error {
+    match &error {
+        dinolab_nn::Error::NoSuchNetwork { found, .. } => {
+            anyhow!("{error}; take that one by --checkpoint-key {found}")
+        }
+        dinolab_nn::Error::PositionSize { .. } => {
+            anyhow!("{error}; --resize-pos-embed true resamples them")
+        }
+        _ => error.into(),
     }
 }
 

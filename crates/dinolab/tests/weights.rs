@@ -223,6 +223,18 @@ fn names_of_the_file_are_in_the_error() {
     );
     let told = refuse(&named(&|k| format!("student.net.{k}")));
     assert!(told.contains("has no teacher, only student"), "{told}");
+    let flags = told
+        .split("take that one by ")
+        .nth(1)
+        .unwrap()
+        .split(' ')
+        .collect::<Vec<_>>();
+    let weights = root.path().join("w.pth");
+    done(&run(
+        "embed",
+        &weights,
+        &[&[images.as_str(), "--out", &out], &flags[..]].concat(),
+    ));
     let mut two = named(&|k| format!("vision.{k}"));
     two.extend(named(&|k| format!("depth.{k}")));
     let told = refuse(&two);

@@ -18,9 +18,7 @@ const MAX_HEADER: u64 = 100_000_000;
 
 /// Reads the network `which` of a checkpoint, or the only one there is.
 pub(super) fn read(path: &Path, which: Which) -> Result<Weights> {
-    let bytes = whole(path)?;
-    let (mut arrays, facts) = file_arrays(path, &bytes)?;
-    drop(bytes);
+    let (mut arrays, facts) = read_arrays(path)?;
     let network = Network::find(path, arrays.keys().map(String::as_str), which)?;
     let centre = arrays.remove(CENTRE);
     check_finite(path, centre.iter().map(|array| (CENTRE, array)))?;
@@ -34,6 +32,15 @@ pub(super) fn read(path: &Path, which: Which) -> Result<Weights> {
         which: network.which,
         ..Weights::default()
     })
+}
+
+/// All floating-point arrays of a file, and its metadata.
+///
+/// # Errors
+/// [`crate::Error::Io`], and [`crate::Error::BadWeights`] for a file that is no safetensors file or
+/// of another length than its header says; such a file is not read.
+pub fn read_arrays(path: &Path) -> Result<(BTreeMap<String, Array>, BTreeMap<String, String>)> {
+    file_arrays(path, &whole(path)?)
 }
 
 /// A file's bytes, once its header has said that there are as many: a file of any size may begin like
