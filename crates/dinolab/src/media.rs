@@ -223,6 +223,16 @@ pub fn reason(error: &dinolab_eval::Error, name: &str) -> String {
     }
 }
 
+/// An error of a frame, with what helps where `--size` does.
+pub fn advised(error: dinolab_eval::Error) -> anyhow::Error {
+    match error {
+        dinolab_eval::Error::Model(dinolab_nn::Error::TooManyPatches { .. }) => {
+            anyhow::anyhow!("{error}; {TOO_LARGE}")
+        }
+        error => error.into(),
+    }
+}
+
 /// What to do about an image of too many patches.
 pub const TOO_LARGE: &str =
     "--size HEIGHTxWIDTH, such as --size 480x480, resizes without keeping the aspect ratio";

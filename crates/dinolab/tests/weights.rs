@@ -282,6 +282,26 @@ fn strips_are_left_out_with_advice_that_helps() {
     ];
     let told = done(&run("pca", &weights, &all));
     assert!(told.contains("colours of 4 images"), "{told}");
+    // The same of frames, which are of one size.
+    for verb in ["pca", "attend"] {
+        let frames = at("frames");
+        picture(&root.path().join("frames/0.png"), 5000, 40);
+        let told = one_error(&run(
+            verb,
+            &weights,
+            &[&frames, "--video", "--out", &at("film")],
+        ));
+        assert!(told.contains("--size HEIGHTxWIDTH"), "{told}");
+        let sized = [
+            frames.as_str(),
+            "--video",
+            "--out",
+            &at("film"),
+            "--size",
+            "480x480",
+        ];
+        done(&run(verb, &weights, &sized));
+    }
     // One alone: no image is left.
     let one = at("images/6000x3.png");
     one_error(&run("pca", &weights, &[&one, "--out", &at("colours")]));

@@ -253,7 +253,7 @@ fn each_frame(
         let frame = frame?;
         let size = looker.size.keeping_aspect(&frame.image);
         let patch = looker.model.vit.config().patch_size;
-        let image = whole_patches(&frame.image, size, patch)?;
+        let image = whole_patches(&frame.image, size, patch).map_err(media::advised)?;
         let maps = attend(&looker.model.vit, &image, &looker.normaliser)?;
         each(count, frame.seconds, drawing.pictures(&maps)?)?;
         count += 1;

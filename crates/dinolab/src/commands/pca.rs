@@ -228,6 +228,7 @@ fn video(args: &Args, clip: &Clip, network: &Network, animation: bool) -> Result
         done: 0,
     };
     let all = patch_colours(&mut moving, network.embedder.dim(), args.foreground)
+        .map_err(media::advised)
         .context("the colours of the frames")?;
     moving.progress.finish();
     let mut gif = match animation {
