@@ -11,6 +11,7 @@
 pub mod augment;
 pub mod decode;
 pub mod error;
+pub mod file;
 pub mod image;
 pub mod loader;
 pub mod random;

@@ -3,9 +3,9 @@
 use burn::tensor::Tensor;
 use dinolab_data::augment::eval;
 use dinolab_data::{Image, Source};
-use dinolab_nn::Vit;
+use dinolab_nn::{Vit, check_patches};
 
-use crate::features::{Features, Pass, Preprocess, View};
+use crate::features::{Features, Pass, Preprocess, View, at_once};
 use crate::{Error, Result};
 
 /// Which tokens make a feature: the class tokens of the last blocks, each after the *final*
@@ -98,6 +98,9 @@ impl BlockFeatures {
     ) -> Result<Features> {
         let view =
             |_, image: &Image| Ok(eval::features(image, preprocess.resize, preprocess.crop)?);
+        let (crop, patch) = (preprocess.crop, vit.config().patch_size);
+        check_patches(crop.height, crop.width, patch)?;
+        let batch_size = at_once(batch_size, (crop.height, crop.width), patch);
         self.embed_views(
             vit,
             source,

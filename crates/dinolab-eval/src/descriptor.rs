@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use dinolab_data::augment::ChannelNormaliser;
 use dinolab_data::augment::{eval, resize::Filter};
 use dinolab_data::{Image, Pixels, Source};
-use dinolab_nn::Vit;
+use dinolab_nn::{Vit, check_patches};
 use rayon::prelude::*;
 
-use crate::features::{Features, batch, host, planes};
+use crate::features::{Features, at_once, batch, check_rows, described, host, planes};
 use crate::{Error, Result};
 
 /// How an image is brought to the network's input.
@@ -66,7 +66,7 @@ impl<'a> Describer<'a> {
     /// Puts the parts together; `mean` and `std` are per channel, of values in 0–1.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a side below a patch, no scale, or one that is not above 0;
+    /// [`Error::Model`] for a side of too many patches, [`Error::Invalid`] for a side below a patch, no scale, or one that is not above 0;
     /// [`Error::Data`] for deviations that are not above 0.
     pub fn new(
         vit: &'a Vit,
@@ -88,6 +88,12 @@ impl<'a> Describer<'a> {
                 "scales and exponents must be above 0",
             ));
         }
+        let most = match &descriptor {
+            Descriptor::ClassToken(scales) => scales.iter().copied().fold(1.0, f64::max),
+            Descriptor::ClassAndGem(_) => 1.0,
+        };
+        let largest = (side as f64 * most) as usize;
+        check_patches(largest, largest, vit.config().patch_size)?;
         Ok(Self {
             vit,
             normaliser: ChannelNormaliser::new(Pixels::Rgb, mean.as_ref(), std.as_ref())?,
@@ -114,14 +120,17 @@ impl<'a> Describer<'a> {
             .par_iter()
             .map(|image| self.input(image))
             .collect::<Result<Vec<_>>>()?;
-        Ok(self.of_inputs(&inputs))
+        let rows = self.of_inputs(&inputs);
+        check_rows(&rows, self.dim(), |row| described(&images[row]))?;
+        Ok(rows)
     }
 
     /// Vectors of the source's images number `indices`, `batch_size` images in memory at a time.
     /// `progress` hears how many are done. An image that cannot be used is left out and listed.
     ///
     /// # Errors
-    /// [`Error::Data`] where an image of another machine could not be fetched.
+    /// [`Error::Data`] where an image of another machine could not be fetched;
+    /// [`Error::NotFinite`] where the network makes no numbers of one.
     pub fn describe_source(
         &self,
         source: &dyn Source,
@@ -130,7 +139,7 @@ impl<'a> Describer<'a> {
         progress: &mut dyn FnMut(usize),
     ) -> Result<Features> {
         let load = |index| source.image(index).map_err(Error::from);
-        self.describe_loaded(indices, batch_size, &load, progress)
+        self.describe_named(indices, batch_size, (&load, &|i| source.name(i)), progress)
     }
 
     /// As [`Describer::describe_source`], of images that `load` finds by their number.
@@ -142,6 +151,21 @@ impl<'a> Describer<'a> {
         indices: &[usize],
         batch_size: usize,
         load: &(dyn Fn(usize) -> Result<Image> + Sync),
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Features> {
+        let name = |index| format!("image {index}");
+        self.describe_named(indices, batch_size, (load, &name), progress)
+    }
+
+    #[allow(clippy::type_complexity, reason = "two functions of an image's number")]
+    fn describe_named(
+        &self,
+        indices: &[usize],
+        batch_size: usize,
+        (load, name): (
+            &(dyn Fn(usize) -> Result<Image> + Sync),
+            &dyn Fn(usize) -> String,
+        ),
         progress: &mut dyn FnMut(usize),
     ) -> Result<Features> {
         let mut features = Features {
@@ -165,7 +189,12 @@ impl<'a> Describer<'a> {
                     Err(error) => features.skipped.push((index, error.to_string())),
                 }
             }
-            features.data.append(&mut self.of_inputs(&inputs));
+            let mut rows = self.of_inputs(&inputs);
+            let first = features.indices.len() - inputs.len();
+            check_rows(&rows, features.dim, |row| {
+                name(features.indices[first + row])
+            })?;
+            features.data.append(&mut rows);
             done += chunk.len();
             progress(done);
         }
@@ -204,13 +233,16 @@ impl<'a> Describer<'a> {
         let dim = self.dim();
         let mut all = vec![0.0; inputs.len() * dim];
         for (size, places) in by_size {
-            let planes: Vec<&[f32]> = places.iter().map(|&p| &inputs[p].planes[..]).collect();
-            let rows = match &self.descriptor {
-                Descriptor::ClassToken(scales) => self.class_tokens(&planes, size, scales),
-                Descriptor::ClassAndGem(power) => self.class_and_gem(&planes, size, *power),
-            };
-            for (row, place) in rows.chunks_exact(dim).zip(places) {
-                all[place * dim..][..dim].copy_from_slice(row);
+            let most = at_once(places.len(), size, self.vit.config().patch_size);
+            for places in places.chunks(most) {
+                let planes: Vec<&[f32]> = places.iter().map(|&p| &inputs[p].planes[..]).collect();
+                let rows = match &self.descriptor {
+                    Descriptor::ClassToken(scales) => self.class_tokens(&planes, size, scales),
+                    Descriptor::ClassAndGem(power) => self.class_and_gem(&planes, size, *power),
+                };
+                for (row, place) in rows.chunks_exact(dim).zip(places) {
+                    all[place * dim..][..dim].copy_from_slice(row);
+                }
             }
         }
         all

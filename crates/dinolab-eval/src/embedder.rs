@@ -22,8 +22,10 @@ use dinolab_nn::init::Init;
 use dinolab_nn::weights::{self, LoadOptions, Which};
 use dinolab_nn::{Vit, device};
 
-use crate::Result;
-use crate::features::{AttentionMaps, Preprocess, attend, batch, host, planes, whole_patches};
+use crate::features::{
+    AttentionMaps, Preprocess, attend, batch, check_rows, described, host, planes, whole_patches,
+};
+use crate::{Error, Result};
 
 /// A backbone with the preprocessing that its images need.
 #[derive(Clone, Debug)]
@@ -68,6 +70,11 @@ impl Embedder {
     /// [`Error::Invalid`](crate::Error::Invalid) or [`Error::Data`](crate::Error::Data) for a preprocessing that is none.
     pub fn new(vit: Vit, preprocess: Preprocess) -> Result<Self> {
         let normaliser = preprocess.normaliser()?;
+        let (channels, means) = (vit.config().channels, preprocess.mean.len());
+        if channels != means {
+            let reason = format!("{means} for a network of {channels} channels");
+            return Err(Error::invalid("channel means", reason));
+        }
         preprocess.check(vit.config().patch_size)?;
         Ok(Self {
             vit,
@@ -94,7 +101,8 @@ impl Embedder {
     /// The class token `[D]` of an image of any size (8-bit RGB unless the network was trained on others), not normalised.
     ///
     /// # Errors
-    /// [`Error::Data`](crate::Error::Data) for an image that cannot be prepared.
+    /// [`Error::Data`](crate::Error::Data) for an image that cannot be prepared,
+    /// [`Error::NotFinite`](crate::Error::NotFinite) where the network makes no numbers of it.
     pub fn embed(&self, image: &Image) -> Result<Vec<f32>> {
         self.embed_batch(std::slice::from_ref(image))
     }
@@ -116,12 +124,10 @@ impl Embedder {
                 planes(&image, &self.normaliser)
             })
             .collect::<Result<Vec<_>>>()?;
-        Ok(host(self.vit.forward(batch(
-            &self.vit,
-            &inputs,
-            crop.height,
-            crop.width,
-        ))))
+        let input = batch(&self.vit, &inputs, crop.height, crop.width);
+        let features = host(self.vit.forward(input));
+        check_rows(&features, self.dim(), |row| described(&images[row]))?;
+        Ok(features)
     }
 
     /// All tokens of an image, at the image's own size or brought to `size` = (height, width)
@@ -142,6 +148,7 @@ impl Embedder {
         let grid = (image.height / patch, image.width / patch);
         let dim = self.dim();
         let all = host(self.vit.intermediate(input, 1).remove(0));
+        check_rows(&all, all.len(), |_| described(&image))?;
         // Whatever stands between the class token and the patches is no part of the picture.
         let patches = all[all.len() - grid.0 * grid.1 * dim..].to_vec();
         Ok(Tokens {

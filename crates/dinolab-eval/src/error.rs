@@ -26,6 +26,15 @@ pub enum Error {
         /// Position in the slice.
         index: usize,
     },
+    /// What a network makes of an image is NaN or infinite.
+    #[error(
+        "{image}: the network's output is not finite numbers: its weights have diverged or are \
+         damaged, or its precision is too low for them"
+    )]
+    NotFinite {
+        /// The image's name.
+        image: String,
+    },
     /// An argument is out of its range.
     #[error("{what}: {reason}")]
     Invalid {
@@ -129,6 +138,17 @@ pub(crate) fn check_finite(what: &'static str, values: &[f32]) -> Result<()> {
 }
 
 impl Error {
+    /// Whether it says something of an image, which can be left out, and not of what all images go
+    /// through.
+    pub fn is_of_an_image(&self) -> bool {
+        match self {
+            Self::Data(error) => !error.is_unreachable(),
+            Self::Model(dinolab_nn::Error::TooManyPatches { .. }) => true,
+            Self::Invalid { what, .. } => *what == "image",
+            _ => false,
+        }
+    }
+
     /// Whether images of another machine could not be fetched, which says nothing of them.
     pub fn is_unreachable(&self) -> bool {
         matches!(self, Self::Data(error) if error.is_unreachable())

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use dinolab_data::Source;
 use dinolab_nn::files::FileSet;
-use dinolab_nn::weights::{Array, file_arrays, to_bytes};
+use dinolab_nn::weights::{Array, read_arrays, to_bytes};
 
 use crate::error::check_length;
 use crate::features::Features;
@@ -43,16 +43,7 @@ impl FeatureSet {
 
     /// The features of a source's images with the source's names and labels.
     pub fn of_source(features: Features, source: &dyn Source) -> Self {
-        let names = features.indices.iter().map(|&i| source.name(i)).collect();
-        let labels = features
-            .labels(source)
-            .and_then(|labels| {
-                labels
-                    .into_iter()
-                    .map(|label| source.classes().get(label).cloned())
-                    .collect()
-            })
-            .filter(|labels: &Vec<String>| !labels.is_empty());
+        let (names, labels) = names_and_labels(&features.indices, source);
         Self {
             dim: features.dim,
             data: features.data,
@@ -130,25 +121,16 @@ impl FeatureSet {
             }
         }
         .map_err(unwritten(path))?;
-        let companions = [
-            (names_file(path), &self.names),
-            (labels_file(path), &self.labels),
-        ];
-        for (companion, lines) in &companions {
-            match lines {
-                Some(lines) => files
-                    .write(companion, |out| write_lines(out, lines))
-                    .map_err(unwritten(companion))?,
-                None => files.without(companion),
-            }
-        }
+        let (names, labels) = (self.names.as_deref(), self.labels.as_deref());
+        write_companions(&mut files, path, names, labels)?;
         files.keep().map_err(unwritten(path))
     }
 
     /// Reads features and what stands beside them.
     ///
     /// # Errors
-    /// A file that cannot be read or is no matrix; companions with another number of lines.
+    /// A file that cannot be read or is no matrix; a row with values that are NaN or infinite;
+    /// companions with another number of lines.
     pub fn read(path: &Path) -> Result<Self> {
         let wrong = |reason: String| Error::Format {
             path: path.into(),
@@ -160,8 +142,7 @@ impl FeatureSet {
                 (array.shape, array.data)
             }
             Some(Kind::Safetensors) => {
-                let bytes = fs::read(path).map_err(io_of(path))?;
-                let (mut arrays, _) = file_arrays(path, &bytes)?;
+                let (mut arrays, _) = read_arrays(path)?;
                 let array = arrays
                     .remove(TENSOR)
                     .ok_or_else(|| wrong(format!("has no tensor {TENSOR}")))?;
@@ -178,21 +159,64 @@ impl FeatureSet {
         if data.is_empty() {
             return Err(wrong("holds no features".into()));
         }
+        let names = read_lines(&names_file(path), rows)?;
+        let bad = |row: &[f32]| row.iter().any(|value| !value.is_finite());
+        let mut bad = (0..rows).filter(|&row| bad(&data[row * dim..][..dim]));
+        if let Some(row) = bad.next() {
+            let name = names
+                .as_ref()
+                .map_or(String::new(), |n| format!(" ({})", n[row]));
+            return Err(wrong(format!(
+                "row {row}{name} has values that are not finite numbers, as {} of {rows} rows have; \
+                 make the features anew with sound weights",
+                1 + bad.count()
+            )));
+        }
         Ok(Self {
             dim,
             data,
-            names: read_lines(&names_file(path), rows)?,
+            names,
             labels: read_lines(&labels_file(path), rows)?,
         })
     }
 }
 
-enum Kind {
+/// The names of a source's images number `indices`, and their classes where there are some.
+pub(crate) fn names_and_labels(
+    indices: &[usize],
+    source: &dyn Source,
+) -> (Vec<String>, Option<Vec<String>>) {
+    let names = indices.iter().map(|&i| source.name(i)).collect();
+    let class = |&i: &usize| source.classes().get(source.label(i)?).cloned();
+    let labels: Option<Vec<String>> = indices.iter().map(class).collect();
+    (names, labels.filter(|labels| !labels.is_empty()))
+}
+
+/// Writes what stands beside the features in `path`. Companions of an earlier set that this one has
+/// not are removed.
+pub(crate) fn write_companions(
+    files: &mut FileSet,
+    path: &Path,
+    names: Option<&[String]>,
+    labels: Option<&[String]>,
+) -> Result<()> {
+    for (companion, lines) in [(names_file(path), names), (labels_file(path), labels)] {
+        match lines {
+            Some(lines) => files
+                .write(&companion, |out| write_lines(out, lines))
+                .map_err(unwritten(&companion))?,
+            None => files.without(&companion),
+        }
+    }
+    Ok(())
+}
+
+pub(crate) enum Kind {
     Npy,
     Safetensors,
 }
 
-fn kind(path: &Path) -> Option<Kind> {
+pub(crate) fn kind(path: &Path) -> Option<Kind> {
     match path.extension()?.to_str()? {
         "npy" => Some(Kind::Npy),
         "safetensors" => Some(Kind::Safetensors),
@@ -293,6 +317,40 @@ mod tests {
         assert!(FeatureSet::read(&path).is_err());
         write_npy_f32(&path, &[0, 6], &[]).unwrap();
         assert!(FeatureSet::read(&path).is_err());
+    }
+
+    #[test]
+    fn rows_that_are_no_numbers_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["f.npy", "g.safetensors"] {
+            let path = folder.path().join(name);
+            let mut set = set();
+            set.data[3] = f32::NAN;
+            set.data[4] = f32::INFINITY;
+            set.write(&path).unwrap();
+            let told = FeatureSet::read(&path).unwrap_err().to_string();
+            let parts = [name, "row 1 (a/2.jpg)", "2 of 3 rows"];
+            assert!(parts.iter().all(|part| told.contains(part)), "{told}");
+        }
+    }
+
+    #[test]
+    fn headers_that_claim_more_than_there_is_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f.npy");
+        write_npy_f32(&path, &[111111, 1], &vec![0.5; 111_111]).unwrap();
+        let bytes = fs::read(&path).unwrap();
+        let text = String::from_utf8_lossy(&bytes[..128]).into_owned();
+        for shape in ["(999999, 9)", "(9 ** 9, 1)", "(4 << 60, 9)"] {
+            // As long as what it takes the place of.
+            let claim = format!("{shape:11}");
+            let at = text.find("(111111, 1").unwrap();
+            let mut lie = bytes.clone();
+            lie[at..at + claim.len()].copy_from_slice(claim.as_bytes());
+            fs::write(&path, &lie).unwrap();
+            let told = FeatureSet::read(&path).unwrap_err().to_string();
+            assert!(told.contains("f.npy"), "{told}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use burn::tensor::{Tensor, TensorData};
 use dinolab_data::augment::normalise::{IMAGENET_MEAN, IMAGENET_STD};
 use dinolab_data::augment::{ChannelNormaliser, eval, resize::Filter};
 use dinolab_data::{Image, Pixels, Size, Source};
-use dinolab_nn::Vit;
+use dinolab_nn::{MAX_PATCHES, Vit, check_patches};
 use rayon::prelude::*;
 
 use crate::{Error, Result};
@@ -71,9 +71,10 @@ impl Preprocess {
     /// Checks that the centre is one of what images are brought to, and holds a patch.
     ///
     /// # Errors
-    /// [`Error::Invalid`].
+    /// [`Error::Invalid`]; [`Error::Model`] for a centre of too many patches.
     pub fn check(&self, patch: usize) -> Result<()> {
         let (Self { crop, resize, .. }, patch) = (self, patch.max(1));
+        check_patches(crop.height, crop.width, patch)?;
         if crop.shortest() >= patch && crop.height <= resize.height && crop.width <= resize.width {
             return Ok(());
         }
@@ -144,8 +145,40 @@ pub fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
         .expect("converted to f32")
 }
 
+/// How many images of `height × width` px go through a network together: `batch_size`, or fewer
+/// that have no more patches than two of the largest images.
+pub fn at_once(batch_size: usize, (height, width): (usize, usize), patch: usize) -> usize {
+    let patch = patch.max(1);
+    let patches = (height / patch).saturating_mul(width / patch).max(1);
+    batch_size.clamp(1, (2 * MAX_PATCHES / patches).max(1))
+}
+
+/// Errs where the network made something that is not finite of an image, by `rows` `[N, dim]` and the
+/// images' names.
+///
+/// # Errors
+/// [`Error::NotFinite`].
+pub fn check_rows(rows: &[f32], dim: usize, name: impl Fn(usize) -> String) -> Result<()> {
+    let bad = |row: &[f32]| row.iter().any(|value| !value.is_finite());
+    match rows.chunks(dim.max(1)).position(bad) {
+        None => Ok(()),
+        Some(row) => Err(Error::NotFinite { image: name(row) }),
+    }
+}
+
 /// From an image and its number in its source to what the network sees of it.
 pub type View<'a> = dyn Fn(usize, &Image) -> Result<Image> + Sync + 'a;
+
+/// Features of images that went through the network together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rows {
+    /// The source's index of each.
+    pub indices: Vec<usize>,
+    /// Rows and columns of patches, `(h, w)`, of each view.
+    pub grid: (usize, usize),
+    /// `[N, dim]`.
+    pub data: Vec<f32>,
+}
 
 /// How images become features: a view of each, and what the network makes of a batch of views.
 pub struct Pass<'a> {
@@ -172,6 +205,8 @@ impl Pass<'_> {
     ///
     /// # Errors
     /// [`Error::Invalid`] where no image can be used, or views are smaller than a patch;
+    /// [`Error::Model`] where they have too many patches; [`Error::NotFinite`] where the network
+    /// makes no numbers of an image;
     /// [`Error::Data`] where an image of another machine could not be fetched.
     pub fn run(
         &self,
@@ -189,11 +224,36 @@ impl Pass<'_> {
         indices: &[usize],
         progress: &mut dyn FnMut(usize),
     ) -> Result<Features> {
-        let batch_size = self.batch_size.max(1);
         let mut features = Features {
             dim: self.dim,
             ..Features::default()
         };
+        let mut data = Vec::new();
+        let mut keep = |mut rows: Rows| {
+            data.append(&mut rows.data);
+            Ok(())
+        };
+        (features.indices, features.skipped) = self.each(source, indices, &mut keep, progress)?;
+        features.data = data;
+        Ok(features)
+    }
+
+    /// As [`Pass::run`], but that no image can be used is no error, and features are given to `each` as
+    /// they come. Views may be of several sizes. The images that were used, and those that were not
+    /// with the reason.
+    ///
+    /// # Errors
+    /// As [`Pass::run`], and what `each` gives.
+    pub fn each(
+        &self,
+        source: &dyn Source,
+        indices: &[usize],
+        each: &mut dyn FnMut(Rows) -> Result<()>,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<(Vec<usize>, Vec<(usize, String)>)> {
+        let batch_size = self.batch_size.max(1);
+        let patch = self.vit.config().patch_size;
+        let (mut used, mut skipped) = (Vec::new(), Vec::new());
         for (done, chunk) in indices.chunks(batch_size).enumerate() {
             let decoded: Vec<_> = chunk
                 .par_iter()
@@ -202,30 +262,46 @@ impl Pass<'_> {
                     Ok::<_, Error>((planes(&view, self.normaliser)?, (view.height, view.width)))
                 })
                 .collect();
-            let mut inputs = Vec::with_capacity(chunk.len());
-            let mut size = (0, 0);
+            let (mut inputs, mut sizes) = (Vec::new(), Vec::new());
+            let first = used.len();
             for (&index, image) in chunk.iter().zip(decoded) {
                 match image {
-                    Ok((image, its)) => {
+                    Ok((image, size)) => {
                         inputs.push(image);
-                        size = its;
-                        features.indices.push(index);
+                        sizes.push(size);
+                        used.push(index);
                     }
                     // Another time the features would be others.
                     Err(error) if error.is_unreachable() => return Err(error),
-                    Err(error) => features.skipped.push((index, error.to_string())),
+                    Err(error) => skipped.push((index, error.to_string())),
                 }
             }
-            if !inputs.is_empty() {
-                if size.0.min(size.1) < self.vit.config().patch_size {
+            let mut start = 0;
+            for sizes in sizes.chunk_by(|a, b| a == b) {
+                let size = sizes[0];
+                if size.0.min(size.1) < patch {
                     return Err(Error::setting("size", "is smaller than a patch"));
                 }
-                let images = batch(self.vit, &inputs, size.0, size.1);
-                features.data.append(&mut host((self.feature)(images)));
+                check_patches(size.0, size.1, patch)?;
+                let same = &inputs[start..start + sizes.len()];
+                for inputs in same.chunks(at_once(batch_size, size, patch)) {
+                    let images = batch(self.vit, inputs, size.0, size.1);
+                    let data = host((self.feature)(images));
+                    let places = first + start..first + start + inputs.len();
+                    let indices = used[places].to_vec();
+                    let dim = data.len() / indices.len();
+                    check_rows(&data, dim, |row| source.name(indices[row]))?;
+                    each(Rows {
+                        indices,
+                        grid: (size.0 / patch, size.1 / patch),
+                        data,
+                    })?;
+                    start += inputs.len();
+                }
             }
             progress(done * batch_size + chunk.len());
         }
-        Ok(features)
+        Ok((used, skipped))
     }
 }
 
@@ -278,13 +354,15 @@ pub fn embed_usable(
     if preprocess.crop.shortest() < vit.config().patch_size {
         return Err(Error::setting("eval-crop", "is smaller than a patch"));
     }
+    let crop = (preprocess.crop.height, preprocess.crop.width);
+    check_patches(crop.0, crop.1, vit.config().patch_size)?;
     Pass {
         vit,
         view: &|_, image| Ok(eval::features(image, preprocess.resize, preprocess.crop)?),
         feature: &|images| vit.forward(images),
         dim: vit.config().width,
         normaliser: &normaliser,
-        batch_size,
+        batch_size: at_once(batch_size, crop, vit.config().patch_size),
     }
     .run_usable(source, indices, progress)
 }
@@ -316,8 +394,10 @@ impl AttentionMaps {
 /// `None`, and cuts it to whole patches.
 ///
 /// # Errors
-/// [`Error::Invalid`] where it is smaller than one patch.
+/// [`Error::Invalid`] where it is smaller than one patch, [`Error::Model`] where it has too many.
 pub fn whole_patches(image: &Image, size: Option<(usize, usize)>, patch: usize) -> Result<Image> {
+    let (height, width) = size.unwrap_or((image.height, image.width));
+    check_patches(height, width, patch)?;
     let resized = match size {
         Some((height, width)) => eval::resize(image, width, height, Filter::Bilinear)?,
         None => image.clone(),
@@ -344,7 +424,8 @@ pub fn whole_patches(image: &Image, size: Option<(usize, usize)>, patch: usize) 
 /// Attention maps of one image, already of whole patches.
 ///
 /// # Errors
-/// [`Error::Data`] for an image of another kind than the normaliser takes.
+/// [`Error::Data`] for an image of another kind than the normaliser takes; [`Error::NotFinite`] where
+/// the attention is not numbers.
 pub fn attend(vit: &Vit, image: &Image, normaliser: &ChannelNormaliser) -> Result<AttentionMaps> {
     let input = batch(
         vit,
@@ -353,10 +434,17 @@ pub fn attend(vit: &Vit, image: &Image, normaliser: &ChannelNormaliser) -> Resul
         image.width,
     );
     let patch = vit.config().patch_size;
+    let maps = host(vit.class_attention(input));
+    check_rows(&maps, maps.len(), |_| described(image))?;
     Ok(AttentionMaps {
         heads: vit.config().heads,
         grid: (image.height / patch, image.width / patch),
-        maps: host(vit.class_attention(input)),
+        maps,
         image: image.clone(),
     })
+}
+
+/// Stands for the name of an image that has none.
+pub(crate) fn described(image: &Image) -> String {
+    format!("an image of {} × {}", image.width, image.height)
 }

@@ -1,10 +1,10 @@
 //! Writing files whole or not at all, with this crate's errors.
 
 use std::fs::File;
-use std::io::{self, BufWriter};
-use std::path::Path;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
 
-use dinolab_nn::files;
+use dinolab_nn::files::{self, PartFile};
 
 use crate::{Error, Result};
 
@@ -14,6 +14,43 @@ pub(crate) fn write_whole(
     fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
 ) -> Result<()> {
     files::write_whole(path, fill).map_err(unwritten(path))
+}
+
+/// A file that is written in parts, under a temporary name until it is finished; dropped before that,
+/// it is removed.
+pub(crate) struct Growing {
+    path: PathBuf,
+    part: PartFile,
+    out: BufWriter<File>,
+}
+
+impl Growing {
+    /// Begins the file. Missing folders are made.
+    pub fn create(path: &Path) -> Result<Self> {
+        let (part, file) = PartFile::create(path).map_err(unwritten(path))?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            part,
+            out: BufWriter::new(file),
+        })
+    }
+
+    /// Writes the next part.
+    pub fn write(
+        &mut self,
+        fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+    ) -> Result<()> {
+        fill(&mut self.out).map_err(unwritten(&self.path))
+    }
+
+    /// Syncs it and gives it its name.
+    pub fn finish(mut self) -> Result<()> {
+        self.write(|out| {
+            out.flush()?;
+            out.get_ref().sync_all()
+        })?;
+        self.part.keep().map_err(unwritten(&self.path))
+    }
 }
 
 /// The error of a file that could not be written.

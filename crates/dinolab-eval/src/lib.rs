@@ -55,6 +55,7 @@ mod lettering;
 pub mod linear;
 pub mod moments;
 pub mod npy;
+pub mod patch_tokens;
 pub mod pca;
 pub mod picture;
 pub mod propagation;

@@ -91,6 +91,7 @@ pub fn read_npy<T: Element>(path: impl AsRef<Path>) -> Result<Array<T>> {
         reason,
     };
     let file = File::open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
     let npy = NpyFile::new(BufReader::new(file)).map_err(failed)?;
     let shape: Vec<usize> = npy
         .shape()
@@ -101,9 +102,15 @@ pub fn read_npy<T: Element>(path: impl AsRef<Path>) -> Result<Array<T>> {
     if npy.order() == Order::Fortran && shape.len() > 1 {
         return Err(wrong("Fortran order; save it in C order".into()));
     }
+    // A header may claim anything; a value takes at least a byte.
+    let expected = shape.iter().try_fold(1usize, |all, &n| all.checked_mul(n));
+    let Some(expected) = expected.filter(|&values| values as u64 <= length) else {
+        return Err(wrong(format!(
+            "is cut short, or its shape {shape:?} is wrong"
+        )));
+    };
     let values = npy.data::<T>().map_err(|e| wrong(format!("values: {e}")))?;
     let data = values.collect::<io::Result<Vec<T>>>().map_err(failed)?;
-    let expected: usize = shape.iter().product();
     if data.len() != expected {
         let reason = format!("{} values for a shape of {expected}", data.len());
         return Err(wrong(reason));

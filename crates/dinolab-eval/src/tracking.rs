@@ -1,11 +1,11 @@
 //! Objects of a video followed by a network's features, and baselines beside it.
 
-use std::fs;
 use std::path::Path;
 
 use dinolab_data::decode::decode;
 use dinolab_data::source::SourceOptions;
 use dinolab_data::{Image, Mask};
+use dinolab_nn::check_patches;
 
 use crate::davis::{ObjectScore, Sequence, Year, object_count, read_mask, score_sequence};
 use crate::propagation::{Propagation, Propagator, labels_of_mask, mask_of_labels};
@@ -134,6 +134,12 @@ impl Tracking {
                 format!("at a short side of {} is smaller than a patch", self.side),
             ));
         }
+        check_patches(height, width, patch).map_err(|error| {
+            wrong(
+                first_path,
+                format!("a short side of {}: {error}", self.side),
+            )
+        })?;
         let features = |image: &Image| -> Result<(Vec<f32>, (usize, usize))> {
             let tokens = embedder.tokens(&resize_linear(image, height, width), None)?;
             Ok((tokens.patches, tokens.grid))
@@ -175,10 +181,7 @@ pub fn score_first_mask(sequence: &Sequence, year: Year) -> Result<Vec<ObjectSco
 }
 
 fn read_image(path: &Path) -> Result<Image> {
-    let bytes = fs::read(path).map_err(|source| Error::Io {
-        path: path.to_path_buf(),
-        source,
-    })?;
+    let bytes = dinolab_data::file::read(path)?;
     let max_pixels = SourceOptions::default().max_pixels;
     Ok(decode(&path.to_string_lossy(), &bytes, max_pixels)?)
 }

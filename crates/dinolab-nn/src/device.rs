@@ -55,7 +55,7 @@ pub fn by_name(name: &str) -> Result<Device> {
     let is_gpu = ["cuda", "metal", "rocm", "vulkan"].contains(&kind);
     if is_gpu && !built.contains(&kind) {
         return refuse(format!(
-            "this program was built without it; build with --features {kind}"
+            "this program was built without it; it takes a build with the feature {kind}"
         ));
     }
     match (kind, which) {

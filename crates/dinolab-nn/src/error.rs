@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use crate::vit::MAX_PATCHES;
+use crate::weights::Which;
+
 /// The result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -41,6 +44,52 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// A weight file holds the other network of a training checkpoint only.
+    #[error("{path}: has no {wanted}, only {found}")]
+    NoSuchNetwork {
+        /// The file.
+        path: PathBuf,
+        /// The network that was asked for.
+        wanted: Which,
+        /// The network that is there: a student or a teacher.
+        found: Which,
+    },
+    /// A weight file holds several networks, none of which is plainly the teacher or the student.
+    #[error(
+        "{path}: holds several networks, and it is not clear which one is the {wanted} ({}); save \
+         that one in a file of its own",
+        prefixes.join(", ")
+    )]
+    SeveralNetworks {
+        /// The file.
+        path: PathBuf,
+        /// The network that was asked for.
+        wanted: Which,
+        /// What the names of each network's tensors begin with.
+        prefixes: Vec<String>,
+    },
+    /// Weights are NaN or infinite.
+    #[error(
+        "{path}: tensor {tensor} has {count} of {total} values that are not finite numbers, the \
+         first {value} at {index:?}{}; the weights are damaged, or of a training run that diverged",
+        match tensors { 1 => String::new(), n => format!(" ({n} tensors have such values)") }
+    )]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The first such tensor's name in the file.
+        tensor: String,
+        /// How many of its values are not finite.
+        count: usize,
+        /// How many values it has.
+        total: usize,
+        /// The place of the first of them in the tensor.
+        index: Vec<usize>,
+        /// That value.
+        value: f32,
+        /// How many tensors have such values.
+        tensors: usize,
+    },
     /// A tensor has another shape than the network.
     #[error("tensor {name}: the network has shape {expected:?}, the file has {found:?}")]
     Shape {
@@ -51,13 +100,12 @@ pub enum Error {
         /// The file's shape.
         found: Vec<usize>,
     },
-    /// Position embeddings are those of another image size; they could be resampled
-    /// ([`crate::weights::LoadOptions`]).
+    /// Position embeddings are those of another image size, and resampling was not asked for.
     #[error(
-        "tensor {name}: the network has position embeddings of shape {expected:?}, the file has \
-         {found:?}"
+        "tensor {name}: position embeddings of another image size: the network has shape \
+         {expected:?}, the file has {found:?}"
     )]
-    Positions {
+    PositionSize {
         /// The tensor's name in the network.
         name: String,
         /// The network's shape.
@@ -76,6 +124,21 @@ pub enum Error {
         total: usize,
         /// The first one's name.
         first: String,
+    },
+    /// An image would be cut into more patches than a network is given.
+    #[error(
+        "at {height} × {width} px (height × width) an image has {patches} patches of {patch} px; \
+         {MAX_PATCHES} are the most"
+    )]
+    TooManyPatches {
+        /// Of the image as the network would see it, in pixels.
+        height: usize,
+        /// Likewise.
+        width: usize,
+        /// Side of a patch, in pixels.
+        patch: usize,
+        /// How many they would be.
+        patches: usize,
     },
     /// A model setting is out of its range.
     #[error("{field}: {reason}")]

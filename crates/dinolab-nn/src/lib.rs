@@ -26,4 +26,4 @@ pub use crate::head::{Head, HeadConfig};
 pub use crate::network::Network;
 pub use crate::param::{Param, Parameters};
 pub use crate::precision::Precision;
-pub use crate::vit::{Vit, VitConfig};
+pub use crate::vit::{MAX_PATCHES, Vit, VitConfig, check_patches};

@@ -23,7 +23,7 @@ mod matmul;
 mod prototypes;
 mod update;
 
-pub use attention::{attention, attention_probabilities};
+pub use attention::{attention, attention_probabilities, first_attention_probabilities};
 pub use branch::branch;
 pub use gelu::gelu;
 pub use layer_norm::layer_norm;

@@ -9,7 +9,7 @@ mod config;
 use burn::tensor::{Device, Tensor};
 
 pub use self::block::{Attention, Block, LayerNorm, LayerScale, Linear, Mlp};
-pub use self::config::VitConfig;
+pub use self::config::{MAX_PATCHES, VitConfig, check_patches};
 
 use crate::init::Init;
 use crate::ops::branch::Run;
@@ -27,6 +27,9 @@ pub trait DropPath {
     /// 1 MLP) of block `block`; `None` drops nothing.
     fn factors(&self, block: usize, branch: usize) -> Option<Vec<f32>>;
 }
+
+/// The most tokens whose attention is computed as a whole matrix where one row is wanted.
+const MATRIX: usize = 1 << 12;
 
 /// No branch is dropped.
 pub struct KeepAll;
@@ -219,13 +222,19 @@ impl Vit {
 
     /// Attention weights of the last block: `[B, H, 1 + R + N, 1 + R + N]`, registers included.
     pub fn last_attention(&self, images: Tensor<4>) -> Tensor<4> {
+        let (last, x) = self.before_last(images);
+        last.attention(x)
+    }
+
+    /// The last block and what comes into it, `[B, 1 + R + N, D]`.
+    fn before_last(&self, images: Tensor<4>) -> (&Block, Tensor<3>) {
         let (mut x, runs) = self.embed_all(vec![images]);
         let Run { images, tokens } = runs[0];
         let (last, before) = self.blocks.split_last().expect("a network has blocks");
         for (i, block) in before.iter().enumerate() {
             x = block.forward(x, &runs, i, &KeepAll);
         }
-        last.attention(x.reshape([images, tokens, self.config.width]))
+        (last, x.reshape([images, tokens, self.config.width]))
     }
 
     /// Attention of the last block's class token to the patches: `[B, H, h, w]`, where
@@ -237,9 +246,14 @@ impl Vit {
             height / self.config.patch_size,
             width / self.config.patch_size,
         );
-        let all = self.last_attention(images);
-        let [b, heads, _, _] = all.dims();
-        all.narrow(2, 0, 1)
+        let (last, x) = self.before_last(images);
+        // The same up to rounding, and one row of each head in place of a matrix.
+        let class = match x.dims()[1] {
+            0..=MATRIX => last.attention(x).narrow(2, 0, 1),
+            _ => last.first_attention(x),
+        };
+        let [b, heads, _, _] = class.dims();
+        class
             .narrow(3, self.config.prefix(), h * w)
             .reshape([b, heads, h, w])
     }

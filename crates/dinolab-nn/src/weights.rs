@@ -10,6 +10,7 @@ mod infer;
 mod load;
 mod locate;
 mod naming;
+mod networks;
 mod preprocess;
 mod pth;
 mod safetensors;
@@ -24,7 +25,7 @@ pub use self::load::{LoadOptions, LoadReport, load};
 pub use self::locate::locate;
 pub use self::naming::Naming;
 pub use self::pth::{Value, write_pth};
-pub use self::safetensors::{file_arrays, to_bytes};
+pub use self::safetensors::{file_arrays, read_arrays, to_bytes};
 
 use burn::tensor::{Tensor, TensorData};
 
@@ -86,38 +87,104 @@ impl Which {
     }
 }
 
+impl std::fmt::Display for Which {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.key())
+    }
+}
+
 /// Reads a `.pth` or safetensors file, told apart by content. Of a training checkpoint the
 /// network `which` is taken; a file of one network has only that.
 ///
 /// # Errors
-/// [`Error::Io`] and [`Error::BadWeights`] name the file and what is wrong.
+/// [`Error::Io`] and [`Error::BadWeights`] name the file and what is wrong,
+/// [`Error::NotFinite`] the tensor with values that are no numbers, [`Error::NoSuchNetwork`] and
+/// [`Error::SeveralNetworks`] the networks that are there.
 pub fn read(path: &Path, which: Which) -> Result<Weights> {
-    let mut head = [0u8; 9];
+    let mut head = [0u8; 64];
     let (length, size) = {
         use std::io::Read;
         let mut file = std::fs::File::open(path).map_err(io(path))?;
         let size = file.metadata().map_err(io(path))?.len();
-        (file.read(&mut head).map_err(io(path))?, size)
+        let mut length = 0;
+        while let n @ 1.. = file.read(&mut head[length..]).map_err(io(path))? {
+            length += n;
+        }
+        (length, size)
     };
+    let head = &head[..length];
     // Safetensors first: the length of its header may begin like a pickle (0x80), but no pickle
     // or archive begins with a number that is less than the file's size.
-    let (header, _) = head.as_chunks::<8>();
-    let safetensors = length == 9 && head[8] == b'{' && u64::from_le_bytes(header[0]) < size;
+    let header = head
+        .first_chunk::<8>()
+        .map(|bytes| u64::from_le_bytes(*bytes));
+    let safetensors = head.get(8) == Some(&b'{') && header.is_some_and(|length| length < size);
     let mut weights = if safetensors {
         safetensors::read(path, which)?
-    } else if head.starts_with(b"PK\x03\x04") || head[0] == 0x80 {
+    } else if head.starts_with(b"PK\x03\x04") || head.first() == Some(&0x80) {
         pth::read(path, which)?
     } else {
-        return Err(bad(
-            path,
-            "neither a PyTorch checkpoint nor a safetensors file".into(),
-        ));
+        return Err(bad(path, not_weights(head)));
     };
     weights.path = path.into();
-    let raw = std::mem::take(&mut weights.arrays);
-    (weights.arrays, weights.naming) = naming::canonical(path, raw, safetensors)?;
     beside::read(path, &mut weights)?;
     Ok(weights)
+}
+
+/// What a file is that is not weights.
+fn not_weights(head: &[u8]) -> String {
+    let text = head.trim_ascii_start().to_ascii_lowercase();
+    let what = if head.is_empty() {
+        "is empty"
+    } else if text.starts_with(b"version https://git-lfs") {
+        "is a pointer of Git LFS in place of the file; fetch the file itself with `git lfs pull`"
+    } else if text.starts_with(b"<!doctype") || text.starts_with(b"<html") {
+        "is a web page in place of the file; download the file itself"
+    } else {
+        return "neither a PyTorch checkpoint nor a safetensors file".into();
+    };
+    format!("neither a PyTorch checkpoint nor a safetensors file: it {what}")
+}
+
+/// A network's arrays, by their names in the file, under the reference's; all of them finite.
+fn network(
+    path: &Path,
+    network: &networks::Network,
+    raw: Vec<(String, Array)>,
+    exported: bool,
+) -> Result<(BTreeMap<String, Array>, Naming)> {
+    check_finite(path, raw.iter().map(|(name, array)| (name.as_str(), array)))?;
+    let local = |(name, array): (String, Array)| Some((network.local(&name)?, array));
+    let raw = raw.into_iter().filter_map(local).collect();
+    naming::canonical(path, raw, exported && network.is_bare())
+}
+
+/// Refuses arrays with values that are NaN or infinite.
+fn check_finite<'a>(path: &Path, arrays: impl Iterator<Item = (&'a str, &'a Array)>) -> Result<()> {
+    let bad = |array: &Array| array.data.iter().any(|value| !value.is_finite());
+    let mut wrong: Vec<_> = arrays.filter(|(_, array)| bad(array)).collect();
+    wrong.sort_by_key(|(name, _)| *name);
+    let Some((name, array)) = wrong.first() else {
+        return Ok(());
+    };
+    let values = || array.data.iter().copied().enumerate();
+    let mut places = values().filter(|(_, value)| !value.is_finite());
+    let (mut place, value) = places.next().unwrap_or_default();
+    let mut index: Vec<usize> = Vec::with_capacity(array.shape.len());
+    for &side in array.shape.iter().rev() {
+        index.push(place % side.max(1));
+        place /= side.max(1);
+    }
+    index.reverse();
+    Err(Error::NotFinite {
+        path: path.into(),
+        tensor: (*name).to_owned(),
+        count: 1 + places.count(),
+        total: array.data.len(),
+        index,
+        value,
+        tensors: wrong.len(),
+    })
 }
 
 /// The arrays of a network in memory, under their full names.

@@ -398,3 +398,137 @@ fn names_of_any_length_are_read() {
         assert_eq!(array.data, [1.0, 2.0, 3.0], "{length}");
     }
 }
+
+/// Weights as people's training runs leave them: values that are no numbers, in one of many tensors.
+#[test]
+fn values_that_are_no_numbers_are_named() {
+    let root = tempfile::tempdir().unwrap();
+    let network = Network::new(
+        &VitConfig {
+            registers: 0,
+            layer_scale: false,
+            ..config()
+        },
+        &HeadConfig {
+            out_dim: 6,
+            hidden_dim: 5,
+            bottleneck_dim: 4,
+            ..HeadConfig::default()
+        },
+        0,
+        &device(),
+    )
+    .unwrap();
+    let sound = arrays(&network, "");
+    let with = |name: &str, place: usize, value: f32| {
+        let mut all = sound.clone();
+        all.get_mut(name).unwrap().data[place] = value;
+        all
+    };
+    let state = |all: &BTreeMap<String, Array>| {
+        let named = all
+            .iter()
+            .map(|(k, v)| (k.clone(), Value::Tensor(v.clone())));
+        Value::dict(named)
+    };
+    let safe = root.path().join("w.safetensors");
+    let torch = root.path().join("w.pth");
+    let both = |all: &BTreeMap<String, Array>| {
+        fs::write(&safe, to_bytes(all, &BTreeMap::new()).unwrap()).unwrap();
+        write_pth(&torch, &Value::dict([("model", state(all))])).unwrap();
+        [&safe, &torch].map(|path| {
+            use_weights(path).map_err(|told| {
+                assert!(told.starts_with(&path.display().to_string()), "{told}");
+                told
+            })
+        })
+    };
+    both(&sound).map(|read| read.unwrap());
+    // A matrix's place has two numbers; biases, the head and positions are looked at too.
+    for (name, place, value, told) in [
+        (
+            "backbone.blocks.1.mlp.fc2.weight",
+            2 * 32 + 5,
+            f32::NAN,
+            "NaN at [2, 5]",
+        ),
+        ("backbone.norm.bias", 7, f32::INFINITY, "inf at [7]"),
+        (
+            "backbone.pos_embed",
+            8,
+            f32::NEG_INFINITY,
+            "-inf at [0, 1, 0]",
+        ),
+        ("head.last_layer.weight_v", 0, f32::NAN, "NaN at [0, 0]"),
+    ] {
+        for read in both(&with(name, place, value)) {
+            let error = read.unwrap_err();
+            let all = format!("{name} has 1 of {} values", sound[name].data.len());
+            assert!(error.contains(&all) && error.contains(told), "{error}");
+        }
+    }
+    // Of a whole checkpoint only what is used: the teacher and the centre.
+    let checkpoint = |student: &BTreeMap<String, Array>, teacher: &_, centre: f32| {
+        let centre = Array {
+            shape: vec![1, 6],
+            data: vec![0.0, 0.0, centre, 0.0, 0.0, 0.0],
+        };
+        let value = Value::dict([
+            ("student", state(student)),
+            ("teacher", state(teacher)),
+            (
+                "dino_loss",
+                Value::dict([("center", Value::Tensor(centre))]),
+            ),
+        ]);
+        write_pth(&torch, &value).unwrap();
+        use_weights(&torch)
+    };
+    let broken = with("backbone.cls_token", 3, f32::NAN);
+    checkpoint(&broken, &sound, 0.5).unwrap();
+    let told = checkpoint(&sound, &broken, 0.5).unwrap_err();
+    assert!(told.contains("teacher.backbone.cls_token"), "{told}");
+    let told = checkpoint(&sound, &sound, f32::NAN).unwrap_err();
+    assert!(
+        told.contains("dino_loss.center") && told.contains("[0, 2]"),
+        "{told}"
+    );
+}
+
+/// Numbers that are finite in the file, and not in the precision that is computed in.
+#[test]
+fn doubles_that_are_too_large_are_named() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("double.pth");
+    let doubles: Vec<u8> = [1.0, 1e300, -1e300]
+        .iter()
+        .flat_map(|v: &f64| v.to_le_bytes())
+        .collect();
+    let body = pickle::dict(&[("cls_token", pickle::tensor("0", "DoubleStorage", 3))]);
+    fs::write(&path, pth(&pickle::whole(&body), &doubles)).unwrap();
+    let told = read(&path, Which::Teacher).unwrap_err().to_string();
+    assert!(
+        told.contains("cls_token has 2 of 3") && told.contains("inf"),
+        "{told}"
+    );
+    // And half precision's own infinity.
+    let halves: Vec<u8> = [0x3C00u16, 0x7C00, 0x7E00]
+        .iter()
+        .flat_map(|v| v.to_le_bytes())
+        .collect();
+    let body = pickle::dict(&[("cls_token", pickle::tensor("0", "HalfStorage", 3))]);
+    fs::write(&path, pth(&pickle::whole(&body), &halves)).unwrap();
+    let told = read(&path, Which::Teacher).unwrap_err().to_string();
+    assert!(told.contains("cls_token has 2 of 3"), "{told}");
+}
+
+/// A file of 64 GB that takes no room on the disk, and begins as weights do.
+#[test]
+fn large_files_are_not_read_to_be_refused() {
+    let root = tempfile::tempdir().unwrap();
+    for seed in seeds(root.path()) {
+        let file = fs::OpenOptions::new().write(true).open(&seed).unwrap();
+        file.set_len(1 << 36).unwrap();
+        use_weights(&seed).unwrap_err();
+    }
+}

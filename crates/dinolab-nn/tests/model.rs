@@ -305,6 +305,12 @@ fn registers_take_part_but_are_in_no_output() {
         assert!((sum - 1.0).abs() < 1e-5);
     }
 
+    // Of many tokens one row is computed alone.
+    let many = lively(&small(|c| (c.registers, c.heads) = (1, 1)));
+    let wide = images(8 * 16, 8 * 260).narrow(0, 0, 1);
+    let all = host(many.last_attention(wide.clone()).narrow(2, 0, 1));
+    near(&host(many.class_attention(wide)), &all[2..]);
+
     // Tokens without a place: their order does not matter, their values do.
     let mut other = vit.clone();
     let registers = other.register_tokens.as_mut().unwrap();

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use dinolab_nn::weights::{
-    Array, LoadOptions, Weights, Which, arrays, file_arrays, load, read, to_bytes,
+    Array, LoadOptions, Value, Weights, Which, arrays, file_arrays, load, read, to_bytes, write_pth,
 };
 use dinolab_nn::{Error, HeadConfig, Network, Parameters, VitConfig};
 
@@ -121,6 +121,60 @@ fn prefixes_of_wrappers_are_understood() {
         let weights = read(&write(folder.path(), &renamed), Which::Teacher).unwrap();
         assert_eq!(weights.arrays, all, "{what}");
     }
+    // What other programs put before a backbone's names, in either kind of file; each has a second
+    // network that is not the one.
+    let lone: Arrays = all
+        .iter()
+        .filter_map(|(k, v)| Some((k.strip_prefix("backbone.")?.to_owned(), v.clone())))
+        .collect();
+    let other = arrays(&network(32, 9).backbone, "");
+    let path = folder.path().join("nested.pth");
+    for (teacher, student) in [
+        ("model.teacher.", "model.student."),
+        ("net.ema.trunk.", "net.trunk."),
+        (
+            "state_dict.model_teacher.encoder.",
+            "state_dict.model_student.encoder.",
+        ),
+        ("momentum_encoder.0.", "encoder.0."),
+        ("EMA.module.", "online.module."),
+    ] {
+        let put = |to: &mut Arrays, prefix: &str, from: &Arrays| {
+            to.extend(
+                from.iter()
+                    .map(|(k, v)| (format!("{prefix}{k}"), v.clone())),
+            );
+        };
+        let mut both = Arrays::new();
+        put(&mut both, teacher, &lone);
+        put(&mut both, student, &other);
+        for (which, network) in [(Which::Teacher, &lone), (Which::Student, &other)] {
+            let weights = read(&write(folder.path(), &both), which).unwrap();
+            assert_eq!(weights.which, Some(which), "{teacher}");
+            let (outer, _) = teacher.split_once('.').unwrap();
+            let nested = both.iter().map(|(name, array)| {
+                let rest = name.split_once('.').unwrap().1.to_owned();
+                (name.starts_with(outer), rest, Value::Tensor(array.clone()))
+            });
+            let of = |first: bool| {
+                let part = nested.clone().filter(|(found, ..)| *found == first);
+                Value::dict(part.map(|(_, name, value)| (name, value)))
+            };
+            let beside = student.split_once('.').unwrap().0;
+            let mut value = vec![(outer, of(true))];
+            if beside != outer {
+                value.push((beside, of(false)));
+            }
+            write_pth(&path, &Value::dict(value)).unwrap();
+            let torch = read(&path, which).unwrap();
+            let expected: Arrays = network
+                .iter()
+                .map(|(k, v)| (format!("backbone.{k}"), v.clone()))
+                .collect();
+            assert_eq!(weights.arrays, expected, "{teacher}");
+            assert_eq!(torch.arrays, expected, "{teacher}");
+        }
+    }
     // A lone backbone, as exported checkpoints are.
     let strip =
         |(k, v): (&String, &Array)| Some((k.strip_prefix("backbone.")?.to_owned(), v.clone()));
@@ -207,8 +261,9 @@ fn position_embeddings_are_resized_on_demand_only() {
     let mut larger = network(48, 2);
     let before = arrays(&larger, "");
     let error = load(&mut larger, "", &weights, LoadOptions::default()).unwrap_err();
-    assert!(matches!(error, Error::Positions { .. }));
+    assert!(matches!(error, Error::PositionSize { .. }));
     let told = error.to_string();
+    assert!(told.contains("another image size"), "{told}");
     assert!(!told.contains("--"), "{told}");
     assert!(
         told.contains("[1, 37, 12]") && told.contains("[1, 17, 12]"),

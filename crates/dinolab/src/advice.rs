@@ -31,7 +31,7 @@ impl Advice {
     pub fn on(error: Library<'_>) -> Option<Self> {
         match error {
             Library::Data(dinolab_data::Error::TooManyBadImages { .. }) => Some(Self::MaxBadImages),
-            Library::Nn(dinolab_nn::Error::Positions { .. }) => Some(Self::ResizePosEmbed),
+            Library::Nn(dinolab_nn::Error::PositionSize { .. }) => Some(Self::ResizePosEmbed),
             Library::Eval(dinolab_eval::Error::Diverged { .. }) => Some(Self::LowerLr),
             Library::Eval(dinolab_eval::Error::NotAClassifier { .. }) => Some(Self::MakeClassifier),
             _ => None,

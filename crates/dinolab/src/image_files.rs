@@ -34,10 +34,7 @@ impl Source for ImageFiles {
 
     fn image(&self, index: usize) -> dinolab_data::Result<Image> {
         let path = &self.paths[index];
-        let bytes = std::fs::read(path).map_err(|source| dinolab_data::Error::Io {
-            path: path.clone(),
-            source,
-        })?;
+        let bytes = dinolab_data::file::read(path)?;
         decode::decode(&self.name(index), &bytes, self.max_pixels)
     }
 }

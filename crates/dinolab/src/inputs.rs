@@ -8,7 +8,8 @@ use dinolab_data::source::SourceOptions;
 use dinolab_data::{Image, Size as Extent, Source};
 use dinolab_eval::block_features::BlockFeatures;
 use dinolab_eval::feature_set::FeatureSet;
-use dinolab_eval::features::{Features, Preprocess, View};
+use dinolab_eval::features::{Features, Preprocess, View, at_once};
+use dinolab_nn::check_patches;
 
 use crate::model::{Model, OptionalModelArgs};
 use crate::progress::Progress;
@@ -72,6 +73,19 @@ pub fn block_features_of(
     blocks: BlockFeatures,
 ) -> Result<FeatureSet> {
     blocks.check(&model.vit)?;
+    let patch = model.vit.config().patch_size;
+    let batch_size = match size {
+        Some(Size(height, width)) => {
+            check_patches(height, width, patch).context("--size")?;
+            at_once(batch_size, (height, width), patch)
+        }
+        None => {
+            let crop = preprocess.crop;
+            check_patches(crop.height, crop.width, patch)
+                .with_context(|| format!("--crop {crop}"))?;
+            batch_size
+        }
+    };
     let order = by_name(source);
     let mut progress = Progress::new("image", order.len() as u64, 0);
     let mut heard = |done| progress.set(done as u64, "");
@@ -98,11 +112,16 @@ pub fn by_name(source: &dyn Source) -> Vec<usize> {
 
 /// Names the images that could not be used.
 pub fn tell_skipped(features: &Features, source: &dyn Source) {
-    for (index, reason) in &features.skipped {
+    tell_left_out(&features.skipped, source);
+}
+
+/// Names images that could not be used, with the reasons.
+pub fn tell_left_out(skipped: &[(usize, String)], source: &dyn Source) {
+    for (index, reason) in skipped {
         errln!("skipped {}: {reason}", source.name(*index));
     }
-    if !features.skipped.is_empty() {
-        errln!("{} images skipped", features.skipped.len());
+    if !skipped.is_empty() {
+        errln!("{} images skipped", skipped.len());
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use dinolab_data::source::SourceOptions;
 use dinolab_data::video::{self, DEFAULT_RATE, Frame};
-use dinolab_data::{Error, Image, Pixels, Source, decode};
+use dinolab_data::{Image, Pixels, Source, decode};
 
 use crate::progress::Progress;
 use crate::{result_names, sources};
@@ -118,6 +118,14 @@ impl Stills {
         }
     }
 
+    /// What an image is called in messages.
+    pub fn label(&self, index: usize) -> String {
+        match self {
+            Self::One(path, _) => path.display().to_string(),
+            Self::Many(source) => source.name(index),
+        }
+    }
+
     /// For each image a name that its results begin with.
     pub fn result_names(&self) -> Vec<String> {
         let names = match self {
@@ -134,10 +142,7 @@ impl Stills {
     pub fn image(&self, index: usize) -> dinolab_data::Result<Image> {
         match self {
             Self::One(path, pixels) => {
-                let bytes = std::fs::read(path).map_err(|source| Error::Io {
-                    path: path.clone(),
-                    source,
-                })?;
+                let bytes = dinolab_data::file::read(path)?;
                 let max_pixels = SourceOptions::default().max_pixels;
                 decode::decode_to(*pixels, &path.to_string_lossy(), &bytes, max_pixels)
             }
@@ -203,6 +208,32 @@ pub fn tell(json: bool, made: &str, (what, done, skipped): (&str, usize, usize),
         );
     }
 }
+
+/// Says why an image is left out, and what helps where `--size` does.
+pub fn reason(error: &dinolab_eval::Error, name: &str) -> String {
+    match error {
+        dinolab_eval::Error::Data(error) => format!("skipped {error}"),
+        dinolab_eval::Error::Model(dinolab_nn::Error::TooManyPatches { .. }) => {
+            format!("skipped {name}: {error}; {TOO_LARGE}")
+        }
+        dinolab_eval::Error::Invalid { reason, .. } => format!("skipped {name}: {reason}"),
+        _ => format!("skipped {name}: {error}"),
+    }
+}
+
+/// An error of a frame, with what helps where `--size` does.
+pub fn advised(error: dinolab_eval::Error) -> anyhow::Error {
+    match error {
+        dinolab_eval::Error::Model(dinolab_nn::Error::TooManyPatches { .. }) => {
+            anyhow::anyhow!("{error}; {TOO_LARGE}")
+        }
+        error => error.into(),
+    }
+}
+
+/// What to do about an image of too many patches.
+pub const TOO_LARGE: &str =
+    "--size HEIGHTxWIDTH, such as --size 480x480, resizes without keeping the aspect ratio";
 
 /// `--size`: what images are brought to first.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use dinolab_data::{Pixels, Size};
 use dinolab_eval::features::Preprocess;
 use dinolab_nn::position::PositionRule;
@@ -12,6 +12,7 @@ use dinolab_nn::{Parameters, Precision, Vit, device, init::Init};
 use dinolab_train::checkpoint::{self, Checkpoint};
 
 use crate::settings::Config;
+use crate::values::Numbers;
 
 /// Flags of every verb that uses trained weights.
 #[derive(clap::Args)]
@@ -52,6 +53,60 @@ struct ModelFlags {
     /// Activations and matrix products in f32 or bf16
     #[arg(long, default_value_t)]
     precision: Precision,
+    #[command(flatten)]
+    normalisation: Normalisation,
+}
+
+/// How values are normalised, for networks whose file does not say it.
+#[derive(clap::Args)]
+pub struct Normalisation {
+    /// Channel means of pixel values in 0–1, such as 0.5 or 0.485,0.456,0.406 [default: from the
+    /// weights, or ImageNet's]
+    #[arg(long, value_name = "X,…")]
+    mean: Option<Numbers>,
+    /// Channel standard deviations of pixel values in 0–1 [default: from the weights, or
+    /// ImageNet's]
+    #[arg(long, value_name = "X,…")]
+    std: Option<Numbers>,
+}
+
+impl Normalisation {
+    /// How images are prepared for a network of `channels`: as `facts` say it, and by the flags.
+    /// `None` where neither says it.
+    pub fn of(
+        &self,
+        facts: &BTreeMap<String, String>,
+        channels: usize,
+    ) -> Result<Option<Preprocess>> {
+        for (flag, numbers) in [("mean", &self.mean), ("std", &self.std)] {
+            let given = numbers.as_ref().map_or(channels, |numbers| numbers.0.len());
+            ensure!(
+                given == channels,
+                "--{flag}: {given} numbers for a network of {}",
+                count(channels)
+            );
+        }
+        let known = preprocess_of(facts).filter(|known| known.mean.len() == channels);
+        let mut preprocess = match (known, &self.mean, &self.std) {
+            (Some(known), ..) => known,
+            (None, None, None) => return Ok(None),
+            (None, Some(_), Some(_)) => Preprocess {
+                stored: channels != 3,
+                ..Preprocess::default()
+            },
+            (None, ..) if channels == 3 => Preprocess::default(),
+            (None, Some(_), None) => bail!("--mean: needs --std too, the standard deviations"),
+            (None, None, Some(_)) => bail!("--std: needs --mean too, the channel means"),
+        };
+        if let Some(mean) = &self.mean {
+            preprocess.mean.clone_from(&mean.0);
+        }
+        if let Some(std) = &self.std {
+            preprocess.std.clone_from(&std.0);
+        }
+        preprocess.normaliser().context("--mean, --std")?;
+        Ok(Some(preprocess))
+    }
 }
 
 /// A backbone ready to use.
@@ -123,7 +178,7 @@ impl ModelFlags {
     fn load(&self, weights: &Path) -> Result<Model> {
         let which = which(&self.checkpoint_key)?;
         let path = weight_file(weights)?;
-        let weights = weights::read(&path, which)?;
+        let weights = weights::read(&path, which).map_err(advised)?;
         let mut config = weights.vit_config(self.heads)?;
         config.position_rule = self.position_rule.unwrap_or(config.position_rule);
         let device = device::by_name(&self.device)?;
@@ -143,21 +198,51 @@ impl ModelFlags {
                 config.width
             );
         }
-        let preprocess = preprocess_of(&weights.facts).unwrap_or_default();
-        if preprocess.mean.len() != config.channels {
-            bail!(
-                "{}: a network for {} channels, and the file does not say how its images were \
-                 prepared",
+        let preprocess = match self.normalisation.of(&weights.facts, config.channels)? {
+            Some(preprocess) => preprocess,
+            None if config.channels == 3 => Preprocess::default(),
+            None => bail!(
+                "{}: a network of {}, and the file does not say how its images were \
+                 normalised; give the channels' means and standard deviations, as in --mean {} \
+                 --std {}",
                 path.display(),
-                config.channels
-            );
-        }
+                count(config.channels),
+                each(0.5, config.channels),
+                each(0.25, config.channels),
+            ),
+        };
         Ok(Model {
             vit,
             preprocess,
             attend_size: run_config(&weights.facts).map(|run| run.attend_size),
         })
     }
+}
+
+/// An error of reading or loading weights, with the flag that helps.
+pub fn advised(error: dinolab_nn::Error) -> anyhow::Error {
+    match &error {
+        dinolab_nn::Error::NoSuchNetwork { found, .. } => {
+            anyhow!("{error}; take that one by --checkpoint-key {found}")
+        }
+        dinolab_nn::Error::PositionSize { .. } => {
+            anyhow!("{error}; --resize-pos-embed true resamples them")
+        }
+        _ => error.into(),
+    }
+}
+
+/// A number of channels in words.
+pub fn count(channels: usize) -> String {
+    match channels {
+        1 => "1 channel".into(),
+        n => format!("{n} channels"),
+    }
+}
+
+/// An example of a flag with the same number for each channel.
+fn each(value: f32, channels: usize) -> Numbers {
+    Numbers(vec![value; channels])
 }
 
 /// The network of a training checkpoint that `--checkpoint-key` names.

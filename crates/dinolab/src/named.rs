@@ -32,10 +32,7 @@ impl<'a> NamedImages<'a> {
             path: self.folder.join(name),
             reason: format!("no such image (.{})", EXTENSIONS.join(", .")),
         })?;
-        let bytes = std::fs::read(&path).map_err(|source| Error::Io {
-            path: path.clone(),
-            source,
-        })?;
+        let bytes = dinolab_data::file::read(&path)?;
         let name = path.display().to_string();
         Ok(decode::decode(
             &name,

@@ -4,8 +4,9 @@ use super::multichannel;
 use super::resize::{CropBox, Filter, Resizer, check_rgb};
 use crate::{Error, Image, Result, Size};
 
-/// A thread of an image grows without bounds when its short side is enlarged.
-const MAX_PIXELS: usize = 1 << 27;
+/// How often as many pixels as the centre has an image of numbers may have before the centre is cut
+/// out of it. A thread of an image grows without bounds when its short side is enlarged.
+const MAX_SHARE: usize = 64;
 
 /// Size of an image after its shortest side is brought to `size`, the aspect ratio kept
 /// (the long side cut to whole pixels).
@@ -182,17 +183,28 @@ pub fn features(
         });
     }
     let (width, height) = covering(image.width, image.height, resize_to);
-    if width.saturating_mul(height) > MAX_PIXELS {
-        return Err(Error::BadImage {
-            name: format!("image of {} × {}", image.width, image.height),
-            reason: format!("is too elongated: it would be resized to {width} × {height}"),
-        });
+    let whole = CropBox {
+        top: 0,
+        left: 0,
+        height,
+        width,
+    };
+    // Nothing but the centre is computed.
+    let centre = centre_box(width, height, crop_to).unwrap_or(whole);
+    if image.is_rgb() {
+        let mut data = Vec::new();
+        let size = (width, height);
+        Resizer::new().resize_window(image, size, centre, Filter::Bicubic, &mut data)?;
+        return Ok(Image::rgb(centre.width, centre.height, data));
     }
-    let resized = resize(image, width, height, Filter::Bicubic)?;
-    match centre_box(width, height, crop_to) {
-        Some(centre) => crop(&resized, centre),
-        None => Ok(resized),
+    let size = Size { height, width };
+    if width.saturating_mul(height) / MAX_SHARE > crop_to.area() {
+        return multichannel::window(image, size, centre, Filter::Bicubic);
     }
+    crop(
+        &multichannel::resized(image, CropBox::whole(image), size, Filter::Bicubic)?,
+        centre,
+    )
 }
 
 #[cfg(test)]
@@ -275,7 +287,78 @@ mod tests {
         assert!(crop(&image, outside).is_err());
     }
 
+    fn noise(width: usize, height: usize) -> Image {
+        let mut image = Image::new(width, height, 3);
+        for (i, value) in image.data.iter_mut().enumerate() {
+            *value = (i * i % 241) as u8;
+        }
+        image
+    }
+
+    #[test]
+    fn the_centre_of_a_strip_is_all_that_is_computed() {
+        for (width, height) in [(9000, 2), (2, 9000), (1, 60_000), (70_000, 3)] {
+            let image = noise(width, height);
+            let view = features(&image, 256, 224).unwrap();
+            assert_eq!((view.width, view.height), (224, 224));
+            // Only the pixels around the centre count.
+            let mut other = image.clone();
+            for (i, pixel) in other.data.chunks_exact_mut(3).enumerate() {
+                let along = if width > height { i % width } else { i / width };
+                if along.abs_diff(width.max(height) / 2) > 12 {
+                    pixel.fill(9);
+                }
+            }
+            assert_ne!(other, image);
+            assert_eq!(features(&other, 256, 224).unwrap(), view);
+        }
+        // The same of numbers, up to rounding.
+        let wide = noise(4000, 4);
+        let samples: Vec<f32> = wide.data.iter().map(|&v| f32::from(v) / 255.0).collect();
+        let numbers = Image::float(4000, 4, 3, &samples);
+        let part = features(&numbers, 20, 12).unwrap();
+        let (width, height) = shortest_side(4000, 4, 20);
+        let whole = resize(&numbers, width, height, Filter::Bicubic).unwrap();
+        let cut = crop(&whole, centre_box(width, height, 12).unwrap()).unwrap();
+        let values = |image: &Image| -> Vec<f32> {
+            image
+                .data
+                .as_chunks()
+                .0
+                .iter()
+                .map(|v| f32::from_ne_bytes(*v))
+                .collect()
+        };
+        let (part, cut) = (values(&part), values(&cut));
+        assert_eq!(part.len(), cut.len());
+        for (a, b) in part.iter().zip(&cut) {
+            assert!((a - b).abs() < 1e-4, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn strips_are_not_made_into_more_than_images_are() {
+        let strip = noise(1, 80_000);
+        let told = resize(&strip, 4000, 300, Filter::Bilinear)
+            .unwrap_err()
+            .to_string();
+        assert!(told.contains("elongated"), "{told}");
+        assert!(resize(&strip, 40, 30, Filter::Bilinear).is_ok());
+    }
+
     proptest! {
+        #[test]
+        fn the_centre_alone_is_the_centre_of_the_whole(
+            width in 1usize..90, height in 1usize..90, size in 1usize..70, cut in 0usize..69
+        ) {
+            let target = size.saturating_sub(cut).max(1);
+            let image = noise(width, height);
+            let (w, h) = shortest_side(width, height, size);
+            let whole = resize(&image, w, h, Filter::Bicubic).unwrap();
+            let centre = crop(&whole, centre_box(w, h, target).unwrap()).unwrap();
+            prop_assert_eq!(features(&image, size, target).unwrap(), centre);
+        }
+
         #[test]
         fn sizes_hold_for_any_image(
             width in 1usize..60, height in 1usize..60, size in 1usize..40, cut in 0usize..39

@@ -41,6 +41,18 @@ pub fn resize(
     scratch: &mut Scratch,
     out: &mut Vec<f32>,
 ) -> Result<()> {
+    let options = fir::ResizeOptions::new();
+    resize_by(image, crop, (size, options), filter, scratch, out)
+}
+
+fn resize_by(
+    image: &Image,
+    crop: CropBox,
+    (size, options): (Size, fir::ResizeOptions),
+    filter: Filter,
+    scratch: &mut Scratch,
+    out: &mut Vec<f32>,
+) -> Result<()> {
     let bad = |reason: String| Error::BadImage {
         name: format!("image of {} × {}", image.width, image.height),
         reason,
@@ -56,7 +68,7 @@ pub fn resize(
     }
     let unexpected = |error: &dyn std::fmt::Display| bad(error.to_string());
     let Scratch { resizer, part, .. } = scratch;
-    let options = fir::ResizeOptions::new()
+    let options = options
         .resize_alg(fir::ResizeAlg::Convolution(filter.kernel()))
         .use_alpha(false);
     out.clear();
@@ -101,16 +113,48 @@ pub fn resized(image: &Image, crop: CropBox, size: Size, filter: Filter) -> Resu
         &mut Scratch::default(),
         &mut planes,
     )?;
+    Ok(joined(&planes, size, image.channels))
+}
+
+/// A part of what an image would be at `size`: `window` is in pixels of the result, and nothing else
+/// of it is computed. The values are those of the whole up to rounding.
+///
+/// # Errors
+/// As [`resize`].
+pub fn window(image: &Image, size: Size, window: CropBox, filter: Filter) -> Result<Image> {
+    let whole = CropBox::whole(image);
+    let across = image.width as f64 / size.width as f64;
+    let down = image.height as f64 / size.height as f64;
+    let options = fir::ResizeOptions::new().crop(
+        window.left as f64 * across,
+        window.top as f64 * down,
+        window.width as f64 * across,
+        window.height as f64 * down,
+    );
+    let size = Size {
+        height: window.height,
+        width: window.width,
+    };
+    let mut planes = Vec::new();
+    let mut scratch = Scratch::default();
+    resize_by(
+        image,
+        whole,
+        (size, options),
+        filter,
+        &mut scratch,
+        &mut planes,
+    )?;
+    Ok(joined(&planes, size, image.channels))
+}
+
+/// Planes `[C, H, W]` as an image.
+fn joined(planes: &[f32], size: Size, channels: usize) -> Image {
     let pixels = size.area();
     let samples: Vec<f32> = (0..pixels)
         .flat_map(|i| planes.iter().skip(i).step_by(pixels).copied())
         .collect();
-    Ok(Image::float(
-        size.width,
-        size.height,
-        image.channels,
-        &samples,
-    ))
+    Image::float(size.width, size.height, channels, &samples)
 }
 
 /// Mirrors planes of `width` columns.

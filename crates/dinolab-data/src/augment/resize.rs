@@ -16,6 +16,8 @@ const LOG_ASPECT: f64 = 0.287_682_072_451_780_85;
 /// The least of them.
 pub(super) const MIN_ASPECT: f64 = 3.0 / 4.0;
 const TRIES: usize = 10;
+/// Larger images are not made of smaller ones: as many pixels as the largest square side has.
+const MAX_PIXELS: usize = crate::size::MAX_SIDE * crate::size::MAX_SIDE;
 
 /// A part of an image, in whole pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,10 +45,15 @@ impl CropBox {
 
     /// Whether it lies inside an image and is not empty.
     pub fn is_inside(&self, image: &Image) -> bool {
+        self.fits(image.width, image.height)
+    }
+
+    /// Whether it lies inside `width × height` and is not empty.
+    fn fits(&self, width: usize, height: usize) -> bool {
         let inside = |start: usize, len: usize, of: usize| {
             len > 0 && start.checked_add(len).is_some_and(|end| end <= of)
         };
-        inside(self.top, self.height, image.height) && inside(self.left, self.width, image.width)
+        inside(self.top, self.height, height) && inside(self.left, self.width, width)
     }
 
     /// The box of a random resized crop in an image of `width × height` (both above 0).
@@ -188,6 +195,64 @@ impl Resizer {
         Ok(())
     }
 
+    /// A part of what an RGB image would be at `width × height`: `window` is in pixels of the
+    /// result, and nothing else of it is computed. `out` receives `[window.height, window.width, 3]`
+    /// values, those of the whole.
+    ///
+    /// # Errors
+    /// [`Error::BadImage`] as [`Resizer::resize`], and for a window that is not inside the result.
+    pub fn resize_window(
+        &mut self,
+        image: &Image,
+        (width, height): (usize, usize),
+        window: CropBox,
+        filter: Filter,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        check_sides(image, CropBox::whole(image), (width, height))?;
+        if !window.fits(width, height) {
+            return Err(Error::BadImage {
+                name: describe(image),
+                reason: format!("{window:?} is not inside of {width} × {height}"),
+            });
+        }
+        let part = |weights: &mut Weights, from, to, start: usize, len: usize| {
+            weights.set_whole_window(from, to, start..start + len, filter)
+        };
+        let across = part(
+            &mut self.across,
+            image.width,
+            width,
+            window.left,
+            window.width,
+        );
+        let down = part(
+            &mut self.down,
+            image.height,
+            height,
+            window.top,
+            window.height,
+        );
+        let touched = CropBox {
+            top: down.start,
+            left: across.start,
+            height: down.len(),
+            width: across.len(),
+        };
+        check_room(image, touched, (window.width, window.height))?;
+        let mut planes = std::mem::take(&mut self.planes);
+        self.run(
+            image,
+            touched,
+            (window.width, window.height),
+            false,
+            &mut planes,
+        );
+        planes::join_into(&planes, out);
+        self.planes = planes;
+        Ok(())
+    }
+
     /// Resizes by the weights that were set.
     fn run(
         &mut self,
@@ -211,8 +276,27 @@ fn describe(image: &Image) -> String {
     format!("image of {} × {}", image.width, image.height)
 }
 
-/// Refuses what cannot be resized, so that nothing below can fail or overflow.
+/// Refuses what cannot be resized, so that nothing below can fail or overflow, or take more memory
+/// than any sensible image does.
 fn check(image: &Image, crop: CropBox, target: (usize, usize)) -> Result<()> {
+    check_sides(image, crop, target)?;
+    check_room(image, crop, target)
+}
+
+/// Rows are brought to their new width first, columns to their new height then: refuses a strip
+/// that would be far larger in between, or afterwards, than images are.
+fn check_room(image: &Image, crop: CropBox, (width, height): (usize, usize)) -> Result<()> {
+    let most = crop.height.max(height).saturating_mul(width);
+    if most <= MAX_PIXELS.max(image.width * image.height) {
+        return Ok(());
+    }
+    Err(Error::BadImage {
+        name: describe(image),
+        reason: format!("is too elongated to be resized to {width} × {height}"),
+    })
+}
+
+fn check_sides(image: &Image, crop: CropBox, target: (usize, usize)) -> Result<()> {
     let bad = |reason: String| {
         Err(Error::BadImage {
             name: describe(image),

@@ -416,7 +416,7 @@ fn stamp_of(file: &Path) -> Option<(u64, i64)> {
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).map_err(|source| io_error(path, source))
+    crate::file::read(path)
 }
 
 /// [`Source::image`] of a source whose images have files.

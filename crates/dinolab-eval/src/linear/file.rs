@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
-use dinolab_nn::weights::{Array, file_arrays, to_bytes};
+use dinolab_nn::weights::{Array, read_arrays, to_bytes};
 use dinolab_nn::{Parameters, Vit, VitConfig};
 
 use super::{LinearClassifier, LinearConfig};
@@ -132,15 +132,11 @@ impl ClassifierFile {
     /// # Errors
     /// A file that cannot be read, or is no classifier.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|source| Error::Io {
-            path: path.into(),
-            source,
-        })?;
         let wrong = |reason: String| Error::Format {
             path: path.into(),
             reason,
         };
-        let (mut arrays, facts) = file_arrays(path, &bytes)?;
+        let (mut arrays, facts) = read_arrays(path)?;
         match facts.get("format").map(String::as_str) {
             Some(FORMAT) => {}
             Some(other) => return Err(wrong(format!("is a \"{other}\", not a \"{FORMAT}\""))),
@@ -177,8 +173,13 @@ impl ClassifierFile {
                 "weights [{k}, {dim}], bias [{k_bias}] and {named} class names do not fit"
             )));
         }
-        if weight.data.iter().chain(&bias.data).any(|v| !v.is_finite()) {
-            return Err(wrong("holds a value that is not finite".into()));
+        for (name, array, width) in [("linear.weight", &weight, dim), ("linear.bias", &bias, 1)] {
+            if let Some(at) = array.data.iter().position(|value| !value.is_finite()) {
+                let class = &classes[at / width];
+                return Err(wrong(format!(
+                    "tensor {name} has a value that is not a finite number, of class {class}"
+                )));
+            }
         }
         Ok(Self {
             classifier: LinearClassifier {

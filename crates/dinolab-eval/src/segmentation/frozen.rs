@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dinolab_data::augment::ChannelNormaliser;
 use dinolab_data::augment::Filter;
 use dinolab_data::random::epoch_order;
-use dinolab_nn::Vit;
+use dinolab_nn::{Vit, check_patches};
 
 use super::{ClassMasks, IouMeter, class_map, patch_targets};
 use crate::cross_entropy::Targets;
@@ -240,6 +240,7 @@ impl FrozenSegmentation {
             let reason = format!("{} is not a multiple of the patch size {patch}", self.size);
             return Err(Error::setting("size", reason));
         }
+        check_patches(self.size, self.size, patch)?;
         if self.epochs == 0 || self.batch_size == 0 {
             let what = if self.epochs == 0 {
                 "epochs"

@@ -5,7 +5,7 @@ use dinolab_data::Size;
 use dinolab_data::augment::ChannelNormaliser;
 use dinolab_data::augment::Filter;
 use dinolab_data::random::Random;
-use dinolab_nn::Vit;
+use dinolab_nn::{Vit, check_patches};
 
 use super::{Example, Fitted, Score, Task};
 use crate::features::{Preprocess, batch, planes};
@@ -47,6 +47,7 @@ impl<'a> Segmentation<'a> {
             );
             return Err(Error::setting("crop", reason));
         }
+        check_patches(view.size.height, view.size.width, patch)?;
         if train_images.is_empty() || val_images.is_empty() {
             return Err(Error::invalid("images with masks", "there are none"));
         }

@@ -50,3 +50,10 @@ pub fn attention_probabilities(qkv: Tensor<3>, heads: usize) -> Tensor<4> {
     let [q, k, _] = split(qkv, heads);
     probabilities(q, k)
 }
+
+/// The first token's row of [`attention_probabilities`], `[B, H, 1, N]`, in memory that grows with
+/// the tokens, not with their square.
+pub fn first_attention_probabilities(qkv: Tensor<3>, heads: usize) -> Tensor<4> {
+    let [q, k, _] = split(qkv, heads);
+    probabilities(q.narrow(2, 0, 1), k)
+}

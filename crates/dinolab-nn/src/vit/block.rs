@@ -226,6 +226,14 @@ impl Block {
             self.attn.heads,
         )
     }
+
+    /// Those of the first token, `[B, H, 1, N]`.
+    pub(super) fn first_attention(&self, x: Tensor<3>) -> Tensor<4> {
+        ops::first_attention_probabilities(
+            self.attn.qkv.forward(self.norm1.forward(x)),
+            self.attn.heads,
+        )
+    }
 }
 
 /// The operands of a branch. Layer scale is taken into the second map, which is exact and far

@@ -78,6 +78,30 @@ impl Default for VitConfig {
     }
 }
 
+/// The most patches of one image. Attention takes time that grows with their square; as many are
+/// a frame of 3840 × 2160 px in patches of 16, and take ViT-S about a gigabyte.
+pub const MAX_PATCHES: usize = 1 << 15;
+
+/// Checks that an image of `height × width` px, cut into patches of `patch` px, makes no more than
+/// [`MAX_PATCHES`], before anything is made for it.
+///
+/// # Errors
+/// [`Error::TooManyPatches`].
+pub fn check_patches(height: usize, width: usize, patch: usize) -> Result<()> {
+    // A patch of no size is refused elsewhere.
+    let along = |side: usize| side.checked_div(patch).unwrap_or(0);
+    let patches = along(height).saturating_mul(along(width));
+    if patches <= MAX_PATCHES {
+        return Ok(());
+    }
+    Err(Error::TooManyPatches {
+        height,
+        width,
+        patch,
+        patches,
+    })
+}
+
 impl VitConfig {
     /// The published sizes: `vit_tiny`, `vit_small`, `vit_base`; `None` for other names.
     pub fn named(arch: &str, patch_size: usize, image_size: usize) -> Option<Self> {
@@ -109,7 +133,8 @@ impl VitConfig {
     /// Checks that the sizes make a network.
     ///
     /// # Errors
-    /// [`Error::BadSetting`] names the size that does not fit.
+    /// [`Error::BadSetting`] names the size that does not fit, [`Error::TooManyPatches`] an image
+    /// that is too large.
     pub fn validate(&self) -> Result<()> {
         let bad = |field, reason: String| Err(Error::BadSetting { field, reason });
         if self.patch_size == 0 || self.image_size < self.patch_size {
@@ -121,6 +146,7 @@ impl VitConfig {
                 ),
             );
         }
+        check_patches(self.image_size, self.image_size, self.patch_size)?;
         if self.width == 0 || self.depth == 0 || self.channels == 0 || self.mlp_ratio == 0 {
             return bad(
                 "width",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
-use super::preprocess::Preparation;
+use super::preprocess::{FACT, Preparation};
 use super::pth::{Value, write_pth};
 use super::{Array, Kind, Naming, arrays, hugging_face, timm, to_bytes, unwritten};
 use crate::files::{FileSet, write_whole};
@@ -20,6 +20,8 @@ pub struct Backbone {
     /// By the reference's names, without `backbone.`.
     arrays: Arrays,
     preparation: Option<Preparation>,
+    /// The fact that it is of, which may say more.
+    said: Option<(String, String)>,
 }
 
 impl Backbone {
@@ -32,6 +34,9 @@ impl Backbone {
             config: vit.config().clone(),
             arrays: all,
             preparation: Preparation::of_facts(facts),
+            said: facts
+                .get_key_value(FACT)
+                .map(|(k, v)| (k.clone(), v.clone())),
         }
     }
 
@@ -109,7 +114,7 @@ impl Backbone {
             ("format".to_owned(), "pt".to_owned()),
             ("vit".to_owned(), vit),
         ]);
-        facts.extend(self.preparation.as_ref().map(Preparation::fact));
+        facts.extend(self.said.clone());
         facts
     }
 
@@ -137,23 +142,27 @@ impl Backbone {
 
     /// Writes a folder: `model.safetensors`, `config.json`, and Hugging Face's
     /// `preprocessor_config.json`. Where it is not known how images are prepared, the
-    /// reference's way is written.
+    /// reference's way is written for networks of three channels, and nothing for others.
     ///
     /// # Errors
     /// [`crate::Error::Write`].
     pub fn write_folder(&self, folder: &Path, naming: Naming) -> Result<()> {
-        let preparation = self.preparation.clone();
-        let preparation = preparation.unwrap_or_else(Preparation::reference);
+        let colours = self.config.channels == 3;
+        let reference = colours.then(Preparation::reference);
+        let preparation = self.preparation.clone().or(reference);
         let mut files = Vec::new();
         match naming {
             Naming::HuggingFace(kind) => {
                 let mask_token = self.arrays.contains_key("mask_token");
                 let config = hugging_face::config_json(&self.config, kind, mask_token);
                 files.push(("config.json", config));
-                let images = hugging_face::preprocessor_json(&preparation);
-                files.push(("preprocessor_config.json", images));
+                let images = preparation.as_ref().map(hugging_face::preprocessor_json);
+                files.extend(images.map(|images| ("preprocessor_config.json", images)));
             }
-            _ => files.push(("config.json", timm::config_json(&self.config, &preparation))),
+            _ => {
+                let config = timm::config_json(&self.config, preparation.as_ref());
+                files.push(("config.json", config));
+            }
         }
         let weights = to_bytes(&self.named(naming), &self.metadata(naming))?;
         let mut set = FileSet::default();

@@ -51,7 +51,7 @@ impl Kind {
 }
 
 /// The tensor that every such network has; what stands before it stands before all names.
-const MARK: &str = "embeddings.patch_embeddings.projection.weight";
+pub(super) const MARK: &str = "embeddings.patch_embeddings.projection.weight";
 
 /// What stands before the names (`vit.`, `dinov2.` or nothing), where they are Hugging Face's.
 pub(super) fn prefix(raw: &Arrays) -> Option<String> {
@@ -306,17 +306,19 @@ pub(super) fn preparation(config: &Value) -> Option<Preparation> {
         Some(crop) if !off("do_center_crop") => crop,
         _ => resize,
     };
-    let triple = |key: &str, default: f32| {
+    let numbers = |key: &str, default: f32| {
         if off("do_normalize") {
-            return Some([default; 3]);
+            return Some(vec![default; 3]);
         }
-        super::preprocess::triple(config.get(key)?)
+        super::preprocess::numbers(config.get(key)?)
     };
+    let mean = numbers("image_mean", 0.0)?;
     Preparation {
         resize: resize.max(crop),
         crop,
-        mean: triple("image_mean", 0.0)?,
-        std: triple("image_std", 1.0)?,
+        stored: mean.len() != 3,
+        mean,
+        std: numbers("image_std", 1.0)?,
     }
     .checked()
 }
@@ -326,7 +328,7 @@ pub(super) fn preprocessor_json(preparation: &Preparation) -> Value {
     json!({
         "crop_size": { "height": preparation.crop, "width": preparation.crop },
         "do_center_crop": true,
-        "do_convert_rgb": true,
+        "do_convert_rgb": !preparation.stored,
         "do_normalize": true,
         "do_rescale": true,
         "do_resize": true,

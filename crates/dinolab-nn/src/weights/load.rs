@@ -70,7 +70,8 @@ impl fmt::Display for LoadReport {
 /// (`backbone` for a lone backbone, empty for backbone and head).
 ///
 /// # Errors
-/// [`Error::Shape`] and [`Error::Positions`] where a tensor does not fit, [`Error::Missing`] where one is not there
+/// [`Error::Shape`] where a tensor does not fit, [`Error::PositionSize`] where position embeddings
+/// are of another image size, [`Error::Missing`] where one is not there
 /// and must be. The network is unchanged after an error.
 pub fn load(
     network: &mut impl Parameters,
@@ -91,26 +92,26 @@ pub fn load(
                 plan.insert(name.to_owned(), array.data.clone());
             }
             Some(array) => {
-                let positions = resized(array, param).filter(|_| name.ends_with("pos_embed"));
-                let (name, found) = (name.to_owned(), array.shape.clone());
-                let expected = param.shape().to_vec();
-                match positions {
+                let resampled = resized(array, param).filter(|_| name.ends_with("pos_embed"));
+                let (expected, found) = (param.shape().to_vec(), array.shape.clone());
+                let name = name.to_owned();
+                match resampled {
                     Some(data) if options.resize_positions => {
                         report.resized.push((name.clone(), found, expected));
                         plan.insert(name, data);
                     }
-                    Some(_) if problem.is_none() => {
-                        problem = Some(Error::Positions {
-                            name,
-                            expected,
-                            found,
-                        });
-                    }
-                    None if problem.is_none() => {
-                        problem = Some(Error::Shape {
-                            name,
-                            expected,
-                            found,
+                    resampled if problem.is_none() => {
+                        problem = Some(match resampled {
+                            Some(_) => Error::PositionSize {
+                                name,
+                                expected,
+                                found,
+                            },
+                            None => Error::Shape {
+                                name,
+                                expected,
+                                found,
+                            },
                         });
                     }
                     _ => {}

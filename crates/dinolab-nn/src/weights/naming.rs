@@ -52,10 +52,7 @@ impl Naming {
 /// # Errors
 /// [`crate::Error::BadWeights`] where tensors show a network that is computed otherwise.
 pub(super) fn canonical(path: &Path, raw: Arrays, exported: bool) -> Result<(Arrays, Naming)> {
-    let raw: Arrays = raw
-        .into_iter()
-        .map(|(name, array)| (unwrapped(&name).to_owned(), array))
-        .collect();
+    let names: Vec<String> = raw.keys().cloned().collect();
     let lone = !raw.keys().any(|name| name.starts_with("backbone."));
     let (mut arrays, naming) = match hugging_face::prefix(&raw) {
         Some(prefix) => hugging_face::canonical(path, raw, &prefix)?,
@@ -73,11 +70,13 @@ pub(super) fn canonical(path: &Path, raw: Arrays, exported: bool) -> Result<(Arr
         }
     };
     if !arrays.contains_key("backbone.cls_token") {
-        let some: Vec<_> = arrays.keys().take(3).cloned().collect();
+        let some: Vec<_> = names.iter().take(3).map(String::as_str).collect();
         return Err(bad(
             path,
             format!(
-                "holds no vision transformer: no cls_token among its tensors (it has {})",
+                "holds no vision transformer with a class token: no cls_token among its {} \
+                 tensors ({}, …)",
+                names.len(),
                 some.join(", ")
             ),
         ));
@@ -96,23 +95,10 @@ pub(super) fn canonical(path: &Path, raw: Arrays, exported: bool) -> Result<(Arr
     Ok((arrays, naming))
 }
 
-/// A name without wrappers' prefixes.
-fn unwrapped(mut name: &str) -> &str {
-    while let Some(rest) = name
-        .strip_prefix("module.")
-        .or_else(|| name.strip_prefix("_orig_mod."))
-    {
-        name = rest;
-    }
-    name
-}
-
 /// The reference's full name, with `backbone.` where a lone backbone has none.
 fn full_name(name: &str) -> String {
     match name.split_once('.') {
-        Some(("backbone", rest)) => {
-            format!("backbone.{}", part(rest.trim_start_matches("module.")))
-        }
+        Some(("backbone", rest)) => format!("backbone.{}", part(rest)),
         Some(("head", rest)) => {
             // Newer PyTorch keeps weight norm as a parametrisation.
             let rest = rest

@@ -5,18 +5,21 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 /// The fact that says it, as JSON.
-const FACT: &str = "preprocess";
+pub(super) const FACT: &str = "preprocess";
 /// Larger images are no preparation but a mistake, or an attack.
 const MAX_SIDE: usize = 1 << 14;
 
 /// From an image to a network's input: the shortest side brought to `resize` pixels (bicubic),
-/// the centre of side `crop` cut out, values of 0–1 normalised by channel.
+/// the centre of side `crop` cut out, values of 0–1 normalised by channel. Images are 8-bit RGB, or
+/// taken as `stored` with as many channels as there are means.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(super) struct Preparation {
     pub resize: usize,
     pub crop: usize,
-    pub mean: [f32; 3],
-    pub std: [f32; 3],
+    pub mean: Vec<f32>,
+    pub std: Vec<f32>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stored: bool,
 }
 
 impl Preparation {
@@ -25,8 +28,9 @@ impl Preparation {
         Self {
             resize: 256,
             crop: 224,
-            mean: [0.485, 0.456, 0.406],
-            std: [0.229, 0.224, 0.225],
+            mean: vec![0.485, 0.456, 0.406],
+            std: vec![0.229, 0.224, 0.225],
+            stored: false,
         }
     }
 
@@ -46,15 +50,16 @@ impl Preparation {
     /// `None` where it is no preparation.
     pub fn checked(self) -> Option<Self> {
         let sides = 1 <= self.crop && self.crop <= self.resize && self.resize <= MAX_SIDE;
+        let channels = self.mean.len() == self.std.len()
+            && (self.mean.len() == 3 || self.stored && !self.mean.is_empty());
         let numbers = self.mean.iter().all(|m| m.is_finite())
             && self.std.iter().all(|s| s.is_finite() && *s > 0.0);
-        (sides && numbers).then_some(self)
+        (sides && channels && numbers).then_some(self)
     }
 }
 
-/// Three numbers.
-pub(super) fn triple(value: &Value) -> Option<[f32; 3]> {
+/// Numbers, one per channel.
+pub(super) fn numbers(value: &Value) -> Option<Vec<f32>> {
     let values = value.as_array()?;
-    let numbers: Option<Vec<f32>> = values.iter().map(|v| Some(v.as_f64()? as f32)).collect();
-    numbers?.try_into().ok()
+    values.iter().map(|v| Some(v.as_f64()? as f32)).collect()
 }

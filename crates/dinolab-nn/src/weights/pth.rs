@@ -12,46 +12,55 @@ pub use self::write::write_pth;
 use half::{bf16, f16};
 use pytorch_reader::{DType, PickleValue, PytorchReader, Tensor};
 
-use super::{Array, Weights, Which, bad, io};
+use super::networks::Network;
+use super::{Array, Weights, Which, bad, check_finite, io};
 use crate::Result;
+
+/// The tensor that the reference keeps the centre in.
+const CENTRE: &str = "dino_loss.center";
 
 /// Reads the network `which`, or the only one there is.
 pub(super) fn read(path: &Path, which: Which) -> Result<Weights> {
-    let fail = |error: pytorch_reader::PytorchError| bad(path, error.to_string());
+    let fail = |error: pytorch_reader::PytorchError| {
+        let reason = error.to_string();
+        // All that the reader of archives knows of a file that breaks off.
+        match reason.contains("invalid Zip archive") {
+            true => bad(path, format!("is cut short or damaged ({reason})")),
+            false => bad(path, reason),
+        }
+    };
     let archive = archive::Archive::of(path)?;
     let root = PytorchReader::read_pickle_data(archive.path(), None).map_err(fail)?;
     let PickleValue::Dict(root) = root else {
         return Err(bad(path, "is not a dictionary of tensors".into()));
     };
-    let dict = |key: &str| matches!(root.get(key), Some(PickleValue::Dict(_)));
-    if !dict(which.key()) && dict(which.other().key()) {
-        return Err(bad(path, format!("has no {}", which.key())));
+    let reader = PytorchReader::new(archive.path()).map_err(fail)?;
+    // Integer counters (`num_batches_tracked`) are not weights.
+    let names = || {
+        let weights = reader
+            .tensors()
+            .iter()
+            .filter(|(_, tensor)| is_weight(tensor));
+        weights.map(|(name, _)| name.as_str())
+    };
+    let network = Network::find(path, names(), which)?;
+    let mut budget = Budget::of(path)?;
+    let mut raw = Vec::new();
+    for name in names().filter(|name| network.local(name).is_some()) {
+        let tensor = &reader.tensors()[name];
+        raw.push((name.to_owned(), array(path, tensor, &mut budget)?));
     }
-    // Where people put a network's tensors, most specific first.
-    let key = [which.key(), "model", "state_dict"]
-        .into_iter()
-        .find(|key| dict(key));
-    let reader = match key {
-        Some(key) => PytorchReader::with_top_level_key(archive.path(), key),
-        None => PytorchReader::new(archive.path()),
-    }
-    .map_err(fail)?;
+    let (arrays, naming) = super::network(path, &network, raw, false)?;
     let mut weights = Weights {
-        which: (key == Some(which.key())).then_some(which),
+        arrays,
+        naming,
+        which: network.which,
         ..Weights::default()
     };
-    let mut budget = Budget::of(path)?;
-    for (name, tensor) in reader.tensors() {
-        // Integer counters (`num_batches_tracked`) are not weights.
-        if let Some(array) = array(path, tensor, &mut budget)? {
-            weights.arrays.insert(name.clone(), array);
-        }
-    }
-    if root.contains_key("dino_loss") {
-        let loss = PytorchReader::with_top_level_key(archive.path(), "dino_loss").map_err(fail)?;
-        if let Some(centre) = loss.get("center") {
-            weights.centre = array(path, centre, &mut budget)?.map(|array| array.data);
-        }
+    if let Some(centre) = reader.get(CENTRE).filter(|tensor| is_weight(tensor)) {
+        let centre = array(path, centre, &mut budget)?;
+        check_finite(path, [(CENTRE, &centre)].into_iter())?;
+        weights.centre = Some(centre.data);
     }
     if let Some(PickleValue::Dict(args)) = root.get("args") {
         for (name, value) in args {
@@ -99,13 +108,14 @@ impl Budget {
     }
 }
 
-fn array(path: &Path, tensor: &Tensor, budget: &mut Budget) -> Result<Option<Array>> {
-    if !matches!(
+fn is_weight(tensor: &Tensor) -> bool {
+    matches!(
         tensor.dtype(),
         DType::F32 | DType::F64 | DType::F16 | DType::BF16
-    ) {
-        return Ok(None);
-    }
+    )
+}
+
+fn array(path: &Path, tensor: &Tensor, budget: &mut Budget) -> Result<Array> {
     budget.spend(path, tensor)?;
     let bytes = tensor
         .read()
@@ -139,8 +149,8 @@ fn array(path: &Path, tensor: &Tensor, budget: &mut Budget) -> Result<Option<Arr
     if data.len() != tensor.num_elements() {
         return Err(bad(path, format!("tensor {} is cut short", tensor.name)));
     }
-    Ok(Some(Array {
+    Ok(Array {
         shape: tensor.shape().to_vec(),
         data,
-    }))
+    })
 }

@@ -5,35 +5,75 @@ use std::path::Path;
 
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde_json::Value;
 
-use super::{Array, Weights, Which, bad, io};
+use super::networks::Network;
+use super::{Array, Weights, Which, bad, check_finite, io};
 use crate::Result;
+
+/// The tensor that a checkpoint keeps the centre in.
+const CENTRE: &str = "centre";
+/// The largest header of the format.
+const MAX_HEADER: u64 = 100_000_000;
 
 /// Reads the network `which` of a checkpoint, or the only one there is.
 pub(super) fn read(path: &Path, which: Which) -> Result<Weights> {
-    let bytes = std::fs::read(path).map_err(io(path))?;
-    let (mut arrays, facts) = file_arrays(path, &bytes)?;
-    let prefix = format!("{}.", which.key());
-    let centre = arrays.remove("centre").map(|array| array.data);
-    let other = format!("{}.", which.other().key());
-    let training = arrays.keys().any(|name| name.starts_with(&prefix));
-    if !training && arrays.keys().any(|name| name.starts_with(&other)) {
-        return Err(bad(path, format!("has no {}", which.key())));
-    }
-    if training {
-        arrays = arrays
-            .into_iter()
-            .filter_map(|(name, array)| Some((name.strip_prefix(&prefix)?.to_owned(), array)))
-            .collect();
-    }
+    let (mut arrays, facts) = read_arrays(path)?;
+    let network = Network::find(path, arrays.keys().map(String::as_str), which)?;
+    let centre = arrays.remove(CENTRE);
+    check_finite(path, centre.iter().map(|array| (CENTRE, array)))?;
+    arrays.retain(|name, _| network.local(name).is_some());
+    let (arrays, naming) = super::network(path, &network, arrays.into_iter().collect(), true)?;
     Ok(Weights {
-        path: path.into(),
         arrays,
-        centre,
+        naming,
+        centre: centre.map(|array| array.data),
         facts,
-        which: training.then_some(which),
+        which: network.which,
         ..Weights::default()
     })
+}
+
+/// All floating-point arrays of a file, and its metadata.
+///
+/// # Errors
+/// [`crate::Error::Io`], and [`crate::Error::BadWeights`] for a file that is no safetensors file or
+/// of another length than its header says; such a file is not read.
+pub fn read_arrays(path: &Path) -> Result<(BTreeMap<String, Array>, BTreeMap<String, String>)> {
+    file_arrays(path, &whole(path)?)
+}
+
+/// A file's bytes, once its header has said that there are as many: a file of any size may begin like
+/// one of these.
+fn whole(path: &Path) -> Result<Vec<u8>> {
+    use std::io::Read;
+    let mut file = std::fs::File::open(path).map_err(io(path))?;
+    let length = file.metadata().map_err(io(path))?.len();
+    let mut head = [0; 8];
+    file.read_exact(&mut head).map_err(io(path))?;
+    let header = u64::from_le_bytes(head);
+    if header > MAX_HEADER {
+        return Err(bad(
+            path,
+            format!("its header would be {header} bytes long"),
+        ));
+    }
+    let mut bytes = head.to_vec();
+    let mut start = file.by_ref().take(header);
+    start.read_to_end(&mut bytes).map_err(io(path))?;
+    let entries: BTreeMap<String, Value> = serde_json::from_slice(&bytes[head.len()..])
+        .map_err(|error| bad(path, format!("its header: {error}")))?;
+    let end = |entry: &Value| entry.get("data_offsets")?.get(1)?.as_u64();
+    let data = entries.values().filter_map(end).max().unwrap_or(0);
+    let claimed = data.saturating_add(header + head.len() as u64);
+    if claimed != length {
+        let reason = format!(
+            "is {length} bytes long and would be {claimed} by its header: cut short or damaged"
+        );
+        return Err(bad(path, reason));
+    }
+    file.read_to_end(&mut bytes).map_err(io(path))?;
+    Ok(bytes)
 }
 
 /// All floating-point arrays of a file's bytes, and its metadata.

@@ -37,12 +37,14 @@ fn preparation(config: &Value) -> Option<Preparation> {
     if !(share > 0.0 && share <= 1.0) {
         return None;
     }
+    let mean = preprocess::numbers(config.get("mean")?)?;
     Preparation {
         // Down, as timm does, but not for a share that was rounded.
         resize: (side as f64 / share + 1e-6).floor() as usize,
         crop: usize::try_from(side).ok()?,
-        mean: preprocess::triple(config.get("mean")?)?,
-        std: preprocess::triple(config.get("std")?)?,
+        stored: mean.len() != 3,
+        mean,
+        std: preprocess::numbers(config.get("std")?)?,
     }
     .checked()
 }
@@ -75,8 +77,8 @@ pub(super) fn named(backbone: &Arrays, config: &VitConfig) -> Arrays {
 }
 
 /// `config.json` of a folder that `timm.create_model("local-dir:…")` reads. The architecture is
-/// the nearest that timm has, its sizes in `model_args`.
-pub(super) fn config_json(config: &VitConfig, preparation: &Preparation) -> Value {
+/// the nearest that timm has, its sizes in `model_args`. Without a preparation, timm takes its own.
+pub(super) fn config_json(config: &VitConfig, preparation: Option<&Preparation>) -> Value {
     let mut args = json!({
         "img_size": config.image_size,
         "patch_size": config.patch_size,
@@ -95,25 +97,32 @@ pub(super) fn config_json(config: &VitConfig, preparation: &Preparation) -> Valu
         all.insert("reg_tokens".into(), config.registers.into());
         all.insert("no_embed_class".into(), true.into());
     }
+    let mut images = json!({
+        "custom_load": false,
+        "first_conv": "patch_embed.proj",
+        "classifier": "head",
+        "fixed_input_size": false,
+        "num_classes": 0,
+        "pool_size": null,
+    });
+    if let Some(preparation) = preparation {
+        let prepared = json!({
+            "crop_mode": "center",
+            "crop_pct": preparation.crop as f64 / preparation.resize as f64,
+            "input_size": [config.channels, preparation.crop, preparation.crop],
+            "interpolation": "bicubic",
+            "mean": preparation.mean,
+            "std": preparation.std,
+        });
+        let images = images.as_object_mut().expect("an object");
+        images.extend(prepared.as_object().expect("an object").clone());
+    }
     json!({
         "architecture": "vit_small_patch16_224",
         "num_classes": 0,
         "num_features": config.width,
         "global_pool": "token",
         "model_args": args,
-        "pretrained_cfg": {
-            "crop_mode": "center",
-            "crop_pct": preparation.crop as f64 / preparation.resize as f64,
-            "custom_load": false,
-            "first_conv": "patch_embed.proj",
-            "classifier": "head",
-            "fixed_input_size": false,
-            "input_size": [config.channels, preparation.crop, preparation.crop],
-            "interpolation": "bicubic",
-            "mean": preparation.mean,
-            "num_classes": 0,
-            "pool_size": null,
-            "std": preparation.std,
-        },
+        "pretrained_cfg": images,
     })
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::str::FromStr;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use dinolab_data::augment::ChannelNormaliser;
 use dinolab_eval::animation::GifWriter;
@@ -167,6 +167,15 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+impl Looker {
+    /// The attention of an image of `stills`.
+    fn maps(&self, stills: &Stills, index: usize) -> dinolab_eval::Result<AttentionMaps> {
+        let patch = self.model.vit.config().patch_size;
+        let image = whole_patches(&stills.image(index)?, self.size.square(), patch)?;
+        attend(&self.model.vit, &image, &self.normaliser)
+    }
+}
+
 /// Pictures of each image; how many there were and how many could not be used.
 fn images(
     stills: &Stills,
@@ -177,18 +186,15 @@ fn images(
     let mut out = ResultFolder::open(out)?;
     let mut skipped = 0;
     for (index, name) in stills.result_names().into_iter().enumerate() {
-        let image = match stills.image(index) {
-            Ok(image) => image,
-            Err(error) if error.is_unreachable() => return Err(error.into()),
-            Err(error) => {
-                errln!("skipped {error:#}");
+        let maps = match looker.maps(stills, index) {
+            Ok(maps) => maps,
+            Err(error) if error.is_of_an_image() => {
+                errln!("{}", media::reason(&error, &stills.label(index)));
                 skipped += 1;
                 continue;
             }
+            Err(error) => return Err(error).with_context(|| stills.label(index)),
         };
-        let patch = looker.model.vit.config().patch_size;
-        let image = whole_patches(&image, looker.size.square(), patch)?;
-        let maps = attend(&looker.model.vit, &image, &looker.normaliser)?;
         for (part, picture) in drawing.pictures(&maps)? {
             out.write(format!("{name}-{part}.png"), |path| {
                 write_png(path, &picture)
@@ -249,7 +255,7 @@ fn each_frame(
         let frame = frame?;
         let size = looker.size.keeping_aspect(&frame.image);
         let patch = looker.model.vit.config().patch_size;
-        let image = whole_patches(&frame.image, size, patch)?;
+        let image = whole_patches(&frame.image, size, patch).map_err(media::advised)?;
         let maps = attend(&looker.model.vit, &image, &looker.normaliser)?;
         each(count, frame.seconds, drawing.pictures(&maps)?)?;
         count += 1;

@@ -11,7 +11,7 @@ use dinolab_eval::attention::{
     ObjectHeads, REFERENCE_MASS, Summary, VOID, attention_heads, chance_jaccard,
 };
 use dinolab_eval::features::{attend, whole_patches};
-use dinolab_nn::{Vit, init::Init};
+use dinolab_nn::{Vit, check_patches, init::Init};
 
 use crate::model::ModelArgs;
 use crate::output::{self, Cell, Table};
@@ -93,6 +93,7 @@ pub fn run(args: &Args) -> Result<()> {
         .or(model.attend_size.map(Size::longest))
         .unwrap_or(480);
 
+    check_patches(side, side, config.patch_size).context("--size")?;
     let count = objects.images.len();
     let mut summaries = vec![Summary::default(); networks.len()];
     let mut skipped = 0;

@@ -12,7 +12,7 @@ use dinolab_nn::position::PositionRule;
 use dinolab_nn::weights::{self, Backbone, Kind, LoadOptions, Naming, Weights, Which};
 use dinolab_nn::{Vit, VitConfig, device, init::Init};
 
-use crate::model::{preprocess_of, weight_file, which};
+use crate::model::{Normalisation, count, weight_file, which};
 use crate::output::{self, Cell, Table};
 
 /// Writes weights in other formats
@@ -60,6 +60,8 @@ pub struct Args {
     /// [default: as the file says, or as networks with its tensors' names do]
     #[arg(long)]
     position_rule: Option<PositionRule>,
+    #[command(flatten)]
+    normalisation: Normalisation,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -202,10 +204,12 @@ fn same_file(a: &Path, b: &Path) -> bool {
 impl Original {
     fn read(args: &Args, input: &Path) -> Result<Self> {
         let mut weights = weights::read(input, which(&args.checkpoint_key)?)?;
-        let preprocess = preprocess_of(&weights.facts);
+        let mut config = weights.vit_config(args.heads)?;
+        let preprocess = args.normalisation.of(&weights.facts, config.channels)?;
+        // What is said of other channels than the network has is not passed on.
+        weights.facts.remove("preprocess");
         let facts = preprocess.map(|preprocess| preprocess.facts());
         weights.facts.extend(facts.into_iter().flatten());
-        let mut config = weights.vit_config(args.heads)?;
         config.position_rule = args.position_rule.unwrap_or(config.position_rule);
         let (vit, left_over) =
             load(&weights, &config).with_context(|| input.display().to_string())?;
@@ -256,6 +260,26 @@ impl Original {
             notes.push(format!(
                 "the number of heads, {}, has to be given to whoever reads it",
                 config.heads
+            ));
+        }
+        let colours = config.channels == 3;
+        if to == To::Reference
+            && args
+                .output
+                .extension()
+                .is_none_or(|ext| ext != "safetensors")
+            && !colours
+        {
+            notes.push(format!(
+                "a .pth does not say how images of {} are normalised: whoever reads it has \
+                 to be given --mean and --std",
+                count(config.channels)
+            ));
+        } else if !colours && !self.weights.facts.contains_key("preprocess") {
+            notes.push(format!(
+                "the weights do not say how images of {} are normalised; --mean and --std \
+                 write it into what is converted",
+                count(config.channels)
             ));
         }
         notes

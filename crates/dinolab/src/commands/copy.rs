@@ -20,6 +20,8 @@ use dinolab_eval::whitening::{Spread, Whitening};
 use dinolab_nn::files::write_whole;
 
 use self::queries::Queries;
+use dinolab_nn::check_patches;
+
 use crate::model::ModelArgs;
 use crate::progress::Progress;
 use crate::results::ResultFolder;
@@ -143,6 +145,8 @@ pub fn run(args: &Args) -> Result<()> {
         .transpose()?;
     let colours = (model.preprocess.mean, model.preprocess.std);
     let descriptor = Descriptor::ClassAndGem(args.gem);
+    check_patches(args.imsize, args.imsize, model.vit.config().patch_size)
+        .with_context(|| format!("--imsize {}", args.imsize))?;
     let describer = Describer::new(&model.vit, colours, View::Square(args.imsize), descriptor)?;
 
     let extra = [&distractors, &whitening];

@@ -2,7 +2,6 @@
 
 mod show;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -299,7 +298,7 @@ fn find(indexed: &Indexed, query: &str, pixels: Pixels) -> Result<Query> {
         if let Some(row) = row_of(&same) {
             return Ok(row);
         }
-        let bytes = fs::read(path).with_context(|| format!("cannot read {query}"))?;
+        let bytes = dinolab_data::file::read(path)?;
         let limit = SourceOptions::default().max_pixels;
         let image = decode::decode_to(pixels, query, &bytes, limit)?;
         return Ok(Query::Picture(image));

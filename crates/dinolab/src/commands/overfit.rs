@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use dinolab_data::augment::MultiCrop;
 use dinolab_data::shapes::Shapes;
 use dinolab_data::source::SourceOptions;
@@ -153,7 +153,7 @@ fn read(path: Option<&Path>, seed: u64) -> Result<(String, Image)> {
     let Some(path) = path else {
         return Ok(("a built-in shape".into(), Shapes::new(seed, 1).image(0)?));
     };
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes = dinolab_data::file::read(path)?;
     let name = path.display().to_string();
     let image = dinolab_data::decode::decode(&name, &bytes, SourceOptions::default().max_pixels)?;
     Ok((name, image))

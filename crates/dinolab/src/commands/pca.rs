@@ -74,6 +74,9 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// Features of patches, `[h · w, D]`, and the grid `(h, w)`.
+type Patches = (Vec<f32>, (usize, usize));
+
 struct Network {
     embedder: Embedder,
     size: Size,
@@ -86,7 +89,18 @@ impl Network {
         whole_patches(image, size, self.embedder.vit().config().patch_size)
     }
 
-    fn features(&self, image: &Image) -> dinolab_eval::Result<(Vec<f32>, (usize, usize))> {
+    /// Those of an image of `stills`.
+    fn of(&self, stills: &Stills, index: usize) -> dinolab_eval::Result<Patches> {
+        let features = self.features(&stills.image(index)?);
+        features.map_err(|error| match error {
+            dinolab_eval::Error::NotFinite { .. } => dinolab_eval::Error::NotFinite {
+                image: stills.label(index),
+            },
+            error => error,
+        })
+    }
+
+    fn features(&self, image: &Image) -> dinolab_eval::Result<Patches> {
         let tokens = self.embedder.tokens(&self.prepared(image)?, None)?;
         Ok((tokens.patches, tokens.grid))
     }
@@ -123,15 +137,15 @@ fn images(args: &Args, stills: &Stills, network: &Network) -> Result<(usize, usi
     } else {
         let mut progress = Progress::new("image", stills.len() as u64, 0);
         for index in 0..stills.len() {
-            match stills.image(index) {
-                Ok(image) => {
-                    let mut one = [network.features(&image)?];
+            match network.of(stills, index) {
+                Ok(features) => {
+                    let mut one = [features];
                     let colours = patch_colours(&mut one[..], dim, args.foreground)?;
                     write(index, &colours[0])?;
                     usable.push(index);
                 }
-                Err(error) if error.is_unreachable() => return Err(error.into()),
-                Err(error) => progress.line(&format!("skipped {error}")),
+                Err(error) if !error.is_of_an_image() => return Err(error.into()),
+                Err(error) => progress.line(&media::reason(&error, &stills.label(index))),
             }
             progress.set(index as u64 + 1, "");
         }
@@ -168,18 +182,18 @@ impl Pictures for Joint<'_> {
         };
         let usable = self.usable.get_or_insert_default();
         for index in indices {
-            match self.stills.image(index) {
-                Ok(image) => {
-                    let (rows, grid) = self.network.features(&image)?;
+            match self.network.of(self.stills, index) {
+                Ok((rows, grid)) => {
                     each(&rows, grid)?;
                     if first {
                         usable.push(index);
                     }
                 }
-                Err(error) if first && !error.is_unreachable() => {
-                    self.progress.line(&format!("skipped {error}"))
+                Err(error) if first && error.is_of_an_image() => {
+                    let line = media::reason(&error, &self.stills.label(index));
+                    self.progress.line(&line)
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             }
             self.done += 1;
             self.progress.set(self.done, "");
@@ -218,6 +232,7 @@ fn video(args: &Args, clip: &Clip, network: &Network, animation: bool) -> Result
         done: 0,
     };
     let all = patch_colours(&mut moving, network.embedder.dim(), args.foreground)
+        .map_err(media::advised)
         .context("the colours of the frames")?;
     moving.progress.finish();
     let (mut gif, mut folder) = match animation {

@@ -13,6 +13,7 @@ use dinolab_eval::knn::{Labelled, l2_normalise};
 use dinolab_eval::retrieval::{
     Difficulty, GroundTruth, LabelledScore, Query, labelled, places, score,
 };
+use dinolab_nn::check_patches;
 use serde_json::{Map, Value, json};
 
 use crate::inputs::{PreprocessArgs, feature_sets};
@@ -119,6 +120,8 @@ fn revisited(args: &Args, file: &Path) -> Result<()> {
         false => Descriptor::ClassToken(vec![1.0]),
     };
     let colours = (model.preprocess.mean, model.preprocess.std);
+    check_patches(args.imsize, args.imsize, model.vit.config().patch_size)
+        .with_context(|| format!("--imsize {}", args.imsize))?;
     let describer = Describer::new(&model.vit, colours, View::Fit(args.imsize), descriptor)?;
     let (database, queries) = (
         NamedImages::new(folder, &truth.images),

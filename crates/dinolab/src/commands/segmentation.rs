@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use dinolab_data::Size;
 use dinolab_eval::segmentation::{FrozenSegmentation, SegmentationRun, best_run};
+use dinolab_nn::check_patches;
 
 use crate::class_masks::{MaskArgs, Masks};
 use crate::model::ModelArgs;
@@ -63,6 +64,8 @@ pub fn run(args: &Args) -> Result<()> {
         cache_bytes: args.cache_mb << 20,
         ..Default::default()
     };
+    check_patches(settings.size, settings.size, patch)
+        .with_context(|| format!("--size {}", settings.size))?;
     let images = settings.epochs * masks.train_images.len() + masks.val_images.len();
     let mut progress = Progress::new("image", images as u64, 0);
     let mut unusable = Vec::new();

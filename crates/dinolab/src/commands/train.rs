@@ -13,7 +13,7 @@ use dinolab_train::run::{Ending, run as train};
 use crate::evaluator::Evaluator;
 use crate::exit_code::ExitCode;
 use crate::folder::{RunFolder, read_settings};
-use crate::model::weight_file;
+use crate::model::{advised, weight_file};
 use crate::report;
 use crate::settings::{Config, Settings};
 use crate::signals::Interrupts;
@@ -236,6 +236,7 @@ fn plan(config: &Config) -> Result<dinolab_train::run::Plan> {
         let mut network =
             Network::new(&plan.dino.vit, &plan.dino.head, 0, &device::by_name("cpu")?)?;
         let report = weights::load(&mut network, "", &weights, options)
+            .map_err(advised)
             .with_context(|| format!("--weights {}", config.weights.display()))?;
         outln!("{report}");
         plan.initial = Some((weights, options));

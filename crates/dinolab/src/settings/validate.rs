@@ -1,6 +1,8 @@
 //! Checks of a complete configuration.
 
+use anyhow::Context;
 use dinolab_data::decode::MAX_CHANNELS;
+use dinolab_nn::check_patches;
 
 use super::Config;
 use crate::values::PixelKind;
@@ -82,6 +84,8 @@ impl Config {
             ("global", self.global_crops_size),
             ("local", self.local_crops_size),
         ] {
+            check_patches(size.height, size.width, self.patch_size)
+                .with_context(|| format!("--{name}-crops-size {size}"))?;
             // A square keeps the reference's way: pixels beyond whole patches are left out.
             let whole = |side: usize| side.is_multiple_of(self.patch_size.max(1));
             ensure_usage!(
@@ -89,6 +93,13 @@ impl Config {
                 "--{name}-crops-size {size}: both sides must be multiples of the patch size {}",
                 self.patch_size
             );
+        }
+        for (name, size) in [
+            ("attend-size", self.attend_size),
+            ("eval-crop", self.eval_crop),
+        ] {
+            check_patches(size.height, size.width, self.patch_size)
+                .with_context(|| format!("--{name} {size}"))?;
         }
         ensure_usage!(
             !(self.use_bn_in_head && self.accumulate > 1),

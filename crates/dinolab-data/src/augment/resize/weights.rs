@@ -1,5 +1,7 @@
 //! Weights of a resize along one side, in Pillow's fixed point.
 
+use std::ops::Range;
+
 use multiversion::multiversion;
 
 use super::Filter;
@@ -44,6 +46,17 @@ impl Weights {
         to: usize,
         filter: Filter,
     ) {
+        self.set_window((start, end), from, (to, 0..to), filter);
+    }
+
+    /// [`Weights::set_part`] for the results of a range only.
+    fn set_window(
+        &mut self,
+        (start, end): (f64, f64),
+        from: usize,
+        (to, window): (usize, Range<usize>),
+        filter: Filter,
+    ) {
         let scale = (end - start) / to as f64;
         let stretch = scale.max(1.0);
         let support = filter.support() * stretch;
@@ -55,9 +68,9 @@ impl Weights {
             &mut columns.ends,
             &mut columns.starts,
         ] {
-            values.resize(to, 0.0);
+            values.resize(window.len(), 0.0);
         }
-        let taps = columns.place((start, scale), support, side);
+        let taps = columns.place((start, scale), support, side, window.start);
         // All results get as many taps, of weight 0 where they need fewer.
         self.taps = taps;
         self.starts.clear();
@@ -72,6 +85,22 @@ impl Weights {
         columns.write_fixed_point(taps, &mut self.values);
     }
 
+    /// [`Weights::set`] for the results of `window` only; gives the pixels that have a part in them,
+    /// from which taps are counted.
+    pub(super) fn set_whole_window(
+        &mut self,
+        from: usize,
+        to: usize,
+        window: Range<usize>,
+        filter: Filter,
+    ) -> Range<usize> {
+        self.set_window((0.0, from as f64), from, (to, window), filter);
+        let first = self.starts.iter().copied().min().unwrap_or(0);
+        let last = self.starts.iter().copied().max().unwrap_or(0) + self.taps;
+        self.starts.iter_mut().for_each(|start| *start -= first);
+        first..last
+    }
+
     /// First tap and weights of each result.
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &[i32])> {
         self.starts
@@ -82,8 +111,15 @@ impl Weights {
 }
 
 impl Columns {
-    /// Sets the places of as many results as there are; gives the most taps that one of them has.
-    fn place(&mut self, (start, scale): (f64, f64), support: f64, side: f64) -> usize {
+    /// Sets the places of as many results as there are, the first of which has the number `number`;
+    /// gives the most taps that one of them has.
+    fn place(
+        &mut self,
+        (start, scale): (f64, f64),
+        support: f64,
+        side: f64,
+        number: usize,
+    ) -> usize {
         let Self {
             centres,
             firsts,
@@ -91,7 +127,8 @@ impl Columns {
             starts,
             ..
         } = self;
-        spans(start, scale, support, side, centres, firsts, ends);
+        let first = number as u32;
+        spans(start, scale, support, side, first, centres, firsts, ends);
         let lengths = firsts.iter().zip(&*ends).map(|(first, end)| end - first);
         let taps = lengths.fold(0.0, f64::max);
         for (start, first) in starts.iter_mut().zip(firsts) {
@@ -157,19 +194,22 @@ fn cut(x: f64) -> f64 {
     if near > x { near - 1.0 } else { near }
 }
 
-/// The centre of each result, the first tap and the one behind the last.
+/// The centre of each result, the first tap and the one behind the last; results are numbered from
+/// `number`.
+#[allow(clippy::too_many_arguments, reason = "slices of one loop")]
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
 fn spans(
     start: f64,
     scale: f64,
     support: f64,
     side: f64,
+    number: u32,
     centres: &mut [f64],
     firsts: &mut [f64],
     ends: &mut [f64],
 ) {
     let spans = centres.iter_mut().zip(firsts).zip(ends);
-    for (x, ((centre, first), end)) in (0u32..).zip(spans) {
+    for (x, ((centre, first), end)) in (number..).zip(spans) {
         *centre = start + (f64::from(x) + 0.5) * scale;
         *first = cut((*centre - support + 0.5).max(0.0));
         *end = cut(*centre + support + 0.5).min(side);

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
-use dinolab_nn::HeadConfig;
+use anyhow::{Context, Result};
+use dinolab_nn::{HeadConfig, check_patches};
 use dinolab_train::{Dino, DinoConfig, OptimiserKind, Phases, StepValues, Views};
 
 use super::{Common, forward_operations, mean_ms, median, ms, noise, peak_memory};
@@ -65,6 +65,8 @@ fn parts(phases: &Phases) -> [(&'static str, Duration); 5] {
 pub fn run(args: &Args) -> Result<()> {
     let device = args.common.device()?;
     let vit = args.common.vit(args.global_crops_size)?;
+    let local = args.local_crops_size;
+    check_patches(local, local, vit.patch_size).context("--local-crops-size")?;
     let head = HeadConfig {
         out_dim: args.out_dim,
         hidden_dim: args.head_hidden_dim,

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use dinolab_eval::features::Preprocess;
 use dinolab_nn::onnx::{Check, Options, export};
 use dinolab_nn::weights::{self, LoadOptions};
 use dinolab_nn::{Head, VitConfig, device, init::Init};
 
 use super::{Args, Original, input};
-use crate::model::preprocess_of;
 use crate::output::{self, Cell, Table};
 
 /// Writes the file, which checks itself, and says what it holds.
@@ -49,7 +49,11 @@ fn head(original: &Original) -> Result<Head> {
 
 /// How images are prepared: numbers, and lists of numbers of each channel.
 fn metadata(original: &Original) -> Result<BTreeMap<String, String>> {
-    let preprocess = preprocess_of(&original.weights.facts).unwrap_or_default();
+    let said = Preprocess::of_facts(&original.weights.facts);
+    let reference = || (original.vit.config().channels == 3).then(Preprocess::default);
+    let Some(preprocess) = said.or_else(reference) else {
+        return Ok(BTreeMap::new());
+    };
     Ok(BTreeMap::from([
         ("resize".into(), preprocess.resize.to_string()),
         ("crop".into(), preprocess.crop.to_string()),

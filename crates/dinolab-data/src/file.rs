@@ -1,0 +1,70 @@
+//! Image files as bytes, within a bound.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use crate::{Error, Result};
+
+/// The most bytes of an image's file: sixteen for each pixel of the largest image that is decoded by
+/// default.
+pub const MAX_BYTES: u64 = 1 << 32;
+
+/// Reads the file of an image.
+///
+/// # Errors
+/// [`Error::Io`], and [`Error::BadImage`] for a file of more than [`MAX_BYTES`], which is not read.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    read_within(path, MAX_BYTES)
+}
+
+fn read_within(path: &Path, most: u64) -> Result<Vec<u8>> {
+    let io = |source| Error::Io {
+        path: path.to_path_buf(),
+        source,
+    };
+    let large = || Error::BadImage {
+        name: path.display().to_string(),
+        reason: format!(
+            "its file is larger than {:.1} GB, which no image is",
+            most as f64 / 1e9
+        ),
+    };
+    let file = File::open(path).map_err(io)?;
+    let length = file.metadata().map_err(io)?.len();
+    if length > most {
+        return Err(large());
+    }
+    // Not every file says its length: devices and pipes do not.
+    let mut bytes = Vec::with_capacity(length as usize);
+    file.take(most + 1).read_to_end(&mut bytes).map_err(io)?;
+    match bytes.len() as u64 > most {
+        true => Err(large()),
+        false => Ok(bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn larger_files_are_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.jpg");
+        std::fs::write(&path, [7; 100]).unwrap();
+        assert_eq!(read(&path).unwrap(), [7; 100]);
+        assert_eq!(read_within(&path, 100).unwrap().len(), 100);
+        let told = read_within(&path, 99).unwrap_err().to_string();
+        assert!(told.contains("a.jpg") && told.contains("larger"), "{told}");
+        // A file of 90 GB that takes no room on the disk.
+        File::create(&path).unwrap().set_len(90 << 30).unwrap();
+        assert!(matches!(read(&path), Err(Error::BadImage { .. })));
+        assert!(matches!(
+            read(&folder.path().join("b")),
+            Err(Error::Io { .. })
+        ));
+        #[cfg(unix)]
+        assert!(read_within("/dev/zero".as_ref(), 1 << 16).is_err());
+    }
+}
