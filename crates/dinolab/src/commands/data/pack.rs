@@ -27,7 +27,8 @@ const TOGETHER: usize = 64;
 /// The shards hold every image of the source in the source's order (KEY.jpg, and KEY.cls with the
 /// number of its class where there are classes), so that training on them makes the same crops. The
 /// same source gives the same bytes. Files are copied as they are, damaged ones too, so that every
-/// image keeps its number. --longest-side decodes them, and names those that cannot be decoded.
+/// image keeps its number; one that cannot be read is named and becomes an empty file.
+/// --longest-side decodes them, and names those that cannot be decoded.
 #[derive(clap::Args)]
 pub struct Args {
     /// The images: a folder, a list, tar shards, Parquet files or a Pascal VOC tree
@@ -66,6 +67,8 @@ struct What {
     kept: bool,
     /// Why it could not be decoded, where that was tried.
     unreadable: Option<String>,
+    /// Why there is no file to copy.
+    missing: Option<String>,
 }
 
 /// Runs the verb.
@@ -80,6 +83,7 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(class) = source.classes().iter().find(|c| c.contains(['\n', '\r'])) {
         bail!("the class {class:?} has a line break in its name, which shards cannot keep");
     }
+    let is_new = !args.out.exists();
     fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
     let there = fs::read_dir(&args.out)
@@ -98,16 +102,28 @@ pub fn run(args: &Args) -> Result<()> {
         source: &*source,
         limit: args.shard_size.saturating_mul(1 << 20),
         open: None,
-        done: 0,
+        done: Vec::new(),
         bytes: 0,
     };
+    fill(&mut shards, args).inspect_err(|_| {
+        shards.remove();
+        // Only where nothing else is in it.
+        if is_new {
+            let _ = fs::remove_dir(&args.out);
+        }
+    })
+}
+
+/// Packs all images; tells what became of them.
+fn fill(shards: &mut Shards, args: &Args) -> Result<()> {
+    let source = shards.source;
     let mut progress = Progress::new("image", source.len() as u64, 0);
-    let (mut shrunk, mut kept, mut unreadable) = (0, 0, 0);
+    let (mut shrunk, mut kept, mut unreadable, mut missing) = (0, 0, 0, 0);
     let all: Vec<usize> = (0..source.len()).collect();
     for some in all.chunks(TOGETHER) {
         let packed: Vec<Result<Packed>> = some
             .par_iter()
-            .map(|&index| pack(&*source, index, args))
+            .map(|&index| pack(source, index, args))
             .collect();
         for (&index, packed) in some.iter().zip(packed) {
             let packed = packed?;
@@ -120,19 +136,34 @@ pub fn run(args: &Args) -> Result<()> {
                     source.name(index)
                 ));
             }
+            if let Some(reason) = &packed.what.missing {
+                missing += 1;
+                progress.line(&format!(
+                    "packed as an empty file, cannot be read: {}: {reason}",
+                    source.name(index)
+                ));
+            }
             shards.add(index, &packed)?;
         }
         progress.set(some.last().map_or(0, |&last| last as u64 + 1), "");
     }
-    shards.close()?;
     progress.finish();
+    ensure!(
+        missing < source.len(),
+        "{}: not one of {missing} images can be read",
+        args.source.display()
+    );
+    shards.close()?;
     outln!(
         "images: {} in {} ({:.1} MiB; shards: {})",
         source.len(),
         args.out.display(),
         shards.bytes as f64 / f64::from(1 << 20),
-        shards.done,
+        shards.done.len(),
     );
+    if missing > 0 {
+        outln!("cannot be read, packed as empty files: {missing}");
+    }
     if let Some(longest) = args.longest_side {
         outln!("shrunk to {longest} pixels: {shrunk}");
         if kept > 0 {
@@ -146,13 +177,33 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn pack(source: &dyn Source, index: usize, args: &Args) -> Result<Packed> {
-    let Some(bytes) = source.encoded(index)? else {
-        let bytes = encode(&source.image(index)?, None)?;
-        return Ok(Packed {
-            bytes,
-            extension: "png".into(),
-            what: What::default(),
-        });
+    let bytes = match source.encoded(index) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => {
+            let bytes = encode(&source.image(index)?, None)?;
+            return Ok(Packed {
+                bytes,
+                extension: "png".into(),
+                what: What::default(),
+            });
+        }
+        Err(error) if error.is_unreachable() => return Err(error.into()),
+        // Readers find it unusable, as it is here, and no image after it gets another index.
+        Err(error) => {
+            let reason = match error {
+                dinolab_data::Error::BadImage { reason, .. } => reason,
+                dinolab_data::Error::Io { source, .. } => source.to_string(),
+                other => other.to_string(),
+            };
+            return Ok(Packed {
+                bytes: Vec::new(),
+                extension: extension(&source.name(index), &[]),
+                what: What {
+                    missing: Some(reason),
+                    ..What::default()
+                },
+            });
+        }
     };
     let extension = extension(&source.name(index), &bytes);
     let mut packed = Packed {
@@ -259,7 +310,8 @@ struct Shards<'a> {
     source: &'a dyn Source,
     limit: u64,
     open: Option<Shard>,
-    done: usize,
+    /// Those that are whole.
+    done: Vec<PathBuf>,
     bytes: u64,
 }
 
@@ -268,6 +320,11 @@ struct Shard {
     keys: HashSet<String>,
     bytes: u64,
     path: PathBuf,
+}
+
+/// Removes what may be left of a file. That it cannot be is not what the user should hear of.
+fn remove(path: &Path) {
+    let _ = fs::remove_file(path);
 }
 
 impl Shards<'_> {
@@ -311,7 +368,17 @@ impl Shards<'_> {
     }
 
     fn path(&self) -> PathBuf {
-        self.folder.join(format!("shard-{:06}.tar", self.done))
+        self.folder
+            .join(format!("shard-{:06}.tar", self.done.len()))
+    }
+
+    /// Removes what was written: some shards of a source must not be taken for all of it.
+    fn remove(&mut self) {
+        if let Some(shard) = self.open.take() {
+            drop(shard.archive);
+            remove(&shard.path);
+        }
+        self.done.drain(..).for_each(|path| remove(&path));
     }
 
     fn begin(&self) -> Result<Shard> {
@@ -329,8 +396,11 @@ impl Shards<'_> {
             member(&mut archive, SHARD_CLASSES, classes.as_bytes())?;
             Ok::<_, std::io::Error>(archive)
         };
+        let archive = begin()
+            .inspect_err(|_| remove(&path))
+            .with_context(|| format!("cannot write {}", path.display()))?;
         Ok(Shard {
-            archive: begin().with_context(|| format!("cannot write {}", path.display()))?,
+            archive,
             keys: HashSet::new(),
             bytes: 0,
             path,
@@ -341,14 +411,17 @@ impl Shards<'_> {
         let Some(shard) = self.open.take() else {
             return Ok(());
         };
+        let whole = self.path();
         let finish = || {
             let mut file = shard.archive.into_inner()?;
             file.flush()?;
             file.get_ref().sync_all()?;
-            fs::rename(&shard.path, self.path())
+            fs::rename(&shard.path, &whole)
         };
-        finish().with_context(|| format!("cannot write {}", shard.path.display()))?;
-        self.done += 1;
+        finish()
+            .inspect_err(|_| remove(&shard.path))
+            .with_context(|| format!("cannot write {}", shard.path.display()))?;
+        self.done.push(whole);
         Ok(())
     }
 }
