@@ -237,7 +237,10 @@ fn runs_and_what_systems_leave_are_no_images() {
     );
     let notes = notes(&*source);
     assert_eq!(notes.len(), 1, "{notes:?}");
-    assert!(notes[0].contains("2 folders of a training run"), "{notes:?}");
+    assert!(
+        notes[0].contains("2 folders of a training run"),
+        "{notes:?}"
+    );
     assert!(notes[0].contains("runs/one") && notes[0].contains("runs/begun"));
     // Who asks for the folder of a run gets it.
     assert_eq!(

@@ -52,7 +52,8 @@ fn a_run_inside_its_images_is_never_learned_from() {
     let said = train.clone().succeed();
     assert!(said.contains("10 images in"), "{said}");
     assert_eq!(
-        said.matches("1 folder of a training run is passed over: run").count(),
+        said.matches("1 folder of a training run is passed over: run")
+            .count(),
         1,
         "{said}"
     );
@@ -92,7 +93,10 @@ fn images_without_a_label_are_left_out_of_what_needs_one() {
         let (said, told) = run(&[&["eval", "knn"][..], &weights, &sets].concat());
         assert!(told.contains(left_out), "{told}");
         let answer: Value = serde_json::from_str(&said).unwrap();
-        assert_eq!((&answer["train_images"], &answer["classes"]), (&8.into(), &2.into()));
+        assert_eq!(
+            (&answer["train_images"], &answer["classes"]),
+            (&8.into(), &2.into())
+        );
         answer["knn"][0]["top1"].as_f64().unwrap()
     };
     run(&["embed", "--weights", &weights, &folder, "--out", &saved]);
@@ -120,10 +124,7 @@ fn what_cannot_be_read_is_packed_in_its_place() {
     photos(&photos_);
     symlink("nowhere.jpg", photos_.join("gnu/1b.jpg")).unwrap();
     let shards = root.path().join("shards");
-    let (folder, packed) = (
-        photos_.display().to_string(),
-        shards.display().to_string(),
-    );
+    let (folder, packed) = (photos_.display().to_string(), shards.display().to_string());
     let (said, told) = run(&["data", "pack", &folder, &packed]);
     assert!(
         said.contains("images: 10") && said.contains("packed as empty files: 1"),

@@ -94,8 +94,9 @@ pub(super) fn scan(root: &Path, pixels: Pixels) -> Result<Found> {
             },
             Kind::Other | Kind::Unknown => false,
         };
-        // Pipes and devices are images where their names say so, which cannot be used.
-        if is_image || is_file {
+        // Pipes and devices are what their names say, which cannot be used.
+        let is_archive = ["tar", "parquet"].contains(&extension(path).as_str());
+        if is_image || is_archive || is_file {
             found.put(root, path, is_image);
         }
     }
