@@ -108,7 +108,14 @@ fn images_without_a_label_are_left_out_of_what_needs_one() {
     let (_, told) = run(&["eval", "retrieval", "--k", "1", &saved]);
     assert!(told.contains(left_out), "{told}");
     let linear = |more: &[&str]| {
-        let sets = ["--train", &folder, "--val", &folder, "--epochs", "2"];
+        let sets = [
+            "--train",
+            &folder,
+            "--val",
+            &folder,
+            "--epochs=2",
+            "--n-last-blocks=2",
+        ];
         let weights = ["--weights", &weights];
         let (_, told) = run(&[&["eval", "linear"][..], &weights, &sets, more].concat());
         assert!(told.contains("8 images of 2 classes"), "{told}");

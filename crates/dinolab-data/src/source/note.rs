@@ -209,8 +209,11 @@ fn counted(count: usize, one: &str, more: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { more })
 }
 
+/// A note in the making.
+type Tallied = (fn(Tally) -> Note, Tally);
+
 /// The notes whose tallies are not empty.
-pub(super) fn notes<const N: usize>(all: [(fn(Tally) -> Note, Tally); N]) -> Vec<Note> {
+pub(super) fn notes<const N: usize>(all: [Tallied; N]) -> Vec<Note> {
     all.into_iter()
         .filter(|(_, tally)| !tally.is_empty())
         .map(|(note, tally)| note(tally))

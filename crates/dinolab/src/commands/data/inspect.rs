@@ -229,7 +229,8 @@ fn report(source: &dyn Source, found: &[Found]) -> Report {
         if let Some(count) = class.and_then(|class| classes.get_mut(class)) {
             *count += 1;
         }
-        if let Some(content) = found.content {
+        // Empty files have nothing in common.
+        if let Some(content) = found.content.filter(|content| content.1 > 0) {
             same.entry(content).or_default().push(index);
         }
         if let Err(reason) = &found.size {
