@@ -40,7 +40,7 @@ pub enum Error {
     /// More images than allowed could not be used.
     #[error(
         "{bad} of {total} images cannot be used, more than the limit of {limit_percent} %; \
-         the first: {first}. Remove them, or allow more with --max-bad-images"
+         the first: {first}"
     )]
     TooManyBadImages {
         /// Unusable images found so far.
@@ -60,6 +60,19 @@ pub enum Error {
         /// What was found instead.
         reason: String,
     },
+    /// A folder has no images but NumPy arrays, which are images only to whoever takes their channels
+    /// as stored ([`Pixels::Stored`](crate::Pixels::Stored)).
+    #[error(
+        "{path}: no usable image: the folder holds {arrays} .npy {}, which are images only where \
+         their channels are taken as stored",
+        if *arrays == 1 { "array" } else { "arrays" }
+    )]
+    OnlyArrays {
+        /// The folder.
+        path: PathBuf,
+        /// How many arrays.
+        arrays: usize,
+    },
     /// A source's own description is wrong (a list line, a label, a VOC split).
     #[error("{path}: {reason}")]
     BadSource {
@@ -71,7 +84,7 @@ pub enum Error {
     /// A setting is out of its range.
     #[error("{field}: {reason}")]
     BadSetting {
-        /// The setting, by its flag's name.
+        /// The setting's name, in words with hyphens.
         field: &'static str,
         /// What it must be.
         reason: String,

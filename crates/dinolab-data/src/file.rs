@@ -1,7 +1,7 @@
 //! Image files as bytes, within a bound.
 
-use std::fs::File;
-use std::io::Read;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::Path;
 
 use crate::{Error, Result};
@@ -13,9 +13,25 @@ pub const MAX_BYTES: u64 = 1 << 32;
 /// Reads the file of an image.
 ///
 /// # Errors
-/// [`Error::Io`], and [`Error::BadImage`] for a file of more than [`MAX_BYTES`], which is not read.
+/// [`Error::Io`], also for what is not a regular file, and [`Error::BadImage`] for a file of more than
+/// [`MAX_BYTES`], which is not read.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
+    regular(path).map_err(|source| Error::Io {
+        path: path.to_path_buf(),
+        source,
+    })?;
     read_within(path, MAX_BYTES)
+}
+
+/// Fails for what is no regular file: opening a pipe would wait for whoever writes to it, and a device
+/// may have no end.
+pub(crate) fn regular(path: &Path) -> io::Result<()> {
+    let found = fs::metadata(path)?;
+    match (found.is_file(), found.is_dir()) {
+        (true, _) => Ok(()),
+        (_, true) => Err(io::Error::other("a folder, not a file")),
+        _ => Err(io::Error::other("a pipe, a socket or a device, not a file")),
+    }
 }
 
 fn read_within(path: &Path, most: u64) -> Result<Vec<u8>> {

@@ -562,7 +562,7 @@ fn settings_out_of_range_are_named() {
             },
         ),
         (
-            "workers",
+            "num-workers",
             LoaderConfig {
                 workers: 0,
                 ..config(1, 1)

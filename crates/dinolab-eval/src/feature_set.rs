@@ -1,7 +1,8 @@
 //! Features with their names and labels, in memory and in files.
 //!
 //! `photos.npy` (or `.safetensors`, tensor `features`) holds `[N, D]`; beside it
-//! `photos.paths.txt` names the rows and `photos.labels.txt` their classes, one line per row.
+//! `photos.paths.txt` names the rows and `photos.labels.txt` their classes, one line per row, empty
+//! where a row has none.
 //! Both companions may be missing.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,8 +32,8 @@ pub struct FeatureSet {
     pub data: Vec<f32>,
     /// `N` names, or none where they are not known.
     pub names: Option<Vec<String>>,
-    /// `N` class names, or none where there are no labels.
-    pub labels: Option<Vec<String>>,
+    /// `N` class names, of which some may be missing, or none where there are no labels.
+    pub labels: Option<Vec<Option<String>>>,
 }
 
 impl FeatureSet {
@@ -64,7 +65,7 @@ impl FeatureSet {
 
     /// The class names, sorted, each once; empty where there are no labels.
     pub fn classes(&self) -> Vec<String> {
-        let classes: BTreeSet<&String> = self.labels.iter().flatten().collect();
+        let classes: BTreeSet<&String> = self.labels.iter().flatten().flatten().collect();
         classes.into_iter().cloned().collect()
     }
 
@@ -72,7 +73,7 @@ impl FeatureSet {
     /// own, `classes.len()` or above, which nothing that knows `classes` only can answer.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where there are no labels.
+    /// [`Error::Invalid`] where there are no labels, or a row has none ([`FeatureSet::labelled`]).
     pub fn label_numbers(&self, classes: &[String]) -> Result<Vec<usize>> {
         let labels = self
             .labels
@@ -82,13 +83,37 @@ impl FeatureSet {
         for class in classes {
             known.insert(class, known.len());
         }
-        Ok(labels
+        labels
             .iter()
             .map(|label| {
+                let label = label
+                    .as_ref()
+                    .ok_or_else(|| Error::invalid("labels", "a row has none"))?;
                 let next = known.len();
-                *known.entry(label).or_insert(next)
+                Ok(*known.entry(label).or_insert(next))
             })
-            .collect())
+            .collect()
+    }
+
+    /// The rows that have a label, and how many have none. All rows where there are no labels at all.
+    pub fn labelled(self) -> (Self, usize) {
+        let Some(labels) = &self.labels else {
+            return (self, 0);
+        };
+        let keep: Vec<bool> = labels.iter().map(Option::is_some).collect();
+        let without = keep.iter().filter(|&&keep| !keep).count();
+        if without == 0 {
+            return (self, 0);
+        }
+        let rows = self.data.chunks_exact(self.dim.max(1)).zip(&keep);
+        let data = rows.filter(|(_, keep)| **keep).flat_map(|(row, _)| row);
+        let kept = Self {
+            dim: self.dim,
+            data: data.copied().collect(),
+            names: self.names.map(|names| of_kept(names, &keep)),
+            labels: self.labels.map(|labels| of_kept(labels, &keep)),
+        };
+        (kept, without)
     }
 
     /// Writes the features and their companions. Companions of an earlier set that this one has
@@ -176,20 +201,27 @@ impl FeatureSet {
             dim,
             data,
             names,
-            labels: read_lines(&labels_file(path), rows)?,
+            labels: read_lines(&labels_file(path), rows)?.and_then(|lines| {
+                let label = |line: String| (!line.is_empty()).then_some(line);
+                some(lines.into_iter().map(label).collect())
+            }),
         })
     }
+}
+
+/// Labels where there are any.
+fn some(labels: Vec<Option<String>>) -> Option<Vec<Option<String>>> {
+    labels.iter().any(Option::is_some).then_some(labels)
 }
 
 /// The names of a source's images number `indices`, and their classes where there are some.
 pub(crate) fn names_and_labels(
     indices: &[usize],
     source: &dyn Source,
-) -> (Vec<String>, Option<Vec<String>>) {
+) -> (Vec<String>, Option<Vec<Option<String>>>) {
     let names = indices.iter().map(|&i| source.name(i)).collect();
     let class = |&i: &usize| source.classes().get(source.label(i)?).cloned();
-    let labels: Option<Vec<String>> = indices.iter().map(class).collect();
-    (names, labels.filter(|labels| !labels.is_empty()))
+    (names, some(indices.iter().map(class).collect()))
 }
 
 /// Writes what stands beside the features in `path`. Companions of an earlier set that this one has
@@ -198,9 +230,16 @@ pub(crate) fn write_companions(
     files: &mut FileSet,
     path: &Path,
     names: Option<&[String]>,
-    labels: Option<&[String]>,
+    labels: Option<&[Option<String>]>,
 ) -> Result<()> {
-    for (companion, lines) in [(names_file(path), names), (labels_file(path), labels)] {
+    let labels = labels.map(|labels| {
+        let lines = labels.iter().map(|label| label.clone().unwrap_or_default());
+        lines.collect::<Vec<_>>()
+    });
+    for (companion, lines) in [
+        (names_file(path), names),
+        (labels_file(path), labels.as_deref()),
+    ] {
         match lines {
             Some(lines) => files
                 .write(&companion, |out| write_lines(out, lines))
@@ -209,6 +248,14 @@ pub(crate) fn write_companions(
         }
     }
     Ok(())
+}
+
+fn of_kept<T>(all: Vec<T>, keep: &[bool]) -> Vec<T> {
+    let pairs = all.into_iter().zip(keep);
+    pairs
+        .filter(|(_, keep)| **keep)
+        .map(|(one, _)| one)
+        .collect()
 }
 
 pub(crate) enum Kind {
@@ -254,6 +301,8 @@ fn read_lines(path: &Path, rows: usize) -> Result<Option<Vec<String>>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io_of(path)(error)),
     };
+    // Some editors put a byte order mark in front.
+    let text = text.trim_start_matches('\u{feff}');
     let lines: Vec<String> = text.lines().map(str::to_owned).collect();
     if lines.len() != rows {
         return Err(Error::Format {
@@ -278,8 +327,31 @@ mod tests {
             dim: 2,
             data: vec![1.0, -2.0, 0.5, 3.0, 0.0, 1e-9],
             names: Some(words(&["b/1.jpg", "a/2.jpg", "c/ü 3.jpg"])),
-            labels: Some(words(&["b", "a", "c"])),
+            labels: Some(words(&["b", "a", "c"]).into_iter().map(Some).collect()),
         }
+    }
+
+    #[test]
+    fn rows_without_a_label_are_kept_but_not_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f.npy");
+        let mut partly = set();
+        partly.labels = Some(vec![Some("b".into()), None, Some("c".into())]);
+        partly.write(&path).unwrap();
+        let text = fs::read_to_string(folder.path().join("f.labels.txt")).unwrap();
+        assert_eq!(text, "b\n\nc\n");
+        assert_eq!(FeatureSet::read(&path).unwrap(), partly);
+        assert_eq!(partly.classes(), words(&["b", "c"]));
+        assert!(partly.label_numbers(&partly.classes()).is_err());
+        let (rest, without) = partly.labelled();
+        assert_eq!((rest.len(), without), (2, 1));
+        assert_eq!(rest.data, [1.0, -2.0, 0.0, 1e-9]);
+        assert_eq!(rest.names, Some(words(&["b/1.jpg", "c/ü 3.jpg"])));
+        assert_eq!(rest.label_numbers(&rest.classes()).unwrap(), [0, 1]);
+        assert_eq!(set().labelled(), (set(), 0));
+        // A mark that an editor put in front is no part of the first class.
+        fs::write(folder.path().join("f.labels.txt"), "\u{feff}b\na\nc\n").unwrap();
+        assert_eq!(FeatureSet::read(&path).unwrap().labels, set().labels);
     }
 
     #[test]

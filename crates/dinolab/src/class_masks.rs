@@ -9,7 +9,7 @@ use dinolab_data::shapes::{CLASSES, Shapes, ShapesOptions};
 use dinolab_data::source::{self, MaskKind, SourceOptions, Subset, VOC_CLASSES};
 use dinolab_eval::segmentation::{ClassMasks, MaskRule, survey};
 
-use crate::sources::unseen_shapes;
+use crate::sources::{self, unseen_shapes};
 
 /// Flags of verbs that segment.
 #[derive(clap::Args)]
@@ -155,7 +155,7 @@ impl MaskArgs {
                 masks: MaskKind::Classes,
                 ..Default::default()
             };
-            Ok::<Arc<dyn Source>, anyhow::Error>(Arc::from(source::open(tree, &options)?))
+            sources::open_with(tree, &options)
         };
         let has = |split: &str| {
             ["Segmentation", "Main"]
@@ -186,6 +186,8 @@ impl MaskArgs {
         };
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("--class-names {}", path.display()))?;
+        // Some editors put a byte order mark in front.
+        let text = text.trim_start_matches('\u{feff}');
         let names: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
         if names.len() <= highest || names.len() > 255 {
             bail!(

@@ -50,6 +50,15 @@ fn spread(len: usize, most: usize) -> Vec<usize> {
     (0..count).map(|i| i * len / count).collect()
 }
 
+/// `most` of the images that have a label, evenly spread.
+fn spread_labelled(source: &dyn Source, most: usize) -> Vec<usize> {
+    let labelled: Vec<usize> = (0..source.len())
+        .filter(|&index| source.label(index).is_some())
+        .collect();
+    let places = spread(labelled.len(), most);
+    places.into_iter().map(|place| labelled[place]).collect()
+}
+
 impl Evaluator {
     /// An evaluator of `sources` as `config` asks.
     pub fn new(config: &Config, sources: &Sources) -> Self {
@@ -73,8 +82,8 @@ impl Evaluator {
             Some(judged) if !self.bank.classes().is_empty() && !judged.classes().is_empty() => {
                 let scores = knn(
                     vit,
-                    (&*self.bank, &spread(self.bank.len(), BANK)),
-                    (&**judged, &spread(judged.len(), JUDGED)),
+                    (&*self.bank, &spread_labelled(&*self.bank, BANK)),
+                    (&**judged, &spread_labelled(&**judged, JUDGED)),
                     &self.preprocess,
                     &self.knn,
                     &mut |_| {},
@@ -100,8 +109,11 @@ impl Evaluator {
         let mut meter = JaccardMeter::default();
         for index in spread(source.len(), MASKED) {
             // The mask first: most sources have none, and reading an image costs more.
-            let Ok(Some(mask)) = source.mask(index) else {
-                break;
+            let mask = match source.mask(index) {
+                Ok(Some(mask)) => mask,
+                Ok(None) => break,
+                // A mask that cannot be read says nothing of the others.
+                Err(_) => continue,
             };
             let Some(image) = usable(source.image(index))? else {
                 continue;

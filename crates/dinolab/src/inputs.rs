@@ -7,7 +7,7 @@ use dinolab_data::augment::{Filter, eval};
 use dinolab_data::source::SourceOptions;
 use dinolab_data::{Image, Size as Extent, Source};
 use dinolab_eval::block_features::BlockFeatures;
-use dinolab_eval::feature_set::FeatureSet;
+use dinolab_eval::feature_set::{FeatureSet, labels_file};
 use dinolab_eval::features::{Features, Preprocess, View, at_once};
 use dinolab_nn::check_patches;
 
@@ -123,6 +123,25 @@ pub fn tell_left_out(skipped: &[(usize, String)], source: &dyn Source) {
     if !skipped.is_empty() {
         errln!("{} images skipped", skipped.len());
     }
+}
+
+/// The rows of a set that have a label, for protocols that need one. The set was given as `flag`
+/// `path`.
+pub fn labelled(set: FeatureSet, flag: &str, path: &Path) -> Result<FeatureSet> {
+    let name = format!("{flag} {}", path.display());
+    let name = name.trim_start();
+    ensure!(
+        set.labels.is_some(),
+        "{name}: has no labels; put each class of images in a folder of its own, or the \
+         classes of saved features in {}, a line each",
+        labels_file(path).display()
+    );
+    let all = set.len();
+    let (set, without) = set.labelled();
+    if without > 0 {
+        errln!("{name}: {without} of {all} images have no label and are left out");
+    }
+    Ok(set)
 }
 
 /// Several sets of features; each path is a file of features or a source of images, for which

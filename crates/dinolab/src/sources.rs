@@ -1,11 +1,12 @@
 //! Which images to train on, and which to judge by.
 
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use dinolab_data::shapes::{Shapes, ShapesOptions};
-use dinolab_data::source::{self, SourceOptions};
+use dinolab_data::source::{self, SourceOptions, Subset};
 use dinolab_data::{Pixels, Source};
 
 use crate::remote;
@@ -31,13 +32,49 @@ pub fn open(path: &Path, max_pixels: u64) -> Result<Arc<dyn Source>> {
 
 /// [`open`] for images of a kind.
 pub fn open_as(path: &Path, max_pixels: u64, pixels: Pixels) -> Result<Arc<dyn Source>> {
-    let options = SourceOptions {
+    open_with(path, &options(max_pixels, pixels))
+}
+
+/// [`open`] with all choices made; tells what the source left out or decided, once.
+pub fn open_with(path: &Path, options: &SourceOptions) -> Result<Arc<dyn Source>> {
+    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let source: Arc<dyn Source> = Arc::from(source::open(path, options)?);
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    for note in source.notes() {
+        let line = format!("note: {}: {note}", path.display());
+        // The same source may serve for several things.
+        if told.insert(line.clone()) {
+            errln!("{line}");
+        }
+    }
+    Ok(source)
+}
+
+/// The choices for images of a kind.
+pub fn options(max_pixels: u64, pixels: Pixels) -> SourceOptions {
+    SourceOptions {
         max_pixels,
         pixels,
         remote: remote::options(),
         ..Default::default()
-    };
-    Ok(Arc::from(source::open(path, &options)?))
+    }
+}
+
+/// The images of a source that have a label; says how many have none. All of a source without labels.
+pub fn labelled(source: Arc<dyn Source>, path: &Path) -> Result<Arc<dyn Source>> {
+    let with: Vec<usize> = (0..source.len())
+        .filter(|&index| source.label(index).is_some())
+        .collect();
+    if source.classes().is_empty() || with.len() == source.len() {
+        return Ok(source);
+    }
+    errln!(
+        "{}: {} of {} images have no label and are left out",
+        path.display(),
+        source.len() - with.len(),
+        source.len()
+    );
+    Ok(Arc::new(Subset::new(source, with)?))
 }
 
 /// Shapes that runs of the same `seed` look at and never train on.

@@ -266,13 +266,18 @@ fn damaged_files_are_packed_named_and_keep_the_numbers_of_others() {
             }
         }
     }
-    // What a list names must be there.
+    // What a list names and is not there is named, and keeps its number too.
     let list = root.path().join("list.txt");
-    fs::write(&list, "photos/a.jpg\nphotos/gone.jpg\n").unwrap();
+    fs::write(&list, "photos/gone.jpg\nphotos/a.jpg\n").unwrap();
     let out = root.path().join("out");
-    let error = fails(&["pack", list.to_str().unwrap(), out.to_str().unwrap()]);
-    assert!(error.contains("gone.jpg"), "{error}");
-    assert!(error.contains("line 2"), "{error}");
+    let (_, told) = data(&["pack"], &[&list, &out]);
+    assert!(
+        told.contains("gone.jpg") && told.contains("line 1"),
+        "{told}"
+    );
+    let packed = read(&out);
+    assert_eq!(packed.len(), 2);
+    assert!(packed.image(0).is_err() && packed.name(1) == "photos/a.jpg");
 }
 
 #[test]

@@ -90,7 +90,7 @@ impl LoaderConfig {
         let bad = |field, reason: String| Err(Error::BadSetting { field, reason });
         for (field, value, most) in [
             ("batch-size", self.batch_size, 1 << 20),
-            ("workers", self.workers, 1 << 10),
+            ("num-workers", self.workers, 1 << 10),
         ] {
             if !(1..=most).contains(&value) {
                 return bad(field, format!("must be between 1 and {most}, not {value}"));

@@ -49,6 +49,7 @@ impl OpenFiles {
             recent.push_back((of, Arc::clone(&file)));
             return Ok(file);
         }
+        crate::file::regular(path)?;
         let file = Arc::new(File::open(path)?);
         if recent.len() >= Self::MOST {
             recent.pop_front();

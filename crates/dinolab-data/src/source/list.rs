@@ -1,11 +1,12 @@
 //! A text file that names one image per line.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 #[cfg(feature = "remote")]
 use super::remote::Reach;
-use super::{Decoding, Labels, SourceOptions, io_error, read_file, read_image};
+use super::{Decoding, Labels, SourceOptions, extension, io_error, read_file, read_image, text};
 use crate::decode::{ScaleOf, Scaled};
 use crate::{Error, Image, Result, Source};
 
@@ -63,15 +64,13 @@ impl List {
             path: path.to_path_buf(),
             reason: format!("line {line}: {what}"),
         };
+        let text = text::utf8(bytes).map_err(|reason| Error::BadSource {
+            path: path.to_path_buf(),
+            reason,
+        })?;
         let mut lines = Vec::new();
         let mut labels = Vec::new();
-        for (number, line) in bytes
-            .split(|&b| b == b'\n')
-            .enumerate()
-            .map(|(i, line)| (i + 1, line))
-        {
-            let line = std::str::from_utf8(line).map_err(|_| bad(number, "not valid UTF-8"))?;
-            let line = line.trim_end_matches('\r');
+        for (number, line) in text::lines(text) {
             if line.trim().is_empty() {
                 continue;
             }
@@ -103,7 +102,7 @@ impl List {
                 return Err(bad(number, what));
             }
             lines.push((number, name.to_owned()));
-            labels.extend(label.map(str::to_owned));
+            labels.extend(label.map(|label| Some(label.to_owned())));
         }
         if lines.is_empty() {
             return Err(Error::NoImages {
@@ -130,16 +129,36 @@ impl List {
 
     /// An image's error, with the line that names it.
     fn at_line(&self, index: usize, error: Error) -> Error {
+        let (line, name) = &self.lines[index];
         let reason = match error {
-            Error::Io { source, .. } => source.to_string(),
+            Error::Io { source, .. } => match likely(name, source.kind()) {
+                Some(cause) => format!("{source}; {cause}"),
+                None => source.to_string(),
+            },
             Error::BadImage { reason, .. } => reason,
             other => return other,
         };
-        let (line, name) = &self.lines[index];
         Error::BadImage {
             name: name.clone(),
             reason: format!("{reason} (line {line} of {})", self.path.display()),
         }
+    }
+}
+
+/// Why there is no file of a name, as far as the name tells.
+fn likely(name: &str, kind: ErrorKind) -> Option<&'static str> {
+    let quoted = |mark: char| name.len() > 1 && name.starts_with(mark) && name.ends_with(mark);
+    let extension = extension(Path::new(name));
+    if kind != ErrorKind::NotFound {
+        None
+    } else if quoted('"') || quoted('\'') {
+        Some("write names without quotation marks")
+    } else if name.contains('\\') && !cfg!(windows) {
+        Some("write / between folders, not \\")
+    } else if extension.contains([',', ';', ' ']) {
+        Some("a label is separated from the name by a tab")
+    } else {
+        None
     }
 }
 

@@ -4,7 +4,7 @@
 //! them are read through the one trait [`Source`]. [`Subset`] and [`split`] cut a source
 //! into parts.
 
-use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -13,16 +13,23 @@ use crate::decode::{self, Pixels, ScaleOf, Scaled, decode_scaled, decode_to};
 use crate::{Error, Image, Mask, Result};
 
 mod braces;
+mod compressed;
 mod files;
 mod folder;
+mod labels;
 mod list;
+mod note;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod remote;
+mod run_folder;
 mod subset;
 mod tar;
+mod text;
 mod voc;
 
+use labels::Labels;
+pub use note::{Note, Tally};
 pub use remote::{CacheOptions, RemoteOptions};
 pub use subset::{Subset, split};
 pub use tar::contents::CLASSES as SHARD_CLASSES;
@@ -108,11 +115,17 @@ pub trait Source: Send + Sync {
     /// The image's name: its path relative to the source's root, or as listed.
     fn name(&self, index: usize) -> String;
 
-    /// Index into [`Source::classes`], where the source has labels.
+    /// Index into [`Source::classes`], where the image has a label. In a source with classes, some
+    /// images may have none.
     fn label(&self, index: usize) -> Option<usize>;
 
     /// Class names in label order; empty where there are no labels.
     fn classes(&self) -> &[String];
+
+    /// What the source left out, or decided about labels: the user should be told, once.
+    fn notes(&self) -> &[Note] {
+        &[]
+    }
 
     /// Reads and decodes an image (8-bit RGB unless the source was opened for other pixels).
     fn image(&self, index: usize) -> Result<Image>;
@@ -195,7 +208,7 @@ pub trait Source: Send + Sync {
 /// | `path` | read as |
 /// |---|---|
 /// | a folder with `JPEGImages` and `ImageSets` | Pascal VOC: the images of [`SourceOptions::split`], with masks |
-/// | a folder with images, at any depth | those images, sorted by path; where they lie only in subfolders, the first folder level is the class |
+/// | a folder with images, at any depth | those images, sorted by path; where all of them lie in subfolders, or more in several subfolders than beside these, the first folder level is the class |
 /// | a folder with `.tar` files and no images | tar shards in the order of their names |
 /// | a folder with `.parquet` files, no images and no tar files | those files in the order of their names |
 /// | `name-{000..012}.tar`, `name-{000..012}.parquet` | those files |
@@ -207,6 +220,9 @@ pub trait Source: Send + Sync {
 /// `s3://bucket/folder`, and likewise `gs://` and `az://`; at `http://` and `https://`, which tell of
 /// no folders, `.tar` files, shards and lists. Names, labels and order are those of the same files in
 /// a local folder. The lines of any list may be locations.
+///
+/// Entries that are images by their names are counted as such, whether they can be opened or not.
+/// What was left out, and what was decided about labels, is in [`Source::notes`].
 ///
 /// # Errors
 /// A source without any image is [`Error::NoImages`]; one that cannot be reached is
@@ -299,9 +315,9 @@ fn not_a_source(extension: &str) -> String {
     const WANTED: &str =
         "a folder, a list (.txt, .tsv, .lst), a .tar or .parquet file, shards or a VOC tree";
     match extension {
-        "gz" | "tgz" | "zst" | "bz2" | "xz" => {
+        e if compressed::is_extension(e) => {
             format!(
-                "a compressed archive cannot be read at random; unpack it to a .tar file or a folder (wanted: {WANTED})"
+                "a compressed archive cannot be read at random; unpack it to a .tar file or a folder first (wanted: {WANTED})"
             )
         }
         e if IMAGE_EXTENSIONS.contains(&e) => {
@@ -389,8 +405,19 @@ fn kind_of(path: &Path, pixels: Pixels) -> Kind {
     }
 }
 
-fn is_hidden(name: &std::ffi::OsStr) -> bool {
-    name.as_encoded_bytes().first() == Some(&b'.')
+/// Folders that systems put among images, with copies of them or with nothing that is meant.
+const SYSTEM: [&str; 5] = [
+    "__MACOSX",
+    "@eaDir",
+    "lost+found",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+];
+
+/// Whether a file or folder of that name is passed over.
+fn is_hidden(name: &OsStr) -> bool {
+    (name.as_encoded_bytes().first() == Some(&b'.') && name != "..")
+        || SYSTEM.iter().any(|system| name == *system)
 }
 
 /// The extension in lower case, without the dot; empty where there is none.
@@ -429,81 +456,30 @@ fn read_image(source: &impl Source, index: usize) -> Result<Image> {
 fn slashed(path: &Path) -> String {
     let parts: Vec<_> = path
         .components()
-        .map(|part| part.as_os_str().to_string_lossy())
+        .map(|part| readable(part.as_os_str()))
         .collect();
     parts.join("/")
 }
 
-/// Class names and one label per image.
-#[derive(Debug, Default, PartialEq)]
-struct Labels {
-    classes: Vec<String>,
-    /// Empty where there are no labels.
-    of: Vec<u32>,
-}
-
-impl Labels {
-    /// Labels by first folder, given where *every* path lies in one.
-    fn from_folders<'a>(paths: impl Iterator<Item = &'a Path> + Clone) -> Self {
-        let first = |path: &Path| {
-            let mut parts = path.components();
-            let first = parts.next()?.as_os_str().to_string_lossy().into_owned();
-            parts.next().map(|_| first)
-        };
-        match paths.map(first).collect::<Option<Vec<_>>>() {
-            Some(names) => Self::from_names(&names),
-            None => Self::default(),
+/// A name as text. What is not UTF-8 in it is written in hexadecimal (`caf\xE9`), so that different
+/// names stay different.
+fn readable(name: &OsStr) -> String {
+    let mut text = String::new();
+    for chunk in name.as_encoded_bytes().utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02X}"));
         }
     }
-
-    /// Labels by name, numbered in the names' sorted order.
-    fn from_names(names: &[String]) -> Self {
-        let classes: Vec<String> = names
-            .iter()
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .cloned()
-            .collect();
-        let of = names
-            .iter()
-            .filter_map(|name| classes.binary_search(name).ok())
-            .map(|label| label as u32)
-            .collect();
-        Self { classes, of }
-    }
-
-    /// Labels as written in a file. Where all of them are numbers they are taken as they
-    /// are, so that the lists of a training and of a validation set agree even where one
-    /// lacks a class.
-    fn from_written(names: &[String]) -> Self {
-        const MOST: u32 = 1_000_000;
-        let numbers: Option<Vec<u32>> = names
-            .iter()
-            .map(|name| name.parse().ok().filter(|&n| n < MOST))
-            .collect();
-        match numbers {
-            Some(of) => {
-                let count = of.iter().max().map_or(0, |&most| most + 1);
-                Self {
-                    classes: (0..count).map(|n| n.to_string()).collect(),
-                    of,
-                }
-            }
-            None => Self::from_names(names),
-        }
-    }
-
-    fn label(&self, index: usize) -> Option<usize> {
-        self.of.get(index).map(|&label| label as usize)
-    }
+    text
 }
 
 /// Reads a mask and checks it against its image, whose header alone is read.
 fn read_mask(image: &Path, mask: &Path, name: &str, max_pixels: u64) -> Result<Mask> {
-    let bytes = fs::read(mask).map_err(|source| io_error(mask, source))?;
+    let bytes = read_file(mask)?;
     let mask_name = mask.to_string_lossy();
     let found = decode::decode_mask(&mask_name, &bytes, max_pixels)?;
-    let bytes = fs::read(image).map_err(|source| io_error(image, source))?;
+    let bytes = read_file(image)?;
     let (width, height) = decode::dimensions(name, &bytes)?;
     if (found.width, found.height) != (width, height) {
         let reason = format!(
@@ -516,19 +492,4 @@ fn read_mask(image: &Path, mask: &Path, name: &str, max_pixels: u64) -> Result<M
         });
     }
     Ok(found)
-}
-
-/// Paths found below a folder.
-#[derive(Debug, Default)]
-struct Found {
-    /// Images, relative to the folder, sorted.
-    images: Vec<PathBuf>,
-    /// `.tar` files directly in the folder, with the folder, sorted.
-    tars: Vec<PathBuf>,
-    /// `.parquet` files directly in the folder, with the folder, sorted.
-    parquets: Vec<PathBuf>,
-    /// Other files.
-    others: usize,
-    /// How many of them are NumPy arrays.
-    arrays: usize,
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::decode::{ScaleOf, Scaled};
 use crate::random::{Purpose, Random};
+use crate::source::Note;
 use crate::{Error, Image, Mask, Result, Source};
 
 /// Some images of another source, with their names, labels and masks.
@@ -64,6 +65,10 @@ impl Source for Subset {
         self.source.classes()
     }
 
+    fn notes(&self) -> &[Note] {
+        self.source.notes()
+    }
+
     fn image(&self, index: usize) -> Result<Image> {
         self.source.image(self.indices[index])
     }
@@ -112,7 +117,8 @@ impl Source for Subset {
 ///
 /// `fraction` (0–1) of every class is held out, or of the whole where there are no labels,
 /// rounded, but never the last image of a class that has only one, and at least one of a
-/// class that has more. What is held out depends on nothing but the source and `seed`.
+/// class that has more; of images without a label in a source that has some, none. What is held out
+/// depends on nothing but the source and `seed`.
 ///
 /// # Errors
 /// [`Error::BadSetting`] where `fraction` is not between 0 and 1.
@@ -120,7 +126,7 @@ pub fn split(source: Arc<dyn Source>, fraction: f64, seed: u64) -> Result<(Subse
     if !(fraction > 0.0 && fraction < 1.0) {
         let reason = format!("must be above 0 and below 1, not {fraction}");
         return Err(Error::BadSetting {
-            field: "held-out fraction",
+            field: "holdout",
             reason,
         });
     }
@@ -129,6 +135,9 @@ pub fn split(source: Arc<dyn Source>, fraction: f64, seed: u64) -> Result<(Subse
         groups.entry(source.label(index)).or_default().push(index);
     }
     let (mut kept, mut held) = (Vec::new(), Vec::new());
+    if groups.len() > 1 {
+        kept = groups.remove(&None).unwrap_or_default();
+    }
     for (group, mut indices) in groups.into_values().enumerate() {
         let count = match indices.len() {
             0 | 1 => 0,

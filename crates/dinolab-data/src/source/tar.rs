@@ -4,24 +4,28 @@
 //! then one read. Labels follow the WebDataset naming (`key.jpg`, `key.cls`) or the
 //! folders inside.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use self::contents::Contents;
+use self::contents::{Contents, Left};
 use super::files::{LocalFile, OpenFiles, RangeFile};
-use super::{Decoding, Labels, SourceOptions, io_error, read_image, slashed};
+use super::note::{Note, Tally, notes};
+use super::{Decoding, Labels, SourceOptions, io_error, read_image, readable, slashed};
 use crate::{Error, Image, Result, Source};
 
 pub(super) mod contents;
+mod links;
 #[cfg(test)]
 mod reads;
+mod samples;
 
 #[derive(Debug)]
 pub(super) struct Tar {
     shards: Vec<Box<dyn RangeFile>>,
     members: Vec<Member>,
     labels: Labels,
+    notes: Vec<Note>,
     decoding: Decoding,
 }
 
@@ -32,6 +36,8 @@ struct Member {
     offset: u64,
     size: u64,
     path: PathBuf,
+    /// Why it lies nowhere.
+    problem: Option<Box<str>>,
 }
 
 impl Tar {
@@ -60,24 +66,25 @@ impl Tar {
         shards: Vec<(Box<dyn RangeFile>, Contents)>,
         options: &SourceOptions,
     ) -> Result<Self> {
+        let several = shards.len() > 1;
         let mut members = Vec::new();
-        let mut written = HashMap::new();
+        let mut written = Vec::new();
         let mut classes: Option<(PathBuf, Vec<String>)> = None;
         let mut files = Vec::with_capacity(shards.len());
+        let mut left = AllLeft::default();
         for (number, (file, contents)) in shards.into_iter().enumerate() {
             let shard = number as u32;
-            members.extend(contents.images.into_iter().map(|image| Member {
-                shard,
-                offset: image.offset,
-                size: image.size,
-                path: image.path,
-            }));
-            written.extend(
-                contents
-                    .labels
-                    .into_iter()
-                    .map(|(key, label)| ((shard, key), label)),
-            );
+            for image in contents.images {
+                members.push(Member {
+                    shard,
+                    offset: image.offset,
+                    size: image.size,
+                    path: image.path,
+                    problem: image.problem.map(Into::into),
+                });
+                written.push(image.label);
+            }
+            left.join(contents.left, file.path(), several);
             if let Some(names) = contents.classes {
                 match &classes {
                     Some((other, known)) if *known != names => {
@@ -93,69 +100,125 @@ impl Tar {
             files.push(file);
         }
         if members.is_empty() {
-            let reason = format!("{} tar file(s) without an image", files.len());
-            return Err(Error::NoImages {
-                path: source.to_path_buf(),
-                reason,
-            });
+            let reason = match files.len() {
+                1 => "a tar file without an image".to_owned(),
+                n => format!("{n} tar files without an image"),
+            };
+            let path = source.to_path_buf();
+            let reason = left
+                .notes()
+                .iter()
+                .fold(reason, |reason, note| format!("{reason}; {note}"));
+            return Err(Error::NoImages { path, reason });
         }
-        let labels = labels(&files, &members, &written, classes)?;
+        let mut notes = left.notes();
+        let (labels, of_labels) = labels(&files, &members, &written, classes)?;
+        notes.extend(of_labels);
         Ok(Self {
             shards: files,
             members,
             labels,
+            notes,
             decoding: options.decoding(),
         })
     }
+
+    /// What is wrong with an image that lies nowhere.
+    fn check(&self, index: usize) -> Result<()> {
+        match &self.members[index].problem {
+            None => Ok(()),
+            Some(reason) => Err(Error::BadImage {
+                name: self.name(index),
+                reason: reason.to_string(),
+            }),
+        }
+    }
+}
+
+/// What all shards hold beside images and their labels.
+#[derive(Default)]
+struct AllLeft {
+    left: Left,
+    behind_end: Tally,
+}
+
+impl AllLeft {
+    fn join(&mut self, part: Left, shard: &Path, several: bool) {
+        let file = readable(shard.file_name().unwrap_or_default());
+        let whole = |name: String| match several {
+            true => format!("{file}/{name}"),
+            false => name,
+        };
+        let all = &mut self.left;
+        for (all, part) in [
+            (&mut all.secondary, part.secondary),
+            (&mut all.stray_labels, part.stray_labels),
+            (&mut all.unreadable_labels, part.unreadable_labels),
+            (&mut all.replaced, part.replaced),
+            (&mut all.links, part.links),
+        ] {
+            all.join(part, whole);
+        }
+        for (extension, count) in part.others {
+            *all.others.entry(extension).or_default() += count;
+        }
+        if part.behind_end {
+            self.behind_end.add(file);
+        }
+    }
+
+    fn notes(&self) -> Vec<Note> {
+        let left = &self.left;
+        let mut notes = notes([
+            (Note::Secondary, left.secondary.clone()),
+            (Note::UnreadableLabels, left.unreadable_labels.clone()),
+            (Note::StrayLabels, left.stray_labels.clone()),
+            (Note::Replaced, left.replaced.clone()),
+            (Note::Links, left.links.clone()),
+            (Note::BehindEnd, self.behind_end.clone()),
+        ]);
+        if !left.others.is_empty() {
+            notes.push(Note::NotRead(most(&left.others)));
+        }
+        notes
+    }
+}
+
+/// The commonest extensions, and how many members have them.
+fn most(others: &BTreeMap<String, usize>) -> Vec<(String, usize)> {
+    const NAMED: usize = 5;
+    let mut most: Vec<(String, usize)> = others.iter().map(|(e, &n)| (e.clone(), n)).collect();
+    most.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+    most.truncate(NAMED);
+    most
 }
 
 fn labels(
     shards: &[Box<dyn RangeFile>],
     members: &[Member],
-    written: &HashMap<(u32, PathBuf), String>,
+    written: &[Option<String>],
     classes: Option<(PathBuf, Vec<String>)>,
-) -> Result<Labels> {
-    // Named classes, but none of them: images that have no labels, whatever their folders.
-    if written.is_empty() && classes.as_ref().is_some_and(|(_, names)| names.is_empty()) {
-        return Ok(Labels::default());
-    }
-    if written.is_empty() {
-        // Archives are often packed with the folder around them: look below what all share.
-        let mut shared = folders(&members[0].path);
-        for member in &members[1..] {
-            let same = shared
-                .iter()
-                .zip(folders(&member.path))
-                .take_while(|(a, b)| *a == b)
-                .count();
-            shared.truncate(same);
+) -> Result<(Labels, Vec<Note>)> {
+    let several = shards.len() > 1;
+    if written.iter().all(Option::is_none) {
+        // Named classes, but none of them: images that have no labels, whatever their folders.
+        if classes.as_ref().is_some_and(|(_, names)| names.is_empty()) {
+            return Ok(Default::default());
         }
-        let depth = shared.len();
-        let below: Vec<PathBuf> = members
-            .iter()
-            .map(|m| m.path.iter().skip(depth).collect())
-            .collect();
-        return Ok(Labels::from_folders(below.iter().map(PathBuf::as_path)));
+        let paths: Vec<&Path> = members.iter().map(|member| member.path.as_path()).collect();
+        return Ok(Labels::from_folders(&paths, true));
     }
-    let of: Vec<String> = members
-        .iter()
-        .map(|member| {
-            written
-                .get(&(member.shard, contents::key(&member.path)))
-                .cloned()
-                .ok_or_else(|| Error::BadSource {
-                    path: shards[member.shard as usize].path().to_path_buf(),
-                    reason: format!(
-                        "{} has no label (.cls), others have one",
-                        member.path.display()
-                    ),
-                })
-        })
-        .collect::<Result<_>>()?;
+    let mut without = Tally::default();
+    for (member, label) in members.iter().zip(written) {
+        if label.is_none() {
+            without.add(name(shards, member, several));
+        }
+    }
+    let notes = notes([(Note::Unlabelled as fn(Tally) -> Note, without)]);
     let Some((path, classes)) = classes else {
-        return Ok(Labels::from_written(&of));
+        return Ok((Labels::from_written(written), notes));
     };
-    let numbers = of.iter().map(|label| {
+    let number = |label: &String| {
         let number = label.parse().ok();
         number
             .filter(|&number: &u32| (number as usize) < classes.len())
@@ -167,18 +230,20 @@ fn labels(
                     contents::CLASSES
                 ),
             })
-    });
-    Ok(Labels {
-        of: numbers.collect::<Result<_>>()?,
-        classes,
-    })
+    };
+    let of = written
+        .iter()
+        .map(|label| label.as_ref().map(number).transpose())
+        .collect::<Result<Vec<_>>>()?;
+    Ok((Labels::new(classes, of), notes))
 }
 
-/// The folders that a path lies in.
-fn folders(path: &Path) -> Vec<std::ffi::OsString> {
-    path.parent()
-        .map(|folder| folder.iter().map(Into::into).collect())
-        .unwrap_or_default()
+fn name(shards: &[Box<dyn RangeFile>], member: &Member, several: bool) -> String {
+    let path = slashed(&member.path);
+    match (several, shards[member.shard as usize].path().file_name()) {
+        (true, Some(shard)) => format!("{}/{path}", readable(shard)),
+        _ => path,
+    }
 }
 
 impl Source for Tar {
@@ -187,13 +252,7 @@ impl Source for Tar {
     }
 
     fn name(&self, index: usize) -> String {
-        let member = &self.members[index];
-        let path = slashed(&member.path);
-        let shard = self.shards[member.shard as usize].path();
-        match (self.shards.len(), shard.file_name()) {
-            (2.., Some(shard)) => format!("{}/{path}", shard.to_string_lossy()),
-            _ => path,
-        }
+        name(&self.shards, &self.members[index], self.shards.len() > 1)
     }
 
     fn label(&self, index: usize) -> Option<usize> {
@@ -204,11 +263,16 @@ impl Source for Tar {
         &self.labels.classes
     }
 
+    fn notes(&self) -> &[Note] {
+        &self.notes
+    }
+
     fn image(&self, index: usize) -> Result<Image> {
         read_image(self, index)
     }
 
     fn encoded(&self, index: usize) -> Result<Option<Vec<u8>>> {
+        self.check(index)?;
         let member = &self.members[index];
         let shard = &self.shards[member.shard as usize];
         let mut bytes = vec![0; member.size as usize];
@@ -222,6 +286,7 @@ impl Source for Tar {
         let Some(&first) = indices.first() else {
             return Ok(Vec::new());
         };
+        self.check(first)?;
         let first = &self.members[first];
         let together = indices[..self.run_length(indices, most)].iter();
         let together: Vec<&Member> = together.map(|&index| &self.members[index]).collect();
@@ -248,7 +313,9 @@ impl Source for Tar {
         let mut end = first.offset + first.size;
         let rest = indices[1..].iter().take_while(|&&index| {
             let member = &self.members[index];
+            // A link lies where its file does.
             let behind = member.shard == first.shard && member.offset >= end;
+            let behind = behind && member.problem.is_none();
             end = member.offset + member.size;
             behind && end <= first.offset.saturating_add(most)
         });

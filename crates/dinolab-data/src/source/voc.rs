@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Decoding, MaskKind, SourceOptions, io_error, read_file, read_image, read_mask};
+use super::{Decoding, MaskKind, SourceOptions, io_error, read_file, read_image, read_mask, text};
 use crate::{Error, Image, Mask, Result, Source};
 
 /// The classes of Pascal VOC by their number in class masks; 0 is the background.
@@ -55,11 +55,14 @@ impl Voc {
             let reason = format!("no split of that name; there is: {}", splits(&sets)?);
             return Err(Error::BadSource { path: list, reason });
         }
-        let text = fs::read_to_string(&list).map_err(|source| io_error(&list, source))?;
+        let bytes = read_file(&list)?;
+        let text = text::utf8(&bytes).map_err(|reason| Error::BadSource {
+            path: list.clone(),
+            reason,
+        })?;
         // Lists of ImageSets/Main may carry a second column, which is not ours.
-        let mut ids: Vec<String> = text
-            .lines()
-            .filter_map(|line| line.split_whitespace().next())
+        let mut ids: Vec<String> = text::lines(text)
+            .filter_map(|(_, line)| line.split_whitespace().next())
             .map(str::to_owned)
             .collect();
         ids.sort();
@@ -155,7 +158,8 @@ impl Source for Voc {
             return Ok(None);
         };
         let mask = folder.join(format!("{}.png", self.ids[index]));
-        if !mask.is_file() {
+        // A link that leads nowhere is no missing mask.
+        if mask.symlink_metadata().is_err() {
             return Ok(None);
         }
         read_mask(

@@ -172,3 +172,49 @@ fn the_other_clouds_are_asked_at_their_addresses() {
     assert_eq!((source.len(), source.name(0)), (1, "a.png".into()));
     assert!(source.image(0).is_ok());
 }
+
+#[test]
+fn what_is_left_out_is_the_same_wherever_it_lies() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let set = root.join("set");
+    photos(&set, 9);
+    std::fs::write(set.join("poster.png"), picture(5, 24)).unwrap();
+    let settings = "out-dim = 64\nmomentum-teacher = 0.996\n";
+    for (name, content) in [
+        ("run/config.toml", settings.as_bytes().to_vec()),
+        ("run/pictures/attention.png", picture(6, 24)),
+        ("a cat/config.toml", b"title = 1\n".to_vec()),
+        ("__MACOSX/a cat/000.png", picture(7, 24)),
+    ] {
+        let path = set.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+    shards(root, 1, 5, 24);
+    let shard = std::fs::read(root.join("shard-000000.tar")).unwrap();
+    // A shard in which a member is replaced.
+    std::fs::write(set.join("x.tar"), [shard.clone(), shard].concat()).unwrap();
+    std::fs::write(root.join("gz.tar"), b"\x1f\x8b\x08\0\0\0\0\0\0").unwrap();
+    let server = kind();
+    let remote = remote(&server);
+    server.put_folder("bucket/all", root);
+
+    for name in ["set", "set/x.tar"] {
+        let local = open_local(&root.join(name));
+        let found = open(&format!("s3://bucket/all/{name}"), &remote).unwrap();
+        assert_same(&*found, &*local);
+        assert_eq!(found.notes(), local.notes());
+        assert!(!local.notes().is_empty());
+    }
+    let local = open_local(&set);
+    assert_eq!((local.len(), local.notes().len()), (11, 3));
+    for location in [
+        "s3://bucket/all/gz.tar".to_owned(),
+        format!("{}/bucket/all/gz.tar", server.url()),
+        format!("{}/bucket/all/other.tar.gz", server.url()),
+    ] {
+        let told = open(&location, &remote).err().unwrap().to_string();
+        assert!(told.contains("compressed"), "{told}");
+    }
+}

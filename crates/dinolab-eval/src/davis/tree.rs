@@ -119,7 +119,8 @@ impl Tree {
             source,
         })?;
         let mut names: Vec<&str> = Vec::new();
-        for line in text.lines() {
+        // Some editors put a byte order mark in front.
+        for line in text.trim_start_matches('\u{feff}').lines() {
             if let Some(name) = sequence_of(line)
                 && !names.contains(&name)
             {

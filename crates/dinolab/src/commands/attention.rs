@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use dinolab_data::Size;
-use dinolab_data::source::{self, MaskKind, SourceOptions, VOC_CLASSES};
+use dinolab_data::source::{MaskKind, SourceOptions, VOC_CLASSES};
 use dinolab_data::{Mask, Source};
 use dinolab_eval::attention::{
     ObjectHeads, REFERENCE_MASS, Summary, VOID, attention_heads, chance_jaccard,
@@ -16,7 +16,7 @@ use dinolab_nn::{Vit, check_patches, init::Init};
 use crate::model::ModelArgs;
 use crate::output::{self, Cell, Table};
 use crate::progress::Progress;
-use crate::sources::unseen_shapes;
+use crate::sources::{self, unseen_shapes};
 
 /// How well the attention of the class token covers objects (Jaccard index)
 ///
@@ -141,7 +141,7 @@ impl Objects {
                 masks,
                 ..Default::default()
             };
-            Ok::<Arc<dyn Source>, anyhow::Error>(Arc::from(source::open(path, &options)?))
+            sources::open_with(path, &options)
         };
         let masks = match args.masks.as_str() {
             "objects" => MaskKind::Objects,

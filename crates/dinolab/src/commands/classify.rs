@@ -164,7 +164,7 @@ fn classify(file: &ClassifierFile, set: &FeatureSet, top: usize) -> Result<Vec<A
                 |names: &Option<Vec<String>>| names.as_ref().map(|names| names[place].clone());
             Answer {
                 image: name(&set.names).unwrap_or_else(|| format!("row {place}")),
-                label: name(&set.labels),
+                label: set.labels.as_ref().and_then(|labels| labels[place].clone()),
                 classes: order
                     .into_iter()
                     .take(top)

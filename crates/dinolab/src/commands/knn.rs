@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use dinolab_eval::knn::{Knn, KnnScore, Labelled, l2_normalise};
 
-use crate::inputs::{PreprocessArgs, feature_sets};
+use crate::inputs::{PreprocessArgs, feature_sets, labelled};
 use crate::model::OptionalModelArgs;
 use crate::output::{self, Cell, Table};
 
@@ -46,18 +46,12 @@ pub struct Args {
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
     let paths = [("--train", args.train.as_path()), ("--val", &args.val)];
-    let mut sets = feature_sets(paths, &args.model, &args.preprocess)?;
-    for ((flag, path), set) in paths.iter().zip(&mut sets) {
-        ensure!(
-            set.labels.is_some(),
-            "{flag} {}: has no labels; put each class of images in a folder of its own, or the \
-             classes of saved features in {}, a line each",
-            path.display(),
-            dinolab_eval::feature_set::labels_file(path).display()
-        );
+    let [train, val] = feature_sets(paths, &args.model, &args.preprocess)?;
+    let mut train = labelled(train, "--train", &args.train)?;
+    let mut val = labelled(val, "--val", &args.val)?;
+    for set in [&mut train, &mut val] {
         l2_normalise(&mut set.data, set.dim)?;
     }
-    let [train, val] = sets;
     let classes = train.classes();
     let (train_labels, val_labels) = (train.label_numbers(&classes)?, val.label_numbers(&classes)?);
     let scores = Knn {

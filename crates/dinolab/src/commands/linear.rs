@@ -9,7 +9,7 @@ use dinolab_data::Source;
 use dinolab_data::random::{Purpose, Random};
 use dinolab_data::source::SourceOptions;
 use dinolab_eval::block_features::BlockFeatures;
-use dinolab_eval::feature_set::{FeatureSet, labels_file};
+use dinolab_eval::feature_set::FeatureSet;
 use dinolab_eval::features::Preprocess;
 use dinolab_eval::linear::{
     Backbone, ClassifierFile, EpochScore, Examples, LinearConfig, LinearRun, Problem, Protocol,
@@ -17,7 +17,7 @@ use dinolab_eval::linear::{
 };
 use dinolab_eval::views::RandomView;
 
-use crate::inputs::{PreprocessArgs, block_features_of, by_name, tell_skipped};
+use crate::inputs::{PreprocessArgs, block_features_of, by_name, labelled, tell_skipped};
 use crate::model::{Model, OptionalModelArgs};
 use crate::output::{self, Cell, Table};
 use crate::progress::Progress;
@@ -153,21 +153,11 @@ fn learn(
     args: &Args,
     blocks: BlockFeatures,
     network: Option<&Network>,
-    (mut train_set, mut val): (FeatureSet, FeatureSet),
+    (train_set, val): (FeatureSet, FeatureSet),
     mut fresh: Option<Augmented>,
 ) -> Result<()> {
-    for (flag, path, set) in [
-        ("--train", &args.train, &train_set),
-        ("--val", &args.val, &val),
-    ] {
-        ensure!(
-            set.labels.is_some(),
-            "{flag} {}: has no labels; put each class of images in a folder of its own, or the \
-             classes of saved features in {}, a line each",
-            path.display(),
-            labels_file(path).display()
-        );
-    }
+    let mut train_set = labelled(train_set, "--train", &args.train)?;
+    let mut val = labelled(val, "--val", &args.val)?;
     ensure!(
         train_set.dim == val.dim,
         "the features are of different widths: {} and {}",
@@ -346,12 +336,17 @@ impl<'a> Augmented<'a> {
         view: RandomView,
         args: &Args,
     ) -> Self {
+        let mut usable = by_name(&*source);
+        // Views of the others would be made for nothing in every epoch.
+        if !source.classes().is_empty() {
+            usable.retain(|&index| source.label(index).is_some());
+        }
         Self {
             view: RandomView {
                 size: network.preprocess.crop,
                 ..view
             },
-            usable: by_name(&*source),
+            usable,
             network,
             source,
             blocks,

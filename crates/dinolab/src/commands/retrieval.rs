@@ -16,7 +16,7 @@ use dinolab_eval::retrieval::{
 use dinolab_nn::check_patches;
 use serde_json::{Map, Value, json};
 
-use crate::inputs::{PreprocessArgs, feature_sets};
+use crate::inputs::{PreprocessArgs, feature_sets, labelled as rows_with_labels};
 use crate::model::OptionalModelArgs;
 use crate::named::NamedImages;
 use crate::output::{self, Cell, Table};
@@ -94,12 +94,15 @@ pub fn run(args: &Args) -> Result<()> {
                 &args.model,
                 &args.preprocess,
             )?;
+            let set = rows_with_labels(set, "", images)?;
             labelled_sets(args, set, None)
         }
         (None, None, Some(train), Some(val)) => {
             let paths = [("--train", train.as_path()), ("--val", val.as_path())];
-            let [train, val] = feature_sets(paths, &args.model, &args.preprocess)?;
-            labelled_sets(args, train, Some(val))
+            let [searched, asking] = feature_sets(paths, &args.model, &args.preprocess)?;
+            let searched = rows_with_labels(searched, "--train", train)?;
+            let asking = rows_with_labels(asking, "--val", val)?;
+            labelled_sets(args, searched, Some(asking))
         }
         _ => bail_usage!("give labelled images, --train and --val, or --ground-truth"),
     }
@@ -244,9 +247,6 @@ fn query_part(image: &Image, query: &Query, name: &str) -> dinolab_eval::Result<
 }
 
 fn labelled_sets(args: &Args, mut database: FeatureSet, queries: Option<FeatureSet>) -> Result<()> {
-    let no_labels = "has no labels; put each class of images in a folder of its own, or the \
-                     classes of saved features in a .labels.txt beside them";
-    ensure!(database.labels.is_some(), "the searched set {no_labels}");
     l2_normalise(&mut database.data, database.dim)?;
     let classes = database.classes();
     let numbers = database.label_numbers(&classes)?;
@@ -258,7 +258,6 @@ fn labelled_sets(args: &Args, mut database: FeatureSet, queries: Option<FeatureS
     let score = match queries {
         None => labelled(set, None, &args.k),
         Some(mut queries) => {
-            ensure!(queries.labels.is_some(), "--val {no_labels}");
             l2_normalise(&mut queries.data, queries.dim)?;
             let numbers = queries.label_numbers(&classes)?;
             let asked = Labelled {

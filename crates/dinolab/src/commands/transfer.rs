@@ -179,8 +179,8 @@ fn labelled(args: &Args) -> Result<(Arc<dyn Source>, Arc<dyn Source>)> {
     let max_pixels = SourceOptions::default().max_pixels;
     match (&args.train, &args.val, &args.images) {
         (Some(train), Some(val), _) => Ok((
-            sources::open(train, max_pixels).context("--train")?,
-            sources::open(val, max_pixels).context("--val")?,
+            sources::labelled(sources::open(train, max_pixels).context("--train")?, train)?,
+            sources::labelled(sources::open(val, max_pixels).context("--val")?, val)?,
         )),
         (_, _, Some(images)) => {
             let all = sources::open(images, max_pixels)?;
@@ -189,6 +189,7 @@ fn labelled(args: &Args) -> Result<(Arc<dyn Source>, Arc<dyn Source>)> {
                 "{}: has no labels; put each class in a folder of its own",
                 images.display()
             );
+            let all = sources::labelled(all, images)?;
             let (train, val) = source::split(all, args.masks.holdout(), args.masks.holdout_seed())
                 .context("--holdout")?;
             Ok((Arc::new(train), Arc::new(val)))

@@ -250,7 +250,7 @@ impl Contents {
             let count = of.iter().max().map_or(0, |&most| most + 1);
             (0..count).map(|n| n.to_string()).collect()
         });
-        Ok(Labels { classes, of })
+        Ok(Labels::new(classes, of.into_iter().map(Some)))
     }
 }
 

@@ -7,8 +7,10 @@ use super::client::{Client, Version};
 use super::location::{Location, below};
 use super::open::concurrently;
 use crate::decode::sniff;
+use crate::source::note::{Note, Tally, notes};
 use crate::source::{
-    Decoding, Kind, Labels, SourceOptions, extension, is_hidden, kind_of, read_image, slashed,
+    Decoding, Kind, Labels, SourceOptions, extension, is_hidden, kind_of, read_image, readable,
+    run_folder, slashed,
 };
 use crate::{Error, Image, Result, Source};
 
@@ -23,9 +25,11 @@ pub(super) struct Found {
     pub(super) parquets: Vec<(Location, Version)>,
     /// Others.
     pub(super) others: usize,
+    runs: Tally,
 }
 
-/// Looks through a folder. Names that begin with a dot, and what lies in such folders, are skipped.
+/// Looks through a folder. Names that begin with a dot, what lies in such folders, and folders of
+/// training runs are passed over.
 pub(super) fn scan(client: &Client, folder: &Location, options: &SourceOptions) -> Result<Found> {
     let mut objects = Vec::new();
     for (key, version) in client.list(folder)? {
@@ -49,6 +53,7 @@ pub(super) fn scan(client: &Client, folder: &Location, options: &SourceOptions) 
                     .into(),
         });
     }
+    let runs = pass_over_runs(client, folder, &mut objects)?;
     let is_image = concurrently(&objects, |(path, version)| {
         match kind_of(path, options.pixels) {
             Kind::Image => Ok(true),
@@ -62,7 +67,10 @@ pub(super) fn scan(client: &Client, folder: &Location, options: &SourceOptions) 
             }
         }
     })?;
-    let mut found = Found::default();
+    let mut found = Found {
+        runs,
+        ..Found::default()
+    };
     for ((path, version), is_image) in objects.into_iter().zip(is_image) {
         if is_image {
             found.images.push((path, version));
@@ -77,6 +85,36 @@ pub(super) fn scan(client: &Client, folder: &Location, options: &SourceOptions) 
         }
     }
     Ok(found)
+}
+
+/// Takes the objects of training runs out.
+fn pass_over_runs(
+    client: &Client,
+    folder: &Location,
+    objects: &mut Vec<(PathBuf, Version)>,
+) -> Result<Tally> {
+    let settings: Vec<(PathBuf, Version)> = objects
+        .iter()
+        .filter(|(path, version)| {
+            path.ends_with(run_folder::SETTINGS)
+                && path.iter().count() > 1
+                && (1..=run_folder::LONGEST).contains(&version.size)
+        })
+        .cloned()
+        .collect();
+    let are_settings = concurrently(&settings, |(path, version)| {
+        let text = client.whole(&folder.below(&slashed(path))?, version)?;
+        Ok(run_folder::are_settings(&text))
+    })?;
+    let mut runs = Tally::default();
+    for ((path, _), is_run) in settings.iter().zip(are_settings) {
+        let run = path.parent().filter(|_| is_run);
+        if let Some(run) = run.filter(|run| objects.iter().any(|(path, _)| path.starts_with(run))) {
+            runs.add(slashed(run));
+            objects.retain(|(path, _)| !path.starts_with(run));
+        }
+    }
+    Ok(runs)
 }
 
 /// The name of an object below a folder.
@@ -95,6 +133,7 @@ pub(super) struct Folder {
     root: Location,
     images: Vec<(PathBuf, Version)>,
     labels: Labels,
+    notes: Vec<Note>,
     decoding: Decoding,
 }
 
@@ -102,11 +141,24 @@ impl Folder {
     pub(super) fn new(
         client: Arc<Client>,
         root: Location,
-        images: Vec<(PathBuf, Version)>,
+        found: Found,
         options: &SourceOptions,
     ) -> Self {
+        let mut archives = Tally::default();
+        for (archive, _) in found.tars.iter().chain(&found.parquets) {
+            archives.add(readable(archive.name().file_name().unwrap_or_default()));
+        }
+        let mut notes = notes([
+            (Note::RunFolders as fn(Tally) -> Note, found.runs),
+            (Note::Archives, archives),
+        ]);
+        let images = found.images;
+        let paths: Vec<&Path> = images.iter().map(|(path, _)| path.as_path()).collect();
+        let (labels, of_labels) = Labels::from_folders(&paths, false);
+        notes.extend(of_labels);
         Self {
-            labels: Labels::from_folders(images.iter().map(|(path, _)| path.as_path())),
+            labels,
+            notes,
             client,
             root,
             images,
@@ -130,6 +182,10 @@ impl Source for Folder {
 
     fn classes(&self) -> &[String] {
         &self.labels.classes
+    }
+
+    fn notes(&self) -> &[Note] {
+        &self.notes
     }
 
     fn image(&self, index: usize) -> Result<Image> {

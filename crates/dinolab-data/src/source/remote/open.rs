@@ -14,7 +14,7 @@ use crate::source::files::RangeFile;
 use crate::source::list::List;
 use crate::source::tar::Tar;
 use crate::source::tar::contents::Contents;
-use crate::source::{SourceOptions, braces, extension, not_a_source};
+use crate::source::{SourceOptions, braces, compressed, extension, not_a_source};
 use crate::{Error, Result, Source};
 
 /// Requests at a time while a source is opened.
@@ -56,6 +56,12 @@ pub(in crate::source) fn open(path: &Path, options: &SourceOptions) -> Result<Bo
                 options,
             )?));
         }
+        compressed if compressed::is_extension(compressed) && location.scheme == Scheme::Http => {
+            return Err(Error::BadSource {
+                path: location.path(),
+                reason: not_a_source(compressed),
+            });
+        }
         _ => {}
     }
     if location.scheme == Scheme::Http {
@@ -68,12 +74,7 @@ pub(in crate::source) fn open(path: &Path, options: &SourceOptions) -> Result<Bo
     }
     let found = scan(&client, &location, options)?;
     if !found.images.is_empty() {
-        return Ok(Box::new(Folder::new(
-            client,
-            location,
-            found.images,
-            options,
-        )));
+        return Ok(Box::new(Folder::new(client, location, found, options)));
     }
     if !found.tars.is_empty() {
         return tar(&client, path, found.tars, options);
@@ -173,7 +174,7 @@ fn parquet(
 /// What a shard holds: as the cache knows it, or by a walk over its headers.
 fn contents(client: &Client, object: &Object, options: &SourceOptions) -> Result<Contents> {
     let described = client.described(object.location(), object.version())?;
-    let description = format!("contents {described} {:?}", options.pixels);
+    let description = format!("contents 2 {described} {:?}", options.pixels);
     if let Some(cache) = &client.cache
         && let Some(text) = cache.get(&description)
         && let Ok(contents) = serde_json::from_slice(&text)

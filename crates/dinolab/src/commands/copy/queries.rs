@@ -66,6 +66,8 @@ impl Queries {
         let mut names: Vec<String> = Vec::new();
         let mut blocks: BTreeMap<String, Vec<(usize, Vec<usize>)>> = BTreeMap::new();
         let mut places: BTreeMap<(String, String), usize> = BTreeMap::new();
+        // Some editors put a byte order mark in front.
+        let text = text.trim_start_matches('\u{feff}');
         for (number, line) in text.lines().enumerate() {
             if line.trim().is_empty() {
                 continue;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Result, ensure};
 use dinolab_data::decode::{Format, MAX_CHANNELS, StoredKind, is_array, sniff, stored_kind};
-use dinolab_data::source::SourceOptions;
+use dinolab_data::source::{self, SourceOptions};
 use dinolab_data::{Source, statistics};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -89,6 +89,11 @@ struct Report {
     classes: BTreeMap<String, usize>,
     duplicates: Vec<Vec<String>>,
     unreadable: Vec<Unreadable>,
+    /// Images that have no label where others have one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unlabelled: Option<usize>,
+    /// What the source left out, or decided about labels.
+    notes: Vec<String>,
 }
 
 /// Runs the verb.
@@ -105,7 +110,8 @@ pub fn run(args: &Args) -> Result<()> {
         pixels.channels()
     );
     let most = SourceOptions::default().max_pixels;
-    let source = sources::open_as(&args.source, most, pixels)?;
+    // Its notes are a part of the report.
+    let source = source::open(&args.source, &sources::options(most, pixels))?;
     let progress = Mutex::new(Progress::new("image", source.len() as u64, 0));
     let done = AtomicU64::new(0);
     let found = (0..source.len())
@@ -134,6 +140,9 @@ pub fn run(args: &Args) -> Result<()> {
     if !args.json {
         if let (Some(mean), Some(std)) = (&report.mean, &report.std) {
             outln!("--mean {} --std {}", flag(mean), flag(std));
+        }
+        for note in &report.notes {
+            outln!("note: {note}");
         }
         for names in &report.duplicates {
             outln!("the same: {}", names.join(", "));
@@ -220,7 +229,8 @@ fn report(source: &dyn Source, found: &[Found]) -> Report {
         if let Some(count) = class.and_then(|class| classes.get_mut(class)) {
             *count += 1;
         }
-        if let Some(content) = found.content {
+        // Empty files have nothing in common.
+        if let Some(content) = found.content.filter(|content| content.1 > 0) {
             same.entry(content).or_default().push(index);
         }
         if let Err(reason) = &found.size {
@@ -230,6 +240,8 @@ fn report(source: &dyn Source, found: &[Found]) -> Report {
             });
         }
     }
+    let without = found.len() - classes.values().sum::<usize>();
+    let unlabelled = (!classes.is_empty() && without > 0).then_some(without);
     let mut duplicates: Vec<Vec<usize>> = same.into_values().filter(|all| all.len() > 1).collect();
     duplicates.sort();
     let names = |all: Vec<usize>| all.into_iter().map(|index| source.name(index)).collect();
@@ -246,6 +258,8 @@ fn report(source: &dyn Source, found: &[Found]) -> Report {
         classes,
         duplicates: duplicates.into_iter().map(names).collect(),
         unreadable,
+        unlabelled,
+        notes: source.notes().iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -276,6 +290,9 @@ fn table(report: &Report) -> Table {
     }
     for (class, count) in &report.classes {
         table.row([Cell::Text(format!("class {class}")), Cell::count(*count)]);
+    }
+    if let Some(count) = report.unlabelled {
+        table.row(["without a class".into(), Cell::count(count)]);
     }
     table.row([
         "groups of duplicates".into(),

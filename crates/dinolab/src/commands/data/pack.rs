@@ -28,7 +28,8 @@ const TOGETHER: usize = 64;
 /// The shards hold every image of the source in the source's order (KEY.jpg, and KEY.cls with the
 /// number of its class where there are classes), so that training on them makes the same crops. The
 /// same source gives the same bytes. Files are copied as they are, damaged ones too, so that every
-/// image keeps its number. --longest-side decodes them, and names those that cannot be decoded.
+/// image keeps its number; one that cannot be read is named and becomes an empty file.
+/// --longest-side decodes them, and names those that cannot be decoded.
 #[derive(clap::Args)]
 pub struct Args {
     /// The images: a folder, a list, tar shards, Parquet files or a Pascal VOC tree
@@ -67,6 +68,8 @@ struct What {
     kept: bool,
     /// Why it could not be decoded, where that was tried.
     unreadable: Option<String>,
+    /// Why there is no file to copy.
+    missing: Option<String>,
 }
 
 /// Runs the verb.
@@ -100,17 +103,22 @@ pub fn run(args: &Args) -> Result<()> {
         source: &*source,
         limit: args.shard_size.saturating_mul(1 << 20),
         open: None,
-        done: 0,
+        done: Vec::new(),
         bytes: 0,
-        complete: false,
     };
+    fill(&mut shards, args).inspect_err(|_| shards.remove())
+}
+
+/// Packs all images; tells what became of them.
+fn fill(shards: &mut Shards, args: &Args) -> Result<()> {
+    let source = shards.source;
     let mut progress = Progress::new("image", source.len() as u64, 0);
-    let (mut shrunk, mut kept, mut unreadable) = (0, 0, 0);
+    let (mut shrunk, mut kept, mut unreadable, mut missing) = (0, 0, 0, 0);
     let all: Vec<usize> = (0..source.len()).collect();
     for some in all.chunks(TOGETHER) {
         let packed: Vec<Result<Packed>> = some
             .par_iter()
-            .map(|&index| pack(&*source, index, args))
+            .map(|&index| pack(source, index, args))
             .collect();
         for (&index, packed) in some.iter().zip(packed) {
             let packed = packed?;
@@ -123,20 +131,34 @@ pub fn run(args: &Args) -> Result<()> {
                     source.name(index)
                 ));
             }
+            if let Some(reason) = &packed.what.missing {
+                missing += 1;
+                progress.line(&format!(
+                    "packed as an empty file, cannot be read: {}: {reason}",
+                    source.name(index)
+                ));
+            }
             shards.add(index, &packed)?;
         }
         progress.set(some.last().map_or(0, |&last| last as u64 + 1), "");
     }
-    shards.close()?;
-    shards.complete = true;
     progress.finish();
+    ensure!(
+        missing < source.len(),
+        "{}: not one of {missing} images can be read",
+        args.source.display()
+    );
+    shards.close()?;
     outln!(
         "images: {} in {} ({:.1} MiB; shards: {})",
         source.len(),
         args.out.display(),
         shards.bytes as f64 / f64::from(1 << 20),
-        shards.done,
+        shards.done.len(),
     );
+    if missing > 0 {
+        outln!("cannot be read, packed as empty files: {missing}");
+    }
     if let Some(longest) = args.longest_side {
         outln!("shrunk to {longest} pixels: {shrunk}");
         if kept > 0 {
@@ -150,13 +172,33 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn pack(source: &dyn Source, index: usize, args: &Args) -> Result<Packed> {
-    let Some(bytes) = source.encoded(index)? else {
-        let bytes = encode(&source.image(index)?, None)?;
-        return Ok(Packed {
-            bytes,
-            extension: "png".into(),
-            what: What::default(),
-        });
+    let bytes = match source.encoded(index) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => {
+            let bytes = encode(&source.image(index)?, None)?;
+            return Ok(Packed {
+                bytes,
+                extension: "png".into(),
+                what: What::default(),
+            });
+        }
+        Err(error) if error.is_unreachable() => return Err(error.into()),
+        // Readers find it unusable, as it is here, and no image after it gets another index.
+        Err(error) => {
+            let reason = match error {
+                dinolab_data::Error::BadImage { reason, .. } => reason,
+                dinolab_data::Error::Io { source, .. } => source.to_string(),
+                other => other.to_string(),
+            };
+            return Ok(Packed {
+                bytes: Vec::new(),
+                extension: extension(&source.name(index), &[]),
+                what: What {
+                    missing: Some(reason),
+                    ..What::default()
+                },
+            });
+        }
     };
     let extension = extension(&source.name(index), &bytes);
     let mut packed = Packed {
@@ -267,24 +309,9 @@ struct Shards<'a> {
     source: &'a dyn Source,
     limit: u64,
     open: Option<Shard>,
-    done: usize,
+    /// Those that are whole.
+    done: Vec<PathBuf>,
     bytes: u64,
-    complete: bool,
-}
-
-impl Drop for Shards<'_> {
-    fn drop(&mut self) {
-        if self.complete {
-            return;
-        }
-        drop(self.open.take());
-        // Best effort: the error that led here is told.
-        let _ = fs::remove_file(self.part(self.done));
-        for number in 0..self.done {
-            let _ = fs::remove_file(self.path(number));
-        }
-        remove_folders(&self.folders);
-    }
 }
 
 struct Shard {
@@ -292,6 +319,11 @@ struct Shard {
     keys: HashSet<String>,
     bytes: u64,
     path: PathBuf,
+}
+
+/// Removes what may be left of a file. That it cannot be is not what the user should hear of.
+fn remove(path: &Path) {
+    let _ = fs::remove_file(path);
 }
 
 impl Shards<'_> {
@@ -334,13 +366,19 @@ impl Shards<'_> {
         Ok(())
     }
 
-    fn path(&self, number: usize) -> PathBuf {
-        self.folder.join(format!("shard-{number:06}.tar"))
+    fn path(&self) -> PathBuf {
+        self.folder
+            .join(format!("shard-{:06}.tar", self.done.len()))
     }
 
-    /// Where a shard is until it is whole, so that half of one is never read as one.
-    fn part(&self, number: usize) -> PathBuf {
-        self.path(number).with_extension("tar.part")
+    /// Removes what was written: some shards of a source must not be taken for all of it.
+    fn remove(&mut self) {
+        if let Some(shard) = self.open.take() {
+            drop(shard.archive);
+            remove(&shard.path);
+        }
+        self.done.drain(..).for_each(|path| remove(&path));
+        remove_folders(&self.folders);
     }
 
     fn begin(&self) -> Result<Shard> {
@@ -357,8 +395,11 @@ impl Shards<'_> {
             member(&mut archive, SHARD_CLASSES, classes.as_bytes())?;
             Ok::<_, std::io::Error>(archive)
         };
+        let archive = begin()
+            .inspect_err(|_| remove(&path))
+            .with_context(|| format!("cannot write {}", path.display()))?;
         Ok(Shard {
-            archive: begin().with_context(|| format!("cannot write {}", path.display()))?,
+            archive,
             keys: HashSet::new(),
             bytes: 0,
             path,
@@ -369,14 +410,17 @@ impl Shards<'_> {
         let Some(shard) = self.open.take() else {
             return Ok(());
         };
+        let whole = self.path();
         let finish = || {
             let mut file = shard.archive.into_inner()?;
             file.flush()?;
             file.get_ref().sync_all()?;
-            fs::rename(&shard.path, self.path(self.done))
+            fs::rename(&shard.path, &whole)
         };
-        finish().with_context(|| format!("cannot write {}", shard.path.display()))?;
-        self.done += 1;
+        finish()
+            .inspect_err(|_| remove(&shard.path))
+            .with_context(|| format!("cannot write {}", shard.path.display()))?;
+        self.done.push(whole);
         Ok(())
     }
 }
