@@ -139,8 +139,7 @@ impl ModelFlags {
         if self.heads.is_none() && !said("vit") && !said("num_heads") {
             errln!(
                 "{} heads, by the width of {} (--heads for another number)",
-                config.heads,
-                config.width
+                config.heads, config.width
             );
         }
         let preprocess = preprocess_of(&weights.facts).unwrap_or_default();
