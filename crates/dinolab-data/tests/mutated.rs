@@ -69,6 +69,33 @@ fn archive(files: &[Vec<u8>]) -> Vec<u8> {
     archive.into_inner().unwrap()
 }
 
+/// With labels, links and further pictures of a sample, one archive behind the other.
+fn linked(file: &[u8]) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut add = |name: &str, content: &[u8]| {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        archive.append_data(&mut header, name, content).unwrap();
+    };
+    add("a/1.png", file);
+    add("a/1.cls", b"3");
+    add("a/1.seg.png", file);
+    add("a/1.json", b"{}");
+    for (kind, name, target) in [
+        (tar::EntryType::Link, "b/2.png", "a/1.png"),
+        (tar::EntryType::Symlink, "b/2.cls", "../a/1.cls"),
+        (tar::EntryType::Symlink, "c.png", "b/2.png"),
+        (tar::EntryType::Symlink, "d.png", "d.png"),
+    ] {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(0);
+        archive.append_link(&mut header, name, target).unwrap();
+    }
+    let one = archive.into_inner().unwrap();
+    [&one[..], &one].concat()
+}
+
 /// NumPy arrays of every kind that is read.
 fn arrays() -> Vec<Vec<u8>> {
     let mut arrays = Vec::new();
@@ -223,6 +250,12 @@ fn on_altered_sources(extension: &str, seeds: &[Vec<u8>]) {
         for index in 0..source.len() {
             let _ = (source.name(index), source.label(index), source.image(index));
         }
+        assert!(
+            source
+                .notes()
+                .iter()
+                .all(|note| !note.to_string().is_empty())
+        );
         let all: Vec<usize> = (0..source.len()).collect();
         let _ = source.encoded_run(&all, 1 << 20);
     });
@@ -235,7 +268,8 @@ fn on_altered_sources(extension: &str, seeds: &[Vec<u8>]) {
 #[test]
 fn altered_archives_are_read_or_refused() {
     let files = seeds();
-    let archives = [archive(&files[6..9]), archive(&files[..4])];
+    let small = files.iter().min_by_key(|file| file.len()).unwrap();
+    let archives = [archive(&files[6..9]), archive(&files[..4]), linked(small)];
     on_altered_sources("tar", &archives);
 }
 

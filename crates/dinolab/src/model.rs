@@ -194,8 +194,7 @@ impl ModelFlags {
         if self.heads.is_none() && !said("vit") && !said("num_heads") {
             errln!(
                 "{} heads, by the width of {} (--heads for another number)",
-                config.heads,
-                config.width
+                config.heads, config.width
             );
         }
         let preprocess = match self.normalisation.of(&weights.facts, config.channels)? {
