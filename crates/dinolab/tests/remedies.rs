@@ -188,6 +188,10 @@ fn advice_works_when_followed() {
     for i in 0..4 {
         picture(&images.join(format!("b/{i}.png")), 48, 20 + i);
     }
+    // So many that some are held out.
+    let many = at("many");
+    pictures(&many.join("a"), 10);
+    pictures(&many.join("b"), 10);
     let grey = at("grey");
     fs::create_dir(&grey).unwrap();
     for i in 0..4u32 {
@@ -382,8 +386,8 @@ fn advice_works_when_followed() {
         // These two only say what was decided.
         Try {
             says: "(--holdout 0 trains on all)",
-            wrong: tiny(&out()).on(&images).command(),
-            right: vec![tiny(&out()).on(&images).with("holdout", 0).command()],
+            wrong: tiny(&out()).on(&many).command(),
+            right: vec![tiny(&out()).on(&many).with("holdout", 0).command()],
         },
         Try {
             says: "(--heads for another number)",
