@@ -216,7 +216,7 @@ fn a_full_disk_leaves_nothing_behind() {
             .concat(),
         ),
         (
-            1,
+            0,
             [
                 &[
                     "embed",
