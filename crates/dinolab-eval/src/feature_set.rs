@@ -419,7 +419,7 @@ mod tests {
             let at = text.find("(111111, 1").unwrap();
             let mut lie = bytes.clone();
             lie[at..at + claim.len()].copy_from_slice(claim.as_bytes());
-            fs::write(&path, &lie).unwrap();
+            fs::write(&path, lie).unwrap();
             let told = FeatureSet::read(&path).unwrap_err().to_string();
             assert!(told.contains("f.npy"), "{told}");
         }

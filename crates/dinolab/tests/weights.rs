@@ -43,6 +43,11 @@ fn save(path: &Path, arrays: &Arrays) -> PathBuf {
     path.into()
 }
 
+/// A path as an argument; the tests end soon enough to let it be.
+fn place(folder: &Path, name: &str) -> &'static str {
+    folder.join(name).display().to_string().leak()
+}
+
 fn picture(path: &Path, width: u32, height: u32) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     let value = |x: u32, y: u32| (x * 7 + y * 13 + x * y % 31) as u8;
@@ -70,7 +75,7 @@ fn done(output: &Output) -> String {
 #[test]
 fn a_network_of_one_channel_is_used_by_the_numbers_that_are_asked_for() {
     let root = TempDir::new().unwrap();
-    let at = |name: &str| root.path().join(name).display().to_string();
+    let at = |name: &str| place(root.path(), name);
     let weights = save(&root.path().join("grey.pth"), &backbone(1));
     for i in 0..3 {
         picture(&root.path().join(format!("grey/{i}.tif")), 40 + 9 * i, 50);
@@ -85,7 +90,7 @@ fn a_network_of_one_channel_is_used_by_the_numbers_that_are_asked_for() {
     done(&run(
         "embed",
         &weights,
-        &[&[images.as_str(), "--out", &out], &flags[..]].concat(),
+        &[&[&images[..], "--out", &out], &flags[..]].concat(),
     ));
     let first = read_npy_f32(&out).unwrap();
     assert_eq!(first.shape, [3, 16]);
@@ -95,7 +100,7 @@ fn a_network_of_one_channel_is_used_by_the_numbers_that_are_asked_for() {
     done(&run(
         "embed",
         &weights,
-        &[&[images.as_str(), "--out", &other], &numbers[..]].concat(),
+        &[&[&images[..], "--out", &other], &numbers[..]].concat(),
     ));
     assert_ne!(read_npy_f32(&other).unwrap().data, first.data);
     for wrong in [
@@ -104,7 +109,7 @@ fn a_network_of_one_channel_is_used_by_the_numbers_that_are_asked_for() {
         &["--mean", "0.5,0.5", "--std", "1,1"],
         &["--mean", "0.5", "--std", "0"],
     ] {
-        let all = [&[images.as_str(), "--out", &other], wrong].concat();
+        let all = [&[&images[..], "--out", &other], wrong].concat();
         let told = one_error(&run("embed", &weights, &all));
         assert!(told.contains(wrong[0]) || told.contains("--std"), "{told}");
     }
@@ -130,18 +135,18 @@ fn a_network_of_one_channel_is_used_by_the_numbers_that_are_asked_for() {
         done(&run(
             "embed",
             &converted,
-            &[&[images.as_str(), "--out", &again], &rule[..]].concat(),
+            &[&[&images[..], "--out", &again], &rule[..]].concat(),
         ));
         assert_eq!(read_npy_f32(&again).unwrap(), first, "{name}");
-        done(&run("attend", &converted, &[&images, "--out", &at("maps")]));
-        done(&run("pca", &converted, &[&images, "--out", &at("maps")]));
+        done(&run("attend", &converted, &[&images, "--out", at("maps")]));
+        done(&run("pca", &converted, &[&images, "--out", at("maps")]));
     }
 }
 
 #[test]
 fn weights_that_are_no_numbers_make_no_files() {
     let root = TempDir::new().unwrap();
-    let at = |name: &str| root.path().join(name).display().to_string();
+    let at = |name: &str| place(root.path(), name);
     common::pictures(&root.path().join("images"), 4);
     let mut all = backbone(3);
     all.get_mut("blocks.0.attn.proj.bias").unwrap().data[4] = f32::NEG_INFINITY;
@@ -178,7 +183,7 @@ fn weights_that_are_no_numbers_make_no_files() {
     assert!(!root.path().join("f.npy").exists());
     // Features that were made so by something else.
     let good = save(&root.path().join("good.pth"), &backbone(3));
-    done(&run("embed", &good, &[&images, "--out", &at("f.npy")]));
+    done(&run("embed", &good, &[&images, "--out", at("f.npy")]));
     let path = root.path().join("f.npy");
     let mut bytes = fs::read(&path).unwrap();
     let end = bytes.len();
@@ -192,9 +197,9 @@ fn weights_that_are_no_numbers_make_no_files() {
         "--k",
         "1",
         "--train",
-        &at("f.npy"),
+        at("f.npy"),
         "--val",
-        &at("f.npy"),
+        at("f.npy"),
     ]);
     let told = one_error(&knn.output().unwrap());
     assert!(told.contains("row 3 (image-003.jpg)"), "{told}");
@@ -233,7 +238,7 @@ fn names_of_the_file_are_in_the_error() {
     done(&run(
         "embed",
         &weights,
-        &[&[images.as_str(), "--out", &out], &flags[..]].concat(),
+        &[&[&images[..], "--out", &out], &flags[..]].concat(),
     ));
     let mut two = named(&|k| format!("vision.{k}"));
     two.extend(named(&|k| format!("depth.{k}")));
@@ -245,7 +250,7 @@ fn names_of_the_file_are_in_the_error() {
 #[test]
 fn strips_are_left_out_with_advice_that_helps() {
     let root = TempDir::new().unwrap();
-    let at = |name: &str| root.path().join(name).display().to_string();
+    let at = |name: &str| place(root.path(), name);
     let weights = save(&root.path().join("w.pth"), &backbone(3));
     for (width, height) in [(6000, 3), (3, 6000), (5000, 90), (40, 30)] {
         picture(
@@ -256,7 +261,7 @@ fn strips_are_left_out_with_advice_that_helps() {
     }
     let images = at("images");
     for flags in [&[][..], &["--joint"]] {
-        let all = [&[images.as_str(), "--out", &at("colours")], flags].concat();
+        let all = [&[&images[..], "--out", at("colours")], flags].concat();
         let told = done(&run("pca", &weights, &all));
         assert!(
             told.contains("colours of 1 images") && told.contains("3 skipped"),
@@ -273,13 +278,7 @@ fn strips_are_left_out_with_advice_that_helps() {
             );
         }
     }
-    let all = [
-        images.as_str(),
-        "--out",
-        &at("colours"),
-        "--size",
-        "480x480",
-    ];
+    let all = [&images[..], "--out", at("colours"), "--size", "480x480"];
     let told = done(&run("pca", &weights, &all));
     assert!(told.contains("colours of 4 images"), "{told}");
     // The same of frames, which are of one size.
@@ -289,14 +288,14 @@ fn strips_are_left_out_with_advice_that_helps() {
         let told = one_error(&run(
             verb,
             &weights,
-            &[&frames, "--video", "--out", &at("film")],
+            &[&frames, "--video", "--out", at("film")],
         ));
         assert!(told.contains("--size HEIGHTxWIDTH"), "{told}");
         let sized = [
-            frames.as_str(),
+            &frames[..],
             "--video",
             "--out",
-            &at("film"),
+            at("film"),
             "--size",
             "480x480",
         ];
@@ -304,19 +303,19 @@ fn strips_are_left_out_with_advice_that_helps() {
     }
     // One alone: no image is left.
     let one = at("images/6000x3.png");
-    one_error(&run("pca", &weights, &[&one, "--out", &at("colours")]));
+    one_error(&run("pca", &weights, &[&one, "--out", at("colours")]));
     // What squeezes or cuts takes them all.
-    let told = done(&run("attend", &weights, &[&images, "--out", &at("maps")]));
+    let told = done(&run("attend", &weights, &[&images, "--out", at("maps")]));
     assert!(told.contains("attention of 4 images"), "{told}");
-    let told = done(&run("embed", &weights, &[&images, "--out", &at("f.npy")]));
+    let told = done(&run("embed", &weights, &[&images, "--out", at("f.npy")]));
     assert!(told.contains("4 features"), "{told}");
     // Whole tokens: left out too, with what helps.
     let whole = [
-        images.as_str(),
+        &images[..],
         "--patch-tokens",
         "--whole",
         "--out",
-        &at("t.safetensors"),
+        at("t.safetensors"),
     ];
     let told = done(&run("embed", &weights, &whole));
     assert!(
@@ -324,12 +323,12 @@ fn strips_are_left_out_with_advice_that_helps() {
         "{told}"
     );
     let sized = [
-        images.as_str(),
+        &images[..],
         "--patch-tokens",
         "--size",
         "64x32",
         "--out",
-        &at("t.npy"),
+        at("t.npy"),
     ];
     done(&run("embed", &weights, &sized));
     assert_eq!(read_npy_f32(at("t.npy")).unwrap().shape, [4, 8, 4, 16]);
@@ -338,7 +337,7 @@ fn strips_are_left_out_with_advice_that_helps() {
 #[test]
 fn sizes_that_no_machine_computes_are_refused_by_their_flag() {
     let root = TempDir::new().unwrap();
-    let at = |name: &str| root.path().join(name).display().to_string();
+    let at = |name: &str| place(root.path(), name);
     let weights = save(&root.path().join("w.pth"), &backbone(3));
     common::pictures(&root.path().join("images"), 2);
     let (images, out) = (at("images"), at("f.npy"));
@@ -347,14 +346,14 @@ fn sizes_that_no_machine_computes_are_refused_by_their_flag() {
         &["--resize", "5000", "--crop", "4800"],
         &["--patch-tokens", "--size", "9000"],
     ] {
-        let all = [&[images.as_str(), "--out", &out], flags].concat();
+        let all = [&[&images[..], "--out", &out], flags].concat();
         let told = one_error(&run("embed", &weights, &all));
         assert!(told.contains("patches") && told.contains("--"), "{told}");
     }
     let told = one_error(&run(
         "attend",
         &weights,
-        &[&images, "--out", &at("m"), "--size", "1000000"],
+        &[&images, "--out", at("m"), "--size", "1000000"],
     ));
     assert!(told.contains("no image could be used"), "{told}");
     for flag in ["global-crops-size", "attend-size"] {
@@ -373,7 +372,7 @@ fn sizes_that_no_machine_computes_are_refused_by_their_flag() {
 #[test]
 fn patch_tokens_are_written_as_they_are_asked_for() {
     let root = TempDir::new().unwrap();
-    let at = |name: &str| root.path().join(name).display().to_string();
+    let at = |name: &str| place(root.path(), name);
     let weights = save(&root.path().join("w.pth"), &backbone(3));
     for (name, width, height) in [
         ("a/1.png", 60, 40),
@@ -384,7 +383,7 @@ fn patch_tokens_are_written_as_they_are_asked_for() {
     }
     fs::write(root.path().join("images/b/4.png"), "no picture").unwrap();
     let images = at("images");
-    let embed = |rest: &[&str]| run("embed", &weights, &[&[images.as_str()], rest].concat());
+    let embed = |rest: &[&str]| run("embed", &weights, &[&[&images[..]], rest].concat());
     let told = done(&embed(&[
         "--patch-tokens",
         "--resize",
@@ -392,7 +391,7 @@ fn patch_tokens_are_written_as_they_are_asked_for() {
         "--crop",
         "32x40",
         "--out",
-        &at("t.npy"),
+        at("t.npy"),
     ]));
     assert!(
         told.contains("[3, 4, 5, 16]") && told.contains("skipped b/4.png"),
@@ -414,7 +413,7 @@ fn patch_tokens_are_written_as_they_are_asked_for() {
         "--crop",
         "32x40",
         "--out",
-        &at("m.npy"),
+        at("m.npy"),
     ];
     done(&embed(&mean));
     let features = read_npy_f32(at("m.npy")).unwrap();
@@ -450,12 +449,7 @@ fn patch_tokens_are_written_as_they_are_asked_for() {
         ]
     );
     // What does not go together.
-    let told = one_error(&embed(&[
-        "--patch-tokens",
-        "--whole",
-        "--out",
-        &at("w.npy"),
-    ]));
+    let told = one_error(&embed(&["--patch-tokens", "--whole", "--out", at("w.npy")]));
     assert!(told.contains(".safetensors"), "{told}");
     assert!(!root.path().join("w.npy").exists());
     assert_eq!(embed(&["--whole", "--out", &out]).status.code(), Some(2));

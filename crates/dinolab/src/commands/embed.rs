@@ -122,7 +122,7 @@ fn patch_tokens(
     } else {
         "--crop"
     };
-    check_patches(seen.0, seen.1, patch).with_context(|| flag)?;
+    check_patches(seen.0, seen.1, patch).context(flag)?;
     let centre = |_: usize, image: &Image| Ok(eval::features(image, resize, crop)?);
     let squeezed = |_: usize, image: &Image| {
         let (height, width) = seen;
