@@ -450,6 +450,23 @@ fn jpegs_of_other_codings_are_named_with_what_to_do() {
 }
 
 #[test]
+fn a_frame_without_room_for_its_components_is_refused() {
+    // Before the first scan, and before the second one, where others have looked already.
+    let jpeg = fixture!("separate_scans.jpg");
+    let scan = jpeg.windows(2).position(|m| m == [0xFF, 0xDA]).unwrap();
+    let next = jpeg[scan + 2..]
+        .windows(2)
+        .position(|m| m == [0xFF, 0xDA])
+        .unwrap()
+        + scan
+        + 2;
+    for at in [scan, next] {
+        let short = [&jpeg[..at], &[0xFF, 0xC0, 0, 4, 8, 0], &jpeg[at..]].concat();
+        assert!(!refused(&short).contains("panic"), "{}", refused(&short));
+    }
+}
+
+#[test]
 fn tiny_images_are_refused() {
     for (width, height) in [(1, 1), (1, 9), (9, 1)] {
         for format in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Bmp] {

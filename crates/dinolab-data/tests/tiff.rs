@@ -382,6 +382,10 @@ fn what_is_not_read_is_named_with_what_to_do() {
     let data = levels(24 * 18 * 8);
     let page = Page::new(size, RGB, 3, 8, &data);
     let grey = |bits| Page::new(size, BLACK, 1, bits, &data);
+    let mut jpeg = include_bytes!("fixtures/decode/grey.jpg").to_vec();
+    let frame = jpeg.windows(2).position(|m| m == [0xFF, 0xC0]).unwrap();
+    jpeg[frame + 1] = 0xC3;
+    let lossless = Page::new((56, 40), BLACK, 1, 8, &jpeg).with(259, SHORT, &[7]);
     for (page, what, instead) in [
         (
             page.clone().with(259, SHORT, &[50_000]),
@@ -440,6 +444,8 @@ fn what_is_not_read_is_named_with_what_to_do() {
             "gdal_translate",
         ),
         (grey(64).with(339, SHORT, &[6]), "complex", "gdal_translate"),
+        (grey(12).with(259, SHORT, &[7]), "12 bits", "tifffile"),
+        (lossless, "lossless", "tifffile"),
         (
             grey(8).with(273, LONG, &[0]),
             "not stored",
@@ -537,6 +543,13 @@ fn hostile_files_are_refused_without_their_memory() {
             "chroma",
         ),
         (page.clone().with(259, SHORT, &[4]), "colours"),
+        (
+            page.clone()
+                .with(259, SHORT, &[4])
+                .with(258, SHORT, &[1])
+                .with(277, SHORT, &[1]),
+            "colours",
+        ),
     ] {
         let why = refused(&page.file());
         assert!(why.contains(what), "{why} instead of {what}");

@@ -11,8 +11,9 @@ use common::{Train, assert_same, device, figures, newest, one_error, program, te
 use dinolab_nn::weights::file_arrays;
 use dinolab_train::checkpoint::{self, Checkpoint, Position};
 use dinolab_train::{Dino, DinoConfig, OptimiserKind};
-use image::{ImageBuffer, Rgba};
 use tempfile::TempDir;
+use tiff::encoder::TiffEncoder;
+use tiff::encoder::colortype::RGBA16;
 
 const WIDTH: usize = 60;
 const HEIGHT: usize = 40;
@@ -45,11 +46,12 @@ fn npy(path: &Path, channels: usize, seed: usize) {
 
 /// A TIFF of four samples of 16 bits.
 fn tiff(path: &Path, seed: usize) {
-    let (width, height) = (WIDTH as u32, HEIGHT as u32);
-    let image = ImageBuffer::from_fn(width, height, |x, y| {
-        Rgba([0, 1, 2, 3].map(|c| sample(x as usize, y as usize, c, seed)))
-    });
-    image.save(path).unwrap();
+    let pixel = |i: usize| [0, 1, 2, 3].map(|c| sample(i % WIDTH, i / WIDTH, c, seed));
+    let samples: Vec<u16> = (0..WIDTH * HEIGHT).flat_map(pixel).collect();
+    TiffEncoder::new(fs::File::create(path).unwrap())
+        .unwrap()
+        .write_image::<RGBA16>(WIDTH as u32, HEIGHT as u32, &samples)
+        .unwrap();
 }
 
 /// A folder of `count` images, every other one a TIFF.

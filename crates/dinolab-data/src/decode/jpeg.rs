@@ -1,7 +1,6 @@
 //! JPEG files.
 
 use std::borrow::Cow;
-use std::ops::Range;
 
 use ::image::metadata::Orientation;
 use zune_core::bytestream::ZCursor;
@@ -9,10 +8,13 @@ use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::errors::DecodeErrors;
 
+use self::frame::Frame;
 pub(super) use super::huffman::Colours;
-use super::huffman::{self, Damaged, Header, Marks};
+use super::huffman::{self, Damaged, Header};
 use super::{Reason, check_size, not_read, upright};
 use crate::Image;
+
+mod frame;
 
 type Jpeg<'a> = zune_jpeg::JpegDecoder<ZCursor<&'a [u8]>>;
 
@@ -192,149 +194,20 @@ pub(super) fn samples(
     }
 }
 
+/// Whether a JPEG is of a coding that is read.
+pub(super) fn is_usual(bytes: &[u8]) -> bool {
+    let frame = whole(bytes).and_then(|bytes| Frame::read(&bytes));
+    frame.is_ok_and(|frame| frame.check().is_ok())
+}
+
 /// Whether components of a JPEG have different numbers of samples.
 pub(super) fn is_subsampled(bytes: &[u8]) -> bool {
-    let frame = whole(bytes).ok().and_then(|bytes| Frame::read(&bytes).ok());
-    frame.is_some_and(|frame| {
+    let frame = whole(bytes).and_then(|bytes| Frame::read(&bytes));
+    frame.is_ok_and(|frame| {
         let mut components = frame.components.iter();
         let first = components.next().map(|of| of.1);
         components.any(|of| Some(of.1) != first)
     })
-}
-
-/// What a file's segments say before its first scan.
-struct Frame {
-    /// The kind of coding.
-    marker: u8,
-    bits: u8,
-    /// Numbers and samplings.
-    components: Vec<(u8, u8)>,
-    marks: Marks,
-}
-
-impl Frame {
-    fn read(bytes: &[u8]) -> Result<Self, Reason> {
-        let mut frame = None;
-        let mut marks = Marks::default();
-        let mut rest = bytes.get(2..).unwrap_or_default();
-        while let Some((marker, segment, after)) = huffman::segment(rest) {
-            match marker {
-                // What is no frame: tables of codes, an extension, conditions of arithmetic coding.
-                0xC4 | 0xC8 | 0xCC => {}
-                0xC0..=0xCF => frame = Some((marker, segment)),
-                0xDA => break,
-                _ => marks.add(marker, segment),
-            }
-            rest = after;
-        }
-        let Some((marker, [bits, _, _, _, _, count, components @ ..])) = frame else {
-            return Err("damaged JPEG: it does not say what it holds".into());
-        };
-        let (components, _) = components.as_chunks::<3>();
-        if components.len() != usize::from(*count) {
-            return Err("damaged JPEG: its components are cut off".into());
-        }
-        Ok(Self {
-            marker,
-            bits: *bits,
-            components: components.iter().map(|of| (of[0], of[1])).collect(),
-            marks,
-        })
-    }
-
-    /// Whether it is of a kind that is read.
-    fn check(&self) -> Result<(), Reason> {
-        const PYTHON: &str = "with Python (pip install imagecodecs): import imagecodecs as i;";
-        let (what, instead) = match (self.marker, self.bits) {
-            (0xC0..=0xC2, 8) => return Ok(()),
-            (0xC0..=0xC2, 12) => (
-                "JPEG of 12 bits",
-                format!(
-                    "convert it to a 16-bit PNG, for example {PYTHON} \
-                     i.imwrite('out.png', i.imread('in.jpg') << 4)"
-                ),
-            ),
-            (0xC3, _) => (
-                "lossless JPEG",
-                format!(
-                    "convert it to PNG, for example {PYTHON} \
-                     i.imwrite('out.png', i.ljpeg_decode(open('in.jpg', 'rb').read()))"
-                ),
-            ),
-            (0xC9 | 0xCA, _) => (
-                "JPEG with arithmetic coding",
-                "convert it without loss, for example with: jpegtran -copy all in.jpg > out.jpg"
-                    .into(),
-            ),
-            (0xC0..=0xC2, _) => return Err("damaged JPEG: it tells of impossible bits".into()),
-            _ => (
-                "JPEG of a rare kind (hierarchical, or lossless with arithmetic coding)",
-                "convert it to PNG with the program that made it".into(),
-            ),
-        };
-        Err(not_read(what, &instead))
-    }
-
-    /// A copy whose colours the other decoder takes for what they are: numbers of the components say so,
-    /// and Adobe's mark is made unreadable or, of four components, right.
-    fn clear(&self, bytes: &[u8], colours: Colours) -> Vec<u8> {
-        let ids: Vec<u8> = self.components.iter().map(|of| of.0).collect();
-        let is_rgb = match colours {
-            Colours::Told => self.marks.is_rgb(&ids),
-            Colours::Plain => true,
-            Colours::YCbCr => false,
-        };
-        let new: &[u8; 3] = if is_rgb { b"RGB" } else { &[1, 2, 3] };
-        let mut clear = bytes.to_vec();
-        for (marker, range) in segments(bytes) {
-            let segment = &mut clear[range];
-            match (marker, self.components.len()) {
-                (0xEE, 3) if segment.starts_with(b"Adobe") => segment[0] = b'a',
-                // libjpeg knows CMYK without and with a transform only.
-                (0xEE, 4) if segment.starts_with(b"Adobe") && segment.len() > 11 => {
-                    let plain = segment[11] == 0 || colours == Colours::Plain;
-                    segment[11] = if plain { 0 } else { 2 };
-                }
-                (0xC0..=0xC2 | 0xDA, 3) => {
-                    let (first, step) = if marker == 0xDA { (1, 2) } else { (6, 3) };
-                    let count = usize::from(segment[first - 1]);
-                    for id in segment.iter_mut().skip(first).step_by(step).take(count) {
-                        let number = ids.iter().position(|of| of == id);
-                        // Another one stays unknown.
-                        *id = number.map_or(0xFF, |number| new[number]);
-                    }
-                }
-                _ => {}
-            }
-        }
-        clear
-    }
-}
-
-/// All segments of a file without stray bytes, scans included: markers, and where what they hold is.
-fn segments(bytes: &[u8]) -> Vec<(u8, Range<usize>)> {
-    let mut found = Vec::new();
-    let mut at = 2;
-    while let Some((marker, segment, after)) = huffman::segment(bytes.get(at..).unwrap_or_default())
-    {
-        let end = bytes.len() - after.len();
-        if !segment.is_empty() {
-            found.push((marker, end - segment.len()..end));
-        }
-        at = end;
-        // Entropy-coded data have no other markers than restarts within.
-        while marker == 0xDA
-            && let Some(next) = memchr::memchr(0xFF, &bytes[at..])
-        {
-            at += next;
-            match bytes.get(at + 1) {
-                Some(0 | 0xD0..=0xD7) => at += 2,
-                Some(0xFF) => at += 1,
-                _ => break,
-            }
-        }
-    }
-    found
 }
 
 /// Walks the file's segments up to the end-of-image marker. A file without one is

@@ -1,6 +1,7 @@
 //! Strips and tiles that are JPEGs.
 
 use super::layout::{Layout, Photometric};
+use super::refused;
 use crate::decode::Reason;
 use crate::decode::jpeg::{self, Colours, Samples};
 
@@ -23,6 +24,9 @@ pub(super) fn decode(
         Photometric::Rgb if is_colour && jpeg::is_subsampled(&whole) => Colours::Told,
         _ => Colours::Plain,
     };
+    if !jpeg::is_usual(&whole) {
+        return Err(refused::jpeg());
+    }
     let samples = jpeg::samples(&whole, components, colours, most)?;
     if samples.width < least.0 || samples.height < least.1 {
         return Err("damaged TIFF: a JPEG in it is smaller than its place".into());

@@ -186,8 +186,9 @@ impl Layout {
             Compression::FaxLines(_) | Compression::FaxG3 { .. } | Compression::FaxG4
         );
         let per_chunk = if self.planar { 1 } else { self.samples };
+        let is_faxed = self.bits == 1 && per_chunk == 1 && whole;
         let fits = match self.photometric {
-            _ if fax => self.bits == 1 && per_chunk == 1 && whole,
+            _ if fax && !is_faxed => false,
             Photometric::Rgb | Photometric::YCbCr => self.samples >= 3,
             Photometric::Cmyk => self.samples >= 4,
             Photometric::Palette => whole && self.compression != Compression::Jpeg,
@@ -203,7 +204,7 @@ impl Layout {
             ))
         };
         if self.compression == Compression::Jpeg && (self.bits != 8 || self.is_float) {
-            return other(&format!("JPEG compression of {} bits", self.bits));
+            return Err(refused::jpeg());
         }
         if self.photometric == Photometric::Palette && self.samples > 1 {
             return other("a palette and more channels");

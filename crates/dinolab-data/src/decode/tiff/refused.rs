@@ -9,15 +9,24 @@ fn converted(what: &str, command: &str) -> Reason {
     not_read(what, &format!("convert it, for example with: {command}"))
 }
 
+/// What needs the decoders of Python's imagecodecs.
+const PYTHON: &str = "python -c \"import tifffile as t; t.imwrite('out.tif', t.imread('in.tif'), \
+                      photometric=t.TiffFile('in.tif').pages[0].photometric)\" \
+                      (pip install tifffile imagecodecs)";
+
+/// JPEGs that are not baseline or progressive ones of 8 bits.
+pub(super) fn jpeg() -> Reason {
+    converted(
+        "TIFF of JPEGs that are lossless, arithmetic-coded or of 12 bits",
+        PYTHON,
+    )
+}
+
 /// A compression by its number.
 pub(super) fn compression(number: u64) -> Reason {
     // What libtiff reads where it is built with it, and its own tool converts without loss.
     const LIBTIFF: &str = "tiffcp -c lzw in.tif out.tif";
     const MAGICK: &str = "magick in.tif out.png";
-    // What needs the decoders of Python's imagecodecs.
-    const PYTHON: &str = "python -c \"import tifffile as t; t.imwrite('out.tif', t.imread('in.tif'), \
-                          photometric=t.TiffFile('in.tif').pages[0].photometric)\" \
-                          (pip install tifffile imagecodecs)";
     let (name, command) = match number {
         6 => ("old-style JPEG", MAGICK),
         34_887 => ("LERC", LIBTIFF),
