@@ -3,6 +3,7 @@
 #[macro_use]
 mod console;
 
+mod advice;
 mod class_masks;
 mod cli;
 mod commands;

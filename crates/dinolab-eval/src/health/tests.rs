@@ -503,7 +503,10 @@ fn what_is_advised_is_another_value_within_its_range() {
             };
             assert!(!list.is_empty());
             for Adjustment { setting, from, to } in list {
-                assert!(to != from && to.is_finite() && to >= 0.0, "{setting:?} {to}");
+                assert!(
+                    to != from && to.is_finite() && to >= 0.0,
+                    "{setting:?} {to}"
+                );
                 match setting {
                     Setting::LearningRate => assert!(to < from && to <= 0.005),
                     Setting::WarmupEpochs => assert!(to > from && to <= context.epochs / 2.0),
