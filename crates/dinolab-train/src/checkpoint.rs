@@ -5,6 +5,8 @@
 //! position, counts, the observers' state and a checksum. Random draws are functions of
 //! (seed, epoch, image), so that the position *is* the state of the generators.
 
+mod folder;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
@@ -18,6 +20,8 @@ use crate::optimiser::ParamState;
 use crate::soundness::Soundness;
 use crate::{Dino, Error, Result};
 
+pub use self::folder::{aside, list, prune, remove_unfinished, set_aside};
+
 /// Rises when a program of before can no longer read what is written.
 const VERSION: u32 = 1;
 /// Metadata that holds the epochs done.
@@ -25,8 +29,6 @@ pub(crate) const EPOCH: &str = "epoch";
 /// Metadata that holds [`YES`], or why the checkpoint is not sound.
 pub(crate) const SOUND: &str = "sound";
 pub(crate) const YES: &str = "yes";
-/// What checkpoints that a diverged run left are renamed with.
-const ASIDE: &str = "unsound-";
 
 /// Where a run stands, beside its tensors.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -107,16 +109,6 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
         let _ = folder.sync_all();
     }
     Ok(())
-}
-
-/// Removes what [`write_atomically`] left unfinished in `folder`, as where the process was killed.
-/// Only for a folder that no other process writes into.
-pub fn remove_unfinished(folder: &Path) {
-    let entries = fs::read_dir(folder).into_iter().flatten();
-    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    for path in paths.filter(|path| path.extension().is_some_and(|ext| ext == "part")) {
-        let _ = fs::remove_file(path);
-    }
 }
 
 /// Of everything a checkpoint says, but the checksum itself.
@@ -243,82 +235,6 @@ pub fn save_weights(
 
 fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).expect("plain data")
-}
-
-/// Checkpoints of a folder, newest first.
-pub fn list(folder: &Path) -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> = fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            let name = path
-                .file_name()
-                .and_then(|name| name.to_str())
-                .unwrap_or("");
-            name.starts_with("step-") && name.ends_with(".safetensors")
-        })
-        .collect();
-    found.sort();
-    found.reverse();
-    found
-}
-
-/// The steps done at a checkpoint, by its name.
-fn step_of(path: &Path) -> Option<u64> {
-    let stem = path.file_stem()?.to_str()?;
-    stem.strip_prefix("step-")?.parse().ok()
-}
-
-/// Removes all but the newest `keep` checkpoints, and those `spared`.
-pub fn prune(folder: &Path, keep: usize, spared: impl Fn(u64) -> bool) {
-    for path in list(folder).into_iter().skip(keep.max(1)) {
-        if step_of(&path).is_some_and(|step| !spared(step)) {
-            // A checkpoint that stays too long harms nothing.
-            let _ = fs::remove_file(path);
-        }
-    }
-}
-
-/// Renames all checkpoints after `sound` steps, or all there are, so that nothing takes them for
-/// the newest any more, and points `latest` at what is left. Returns their new names.
-///
-/// # Errors
-/// [`Error::Io`].
-pub fn set_aside(folder: &Path, sound: Option<u64>) -> Result<Vec<PathBuf>> {
-    let mut renamed = Vec::new();
-    for path in list(folder) {
-        let Some(step) = step_of(&path) else { continue };
-        if sound.is_none_or(|sound| step > sound) {
-            let aside = folder.join(format!("{ASIDE}{}", file_name(step)));
-            fs::rename(&path, &aside).map_err(io(&path))?;
-            renamed.push(aside);
-        }
-    }
-    let latest = folder.join("latest");
-    match list(folder).first().and_then(|path| step_of(path)) {
-        Some(step) => write_atomically(&latest, file_name(step).as_bytes())?,
-        None => {
-            let _ = fs::remove_file(latest);
-        }
-    }
-    renamed.reverse();
-    Ok(renamed)
-}
-
-/// The checkpoints that were [set aside](set_aside), oldest first.
-pub fn aside(folder: &Path) -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> = fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            let name = path.file_name().and_then(|name| name.to_str());
-            name.is_some_and(|name| name.starts_with(ASIDE))
-        })
-        .collect();
-    found.sort();
-    found
 }
 
 /// A checkpoint's content, verified.

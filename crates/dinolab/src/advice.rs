@@ -115,8 +115,18 @@ fn flag(setting: Setting) -> &'static str {
 }
 
 fn flags(adjustments: &[Adjustment]) -> Vec<Flag> {
-    let one = |a: &Adjustment| (flag(a.setting).to_owned(), a.to.to_string());
+    let one = |a: &Adjustment| (flag(a.setting).to_owned(), number(a.to));
     adjustments.iter().map(one).collect()
+}
+
+/// A number as a flag takes it, without thirty zeros.
+pub fn number(value: f64) -> String {
+    let plain = value.to_string();
+    if plain.len() > 12 {
+        format!("{value:e}")
+    } else {
+        plain
+    }
 }
 
 /// `dinolab train` with arguments and flags, as a shell takes it.

@@ -1,5 +1,7 @@
 //! `dinolab train`.
 
+mod messages;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -7,10 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 use dinolab_data::{Pixels, statistics};
-use dinolab_eval::health::after_divergence;
 use dinolab_nn::weights::{self, LoadOptions, Which};
 use dinolab_nn::{Network, Parameters, device};
-use dinolab_train::checkpoint::{self, Checkpoint};
+use dinolab_train::checkpoint;
 use dinolab_train::run::{Ending, run as train};
 
 use crate::evaluator::Evaluator;
@@ -20,7 +21,9 @@ use crate::report;
 use crate::settings::{Config, Settings};
 use crate::sources::Sources;
 use crate::values::Numbers;
-use crate::watch::{Watch, context};
+use crate::watch::Watch;
+
+use self::messages::{diverged, nothing_to_resume, resumed};
 
 /// Trains on images with no labels
 ///
@@ -146,7 +149,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
     describe(&config)?;
     match &checkpoint {
-        Some(checkpoint) => resumed(&folder, checkpoint),
+        Some(checkpoint) => resumed(&folder, checkpoint, &config, sources.train.len()),
         None => outln!("a new run in {}", args.out.display()),
     }
     if checkpoint.is_some() {
@@ -219,87 +222,6 @@ pub fn run(args: Args) -> Result<ExitCode> {
             ExitCode::from(130)
         }
     })
-}
-
-/// The error of `--resume` where there is no checkpoint.
-fn nothing_to_resume(folder: &RunFolder) -> anyhow::Error {
-    let root = folder.root().display();
-    if !checkpoint::aside(&folder.checkpoints()).is_empty() {
-        return anyhow::anyhow!(
-            "--resume: {root} holds no sound checkpoint, since the run diverged from its beginning; \
-             start over with other settings: {}",
-            folder.commands().start_over(&[])
-        );
-    }
-    anyhow::anyhow!("--resume: {root} holds no checkpoint; leave --resume out to begin a run")
-}
-
-/// Says where a run is resumed, and what was changed in its course.
-fn resumed(folder: &RunFolder, checkpoint: &Checkpoint) {
-    let position = &checkpoint.position;
-    let root = folder.root().display();
-    outln!("going on from step {} in {root}", position.step);
-    for change in &position.changes {
-        outln!(
-            "  from step {}: --{} {} (before, {})",
-            change.step,
-            change.setting,
-            change.to,
-            change.from
-        );
-    }
-    let aside = checkpoint::aside(&folder.checkpoints());
-    let changed = position
-        .changes
-        .iter()
-        .any(|change| change.step == position.step);
-    if let (Some(last), false) = (aside.last(), changed) {
-        errln!(
-            "warning: the run diverged after this step ({} and earlier are not used); with the same \
-             settings it does so again. To change them: {}",
-            last.display(),
-            folder.commands().change(&[])
-        );
-    }
-}
-
-/// The error of a run that diverged, with what to do.
-fn diverged(
-    folder: &RunFolder,
-    config: &Config,
-    images: usize,
-    error: dinolab_train::Error,
-) -> anyhow::Error {
-    let dinolab_train::Error::Diverged { sound, aside, .. } = &error else {
-        return error.into();
-    };
-    let state = match sound {
-        Some((step, path)) => {
-            format!(
-                "the last sound checkpoint is {} (step {step})",
-                path.display()
-            )
-        }
-        None => "no checkpoint of it is sound".into(),
-    };
-    let later = match aside.len() {
-        0 => String::new(),
-        n => format!(
-            "; {n} later {} not, and {} not used",
-            if n == 1 { "one is" } else { "ones are" },
-            if n == 1 { "is" } else { "are" }
-        ),
-    };
-    let remedies = after_divergence(&context(config, images));
-    let advice = folder.commands().remedies(&remedies, sound.is_some());
-    let line = format!("{error}; {state}{later}. {}", capitalised(&advice));
-    anyhow::Error::from(error).context(line)
-}
-
-fn capitalised(text: &str) -> String {
-    let mut letters = text.chars();
-    let first = letters.next().map(|first| first.to_ascii_uppercase());
-    first.into_iter().chain(letters).collect()
 }
 
 /// Images at most that are measured for the mean and deviation of their channels.
