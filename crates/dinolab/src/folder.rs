@@ -15,7 +15,7 @@ use dinolab_train::checkpoint::{self, Change, Checkpoint, write_atomically};
 pub use self::contents::Contents;
 pub use self::lock::Lock;
 
-use crate::advice::{Commands, Flag};
+use crate::run_commands::{Commands, Flag};
 use crate::settings::{Config, Meaning, Settings, flag, meaning};
 
 /// A run's folder.

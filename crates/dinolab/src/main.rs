@@ -3,7 +3,6 @@
 #[macro_use]
 mod console;
 
-mod advice;
 mod class_masks;
 mod cli;
 mod commands;
@@ -20,6 +19,7 @@ mod pictures;
 mod progress;
 mod remote;
 mod report;
+mod run_commands;
 mod settings;
 mod sources;
 mod values;

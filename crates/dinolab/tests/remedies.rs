@@ -9,10 +9,10 @@ use common::{Train, program, text};
 use dinolab_eval::health::{Context, Health, Remedy, Trouble, after_divergence, diagnose};
 
 #[allow(dead_code, reason = "the program uses the rest")]
-#[path = "../src/advice.rs"]
-mod advice;
+#[path = "../src/run_commands.rs"]
+mod run_commands;
 
-use advice::Commands;
+use run_commands::Commands;
 
 /// Figures of an epoch of an ordinary run.
 fn ordinary(epoch: usize) -> Health {

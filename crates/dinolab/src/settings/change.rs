@@ -96,7 +96,7 @@ fn plain(value: &toml::Value) -> String {
     match value {
         toml::Value::String(text) => text.clone(),
         toml::Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(","),
-        toml::Value::Float(number) => crate::advice::number(*number),
+        toml::Value::Float(number) => crate::run_commands::number(*number),
         other => other.to_string(),
     }
 }

@@ -1,4 +1,4 @@
-//! Commands that messages suggest: whole, so that they can be run as they stand.
+//! Commands for a run that messages suggest: whole, so that they can be run as they stand.
 
 use std::path::{Path, PathBuf};
 
