@@ -4,7 +4,8 @@
 //! every checkpoint in between holds its ruins. A checkpoint is *sound* where
 //!
 //! - all its values are finite,
-//! - the student's weights have at most [`WEIGHT_GROWTH`] times the norm they began with,
+//! - the student's weights have at most [`WEIGHT_GROWTH`] times the norm they began with, and had no
+//!   more at any checkpoint before it (decay may shrink weights that are ruined),
 //! - in each of the last [`CALM_STEPS`] steps (all of them in a younger run) the loss was at most
 //!   [`LOSS`] · max(ln K, 1), and the norm of the gradient at most [`GRADIENT_RISE`] times the
 //!   median of the [`WINDOW`] steps before it,
@@ -68,6 +69,8 @@ pub struct Soundness {
     calm: u64,
     /// What was wrong with that one.
     doubt: Option<String>,
+    /// How far the weights had grown at a checkpoint where that was too far.
+    outgrown: Option<String>,
     /// Steps done at the newest sound checkpoint.
     newest_sound: Option<u64>,
 }
@@ -81,6 +84,7 @@ impl Soundness {
             initial: student_norm(dino),
             calm: CALM_STEPS,
             doubt: None,
+            outgrown: None,
             newest_sound: None,
         }
     }
@@ -117,16 +121,19 @@ impl Soundness {
 
     /// Why a checkpoint of `dino` would not be sound; `None` where it is. Whether its values are
     /// finite is checked where they are written.
-    pub fn doubt(&self, dino: &Dino) -> Option<String> {
-        let norm = student_norm(dino);
+    pub fn doubt(&mut self, dino: &Dino) -> Option<String> {
+        let growth = student_norm(dino) / self.initial;
         // A norm that is not a number is none to go back to.
-        if !(norm <= WEIGHT_GROWTH * self.initial) {
-            return Some(format!(
-                "the weights have {:.3e} times the norm they began with",
-                norm / self.initial
-            ));
+        if growth > WEIGHT_GROWTH || growth.is_nan() {
+            let times = match growth < 1e6 {
+                true => format!("{growth:.0}"),
+                false => format!("{growth:.1e}"),
+            };
+            let said = format!("the weights grew to {times} times the norm they began with");
+            self.outgrown = Some(said);
         }
-        self.doubt.clone().filter(|_| self.calm < CALM_STEPS)
+        let unusual = || self.doubt.clone().filter(|_| self.calm < CALM_STEPS);
+        self.outgrown.clone().or_else(unusual)
     }
 
     /// Steps done at the newest sound checkpoint of the run.
