@@ -65,6 +65,18 @@ impl RunFolder {
         (there || begin).then(|| Lock::take(&self.root)).transpose()
     }
 
+    /// Removes what [`RunFolder::open`] has made where a run could not begin, as on a full disk; the
+    /// folder too, unless something else is in it.
+    pub fn abandon(&self, lock: Option<Lock>) {
+        checkpoint::remove_unfinished(&self.root);
+        for name in ["config.toml", "images.tsv", lock::NAME] {
+            let _ = fs::remove_file(self.join(name));
+        }
+        let _ = fs::remove_dir(self.join("pictures"));
+        drop(lock);
+        let _ = fs::remove_dir(&self.root);
+    }
+
     /// Removes an earlier run's files, and nothing else. The lock stays.
     pub fn clear(&self) -> Result<()> {
         for name in [

@@ -221,16 +221,22 @@ fn full_output(run: &Path, _: Duration, _: &mut Draws) {
     assert_eq!(command.status().unwrap().code(), Some(0));
 }
 
+/// The program with files limited to some blocks of 512 bytes.
+fn limited(run: &Train, blocks: u64) -> Command {
+    let plain = run.command();
+    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(script).arg(plain.get_program());
+    command.args(plain.get_args());
+    command
+}
+
 /// A limit of files' sizes, where the checkpoints of a run pass it one day, stands for a disk that
 /// becomes full.
 fn full_disk(largest: u64) -> impl Fn(&Path, Duration, &mut Draws) {
     move |run, _, draws| {
         let blocks = largest / 512 - (draws.share() * 24.0) as u64;
-        let plain = settings(run).command();
-        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
-        let mut command = Command::new("sh");
-        command.arg("-c").arg(script).arg(plain.get_program());
-        let output = command.args(plain.get_args()).output().unwrap();
+        let output = limited(&settings(run), blocks).output().unwrap();
         if !output.status.success() {
             let error = one_error(&output);
             assert!(error.contains("too large"), "{error}");
@@ -298,6 +304,21 @@ fn by_terminals_and_pipes() {
 #[test]
 fn by_full_disks_and_other_processes() {
     files_and_folders(2);
+}
+
+#[test]
+fn a_run_that_cannot_begin_leaves_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let run = root.path().join("run");
+    let error = one_error(&limited(&settings(&run), 1).output().unwrap());
+    assert!(error.contains("too large"), "{error}");
+    assert!(!run.exists(), "{:?}", files(&run));
+    // Of what was there before, nothing is touched.
+    fs::create_dir(&run).unwrap();
+    fs::write(run.join("notes.txt"), "mine").unwrap();
+    one_error(&limited(&settings(&run), 1).output().unwrap());
+    assert_eq!(files(&run), ["notes.txt"]);
+    settings(&run).with("epochs", 1).succeed();
 }
 
 #[test]

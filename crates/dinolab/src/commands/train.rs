@@ -128,7 +128,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
         .precision
         .check(&device)
         .with_context(|| format!("--device {}", config.device))?;
-    if lock.is_none() {
+    let begun = lock.is_some();
+    if !begun {
         lock = folder.lock(true)?;
         if !checkpoint::list(&folder.checkpoints()).is_empty() && !args.fresh {
             anyhow::bail!(
@@ -141,7 +142,14 @@ pub fn run(args: Args) -> Result<ExitCode> {
         folder.clear()?;
     }
     let change = args.change_settings;
-    let checkpoint = folder.open(&config, found, change, contents.as_ref(), &plan.facts)?;
+    let opened = folder.open(&config, found, change, contents.as_ref(), &plan.facts);
+    let checkpoint = match opened {
+        Err(error) if !begun => {
+            folder.abandon(lock);
+            return Err(error);
+        }
+        opened => opened?,
+    };
 
     outln!("{}", sources.description);
     for choice in &choices {

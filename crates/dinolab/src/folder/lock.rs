@@ -27,30 +27,30 @@ impl Lock {
         fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the run folder {}", folder.display()))?;
         let path = folder.join(NAME);
-        let mut options = OpenOptions::new();
-        let mut file = options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                bail!(
-                    "{} is in use by {}; wait until it ends, stop it, or give another --out",
-                    folder.display(),
-                    holder(&mut file)
-                );
-            }
-            Err(TryLockError::Error(error)) => {
-                errln!(
-                    "warning: {} cannot be locked ({error}): take care that no other process \
-                     trains in it",
-                    folder.display()
-                );
-                return Ok(Self { file: None });
+        let mut file = open(&path)?;
+        loop {
+            match file.try_lock() {
+                Ok(()) if is_at(&file, &path) => break,
+                // A run that could not begin has removed it in between.
+                Ok(()) => {
+                    let _ = fs::create_dir_all(folder);
+                    file = open(&path)?;
+                }
+                Err(TryLockError::WouldBlock) => {
+                    bail!(
+                        "{} is in use by {}; wait until it ends, stop it, or give another --out",
+                        folder.display(),
+                        holder(&mut file)
+                    );
+                }
+                Err(TryLockError::Error(error)) => {
+                    errln!(
+                        "warning: {} cannot be locked ({error}): take care that no other process \
+                         trains in it",
+                        folder.display()
+                    );
+                    return Ok(Self { file: None });
+                }
             }
         }
         let since = SystemTime::now()
@@ -70,6 +70,27 @@ impl Drop for Lock {
             let _ = file.set_len(0);
         }
     }
+}
+
+fn open(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let file = options.open(path);
+    file.with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Whether the file is still the one at `path`.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |found: fs::Metadata| (found.dev(), found.ino());
+    matches!((file.metadata(), path.metadata()), (Ok(a), Ok(b)) if id(a) == id(b))
+}
+
+/// Where a file that is open cannot be removed.
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path) -> bool {
+    true
 }
 
 /// The process that holds a lock, in words.
