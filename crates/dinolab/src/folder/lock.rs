@@ -83,8 +83,8 @@ fn open(path: &Path) -> Result<File> {
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
-    let id = |found: fs::Metadata| (found.dev(), found.ino());
-    matches!((file.metadata(), path.metadata()), (Ok(a), Ok(b)) if id(a) == id(b))
+    let id = |found: &fs::Metadata| (found.dev(), found.ino());
+    matches!((file.metadata(), path.metadata()), (Ok(a), Ok(b)) if id(&a) == id(&b))
 }
 
 /// Where a file that is open cannot be removed.
