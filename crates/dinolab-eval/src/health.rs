@@ -25,6 +25,7 @@
 mod diagnosis;
 mod features;
 mod meter;
+mod remedy;
 mod rows;
 
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,7 @@ use serde::{Deserialize, Serialize};
 pub use diagnosis::{Context, Trouble, Warning, diagnose};
 pub use features::feature_figures;
 pub use meter::{HealthMeter, Sample};
+pub use remedy::{Adjustment, Remedy, Setting, after_divergence};
 
 /// Figures of one epoch. `None`: nothing to compute it from. Never NaN, so that it survives
 /// JSON. Ranges and formulas are in the [module's table](self).

@@ -14,9 +14,9 @@ use dinolab_nn::Vit;
 use dinolab_nn::files::FileSet;
 
 use crate::block_features::BlockFeatures;
-use crate::file::unwritten;
 use crate::feature_set::{Kind, kind, names_and_labels, write_companions};
 use crate::features::{Pass, Preprocess, Rows, View};
+use crate::file::unwritten;
 use crate::{Error, Result};
 
 use self::file::{Npy, Safetensors, Tokens};

@@ -443,7 +443,9 @@ fn values_that_are_no_numbers_are_named() {
             })
         })
     };
-    both(&sound).map(|read| read.unwrap());
+    for read in both(&sound) {
+        read.unwrap();
+    }
     // A matrix's place has two numbers; biases, the head and positions are looked at too.
     for (name, place, value, told) in [
         (

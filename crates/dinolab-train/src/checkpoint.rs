@@ -5,6 +5,8 @@
 //! position, counts, the observers' state and a checksum. Random draws are functions of
 //! (seed, epoch, image), so that the position *is* the state of the generators.
 
+mod folder;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
@@ -15,12 +17,18 @@ use dinolab_nn::Parameters;
 use dinolab_nn::weights::{Array, LoadOptions, Weights, arrays, file_arrays, load, to_bytes};
 
 use crate::optimiser::ParamState;
+use crate::soundness::Soundness;
 use crate::{Dino, Error, Result};
+
+pub use self::folder::{aside, list, prune, remove_unfinished, set_aside};
 
 /// Rises when a program of before can no longer read what is written.
 const VERSION: u32 = 1;
 /// Metadata that holds the epochs done.
 pub(crate) const EPOCH: &str = "epoch";
+/// Metadata that holds [`YES`], or why the checkpoint is not sound.
+pub(crate) const SOUND: &str = "sound";
+pub(crate) const YES: &str = "yes";
 
 /// Where a run stands, beside its tensors.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -31,6 +39,25 @@ pub struct Position {
     pub observers: String,
     /// The run's configuration, as TOML.
     pub config: String,
+    /// How sound the run's steps were; absent in checkpoints from before it was recorded.
+    #[serde(default)]
+    pub soundness: Option<Soundness>,
+    /// Settings that were changed in the course of the run, oldest first.
+    #[serde(default)]
+    pub changes: Vec<Change>,
+}
+
+/// A setting that was changed between two steps of a run.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Change {
+    /// Steps done with the value before.
+    pub step: u64,
+    /// The setting, by its key in the configuration.
+    pub setting: String,
+    /// The value before, as the configuration has it.
+    pub from: String,
+    /// The value since.
+    pub to: String,
 }
 
 impl Position {
@@ -65,11 +92,18 @@ fn bad(path: &Path, reason: impl Into<String>) -> Error {
 /// [`Error::Io`].
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let part = path.with_extension("part");
-    let mut file = fs::File::create(&part).map_err(io(&part))?;
-    file.write_all(bytes)
-        .and_then(|()| file.sync_all())
-        .map_err(io(&part))?;
-    fs::rename(&part, path).map_err(io(path))?;
+    let written = fs::File::create(&part).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    let renamed = written
+        .map_err(io(&part))
+        .and_then(|()| fs::rename(&part, path).map_err(io(path)));
+    if renamed.is_err() {
+        // Of a full disk, half a file is the last thing to keep.
+        let _ = fs::remove_file(&part);
+    }
+    renamed?;
     // The rename itself must survive a power cut, where the system lets a folder be synced.
     if let Some(folder) = path.parent().and_then(|folder| fs::File::open(folder).ok()) {
         let _ = folder.sync_all();
@@ -97,7 +131,8 @@ fn checksum(arrays: &BTreeMap<String, Array>, facts: &BTreeMap<String, String>) 
 /// beside the run's own.
 ///
 /// # Errors
-/// [`Error::Io`]; an earlier checkpoint is then untouched.
+/// [`Error::Io`]; [`Error::NonFiniteValues`] where a value is not finite. An earlier checkpoint is
+/// then untouched.
 pub fn save(
     folder: &Path,
     dino: &Dino,
@@ -133,6 +168,12 @@ pub fn save(
             }
         }
     }
+    if let Some(tensor) = not_finite(&all) {
+        return Err(Error::NonFiniteValues {
+            step: position.step,
+            tensor: tensor.clone(),
+        });
+    }
     let config = dino.config();
     let mut facts = facts.clone();
     facts.extend([
@@ -142,11 +183,29 @@ pub fn save(
         ("vit".into(), json(&config.vit)),
         ("head".into(), json(&config.head)),
     ]);
-    facts.insert("checksum".into(), checksum(&all, &facts).to_string());
     let path = folder.join(file_name(position.step));
-    write_atomically(&path, &to_bytes(&all, &facts)?)?;
+    write(&path, &all, &mut facts)?;
     write_atomically(&folder.join("latest"), file_name(position.step).as_bytes())?;
     Ok(path)
+}
+
+/// Writes the file of a checkpoint, with the checksum of it all.
+fn write(
+    path: &Path,
+    arrays: &BTreeMap<String, Array>,
+    facts: &mut BTreeMap<String, String>,
+) -> Result<()> {
+    facts.insert("checksum".into(), checksum(arrays, facts).to_string());
+    write_atomically(path, &to_bytes(arrays, facts)?)
+}
+
+/// The first tensor with a value that is not finite.
+fn not_finite(arrays: &BTreeMap<String, Array>) -> Option<&String> {
+    let finite = |array: &Array| array.data.iter().all(|value| value.is_finite());
+    arrays
+        .iter()
+        .find(|(_, array)| !finite(array))
+        .map(|(name, _)| name)
 }
 
 /// Writes weights that no run here has made into `folder`, so that they serve wherever a run's
@@ -167,48 +226,15 @@ pub fn save_weights(
         ("position".into(), json(&Position::default())),
         ("optimiser_steps".into(), "{}".into()),
     ]);
-    facts.insert("checksum".into(), checksum(arrays, &facts).to_string());
     let name = file_name(0);
     let path = folder.join(&name);
-    write_atomically(&path, &to_bytes(arrays, &facts)?)?;
+    write(&path, arrays, &mut facts)?;
     write_atomically(&folder.join("latest"), name.as_bytes())?;
     Ok(path)
 }
 
 fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).expect("plain data")
-}
-
-/// Checkpoints of a folder, newest first.
-pub fn list(folder: &Path) -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> = fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            let name = path
-                .file_name()
-                .and_then(|name| name.to_str())
-                .unwrap_or("");
-            name.starts_with("step-") && name.ends_with(".safetensors")
-        })
-        .collect();
-    found.sort();
-    found.reverse();
-    found
-}
-
-/// Removes all but the newest `keep` checkpoints, and those `spared`.
-pub fn prune(folder: &Path, keep: usize, spared: impl Fn(u64) -> bool) {
-    for path in list(folder).into_iter().skip(keep.max(1)) {
-        let step = path
-            .file_stem()
-            .and_then(|stem| stem.to_str()?.strip_prefix("step-")?.parse().ok());
-        if step.is_some_and(|step| !spared(step)) {
-            // A checkpoint that stays too long harms nothing.
-            let _ = fs::remove_file(path);
-        }
-    }
 }
 
 /// A checkpoint's content, verified.
@@ -219,6 +245,7 @@ pub struct Checkpoint {
     pub position: Position,
     /// Epochs done, where the checkpoint says it.
     pub epoch: Option<u64>,
+    facts: BTreeMap<String, String>,
     path: PathBuf,
 }
 
@@ -254,6 +281,7 @@ impl Checkpoint {
             position: serde_json::from_str(fact("position")?).map_err(wrong)?,
             counts: serde_json::from_str(fact("optimiser_steps")?).map_err(wrong)?,
             epoch: facts.get(EPOCH).and_then(|epoch| epoch.parse().ok()),
+            facts,
             arrays,
             path: path.into(),
         })
@@ -265,16 +293,74 @@ impl Checkpoint {
     /// The newest one's error where all are damaged. `None` where there is none at all.
     pub fn latest(folder: &Path) -> Result<Option<(Self, Vec<Error>)>> {
         let mut damaged = Vec::new();
-        for path in list(folder) {
-            match Self::read(&path) {
+        let mut listed = list(folder);
+        let mut place = 0;
+        while let Some(path) = listed.get(place) {
+            match Self::read(path) {
                 Ok(checkpoint) => return Ok(Some((checkpoint, damaged))),
-                Err(error) => damaged.push(error),
+                // A run that goes on has removed it since, after it wrote a newer one.
+                Err(Error::Io { source, .. })
+                    if source.kind() == std::io::ErrorKind::NotFound && list(folder) != listed =>
+                {
+                    (listed, place) = (list(folder), 0);
+                    damaged.clear();
+                }
+                Err(error) => {
+                    damaged.push(error);
+                    place += 1;
+                }
             }
         }
         match damaged.into_iter().next() {
             Some(error) => Err(error),
             None => Ok(None),
         }
+    }
+
+    /// The newest checkpoint of `folder` that is whole and sound.
+    pub fn newest_sound(folder: &Path) -> Option<Self> {
+        list(folder)
+            .iter()
+            .filter_map(|path| Self::read(path).ok())
+            .find(|checkpoint| checkpoint.doubt().is_none())
+    }
+
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Why it is not [sound](crate::soundness); `None` where it is.
+    pub fn doubt(&self) -> Option<String> {
+        match self.facts.get(SOUND) {
+            Some(word) if word == YES => None,
+            Some(doubt) => Some(doubt.clone()),
+            // From before it was recorded.
+            None => not_finite(&self.arrays)
+                .map(|tensor| format!("{tensor} holds values that are not finite")),
+        }
+    }
+
+    /// Writes it again, as one of a run that goes on with another configuration. `facts` go into
+    /// its metadata in place of those it has.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; it is then as it was.
+    pub fn reconfigure(
+        &mut self,
+        config: &str,
+        changes: Vec<Change>,
+        facts: &BTreeMap<String, String>,
+    ) -> Result<()> {
+        let mut position = self.position.clone();
+        position.config = config.to_owned();
+        position.changes.extend(changes);
+        let mut all = self.facts.clone();
+        all.extend(facts.clone());
+        all.insert("position".into(), json(&position));
+        write(&self.path, &self.arrays, &mut all)?;
+        (self.position, self.facts) = (position, all);
+        Ok(())
     }
 
     /// Puts the checkpoint's state into a learner of the same configuration.

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::soundness::Divergence;
+
 /// The result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -10,16 +12,32 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// The loss is no longer a number.
-    #[error(
-        "the loss is {loss} at step {step}: training has diverged. The last checkpoint is from \
-         before and intact; resume it with a lower --lr, or with --clip-grad 3 and more \
-         --warmup-epochs"
-    )]
+    #[error("the loss is {loss} at step {step}: training has diverged")]
     NonFiniteLoss {
-        /// The iteration.
+        /// The iteration, from 0.
         step: u64,
         /// The loss.
         loss: f64,
+    },
+    /// A checkpoint was not written, because a value in it is not finite.
+    #[error("{tensor} holds values that are not finite after step {step}: training has diverged")]
+    NonFiniteValues {
+        /// Steps done.
+        step: u64,
+        /// The tensor, by its name in checkpoints.
+        tensor: String,
+    },
+    /// A run diverged. Its checkpoints after the newest sound one are set aside.
+    #[error("training diverged after {step} steps: {cause}")]
+    Diverged {
+        /// Steps done before the one that failed, or before the checkpoint that was not written.
+        step: u64,
+        /// What was seen.
+        cause: Divergence,
+        /// Steps done at the newest sound checkpoint, where there is one, and its file.
+        sound: Option<(u64, PathBuf)>,
+        /// The files of later checkpoints, which are not sound, under their new names.
+        aside: Vec<PathBuf>,
     },
     /// A setting is out of its range.
     #[error("{field}: {reason}")]
@@ -60,5 +78,13 @@ impl Error {
     /// Whether images of another machine could not be fetched: the run can go on another time.
     pub fn is_unreachable(&self) -> bool {
         matches!(self, Self::Data(error) if error.is_unreachable())
+    }
+
+    /// Whether training diverged: the same settings would do so again.
+    pub fn is_divergence(&self) -> bool {
+        matches!(
+            self,
+            Self::NonFiniteLoss { .. } | Self::NonFiniteValues { .. } | Self::Diverged { .. }
+        )
     }
 }

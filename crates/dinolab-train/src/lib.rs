@@ -2,7 +2,7 @@
 //!
 //! [`step`] is DINO itself: read it top to bottom beside the paper's algorithm 1. The rest
 //! feeds it ([`schedule`]), applies its gradients ([`optimiser`]), and keeps what it made
-//! ([`checkpoint`], [`log`], [`mod@reference`]); [`run`] is the loop.
+//! ([`checkpoint`], [`log`], [`mod@reference`]), sound or not ([`soundness`]); [`run`] is the loop.
 
 pub mod checkpoint;
 pub mod drop_path;
@@ -12,6 +12,7 @@ pub mod optimiser;
 pub mod reference;
 pub mod run;
 pub mod schedule;
+pub mod soundness;
 pub mod step;
 
 pub use crate::error::{Error, Result};

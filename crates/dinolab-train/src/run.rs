@@ -12,7 +12,8 @@ use dinolab_data::{Loader, LoaderConfig, Source};
 use dinolab_nn::Device;
 use dinolab_nn::weights::{LoadOptions, Weights, load};
 
-use crate::checkpoint::{self, Checkpoint, Position};
+use crate::checkpoint::{self, Checkpoint, Position, SOUND, YES};
+use crate::soundness::{Divergence, Soundness};
 use crate::{
     Dino, DinoConfig, Error, Result, ScheduleConfig, Schedules, StepReport, StepValues, Views,
 };
@@ -99,6 +100,11 @@ pub trait Observer {
     fn skipped(&mut self, images: &[BadImage]) -> Result<()>;
     /// Before a checkpoint is written: whatever must not be lost with it.
     fn state(&mut self) -> Result<String>;
+    /// Whether what was measured so far shows that the run diverges, so that no checkpoint of now
+    /// is one to go back to.
+    fn diverging(&self) -> bool {
+        false
+    }
     /// Whether to stop after the step at hand.
     fn stop_requested(&self) -> bool;
 }
@@ -118,8 +124,8 @@ pub enum Ending {
 /// in `checkpoints` where `resume` gives one.
 ///
 /// # Errors
-/// Whatever ends a run: [`Error::NonFiniteLoss`], too many unusable images, a full disk. The
-/// last checkpoint stays as it was.
+/// Whatever ends a run: [`Error::Diverged`], too many unusable images, a full disk. The last
+/// checkpoint stays as it was; where the run diverged, the last sound one.
 pub fn run(
     plan: &Plan,
     source: Arc<dyn Source>,
@@ -157,11 +163,27 @@ pub fn run(
                 Tensor::from_data(TensorData::new(centre.clone(), [centre.len()]), device);
         }
     }
+    let mut changes = Vec::new();
+    let mut soundness = None;
     if let Some(checkpoint) = resume {
         checkpoint.restore(&mut dino)?;
-        done = checkpoint.position.step;
-        observed = checkpoint.position.observers;
+        let sound = checkpoint.doubt().is_none();
+        let position = checkpoint.position;
+        done = position.step;
+        observed = position.observers;
+        changes = position.changes;
+        soundness = position.soundness;
+        if soundness.is_none() && sound {
+            soundness.insert(Soundness::of(&dino)).found_sound(done);
+        }
     }
+    let mut record = Record {
+        plan,
+        folder: checkpoints,
+        steps_per_epoch,
+        changes,
+        soundness: soundness.unwrap_or_else(|| Soundness::of(&dino)),
+    };
     observer.started(&dino, &schedules, done, &observed)?;
 
     let mut known_bad = 0;
@@ -199,7 +221,20 @@ pub fn run(
                 loader.recycle(crops);
             }
             let now = schedules.at(done);
-            let report = dino.step(&views, &now)?;
+            let report = match dino.step(&views, &now) {
+                Err(Error::NonFiniteLoss { loss, .. }) => {
+                    return Err(record.diverged(done, Divergence::Loss(loss)));
+                }
+                report => report?,
+            };
+            let norms = &report.grad_norms;
+            if let Some(place) = norms.iter().position(|norm| !norm.is_finite()) {
+                // The weights have taken the step already.
+                let name = dino.trained_names().nth(place).unwrap_or_default();
+                return Err(record.diverged(done, Divergence::Gradient(name.to_owned())));
+            }
+            let out_dim = plan.dino.head.out_dim;
+            record.soundness.step(report.loss, norms, out_dim);
             done += 1;
 
             let time = StepTime {
@@ -219,7 +254,7 @@ pub fn run(
             let due = plan.checkpoint_every_steps > 0 && done % plan.checkpoint_every_steps == 0;
             // The end of an epoch is checkpointed below, after its evaluation.
             if (stop || due) && done % steps_per_epoch != 0 {
-                save(plan, checkpoints, &dino, done, steps_per_epoch, observer)?;
+                record.save(&dino, done, observer)?;
                 saved = Some(done);
             }
             if stop {
@@ -233,7 +268,7 @@ pub fn run(
             stop = observer.stop_requested();
             let at_end = done == last || stop;
             if at_end || (epoch + 1) % plan.checkpoint_every.max(1) == 0 {
-                save(plan, checkpoints, &dino, done, steps_per_epoch, observer)?;
+                record.save(&dino, done, observer)?;
                 saved = Some(done);
             }
         }
@@ -243,7 +278,7 @@ pub fn run(
     }
     // A planned stop within an epoch.
     if saved != Some(done) && done % steps_per_epoch != 0 {
-        save(plan, checkpoints, &dino, done, steps_per_epoch, observer)?;
+        record.save(&dino, done, observer)?;
     }
     let ending = if done == schedules.steps() {
         Ending::Finished
@@ -253,27 +288,73 @@ pub fn run(
     Ok((dino, ending))
 }
 
-fn save(
-    plan: &Plan,
-    folder: &Path,
-    dino: &Dino,
-    step: u64,
+/// Writes a run's checkpoints, and knows which of them are sound.
+struct Record<'a> {
+    plan: &'a Plan,
+    folder: &'a Path,
     steps_per_epoch: u64,
-    observer: &mut dyn Observer,
-) -> Result<()> {
-    let position = Position {
-        step,
-        observers: observer.state()?,
-        config: plan.config.clone(),
-    };
-    let mut facts = plan.facts.clone();
-    facts.insert(
-        checkpoint::EPOCH.into(),
-        (step / steps_per_epoch).to_string(),
-    );
-    checkpoint::save(folder, dino, &position, &facts)?;
-    let keep = plan.keep_every * steps_per_epoch;
-    // Two, so that a damaged newest one does not end the run.
-    checkpoint::prune(folder, 2, |step| keep > 0 && step % keep == 0);
-    Ok(())
+    changes: Vec<checkpoint::Change>,
+    soundness: Soundness,
+}
+
+impl Record<'_> {
+    fn save(&mut self, dino: &Dino, step: u64, observer: &mut dyn Observer) -> Result<()> {
+        let doubt = match self.soundness.doubt(dino) {
+            None if observer.diverging() => Some("its health figures show divergence".into()),
+            doubt => doubt,
+        };
+        let before = self.soundness.clone();
+        if doubt.is_none() {
+            self.soundness.found_sound(step);
+        }
+        let position = Position {
+            step,
+            observers: observer.state()?,
+            config: self.plan.config.clone(),
+            soundness: Some(self.soundness.clone()),
+            changes: self.changes.clone(),
+        };
+        let mut facts = self.plan.facts.clone();
+        facts.insert(
+            checkpoint::EPOCH.into(),
+            (step / self.steps_per_epoch).to_string(),
+        );
+        facts.insert(SOUND.into(), doubt.unwrap_or_else(|| YES.into()));
+        match checkpoint::save(self.folder, dino, &position, &facts) {
+            Err(Error::NonFiniteValues { tensor, .. }) => {
+                self.soundness = before;
+                return Err(self.diverged(step, Divergence::Weights(tensor)));
+            }
+            saved => saved?,
+        };
+        let keep = self.plan.keep_every * self.steps_per_epoch;
+        let sound = self.soundness.newest_sound();
+        // Two, so that a damaged newest one does not end the run.
+        checkpoint::prune(self.folder, 2, |step| {
+            keep > 0 && step % keep == 0 || Some(step) == sound
+        });
+        for left in checkpoint::aside(self.folder) {
+            // The run has gone on without them.
+            let _ = std::fs::remove_file(left);
+        }
+        Ok(())
+    }
+
+    /// The error of a run that diverged after `step` steps, whose unsound checkpoints are set
+    /// aside.
+    fn diverged(&self, step: u64, cause: Divergence) -> Error {
+        let sound = self.soundness.newest_sound().and_then(|_| {
+            let checkpoint = Checkpoint::newest_sound(self.folder)?;
+            Some((checkpoint.position.step, checkpoint.path().to_owned()))
+        });
+        match checkpoint::set_aside(self.folder, sound.as_ref().map(|(step, _)| *step)) {
+            Ok(aside) => Error::Diverged {
+                step,
+                cause,
+                sound,
+                aside,
+            },
+            Err(error) => error,
+        }
+    }
 }

@@ -161,6 +161,16 @@ impl Dino {
         &self.names
     }
 
+    /// Full names of the parameters that are trained, in the network's order: those of
+    /// [`StepReport::grad_norms`].
+    pub fn trained_names(&self) -> impl Iterator<Item = &str> {
+        let mut trained = Vec::new();
+        self.student
+            .visit("", &mut |_, param| trained.push(param.trainable()));
+        let named = self.names.iter().zip(trained);
+        named.filter_map(|(name, trained)| trained.then_some(name.as_str()))
+    }
+
     /// The device without gradients, where views are expected.
     pub fn device(&self) -> &Device {
         &self.device

@@ -106,6 +106,7 @@ fn position(step: u64) -> Position {
         step,
         observers: "{\"seen\":1.5}".into(),
         config: "seed = 4\n".into(),
+        ..Position::default()
     }
 }
 

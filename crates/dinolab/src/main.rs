@@ -28,6 +28,7 @@ mod remote;
 mod report;
 mod result_names;
 mod results;
+mod run_commands;
 mod settings;
 mod signals;
 mod sources;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use dinolab_data::{Pixels, Size};
 use dinolab_eval::features::Preprocess;
 use dinolab_nn::position::PositionRule;
-use dinolab_nn::weights::{self, LoadOptions, Which};
+use dinolab_nn::weights::{self, LoadOptions, Weights, Which};
 use dinolab_nn::{Parameters, Precision, Vit, device, init::Init};
 use dinolab_train::checkpoint::{self, Checkpoint};
 
@@ -177,8 +177,7 @@ impl OptionalModelArgs {
 impl ModelFlags {
     fn load(&self, weights: &Path) -> Result<Model> {
         let which = which(&self.checkpoint_key)?;
-        let path = weight_file(weights)?;
-        let weights = weights::read(&path, which).map_err(advised)?;
+        let (path, weights) = read_weights(weights, which)?;
         let mut config = weights.vit_config(self.heads)?;
         config.position_rule = self.position_rule.unwrap_or(config.position_rule);
         let device = device::by_name(&self.device)?;
@@ -194,7 +193,8 @@ impl ModelFlags {
         if self.heads.is_none() && !said("vit") && !said("num_heads") {
             errln!(
                 "{} heads, by the width of {} (--heads for another number)",
-                config.heads, config.width
+                config.heads,
+                config.width
             );
         }
         let preprocess = match self.normalisation.of(&weights.facts, config.channels)? {
@@ -250,6 +250,21 @@ pub fn which(key: &str) -> Result<Which> {
         "teacher" => Ok(Which::Teacher),
         "student" => Ok(Which::Student),
         other => bail!("--checkpoint-key {other}: one of teacher, student"),
+    }
+}
+
+/// The file behind `W`, and what it holds.
+fn read_weights(path: &Path, which: Which) -> Result<(PathBuf, Weights)> {
+    let mut tries = 3;
+    loop {
+        let file = weight_file(path)?;
+        tries -= 1;
+        match weights::read(&file, which) {
+            Ok(weights) => return Ok((file, weights)),
+            // A run that goes on has removed it since, after it wrote a newer one.
+            Err(_) if tries > 0 && path.is_dir() && !file.exists() => {}
+            Err(error) => return Err(advised(error)),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::folder::RunFolder;
 use crate::settings::Config;
+use crate::watch::SETTING;
 
 type Line = Map<String, Value>;
 
@@ -185,6 +186,28 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
             .map(|(key, value)| vec![key, value.to_string()])
             .collect(),
     };
+    let text = |line: &Line, key: &str| {
+        let value = line.get(key).and_then(Value::as_str);
+        value.unwrap_or_default().to_owned()
+    };
+    let changes: Vec<Vec<String>> = of_kind(&lines, SETTING)
+        .map(|line| {
+            let step = number(line, "step").unwrap_or_default().to_string();
+            vec![
+                step,
+                text(line, "setting"),
+                text(line, "from"),
+                text(line, "to"),
+            ]
+        })
+        .collect();
+    let changed = (!changes.is_empty()).then(|| Table {
+        title: "Settings changed in the course of the run".into(),
+        header: ["after step", "setting", "before", "since"]
+            .map(Into::into)
+            .into(),
+        rows: changes,
+    });
     let warnings = of_kind(&lines, "epoch")
         .flat_map(|line| {
             let epoch = number(line, "epoch").unwrap_or(0.0) + 1.0;
@@ -247,7 +270,10 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
         summary,
         warnings,
         charts: charts.into_iter().flatten().collect(),
-        tables: vec![table, settings],
+        tables: [Some(table), changed, Some(settings)]
+            .into_iter()
+            .flatten()
+            .collect(),
         pictures,
     }
     .write(folder.join("report.html"))?;

@@ -9,9 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::values::{Numbers, Pair, PixelKind};
 
+mod change;
 mod plan;
 mod resolve;
 mod validate;
+
+pub use change::{Meaning, flag, meaning};
 
 /// Declares every setting once: `name: type` (decided by [`Settings::resolve`]) or
 /// `name: type = default`. Makes [`Settings`], all optional, which flags and files fill; and

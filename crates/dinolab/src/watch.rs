@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use dinolab_data::loader::BadImage;
-use dinolab_eval::health::{Context, Health, HealthMeter, Sample, diagnose};
-use dinolab_nn::Tensor;
-use dinolab_train::log::Log;
+use dinolab_eval::health::{Context, Health, HealthMeter, Sample, Trouble, Warning, diagnose};
+use dinolab_nn::{Precision, Tensor};
+use dinolab_train::checkpoint::Change;
+use dinolab_train::log::{self, Log};
 use dinolab_train::run::{Observer, StepTime};
 use dinolab_train::{Dino, Error, Result, Schedules, StepReport, StepValues};
 
@@ -18,6 +19,25 @@ use crate::settings::Config;
 
 /// Rows of outputs that health looks at in a sampled step.
 const HEALTH_ROWS: usize = 64;
+
+/// The kind of a line about a setting that was changed.
+pub const SETTING: &str = "setting";
+
+/// What diagnoses have to know of a run over `images` images.
+pub fn context(config: &Config, images: usize) -> Context {
+    Context {
+        images,
+        epochs: config.epochs,
+        warmup_epochs: config.warmup_epochs,
+        lr: config.lr,
+        teacher_temp: config.teacher_temp,
+        momentum_teacher: config.momentum_teacher,
+        center_momentum: config.center_momentum,
+        weight_decay_end: config.weight_decay_end,
+        clip_grad: (config.clip_grad > 0.0).then_some(config.clip_grad),
+        reduced_precision: config.precision != Precision::F32,
+    }
+}
 
 /// One logged step.
 #[derive(serde::Serialize)]
@@ -59,6 +79,10 @@ pub struct Watch<'a> {
     timing: Option<Log>,
     meter: Option<HealthMeter>,
     history: Vec<Health>,
+    /// Settings changed in the course of the run.
+    changes: Vec<Change>,
+    /// Whether the last epoch's figures show divergence.
+    diverging: bool,
     progress: Option<Progress>,
     epoch_began: Instant,
     since_log: (Duration, Duration, usize),
@@ -67,13 +91,15 @@ pub struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    /// Watches a run over `images` images; `stop` is set from outside.
+    /// Watches a run over `images` images; `stop` is set from outside. `changes` are those of its
+    /// settings up to where it is resumed.
     pub fn new(
         config: &'a Config,
         folder: &'a RunFolder,
         evaluator: Option<Evaluator>,
         stop: Arc<AtomicBool>,
         images: usize,
+        changes: Vec<Change>,
     ) -> Self {
         Self {
             config,
@@ -87,6 +113,8 @@ impl<'a> Watch<'a> {
             timing: None,
             meter: None,
             history: Vec::new(),
+            changes,
+            diverging: false,
             progress: None,
             epoch_began: Instant::now(),
             since_log: Default::default(),
@@ -107,6 +135,40 @@ impl<'a> Watch<'a> {
             Some(progress) => progress.line(text),
             None => errln!("{text}"),
         }
+    }
+
+    /// What is wrong with an epoch; the epochs before it are in `history`.
+    fn diagnose(&self, health: &Health, history: &[Health]) -> Vec<Warning> {
+        diagnose(health, history, &context(self.config, self.images))
+    }
+
+    /// Logs the settings that change at step `done`, unless the run that changed them has.
+    fn log_changes(&mut self, done: u64) -> Result<()> {
+        #[derive(serde::Serialize)]
+        struct Line<'a> {
+            setting: &'a str,
+            from: &'a str,
+            to: &'a str,
+        }
+        let logged = log::read(&self.folder.join("metrics.jsonl"))?;
+        let at_step = |line: &serde_json::Map<String, serde_json::Value>, change: &Change| {
+            let text = |key: &str| line.get(key).and_then(serde_json::Value::as_str);
+            line.get("step").and_then(serde_json::Value::as_u64) == Some(done)
+                && text("kind") == Some(SETTING)
+                && text("setting") == Some(&change.setting)
+                && text("to") == Some(&change.to)
+        };
+        let mut log = self.log.take().expect("the run has started");
+        for change in self.changes.iter().filter(|change| change.step == done) {
+            if !logged.iter().any(|line| at_step(line, change)) {
+                let Change {
+                    setting, from, to, ..
+                } = change;
+                log.write(SETTING, done, &Line { setting, from, to })?;
+            }
+        }
+        self.log = Some(log);
+        Ok(())
     }
 
     /// Evaluates the teacher as it is after `epochs` epochs.
@@ -145,6 +207,11 @@ impl<'a> Watch<'a> {
         }
         Ok(())
     }
+}
+
+fn diverging(warnings: &[Warning]) -> bool {
+    let grave = |warning: &Warning| warning.trouble == Trouble::Divergence;
+    warnings.iter().any(grave)
 }
 
 /// An observer's failure as the run's.
@@ -195,11 +262,15 @@ impl Observer for Watch<'_> {
             None => fresh.map_err(|error| Error::Observer(error.to_string()))?,
         });
         self.history = state.history;
+        if let Some((last, before)) = self.history.split_last() {
+            self.diverging = diverging(&self.diagnose(last, before));
+        }
         self.log = Some(Log::open(&self.folder.join("metrics.jsonl"), done)?);
         self.timing = Some(Log::open(&self.folder.join("timing.jsonl"), done)?);
         if done == 0 {
             self.evaluate(dino, 0, 0)?;
         }
+        self.log_changes(done)?;
         self.progress = Some(Progress::new("step", schedules.steps(), done));
         self.epoch_began = Instant::now();
         Ok(())
@@ -294,38 +365,34 @@ impl Observer for Watch<'_> {
     fn epoch_ended(&mut self, dino: &Dino, epoch: u64, done: u64) -> Result<()> {
         let health = self.meter().close(epoch as usize);
         let seconds = self.epoch_began.elapsed().as_secs_f64();
-        let context = Context {
-            images: self.images,
-            warmup_epochs: self.config.warmup_epochs.ceil() as usize,
-            lr: self.config.lr,
-            teacher_temp: self.config.teacher_temp,
-            momentum_teacher: self.config.momentum_teacher,
-            clip_grad: (self.config.clip_grad > 0.0).then_some(self.config.clip_grad),
-        };
-        let warnings = diagnose(&health, &self.history, &context);
+        let warnings = self.diagnose(&health, &self.history);
+        self.diverging = diverging(&warnings);
         #[derive(serde::Serialize)]
         struct Line<'a> {
             #[serde(flatten)]
             health: &'a Health,
             warnings: Vec<String>,
         }
-        let texts: Vec<String> = warnings
-            .iter()
-            .map(|warning| format!("{} {} {}", warning.seen, warning.meaning, warning.remedy))
-            .collect();
+        // Without commands, which name the folder: the file does not depend on that.
+        let texts: Vec<String> = warnings.iter().map(Warning::to_string).collect();
         self.log().write(
             "epoch",
             done,
             &Line {
                 health: &health,
-                warnings: texts.clone(),
+                warnings: texts,
             },
         )?;
         let (steps, waited) = std::mem::take(&mut self.epoch_steps);
         let waited = waited.as_secs_f64() / steps.as_secs_f64().max(1e-9);
         self.say(&panel(&health, seconds, waited));
-        for text in texts {
-            self.say(&format!("  warning: {text}"));
+        for warning in &warnings {
+            self.say(&format!("  warning: {} {}", warning.seen, warning.meaning));
+            let commands = self.folder.commands();
+            self.say(&format!(
+                "  stop the run, and {}",
+                commands.remedies(&warning.remedies, true)
+            ));
         }
         self.history.push(health);
 
@@ -350,6 +417,10 @@ impl Observer for Watch<'_> {
             history: self.history.clone(),
         };
         serde_json::to_string(&state).map_err(|error| Error::Observer(error.to_string()))
+    }
+
+    fn diverging(&self) -> bool {
+        self.diverging
     }
 
     fn stop_requested(&self) -> bool {

@@ -10,10 +10,10 @@ use dinolab_data::Source;
 use dinolab_data::augment::{Filter, eval};
 use dinolab_data::source::{SourceOptions, open};
 use image::{ImageBuffer, Luma, Rgb, Rgba};
-use tiff::encoder::TiffEncoder;
-use tiff::encoder::colortype::Gray16;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tiff::encoder::TiffEncoder;
+use tiff::encoder::colortype::Gray16;
 
 fn read(path: &Path) -> Box<dyn Source> {
     open(path, &SourceOptions::default()).unwrap()

@@ -183,7 +183,7 @@ fn a_file_that_is_no_classifier_is_followed_by_one() {
         dim: 2,
         data: vec![0.0, 1.0, 1.0, 0.0],
         names: None,
-        labels: Some(vec!["a".into(), "b".into()]),
+        labels: Some(vec![Some("a".into()), Some("b".into())]),
     };
     let features = path("f.safetensors");
     set.write(Path::new(&features)).unwrap();

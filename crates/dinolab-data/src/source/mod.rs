@@ -196,6 +196,12 @@ pub trait Source: Send + Sync {
         self.file(index).and_then(|file| stamp_of(&file))
     }
 
+    /// Size in bytes of the image as it is stored, where it is known without reading it; of its
+    /// archive where no size of its own is known.
+    fn size(&self, index: usize) -> Option<u64> {
+        self.stamp(index).map(|(size, _)| size)
+    }
+
     /// The object or class mask of an image, of the image's own size, where there is one.
     fn mask(&self, index: usize) -> Result<Option<Mask>> {
         let _ = index;

@@ -108,6 +108,10 @@ impl Source for Subset {
         self.source.stamp(self.indices[index])
     }
 
+    fn size(&self, index: usize) -> Option<u64> {
+        self.source.size(self.indices[index])
+    }
+
     fn mask(&self, index: usize) -> Result<Option<Mask>> {
         self.source.mask(self.indices[index])
     }

@@ -335,6 +335,10 @@ impl Source for Tar {
         Some(shard.path().to_path_buf())
     }
 
+    fn size(&self, index: usize) -> Option<u64> {
+        Some(self.members[index].size)
+    }
+
     fn stamp(&self, index: usize) -> Option<(u64, i64)> {
         self.shards[self.members[index].shard as usize].stamp()
     }

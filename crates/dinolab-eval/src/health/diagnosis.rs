@@ -5,22 +5,31 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::Health;
+use super::remedy::{Remedy, each, short};
 
 /// What [`diagnose`] needs to know of the run to judge fairly and to advise in numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Context {
     /// Images in the training set. With a single one a constant output is the right answer.
     pub images: usize,
+    /// Length of the schedules, in epochs.
+    pub epochs: f64,
     /// Epochs of learning-rate warm-up.
-    pub warmup_epochs: usize,
-    /// Peak learning rate as given by `--lr`.
+    pub warmup_epochs: f64,
+    /// Peak learning rate for a batch of 256.
     pub lr: f64,
-    /// `--teacher-temp`, the final one.
+    /// Teacher temperature, the final one.
     pub teacher_temp: f64,
-    /// `--momentum-teacher`, the starting one.
+    /// Teacher momentum, the starting one.
     pub momentum_teacher: f64,
-    /// `--clip-grad`, where gradients are clipped.
+    /// Momentum of the centre.
+    pub center_momentum: f64,
+    /// Weight decay, the final one.
+    pub weight_decay_end: f64,
+    /// Largest norm of each parameter's gradient, where gradients are clipped.
     pub clip_grad: Option<f64>,
+    /// Whether activations and matrix products are in less than single precision.
+    pub reduced_precision: bool,
 }
 
 /// What kind of trouble.
@@ -40,7 +49,7 @@ pub enum Trouble {
 }
 
 /// Something that needs attention, in plain words.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Warning {
     /// The kind.
     pub trouble: Trouble,
@@ -48,13 +57,15 @@ pub struct Warning {
     pub seen: String,
     /// What it means.
     pub meaning: String,
-    /// What to do about it, naming options.
-    pub remedy: String,
+    /// What to do about it: any one of these, the likeliest first.
+    pub remedies: Vec<Remedy>,
 }
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}", self.seen, self.meaning, self.remedy)
+        let remedies: Vec<String> = self.remedies.iter().map(ToString::to_string).collect();
+        write!(f, "{} {} What may help: ", self.seen, self.meaning)?;
+        write!(f, "{}.", remedies.join("; or "))
     }
 }
 
@@ -113,6 +124,12 @@ pub fn diagnose(health: &Health, history: &[Health], context: &Context) -> Vec<W
     if settled {
         warnings.extend(case.student_not_following());
     }
+    for warning in &mut warnings {
+        if warning.remedies.is_empty() {
+            // Every setting that could matter is at its end already.
+            warning.remedies.push(Remedy::CheckImages);
+        }
+    }
     warnings
 }
 
@@ -126,7 +143,7 @@ struct Case<'a> {
 impl Case<'_> {
     fn settled(&self) -> bool {
         let earlier: u64 = self.history.iter().map(|h| h.steps).sum();
-        self.now.epoch >= limit::GRACE_EPOCHS.max(self.context.warmup_epochs)
+        self.now.epoch >= limit::GRACE_EPOCHS.max(self.context.warmup_epochs.ceil() as usize)
             && earlier + self.now.steps >= limit::GRACE_STEPS
     }
 
@@ -148,10 +165,6 @@ impl Case<'_> {
         let warming = temps.windows(2).any(|t| t[1] > t[0] * 1.001);
         let rising = values.windows(2).all(|v| v[1] > v[0]);
         (rising && !warming).then(|| values[limit::RISES] - values[0])
-    }
-
-    fn lower_lr(&self) -> String {
-        format!("--lr {}", short(self.context.lr / 2.0))
     }
 
     fn divergence(&self) -> Option<Warning> {
@@ -195,27 +208,20 @@ impl Case<'_> {
         } else {
             return None;
         };
-        let clip = match self.context.clip_grad {
-            Some(clip) => format!(
-                "clip harder (--clip-grad {}, now {})",
-                short(clip / 3.0),
-                short(clip)
-            ),
-            None => "clip gradients (--clip-grad 3)".to_string(),
-        };
+        let mut remedies = each(
+            Remedy::Resume,
+            [self.context.lower_lr(), self.context.harder_clip()],
+        );
+        remedies.extend(each(Remedy::NewRun, [self.context.longer_warmup()]));
+        let reduced = self.context.reduced_precision;
+        remedies.extend(reduced.then_some(Remedy::FullPrecision));
         Some(Warning {
             trouble: Trouble::Divergence,
             seen,
             meaning: "Training is diverging: steps are too large for the network to stay \
                       where it learns."
                 .into(),
-            remedy: format!(
-                "Resume from the last good checkpoint with a lower learning rate ({}), {clip}, \
-                 or warm up longer (--warmup-epochs {}). With reduced precision, try \
-                 --precision f32 once to tell the two apart.",
-                self.lower_lr(),
-                (2 * self.context.warmup_epochs).max(10),
-            ),
+            remedies,
         })
     }
 
@@ -240,13 +246,14 @@ impl Case<'_> {
         if !self.persists(uniform) || self.now.out_dim < 2 {
             return None;
         }
-        let out_dim = self.now.out_dim;
-        let smaller = suggested_out_dim(self.context.images);
-        let fewer = if smaller < out_dim {
-            format!("fewer prototypes (--out-dim {smaller}, now {out_dim}), ")
-        } else {
-            String::new()
-        };
+        let mut remedies = each(Remedy::Resume, [self.context.sharper_teacher()]);
+        remedies.extend(each(
+            Remedy::NewRun,
+            [
+                self.context.fewer_prototypes(self.now.out_dim),
+                self.context.longer_warmup(),
+            ],
+        ));
         Some(Warning {
             trouble: Trouble::UniformOutput,
             seen: format!(
@@ -258,15 +265,9 @@ impl Case<'_> {
                     .map_or_else(String::new, |l| format!(" and the loss stays at {l:.3}")),
             ),
             meaning: "Every image gets the same weight on every prototype: the output has \
-                      collapsed to uniform and nothing is learnt."
+                      collapsed to uniform and nothing is learned."
                 .into(),
-            remedy: format!(
-                "Use a sharper teacher (--teacher-temp {}, now {}), {fewer}or a longer warm-up \
-                 (--warmup-epochs {}).",
-                short((self.context.teacher_temp / 2.0).max(0.02)),
-                short(self.context.teacher_temp),
-                (2 * self.context.warmup_epochs).max(10),
-            ),
+            remedies,
         })
     }
 
@@ -292,15 +293,14 @@ impl Case<'_> {
             meaning: "Every image gets the same answer: the output has collapsed to a \
                       constant, and a low loss means nothing."
                 .into(),
-            remedy: format!(
-                "Let the teacher move more slowly (--momentum-teacher {}, now {}), lower the \
-                 learning rate ({}), raise the teacher's temperature (--teacher-temp {}, now \
-                 {}), and check that centring is on (--center-momentum 0.9).",
-                short(1.0 - (1.0 - self.context.momentum_teacher) / 2.0),
-                short(self.context.momentum_teacher),
-                self.lower_lr(),
-                short((self.context.teacher_temp * 1.5).min(0.07)),
-                short(self.context.teacher_temp),
+            remedies: each(
+                Remedy::Resume,
+                [
+                    self.context.centring(),
+                    self.context.slower_teacher(),
+                    self.context.lower_lr(),
+                    self.context.warmer_teacher(),
+                ],
             ),
         })
     }
@@ -324,13 +324,18 @@ impl Case<'_> {
             meaning: "The backbone gives nearly the same feature to every image, or features \
                       along a single line."
                 .into(),
-            remedy: format!(
-                "Go back to a checkpoint from before it and lower the learning rate ({}) or \
-                 the weight decay (--weight-decay-end), or warm up longer (--warmup-epochs \
-                 {}). If it never was otherwise, check that the images differ.",
-                self.lower_lr(),
-                (2 * self.context.warmup_epochs).max(10),
-            ),
+            // Features that are alike give no gradient that tells them apart again.
+            remedies: each(
+                Remedy::NewRun,
+                [
+                    self.context.lower_lr(),
+                    self.context.less_decay(),
+                    self.context.longer_warmup(),
+                ],
+            )
+            .into_iter()
+            .chain([Remedy::CheckImages])
+            .collect(),
         })
     }
 
@@ -355,44 +360,14 @@ impl Case<'_> {
             meaning: "The student cannot follow its teacher, which changes or sharpens too \
                       fast."
                 .into(),
-            remedy: format!(
-                "Let the teacher move more slowly (--momentum-teacher {}, now {}), raise its \
-                 temperature (--teacher-temp {}, now {}), or lower the learning rate ({}).",
-                short(1.0 - (1.0 - self.context.momentum_teacher) / 2.0),
-                short(self.context.momentum_teacher),
-                short((self.context.teacher_temp * 1.5).min(0.07)),
-                short(self.context.teacher_temp),
-                self.lower_lr(),
+            remedies: each(
+                Remedy::Resume,
+                [
+                    self.context.slower_teacher(),
+                    self.context.warmer_teacher(),
+                    self.context.lower_lr(),
+                ],
             ),
         })
-    }
-}
-
-/// Prototypes that suit a set of this size.
-fn suggested_out_dim(images: usize) -> usize {
-    match images {
-        0..=20_000 => 1024,
-        20_001..=50_000 => 2048,
-        50_001..=100_000 => 4096,
-        100_001..=200_000 => 16_384,
-        _ => 65_536,
-    }
-}
-
-/// Four significant digits without trailing zeros.
-pub(super) fn short(value: f64) -> String {
-    if value == 0.0 || !value.is_finite() {
-        return value.to_string();
-    }
-    let magnitude = value.abs().log10().floor();
-    if !(-5.0..6.0).contains(&magnitude) {
-        return format!("{value:.2e}");
-    }
-    let decimals = (3.0 - magnitude).max(0.0) as usize;
-    let text = format!("{value:.decimals$}");
-    if text.contains('.') {
-        text.trim_end_matches('0').trim_end_matches('.').to_string()
-    } else {
-        text
     }
 }

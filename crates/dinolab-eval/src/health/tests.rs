@@ -1,5 +1,5 @@
-use super::diagnosis::short;
 use super::features::{MAX_FEATURES, Reservoir, scatter};
+use super::remedy::short;
 use super::rows::exp_below_zero;
 use super::*;
 
@@ -57,12 +57,25 @@ fn run(epochs: usize, outputs: impl Fn(usize, u64) -> Outputs) -> Vec<Health> {
 fn context() -> Context {
     Context {
         images: 1000,
-        warmup_epochs: 2,
+        epochs: 100.0,
+        warmup_epochs: 2.0,
         lr: 0.0005,
         teacher_temp: 0.04,
         momentum_teacher: 0.996,
+        center_momentum: 0.9,
+        weight_decay_end: 0.4,
         clip_grad: None,
+        reduced_precision: false,
     }
+}
+
+/// What a warning's remedies change.
+fn changes(warning: &Warning) -> Vec<(Setting, f64)> {
+    let lists = warning.remedies.iter().filter_map(|remedy| match remedy {
+        Remedy::Resume(list) | Remedy::NewRun(list) => Some(list),
+        _ => None,
+    });
+    lists.flatten().map(|a| (a.setting, a.to)).collect()
 }
 
 /// The troubles found at each epoch of a run.
@@ -115,8 +128,20 @@ fn constant_output() {
     assert_eq!(run[5].used_prototypes, Some(1.0 / K as f64));
     assert!(troubles(&run)[0].is_empty() && troubles(&run)[1].is_empty());
     let warning = &diagnose(&run[5], &run[..5], &context())[0];
-    assert!(warning.remedy.contains("--momentum-teacher 0.998"));
-    assert!(warning.remedy.contains("--lr 0.00025"), "{warning}");
+    assert_eq!(
+        changes(warning),
+        [
+            (Setting::TeacherMomentum, 0.998),
+            (Setting::LearningRate, 0.00025),
+            (Setting::TeacherTemp, 0.06)
+        ]
+    );
+    let said = warning.to_string();
+    assert!(
+        said.contains("raise the teacher's momentum from 0.996 to 0.998; or lower the"),
+        "{said}"
+    );
+    assert!(!said.contains("--"), "flags are the program's: {said}");
     assert!(warning.seen.contains("1.0 of 64"), "{warning}");
     // One image may have one answer.
     let one = Context {
@@ -139,7 +164,10 @@ fn uniform_output() {
     assert!(found[0].is_empty() && found[1].is_empty());
     assert_eq!(found[5], [Trouble::UniformOutput]);
     let warning = &diagnose(&run[5], &run[..5], &context())[0];
-    assert!(warning.remedy.contains("--teacher-temp 0.02"), "{warning}");
+    assert_eq!(
+        changes(warning),
+        [(Setting::TeacherTemp, 0.02), (Setting::WarmupEpochs, 10.0)]
+    );
 }
 
 #[test]
@@ -411,4 +439,84 @@ fn numbers_are_short() {
         text,
         ["0.00025", "0.998", "3", "123456", "0", "1.00e-9", "0.02"]
     );
+}
+
+#[test]
+fn what_is_advised_is_another_value_within_its_range() {
+    let extreme = |context: Context| {
+        let mut remedies = after_divergence(&context);
+        // Collapsed in every way at once, for every kind of warning.
+        let mut run = run(8, |e, seed| {
+            let mut o = learning(3, seed);
+            o.student = o.teacher.iter().map(|v| -v * e as f32 * 1.2).collect();
+            o.features.fill(1.0);
+            o.loss = 4.0 + 0.1 * e as f64;
+            o
+        });
+        let mut uniform = run.clone();
+        for h in &mut uniform {
+            h.teacher_entropy = Some(h.max_entropy());
+            h.loss = Some(h.max_entropy());
+        }
+        let mut constant = run.clone();
+        for h in &mut constant {
+            h.information = Some(0.0);
+        }
+        run[7].grad_norm = Some(1e6);
+        let mut seen = std::collections::BTreeSet::new();
+        for run in [&run, &uniform, &constant] {
+            for warning in diagnose(&run[7], &run[..7], &context) {
+                assert!(!warning.remedies.is_empty(), "{warning}");
+                seen.insert(format!("{:?}", warning.trouble));
+                remedies.extend(warning.remedies);
+            }
+        }
+        assert_eq!(seen.len(), 5, "every kind: {seen:?}");
+        remedies
+    };
+    let ordinary = context();
+    let contexts = [
+        ordinary.clone(),
+        Context {
+            lr: 1e30,
+            clip_grad: Some(1e9),
+            teacher_temp: 0.01,
+            momentum_teacher: 1.0,
+            center_momentum: 1.0,
+            ..ordinary.clone()
+        },
+        Context {
+            lr: 0.0,
+            warmup_epochs: 0.0,
+            epochs: 3.0,
+            teacher_temp: 0.5,
+            momentum_teacher: 0.999_99,
+            weight_decay_end: 0.0,
+            reduced_precision: true,
+            ..ordinary
+        },
+    ];
+    for context in contexts {
+        for remedy in extreme(context.clone()) {
+            let (Remedy::Resume(list) | Remedy::NewRun(list)) = remedy else {
+                continue;
+            };
+            assert!(!list.is_empty());
+            for Adjustment { setting, from, to } in list {
+                assert!(
+                    to != from && to.is_finite() && to >= 0.0,
+                    "{setting:?} {to}"
+                );
+                match setting {
+                    Setting::LearningRate => assert!(to < from && to <= 0.005),
+                    Setting::WarmupEpochs => assert!(to > from && to <= context.epochs / 2.0),
+                    Setting::TeacherTemp => assert!(to > 0.0 && to <= 0.25),
+                    Setting::TeacherMomentum => assert!(to > from && to < 1.0),
+                    Setting::CentreMomentum => assert_eq!(to, 0.9),
+                    Setting::WeightDecayEnd | Setting::OutDim => assert!(to < from),
+                    Setting::GradientClip => assert!(to > 0.0 && to <= 3.0),
+                }
+            }
+        }
+    }
 }

@@ -228,7 +228,10 @@ fn stage(
     };
     outln!(
         "   {:>5} {:>8} {:>8} {:>8}",
-        "step", "loss", "entropy", "KL"
+        "step",
+        "loss",
+        "entropy",
+        "KL"
     );
     let mut divergence = Vec::new();
     for (step, crops) in (0..schedules.steps()).zip(loader.epoch(0, 0)) {

@@ -1,5 +1,7 @@
 //! `dinolab train`.
 
+mod messages;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -8,11 +10,12 @@ use anyhow::{Context, Result};
 use dinolab_data::{Pixels, statistics};
 use dinolab_nn::weights::{self, LoadOptions, Which};
 use dinolab_nn::{Network, Parameters, device};
+use dinolab_train::checkpoint;
 use dinolab_train::run::{Ending, run as train};
 
 use crate::evaluator::Evaluator;
 use crate::exit_code::ExitCode;
-use crate::folder::{RunFolder, read_settings};
+use crate::folder::{Contents, RunFolder, absolute, parse_toml, read_settings};
 use crate::model::{advised, weight_file};
 use crate::report;
 use crate::settings::{Config, Settings};
@@ -20,6 +23,8 @@ use crate::signals::Interrupts;
 use crate::sources::Sources;
 use crate::values::Numbers;
 use crate::watch::Watch;
+
+use self::messages::{diverged, nothing_to_resume, resumed};
 
 /// Trains on images with no labels
 ///
@@ -47,6 +52,10 @@ pub struct Args {
     /// Go on with the run in --out, with its own settings; an error where there is none
     #[arg(long, conflicts_with = "fresh")]
     resume: bool,
+    /// With --resume: take settings that differ from the run's, such as --lr; they are recorded in the
+    /// run. Resumes from the last sound checkpoint
+    #[arg(long, requires = "resume")]
+    change_settings: bool,
     /// Start over, removing the run in --out
     #[arg(long)]
     fresh: bool,
@@ -57,15 +66,26 @@ pub struct Args {
 /// Runs the verb.
 pub fn run(args: Args) -> Result<ExitCode> {
     let folder = RunFolder::new(&args.out);
-    if args.fresh {
-        folder.clear()?;
+    let mut lock = folder.lock(false)?;
+    let found = match args.fresh {
+        true => None,
+        false => folder.newest(args.change_settings)?,
+    };
+    if args.resume && found.is_none() {
+        return Err(nothing_to_resume(&folder));
     }
+    let recorded = match &found {
+        Some(checkpoint) => Some(parse_toml(&checkpoint.position.config)?),
+        None if args.fresh => None,
+        // Unreadable, it is no one's but that of an attempt that made no checkpoint.
+        None => folder.settings().ok().flatten(),
+    };
     let mut settings = args.settings;
-    settings.images = args.source.or(settings.images);
-    let base = match (&args.config, args.resume) {
-        (Some(path), _) => read_settings(path)?,
-        (None, true) => folder.settings()?.unwrap_or_default(),
-        (None, false) => Settings::default(),
+    settings.images = args.source.clone().or(settings.images);
+    let base = match &args.config {
+        Some(path) => read_settings(path)?,
+        None if args.resume => recorded.clone().unwrap_or_default(),
+        None => Settings::default(),
     };
     let mut settings = settings.over(base);
     if settings
@@ -75,21 +95,62 @@ pub fn run(args: Args) -> Result<ExitCode> {
     {
         settings = settings.over(Settings::shapes());
     }
-    let sources = Sources::of(&settings)?;
-    let mut settings = measured(settings, &sources, &folder)?;
+    let sources = match Sources::of(&settings) {
+        Err(error) if args.resume && args.source.is_none() => {
+            let hint = format!(
+                "the run's images: if they lie elsewhere now, {}",
+                folder.commands().resume_on("IMAGES")
+            );
+            return Err(error.context(hint));
+        }
+        sources => sources?,
+    };
+    let contents = settings
+        .images
+        .as_ref()
+        .filter(|path| !path.as_os_str().is_empty())
+        .map(|_| Contents::of(&sources));
+    let mut settings = measured(settings, &sources, recorded.as_ref())?;
     if settings.scaled_decoding.is_none() {
         // A run goes on as it began, also one from before there was this setting.
-        let before = folder.settings().ok().flatten();
-        settings.scaled_decoding = before.map(|before| before.scaled_decoding.unwrap_or(false));
+        settings.scaled_decoding = recorded.map(|before| before.scaled_decoding.unwrap_or(false));
+    }
+    for path in [
+        &mut settings.images,
+        &mut settings.val,
+        &mut settings.weights,
+    ] {
+        *path = path.take().map(|path| absolute(&path));
     }
     let (config, choices) = settings.resolve(sources.train.len())?;
-    let plan = plan(&config)?;
+    let plan = plan(&config, found.is_none())?;
     let device = device::by_name(&config.device)?;
     config
         .precision
         .check(&device)
         .with_context(|| format!("--device {}", config.device))?;
-    let checkpoint = folder.open(&config, args.resume)?;
+    let begun = lock.is_some();
+    if !begun {
+        lock = folder.lock(true)?;
+        if !checkpoint::list(&folder.checkpoints()).is_empty() && !args.fresh {
+            anyhow::bail!(
+                "{} has become a run of another process in the meantime; give another --out",
+                args.out.display()
+            );
+        }
+    }
+    if args.fresh {
+        folder.clear()?;
+    }
+    let change = args.change_settings;
+    let opened = folder.open(&config, found, change, contents.as_ref(), &plan.facts);
+    let checkpoint = match opened {
+        Err(error) if !begun => {
+            folder.abandon(lock);
+            return Err(error);
+        }
+        opened => opened?,
+    };
 
     outln!("{}", sources.description);
     for choice in &choices {
@@ -97,19 +158,21 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
     describe(&config)?;
     match &checkpoint {
-        Some(checkpoint) => outln!(
-            "going on from step {} in {}",
-            checkpoint.position.step,
-            args.out.display()
-        ),
+        Some(checkpoint) => resumed(&folder, checkpoint, &config, sources.train.len()),
         None => outln!("a new run in {}", args.out.display()),
     }
+    if checkpoint.is_some() {
+        folder.recheck_skipped(&sources.train, &plan.crops, &plan.loader)?;
+    }
+    let changes = checkpoint
+        .as_ref()
+        .map_or_else(Vec::new, |checkpoint| checkpoint.position.changes.clone());
 
     let stop = Arc::new(AtomicBool::new(false));
     let interrupts = Interrupts::listen(&stop)?;
     let evaluator = (config.eval_every > 0).then(|| Evaluator::new(&config, &sources));
     let images = sources.train.len();
-    let mut watch = Watch::new(&config, &folder, evaluator, stop, images);
+    let mut watch = Watch::new(&config, &folder, evaluator, stop, images, changes);
     let ended = train(
         &plan,
         sources.train.clone(),
@@ -124,6 +187,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let (_, ending) = ended.map_err(|error| {
         // Nothing is wrong with the run: it waits for the network.
         let unreachable = error.is_unreachable();
+        if error.is_divergence() {
+            return diverged(&folder, &config, images, error);
+        }
         let error = anyhow::Error::from(error);
         if unreachable {
             error.context("the run was stopped; the same command goes on from its last checkpoint")
@@ -156,6 +222,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         }
     }
     outln!("{}", folder.join("report.html").display());
+    drop(lock);
     Ok(match ending {
         Ending::Finished | Ending::StoppedAsPlanned => ExitCode::Success,
         Ending::Interrupted => {
@@ -170,7 +237,11 @@ const MEASURED: usize = 1000;
 
 /// With the mean and deviation of channels as they were measured when the run began or, for a new
 /// run, are measured now; as given where they were given. 8-bit RGB has a default and needs none.
-fn measured(mut settings: Settings, sources: &Sources, folder: &RunFolder) -> Result<Settings> {
+fn measured(
+    mut settings: Settings,
+    sources: &Sources,
+    recorded: Option<&Settings>,
+) -> Result<Settings> {
     let Pixels::Stored { channels } = settings.pixels() else {
         return Ok(settings);
     };
@@ -179,7 +250,7 @@ fn measured(mut settings: Settings, sources: &Sources, folder: &RunFolder) -> Re
             let numbers = numbers.as_ref();
             numbers.is_some_and(|numbers| numbers.0.len() == channels)
         };
-        let before = folder.settings().ok().flatten().unwrap_or_default();
+        let before = recorded.cloned().unwrap_or_default();
         let (mean, std) = if known(&before.mean) && known(&before.std) {
             (before.mean, before.std)
         } else {
@@ -211,9 +282,10 @@ fn measured(mut settings: Settings, sources: &Sources, folder: &RunFolder) -> Re
     Ok(settings)
 }
 
-fn plan(config: &Config) -> Result<dinolab_train::run::Plan> {
+/// What to do; with the weights to start from where the run is `new`.
+fn plan(config: &Config, new: bool) -> Result<dinolab_train::run::Plan> {
     let mut plan = config.plan()?;
-    if !config.weights.as_os_str().is_empty() {
+    if new && !config.weights.as_os_str().is_empty() {
         let weights = weights::read(&weight_file(&config.weights)?, Which::Teacher)?;
         weights
             .check_trainable()

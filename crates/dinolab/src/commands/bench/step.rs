@@ -151,7 +151,11 @@ pub fn run(args: &Args) -> Result<()> {
     outln!(
         "{} patch {}, batch {batch}, views 2 × {} px and {locals} × {} px, {} prototypes, \
          {threads} threads",
-        common.arch, common.patch_size, args.global_crops_size, args.local_crops_size, args.out_dim
+        common.arch,
+        common.patch_size,
+        args.global_crops_size,
+        args.local_crops_size,
+        args.out_dim
     );
     let slowest = measured.iter().max().copied().unwrap_or_default();
     let fastest = measured.iter().min().copied().unwrap_or_default();

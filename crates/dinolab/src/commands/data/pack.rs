@@ -382,7 +382,8 @@ impl Shards<'_> {
     }
 
     fn begin(&self) -> Result<Shard> {
-        let path = self.part(self.done);
+        // Renamed when it is whole, so that half a shard is never read as one.
+        let path = self.path().with_extension("tar.part");
         let begin = || {
             let mut archive = tar::Builder::new(BufWriter::new(File::create(&path)?));
             // Empty where there are none, so that folders are not taken for classes then.

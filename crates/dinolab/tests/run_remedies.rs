@@ -1,0 +1,226 @@
+//! Every remedy that a warning or an error of training suggests, carried out as it is printed.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use common::{Train, program, text};
+use dinolab_eval::health::{Context, Health, Remedy, Trouble, after_divergence, diagnose};
+
+#[allow(dead_code, reason = "the program uses the rest")]
+#[path = "../src/run_commands.rs"]
+mod run_commands;
+
+use run_commands::Commands;
+
+/// Figures of an epoch of an ordinary run.
+fn ordinary(epoch: usize) -> Health {
+    Health {
+        epoch,
+        steps: 100,
+        loss: Some(3.0),
+        grad_norm: Some(1.0),
+        grad_norm_max: Some(2.0),
+        out_dim: 4096,
+        rows: 64,
+        teacher_temp: Some(0.04),
+        teacher_entropy: Some(2.0),
+        marginal_entropy: Some(4.0),
+        information: Some(2.0),
+        kl: Some(0.5),
+        feature_spread: Some(0.5),
+        feature_rank: Some(8.0),
+        ..Health::default()
+    }
+}
+
+/// Epochs of a run that is in a kind of trouble since its third.
+fn troubled(trouble: Trouble) -> Vec<Health> {
+    let mut run: Vec<Health> = (0..9).map(ordinary).collect();
+    for (i, health) in run.iter_mut().enumerate().skip(2) {
+        match trouble {
+            Trouble::ConstantOutput => {
+                health.information = Some(0.0);
+                health.teacher_entropy = Some(0.1);
+                health.marginal_entropy = Some(0.1);
+            }
+            Trouble::UniformOutput => {
+                health.teacher_entropy = Some(health.max_entropy());
+                health.loss = Some(health.max_entropy());
+            }
+            Trouble::Divergence => health.loss = Some(20.0),
+            Trouble::FeatureCollapse => health.feature_spread = Some(0.001),
+            Trouble::StudentNotFollowing => {
+                health.kl = Some(3.0 + i as f64);
+            }
+        }
+    }
+    run
+}
+
+const TROUBLES: [Trouble; 5] = [
+    Trouble::ConstantOutput,
+    Trouble::UniformOutput,
+    Trouble::Divergence,
+    Trouble::FeatureCollapse,
+    Trouble::StudentNotFollowing,
+];
+
+/// Runs that the remedies are for, as diagnoses know them.
+fn runs() -> [(&'static str, Context); 2] {
+    let plain = Context {
+        images: 32,
+        epochs: 8.0,
+        warmup_epochs: 1.0,
+        lr: 0.0005,
+        teacher_temp: 0.04,
+        momentum_teacher: 0.996,
+        center_momentum: 0.9,
+        weight_decay_end: 0.4,
+        clip_grad: Some(3.0),
+        reduced_precision: false,
+    };
+    let odd = Context {
+        lr: 5.0,
+        teacher_temp: 0.5,
+        momentum_teacher: 0.0,
+        center_momentum: 1.0,
+        weight_decay_end: 0.04,
+        clip_grad: None,
+        reduced_precision: true,
+        ..plain.clone()
+    };
+    [("plain", plain), ("odd", odd)]
+}
+
+/// The settings of such a run.
+fn flags(context: &Context) -> [(&'static str, f64); 8] {
+    [
+        ("lr", context.lr),
+        ("teacher-temp", context.teacher_temp),
+        ("momentum-teacher", context.momentum_teacher),
+        ("center-momentum", context.center_momentum),
+        ("weight-decay-end", context.weight_decay_end),
+        ("clip-grad", context.clip_grad.unwrap_or(0.0)),
+        ("warmup-epochs", context.warmup_epochs),
+        ("epochs", context.epochs),
+    ]
+}
+
+/// Runs a command as a shell does.
+fn carry_out(command: &str, more: &str) {
+    let rest = command
+        .strip_prefix("dinolab ")
+        .expect("a command of the program");
+    let program = program();
+    let line = format!("{} {rest} {more}", program.get_program().display());
+    let output = std::process::Command::new("sh")
+        .arg("-c")
+        .arg(&line)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{line}: {}{}",
+        text(&output.stdout),
+        text(&output.stderr)
+    );
+}
+
+fn begun(out: &Path, flags: &[(&str, f64)]) {
+    let run = flags
+        .iter()
+        .fold(Train::tiny(out), |run, (flag, value)| run.with(flag, value));
+    run.with("out-dim", 4096)
+        .with("stop-after-epochs", 0.5)
+        .succeed();
+}
+
+#[test]
+#[cfg(unix)]
+fn every_remedy_of_every_trouble_works() {
+    for (name, context) in runs() {
+        let mut remedies: Vec<Remedy> = after_divergence(&context);
+        for trouble in TROUBLES {
+            let run = troubled(trouble);
+            let warnings = diagnose(&run[8], &run[..8], &context);
+            let found = warnings.iter().find(|warning| warning.trouble == trouble);
+            let found = found.unwrap_or_else(|| panic!("{trouble:?}: {warnings:?}"));
+            remedies.extend(found.remedies.clone());
+        }
+        let root = tempfile::tempdir().unwrap();
+        // A name that a shell would take apart.
+        let run = root.path().join(format!("a {name} run's"));
+        begun(&run, &flags(&context));
+        let mut tried = BTreeSet::new();
+        for remedy in &remedies {
+            let Some(command) = Commands::new(&run).remedy(remedy, true) else {
+                continue;
+            };
+            if tried.insert(command.clone()) {
+                carry_out(&command, "--stop-after-epochs 0.75");
+            }
+        }
+        assert!(tried.len() >= 8, "{tried:?}");
+        // Where nothing is sound, what resumes starts over.
+        for remedy in after_divergence(&context) {
+            let command = Commands::new(&run).remedy(&remedy, false).unwrap();
+            carry_out(&command, "--stop-after-epochs 0.5");
+        }
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn every_other_command_works() {
+    let root = tempfile::tempdir().unwrap();
+    let (images, run) = (root.path().join("my images"), root.path().join("run"));
+    common::pictures(&images, 8);
+    Train::tiny(&run)
+        .without("shapes-images")
+        .on(&images)
+        .with("stop-after-epochs", 1)
+        .succeed();
+    let commands = Commands::new(&run);
+    let other = [("lr".to_owned(), "0.001".to_owned())];
+    carry_out(&commands.resume(), "--stop-after-epochs 2");
+    carry_out(&commands.change(&other), "--stop-after-epochs 2");
+    carry_out(&commands.new_run(&other), "");
+    carry_out(&commands.new_run_from_weights(Some(&images)), "");
+    carry_out(&commands.new_run_from_weights(None), "");
+    let moved = root.path().join("moved");
+    std::fs::rename(&images, &moved).unwrap();
+    carry_out(&commands.resume_on(&moved.display().to_string()), "");
+    carry_out(&commands.start_over(&other), "");
+}
+
+#[test]
+fn a_warning_of_a_run_names_commands() {
+    let root = tempfile::tempdir().unwrap();
+    let run = root.path().join("run");
+    // A teacher that is the student, and no centre: one answer for all images soon.
+    let said = Train::tiny(&run)
+        .with("shapes-images", 128)
+        .with("epochs", 30)
+        .with("lr", 0.02)
+        .with("warmup-epochs", 0)
+        .with("clip-grad", 0)
+        .with("momentum-teacher", 0)
+        .with("center-momentum", 1)
+        .with("teacher-temp", 0.02)
+        .succeed();
+    let command = said
+        .split("stop the run, and ")
+        .nth(1)
+        .and_then(|rest| rest.split("dinolab train ").nth(1))
+        .unwrap_or_else(|| panic!("no warning: {said}"));
+    let command = command.split(['\n', ';']).next().unwrap();
+    assert!(command.contains(&run.display().to_string()), "{command}");
+    let lines = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    assert!(lines.contains("What may help: "), "in the metrics as well");
+    assert!(
+        !lines.contains("dinolab train"),
+        "without the folder's name"
+    );
+}
