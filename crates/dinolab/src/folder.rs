@@ -210,11 +210,11 @@ impl RunFolder {
             names.iter().map(one).collect()
         };
         let listed = |names: &[&str]| names.iter().map(|name| flag(name)).collect::<Vec<_>>();
+        let all: Vec<&str> = fixed.iter().chain(&changeable).copied().collect();
         if let (Some(first), true) = (fixed.first(), asked) {
             let Meaning::Fixed(reason) = meaning(first) else {
                 unreachable!("it was chosen by its meaning");
             };
-            let all: Vec<&str> = fixed.iter().chain(&changeable).copied().collect();
             bail!(
                 "--change-settings: {} cannot change in the course of a run, since {reason}; start \
                  a new one: {}",
@@ -222,8 +222,7 @@ impl RunFolder {
                 self.commands().new_run(&flags(&all))
             );
         }
-        if !asked && !(fixed.is_empty() && changeable.is_empty()) {
-            let all: Vec<&str> = fixed.iter().chain(&changeable).copied().collect();
+        if !(asked || all.is_empty()) {
             let change = match fixed.is_empty() {
                 true => format!(
                     "; or resume it with the changed ones: {}",
