@@ -390,7 +390,11 @@ fn files_that_are_no_classifier_are_named() {
     let arrays = dinolab_nn::weights::arrays(&vit(1), "");
     let plain = dinolab_nn::weights::to_bytes(&arrays, &Default::default()).unwrap();
     std::fs::write(&path, plain).unwrap();
-    assert!(told(&path).contains("no classifier"), "{}", told(&path));
+    assert!(
+        told(&path).contains("is not a classifier"),
+        "{}",
+        told(&path)
+    );
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let at = text.find("two words").unwrap();
     // Byte positions: the header is ASCII but for the class name before it, of two bytes.
