@@ -21,7 +21,11 @@ const ROOT: &str = "archive";
 /// [`crate::Error::Write`].
 pub fn write_pth(path: &Path, value: &Value) -> Result<()> {
     write_whole(path, |out| {
-        let mut out = Remembering { out, failed: None };
+        let mut out = Remembering {
+            out,
+            failed: None,
+            at: 0,
+        };
         let written = archive(&mut out, value);
         out.failed.map_or(written, Err)
     })
@@ -33,6 +37,8 @@ pub fn write_pth(path: &Path, value: &Value) -> Result<()> {
 struct Remembering<W> {
     out: W,
     failed: Option<io::Error>,
+    /// Where it is, or would be.
+    at: u64,
 }
 
 impl<W: Write> Write for Remembering<W> {
@@ -40,6 +46,7 @@ impl<W: Write> Write for Remembering<W> {
         if self.failed.is_none() {
             self.failed = self.out.write_all(bytes).err();
         }
+        self.at += bytes.len() as u64;
         Ok(bytes.len())
     }
 
@@ -53,11 +60,20 @@ impl<W: Write> Write for Remembering<W> {
 
 impl<W: Seek> Seek for Remembering<W> {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let sought = self.out.seek(to);
-        match (&self.failed, sought) {
-            (None, sought) => sought,
-            (Some(_), sought) => Ok(sought.unwrap_or(0)),
+        if self.failed.is_none() {
+            match self.out.seek(to) {
+                Ok(at) => self.at = at,
+                Err(error) => self.failed = Some(error),
+            }
         }
+        if self.failed.is_some() {
+            self.at = match to {
+                SeekFrom::Start(at) => at,
+                SeekFrom::Current(by) => self.at.saturating_add_signed(by),
+                SeekFrom::End(_) => self.at,
+            };
+        }
+        Ok(self.at)
     }
 }
 
