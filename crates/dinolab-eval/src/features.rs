@@ -196,6 +196,9 @@ pub struct Pass<'a> {
     pub batch_size: usize,
 }
 
+/// An image that could not be used: its index in the source, and why.
+pub type Skipped = (usize, String);
+
 impl Pass<'_> {
     /// Features of the source's images number `indices`.
     ///
@@ -250,7 +253,7 @@ impl Pass<'_> {
         indices: &[usize],
         each: &mut dyn FnMut(Rows) -> Result<()>,
         progress: &mut dyn FnMut(usize),
-    ) -> Result<(Vec<usize>, Vec<(usize, String)>)> {
+    ) -> Result<(Vec<usize>, Vec<Skipped>)> {
         let batch_size = self.batch_size.max(1);
         let patch = self.vit.config().patch_size;
         let (mut used, mut skipped) = (Vec::new(), Vec::new());

@@ -15,22 +15,26 @@ pub enum Advice {
     LowerLr,
     /// A file is not a classifier.
     MakeClassifier,
+    /// Images are arrays, whose channels are read only as stored.
+    InChans,
 }
 
 impl Advice {
     /// All of them.
     #[cfg(test)]
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::MaxBadImages,
         Self::ResizePosEmbed,
         Self::LowerLr,
         Self::MakeClassifier,
+        Self::InChans,
     ];
 
     /// What to do about an error.
     pub fn on(error: Library<'_>) -> Option<Self> {
         match error {
             Library::Data(dinolab_data::Error::TooManyBadImages { .. }) => Some(Self::MaxBadImages),
+            Library::Data(dinolab_data::Error::OnlyArrays { .. }) => Some(Self::InChans),
             Library::Nn(dinolab_nn::Error::PositionSize { .. }) => Some(Self::ResizePosEmbed),
             Library::Eval(dinolab_eval::Error::Diverged { .. }) => Some(Self::LowerLr),
             Library::Eval(dinolab_eval::Error::NotAClassifier { .. }) => Some(Self::MakeClassifier),
@@ -45,6 +49,7 @@ impl Advice {
             Self::ResizePosEmbed => "resize-pos-embed",
             Self::LowerLr => "lr",
             Self::MakeClassifier => "classifier",
+            Self::InChans => "in-chans",
         }
     }
 
@@ -63,6 +68,7 @@ impl fmt::Display for Advice {
             Self::MakeClassifier => {
                 "make one with dinolab eval linear --train IMAGES --val IMAGES --out FILE"
             }
+            Self::InChans => "give the number of their channels with --in-chans",
         })
     }
 }

@@ -7,6 +7,7 @@
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, Write};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::exit_code::ExitCode;
@@ -37,7 +38,8 @@ pub enum Unheard {
     /// Files or the exit code are the result: the work is finished first. A reader that has left
     /// is no error then; a full disk is.
     Finish,
-    /// Standard output only accompanies the work: a full disk is a warning.
+    /// Standard output only accompanies the work: a full disk is a warning. Whether to go on
+    /// without a reader is for the work to decide ([`reader_left`]).
     Warn,
 }
 
@@ -60,6 +62,14 @@ static OUTPUT: Mutex<Output> = Mutex::new(Output {
     unheard: Unheard::End,
     lost: Lost::Not,
 });
+
+/// Whether a reader of standard output or standard error has left.
+static READER_LEFT: AtomicBool = AtomicBool::new(false);
+
+/// Whether somebody read what is printed and has left: `| head`, a `tee` that was killed.
+pub fn reader_left() -> bool {
+    READER_LEFT.load(Ordering::Relaxed)
+}
 
 fn output() -> std::sync::MutexGuard<'static, Output> {
     OUTPUT.lock().unwrap_or_else(|broken| broken.into_inner())
@@ -151,7 +161,12 @@ fn put(out: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
             Ok(count) => bytes = &bytes[count..],
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(PAUSE),
-            Err(error) => return Err(error),
+            Err(error) => {
+                if error.kind() == ErrorKind::BrokenPipe {
+                    READER_LEFT.store(true, Ordering::Relaxed);
+                }
+                return Err(error);
+            }
         }
     }
     Ok(())

@@ -24,6 +24,8 @@ pub enum ExitCode {
     HungUp = 129,
     /// Training was saved and stopped by Ctrl-C (128 + SIGINT).
     Interrupted = 130,
+    /// Training was saved and stopped since the reader of its output left (128 + SIGPIPE).
+    Unread = 141,
     /// Training was saved and stopped by SIGTERM (128 + 15).
     Terminated = 143,
 }
@@ -32,8 +34,8 @@ impl ExitCode {
     /// The code of an error of a verb with these flags.
     pub fn of(error: &Error, flags: &Flags) -> Self {
         let of = |library| match library {
-            Library::Train(dinolab_train::Error::NonFiniteLoss { .. })
-            | Library::Eval(dinolab_eval::Error::Diverged { .. }) => Some(Self::Diverged),
+            Library::Train(error) if error.is_divergence() => Some(Self::Diverged),
+            Library::Eval(dinolab_eval::Error::Diverged { .. }) => Some(Self::Diverged),
             Library::Data(error) if error.is_unreachable() => Some(Self::Unreachable),
             other => other
                 .setting()

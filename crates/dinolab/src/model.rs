@@ -224,9 +224,6 @@ pub fn advised(error: dinolab_nn::Error) -> anyhow::Error {
         dinolab_nn::Error::NoSuchNetwork { found, .. } => {
             anyhow!("{error}; take that one by --checkpoint-key {found}")
         }
-        dinolab_nn::Error::PositionSize { .. } => {
-            anyhow!("{error}; --resize-pos-embed true resamples them")
-        }
         _ => error.into(),
     }
 }

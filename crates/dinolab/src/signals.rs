@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use anyhow::{Context, Result};
 
+use crate::console;
 use crate::exit_code::ExitCode;
 
 /// Listens for Ctrl-C, SIGTERM and, unless it was ignored when the program began (`nohup`), the
@@ -28,6 +29,7 @@ impl Interrupts {
     /// The code of a run that was stopped and saved: what shells report for the signal.
     pub fn exit_code(&self) -> ExitCode {
         match self.signal.load(Ordering::Relaxed) {
+            0 if console::reader_left() => ExitCode::Unread,
             system::HANGUP => ExitCode::HungUp,
             system::TERMINATION => ExitCode::Terminated,
             _ => ExitCode::Interrupted,

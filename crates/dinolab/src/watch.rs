@@ -12,6 +12,7 @@ use dinolab_train::log::{self, Log};
 use dinolab_train::run::{Observer, StepTime};
 use dinolab_train::{Dino, Error, Result, Schedules, StepReport, StepValues};
 
+use crate::console;
 use crate::evaluator::{Evaluation, Evaluator};
 use crate::folder::RunFolder;
 use crate::progress::Progress;
@@ -424,7 +425,8 @@ impl Observer for Watch<'_> {
     }
 
     fn stop_requested(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        // A run that nobody follows any more is saved and stopped, as one whose terminal is closed.
+        self.stop.load(Ordering::Relaxed) || console::reader_left()
     }
 }
 

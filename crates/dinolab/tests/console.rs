@@ -179,8 +179,6 @@ fn training_goes_on_unheard() {
         "\"$@\" > /dev/full",
         "\"$@\" > /dev/full 2> /dev/full",
         "\"$@\" >&- 2>&-",
-        "\"$@\" 2>&1 | head -n 1 > /dev/null",
-        "\"$@\" | true",
     ]
     .into_iter()
     .enumerate()
@@ -194,17 +192,13 @@ fn training_goes_on_unheard() {
         let said = text(&output.stderr);
         let warned = said.matches("cannot write to standard output").count();
         assert_eq!(warned, usize::from(number == 0), "{script}: {said}");
-        // With a pipeline the shell has not waited for the run itself.
-        let patience = Instant::now();
-        while checkpoint_steps(&run).first() != Some(&8) || !run.join("report.html").exists() {
-            assert!(patience.elapsed() < Duration::from_secs(60), "{script}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        assert_eq!(checkpoint_steps(&run)[0], 8, "{script}");
+        assert!(run.join("report.html").exists(), "{script}");
     }
 }
 
 #[test]
-fn training_survives_a_reader_that_dies_in_the_middle() {
+fn training_is_saved_when_its_reader_leaves() {
     let root = tempfile::tempdir().unwrap();
     let run = root.path().join("run");
     let mut child = endless(&run)
@@ -219,9 +213,9 @@ fn training_survives_a_reader_that_dies_in_the_middle() {
     drop(lines);
     drop(child.stdout.take());
     let before = checkpoint_steps(&run)[0];
-    wait_for_checkpoint(&run, before + 30, &mut child);
-    signal("TERM", &child);
-    assert_eq!(ended(child).code(), Some(143));
+    assert_eq!(ended(child).code(), Some(141));
+    let saved = checkpoint_steps(&run)[0];
+    assert!(saved >= before, "{before} to {saved}");
 }
 
 #[test]

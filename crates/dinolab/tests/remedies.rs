@@ -10,6 +10,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use dinolab_eval::npy::write_npy_f32;
+
 use common::{Train, picture, pictures, program, text};
 
 /// Where the advice of a message is carried out.
@@ -34,6 +36,7 @@ const MESSAGES: &[(&str, Tried)] = &[
         "with --resize-pos-embed true",
         In("training", "training_starts_from_given_weights"),
     ),
+    ("give the number of their channels with --in-chans", Here),
     ("give a lower --lr", In("exit_codes", "divergence_is_3")),
     (
         "make one with dinolab eval linear",
@@ -250,6 +253,14 @@ fn advice_works_when_followed() {
         let same = image::GrayImage::from_pixel(48, 48, image::Luma([7]));
         same.save(flat.join(format!("{i}.png"))).unwrap();
     }
+    let arrays = at("arrays");
+    fs::create_dir(&arrays).unwrap();
+    for i in 0..4 {
+        let values: Vec<f32> = (0..48 * 48 * 2)
+            .map(|v| ((v * (i + 3)) % 97) as f32 / 97.0)
+            .collect();
+        write_npy_f32(arrays.join(format!("{i}.npy")), &[2, 48, 48], &values).unwrap();
+    }
     let stored = |images: &Path, out: &Path| tiny(out).on(images).with("in-chans", 1);
 
     let converted = at("converted");
@@ -325,6 +336,11 @@ fn advice_works_when_followed() {
             says: "use --pixels stored",
             wrong: stored(&grey, &out()).with("pixels", "rgb").command(),
             right: vec![stored(&grey, &out()).with("pixels", "stored").command()],
+        },
+        Try {
+            says: "give the number of their channels with --in-chans",
+            wrong: tiny(&out()).on(&arrays).command(),
+            right: vec![stored(&arrays, &out()).with("in-chans", 2).command()],
         },
         Try {
             says: "or give --mean and --std",
