@@ -81,7 +81,7 @@ fn a_network_of_one_channel_is_used_by_the_numbers_that_are_asked_for() {
         picture(&root.path().join(format!("grey/{i}.tif")), 40 + 9 * i, 50);
     }
     let (images, out) = (at("grey"), at("first.npy"));
-    let told = one_error(&run("embed", &weights, &[&images, "--out", &out]));
+    let told = one_error(&run("embed", &weights, &[images, "--out", out]));
     assert!(told.contains("1 channel,"), "{told}");
     // What it says to do, done.
     let advice = told.split("as in ").nth(1).unwrap();
@@ -90,9 +90,9 @@ fn a_network_of_one_channel_is_used_by_the_numbers_that_are_asked_for() {
     done(&run(
         "embed",
         &weights,
-        &[&[&images[..], "--out", &out], &flags[..]].concat(),
+        &[&[images, "--out", out], &flags[..]].concat(),
     ));
-    let first = read_npy_f32(&out).unwrap();
+    let first = read_npy_f32(out).unwrap();
     assert_eq!(first.shape, [3, 16]);
     // Other numbers are other features; half of them, or too many, are refused.
     let other = at("other.npy");
@@ -100,16 +100,16 @@ fn a_network_of_one_channel_is_used_by_the_numbers_that_are_asked_for() {
     done(&run(
         "embed",
         &weights,
-        &[&[&images[..], "--out", &other], &numbers[..]].concat(),
+        &[&[images, "--out", other], &numbers[..]].concat(),
     ));
-    assert_ne!(read_npy_f32(&other).unwrap().data, first.data);
+    assert_ne!(read_npy_f32(other).unwrap().data, first.data);
     for wrong in [
         &["--mean", "0.5"][..],
         &["--std", "0.5"],
         &["--mean", "0.5,0.5", "--std", "1,1"],
         &["--mean", "0.5", "--std", "0"],
     ] {
-        let all = [&[&images[..], "--out", &other], wrong].concat();
+        let all = [&[images, "--out", other], wrong].concat();
         let told = one_error(&run("embed", &weights, &all));
         assert!(told.contains(wrong[0]) || told.contains("--std"), "{told}");
     }
@@ -135,11 +135,11 @@ fn a_network_of_one_channel_is_used_by_the_numbers_that_are_asked_for() {
         done(&run(
             "embed",
             &converted,
-            &[&[&images[..], "--out", &again], &rule[..]].concat(),
+            &[&[images, "--out", again], &rule[..]].concat(),
         ));
-        assert_eq!(read_npy_f32(&again).unwrap(), first, "{name}");
-        done(&run("attend", &converted, &[&images, "--out", at("maps")]));
-        done(&run("pca", &converted, &[&images, "--out", at("maps")]));
+        assert_eq!(read_npy_f32(again).unwrap(), first, "{name}");
+        done(&run("attend", &converted, &[images, "--out", at("maps")]));
+        done(&run("pca", &converted, &[images, "--out", at("maps")]));
     }
 }
 
@@ -153,7 +153,7 @@ fn weights_that_are_no_numbers_make_no_files() {
     let weights = save(&root.path().join("w.pth"), &all);
     let images = at("images");
     for (verb, out) in [("embed", "f.npy"), ("attend", "maps"), ("pca", "maps")] {
-        let told = one_error(&run(verb, &weights, &[&images, "--out", &at(out)]));
+        let told = one_error(&run(verb, &weights, &[images, "--out", at(out)]));
         assert!(
             told.contains("blocks.0.attn.proj.bias") && told.contains("[4]"),
             "{told}"
@@ -174,7 +174,7 @@ fn weights_that_are_no_numbers_make_no_files() {
     }
     let weights = save(&root.path().join("large.pth"), &all);
     for (verb, out) in [("embed", "f.npy"), ("pca", "maps"), ("attend", "maps")] {
-        let told = one_error(&run(verb, &weights, &[&images, "--out", &at(out)]));
+        let told = one_error(&run(verb, &weights, &[images, "--out", at(out)]));
         assert!(
             told.contains("image-000.jpg") && told.contains("not finite"),
             "{told}"
@@ -183,7 +183,7 @@ fn weights_that_are_no_numbers_make_no_files() {
     assert!(!root.path().join("f.npy").exists());
     // Features that were made so by something else.
     let good = save(&root.path().join("good.pth"), &backbone(3));
-    done(&run("embed", &good, &[&images, "--out", at("f.npy")]));
+    done(&run("embed", &good, &[images, "--out", at("f.npy")]));
     let path = root.path().join("f.npy");
     let mut bytes = fs::read(&path).unwrap();
     let end = bytes.len();
@@ -261,7 +261,7 @@ fn strips_are_left_out_with_advice_that_helps() {
     }
     let images = at("images");
     for flags in [&[][..], &["--joint"]] {
-        let all = [&[&images[..], "--out", at("colours")], flags].concat();
+        let all = [&[images, "--out", at("colours")], flags].concat();
         let told = done(&run("pca", &weights, &all));
         assert!(
             told.contains("colours of 1 images") && told.contains("3 skipped"),
@@ -278,7 +278,7 @@ fn strips_are_left_out_with_advice_that_helps() {
             );
         }
     }
-    let all = [&images[..], "--out", at("colours"), "--size", "480x480"];
+    let all = [images, "--out", at("colours"), "--size", "480x480"];
     let told = done(&run("pca", &weights, &all));
     assert!(told.contains("colours of 4 images"), "{told}");
     // The same of frames, which are of one size.
@@ -288,30 +288,23 @@ fn strips_are_left_out_with_advice_that_helps() {
         let told = one_error(&run(
             verb,
             &weights,
-            &[&frames, "--video", "--out", at("film")],
+            &[frames, "--video", "--out", at("film")],
         ));
         assert!(told.contains("--size HEIGHTxWIDTH"), "{told}");
-        let sized = [
-            &frames[..],
-            "--video",
-            "--out",
-            at("film"),
-            "--size",
-            "480x480",
-        ];
+        let sized = [frames, "--video", "--out", at("film"), "--size", "480x480"];
         done(&run(verb, &weights, &sized));
     }
     // One alone: no image is left.
     let one = at("images/6000x3.png");
-    one_error(&run("pca", &weights, &[&one, "--out", at("colours")]));
+    one_error(&run("pca", &weights, &[one, "--out", at("colours")]));
     // What squeezes or cuts takes them all.
-    let told = done(&run("attend", &weights, &[&images, "--out", at("maps")]));
+    let told = done(&run("attend", &weights, &[images, "--out", at("maps")]));
     assert!(told.contains("attention of 4 images"), "{told}");
-    let told = done(&run("embed", &weights, &[&images, "--out", at("f.npy")]));
+    let told = done(&run("embed", &weights, &[images, "--out", at("f.npy")]));
     assert!(told.contains("4 features"), "{told}");
     // Whole tokens: left out too, with what helps.
     let whole = [
-        &images[..],
+        images,
         "--patch-tokens",
         "--whole",
         "--out",
@@ -323,7 +316,7 @@ fn strips_are_left_out_with_advice_that_helps() {
         "{told}"
     );
     let sized = [
-        &images[..],
+        images,
         "--patch-tokens",
         "--size",
         "64x32",
@@ -346,14 +339,14 @@ fn sizes_that_no_machine_computes_are_refused_by_their_flag() {
         &["--resize", "5000", "--crop", "4800"],
         &["--patch-tokens", "--size", "9000"],
     ] {
-        let all = [&[&images[..], "--out", &out], flags].concat();
+        let all = [&[images, "--out", out], flags].concat();
         let told = one_error(&run("embed", &weights, &all));
         assert!(told.contains("patches") && told.contains("--"), "{told}");
     }
     let told = one_error(&run(
         "attend",
         &weights,
-        &[&images, "--out", at("m"), "--size", "1000000"],
+        &[images, "--out", at("m"), "--size", "1000000"],
     ));
     assert!(told.contains("no image could be used"), "{told}");
     for flag in ["global-crops-size", "attend-size"] {
@@ -383,7 +376,7 @@ fn patch_tokens_are_written_as_they_are_asked_for() {
     }
     fs::write(root.path().join("images/b/4.png"), "no picture").unwrap();
     let images = at("images");
-    let embed = |rest: &[&str]| run("embed", &weights, &[&[&images[..]], rest].concat());
+    let embed = |rest: &[&str]| run("embed", &weights, &[&[images], rest].concat());
     let told = done(&embed(&[
         "--patch-tokens",
         "--resize",
@@ -433,9 +426,9 @@ fn patch_tokens_are_written_as_they_are_asked_for() {
         "--n-last-blocks",
         "2",
         "--out",
-        &out,
+        out,
     ]));
-    let (arrays, _) = file_arrays(out.as_ref(), &fs::read(&out).unwrap()).unwrap();
+    let (arrays, _) = file_arrays(out.as_ref(), &fs::read(out).unwrap()).unwrap();
     let shapes: Vec<_> = arrays
         .iter()
         .map(|(k, v)| (k.as_str(), v.shape.clone()))
@@ -452,7 +445,7 @@ fn patch_tokens_are_written_as_they_are_asked_for() {
     let told = one_error(&embed(&["--patch-tokens", "--whole", "--out", at("w.npy")]));
     assert!(told.contains(".safetensors"), "{told}");
     assert!(!root.path().join("w.npy").exists());
-    assert_eq!(embed(&["--whole", "--out", &out]).status.code(), Some(2));
+    assert_eq!(embed(&["--whole", "--out", out]).status.code(), Some(2));
 }
 
 /// A run's own checkpoint goes on as it was.
