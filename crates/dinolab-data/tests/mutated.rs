@@ -240,7 +240,7 @@ fn on_altered_sources(extension: &str, seeds: &[Vec<u8>]) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("altered").with_extension(extension);
     let (mut opened, mut refused) = (0, 0);
-    on_altered(seeds, ROUNDS / 4, |bytes| {
+    on_altered(seeds, ROUNDS / 2, |bytes| {
         fs::write(&path, bytes).unwrap();
         let Ok(source) = source::open(&path, &SourceOptions::default()) else {
             refused += 1;

@@ -109,11 +109,12 @@ fn what_cannot_be_written_leaves_everything_as_it_was() {
     );
     assert_eq!(fs::read(&path).unwrap(), b"an earlier file");
 
-    let absent = folder.path().join("absent/vit.onnx");
-    let error = export(&vit(0), None, &absent, &options)
+    // A file where a folder must be.
+    let below = path.join("deeper/vit.onnx");
+    let error = export(&vit(0), None, &below, &options)
         .unwrap_err()
         .to_string();
-    assert!(error.contains("absent/vit.onnx"), "{error}");
+    assert!(error.contains("vit.onnx is a file"), "{error}");
     let taken = folder.path().join("folder.onnx");
     fs::create_dir(&taken).unwrap();
     let error = export(&vit(0), None, &taken, &options)

@@ -270,5 +270,15 @@ fn what_does_not_fit_is_refused_in_one_line() {
         unlabelled.join("loose.png"),
     )
     .unwrap();
+    // One image beside the class folders has no label, and the others keep theirs.
+    let output = set.linear(&[]).output().unwrap();
+    let told = text(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    assert!(told.contains("1 of 17 images have no label"), "{told}");
+    for class in fs::read_dir(&unlabelled).unwrap().flatten() {
+        if class.path().is_dir() {
+            fs::remove_dir_all(class.path()).unwrap();
+        }
+    }
     assert!(refused(&[]).contains("no labels"));
 }

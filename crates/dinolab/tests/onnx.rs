@@ -81,6 +81,7 @@ fn flags_that_do_not_go_together_are_named() {
     assert!(refused("vit.onnx", &["--full"]).contains("--full"));
     assert!(refused("vit.onnx", &["--image-size", "96"]).contains("--image-size"));
     assert!(refused("vit.safetensors", &["--attention"]).contains("--attention"));
-    assert!(refused("absent/vit.onnx", &[]).contains("absent/vit.onnx"));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    fs::write(folder.path().join("file"), "").unwrap();
+    assert!(refused("file/vit.onnx", &[]).contains("file is a file"));
 }

@@ -5,12 +5,14 @@
 
 mod common;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use dinolab_eval::npy::write_npy_f32;
+use dinolab_nn::weights::{file_arrays, to_bytes};
+use dinolab_train::checkpoint::list;
 
 use common::{Train, picture, pictures, program, text};
 
@@ -90,6 +92,62 @@ const MESSAGES: &[(&str, Tried)] = &[
     ("use one or the other", Here),
     ("--in-chans and --pixels need IMAGES", Here),
     ("(--holdout 0 trains on all)", Here),
+    (
+        "whoever reads it has to be given --mean and --std",
+        In(
+            "weights",
+            "a_network_of_one_channel_is_used_by_the_numbers_that_are_asked_for",
+        ),
+    ),
+    (
+        "--mean and --std write it into what is converted",
+        In(
+            "weights",
+            "a_network_of_one_channel_is_used_by_the_numbers_that_are_asked_for",
+        ),
+    ),
+    (
+        "needs --std too",
+        In(
+            "weights",
+            "a_network_of_one_channel_is_used_by_the_numbers_that_are_asked_for",
+        ),
+    ),
+    (
+        "needs --mean too",
+        In(
+            "weights",
+            "a_network_of_one_channel_is_used_by_the_numbers_that_are_asked_for",
+        ),
+    ),
+    ("--mean, --std", NoAdvice),
+    (
+        "with --whole, images of different sizes go to a file that ends in .safetensors",
+        In("weights", "patch_tokens_are_written_as_they_are_asked_for"),
+    ),
+    (
+        "--size HEIGHTxWIDTH in place of --whole",
+        In("weights", "strips_are_left_out_with_advice_that_helps"),
+    ),
+    (
+        "--size HEIGHTxWIDTH, such as --size 480x480",
+        In("weights", "strips_are_left_out_with_advice_that_helps"),
+    ),
+    ("take that one by --checkpoint-key", Here),
+    ("leave --resume out to begin a run", Here),
+    ("in the meantime; give another --out", NoAdvice),
+    (
+        "wait until it ends, stop it, or give another --out",
+        In(
+            "in_use",
+            "a_second_process_is_refused_and_a_dead_one_does_not_block",
+        ),
+    ),
+    ("holds a run that started from other --weights", Here),
+    (
+        "holds a run on other images",
+        In("same_set", "a_changed_set_is_told_and_refused"),
+    ),
 ];
 
 #[test]
@@ -259,7 +317,7 @@ fn advice_works_when_followed() {
         let values: Vec<f32> = (0..48 * 48 * 2)
             .map(|v| ((v * (i + 3)) % 97) as f32 / 97.0)
             .collect();
-        write_npy_f32(arrays.join(format!("{i}.npy")), &[2, 48, 48], &values).unwrap();
+        write_npy_f32(arrays.join(format!("{i}.npy")), &[48, 48, 2], &values).unwrap();
     }
     let stored = |images: &Path, out: &Path| tiny(out).on(images).with("in-chans", 1);
 
@@ -292,6 +350,27 @@ fn advice_works_when_followed() {
         command.arg(at("bare.npy")).args(more);
         command
     };
+
+    let embed_with = |weights: &Path, more: &[&str]| {
+        let mut command = program();
+        command
+            .arg("embed")
+            .arg(&images)
+            .arg("--weights")
+            .arg(weights);
+        command.args(["--heads", "2", "--crop", "32", "--resize", "32", "--out"]);
+        command.arg(at("students.npy")).args(more);
+        command
+    };
+    // A file of the student alone.
+    let taught = at("student.safetensors");
+    let newest = list(&run.join("checkpoints")).remove(0);
+    let (mut arrays_of_run, _) = file_arrays(&newest, &fs::read(&newest).unwrap()).unwrap();
+    arrays_of_run.retain(|name, _| name.starts_with("student.backbone."));
+    fs::write(&taught, to_bytes(&arrays_of_run, &BTreeMap::new()).unwrap()).unwrap();
+    let begun = at("begun");
+    let started = at("started");
+    tiny(&started).with("weights", run.display()).succeed();
 
     let tries = [
         Try {
@@ -398,6 +477,24 @@ fn advice_works_when_followed() {
                     .with("image-size", 48)
                     .with("resize-pos-embed", true)
                     .command(),
+            ],
+        },
+        Try {
+            says: "take that one by --checkpoint-key",
+            wrong: embed_with(&taught, &[]),
+            right: vec![embed_with(&taught, &["--checkpoint-key", "student"])],
+        },
+        Try {
+            says: "leave --resume out to begin a run",
+            wrong: tiny(&begun).switch("resume").command(),
+            right: vec![tiny(&begun).command()],
+        },
+        Try {
+            says: "holds a run that started from other --weights",
+            wrong: tiny(&started).with("weights", recorded.display()).command(),
+            right: vec![
+                Train::bare(&started).switch("resume").command(),
+                tiny(&out()).with("weights", recorded.display()).command(),
             ],
         },
         // These two only say what was decided.

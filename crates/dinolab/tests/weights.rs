@@ -78,7 +78,7 @@ fn a_network_of_one_channel_is_used_by_the_numbers_that_are_asked_for() {
     let at = |name: &str| place(root.path(), name);
     let weights = save(&root.path().join("grey.pth"), &backbone(1));
     for i in 0..3 {
-        picture(&root.path().join(format!("grey/{i}.tif")), 40 + 9 * i, 50);
+        picture(&root.path().join(format!("grey/{i}.png")), 40 + 9 * i, 50);
     }
     let (images, out) = (at("grey"), at("first.npy"));
     let told = one_error(&run("embed", &weights, &[images, "--out", out]));
