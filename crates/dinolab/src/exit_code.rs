@@ -36,6 +36,12 @@ impl ExitCode {
         let of = |library| match library {
             Library::Train(error) if error.is_divergence() => Some(Self::Diverged),
             Library::Eval(dinolab_eval::Error::Diverged { .. }) => Some(Self::Diverged),
+            // Where a flag asked for the size, and not an image.
+            Library::Nn(dinolab_nn::Error::TooManyPatches { .. })
+                if error.to_string().starts_with("--") =>
+            {
+                Some(Self::Usage)
+            }
             Library::Data(error) if error.is_unreachable() => Some(Self::Unreachable),
             other => other
                 .setting()
@@ -77,6 +83,7 @@ mod tests {
             lr: 1e9,
             loss: f64::NAN,
         };
+        let patches = || dinolab_nn::check_patches(100_000, 100_000, 16).unwrap_err();
         let missing = || dinolab_data::Error::NoImages {
             path: Path::new("empty").into(),
             reason: "it is empty".into(),
@@ -93,6 +100,7 @@ mod tests {
                 ExitCode::Usage,
             ),
             (diverged.into(), ExitCode::Diverged),
+            (patches().into(), ExitCode::Failure),
             (unreachable().into(), ExitCode::Unreachable),
             (
                 dinolab_eval::Error::from(unreachable()).into(),
@@ -103,6 +111,8 @@ mod tests {
                 ExitCode::Unreachable,
             ),
         ];
+        let asked = Error::from(patches()).context("--crop 100000");
+        assert_eq!(ExitCode::of(&asked, &flags), ExitCode::Usage);
         for (error, code) in cases {
             assert_eq!(ExitCode::of(&error, &flags), code, "{error}");
             let error = error.context("around").context("it");
