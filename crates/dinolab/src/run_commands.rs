@@ -144,9 +144,36 @@ fn command<'a>(arguments: impl IntoIterator<Item = &'a str>, flags: &[Flag]) -> 
 
 /// An argument in quotes where a shell would take it apart.
 fn quoted(argument: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "-_./:,=+@%\\".contains(c);
+    let separator = cfg!(windows).then_some('\\');
+    let plain = |c: char| c.is_alphanumeric() || "-_./:,=+@%".contains(c) || Some(c) == separator;
     if !argument.is_empty() && argument.chars().all(plain) {
         return argument.to_owned();
     }
     format!("'{}'", argument.replace('\'', r"'\''"))
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_reads_commands_back_as_they_were_meant() {
+        for name in [
+            "runs/a",
+            "a b",
+            "it's",
+            r"back\slash",
+            "$HOME",
+            "*",
+            "ü",
+            "a;b",
+            "",
+        ] {
+            let line = format!("printf %s {}", quoted(name));
+            let output = std::process::Command::new("sh")
+                .args(["-c", &line])
+                .output();
+            assert_eq!(output.unwrap().stdout, name.as_bytes(), "{line}");
+        }
+    }
 }
