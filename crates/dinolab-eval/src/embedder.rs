@@ -54,7 +54,7 @@ impl Embedder {
     /// mean and deviation) where it says nothing.
     ///
     /// # Errors
-    /// [`Error::Model`](crate::Error::Model) where there are no weights of a vision transformer.
+    /// [`Error::Model`] where there are no weights of a vision transformer.
     pub fn open(path: &Path) -> Result<Self> {
         let weights = weights::read(&weights::locate(path)?, Which::Teacher)?;
         let config = weights.vit_config(None)?;
@@ -67,7 +67,7 @@ impl Embedder {
     /// From a network in memory.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) or [`Error::Data`](crate::Error::Data) for a preprocessing that is none.
+    /// [`Error::Invalid`] or [`Error::Data`] for a preprocessing that is none.
     pub fn new(vit: Vit, preprocess: Preprocess) -> Result<Self> {
         let normaliser = preprocess.normaliser()?;
         let (channels, means) = (vit.config().channels, preprocess.mean.len());
@@ -101,8 +101,8 @@ impl Embedder {
     /// The class token `[D]` of an image of any size (8-bit RGB unless the network was trained on others), not normalised.
     ///
     /// # Errors
-    /// [`Error::Data`](crate::Error::Data) for an image that cannot be prepared,
-    /// [`Error::NotFinite`](crate::Error::NotFinite) where the network makes no numbers of it.
+    /// [`Error::Data`] for an image that cannot be prepared,
+    /// [`Error::NotFinite`] where the network makes no numbers of it.
     pub fn embed(&self, image: &Image) -> Result<Vec<f32>> {
         self.embed_batch(std::slice::from_ref(image))
     }
@@ -111,7 +111,7 @@ impl Embedder {
     /// together, so that memory grows with their number.
     ///
     /// # Errors
-    /// [`Error::Data`](crate::Error::Data) for the first image that cannot be prepared.
+    /// [`Error::Data`] for the first image that cannot be prepared.
     pub fn embed_batch(&self, images: &[Image]) -> Result<Vec<f32>> {
         if images.is_empty() {
             return Ok(Vec::new());
@@ -134,7 +134,7 @@ impl Embedder {
     /// first, and cut to whole patches.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) for an image smaller than a patch, [`Error::Data`](crate::Error::Data) for one that is not
+    /// [`Error::Invalid`] for an image smaller than a patch, [`Error::Data`] for one that is not
     /// RGB.
     pub fn tokens(&self, image: &Image, size: Option<(usize, usize)>) -> Result<Tokens> {
         let patch = self.vit.config().patch_size;

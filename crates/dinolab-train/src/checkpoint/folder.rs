@@ -48,7 +48,7 @@ pub fn prune(folder: &Path, keep: usize, spared: impl Fn(u64) -> bool) {
 /// the newest any more, and points `latest` at what is left. Returns their new names.
 ///
 /// # Errors
-/// [`Error::Io`].
+/// [`Error::Io`](crate::Error::Io).
 pub fn set_aside(folder: &Path, sound: Option<u64>) -> Result<Vec<PathBuf>> {
     let mut renamed = Vec::new();
     for path in list(folder) {
