@@ -93,7 +93,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         .as_ref()
         .is_none_or(|path| path.as_os_str().is_empty())
     {
-        settings = settings.over(Settings::shapes());
+        settings = settings.over_shapes();
     }
     let sources = match Sources::of(&settings) {
         Err(error) if args.resume && args.source.is_none() => {

@@ -11,14 +11,18 @@ use crate::values::{Numbers, PixelKind};
 pub struct Choice(pub String);
 
 impl Settings {
-    /// The recipe of the built-in `shapes` set: small enough to learn in minutes on two cores.
-    pub fn shapes() -> Self {
-        Self {
+    /// These settings, and for what they leave open the recipe of the built-in `shapes` set: small
+    /// enough to learn in minutes on two cores. A network that is asked for by its name keeps its
+    /// sizes.
+    pub fn over_shapes(self) -> Self {
+        let named = self.arch.as_deref().is_some_and(|arch| arch != "custom");
+        let size = |size: usize| (!named).then_some(size);
+        self.over(Self {
             arch: Some("custom".into()),
             patch_size: Some(8),
-            width: Some(128),
-            depth: Some(4),
-            heads: Some(4),
+            width: size(128),
+            depth: size(4),
+            heads: size(4),
             drop_path_rate: Some(0.0),
             out_dim: Some(512),
             head_hidden_dim: Some(512),
@@ -36,7 +40,7 @@ impl Settings {
             eval_resize: Some(Size::square(56)),
             attend_size: Some(Size::square(64)),
             ..Self::default()
-        }
+        })
     }
 
     /// The kind of images: as asked for, or 8-bit RGB where there are three channels.
@@ -178,5 +182,26 @@ impl TryFrom<Settings> for Config {
         settings.scaled_decoding.get_or_insert(false);
         let complete = settings.complete();
         complete.map_err(|name| format!("has no {}", name.replace('_', "-")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_recipe_of_the_shapes_leaves_named_networks_their_sizes() {
+        let resolved = |arch: Option<&str>| {
+            let arch = arch.map(str::to_owned);
+            let asked = Settings {
+                arch,
+                ..Settings::default()
+            };
+            let (config, _) = asked.over_shapes().resolve(4096).unwrap();
+            (config.width, config.depth, config.heads, config.patch_size)
+        };
+        assert_eq!(resolved(None), (128, 4, 4, 8));
+        assert_eq!(resolved(Some("custom")), (128, 4, 4, 8));
+        assert_eq!(resolved(Some("vit_tiny")), (192, 12, 3, 8));
     }
 }
