@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Train, checkpoint_steps, pictures, program, text};
+use common::{Train, checkpoint_steps, pictures, program, signal, text, wait_for_checkpoint};
 
 /// A run that does not end by itself while a test looks at it.
 fn endless(out: &Path) -> Train {
@@ -18,25 +18,6 @@ fn endless(out: &Path) -> Train {
         .with("epochs", 100_000)
         .with("checkpoint-every", 100_000)
         .with("checkpoint-every-steps", 10)
-}
-
-fn wait_for_checkpoint(run: &Path, beyond: u64, child: &mut Child) {
-    let patience = Instant::now();
-    while checkpoint_steps(run).first().is_none_or(|&s| s <= beyond) {
-        if let Some(status) = child.try_wait().unwrap() {
-            panic!("the run ended with {status}");
-        }
-        assert!(patience.elapsed() < Duration::from_secs(120), "no progress");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
-fn signal(name: &str, child: &Child) {
-    let sent = Command::new("kill")
-        .arg(format!("-{name}"))
-        .arg(child.id().to_string())
-        .status();
-    assert!(sent.unwrap().success());
 }
 
 /// Waits for the end; the newest checkpoint of a stopped run is newer than those before.

@@ -6,9 +6,8 @@ mod common;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
 
-use common::{Train, assert_same, checkpoint_steps, program, text};
+use common::{Train, assert_same, checkpoint_steps, program, text, wait_for_checkpoint};
 
 /// A run that does not end by itself.
 fn endless(out: &Path) -> Train {
@@ -23,21 +22,12 @@ fn start(run: &Train) -> Child {
     command.spawn().unwrap()
 }
 
-fn wait_for_checkpoint(run: &Path, child: &mut Child) {
-    let patience = Instant::now();
-    while checkpoint_steps(run).is_empty() {
-        assert!(child.try_wait().unwrap().is_none(), "it has ended");
-        assert!(patience.elapsed() < Duration::from_secs(120));
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
 #[test]
 fn a_second_process_is_refused_and_a_dead_one_does_not_block() {
     let root = tempfile::tempdir().unwrap();
     let run = root.path().join("run");
     let mut child = start(&endless(&run));
-    wait_for_checkpoint(&run, &mut child);
+    wait_for_checkpoint(&run, 0, &mut child);
     let holder = format!("process {}", child.id());
     let others = [
         endless(&run),

@@ -62,6 +62,27 @@ fn confusable(folder: &Path) -> usize {
     names.len()
 }
 
+/// `eval linear` but for where the classifier goes.
+const LINEAR: [&str; 17] = [
+    "eval",
+    "linear",
+    "--weights",
+    "W",
+    "--n-last-blocks",
+    "2",
+    "--crop",
+    "32",
+    "--resize",
+    "32",
+    "--epochs",
+    "1",
+    "--train",
+    "IMAGES",
+    "--val",
+    "IMAGES",
+    "--out",
+];
+
 #[test]
 fn no_image_takes_the_results_of_another() {
     let root = tempfile::tempdir().unwrap();
@@ -175,25 +196,7 @@ fn a_full_disk_leaves_nothing_behind() {
         });
         words.collect()
     };
-    let linear = weights_and(&[
-        "eval",
-        "linear",
-        "--weights",
-        "W",
-        "--n-last-blocks",
-        "2",
-        "--crop",
-        "32",
-        "--resize",
-        "32",
-        "--epochs",
-        "1",
-        "--train",
-        "IMAGES",
-        "--val",
-        "IMAGES",
-        "--out",
-    ]);
+    let linear = weights_and(&LINEAR);
     let made = program().args(&linear).arg(&classifier).output().unwrap();
     assert!(made.status.success(), "{}", text(&made.stderr));
     let classify = classifier.to_str().unwrap();
@@ -292,29 +295,7 @@ fn a_full_disk_leaves_nothing_behind() {
         (16, vec!["convert", "W", "OUT/timm", "--to", "timm"]),
         (16, vec!["convert", "W", "OUT/run", "--to", "run"]),
         (64, vec!["data", "pack", "IMAGES", "OUT/shards"]),
-        (
-            1,
-            vec![
-                "eval",
-                "linear",
-                "--weights",
-                "W",
-                "--n-last-blocks",
-                "2",
-                "--crop",
-                "32",
-                "--resize",
-                "32",
-                "--epochs",
-                "1",
-                "--train",
-                "IMAGES",
-                "--val",
-                "IMAGES",
-                "--out",
-                "OUT/c",
-            ],
-        ),
+        (1, [&LINEAR[..], &["OUT/c"]].concat()),
         (
             0,
             vec![

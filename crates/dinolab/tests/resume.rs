@@ -5,10 +5,10 @@ mod common;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Train, assert_same, checkpoint_steps, figures, newest, text};
+use common::{Train, assert_same, checkpoint_steps, figures, newest, signal, text};
 
 /// Five steps an epoch and a checkpoint every three: kills hit epochs and checkpoints alike.
 fn settings(out: &Path) -> Train {
@@ -47,14 +47,6 @@ fn wait_for(run: &Path, step: u64, child: &mut Child) -> bool {
         std::thread::sleep(Duration::from_micros(300));
     }
     true
-}
-
-fn signal(name: &str, child: &Child) {
-    let sent = Command::new("kill")
-        .arg(format!("-{name}"))
-        .arg(child.id().to_string())
-        .status();
-    assert!(sent.unwrap().success());
 }
 
 #[test]

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use dinolab_nn::weights::{Array, file_arrays};
 use dinolab_train::checkpoint;
@@ -270,4 +271,26 @@ pub fn pictures(folder: &Path, count: u32) {
     for i in 0..count {
         picture(&folder.join(format!("image-{i:03}.jpg")), 48, i);
     }
+}
+
+/// Waits until a run that does not end by itself has a checkpoint beyond `step`.
+pub fn wait_for_checkpoint(run: &Path, step: u64, child: &mut Child) {
+    let patience = Instant::now();
+    while checkpoint_steps(run).first().is_none_or(|&s| s <= step) {
+        if let Some(status) = child.try_wait().unwrap() {
+            panic!("the run ended with {status}");
+        }
+        assert!(patience.elapsed() < Duration::from_secs(120), "no progress");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Sends a signal, named without SIG, to a process.
+#[cfg(unix)]
+pub fn signal(name: &str, child: &Child) {
+    let sent = Command::new("kill")
+        .arg(format!("-{name}"))
+        .arg(child.id().to_string())
+        .status();
+    assert!(sent.unwrap().success());
 }
