@@ -19,6 +19,7 @@ pub mod profile;
 mod prototypes;
 mod samples;
 mod scratch;
+mod sigreg;
 mod simd;
 mod update;
 
@@ -38,4 +39,5 @@ pub use loss::{LossShape, dino_loss, softmax_rows};
 pub use prototypes::{PrototypesGradients, prototypes, prototypes_backward};
 pub use samples::{Run, Samples};
 pub use scratch::keep_memory;
-pub use update::{AdamWStep, EmaStep, adamw, ema, norm, scale};
+pub use sigreg::{SigRegShape, sigreg};
+pub use update::{AdamWStep, EmaStep, adamw, adamw_and_ema, ema, norm, scale};

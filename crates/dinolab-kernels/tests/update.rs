@@ -29,7 +29,15 @@ fn adamw_moves_values_and_moments() {
     let [mut new, mut new_teacher, mut new_m, mut new_v] =
         [&value, &teacher, &m, &v].map(|x| x.clone());
     let state = [&mut new, &mut new_teacher, &mut new_m, &mut new_v].map(|x| x.as_mut_slice());
-    adamw(state, &grad, &STEP, EMA);
+    adamw_and_ema(state, &grad, &STEP, EMA);
+    let [mut alone, mut alone_m, mut alone_v] = [&value, &m, &v].map(|x| x.clone());
+    let state = [&mut alone, &mut alone_m, &mut alone_v].map(|x| x.as_mut_slice());
+    adamw(state, &grad, &STEP);
+    assert_eq!(
+        [&alone, &alone_m, &alone_v],
+        [&new, &new_m, &new_v],
+        "without an average"
+    );
     let [mut exact, mut exact_teacher, mut exact_m, mut exact_v] = [(); 4].map(|()| vec![]);
     for i in 0..n {
         let (value, grad) = (f64::from(value[i]), 0.5 * f64::from(grad[i]));
@@ -75,7 +83,7 @@ fn threads_do_not_show() {
     same_on_any_threads(|| {
         let mut state = [x.clone(), y.clone(), vec![0.1; n], vec![0.2; n]];
         let parts = state.each_mut().map(|part| part.as_mut_slice());
-        adamw(parts, &y, &STEP, EMA);
+        adamw_and_ema(parts, &y, &STEP, EMA);
         state
     });
 }
