@@ -17,7 +17,7 @@
 mod classification;
 mod fit;
 mod labelled;
-mod optimiser;
+mod layer_rate;
 mod segmentation;
 #[cfg(test)]
 mod tests;
@@ -25,7 +25,7 @@ mod tests;
 pub use classification::Classification;
 pub use fit::{FineTune, Fitted};
 pub use labelled::{Share, labelled_share};
-pub use optimiser::layer_rate;
+pub use layer_rate::layer_rate;
 pub use segmentation::Segmentation;
 
 use burn::tensor::Tensor;

@@ -32,9 +32,9 @@ pub trait DropPath {
 const MATRIX: usize = 1 << 12;
 
 /// No branch is dropped.
-pub struct KeepAll;
+pub struct NoDropPath;
 
-impl DropPath for KeepAll {
+impl DropPath for NoDropPath {
     fn factors(&self, _: usize, _: usize) -> Option<Vec<f32>> {
         None
     }
@@ -185,7 +185,7 @@ impl Vit {
 
     /// Class tokens after the final norm: images `[B, C, H, W]` → `[B, D]`.
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        self.forward_views(vec![images], &KeepAll)
+        self.forward_views(vec![images], &NoDropPath)
     }
 
     /// Class tokens after the final norm of images of several sizes, each `[B, C, H, W]` →
@@ -210,7 +210,7 @@ impl Vit {
         let first = self.blocks.len().saturating_sub(n);
         let mut taps = Vec::with_capacity(n);
         for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(x, &runs, i, &KeepAll);
+            x = block.forward(x, &runs, i, &NoDropPath);
             if i >= first {
                 let shape = [images, tokens, self.config.width];
                 let tokens = self.norm.forward(x.clone().reshape(shape));
@@ -232,7 +232,7 @@ impl Vit {
         let Run { images, tokens } = runs[0];
         let (last, before) = self.blocks.split_last().expect("a network has blocks");
         for (i, block) in before.iter().enumerate() {
-            x = block.forward(x, &runs, i, &KeepAll);
+            x = block.forward(x, &runs, i, &NoDropPath);
         }
         (last, x.reshape([images, tokens, self.config.width]))
     }

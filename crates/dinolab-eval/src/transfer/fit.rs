@@ -1,15 +1,16 @@
 //! Learning a task from some of its images.
 
-use std::f64::consts::PI;
-
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Gradients, Tensor, TensorData};
 use dinolab_data::random::{Purpose, Random, epoch_order};
 use dinolab_nn::init::Init;
+use dinolab_nn::ops::ParamUpdate;
+use dinolab_nn::optim::schedule::WarmupCosine;
+use dinolab_nn::optim::{Optimiser, OptimiserKind, Rates};
 use dinolab_nn::vit::Linear;
 use dinolab_nn::{Parameters, Vit};
 use rayon::prelude::*;
 
-use super::optimiser::{Optimiser, layer_rate};
+use super::layer_rate::layer_rate;
 use super::{Example, Task};
 use crate::cross_entropy::{Targets, cross_entropy};
 use crate::features::{batch, host};
@@ -70,12 +71,14 @@ impl FineTune {
     /// The learning rate of step `step` (from 0) of `steps`: up from `lr / w` to `lr` in the
     /// first `w` steps, then down to 0 by a cosine.
     pub fn rate(&self, lr: f64, step: usize, steps: usize) -> f64 {
-        let warmup = (self.warmup * steps as f64).round() as usize;
-        if step < warmup {
-            return lr * (step + 1) as f64 / warmup as f64;
-        }
-        let share = (step - warmup) as f64 / (steps - warmup).max(1) as f64;
-        0.5 * lr * (1.0 + (PI * share).cos())
+        let warmup = (self.warmup * steps as f64).round() as u64;
+        let schedule = WarmupCosine {
+            peak: lr,
+            end: 0.0,
+            warmup,
+            steps: steps as u64,
+        };
+        schedule.from_first(step as u64)
     }
 
     /// Trains a head on `vit`, and `vit` with it unless `frozen`, on the training images
@@ -102,7 +105,7 @@ impl FineTune {
         if !frozen {
             vit.to_device(&recording);
         }
-        let mut optimiser = Optimiser::new(self.weight_decay);
+        let mut optimiser = Optimiser::new(OptimiserKind::AdamW, 0);
         let steps = self.steps(labelled.len());
         let (mut step, mut last_epoch) = (0, 0.0);
         for epoch in 0..self.epochs {
@@ -133,12 +136,15 @@ impl FineTune {
                 let slope = Tensor::from_inner(Tensor::<3>::from_data(slope, &plain));
                 let mut gradients = (logits * slope).sum().backward();
                 let now = self.rate(lr, step, steps);
-                let rate = |name: &str| now * layer_rate(name, depth, self.layer_decay);
+                let rates = |name: &str| Rates {
+                    lr: now * layer_rate(name, depth, self.layer_decay),
+                    weight_decay: self.weight_decay,
+                };
                 let mut parts: Vec<(&str, &mut dyn Parameters)> = vec![("head", &mut head)];
                 if !frozen {
                     parts.push(("backbone", &mut vit));
                 }
-                optimiser.step(&mut parts, &mut gradients, &rate);
+                step_all(&mut optimiser, &mut parts, &mut gradients, &rates);
                 step += 1;
                 progress(found.loss);
             }
@@ -185,6 +191,32 @@ impl FineTune {
             return refuse("layer-decay", reason);
         }
         Ok(())
+    }
+}
+
+/// One step of all parameters of `parts`, which come in the same order each time.
+fn step_all(
+    optimiser: &mut Optimiser,
+    parts: &mut [(&str, &mut dyn Parameters)],
+    gradients: &mut Gradients,
+    rates: &dyn Fn(&str) -> Rates,
+) {
+    let mut place = 0;
+    for (prefix, part) in parts {
+        part.visit_mut(prefix, &mut |name, param| {
+            if let Some(gradient) = param.take_grad(gradients) {
+                let shape = param.shape().to_vec();
+                let mut value = param.take_flat();
+                let update = ParamUpdate {
+                    value: &mut value,
+                    average: None,
+                    clip: 0.0,
+                };
+                optimiser.update(place, name, &shape, update, gradient, rates(name));
+                param.set_flat(value);
+            }
+            place += 1;
+        });
     }
 }
 

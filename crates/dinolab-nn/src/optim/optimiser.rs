@@ -1,7 +1,8 @@
 //! Parameter groups and optimiser state over a network's named parameters.
 
 use burn::tensor::Tensor;
-use dinolab_nn::ops::{AdamW, Following, Lars, Sgd};
+
+use crate::ops::{AdamW, Lars, ParamUpdate, Sgd};
 
 /// Which optimiser.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -26,6 +27,15 @@ impl OptimiserKind {
     }
 }
 
+/// How large a step is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rates {
+    /// Learning rate.
+    pub lr: f64,
+    /// Weight decay, of the parameters that decay.
+    pub weight_decay: f64,
+}
+
 /// State of one parameter.
 #[derive(Clone, Debug)]
 pub struct ParamState {
@@ -40,7 +50,7 @@ pub struct ParamState {
 pub struct Optimiser {
     kind: OptimiserKind,
     /// By place; `None` until the parameter's first update.
-    pub(crate) states: Vec<Option<ParamState>>,
+    states: Vec<Option<ParamState>>,
 }
 
 /// Whether weight decay applies: not to biases, nor to anything of one dimension.
@@ -49,7 +59,7 @@ pub fn decays(name: &str, shape: &[usize]) -> bool {
 }
 
 impl Optimiser {
-    /// An optimiser for `parameters` parameters.
+    /// An optimiser for `parameters` parameters; it grows when there are more.
     pub fn new(kind: OptimiserKind, parameters: usize) -> Self {
         Self {
             kind,
@@ -62,22 +72,35 @@ impl Optimiser {
         self.kind
     }
 
-    /// Updates parameter number `place`, of shape `shape`, with its gradient, and its teacher.
-    /// Returns the gradient's norm before clipping, `[1]`.
+    /// The states, by place; `None` until a parameter's first update.
+    pub fn states(&self) -> &[Option<ParamState>] {
+        &self.states
+    }
+
+    /// Replaces the states, as when a run is resumed.
+    pub fn set_states(&mut self, states: Vec<Option<ParamState>>) {
+        self.states = states;
+    }
+
+    /// Updates parameter number `place`, called `name` and of shape `shape`, with its gradient, in
+    /// place. Returns the gradient's norm before clipping, `[1]`.
     pub fn update(
         &mut self,
         place: usize,
         name: &str,
         shape: &[usize],
-        param: Following,
+        param: ParamUpdate,
         grad: Tensor<1>,
-        [lr, weight_decay]: [f64; 2],
+        Rates { lr, weight_decay }: Rates,
     ) -> Tensor<1> {
         let decay = if decays(name, shape) {
             weight_decay
         } else {
             0.0
         };
+        if self.states.len() <= place {
+            self.states.resize(place + 1, None);
+        }
         let state = self.states[place].get_or_insert_with(|| ParamState {
             steps: 0,
             slots: (0..self.kind.slots())
