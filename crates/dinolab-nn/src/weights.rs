@@ -188,10 +188,7 @@ fn check_finite<'a>(path: &Path, arrays: impl Iterator<Item = (&'a str, &'a Arra
 }
 
 /// The arrays of a network in memory, under their full names.
-pub fn arrays(
-    network: &(impl Parameters + ?Sized),
-    prefix: &str,
-) -> BTreeMap<String, Array> {
+pub fn arrays(network: &(impl Parameters + ?Sized), prefix: &str) -> BTreeMap<String, Array> {
     let mut arrays = BTreeMap::new();
     network.visit(prefix, &mut |name, param| {
         arrays.insert(

@@ -450,7 +450,11 @@ fn sigreg() {
             (y.inner(), z.grad(&grads).unwrap())
         };
         let ((y, dz), (y2, dz2)) = (run(ops::sigreg), on_cpu(|| run(composite::sigreg)));
-        same("plain", ops::sigreg(here(&z), here(&directions), batch), y2.clone());
+        same(
+            "plain",
+            ops::sigreg(here(&z), here(&directions), batch),
+            y2.clone(),
+        );
         same("y", y, y2);
         same("dz", dz, dz2);
     }

@@ -22,9 +22,7 @@ mod views;
 pub use crate::error::{Error, Result};
 pub use crate::method::dino::{Dino, DinoConfig, DinoSchedule};
 pub use crate::method::lejepa::{LeJepa, LeJepaConfig};
-pub use crate::method::{
-    BatchShape, Method, Outputs, PrototypeOutputs, StepReport, StepTimings,
-};
+pub use crate::method::{BatchShape, Method, Outputs, PrototypeOutputs, StepReport, StepTimings};
 pub use crate::schedule::{Schedule, ScheduleConfig, StepHyperparams};
 pub use crate::state::State;
 pub use crate::trainer::{Event, Observer, RunOutcome, StepTime, TrainConfig, Trainer};

@@ -37,11 +37,7 @@ impl State {
     }
 
     /// Adds the optimiser of the learned network `network`: `optimiser.<slot>.<parameter>`.
-    pub fn put_optimiser(
-        &mut self,
-        network: &(impl Parameters + ?Sized),
-        optimiser: &Optimiser,
-    ) {
+    pub fn put_optimiser(&mut self, network: &(impl Parameters + ?Sized), optimiser: &Optimiser) {
         for ((name, _), state) in shapes(network).iter().zip(optimiser.states()) {
             let Some(state) = state else { continue };
             self.steps.insert(name.clone(), state.steps);
@@ -79,7 +75,10 @@ impl State {
     /// # Errors
     /// [`Error::BadCheckpoint`] if it is not there.
     pub fn vector(&self, name: &str, len: usize, device: &Device) -> Result<Tensor<1>> {
-        let array = self.tensors.get(name).filter(|array| array.data.len() == len);
+        let array = self
+            .tensors
+            .get(name)
+            .filter(|array| array.data.len() == len);
         let array = array.ok_or_else(|| Error::BadCheckpoint {
             path: self.path.clone(),
             reason: format!("has no {name} of {len} values"),
@@ -128,6 +127,8 @@ impl State {
 /// Names and lengths of a network's parameters, in its order.
 fn shapes(network: &(impl Parameters + ?Sized)) -> Vec<(String, usize)> {
     let mut all = Vec::new();
-    network.visit("", &mut |name, param| all.push((name.to_owned(), param.len())));
+    network.visit("", &mut |name, param| {
+        all.push((name.to_owned(), param.len()))
+    });
     all
 }

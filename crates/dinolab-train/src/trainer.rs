@@ -114,8 +114,7 @@ impl<'a> Trainer<'a> {
         })?;
         let images = source.len();
         let loader = Loader::new(source, config.crops.clone(), config.loader.clone())?;
-        let steps_per_epoch =
-            steps_per_epoch(images, config.loader.batch_size, config.accumulate)?;
+        let steps_per_epoch = steps_per_epoch(images, config.loader.batch_size, config.accumulate)?;
         let schedule = Schedule::new(ScheduleConfig {
             steps_per_epoch,
             ..config.schedule.clone()
@@ -187,9 +186,20 @@ impl<'a> Trainer<'a> {
                 images: views.iter().map(|views| views.batch).sum(),
             };
             (clock, waited) = (Instant::now(), batches.waited());
-            let due = self.config.cadence.due(&self.schedule, self.done, self.last);
+            let due = self
+                .config
+                .cadence
+                .due(&self.schedule, self.done, self.last);
             let (hp, report, log) = (&hp, &report, due.log);
-            self.tell(observers, &Event::Stepped { hp, report, time, log })?;
+            self.tell(
+                observers,
+                &Event::Stepped {
+                    hp,
+                    report,
+                    time,
+                    log,
+                },
+            )?;
             self.tell_unusable(observers)?;
             if due.epoch_end {
                 let (epoch, step) = (hp.epoch, self.done);

@@ -88,7 +88,9 @@ impl HeadMlp {
                 .windows(2)
                 .map(|io| Linear::new(io[0], io[1], true, init, device))
                 .collect(),
-            norms: (0..norms).map(|_| BatchNorm::new(hidden, running, device)).collect(),
+            norms: (0..norms)
+                .map(|_| BatchNorm::new(hidden, running, device))
+                .collect(),
         }
     }
 

@@ -29,7 +29,9 @@ pub fn composite(z: Tensor<2>, directions: Tensor<2>, batch: usize) -> Tensor<1>
     let directions = directions.detach();
     let (rows, count) = (z.dims()[0], directions.dims()[0]);
     let views = rows / batch;
-    let u = z.matmul(directions.transpose()).reshape([views, batch, count]);
+    let u = z
+        .matmul(directions.transpose())
+        .reshape([views, batch, count]);
     let knots: Vec<f64> = (0..KNOTS).map(|k| k as f64 * STEP).collect();
     let mut total: Option<Tensor<3>> = None;
     // The first knot, 0, contributes nothing.
@@ -49,5 +51,10 @@ pub fn composite(z: Tensor<2>, directions: Tensor<2>, batch: usize) -> Tensor<1>
     }
     let total = total.expect("there are knots");
     // Row sums first: a fixed order of additions, whatever the number of threads.
-    total.reshape([views, count]).sum_dim(1).reshape([views]).sum() / (views * count) as f64
+    total
+        .reshape([views, count])
+        .sum_dim(1)
+        .reshape([views])
+        .sum()
+        / (views * count) as f64
 }

@@ -14,9 +14,9 @@ use dinolab_nn::{
 
 pub use self::schedule::DinoSchedule;
 use super::{Method, Outputs, PrototypeOutputs, StepReport, StepTimings};
+use crate::checkpoint::json;
 use crate::drop_path::{DropPathFactors, rates};
 use crate::update::{Averaged, GradientSum, UpdateRule, update};
-use crate::checkpoint::json;
 use crate::{Error, Result, State, StepHyperparams, Views};
 
 /// The settings of DINO.
@@ -192,7 +192,13 @@ impl Method for Dino {
             momentum,
         };
         let optimiser = &mut self.optimiser;
-        let grad_norms = update(&mut self.student, gradients, optimiser, &rule, Some(teacher));
+        let grad_norms = update(
+            &mut self.student,
+            gradients,
+            optimiser,
+            &rule,
+            Some(teacher),
+        );
         timings.lap("update");
 
         let (teacher, student, features) = seen.expect("a step has at least one micro-batch");

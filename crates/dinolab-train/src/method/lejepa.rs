@@ -145,7 +145,10 @@ impl LeJepa {
         gradients.add(&self.network, loss.backward());
         timings.lap("backward");
 
-        let momentum = hp.cosine(self.config.average_momentum, self.config.average_momentum_end);
+        let momentum = hp.cosine(
+            self.config.average_momentum,
+            self.config.average_momentum_end,
+        );
         let rule = UpdateRule {
             rates: Rates {
                 lr: hp.lr,
@@ -160,7 +163,13 @@ impl LeJepa {
             momentum,
         };
         let optimiser = &mut self.optimiser;
-        let grad_norms = update(&mut self.network, gradients, optimiser, &rule, Some(average));
+        let grad_norms = update(
+            &mut self.network,
+            gradients,
+            optimiser,
+            &rule,
+            Some(average),
+        );
         timings.lap("update");
 
         Ok(StepReport {

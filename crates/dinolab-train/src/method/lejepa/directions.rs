@@ -7,12 +7,7 @@ use dinolab_data::random::{Purpose, Random};
 
 /// `count` directions `[count, width]` of length 1, uniform on the sphere, that depend on seed and
 /// step alone.
-pub fn directions(
-    seed: u64,
-    step: u64,
-    [count, width]: [usize; 2],
-    device: &Device,
-) -> Tensor<2> {
+pub fn directions(seed: u64, step: u64, [count, width]: [usize; 2], device: &Device) -> Tensor<2> {
     let mut random = Random::new(seed, step, 0, Purpose::Directions);
     let mut values = Vec::with_capacity(count * width);
     for _ in 0..count {
