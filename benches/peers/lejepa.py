@@ -95,6 +95,7 @@ class BatchNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x.to(self.weight.dtype)  # Statistics in full precision, also of bf16 rows.
         centred = x - x.mean(dim=0)
         variance = centred.square().mean(dim=0)
         return centred / torch.sqrt(variance + BATCH_NORM_EPS) * self.weight + self.bias
