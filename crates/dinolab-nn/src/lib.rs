@@ -7,7 +7,6 @@
 
 pub mod device;
 pub mod error;
-pub mod files;
 pub mod head;
 pub mod init;
 pub mod network;
@@ -20,6 +19,7 @@ pub mod vit;
 pub mod weights;
 
 pub use burn::tensor::{Device, Tensor};
+pub use dinolab_files as files;
 
 pub use crate::error::{Error, Result};
 pub use crate::head::{Head, HeadConfig};
