@@ -95,9 +95,9 @@ pub enum Error {
     /// Reading or preparing images.
     #[error(transparent)]
     Data(#[from] dinolab_data::Error),
-    /// A picture could not be encoded.
+    /// An image could not be encoded.
     #[error("picture: {0}")]
-    Picture(#[from] image::ImageError),
+    Encode(#[from] image::ImageError),
 }
 
 impl Error {

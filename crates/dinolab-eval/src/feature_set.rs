@@ -11,7 +11,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use dinolab_data::Source;
-use dinolab_nn::files::FileSet;
+use dinolab_files::FileSet;
 use dinolab_nn::weights::{Array, read_arrays, to_bytes};
 
 use crate::error::check_length;

@@ -4,16 +4,16 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use dinolab_nn::files::{self, PartFile};
+use dinolab_files::PartFile;
 
 use crate::{Error, Result};
 
-/// [`files::write_whole`] with an error that names the file.
+/// [`dinolab_files::write_whole`] with an error that names the file.
 pub(crate) fn write_whole(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
 ) -> Result<()> {
-    files::write_whole(path, fill).map_err(unwritten(path))
+    dinolab_files::write_whole(path, fill).map_err(unwritten(path))
 }
 
 /// A file that is written in parts, under a temporary name until it is finished; dropped before that,

@@ -16,13 +16,9 @@
 //! | [`propagation`] | labels from frame to frame by features |
 //! | [`tracking`] | a network that follows the objects of a DAVIS sequence |
 //! | [`health`] | is the run learning, or has it collapsed or diverged? |
-//! | [`picture`] | heat maps, overlays, contact sheets, PNG |
-//! | [`animation`] | animated GIFs |
 //! | [`pca`] | patch features as colours |
 //! | [`npy`] | arrays to and from NumPy's `.npy` |
-//! | [`report`] | one self-contained HTML page about a run |
 //! | [`retrieval`] | are images of the same thing found first? (revisited Oxford/Paris, labelled sets) |
-//! | [`sheet`] | rows of small pictures with captions, PNG and HTML |
 //! | [`copy`] | are altered copies found among distractors? |
 //! | [`moments`] | mean and spread of features that come in parts |
 //! | [`whitening`] | features of equal spread in all directions |
@@ -35,8 +31,8 @@
 
 #![forbid(unsafe_code)]
 
-pub mod animation;
 pub mod attention;
+mod bilinear;
 pub mod block_features;
 pub mod copy;
 pub mod cross_entropy;
@@ -51,18 +47,14 @@ mod file;
 pub mod health;
 pub mod index;
 pub mod knn;
-mod lettering;
 pub mod linear;
 pub mod moments;
 pub mod npy;
 pub mod patch_tokens;
 pub mod pca;
-pub mod picture;
 pub mod propagation;
-pub mod report;
 pub mod retrieval;
 pub mod segmentation;
-pub mod sheet;
 mod similarity;
 pub mod tracking;
 pub mod transfer;

@@ -10,8 +10,8 @@ use std::path::Path;
 
 use burn::tensor::Tensor;
 use dinolab_data::Source;
+use dinolab_files::FileSet;
 use dinolab_nn::Vit;
-use dinolab_nn::files::FileSet;
 
 use crate::block_features::BlockFeatures;
 use crate::feature_set::{Kind, kind, names_and_labels, write_companions};

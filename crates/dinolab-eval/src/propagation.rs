@@ -14,8 +14,8 @@ use std::collections::VecDeque;
 use nalgebra::{DMatrixView, DMatrixViewMut};
 use rayon::prelude::*;
 
+use crate::bilinear::enlarge;
 use crate::error::{check_finite, check_length};
-use crate::picture::{Filter, resize_map};
 use crate::{Error, Result};
 
 /// Patches side by side that are compared together.
@@ -317,12 +317,12 @@ pub fn mask_of_labels(
             .step_by(classes)
             .copied()
             .collect();
-        resize_map(&map, grid, large, Filter::Bilinear).map(stretched)
+        stretched(enlarge(&map, grid, large))
     });
     let mut best = vec![f32::NEG_INFINITY; large.0 * large.1];
     let mut mask = vec![0u8; best.len()];
     for (class, map) in maps.enumerate() {
-        for ((mask, best), value) in mask.iter_mut().zip(&mut best).zip(map?) {
+        for ((mask, best), value) in mask.iter_mut().zip(&mut best).zip(map) {
             if value > *best {
                 (*best, *mask) = (value, class as u8);
             }

@@ -7,6 +7,7 @@ use dinolab_data::source::SourceOptions;
 use dinolab_data::{Image, Mask};
 use dinolab_nn::check_patches;
 
+use crate::bilinear::taps;
 use crate::davis::{ObjectScore, Sequence, Year, object_count, read_mask, score_sequence};
 use crate::propagation::{Propagation, Propagator, labels_of_mask, mask_of_labels};
 use crate::{Embedder, Error, Result};
@@ -40,17 +41,6 @@ pub fn frame_size(height: usize, width: usize, side: usize, patch: usize) -> (us
 /// Resizes by straight lines between the four nearest pixels, without smoothing first, which
 /// is what the reference does (OpenCV's bilinear).
 pub fn resize_linear(image: &Image, height: usize, width: usize) -> Image {
-    let taps = |from: usize, to: usize| -> Vec<(usize, usize, f32)> {
-        (0..to)
-            .map(|i| {
-                let at = (i as f64 + 0.5) * from as f64 / to as f64 - 0.5;
-                let at = at.clamp(0.0, (from - 1) as f64);
-                let first = at.floor() as usize;
-                let second = (first + 1).min(from - 1);
-                (first, second, (at - first as f64) as f32)
-            })
-            .collect()
-    };
     let channels = image.channels;
     let columns = taps(image.width, width);
     let mut out = Image::new(width, height, channels);

@@ -8,7 +8,6 @@
 pub mod backbone;
 pub mod device;
 pub mod error;
-pub mod files;
 pub mod head;
 pub mod init;
 pub mod network;
@@ -22,6 +21,7 @@ pub mod vit;
 pub mod weights;
 
 pub use burn::tensor::{Device, Tensor};
+pub use dinolab_files as files;
 
 pub use crate::backbone::{AttentionMaps, Backbone, BlockTokens, Tokens};
 pub use crate::error::{Error, Result};

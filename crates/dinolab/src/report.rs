@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use dinolab_eval::report::{Chart, PictureSource, Report, Table};
+use dinolab_view::report::{Chart, PictureSource, Report, Table};
 use serde_json::{Map, Value};
 
 use crate::folder::RunFolder;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use dinolab_nn::files::{check_place, make_folders, remove_folders};
+use dinolab_files::{check_place, make_folders, remove_folders};
 
 /// Checks that `--out` can be written, before the work that it is to hold.
 pub fn check_out(path: &Path) -> Result<()> {

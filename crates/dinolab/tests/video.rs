@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use common::{one_error, picture, program, text, usage_error};
 use dinolab_data::Mask;
 use dinolab_data::video;
-use dinolab_eval::animation::GifWriter;
 use dinolab_eval::davis::{Year, read_mask, write_mask};
-use dinolab_eval::picture::Rgb;
+use dinolab_view::GifWriter;
+use dinolab_view::Rgb;
 use image::codecs::jpeg::JpegEncoder;
 use serde_json::Value;
 

@@ -7,12 +7,14 @@ use dinolab_data::augment::resize::{CropBox, Filter};
 use dinolab_data::augment::{blur, eval, planes};
 use dinolab_data::random::{Purpose, Random};
 use dinolab_data::{Image, decode};
+use font8x8::legacy::BASIC_LEGACY;
 use image::ExtendedColorType;
 use image::codecs::jpeg::JpegEncoder;
 
-use crate::lettering;
-use crate::picture::Rgb;
 use crate::{Error, Result};
+
+/// Pixels along the side of a letter of the font.
+const GLYPH_SIDE: usize = 8;
 
 /// A kind of change; its strength makes it an [`Attack`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -157,7 +159,7 @@ impl Attack {
             Family::Crop => cropped(picture, self.strength, &mut random),
             Family::Blur => Ok(blurred(picture, self.strength)),
             Family::Contrast => Ok(with_contrast(picture, self.strength)),
-            Family::Text => written_on(picture, self.strength, &mut random),
+            Family::Text => Ok(written_on(picture, self.strength, &mut random)),
             Family::Flip => Ok(moved(picture, (picture.width, picture.height), |x, y| {
                 (picture.width - 1 - x, y)
             })),
@@ -237,37 +239,43 @@ fn with_contrast(picture: &Image, factor: f64) -> Image {
 }
 
 /// White letters with a black edge, readable on anything.
-fn written_on(picture: &Image, percent: f64, random: &mut Random) -> Result<Image> {
+fn written_on(picture: &Image, percent: f64, random: &mut Random) -> Image {
     const LETTERS: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
-    let mut out = Rgb::new(picture.width, picture.height, picture.data.clone())?;
-    let wanted = picture.height as f64 * percent / 100.0 / lettering::SIDE as f64;
+    let wanted = picture.height as f64 * percent / 100.0 / GLYPH_SIDE as f64;
     let scale = (wanted.round() as usize).max(1);
-    let count = (picture.width / (lettering::SIDE * scale)).max(1);
-    let text: String = (0..count)
-        .map(|_| char::from(LETTERS[random.below(LETTERS.len() as u64) as usize]))
+    let side = GLYPH_SIDE * scale;
+    let count = (picture.width / side).max(1);
+    let text: Vec<u8> = (0..count)
+        .map(|_| LETTERS[random.below(LETTERS.len() as u64) as usize])
         .collect();
-    let room = picture.height.saturating_sub(lettering::SIDE * scale);
+    let room = picture.height.saturating_sub(side);
     let top = random.below(room as u64 + 1) as isize;
-    let left = picture.width.saturating_sub(lettering::width(&text, scale)) as isize / 2;
+    let left = picture.width.saturating_sub(count * side) as isize / 2;
     let edge = scale.div_ceil(3) as isize;
-    for (dx, dy) in [
-        (-1, -1),
-        (-1, 1),
-        (1, -1),
-        (1, 1),
-        (-1, 0),
-        (1, 0),
-        (0, -1),
-        (0, 1),
-    ] {
-        let place = (left + dx * edge, top + dy * edge);
-        lettering::draw(&mut out, &text, place, scale, [0; 3]);
+    // Whether a letter covers the pixel at column `x`, row `y`.
+    let covered = |x: isize, y: isize| {
+        let (Ok(x), Ok(y)) = (usize::try_from(x - left), usize::try_from(y - top)) else {
+            return false;
+        };
+        let glyph = text.get(x / side).filter(|_| y < side);
+        let rows = glyph.map(|&letter| BASIC_LEGACY[usize::from(letter)]);
+        rows.is_some_and(|rows| rows[y / scale] >> (x % side / scale) & 1 == 1)
+    };
+    let mut out = picture.clone();
+    for (place, pixel) in out.data.chunks_exact_mut(3).enumerate() {
+        let x = (place % picture.width) as isize;
+        let y = (place / picture.width) as isize;
+        if y < top - edge || y >= top + side as isize + edge {
+            continue;
+        }
+        let near = || [-edge, 0, edge].into_iter();
+        if covered(x, y) {
+            pixel.fill(255);
+        } else if near().any(|dy| near().any(|dx| covered(x + dx, y + dy))) {
+            pixel.fill(0);
+        }
     }
-    lettering::draw(&mut out, &text, (left, top), scale, [255; 3]);
-    Ok(Image {
-        data: out.data,
-        ..picture.clone()
-    })
+    out
 }
 
 /// A picture of `size` whose pixel `(x, y)` is the one at `from(x, y)`.

@@ -2,20 +2,9 @@
 
 use rayon::prelude::*;
 
+use crate::bilinear::taps;
 use crate::error::check_length;
 use crate::{Error, Result};
-
-/// Two neighbours and the share of the second, per target place: bilinear, half-pixel centres
-/// (`align_corners` off), edges repeated.
-fn taps(from: usize, to: usize) -> Vec<(usize, usize, f32)> {
-    (0..to)
-        .map(|i| {
-            let at = ((i as f64 + 0.5) * from as f64 / to as f64 - 0.5).max(0.0);
-            let low = (at as usize).min(from - 1);
-            ((low), (low + 1).min(from - 1), (at - low as f64) as f32)
-        })
-        .collect()
-}
 
 /// Enlarges logits `[h · w, classes]` of a grid (h, w) bilinearly to `size` = (height, width) and
 /// names the class of the greatest one per pixel, the lowest of equals: `[height · width]`.

@@ -6,13 +6,11 @@ use std::str::FromStr;
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use dinolab_data::augment::ChannelNormaliser;
-use dinolab_eval::animation::GifWriter;
 use dinolab_eval::attention::{mass_mask, resize_mask};
 use dinolab_eval::features::{AttentionMaps, attend, whole_patches};
 use dinolab_eval::npy::write_npy_f32;
-use dinolab_eval::picture::{
-    ColourMap, Rgb, contact_sheet, draw_mask, heat_map, overlay, write_png,
-};
+use dinolab_view::GifWriter;
+use dinolab_view::{ColourMap, Rgb, contact_sheet, draw_mask, heat_map, overlay, write_png};
 
 use crate::media::{self, Clip, Media, MediaArgs, Size, Stills};
 use crate::model::{Model, ModelArgs};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use dinolab_eval::feature_set::FeatureSet;
 use dinolab_eval::linear::{Backbone, ClassifierFile};
-use dinolab_nn::files::write_whole;
+use dinolab_files::write_whole;
 
 use crate::image_files;
 use crate::inputs::block_features_of;

@@ -7,7 +7,7 @@ mod verify;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use dinolab_nn::files::{make_folders, remove_folders};
+use dinolab_files::{make_folders, remove_folders};
 use dinolab_nn::position::PositionRule;
 use dinolab_nn::weights::{self, Backbone, Kind, LoadOptions, Naming, Weights, Which};
 use dinolab_nn::{Vit, VitConfig, device, init::Init};

@@ -15,9 +15,9 @@ use dinolab_eval::descriptor::{Describer, Descriptor, View};
 use dinolab_eval::features::Features;
 use dinolab_eval::knn::l2_normalise;
 use dinolab_eval::moments::Moments;
-use dinolab_eval::picture::{Rgb, encode_png};
 use dinolab_eval::whitening::{Spread, Whitening};
-use dinolab_nn::files::write_whole;
+use dinolab_files::write_whole;
+use dinolab_view::{Rgb, encode_png};
 
 use self::queries::Queries;
 use dinolab_nn::check_patches;
@@ -225,8 +225,7 @@ pub fn run(args: &Args) -> Result<()> {
                     let picture = originals.image(usable[i])?;
                     let copy = attack.apply(&picture, args.seed, usable[i] as u64)?;
                     if let Some(folder) = &folder {
-                        let picture = Rgb::new(copy.width, copy.height, copy.data.clone())?;
-                        let bytes = encode_png(&picture)?;
+                        let bytes = png(&copy)?;
                         let mut folder = folder.lock().unwrap_or_else(|e| e.into_inner());
                         let written = folder.write(saved(i), |path| whole(path, &bytes));
                         if let Err(error) = written {
@@ -267,6 +266,15 @@ pub fn run(args: &Args) -> Result<()> {
         &blocks,
         [row_of.iter().flatten().count(), distracting, skipped],
     )
+}
+
+/// An altered image as a PNG file.
+fn png(image: &Image) -> dinolab_eval::Result<Vec<u8>> {
+    let encoded = Rgb::from_image(image).and_then(|picture| encode_png(&picture));
+    encoded.map_err(|error| dinolab_eval::Error::Invalid {
+        what: "image",
+        reason: error.to_string(),
+    })
 }
 
 fn whole(path: &Path, bytes: &[u8]) -> Result<()> {

@@ -5,10 +5,10 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use dinolab_data::Image;
 use dinolab_eval::Embedder;
-use dinolab_eval::animation::GifWriter;
 use dinolab_eval::features::whole_patches;
 use dinolab_eval::pca::{Each, PatchColours, Pictures, patch_colours};
-use dinolab_eval::picture::{Filter, Rgb, contact_sheet, resize_map, write_png};
+use dinolab_view::GifWriter;
+use dinolab_view::{Filter, Rgb, contact_sheet, patch_colour_map, write_png};
 
 use crate::media::{self, Clip, Media, MediaArgs, Size, Stills};
 use crate::model::ModelArgs;
@@ -262,21 +262,7 @@ fn picture(args: &Args, image: &Image, colours: &PatchColours) -> Result<Rgb> {
         true => Filter::Nearest,
         false => Filter::Bilinear,
     };
-    let mut data = vec![0; size.0 * size.1 * 3];
-    for channel in 0..3 {
-        let map: Vec<f32> = colours
-            .colours
-            .iter()
-            .skip(channel)
-            .step_by(3)
-            .copied()
-            .collect();
-        let large = resize_map(&map, colours.grid, size, filter)?;
-        for (to, value) in data[channel..].iter_mut().step_by(3).zip(large) {
-            *to = (value * 255.0).round() as u8;
-        }
-    }
-    let coloured = Rgb::new(size.1, size.0, data)?;
+    let coloured = patch_colour_map(&colours.colours, colours.grid, size, filter)?;
     match args.beside {
         true => Ok(contact_sheet(&[rgb(image)?, coloured], 2, GAP, PAPER)?),
         false => Ok(coloured),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use dinolab_nn::files::make_folders;
+use dinolab_files::make_folders;
 use dinolab_nn::weights::{Array, Value, write_pth as write};
 use dinolab_nn::{Network, device};
 use dinolab_train::checkpoint::{self, Checkpoint, save_weights};

@@ -10,7 +10,7 @@ use dinolab_data::augment::{Filter, eval};
 use dinolab_data::decode::{Format, StoredKind, decode_to, sniff, stored_kind};
 use dinolab_data::source::{SHARD_CLASSES, SourceOptions, refuse_remote};
 use dinolab_data::{Image, Pixels, Source};
-use dinolab_nn::files::{make_folders, remove_folders};
+use dinolab_files::{make_folders, remove_folders};
 use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, ImageFormat};
 use rayon::prelude::*;

@@ -6,9 +6,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use dinolab_data::Image;
 use dinolab_data::augment::{eval, resize::Filter};
-use dinolab_eval::picture::write_png;
-use dinolab_eval::sheet::{Row, Tile, page, picture};
-use dinolab_nn::files::write_whole;
+use dinolab_files::write_whole;
+use dinolab_view::captioned_sheet::{Row, Tile, page, picture};
+use dinolab_view::write_png;
 
 use super::{Args, Shown, file_of, name_of};
 use crate::indexed::Indexed;

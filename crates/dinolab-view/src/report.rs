@@ -1,7 +1,7 @@
-//! One self-contained HTML page about a run: numbers, warnings, charts, pictures.
+//! One self-contained HTML page about a run: figures, warnings, charts, tables, pictures.
 //!
-//! No scripts and nothing loaded from elsewhere: charts are inline SVG, pictures are data
-//! URIs. Light or dark follows the reader's system.
+//! It has no scripts and loads nothing: charts are inline SVG, pictures are data URIs. Light or
+//! dark mode follows the reader's system.
 
 mod chart;
 
@@ -13,9 +13,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::Result;
-use crate::file::write_whole;
+use crate::error::write_whole;
+use crate::html::escape;
 
-/// A named line of (x, y) points, in the order of x. A point that is not finite breaks the
+/// A named line of (x, y) points in ascending order of x. A point that is not finite breaks the
 /// line.
 pub type Line = (String, Vec<(f64, f64)>);
 
@@ -24,11 +25,11 @@ pub type Line = (String, Vec<(f64, f64)>);
 pub struct Chart {
     /// Its heading.
     pub title: String,
-    /// What goes up.
+    /// Label of the vertical axis.
     pub y_label: String,
-    /// What goes to the right.
+    /// Label of the horizontal axis.
     pub x_label: String,
-    /// The lines, any number of any length; above 2,000 points neighbours are averaged.
+    /// The lines. Of one with more than 2,000 points, neighbouring points are averaged.
     pub lines: Vec<Line>,
 }
 
@@ -43,26 +44,25 @@ pub struct Table {
     pub rows: Vec<Vec<String>>,
 }
 
-/// Where a picture comes from.
+/// The source of a picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PictureSource {
-    /// A PNG, JPEG, WebP or GIF file. One that cannot be read leaves a note in its place.
+    /// A PNG, JPEG, WebP or GIF file. If it cannot be read, the page says so in its place.
     File(PathBuf),
     /// The bytes of such a file.
     Bytes(Vec<u8>),
 }
 
-/// All that goes into the page. Everything is optional; what is empty is left out. Any text
-/// may hold any character.
+/// The content of the page. Empty parts are left out; text may contain any character.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
     /// Heading of the page.
     pub title: String,
-    /// Names and values at the top.
+    /// Names and values at the top of the page.
     pub summary: Vec<(String, String)>,
-    /// What needs attention.
+    /// Warnings, shown above everything else.
     pub warnings: Vec<String>,
-    /// Charts, two abreast on wide screens.
+    /// Charts, two columns of them on wide screens.
     pub charts: Vec<Chart>,
     /// Tables.
     pub tables: Vec<Table>,
@@ -71,16 +71,16 @@ pub struct Report {
 }
 
 impl Report {
-    /// Writes the page, whole or not at all.
+    /// Writes the page, complete or not at all.
     ///
     /// # Errors
-    /// A file that cannot be written.
+    /// [`Error::Write`](crate::Error::Write) if the file cannot be written.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
         let page = self.to_html();
         write_whole(path.as_ref(), |out| out.write_all(page.as_bytes()))
     }
 
-    /// The page as text.
+    /// Returns the page as text.
     pub fn to_html(&self) -> String {
         let title = escape(&self.title);
         let mut page = format!(
@@ -207,22 +207,6 @@ fn data_uri(source: &PictureSource) -> std::result::Result<String, String> {
         "data:image/{kind};base64,{}",
         STANDARD.encode(bytes)
     ))
-}
-
-/// Text made safe between tags and in quoted attributes.
-pub(crate) fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            _ => out.push(c),
-        }
-    }
-    out
 }
 
 fn put(page: &mut String, text: std::fmt::Arguments<'_>) {

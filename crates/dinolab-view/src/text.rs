@@ -1,20 +1,21 @@
-//! Plain text in pictures, in a font of 8 × 8 squares.
+//! Text in pictures, in a fixed font of 8 × 8 pixels.
 
 use font8x8::legacy::BASIC_LEGACY;
 
 use crate::picture::Rgb;
 
-/// Squares along a letter's side.
-pub(crate) const SIDE: usize = 8;
+/// Pixels along the side of a glyph at scale 1.
+pub(crate) const GLYPH_SIDE: usize = 8;
 
-/// Width of a text in pixels, at `scale` pixels per square of a letter.
-pub(crate) fn width(text: &str, scale: usize) -> usize {
-    text.chars().count() * SIDE * scale
+/// Returns the width in pixels of a text drawn at `scale`.
+pub fn text_width(text: &str, scale: usize) -> usize {
+    text.chars().count() * GLYPH_SIDE * scale
 }
 
-/// Writes `text` with its upper left corner at column `x`, row `y`; what lies outside the
-/// picture is cut off. Letters beyond ASCII become question marks.
-pub(crate) fn draw(
+/// Draws `text` with its upper left corner at column `x`, row `y`, clipped to the picture. Each
+/// pixel of the font becomes a square of `scale × scale`; characters beyond ASCII become question
+/// marks.
+pub fn draw_text(
     picture: &mut Rgb,
     text: &str,
     (x, y): (isize, isize),
@@ -25,8 +26,8 @@ pub(crate) fn draw(
         let code = u8::try_from(letter).ok().filter(u8::is_ascii);
         let rows = BASIC_LEGACY[usize::from(code.unwrap_or(b'?'))];
         for (row, bits) in rows.into_iter().enumerate() {
-            for column in (0..SIDE).filter(|column| bits >> column & 1 == 1) {
-                let left = x + ((place * SIDE + column) * scale) as isize;
+            for column in (0..GLYPH_SIDE).filter(|column| bits >> column & 1 == 1) {
+                let left = x + ((place * GLYPH_SIDE + column) * scale) as isize;
                 let top = y + (row * scale) as isize;
                 fill(picture, (left, top), scale, colour);
             }
@@ -56,7 +57,7 @@ mod tests {
     #[test]
     fn a_letter_is_where_it_should_be() {
         let mut picture = Rgb::filled(20, 12, [0; 3]);
-        draw(&mut picture, "I", (2, 3), 1, [9, 9, 9]);
+        draw_text(&mut picture, "I", (2, 3), 1, [9, 9, 9]);
         let lit: Vec<(usize, usize)> = (0..12)
             .flat_map(|y| (0..20).map(move |x| (x, y)))
             .filter(|&(x, y)| picture.pixel(x, y) == [9, 9, 9])
@@ -68,12 +69,12 @@ mod tests {
         );
         // Twice as large is four times the area; outside nothing happens.
         let mut large = Rgb::filled(40, 40, [0; 3]);
-        draw(&mut large, "I", (0, 0), 2, [9, 9, 9]);
+        draw_text(&mut large, "I", (0, 0), 2, [9, 9, 9]);
         assert_eq!(
             large.data.iter().filter(|&&v| v == 9).count(),
             lit.len() * 12
         );
-        draw(&mut large, "Ié", (-90, 38), 3, [9, 9, 9]);
-        assert_eq!(width("Ié", 3), 48);
+        draw_text(&mut large, "Ié", (-90, 38), 3, [9, 9, 9]);
+        assert_eq!(text_width("Ié", 3), 48);
     }
 }

@@ -1,6 +1,6 @@
 use super::chart::{Axis, MAX_POINTS, thinned};
 use super::*;
-use crate::picture::{ColourMap, encode_png, heat_map};
+use crate::{ColourMap, encode_png, heat_map, write_png};
 
 fn chart(lines: Vec<Line>) -> Chart {
     Chart {
@@ -41,7 +41,7 @@ fn a_full_page() {
     let heat = heat_map(&ramp, (8, 8), ColourMap::Tide).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("heat.png");
-    crate::picture::write_png(&file, &heat).unwrap();
+    write_png(&file, &heat).unwrap();
     let report = Report {
         title: "Run <1> & \"co\"".into(),
         summary: vec![("lr".into(), "5e-4".into())],

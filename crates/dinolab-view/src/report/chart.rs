@@ -1,6 +1,7 @@
 //! A line chart as inline SVG.
 
-use super::{Chart, escape, put as put_text};
+use super::{Chart, put as put_text};
+use crate::html::escape;
 
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 320.0;
@@ -9,14 +10,14 @@ const RIGHT: f64 = 16.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 46.0;
 
-/// Colours of the style sheet; further lines repeat them dashed.
+/// Number of colours in the style sheet; further lines repeat them with dashes.
 const COLOURS: usize = 8;
 const DASHES: [&str; 4] = ["", "6 4", "2 3", "10 3 2 3"];
 
-/// Points per line that are drawn at most.
+/// Most points drawn per line.
 pub(super) const MAX_POINTS: usize = 2000;
 
-/// Appends the chart.
+/// Appends a chart to the page.
 pub(super) fn put(page: &mut String, chart: &Chart) {
     let title = escape(&chart.title);
     put_text(
@@ -119,7 +120,7 @@ fn put_axes(
     );
 }
 
-/// Each line's name, last value and number of points that are no numbers.
+/// Appends the name, last value and number of non-finite points of each line.
 fn put_legend(page: &mut String, chart: &Chart) {
     page.push_str("<ul class=\"legend\">");
     for (i, (name, points)) in chart.lines.iter().enumerate() {
@@ -156,8 +157,8 @@ fn is_finite(point: &(f64, f64)) -> bool {
     point.0.is_finite() && point.1.is_finite()
 }
 
-/// Means over equal numbers of neighbours, so that at most [`MAX_POINTS`] remain. Points
-/// that are not finite do not count; neighbours without any other stay a gap.
+/// Averages groups of neighbouring points so that at most [`MAX_POINTS`] remain. Non-finite
+/// points are ignored; a group that has no other stays a gap.
 pub(super) fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let size = points.len().div_ceil(MAX_POINTS).max(1);
     if size == 1 {
@@ -192,7 +193,7 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// The axis over some finite values; `None` without any.
+    /// Returns the axis over some finite values; `None` if there are none.
     pub(super) fn over(values: impl Iterator<Item = f64>) -> Option<Self> {
         let (mut low, mut high) = values.fold(None, |range: Option<(f64, f64)>, v| {
             Some(range.map_or((v, v), |(l, h)| (l.min(v), h.max(v))))
@@ -234,7 +235,7 @@ impl Axis {
             .collect()
     }
 
-    /// The tick with as many decimals as tell it from its neighbours.
+    /// Formats a tick with enough decimals to distinguish it from its neighbours.
     pub(super) fn label(&self, tick: f64) -> String {
         let largest = self.low.abs().max(self.high.abs());
         if !(1e-3..1e6).contains(&largest) {
@@ -252,7 +253,7 @@ impl Axis {
     }
 }
 
-/// Four significant digits.
+/// Formats a value with four significant digits.
 fn number(value: f64) -> String {
     let size = value.abs();
     if value == 0.0 {

@@ -4,21 +4,21 @@ use std::fs::File;
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
-use dinolab_nn::files::PartFile;
+use dinolab_files::PartFile;
 use image::codecs::gif::{GifEncoder, Repeat};
 use image::{Delay, Frame, ImageError, RgbaImage};
 
-use crate::file::unwritten;
+use crate::error::unwritten;
 use crate::picture::Rgb;
 use crate::{Error, Result};
 
-/// How hard colours are chosen, 1 (slow, best) to 30.
+/// Speed of the colour quantiser, from 1 (slow, best) to 30.
 const SPEED: i32 = 10;
 
-/// An endless GIF that is being written. Its file appears when it is finished.
+/// A looping GIF that is written frame by frame. Its file appears when it is finished.
 pub struct GifWriter {
     path: PathBuf,
-    /// `None` once the end is written.
+    /// `None` once the trailer is written.
     encoder: Option<GifEncoder<BufWriter<File>>>,
     // After the encoder, which writes to it when it is dropped.
     part: PartFile,
@@ -26,10 +26,10 @@ pub struct GifWriter {
 }
 
 impl GifWriter {
-    /// Begins a file; missing folders are made.
+    /// Starts a file and creates missing folders.
     ///
     /// # Errors
-    /// A file that cannot be made.
+    /// [`Error::Write`] if the file cannot be created.
     pub fn create(path: &Path) -> Result<Self> {
         let (part, file) = PartFile::create(path).map_err(unwritten(path))?;
         let mut writer = Self {
@@ -44,16 +44,17 @@ impl GifWriter {
         Ok(writer)
     }
 
-    /// Frames so far.
+    /// Returns the number of frames added so far.
     pub fn frames(&self) -> usize {
         self.frames
     }
 
-    /// Adds a frame that is shown for so many seconds (in steps of a hundredth, of which two
-    /// are the least that viewers obey). The first frame gives the size.
+    /// Adds a frame that is shown for `seconds`, rounded to hundredths and at least 0.02, the
+    /// shortest delay that viewers respect. The first frame sets the size of the animation.
     ///
     /// # Errors
-    /// A picture of more than 65,535 pixels a side, or that cannot be written.
+    /// [`Error::Invalid`] for a side of more than 65,535 pixels, [`Error::Write`] if the frame
+    /// cannot be written.
     pub fn add(&mut self, picture: &Rgb, seconds: f64) -> Result<()> {
         let side = |n: usize| {
             u16::try_from(n)
@@ -81,15 +82,15 @@ impl GifWriter {
         Ok(())
     }
 
-    /// Ends the file and gives it its name.
+    /// Completes the file and moves it to its name.
     ///
     /// # Errors
-    /// No frames; a file that cannot be written.
+    /// [`Error::Invalid`] without frames, [`Error::Write`] if the file cannot be written.
     pub fn finish(mut self) -> Result<()> {
         if self.frames == 0 {
             return Err(Error::invalid("GIF", "has no frames"));
         }
-        // The encoder writes the end when it is dropped, and swallows errors: look at the file.
+        // The encoder writes the trailer when it is dropped and ignores errors, so check the file.
         drop(self.encoder.take());
         let written = (|| {
             let file = File::options().append(true).open(self.part.temporary())?;
@@ -101,7 +102,7 @@ impl GifWriter {
     }
 }
 
-/// Whether the file ends as a GIF does.
+/// Fails unless the file ends with the trailer of a GIF.
 fn check_end(path: &Path) -> io::Result<()> {
     use std::io::{Read, Seek, SeekFrom};
     let mut file = File::open(path)?;

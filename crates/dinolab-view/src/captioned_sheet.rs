@@ -1,4 +1,4 @@
-//! Rows of small pictures with captions, as one picture or as one page.
+//! Rows of small pictures with captions, as one picture or one HTML page.
 
 use std::fmt::Write;
 
@@ -7,43 +7,43 @@ use base64::engine::general_purpose::STANDARD;
 use image::ExtendedColorType;
 use image::codecs::jpeg::JpegEncoder;
 
-use crate::lettering;
+use crate::html::escape;
 use crate::picture::Rgb;
-use crate::report::escape;
-use crate::{Error, Result};
+use crate::text::{GLYPH_SIDE, draw_text};
+use crate::{Error, PAPER, Result};
 
-const PAPER: [u8; 3] = [255, 255, 255];
 const INK: [u8; 3] = [20, 20, 20];
 const PADDING: usize = 6;
-/// A line of text and the space below it.
-const LINE: usize = lettering::SIDE + 4;
+/// Height of a line of text and the space below it.
+const LINE: usize = GLYPH_SIDE + 4;
 
-/// A picture with what is said below it.
+/// A small picture with its caption.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tile {
-    /// The picture, small already.
+    /// The picture, drawn at its own size.
     pub picture: Rgb,
-    /// In a few characters: a similarity, say.
+    /// A few characters below it, such as a similarity.
     pub caption: String,
-    /// The picture's name; shown in pages only.
+    /// Name of the picture, shown on pages only.
     pub name: String,
-    /// Where a click leads, in pages: a URL.
+    /// URL that the picture links to on pages.
     pub link: Option<String>,
 }
 
-/// Pictures that belong together.
+/// A titled row of pictures.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    /// What they have in common.
+    /// Its title.
     pub title: String,
-    /// In reading order.
+    /// The pictures, in reading order.
     pub tiles: Vec<Tile>,
 }
 
-/// All rows as one picture: titles above, captions below; rows wrap after `columns` tiles.
+/// Draws all rows as one picture, titles above and captions below; rows wrap after `columns`
+/// tiles.
 ///
 /// # Errors
-/// [`Error::Invalid`] where there is no tile or no column.
+/// [`Error::Invalid`] without tiles or columns.
 pub fn picture(rows: &[Row], columns: usize) -> Result<Rgb> {
     let tiles = || rows.iter().flat_map(|row| &row.tiles);
     let columns = columns.min(rows.iter().map(|row| row.tiles.len()).max().unwrap_or(0));
@@ -77,13 +77,13 @@ pub fn picture(rows: &[Row], columns: usize) -> Result<Rgb> {
     Ok(sheet)
 }
 
-/// As much of a text as `room` pixels hold.
+/// Writes as much of a text as fits into `room` pixels.
 fn write(sheet: &mut Rgb, text: &str, (x, y): (usize, usize), room: usize) {
-    let fitting: String = text.chars().take(room / lettering::SIDE).collect();
-    lettering::draw(sheet, &fitting, (x as isize, y as isize), 1, INK);
+    let fitting: String = text.chars().take(room / GLYPH_SIDE).collect();
+    draw_text(sheet, &fitting, (x as isize, y as isize), 1, INK);
 }
 
-/// All rows as an HTML page that needs no other file.
+/// Returns all rows as a self-contained HTML page.
 ///
 /// # Errors
 /// [`Error::Picture`] for a picture without pixels.
