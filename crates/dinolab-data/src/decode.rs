@@ -13,7 +13,6 @@ use ::image::{DynamicImage, RgbImage};
 
 use crate::{Error, Image, Mask, Result};
 
-mod huffman;
 mod jpeg;
 mod kind;
 mod mask;
@@ -245,18 +244,21 @@ fn header_dimensions(bytes: &[u8]) -> Result<(usize, usize), Reason> {
         Format::Tiff => tiff::header(bytes)?,
         format => other::header(bytes, format)?,
     };
-    let turned = matches!(
+    Ok(match turns(orientation) {
+        true => (height, width),
+        false => (width, height),
+    })
+}
+
+/// Whether rows become columns.
+fn turns(orientation: Orientation) -> bool {
+    matches!(
         orientation,
         Orientation::Rotate90
             | Orientation::Rotate270
             | Orientation::Rotate90FlipH
             | Orientation::Rotate270FlipH
-    );
-    Ok(if turned {
-        (height, width)
-    } else {
-        (width, height)
-    })
+    )
 }
 
 fn upright(

@@ -18,6 +18,13 @@ macro_rules! fixture {
     };
 }
 
+/// JPEGs, and their pixels by Pillow.
+macro_rules! jpeg_fixture {
+    ($name:literal) => {
+        include_bytes!(concat!("../../dinolab-jpeg/tests/fixtures/", $name)).as_slice()
+    };
+}
+
 /// A picture whose pixels all differ, so that any mix-up shows.
 fn picture(width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {
@@ -94,38 +101,38 @@ fn jpeg_and_webp_agree_with_the_reference_decoders() {
     for (name, bytes, expected, tolerance) in [
         (
             "baseline_420.jpg",
-            fixture!("baseline_420.jpg"),
-            fixture!("baseline_420.expected.png"),
+            jpeg_fixture!("baseline_420.jpg"),
+            jpeg_fixture!("baseline_420.expected.png"),
             4,
         ),
         (
             "progressive.jpg",
-            fixture!("progressive.jpg"),
-            fixture!("baseline_420.expected.png"),
+            jpeg_fixture!("progressive.jpg"),
+            jpeg_fixture!("baseline_420.expected.png"),
             4,
         ),
         (
             "restart_422.jpg",
-            fixture!("restart_422.jpg"),
-            fixture!("restart_422.expected.png"),
+            jpeg_fixture!("restart_422.jpg"),
+            jpeg_fixture!("restart_422.expected.png"),
             4,
         ),
         (
             "grey.jpg",
-            fixture!("grey.jpg"),
-            fixture!("grey.expected.png"),
+            jpeg_fixture!("grey.jpg"),
+            jpeg_fixture!("grey.expected.png"),
             2,
         ),
         (
             "cmyk_adobe.jpg",
-            fixture!("cmyk_adobe.jpg"),
-            fixture!("cmyk_adobe.expected.png"),
+            jpeg_fixture!("cmyk_adobe.jpg"),
+            jpeg_fixture!("cmyk_adobe.expected.png"),
             4,
         ),
         (
             "ycck.jpg",
-            fixture!("ycck.jpg"),
-            fixture!("ycck.expected.png"),
+            jpeg_fixture!("ycck.jpg"),
+            jpeg_fixture!("ycck.expected.png"),
             4,
         ),
         (
@@ -254,7 +261,7 @@ fn with_orientation(jpeg: &[u8], orientation: u8) -> Vec<u8> {
 
 #[test]
 fn exif_orientation_is_applied() {
-    let stored = decode("x", fixture!("baseline_420.jpg"), LIMIT).unwrap();
+    let stored = decode("x", jpeg_fixture!("baseline_420.jpg"), LIMIT).unwrap();
     let (w, h) = (stored.width, stored.height);
     // Where a pixel of the upright picture lies in the stored one, by the EXIF standard's
     // account of what the first row and the first column of the file show.
@@ -270,7 +277,7 @@ fn exif_orientation_is_applied() {
         |x, y, w, _| (w - 1 - y, x),
     ];
     for (number, from) in (1..).zip(from) {
-        let bytes = with_orientation(fixture!("baseline_420.jpg"), number);
+        let bytes = with_orientation(jpeg_fixture!("baseline_420.jpg"), number);
         let upright = decode("x", &bytes, LIMIT).unwrap();
         let size = if number > 4 { (h, w) } else { (w, h) };
         assert_eq!(
@@ -297,16 +304,16 @@ fn exif_orientation_is_applied() {
 
 #[test]
 fn a_senseless_orientation_is_ignored() {
-    let plain = decode("x", fixture!("grey.jpg"), LIMIT).unwrap();
+    let plain = decode("x", jpeg_fixture!("grey.jpg"), LIMIT).unwrap();
     assert_eq!(
-        decode("x", &with_orientation(fixture!("grey.jpg"), 9), LIMIT).unwrap(),
+        decode("x", &with_orientation(jpeg_fixture!("grey.jpg"), 9), LIMIT).unwrap(),
         plain
     );
 }
 
 #[test]
 fn what_follows_or_separates_jpeg_segments_does_no_harm() {
-    let jpeg = fixture!("baseline_420.jpg");
+    let jpeg = jpeg_fixture!("baseline_420.jpg");
     let plain = decode("x", jpeg, LIMIT).unwrap();
     let followed = [jpeg, b"whatever a camera appends"].concat();
     assert_eq!(decode("x", &followed, LIMIT).unwrap(), plain);
@@ -322,10 +329,10 @@ fn truncated_files_are_refused_wherever_they_end() {
     let tiff = encode(picture(40, 30), ImageFormat::Tiff);
     let bmp = encode(picture(40, 30), ImageFormat::Bmp);
     let files: [(&str, &[u8]); 9] = [
-        ("baseline", fixture!("baseline_420.jpg")),
-        ("progressive", fixture!("progressive.jpg")),
-        ("restart", fixture!("restart_422.jpg")),
-        ("cmyk", fixture!("cmyk_adobe.jpg")),
+        ("baseline", jpeg_fixture!("baseline_420.jpg")),
+        ("progressive", jpeg_fixture!("progressive.jpg")),
+        ("restart", jpeg_fixture!("restart_422.jpg")),
+        ("cmyk", jpeg_fixture!("cmyk_adobe.jpg")),
         ("png", &png),
         ("webp lossy", fixture!("lossy.webp")),
         ("webp lossless", &lossless),
@@ -344,14 +351,14 @@ fn truncated_files_are_refused_wherever_they_end() {
             assert!(!reason(cut).is_empty());
         }
     }
-    assert!(refused(&fixture!("baseline_420.jpg")[..900]).contains("truncated"));
+    assert!(refused(&jpeg_fixture!("baseline_420.jpg")[..900]).contains("truncated"));
     assert!(refused(&png[..png.len() - 20]).contains("truncated"));
     assert!(refused(&fixture!("lossy.webp")[..300]).contains("truncated"));
 }
 
 #[test]
 fn a_download_filled_up_with_zeros_is_refused() {
-    let mut bytes = fixture!("baseline_420.jpg").to_vec();
+    let mut bytes = jpeg_fixture!("baseline_420.jpg").to_vec();
     bytes[800..].fill(0);
     assert!(refused(&bytes).contains("truncated"));
 }
@@ -428,7 +435,7 @@ fn transparency_that_no_program_filled_hides_nothing() {
 
 #[test]
 fn jpegs_of_other_codings_are_named_with_what_to_do() {
-    let jpeg = fixture!("baseline_420.jpg");
+    let jpeg = jpeg_fixture!("baseline_420.jpg");
     let frame = jpeg.windows(2).position(|m| m == [0xFF, 0xC0]).unwrap();
     for (marker, bits, what, instead) in [
         (0xC1, 12, "JPEG of 12 bits", "imagecodecs"),
@@ -452,7 +459,7 @@ fn jpegs_of_other_codings_are_named_with_what_to_do() {
 #[test]
 fn a_frame_without_room_for_its_components_is_no_panic() {
     // Before the first scan, and before the second one, where others have looked already.
-    let jpeg = fixture!("separate_scans.jpg");
+    let jpeg = jpeg_fixture!("separate_scans.jpg");
     let scan = jpeg.windows(2).position(|m| m == [0xFF, 0xDA]).unwrap();
     let next = jpeg[scan + 2..]
         .windows(2)
@@ -461,7 +468,7 @@ fn a_frame_without_room_for_its_components_is_no_panic() {
         + scan
         + 2;
     let with = |at: usize| [&jpeg[..at], &[0xFF, 0xC0, 0, 4, 8, 0], &jpeg[at..]].concat();
-    assert!(refused(&with(scan)).contains("does not say what it holds"));
+    assert!(refused(&with(scan)).contains("no frame header"));
     if let Err(error) = decode("some/file", &with(next), LIMIT) {
         assert!(!error.to_string().contains("panic"), "{error}");
     }
@@ -503,7 +510,7 @@ fn a_bomb_is_refused_by_its_header() {
     png[29..33].copy_from_slice(&crc.to_be_bytes());
     assert!(refused(&png).contains("100000×100000"), "{}", refused(&png));
 
-    let mut jpeg = fixture!("grey.jpg").to_vec();
+    let mut jpeg = jpeg_fixture!("grey.jpg").to_vec();
     let frame = jpeg.windows(2).position(|m| m == [0xFF, 0xC0]).unwrap();
     jpeg[frame + 5..frame + 9].fill(0xFF);
     assert!(refused(&jpeg).contains("65535×65535"), "{}", refused(&jpeg));
@@ -573,7 +580,7 @@ fn what_cannot_be_a_mask_is_refused() {
         other => panic!("{other:?}"),
     };
     assert!(why(&encode(picture(4, 4), ImageFormat::Png)).contains("colours"));
-    assert!(why(fixture!("grey.jpg")).contains("PNG"));
+    assert!(why(jpeg_fixture!("grey.jpg")).contains("PNG"));
     let deep = packed_png(
         2,
         2,
@@ -595,12 +602,12 @@ fn what_cannot_be_a_mask_is_refused() {
 
 fn seeds() -> Vec<Vec<u8>> {
     let mut files = vec![
-        fixture!("baseline_420.jpg").to_vec(),
-        fixture!("progressive.jpg").to_vec(),
-        fixture!("restart_422.jpg").to_vec(),
-        fixture!("cmyk_adobe.jpg").to_vec(),
-        fixture!("ycck.jpg").to_vec(),
-        fixture!("grey.jpg").to_vec(),
+        jpeg_fixture!("baseline_420.jpg").to_vec(),
+        jpeg_fixture!("progressive.jpg").to_vec(),
+        jpeg_fixture!("restart_422.jpg").to_vec(),
+        jpeg_fixture!("cmyk_adobe.jpg").to_vec(),
+        jpeg_fixture!("ycck.jpg").to_vec(),
+        jpeg_fixture!("grey.jpg").to_vec(),
         fixture!("lossy.webp").to_vec(),
         packed_png(
             9,

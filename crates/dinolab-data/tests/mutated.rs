@@ -20,17 +20,17 @@ const MAX_PIXELS: u64 = 1 << 20;
 
 /// Whole files of every format that is read.
 fn seeds() -> Vec<Vec<u8>> {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/decode");
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut seeds: Vec<Vec<u8>> = [
-        "baseline_420.jpg",
-        "progressive.jpg",
-        "restart_422.jpg",
-        "cmyk_adobe.jpg",
-        "grey.jpg",
-        "lossy.webp",
+        "dinolab-jpeg/tests/fixtures/baseline_420.jpg",
+        "dinolab-jpeg/tests/fixtures/progressive.jpg",
+        "dinolab-jpeg/tests/fixtures/restart_422.jpg",
+        "dinolab-jpeg/tests/fixtures/cmyk_adobe.jpg",
+        "dinolab-jpeg/tests/fixtures/grey.jpg",
+        "dinolab-data/tests/fixtures/decode/lossy.webp",
     ]
     .iter()
-    .map(|name| fs::read(fixtures.join(name)).unwrap())
+    .map(|name| fs::read(crates.join(name)).unwrap())
     .collect();
     let picture = RgbImage::from_fn(19, 13, |x, y| {
         image::Rgb([(x * 13) as u8, (y * 19) as u8, (x * y * 7) as u8])

@@ -22,6 +22,13 @@ macro_rules! fixture {
     };
 }
 
+/// JPEGs, and their pixels by Pillow.
+macro_rules! jpeg_fixture {
+    ($name:literal) => {
+        include_bytes!(concat!("../../dinolab-jpeg/tests/fixtures/", $name)).as_slice()
+    };
+}
+
 fn jpeg(image: impl Into<DynamicImage>, quality: u8) -> Vec<u8> {
     let mut bytes = Vec::new();
     let encoder = JpegEncoder::new_with_quality(&mut bytes, quality);
@@ -183,7 +190,7 @@ fn blocks_are_their_lowest_frequencies() {
     let colour = jpeg(photograph(128, 96, 1), 95);
     for (name, bytes, most) in [
         ("colour", &colour[..], 3.0),
-        ("grey", fixture!("grey.jpg"), 1.6),
+        ("grey", jpeg_fixture!("grey.jpg"), 1.6),
     ] {
         let image = full(bytes);
         for scale in [2, 4] {
@@ -208,8 +215,8 @@ fn blocks_are_their_lowest_frequencies() {
 #[test]
 fn chroma_of_fewer_samples_lies_where_it_belongs() {
     for (name, bytes) in [
-        ("baseline_420.jpg", fixture!("baseline_420.jpg")),
-        ("restart_422.jpg", fixture!("restart_422.jpg")),
+        ("baseline_420.jpg", jpeg_fixture!("baseline_420.jpg")),
+        ("restart_422.jpg", jpeg_fixture!("restart_422.jpg")),
     ] {
         let image = full(bytes);
         for scale in [2, 4] {
@@ -231,10 +238,22 @@ fn chroma_of_fewer_samples_lies_where_it_belongs() {
 #[test]
 fn progressive_files_have_the_pixels_of_baseline_ones() {
     for (baseline, progressive) in [
-        (fixture!("baseline_420.jpg"), fixture!("progressive.jpg")),
-        (fixture!("noise_444.jpg"), fixture!("progressive_444.jpg")),
-        (fixture!("odd_420.jpg"), fixture!("progressive_420.jpg")),
-        (fixture!("grey.jpg"), fixture!("progressive_grey.jpg")),
+        (
+            jpeg_fixture!("baseline_420.jpg"),
+            jpeg_fixture!("progressive.jpg"),
+        ),
+        (
+            jpeg_fixture!("noise_444.jpg"),
+            jpeg_fixture!("progressive_444.jpg"),
+        ),
+        (
+            jpeg_fixture!("odd_420.jpg"),
+            jpeg_fixture!("progressive_420.jpg"),
+        ),
+        (
+            jpeg_fixture!("grey.jpg"),
+            jpeg_fixture!("progressive_grey.jpg"),
+        ),
     ] {
         for scale in [2, 4] {
             let found = at_scale(progressive, scale).unwrap();
@@ -300,8 +319,8 @@ fn boxes_lie_to_the_pixel_however_the_picture_is_turned() {
 #[test]
 fn what_cannot_be_scaled_is_decoded_in_full() {
     for (name, bytes) in [
-        ("cmyk", fixture!("cmyk_adobe.jpg")),
-        ("ycck", fixture!("ycck.jpg")),
+        ("cmyk", jpeg_fixture!("cmyk_adobe.jpg")),
+        ("ycck", jpeg_fixture!("ycck.jpg")),
         ("webp", fixture!("lossy.webp")),
     ] {
         for scale in [2, 4] {
@@ -310,7 +329,7 @@ fn what_cannot_be_scaled_is_decoded_in_full() {
         }
     }
     // Also where nothing but full size is wanted, or pixels are taken as stored.
-    let bytes = fixture!("baseline_420.jpg");
+    let bytes = jpeg_fixture!("baseline_420.jpg");
     assert_eq!(at_scale(bytes, 1).unwrap(), Scaled::full(full(bytes)));
     let stored = Pixels::Stored { channels: 3 };
     let found = decode_scaled(stored, "x", bytes, u64::MAX, &|_, _| 4).unwrap();
@@ -320,9 +339,9 @@ fn what_cannot_be_scaled_is_decoded_in_full() {
 #[test]
 fn damaged_files_get_the_full_decode_s_verdict() {
     for bytes in [
-        fixture!("baseline_420.jpg"),
-        fixture!("restart_422.jpg"),
-        fixture!("grey.jpg"),
+        jpeg_fixture!("baseline_420.jpg"),
+        jpeg_fixture!("restart_422.jpg"),
+        jpeg_fixture!("grey.jpg"),
     ] {
         for end in 0..bytes.len() {
             assert!(
@@ -348,16 +367,16 @@ fn damaged_files_get_the_full_decode_s_verdict() {
             }
         }
     }
-    let small = decode_scaled(Pixels::Rgb, "x", fixture!("grey.jpg"), 100, &|_, _| 4);
+    let small = decode_scaled(Pixels::Rgb, "x", jpeg_fixture!("grey.jpg"), 100, &|_, _| 4);
     assert!(small.unwrap_err().to_string().contains("over the limit"));
 }
 
 #[test]
 fn altered_files_are_read_or_refused() {
     let seeds = [
-        fixture!("baseline_420.jpg"),
-        fixture!("restart_422.jpg"),
-        fixture!("grey.jpg"),
+        jpeg_fixture!("baseline_420.jpg"),
+        jpeg_fixture!("restart_422.jpg"),
+        jpeg_fixture!("grey.jpg"),
     ];
     let mut random = Random::new(3, 0, 0, Purpose::Crops);
     let (mut scaled, mut more) = (0, 0);

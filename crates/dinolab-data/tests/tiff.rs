@@ -256,7 +256,7 @@ fn pixels_are_those_of_libtiff() {
 
 #[test]
 fn jpegs_of_contradictory_colours() {
-    let jpeg = include_bytes!("fixtures/decode/baseline_420.jpg");
+    let jpeg = include_bytes!("../../dinolab-jpeg/tests/fixtures/baseline_420.jpg");
     let plain = decode("a.jpg", jpeg, LIMIT).unwrap();
     let page = Page::new((plain.width, plain.height), YCBCR, 3, 8, jpeg).with(259, SHORT, &[7]);
     // The file's own subsampling counts, whatever the tag says.
@@ -266,7 +266,7 @@ fn jpegs_of_contradictory_colours() {
     // RGB with fewer samples of two colours cannot be.
     assert_eq!(rgb(&page.clone().with(262, SHORT, &[RGB]).file()), plain);
     // RGB as it is, although the JPEG says otherwise.
-    let full = include_bytes!("fixtures/decode/noise_444.jpg");
+    let full = include_bytes!("../../dinolab-jpeg/tests/fixtures/noise_444.jpg");
     let converted = decode("a.jpg", full, LIMIT).unwrap();
     let page = |photometric| {
         let size = (converted.width, converted.height);
@@ -277,7 +277,7 @@ fn jpegs_of_contradictory_colours() {
     assert_eq!(rgb(&page(YCBCR)), converted);
     let unconverted = rgb(&page(RGB));
     assert_ne!(unconverted, converted);
-    let grey = include_bytes!("fixtures/decode/grey.jpg");
+    let grey = include_bytes!("../../dinolab-jpeg/tests/fixtures/grey.jpg");
     let page = Page::new((56, 40), BLACK, 1, 8, grey).with(259, SHORT, &[7]);
     assert_eq!(rgb(&page.file()), decode("grey.jpg", grey, LIMIT).unwrap());
     assert!(
@@ -382,7 +382,7 @@ fn what_is_not_read_is_named_with_what_to_do() {
     let data = levels(24 * 18 * 8);
     let page = Page::new(size, RGB, 3, 8, &data);
     let grey = |bits| Page::new(size, BLACK, 1, bits, &data);
-    let mut jpeg = include_bytes!("fixtures/decode/grey.jpg").to_vec();
+    let mut jpeg = include_bytes!("../../dinolab-jpeg/tests/fixtures/grey.jpg").to_vec();
     let frame = jpeg.windows(2).position(|m| m == [0xFF, 0xC0]).unwrap();
     jpeg[frame + 1] = 0xC3;
     let lossless = Page::new((56, 40), BLACK, 1, 8, &jpeg).with(259, SHORT, &[7]);

@@ -4,12 +4,12 @@
 //! the block at half (a quarter) of its size. The entropy coding must be undone
 //! in full, but all that comes after it, up to the resizing of crops, has that many pixels fewer to do.
 //!
-//! Anything but the JPEGs that [`super::huffman`] reads, and anything damaged, is left to the full decode
+//! Anything but the JPEGs that `dinolab-jpeg` can scale, and anything damaged, is left to the full decode
 //! and its verdict.
 
 use ::image::metadata::Orientation;
+use dinolab_jpeg::{Decoder, Output, Scale};
 
-use super::huffman::{self, Header};
 use super::{Format, Pixels, Reason, bad, caught, decode_bytes, decode_to, jpeg, sniff, upright};
 use crate::{Image, Result};
 
@@ -80,33 +80,27 @@ pub fn decode_scaled(
 
 /// A JPEG at the scale that `scale_of` wants; `None` where that is 1, or where it cannot be done.
 fn smaller(bytes: &[u8], max_pixels: u64, scale_of: ScaleOf) -> Option<Scaled> {
-    let scale_of = |header: &Header| {
-        let (width, height) = full_size(header);
-        let fits = (width as u64).saturating_mul(height as u64) <= max_pixels;
-        let scale = if fits { scale_of(width, height) } else { 1 };
-        Some(scale).filter(|scale| [2, 4].contains(scale))
-    };
     if sniff(bytes) != Some(Format::Jpeg) {
         return None;
     }
-    let clean;
-    let header = match Header::read(bytes) {
-        Some(header) => header,
-        None => {
-            // Stray bytes have to be cut out first.
-            clean = jpeg::whole(bytes).ok()?;
-            Header::read(&clean)?
-        }
+    let decoder = Decoder::new(bytes).ok()?.with_max_pixels(max_pixels);
+    let full = jpeg::upright_size(&decoder);
+    if (full.0 as u64).saturating_mul(full.1 as u64) > max_pixels {
+        return None;
+    }
+    let scale = match scale_of(full.0, full.1) {
+        2 => Scale::Half,
+        4 => Scale::Quarter,
+        _ => return None,
     };
-    let scale = scale_of(&header)?;
-    let (width, height) = (header.width.div_ceil(scale), header.height.div_ceil(scale));
-    let data = huffman::reduced(&header, scale).ok()??;
-    let image = upright(width, height, data, header.orientation).ok()?;
-    let full = full_size(&header);
+    let decoded = decoder.decode_scaled(Output::Rgb, scale).ok()?;
+    let orientation = jpeg::orientation(&decoder);
+    let image = upright(decoded.width, decoded.height, decoded.data, orientation).ok()?;
+    let scale = scale.divisor();
     // What rounding up has added lies to the right of the file's picture and below it; where that
     // was turned, it may have come to the other side.
     let added = |side: usize, full: usize| side as f64 - full as f64 / scale as f64;
-    let (left, top) = mirrors(header.orientation);
+    let (left, top) = mirrors(orientation);
     let corner = (
         if left {
             added(image.width, full.0)
@@ -125,17 +119,6 @@ fn smaller(bytes: &[u8], max_pixels: u64, scale_of: ScaleOf) -> Option<Scaled> {
         scale,
         corner,
     })
-}
-
-/// Width and height of the upright picture.
-fn full_size(header: &Header) -> (usize, usize) {
-    match header.orientation {
-        Orientation::Rotate90
-        | Orientation::Rotate270
-        | Orientation::Rotate90FlipH
-        | Orientation::Rotate270FlipH => (header.height, header.width),
-        _ => (header.width, header.height),
-    }
 }
 
 /// Whether the columns of the upright picture run against the file's columns (or rows), and whether its

@@ -7,6 +7,7 @@
 
 use ::image::metadata::Orientation;
 use ::image::{DynamicImage, ImageDecoder};
+use dinolab_jpeg::Output;
 
 use super::{Format, Reason, check_size, format_of, jpeg, not_read, npy, other, tiff};
 use crate::Image;
@@ -72,14 +73,15 @@ fn decode_jpeg(
         channels => channels,
     };
     check(channels)?;
-    let mut image = jpeg::decode(bytes, max_pixels)?;
-    if channels == 1 {
-        let (pixels, _) = image.data.as_chunks::<3>();
-        image.data = pixels.iter().map(|[grey, ..]| *grey).collect();
-        image.channels = 1;
-    }
-    // Upright already.
-    Ok((image, Orientation::NoTransforms))
+    let (image, orientation) = jpeg::samples(bytes, Output::Stored, max_pixels)?;
+    let image = Image {
+        width: image.width,
+        height: image.height,
+        channels: image.channels,
+        depth: Depth::Eight,
+        data: image.data,
+    };
+    Ok((image, orientation))
 }
 
 // ---- PNG, WebP, BMP ---------------------------------------------------------------

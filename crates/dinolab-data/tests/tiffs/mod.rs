@@ -273,7 +273,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
             .with(317, SHORT, &[3])
             .file(),
     );
-    let jpeg = include_bytes!("../fixtures/decode/baseline_420.jpg");
+    let jpeg = include_bytes!("../../../dinolab-jpeg/tests/fixtures/baseline_420.jpg");
     let jpegs = Page::new((56, 40), YCBCR, 3, 8, jpeg).with(259, SHORT, &[7]);
     files.push(jpegs.file());
     for name in ["g4", "g3_2d", "rle", "jpeg_tiles", "ycbcr_420"] {

@@ -1,49 +1,49 @@
-//! What stands before a JPEG's image data.
+//! The header: all that stands before a JPEG's image data.
 
-use super::colours::{Colours, Marks};
-use ::image::metadata::Orientation;
-
-use super::codes::Codes;
+use crate::colour::Marks;
+use crate::decoder::Info;
+use crate::huffman::Codes;
 
 /// A frame of one interleaved baseline scan or of progressive scans, 8-bit, grey or YCbCr.
 #[derive(Clone)]
-pub(in crate::decode) struct Header<'a> {
-    pub(in crate::decode) width: usize,
-    pub(in crate::decode) height: usize,
+pub(crate) struct Header<'a> {
+    pub(crate) width: usize,
+    pub(crate) height: usize,
     /// Grey, or luma and two of chroma.
-    pub(super) components: Vec<Component>,
-    /// Divisors in the file's order, by their number.
+    pub(crate) components: Vec<Component>,
+    /// Quantisation tables in the file's (zigzag) order, by their number.
     quantisers: [Option<[u16; 64]>; 4],
-    /// Tables of Huffman codes of direct (0) and of other (1) coefficients, by their number.
-    pub(super) codes: [[Option<Codes<'a>>; 4]; 2],
+    /// Huffman tables of DC (0) and of AC (1) coefficients, by their number.
+    pub(crate) codes: [[Option<Codes<'a>>; 4]; 2],
     /// Units from one restart to the next; 0 for none.
-    pub(super) restart: usize,
-    pub(in crate::decode) orientation: Orientation,
-    pub(super) is_progressive: bool,
-    /// What is said of the colours of three components.
+    pub(crate) restart: usize,
+    /// The last EXIF block.
+    pub(crate) exif: Option<&'a [u8]>,
+    pub(crate) is_progressive: bool,
+    /// The segments that tell RGB and YCbCr apart.
     marks: Marks,
-    /// Whether they are RGB as they are.
-    pub(super) is_rgb: bool,
+    /// Whether three components are RGB, by the file's own marks.
+    pub(crate) is_rgb: bool,
     /// The scan's data and whatever comes after them; of a progressive file, the scans with the
     /// segments before each.
-    pub(super) data: &'a [u8],
+    pub(crate) data: &'a [u8],
 }
 
 /// A component and its tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Component {
+pub(crate) struct Component {
     id: u8,
     /// Blocks of a unit, from left to right.
-    pub(super) across: usize,
+    pub(crate) across: usize,
     /// Blocks of a unit, from top to bottom.
-    pub(super) down: usize,
+    pub(crate) down: usize,
     quantiser: usize,
-    /// Numbers of its tables of codes.
-    pub(super) tables: [usize; 2],
+    /// Numbers of its DC and AC tables.
+    pub(crate) tables: [usize; 2],
 }
 
 /// A segment of a file: its marker, what it holds, and what follows it.
-pub(in crate::decode) fn segment(mut bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+pub(crate) fn segment(mut bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     // Any number of 255s may stand before a marker.
     while bytes.starts_with(&[0xFF, 0xFF]) {
         bytes = &bytes[1..];
@@ -55,7 +55,7 @@ pub(in crate::decode) fn segment(mut bytes: &[u8]) -> Option<(u8, &[u8], &[u8])>
 
 impl<'a> Header<'a> {
     /// Reads a file up to its image data; `None` for one of any other kind, or a damaged one.
-    pub(in crate::decode) fn read(bytes: &'a [u8]) -> Option<Self> {
+    pub(crate) fn read(bytes: &'a [u8]) -> Option<Self> {
         let mut header = Self {
             width: 0,
             height: 0,
@@ -63,7 +63,7 @@ impl<'a> Header<'a> {
             quantisers: [None; 4],
             codes: [[None; 4]; 2],
             restart: 0,
-            orientation: Orientation::NoTransforms,
+            exif: None,
             is_progressive: false,
             marks: Marks::default(),
             is_rgb: false,
@@ -95,26 +95,26 @@ impl<'a> Header<'a> {
         }
     }
 
-    /// The same file, of whose colours something else says what they are.
-    pub(in crate::decode) fn with(self, colours: Colours) -> Self {
-        let is_rgb = match colours {
-            Colours::Told => self.is_rgb,
-            Colours::Plain => true,
-            Colours::YCbCr => false,
-        };
-        Self { is_rgb, ..self }
+    /// Returns what a caller can learn of the file.
+    pub(crate) fn info(&self) -> Info {
+        let samplings = || self.components.iter().map(|of| (of.across, of.down));
+        Info {
+            width: self.width,
+            height: self.height,
+            components: self.components.len(),
+            is_subsampled: samplings().any(|sampling| Some(sampling) != samplings().next()),
+        }
     }
 
-    /// Takes in a segment other than the frame and scans.
-    pub(super) fn add(&mut self, marker: u8, segment: &'a [u8]) -> Option<()> {
+    /// Reads a segment other than the frame and scans.
+    pub(crate) fn add(&mut self, marker: u8, segment: &'a [u8]) -> Option<()> {
         match marker {
             0xC4 => self.huffman(segment)?,
             0xDB => self.quantisers(segment)?,
             0xDD => self.restart = usize::from(u16::from_be_bytes(*segment.first_chunk()?)),
             0xE1 => {
                 if let Some(exif) = segment.strip_prefix(b"Exif\0\0") {
-                    self.orientation =
-                        Orientation::from_exif_chunk(exif).unwrap_or(Orientation::NoTransforms);
+                    self.exif = Some(exif);
                 }
             }
             0xE0 | 0xEE => self.marks.add(marker, segment),
@@ -168,7 +168,7 @@ impl<'a> Header<'a> {
     }
 
     /// Which components a scan holds, whose tables are noted, and the rest of its segment.
-    pub(super) fn components_of<'b>(
+    pub(crate) fn components_of<'b>(
         &mut self,
         segment: &'b [u8],
     ) -> Option<(Vec<usize>, &'b [u8])> {
@@ -219,7 +219,7 @@ impl<'a> Header<'a> {
             let all = counts.iter().map(|&count| usize::from(count)).sum();
             let (symbols, rest) = rest.split_at_checked(all)?;
             let codes = Codes { counts, symbols };
-            // Sizes of direct coefficients have four bits.
+            // Sizes of DC coefficients have four bits.
             if !codes.are_possible() || (kind >> 4 == 0 && symbols.iter().any(|&size| size > 15)) {
                 return None;
             }
@@ -230,13 +230,13 @@ impl<'a> Header<'a> {
         Some(())
     }
 
-    /// The divisors of a component, in the file's order.
-    pub(super) fn quantiser(&self, component: &Component) -> Option<[u16; 64]> {
+    /// The quantisation table of a component, in the file's order.
+    pub(crate) fn quantiser(&self, component: &Component) -> Option<[u16; 64]> {
         *self.quantisers.get(component.quantiser)?
     }
 
     /// Blocks of a unit of all components, in both directions.
-    pub(super) fn unit(&self) -> (usize, usize) {
+    pub(crate) fn unit(&self) -> (usize, usize) {
         let most = |side: fn(&Component) -> usize| self.components.iter().map(side).max();
         (
             most(|component| component.across).unwrap_or(1),

@@ -1,21 +1,22 @@
-//! Luma and chroma to RGB.
+//! Colour conversion: luma and chroma to RGB.
 
 use multiversion::multiversion;
 
-/// How three components become RGB.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::decode) enum Colours {
-    /// As the file says, to libjpeg.
-    Told,
-    /// As they are.
-    Plain,
-    /// From YCbCr.
+/// How the components of a file become colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ColourSpace {
+    /// As the file says, by libjpeg's rules.
+    #[default]
+    FromFile,
+    /// As they are: RGB, or CMYK.
+    Rgb,
+    /// Converted from YCbCr.
     YCbCr,
 }
 
-/// What a file says of its colours.
+/// The segments by which a file declares its colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::decode) struct Marks {
+pub(crate) struct Marks {
     /// Whether it is a JFIF file, whose colours are YCbCr.
     jfif: bool,
     /// Adobe's number: 0 for RGB.
@@ -23,8 +24,8 @@ pub(in crate::decode) struct Marks {
 }
 
 impl Marks {
-    /// Takes in a segment of an application.
-    pub(in crate::decode) fn add(&mut self, marker: u8, segment: &[u8]) {
+    /// Reads an application segment.
+    pub(crate) fn add(&mut self, marker: u8, segment: &[u8]) {
         match marker {
             0xE0 if segment.len() >= 14 && segment.starts_with(b"JFIF\0") => self.jfif = true,
             0xEE if segment.len() >= 12 && segment.starts_with(b"Adobe") => {
@@ -34,9 +35,14 @@ impl Marks {
         }
     }
 
-    /// Whether three components of these numbers are RGB. Where marks contradict each other, libjpeg's
-    /// order decides: JFIF, Adobe, the numbers.
-    pub(in crate::decode) fn is_rgb(self, ids: &[u8]) -> bool {
+    /// Whether four components are YCCK instead of CMYK.
+    pub(crate) fn is_ycck(self) -> bool {
+        self.adobe.is_some_and(|number| number != 0)
+    }
+
+    /// Whether three components with these identifiers are RGB. If marks contradict each other, libjpeg's
+    /// order decides: JFIF, Adobe, the identifiers.
+    pub(crate) fn is_rgb(self, ids: &[u8]) -> bool {
         match (self.jfif, self.adobe) {
             (true, _) => false,
             (_, Some(number)) => number == 0,
@@ -45,8 +51,15 @@ impl Marks {
     }
 }
 
+/// Pixels of YCCK to CMYK, by libjpeg's rules: YCbCr to RGB, whose complements are the inks.
+pub(crate) fn ycck_to_cmyk(pixels: &mut [u8]) {
+    for [luma, blue, red, _] in pixels.as_chunks_mut::<4>().0 {
+        [*luma, *blue, *red] = pixel(*luma, *blue, *red).map(|level| 255 - level);
+    }
+}
+
 /// A row of RGB as it is.
-pub(super) fn plain(planes: [&[u8]; 3], out: &mut [u8]) {
+pub(crate) fn plain(planes: [&[u8]; 3], out: &mut [u8]) {
     let (out, _) = out.as_chunks_mut::<3>();
     let [reds, greens, blues] = planes;
     for (((out, &red), &green), &blue) in out.iter_mut().zip(reds).zip(greens).zip(blues) {
@@ -55,7 +68,7 @@ pub(super) fn plain(planes: [&[u8]; 3], out: &mut [u8]) {
 }
 
 /// A row of grey as colour.
-pub(super) fn grey(luma: &[u8], out: &mut [u8]) {
+pub(crate) fn grey(luma: &[u8], out: &mut [u8]) {
     let (out, _) = out.as_chunks_mut::<3>();
     for (out, &luma) in out.iter_mut().zip(luma) {
         *out = [luma; 3];
@@ -65,9 +78,9 @@ pub(super) fn grey(luma: &[u8], out: &mut [u8]) {
 /// Pixels that are converted at a time.
 const SPAN: usize = 64;
 
-/// A row of YCbCr, as JFIF defines it, to RGB: to the bit as libjpeg.
+/// A row of YCbCr, as JFIF defines it, to RGB, bit-identical to libjpeg.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
-pub(super) fn rgb(luma: &[u8], blue: &[u8], red: &[u8], out: &mut [u8]) {
+pub(crate) fn rgb(luma: &[u8], blue: &[u8], red: &[u8], out: &mut [u8]) {
     let width = out.len() / 3;
     let (lumas, luma) = luma[..width].as_chunks::<SPAN>();
     let (blues, blue) = blue[..width].as_chunks::<SPAN>();

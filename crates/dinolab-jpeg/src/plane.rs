@@ -1,19 +1,20 @@
 //! A component's blocks to its pixels.
 
-use super::blocks::{Reader, placed};
-use super::header::{Component, Header};
-use super::progressive::Stored;
-use super::{BLOCK, Blocks, LANES, inverse, lowest};
+use crate::block::{BLOCK, Blocks, LANES};
+use crate::coefficients::{Reader, placed};
+use crate::header::{Component, Header};
+use crate::progressive::Stored;
+use crate::{idct, idct_scaled};
 
 /// A component on its way to pixels.
-pub(super) struct Plane {
+pub(crate) struct Plane {
     /// Of a baseline file.
-    pub(super) reader: Option<Reader>,
-    divisors: [u16; 64],
+    pub(crate) reader: Option<Reader>,
+    quantisers: [u16; 64],
     /// Blocks of a unit from left to right.
     across: usize,
     /// The blocks of a unit, each of sixteen units.
-    pub(super) blocks: Vec<Blocks>,
+    pub(crate) blocks: Vec<Blocks>,
     /// Pixels that a block becomes, columns and rows.
     size: (usize, usize),
     /// Rows of pixels kept of the strip before, then those of the strip.
@@ -23,7 +24,7 @@ pub(super) struct Plane {
 }
 
 impl Plane {
-    pub(super) fn new(
+    pub(crate) fn new(
         header: &Header,
         component: &Component,
         size: (usize, usize),
@@ -38,7 +39,7 @@ impl Plane {
                 true => None,
                 false => Some(Reader::new([table(0)?, table(1)?], header.data.len())),
             },
-            divisors: placed(&header.quantiser(component)?),
+            quantisers: placed(&header.quantiser(component)?),
             across,
             blocks: vec![[[0; LANES]; 65]; across * down],
             size,
@@ -49,19 +50,19 @@ impl Plane {
     }
 
     /// Keeps the last rows of a strip.
-    pub(super) fn keep(&mut self) {
+    pub(crate) fn keep(&mut self) {
         let last = self.pixels.len() - self.kept * self.stride;
         self.pixels.copy_within(last.., 0);
     }
 
     /// A row of pixels, of which there are `kept` before the strip's first.
-    pub(super) fn row(&self, y: usize) -> &[u8] {
+    pub(crate) fn row(&self, y: usize) -> &[u8] {
         &self.pixels[y * self.stride..][..self.stride]
     }
 
     /// Fetches the blocks of `lanes` units from those that were read, beginning with the unit at a place
     /// `(x, y)`.
-    pub(super) fn fetch(&mut self, stored: &Stored, (x, y): (usize, usize), lanes: usize) {
+    pub(crate) fn fetch(&mut self, stored: &Stored, (x, y): (usize, usize), lanes: usize) {
         let down = self.blocks.len() / self.across;
         for (i, blocks) in self.blocks.iter_mut().enumerate() {
             let (column, row) = (i % self.across, i / self.across);
@@ -75,18 +76,18 @@ impl Plane {
     }
 
     /// Transforms the blocks of `lanes` units, the first of which is at `first` in its strip.
-    pub(super) fn transform(&mut self, first: usize, lanes: usize) {
+    pub(crate) fn transform(&mut self, first: usize, lanes: usize) {
         let (width, height) = self.size;
         let step = self.across * width;
         for (i, blocks) in self.blocks.iter_mut().enumerate() {
             let (x, y) = (i % self.across, i / self.across);
             let at = (self.kept + y * height) * self.stride + first * step + x * width;
-            let (pixels, divisors) = (&mut self.pixels[at..], &self.divisors);
+            let (pixels, quantisers) = (&mut self.pixels[at..], &self.quantisers);
             let steps = (self.stride, step);
             if self.size == (BLOCK, BLOCK) {
-                inverse::inverse(blocks, divisors, pixels, steps, lanes);
+                idct::inverse(blocks, quantisers, pixels, steps, lanes);
             } else {
-                lowest::inverse(blocks, divisors, self.size, pixels, steps, lanes);
+                idct_scaled::inverse(blocks, quantisers, self.size, pixels, steps, lanes);
             }
             blocks.fill([0; LANES]);
         }

@@ -1,5 +1,6 @@
-//! The inverse cosine transform of whole blocks, to the bit as libjpeg has it (its accurate integer
-//! method): 13 bits behind the point, two of which are kept between the columns' pass and the rows'.
+//! The inverse DCT of whole blocks, bit-identical to libjpeg's accurate integer method (`JDCT_ISLOW`):
+//! fixed point with 13 fractional bits, two of which are kept between the pass over columns and the one
+//! over rows.
 //!
 //! Each pass is the factorisation of Loeffler, Ligtenberg and Moschytz (1989), with twelve
 //! multiplications.
@@ -8,7 +9,7 @@ use std::num::Wrapping;
 
 use multiversion::multiversion;
 
-use super::{BLOCK, Blocks, LANES};
+use crate::block::{BLOCK, Blocks, LANES};
 
 /// Bits behind the point of the factors.
 const POINT: usize = 13;
@@ -18,7 +19,7 @@ const KEPT: usize = 2;
 /// One value of each block.
 type Lane<T> = [T; LANES];
 
-/// Damaged files may hold what is out of any range.
+/// Damage files may hold what is out of any range.
 type Number = Wrapping<i32>;
 
 /// A factor in fixed point.
@@ -63,9 +64,9 @@ fn samples(frequencies: [Number; BLOCK]) -> [Number; BLOCK] {
 /// Transforms sixteen blocks. The first `lanes` of them go to `pixels`, whose rows are `stride`
 /// apart, one block every `step` pixels.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
-pub(super) fn inverse(
+pub(crate) fn inverse(
     blocks: &Blocks,
-    divisors: &[u16; 64],
+    quantisers: &[u16; 64],
     pixels: &mut [u8],
     (stride, step): (usize, usize),
     lanes: usize,
@@ -74,9 +75,10 @@ pub(super) fn inverse(
     for x in 0..BLOCK {
         let mut frequencies: [Lane<i32>; BLOCK] = [[0; LANES]; BLOCK];
         for y in 0..BLOCK {
-            let divisor = i32::from(divisors[y * BLOCK + x]);
+            let quantiser = i32::from(quantisers[y * BLOCK + x]);
             for lane in 0..LANES {
-                frequencies[y][lane] = i32::from(blocks[y * BLOCK + x][lane]).wrapping_mul(divisor);
+                frequencies[y][lane] =
+                    i32::from(blocks[y * BLOCK + x][lane]).wrapping_mul(quantiser);
             }
         }
         let samples = down(&frequencies);

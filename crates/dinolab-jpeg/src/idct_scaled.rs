@@ -1,4 +1,4 @@
-//! The inverse cosine transform of a block's lowest frequencies, to fewer pixels than it has.
+//! The inverse DCT of a block's lowest frequencies, to fewer pixels than the block has.
 //!
 //! The first N × N of the 8 × 8 coefficients, transformed back by N × N, are the block at N/8 of its
 //! size. Sums are made in one order in single precision, so that they are the same on every
@@ -6,7 +6,7 @@
 
 use multiversion::multiversion;
 
-use super::{BLOCK, Blocks, LANES};
+use crate::block::{BLOCK, Blocks, LANES};
 
 /// cos(k · π/16).
 const COSINES: [f32; 9] = [
@@ -54,7 +54,7 @@ type Lane = [f32; LANES];
 #[inline(always)]
 fn transform<const X: usize, const Y: usize>(
     blocks: &Blocks,
-    divisors: &[u16; 64],
+    quantisers: &[u16; 64],
     pixels: &mut [u8],
     stride: usize,
     step: usize,
@@ -65,8 +65,8 @@ fn transform<const X: usize, const Y: usize>(
     for (v, lines) in lines.iter_mut().enumerate() {
         for (u, waves) in across.iter().enumerate() {
             let at = v * BLOCK + u;
-            let divisor = f32::from(divisors[at]);
-            let coefficients: Lane = blocks[at].map(|value| f32::from(value) * divisor);
+            let quantiser = f32::from(quantisers[at]);
+            let coefficients: Lane = blocks[at].map(|value| f32::from(value) * quantiser);
             for (line, wave) in lines.iter_mut().zip(waves) {
                 for (sum, coefficient) in line.iter_mut().zip(coefficients) {
                     *sum += coefficient * wave;
@@ -91,25 +91,28 @@ fn transform<const X: usize, const Y: usize>(
     }
 }
 
-/// Transforms sixteen blocks to `size` pixels each, columns and rows, each of 2, 4 or 8. The first
+/// Transforms sixteen blocks to `size` pixels each, columns and rows, each of 1, 2, 4 or 8. The first
 /// `lanes` of them go to `pixels`, whose rows are `stride` apart, one block every `step` pixels.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
-pub(super) fn inverse(
+pub(crate) fn inverse(
     blocks: &Blocks,
-    divisors: &[u16; 64],
+    quantisers: &[u16; 64],
     size: (usize, usize),
     pixels: &mut [u8],
     (stride, step): (usize, usize),
     lanes: usize,
 ) {
     match size {
-        (4, 4) => transform::<4, 4>(blocks, divisors, pixels, stride, step, lanes),
-        (8, 8) => transform::<8, 8>(blocks, divisors, pixels, stride, step, lanes),
-        (2, 2) => transform::<2, 2>(blocks, divisors, pixels, stride, step, lanes),
-        (8, 4) => transform::<8, 4>(blocks, divisors, pixels, stride, step, lanes),
-        (4, 8) => transform::<4, 8>(blocks, divisors, pixels, stride, step, lanes),
-        (4, 2) => transform::<4, 2>(blocks, divisors, pixels, stride, step, lanes),
-        (2, 4) => transform::<2, 4>(blocks, divisors, pixels, stride, step, lanes),
-        _ => unreachable!("blocks become 2, 4 or 8 pixels wide and high"),
+        (4, 4) => transform::<4, 4>(blocks, quantisers, pixels, stride, step, lanes),
+        (8, 8) => transform::<8, 8>(blocks, quantisers, pixels, stride, step, lanes),
+        (2, 2) => transform::<2, 2>(blocks, quantisers, pixels, stride, step, lanes),
+        (8, 4) => transform::<8, 4>(blocks, quantisers, pixels, stride, step, lanes),
+        (4, 8) => transform::<4, 8>(blocks, quantisers, pixels, stride, step, lanes),
+        (4, 2) => transform::<4, 2>(blocks, quantisers, pixels, stride, step, lanes),
+        (2, 4) => transform::<2, 4>(blocks, quantisers, pixels, stride, step, lanes),
+        (1, 1) => transform::<1, 1>(blocks, quantisers, pixels, stride, step, lanes),
+        (1, 2) => transform::<1, 2>(blocks, quantisers, pixels, stride, step, lanes),
+        (2, 1) => transform::<2, 1>(blocks, quantisers, pixels, stride, step, lanes),
+        _ => unreachable!("blocks become 1, 2, 4 or 8 pixels wide and high"),
     }
 }

@@ -1,6 +1,6 @@
-//! Chroma with fewer samples than luma, to as many.
+//! Chroma upsampling, bit-identical to libjpeg's "fancy" upsampling.
 //!
-//! To the bit as libjpeg does it: a sample counts three quarters, its neighbour on the other side of
+//! A sample counts three quarters, its neighbour on the other side of
 //! the new one a quarter, in each direction. What has no neighbour is its own. Rows of one or two
 //! samples, and those of a quarter of luma's, are repeated instead.
 
@@ -8,19 +8,19 @@ use multiversion::multiversion;
 
 /// Where a row of samples comes from.
 #[derive(Clone, Copy)]
-pub(super) struct Rows<'a> {
+pub(crate) struct Rows<'a> {
     /// The row that counts more.
-    pub(super) near: &'a [u8],
+    pub(crate) near: &'a [u8],
     /// The one on the other side: above the upper of two rows, below the lower one.
-    pub(super) far: &'a [u8],
+    pub(crate) far: &'a [u8],
     /// Whether it is the lower one of two.
-    pub(super) lower: bool,
+    pub(crate) lower: bool,
 }
 
 /// A row of samples in full number, by how many times there are fewer across and down (1, 2 or, across,
 /// 4).
 /// `sums` is room for a row of samples and two.
-pub(super) fn row(rows: Rows, (across, down): (usize, usize), sums: &mut [u16], out: &mut [u8]) {
+pub(crate) fn row(rows: Rows, (across, down): (usize, usize), sums: &mut [u16], out: &mut [u8]) {
     match (across, down) {
         (1, 1) => out.copy_from_slice(rows.near),
         (1, _) => between(rows, out),

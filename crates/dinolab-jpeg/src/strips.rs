@@ -4,15 +4,16 @@ use std::ops::Range;
 
 use multiversion::multiversion;
 
-use super::bits::{Bits, Scan};
-use super::blocks::Reader;
-use super::header::{Component, Header};
-use super::plane::Plane;
-use super::progressive::{self, Stored};
-use super::{BLOCK, Damaged, LANES};
+use crate::bits::{Bits, Scan};
+use crate::block::{BLOCK, LANES};
+use crate::coefficients::Reader;
+use crate::error::Damage;
+use crate::header::{Component, Header};
+use crate::plane::Plane;
+use crate::progressive::{self, Stored};
 
 /// What a file holds of blocks.
-pub(super) enum Coded {
+pub(crate) enum Coded {
     /// A baseline scan.
     Scan(Scan),
     /// Progressive scans, read.
@@ -21,7 +22,7 @@ pub(super) enum Coded {
 
 impl Coded {
     /// `None` for files that are not those of this decoder.
-    pub(super) fn read(header: &Header) -> Result<Option<Self>, Damaged> {
+    pub(crate) fn read(header: &Header) -> Result<Option<Self>, Damage> {
         if header.is_progressive {
             return Ok(progressive::read(header)?.map(Self::Stored));
         }
@@ -31,7 +32,7 @@ impl Coded {
         Ok(scan.map(|(scan, _)| Self::Scan(scan)))
     }
 
-    pub(super) fn source(&self, header: &Header) -> Result<Source<'_>, Damaged> {
+    pub(crate) fn source(&self, header: &Header) -> Result<Source<'_>, Damage> {
         Ok(match self {
             Self::Scan(scan) => Source::Scan(Sequence::new(header, scan)?),
             Self::Stored(stored) => Source::Stored(stored),
@@ -40,7 +41,7 @@ impl Coded {
 }
 
 /// Where blocks come from.
-pub(super) enum Source<'a> {
+pub(crate) enum Source<'a> {
     /// A scan, as it is read.
     Scan(Sequence<'a>),
     /// Scans that were read.
@@ -48,7 +49,7 @@ pub(super) enum Source<'a> {
 }
 
 /// A baseline scan that is being read.
-pub(super) struct Sequence<'a> {
+pub(crate) struct Sequence<'a> {
     scan: &'a Scan,
     bits: Bits<'a>,
     /// Units between restarts.
@@ -56,9 +57,9 @@ pub(super) struct Sequence<'a> {
 }
 
 /// Reads and transforms one strip after the other.
-pub(super) struct Strips<'a> {
+pub(crate) struct Strips<'a> {
     source: Source<'a>,
-    pub(super) planes: Vec<Plane>,
+    pub(crate) planes: Vec<Plane>,
     /// Units of a strip.
     units: usize,
     /// Units that were read.
@@ -68,7 +69,7 @@ pub(super) struct Strips<'a> {
 impl<'a> Strips<'a> {
     /// Blocks become the pixels that `size` gives for a component; of each, `kept` rows of blocks'
     /// pixels are kept.
-    pub(super) fn new(
+    pub(crate) fn new(
         header: &Header,
         source: Source<'a>,
         size: impl Fn(&Component) -> (usize, usize),
@@ -86,7 +87,7 @@ impl<'a> Strips<'a> {
     }
 
     /// Reads the next strip.
-    pub(super) fn next(&mut self) -> Result<(), Damaged> {
+    pub(crate) fn next(&mut self) -> Result<(), Damage> {
         self.planes.iter_mut().for_each(Plane::keep);
         for first in (0..self.units).step_by(LANES) {
             let lanes = LANES.min(self.units - first);
@@ -107,7 +108,7 @@ impl<'a> Strips<'a> {
     }
 
     /// Errs where there are more data than were read.
-    pub(super) fn finish(&self) -> Result<(), Damaged> {
+    pub(crate) fn finish(&self) -> Result<(), Damage> {
         match &self.source {
             Source::Scan(sequence) => {
                 let last = (self.done - 1) / sequence.restart;
@@ -119,7 +120,7 @@ impl<'a> Strips<'a> {
 }
 
 impl<'a> Sequence<'a> {
-    fn new(header: &Header, scan: &'a Scan) -> Result<Self, Damaged> {
+    fn new(header: &Header, scan: &'a Scan) -> Result<Self, Damage> {
         Ok(Self {
             scan,
             bits: scan.part(0)?,
@@ -131,7 +132,7 @@ impl<'a> Sequence<'a> {
     }
 
     /// Reads units behind the first `done` into the first lanes.
-    fn read(&mut self, planes: &mut [Plane], mut done: usize, lanes: usize) -> Result<(), Damaged> {
+    fn read(&mut self, planes: &mut [Plane], mut done: usize, lanes: usize) -> Result<(), Damage> {
         let mut first = 0;
         while first < lanes {
             if done > 0 && done.is_multiple_of(self.restart) {
@@ -153,7 +154,7 @@ impl<'a> Sequence<'a> {
 
 /// Reads units into lanes.
 #[multiversion(targets("x86_64+bmi1+bmi2"))]
-fn read<'a>(bits: &mut Bits<'a>, planes: &mut [Plane], lanes: Range<usize>) -> Result<(), Damaged> {
+fn read<'a>(bits: &mut Bits<'a>, planes: &mut [Plane], lanes: Range<usize>) -> Result<(), Damage> {
     // A copy that nothing else refers to can stay in registers.
     let kept = bits;
     let mut bits = *kept;
@@ -165,7 +166,7 @@ fn read<'a>(bits: &mut Bits<'a>, planes: &mut [Plane], lanes: Range<usize>) -> R
             for blocks in &mut plane.blocks {
                 if reader.read(&mut bits, blocks, lane).is_err() {
                     // What cannot be may be what lies behind the data.
-                    return bits.check().and(Err(Damaged::Wrong));
+                    return bits.check().and(Err(Damage::Invalid));
                 }
             }
         }

@@ -1,18 +1,18 @@
-//! Huffman codes, looked up together with the values behind them.
+//! Huffman decoding: tables in which codes are looked up together with the values that follow them.
 
-use super::Damaged;
-use super::bits::Bits;
+use crate::bits::Bits;
+use crate::error::Damage;
 
 /// Huffman codes as written: how many there are of each length, and what they stand for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Codes<'a> {
-    pub(super) counts: &'a [u8; 16],
-    pub(super) symbols: &'a [u8],
+pub(crate) struct Codes<'a> {
+    pub(crate) counts: &'a [u8; 16],
+    pub(crate) symbols: &'a [u8],
 }
 
 impl Codes<'_> {
     /// Whether there are as many codes of each length, the one of nothing but ones left out.
-    pub(super) fn are_possible(&self) -> bool {
+    pub(crate) fn are_possible(&self) -> bool {
         let mut free = 1;
         self.counts.iter().all(|&count| {
             free = 2 * free - i32::from(count);
@@ -35,14 +35,14 @@ impl Codes<'_> {
 }
 
 /// What an end of block adds to a place.
-pub(super) const END: u32 = 128;
+pub(crate) const END: u32 = 128;
 
 /// A coefficient, or what stands in its place: zeros (a value of 0) or the end of the block.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Coefficient {
-    pub(super) value: i16,
+pub(crate) struct Coefficient {
+    pub(crate) value: i16,
     /// Places from the one before; [`END`] for the end of a block.
-    pub(super) step: u32,
+    pub(crate) step: u32,
     /// Bits of code and value.
     length: u32,
 }
@@ -61,7 +61,7 @@ impl Coefficient {
 
 /// The number that `size` bits, 0 to 15, stand for.
 #[inline(always)]
-pub(super) fn extend(bits: u32, size: u32) -> i32 {
+pub(crate) fn extend(bits: u32, size: u32) -> i32 {
     let least = 1 << size >> 1;
     let below = if (bits as i32) < least {
         (1 << size) - 1
@@ -84,7 +84,7 @@ const VALUE_BITS: u32 = 15;
 /// value are missing, the length is that with all of them, and the value is the one with zeros for
 /// them, to which they can be added. All 0 where bits of the code or its value's sign are missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Entry(u64);
+pub(crate) struct Entry(u64);
 
 impl Entry {
     fn new(first: Coefficient, second: Option<Coefficient>) -> Self {
@@ -114,7 +114,7 @@ impl Entry {
 
     /// Whether the codes have to be read one by one.
     #[inline(always)]
-    pub(super) fn is_none(self) -> bool {
+    pub(crate) fn is_none(self) -> bool {
         self.byte(0) == 0
     }
 
@@ -125,19 +125,19 @@ impl Entry {
 
     /// Places to the first coefficient.
     #[inline(always)]
-    pub(super) fn first_step(self) -> u32 {
+    pub(crate) fn first_step(self) -> u32 {
         self.byte(3)
     }
 
     /// Places to the last coefficient.
     #[inline(always)]
-    pub(super) fn step(self) -> u32 {
+    pub(crate) fn step(self) -> u32 {
         self.byte(1)
     }
 
     /// Passes over all that it stands for, `known` bits of which it was looked up by; gives the values.
     #[inline(always)]
-    pub(super) fn take(self, known: u32, bits: &mut Bits) -> [i16; 2] {
+    pub(crate) fn take(self, known: u32, bits: &mut Bits) -> [i16; 2] {
         let rest = self.rest(known, bits);
         bits.skip(self.0);
         [(self.0 >> 32) as i16 + rest, (self.0 >> 48) as i16 + rest]
@@ -145,7 +145,7 @@ impl Entry {
 
     /// As [`Self::take`], for the first coefficient alone.
     #[inline(always)]
-    pub(super) fn take_first(self, known: u32, bits: &mut Bits) -> i16 {
+    pub(crate) fn take_first(self, known: u32, bits: &mut Bits) -> i16 {
         let rest = self.rest(known, bits);
         bits.skip(self.0 >> 16);
         (self.0 >> 32) as i16 + rest
@@ -187,7 +187,7 @@ impl Lengths {
 
     /// The symbol of the code that 16 bits begin with, and the code's length, at least `least`.
     #[inline(always)]
-    fn find(&self, next: u32, least: u32) -> Result<(u8, u32), Damaged> {
+    fn find(&self, next: u32, least: u32) -> Result<(u8, u32), Damage> {
         // The number of lengths that end before, without a branch.
         let ends = self.lengths[least as usize..16].iter();
         let length = least + ends.map(|&(end, _)| u32::from(next >= end)).sum::<u32>();
@@ -196,13 +196,13 @@ impl Lengths {
         let symbol = *self
             .symbols
             .get((code + offset) as usize)
-            .ok_or(Damaged::Wrong)?;
+            .ok_or(Damage::Invalid)?;
         Ok((symbol, length))
     }
 }
 
 /// Codes without what is behind them.
-pub(super) struct Symbols {
+pub(crate) struct Symbols {
     /// By the next bits: the symbol and the code's length; 0 for longer ones.
     quick: Box<[[u8; 2]; SYMBOLS]>,
     all: Lengths,
@@ -212,7 +212,7 @@ const SYMBOL_BITS: u32 = 9;
 const SYMBOLS: usize = 1 << SYMBOL_BITS;
 
 impl Symbols {
-    pub(super) fn new(codes: &Codes) -> Self {
+    pub(crate) fn new(codes: &Codes) -> Self {
         let mut quick = Box::new([[0; 2]; SYMBOLS]);
         for (code, length, symbol) in codes.each() {
             if let Some(free) = SYMBOL_BITS.checked_sub(length) {
@@ -227,7 +227,7 @@ impl Symbols {
 
     /// Reads a symbol.
     #[inline(always)]
-    pub(super) fn read(&self, bits: &mut Bits) -> Result<u8, Damaged> {
+    pub(crate) fn read(&self, bits: &mut Bits) -> Result<u8, Damage> {
         bits.fill();
         let (symbol, length) = match self.quick[bits.peek(SYMBOL_BITS) as usize] {
             [_, 0] => self.all.find(bits.peek(16), SYMBOL_BITS + 1)?,
@@ -239,14 +239,14 @@ impl Symbols {
 
     /// Reads a number of bits, at most 15, and the number that they stand for.
     #[inline(always)]
-    pub(super) fn read_value(&self, bits: &mut Bits) -> Result<i16, Damaged> {
+    pub(crate) fn read_value(&self, bits: &mut Bits) -> Result<i16, Damage> {
         let size = u32::from(self.read(bits)? & 15);
         Ok(extend(bits.take(size), size) as i16)
     }
 }
 
 /// A table of codes, the next `BITS` of which are looked up at once.
-pub(super) struct Table<const BITS: u32> {
+pub(crate) struct Table<const BITS: u32> {
     /// The first 2 to the power of `BITS` are used.
     quick: Box<[Entry; MOST]>,
     all: Lengths,
@@ -254,10 +254,10 @@ pub(super) struct Table<const BITS: u32> {
 
 impl<const BITS: u32> Table<BITS> {
     /// The most bits that an entry stands for.
-    pub(super) const ENTRY_BITS: u32 = BITS + VALUE_BITS;
+    pub(crate) const ENTRY_BITS: u32 = BITS + VALUE_BITS;
 
     /// Codes of coefficients, up to two to an entry.
-    pub(super) fn pairs(codes: &Codes) -> Self {
+    pub(crate) fn pairs(codes: &Codes) -> Self {
         let mut table = Self::new(codes);
         let single = table.quick.clone();
         for (bits, entry) in table.quick[..1 << BITS].iter_mut().enumerate() {
@@ -273,7 +273,7 @@ impl<const BITS: u32> Table<BITS> {
     }
 
     /// Codes of coefficients or, where a block begins, of differences.
-    pub(super) fn new(codes: &Codes) -> Self {
+    pub(crate) fn new(codes: &Codes) -> Self {
         let mut quick = Box::new([Entry::default(); MOST]);
         for (code, length, symbol) in codes.each() {
             let Some(free) = BITS.checked_sub(length) else {
@@ -299,13 +299,13 @@ impl<const BITS: u32> Table<BITS> {
 
     /// What the next bits hold.
     #[inline(always)]
-    pub(super) fn entry(&self, bits: &Bits) -> Entry {
+    pub(crate) fn entry(&self, bits: &Bits) -> Entry {
         self.quick[bits.peek(BITS) as usize]
     }
 
     /// Reads a coefficient whose code has no entry, from at least 31 bits.
     #[inline(always)]
-    pub(super) fn read_long(&self, bits: &mut Bits) -> Result<Coefficient, Damaged> {
+    pub(crate) fn read_long(&self, bits: &mut Bits) -> Result<Coefficient, Damage> {
         let (symbol, length) = self.find(bits.peek(16))?;
         let size = u32::from(symbol & 15);
         let value = bits.peek(length + size) & ((1 << size) - 1);
@@ -317,7 +317,7 @@ impl<const BITS: u32> Table<BITS> {
     /// [`Lengths::find`], out of the way.
     #[cold]
     #[inline(never)]
-    fn find(&self, next: u32) -> Result<(u8, u32), Damaged> {
+    fn find(&self, next: u32) -> Result<(u8, u32), Damage> {
         // Shorter ones have entries.
         self.all.find(next, BITS)
     }

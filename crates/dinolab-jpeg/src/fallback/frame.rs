@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use crate::decode::huffman::{self, Colours, Marks};
-use crate::decode::{Reason, not_read};
+use crate::colour::{ColourSpace, Marks};
+use crate::error::{Damage, Error, Result, Unsupported};
+use crate::header;
 
 /// What a file's segments say before its first scan.
 pub(super) struct Frame {
@@ -16,11 +17,11 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    pub(super) fn read(bytes: &[u8]) -> Result<Self, Reason> {
+    pub(super) fn read(bytes: &[u8]) -> Result<Self> {
         let mut frame = None;
         let mut marks = Marks::default();
         let mut rest = bytes.get(2..).unwrap_or_default();
-        while let Some((marker, segment, after)) = huffman::segment(rest) {
+        while let Some((marker, segment, after)) = header::segment(rest) {
             match marker {
                 // What is no frame: tables of codes, an extension, conditions of arithmetic coding.
                 0xC4 | 0xC8 | 0xCC => {}
@@ -31,11 +32,11 @@ impl Frame {
             rest = after;
         }
         let Some((marker, [bits, _, _, _, _, count, components @ ..])) = frame else {
-            return Err("damaged JPEG: it does not say what it holds".into());
+            return Err(Damage::NoFrame.into());
         };
         let (components, _) = components.as_chunks::<3>();
         if components.len() != usize::from(*count) {
-            return Err("damaged JPEG: its components are cut off".into());
+            return Err(Damage::ShortFrame.into());
         }
         Ok(Self {
             marker,
@@ -45,47 +46,39 @@ impl Frame {
         })
     }
 
-    /// Whether it is of a kind that is read.
-    pub(super) fn check(&self) -> Result<(), Reason> {
-        const PYTHON: &str = "with Python (pip install imagecodecs): import imagecodecs as i;";
-        let (what, instead) = match (self.marker, self.bits) {
+    /// Checks that it is of a kind that is decoded.
+    pub(super) fn check(&self) -> Result<()> {
+        let error: Error = match (self.marker, self.bits) {
             (0xC0..=0xC2, 8) => return Ok(()),
-            (0xC0..=0xC2, 12) => (
-                "JPEG of 12 bits",
-                format!(
-                    "convert it to a 16-bit PNG, for example {PYTHON} \
-                     i.imwrite('out.png', i.imread('in.jpg') << 4)"
-                ),
-            ),
-            (0xC3, _) => (
-                "lossless JPEG",
-                format!(
-                    "convert it to PNG, for example {PYTHON} \
-                     i.imwrite('out.png', i.ljpeg_decode(open('in.jpg', 'rb').read()))"
-                ),
-            ),
-            (0xC9 | 0xCA, _) => (
-                "JPEG with arithmetic coding",
-                "convert it without loss, for example with: jpegtran -copy all in.jpg > out.jpg"
-                    .into(),
-            ),
-            (0xC0..=0xC2, _) => return Err("damaged JPEG: it tells of impossible bits".into()),
-            _ => (
-                "JPEG of a rare kind (hierarchical, or lossless with arithmetic coding)",
-                "convert it to PNG with the program that made it".into(),
-            ),
+            (0xC0..=0xC2, 12) => Unsupported::TwelveBits.into(),
+            (0xC3, _) => Unsupported::Lossless.into(),
+            (0xC9 | 0xCA, _) => Unsupported::Arithmetic.into(),
+            (0xC0..=0xC2, _) => Damage::Precision.into(),
+            _ => Unsupported::Rare.into(),
         };
-        Err(not_read(what, &instead))
+        Err(error)
+    }
+
+    /// Whether it is taken for YCCK.
+    pub(super) fn is_ycck(&self, colours: ColourSpace) -> bool {
+        self.components.len() == 4 && colours != ColourSpace::Rgb && self.marks.is_ycck()
+    }
+
+    /// Whether components differ in their numbers of samples.
+    pub(super) fn is_subsampled(&self) -> bool {
+        let mut samplings = self.components.iter().map(|of| of.1);
+        let first = samplings.next();
+        samplings.any(|sampling| Some(sampling) != first)
     }
 
     /// A copy whose colours the other decoder takes for what they are: numbers of the components say so,
     /// and Adobe's mark is made unreadable or, of four components, right.
-    pub(super) fn clear(&self, bytes: &[u8], colours: Colours) -> Vec<u8> {
+    pub(super) fn unambiguous(&self, bytes: &[u8], colours: ColourSpace) -> Vec<u8> {
         let ids: Vec<u8> = self.components.iter().map(|of| of.0).collect();
         let is_rgb = match colours {
-            Colours::Told => self.marks.is_rgb(&ids),
-            Colours::Plain => true,
-            Colours::YCbCr => false,
+            ColourSpace::FromFile => self.marks.is_rgb(&ids),
+            ColourSpace::Rgb => true,
+            ColourSpace::YCbCr => false,
         };
         let new: &[u8; 3] = if is_rgb { b"RGB" } else { &[1, 2, 3] };
         let mut clear = bytes.to_vec();
@@ -95,7 +88,7 @@ impl Frame {
                 (0xEE, 3) if segment.starts_with(b"Adobe") => segment[0] = b'a',
                 // libjpeg knows CMYK without and with a transform only.
                 (0xEE, 4) if segment.starts_with(b"Adobe") && segment.len() > 11 => {
-                    let plain = segment[11] == 0 || colours == Colours::Plain;
+                    let plain = segment[11] == 0 || colours == ColourSpace::Rgb;
                     segment[11] = if plain { 0 } else { 2 };
                 }
                 (0xC0..=0xC2 | 0xDA, 3) => {
@@ -118,7 +111,7 @@ impl Frame {
 fn segments(bytes: &[u8]) -> Vec<(u8, Range<usize>)> {
     let mut found = Vec::new();
     let mut at = 2;
-    while let Some((marker, segment, after)) = huffman::segment(bytes.get(at..).unwrap_or_default())
+    while let Some((marker, segment, after)) = header::segment(bytes.get(at..).unwrap_or_default())
     {
         let end = bytes.len() - after.len();
         if !segment.is_empty() {

@@ -1,15 +1,26 @@
-//! A file to RGB pixels.
+//! From a header to pixels: all steps put together.
 
-use super::header::{Component, Header};
-use super::strips::{Coded, Strips};
-use super::{BLOCK, Damaged, colours, upsample};
+use crate::block::BLOCK;
+use crate::error::Damage;
+use crate::header::{Component, Header};
+use crate::strips::{Coded, Strips};
+use crate::{colour, upsample};
 
-/// Decodes in full: `[height, width, 3]`; `None` for files of another kind, and for chroma of samples that
+/// What pixels become.
+#[derive(Clone, Copy)]
+pub(crate) struct Format {
+    /// Whether three components are RGB as they are.
+    pub(crate) is_rgb: bool,
+    /// 3 for RGB, 1 for a file of one component to stay as it is.
+    pub(crate) channels: usize,
+}
+
+/// Decodes in full: `[height, width, channels]`; `None` for files of another kind, and for chroma of samples that
 /// are not interpolated here.
 ///
 /// # Errors
-/// [`Damaged`].
-pub(in crate::decode) fn full(header: &Header) -> Result<Option<Vec<u8>>, Damaged> {
+/// [`Damage`].
+pub(crate) fn full(header: &Header, format: Format) -> Result<Option<Vec<u8>>, Damage> {
     let (across, down) = header.unit();
     let is_chroma = |c: &Component| (c.across, c.down) == (1, 1);
     let samples = (header.width.div_ceil(across), header.height.div_ceil(down));
@@ -28,8 +39,8 @@ pub(in crate::decode) fn full(header: &Header) -> Result<Option<Vec<u8>>, Damage
         return Ok(None);
     };
     let (width, height) = (header.width, header.height);
-    let mut out = Vec::with_capacity(width * height * 3);
-    let mut line = vec![0; width * 3];
+    let mut out = Vec::with_capacity(width * height * format.channels);
+    let mut line = vec![0; width * format.channels];
     let mut sums = vec![0; samples.0 + 2];
     let mut rows = [vec![0; samples.0 * across], vec![0; samples.0 * across]];
     let mut next = 0;
@@ -48,7 +59,10 @@ pub(in crate::decode) fn full(header: &Header) -> Result<Option<Vec<u8>>, Damage
                 }
                 let luma = strips.planes[0].row(row(y) * down + lower);
                 if chroma.is_empty() {
-                    colours::grey(luma, &mut line);
+                    match format.channels {
+                        1 => line.copy_from_slice(&luma[..width]),
+                        _ => colour::grey(luma, &mut line),
+                    }
                     out.extend_from_slice(&line);
                     continue;
                 }
@@ -61,9 +75,9 @@ pub(in crate::decode) fn full(header: &Header) -> Result<Option<Vec<u8>>, Damage
                     };
                     upsample::row(rows, (across, down), &mut sums, out);
                 }
-                match header.is_rgb {
-                    true => colours::plain([luma, &rows[0], &rows[1]], &mut line),
-                    false => colours::rgb(luma, &rows[0], &rows[1], &mut line),
+                match format.is_rgb {
+                    true => colour::plain([luma, &rows[0], &rows[1]], &mut line),
+                    false => colour::rgb(luma, &rows[0], &rows[1], &mut line),
                 }
                 out.extend_from_slice(&line);
             }
@@ -74,17 +88,18 @@ pub(in crate::decode) fn full(header: &Header) -> Result<Option<Vec<u8>>, Damage
     Ok(Some(out))
 }
 
-/// Decodes to a `scale`-th (2 or 4) of the size, rounded up; `[height, width, 3]`.
+/// Decodes to a `scale`-th (2, 4 or 8) of the size, rounded up; `[height, width, channels]`.
 ///
 /// Chroma with half the samples in a direction is transformed to twice as many pixels of a block
 /// there, so that all components have the same pixels.
 ///
 /// # Errors
-/// [`Damaged`].
-pub(in crate::decode) fn reduced(
+/// [`Damage`].
+pub(crate) fn scaled(
     header: &Header,
     scale: usize,
-) -> Result<Option<Vec<u8>>, Damaged> {
+    format: Format,
+) -> Result<Option<Vec<u8>>, Damage> {
     let base = BLOCK / scale;
     let (across, down) = header.unit();
     if across > 2 {
@@ -98,17 +113,19 @@ pub(in crate::decode) fn reduced(
         return Ok(None);
     };
     let (width, height) = (header.width.div_ceil(scale), header.height.div_ceil(scale));
-    let mut out = vec![0; width * height * 3];
-    for strip in out.chunks_mut(width * 3 * base * down) {
+    let pitch = width * format.channels;
+    let mut out = vec![0; pitch * height];
+    for strip in out.chunks_mut(pitch * base * down) {
         strips.next()?;
-        for (y, line) in strip.chunks_exact_mut(width * 3).enumerate() {
+        for (y, line) in strip.chunks_exact_mut(pitch).enumerate() {
             match &strips.planes[..] {
-                [luma] => colours::grey(luma.row(y), line),
-                [red, green, blue] if header.is_rgb => {
-                    colours::plain([red.row(y), green.row(y), blue.row(y)], line);
+                [luma] if format.channels == 1 => line.copy_from_slice(&luma.row(y)[..width]),
+                [luma] => colour::grey(luma.row(y), line),
+                [red, green, blue] if format.is_rgb => {
+                    colour::plain([red.row(y), green.row(y), blue.row(y)], line);
                 }
                 [luma, blue, red] => {
-                    colours::rgb(luma.row(y), blue.row(y), red.row(y), line);
+                    colour::rgb(luma.row(y), blue.row(y), red.row(y), line);
                 }
                 _ => return Ok(None),
             }

@@ -1,6 +1,6 @@
 //! The bits of entropy-coded data.
 
-use super::Damaged;
+use crate::error::Damage;
 
 /// Zeros behind the data: more than the bits of a unit, so that reading needs a check only between
 /// units.
@@ -12,7 +12,7 @@ const MOST_STRAY: isize = 16;
 
 /// Entropy-coded data up to the marker that ends the scan, without the zeros that are stuffed behind
 /// every 255, cut at restart markers.
-pub(super) struct Scan {
+pub(crate) struct Scan {
     data: Vec<u8>,
     /// Where the parts between restart markers end.
     ends: Vec<usize>,
@@ -23,8 +23,8 @@ impl Scan {
     /// is no marker.
     ///
     /// # Errors
-    /// [`Damaged::Wrong`] where restart markers are not in turn.
-    pub(super) fn read(mut data: &[u8]) -> Result<Option<(Self, &[u8])>, Damaged> {
+    /// [`Damage::Invalid`] where restart markers are not in turn.
+    pub(crate) fn read(mut data: &[u8]) -> Result<Option<(Self, &[u8])>, Damage> {
         let mut scan = Self {
             data: Vec::with_capacity(data.len() + PADDING),
             ends: Vec::new(),
@@ -49,7 +49,7 @@ impl Scan {
                     scan.ends.push(scan.data.len());
                     &data[at + 2..]
                 }
-                _ if number < 8 => return Err(Damaged::Wrong),
+                _ if number < 8 => return Err(Damage::Invalid),
                 _ => {
                     data = &data[at..];
                     break;
@@ -62,8 +62,8 @@ impl Scan {
     }
 
     /// The bits of a part.
-    pub(super) fn part(&self, number: usize) -> Result<Bits<'_>, Damaged> {
-        let end = *self.ends.get(number).ok_or(Damaged::Short)?;
+    pub(crate) fn part(&self, number: usize) -> Result<Bits<'_>, Damage> {
+        let end = *self.ends.get(number).ok_or(Damage::Incomplete)?;
         let start = number.checked_sub(1).map_or(0, |before| self.ends[before]);
         Ok(Bits {
             rest: &self.data[start..],
@@ -76,32 +76,32 @@ impl Scan {
     /// Whether a part ends where reading did. Programs may fill up with equal bits.
     ///
     /// # Errors
-    /// [`Damaged::Short`], or [`Damaged::Long`] for other data.
-    pub(super) fn check_end(&self, number: usize, bits: &Bits) -> Result<(), Damaged> {
-        let end = *self.ends.get(number).ok_or(Damaged::Short)?;
+    /// [`Damage::Incomplete`], or [`Damage::Surplus`] for other data.
+    pub(crate) fn check_end(&self, number: usize, bits: &Bits) -> Result<(), Damage> {
+        let end = *self.ends.get(number).ok_or(Damage::Incomplete)?;
         bits.check()?;
         let left = &self.data[end - bits.left() as usize / 8..end];
         let is_filler = [0, 0xFF]
             .iter()
             .any(|filler| left.iter().all(|byte| byte == filler));
-        is_filler.then_some(()).ok_or(Damaged::Long)
+        is_filler.then_some(()).ok_or(Damage::Surplus)
     }
 
     /// As [`Self::check_end`], of the last part, behind which some cameras leave a few bytes.
-    pub(super) fn check_last(&self, number: usize, bits: &Bits) -> Result<(), Damaged> {
+    pub(crate) fn check_last(&self, number: usize, bits: &Bits) -> Result<(), Damage> {
         match self.check_end(number, bits) {
-            Err(Damaged::Long) if bits.left() / 8 <= MOST_STRAY && bits.are_filled() => {}
+            Err(Damage::Surplus) if bits.left() / 8 <= MOST_STRAY && bits.are_filled() => {}
             checked => checked?,
         }
         (number + 1 == self.ends.len())
             .then_some(())
-            .ok_or(Damaged::Long)
+            .ok_or(Damage::Surplus)
     }
 }
 
 /// Reads the bits of a part.
 #[derive(Clone, Copy)]
-pub(super) struct Bits<'a> {
+pub(crate) struct Bits<'a> {
     /// What was not taken yet.
     rest: &'a [u8],
     /// The next bits, highest first. There may be more than `count` says, never other ones.
@@ -115,7 +115,7 @@ pub(super) struct Bits<'a> {
 impl Bits<'_> {
     /// Makes sure of 56 bits.
     #[inline(always)]
-    pub(super) fn fill(&mut self) {
+    pub(crate) fn fill(&mut self) {
         // There are always eight, because of the padding.
         if let Some(eight) = self.rest.first_chunk::<8>() {
             self.bits |= u64::from_be_bytes(*eight) >> (self.count & 63);
@@ -126,13 +126,13 @@ impl Bits<'_> {
 
     /// The next `count` bits, 1 to 32.
     #[inline(always)]
-    pub(super) fn peek(&self, count: u32) -> u32 {
+    pub(crate) fn peek(&self, count: u32) -> u32 {
         (self.bits >> (64 - count)) as u32
     }
 
     /// Takes up to 16 bits as a number.
     #[inline(always)]
-    pub(super) fn take(&mut self, count: u32) -> u32 {
+    pub(crate) fn take(&mut self, count: u32) -> u32 {
         self.fill();
         // In two steps, because there may be none.
         let number = (self.bits >> 32 >> (32 - count)) as u32;
@@ -142,7 +142,7 @@ impl Bits<'_> {
 
     /// Passes over bits, of which there are enough: as many as the lowest six bits of `count` say.
     #[inline(always)]
-    pub(super) fn skip(&mut self, count: u64) {
+    pub(crate) fn skip(&mut self, count: u64) {
         self.bits <<= count & 63;
         self.count = self.count.wrapping_sub(count);
     }
@@ -162,9 +162,9 @@ impl Bits<'_> {
     }
 
     /// # Errors
-    /// [`Damaged::Short`] where more bits were read than the part has.
+    /// [`Damage::Incomplete`] where more bits were read than the part has.
     #[inline(always)]
-    pub(super) fn check(&self) -> Result<(), Damaged> {
-        (self.left() >= 0).then_some(()).ok_or(Damaged::Short)
+    pub(crate) fn check(&self) -> Result<(), Damage> {
+        (self.left() >= 0).then_some(()).ok_or(Damage::Incomplete)
     }
 }

@@ -1,13 +1,14 @@
 //! Progressive files: coefficients in several scans, coarse ones first.
 //!
-//! A scan holds some coefficients of one component, or the direct ones of several. Each is sent
+//! A scan holds some coefficients of one component, or the DC coefficients of several. Each is sent
 //! with its lowest bits missing, and later scans add a bit each.
 
-use super::bits::{Bits, Scan};
-use super::blocks::PLACES;
-use super::codes::{Symbols, extend};
-use super::header::{Component, Header, segment};
-use super::{BLOCK, Damaged};
+use crate::bits::{Bits, Scan};
+use crate::block::BLOCK;
+use crate::coefficients::PLACES;
+use crate::error::Damage;
+use crate::header::{Component, Header, segment};
+use crate::huffman::{Symbols, extend};
 
 /// More scans than any encoder makes. A file of a few kilobytes could ask for thousands.
 const MOST_SCANS: usize = 256;
@@ -16,7 +17,7 @@ const MOST_SCANS: usize = 256;
 type Block = [i16; 64];
 
 /// The blocks of a component, in rows of whole units.
-pub(super) struct Stored {
+pub(crate) struct Stored {
     /// The coefficients of one block after the other. Memory that the system gives as zeros is only
     /// taken where something is written.
     coefficients: Vec<i16>,
@@ -50,7 +51,7 @@ impl Stored {
     }
 
     /// The block at a place, in blocks from the upper left corner.
-    pub(super) fn block(&self, x: usize, y: usize) -> &Block {
+    pub(crate) fn block(&self, x: usize, y: usize) -> &Block {
         &self.coefficients.as_chunks().0[y * self.stride + x]
     }
 
@@ -89,10 +90,10 @@ impl Pass {
             before: Some(bits >> 4).filter(|&before| before > 0),
             missing: bits & 15,
         };
-        let is_direct = pass.first == 0 && pass.last == 0;
-        let is_other = pass.components.len() == 1 && (1..=pass.last).contains(&pass.first);
+        let is_dc = pass.first == 0 && pass.last == 0;
+        let is_ac = pass.components.len() == 1 && (1..=pass.last).contains(&pass.first);
         let in_turn = pass.before.is_none_or(|before| before == pass.missing + 1);
-        let possible = (is_direct || is_other) && pass.last < 64 && pass.missing < 14;
+        let possible = (is_dc || is_ac) && pass.last < 64 && pass.missing < 14;
         (possible && in_turn).then_some(pass)
     }
 
@@ -111,8 +112,8 @@ impl Pass {
 /// All coefficients of a progressive file. `None` where scans do not fit together.
 ///
 /// # Errors
-/// [`Damaged`]; scans that do not make a whole image end too soon.
-pub(super) fn read(header: &Header) -> Result<Option<Vec<Stored>>, Damaged> {
+/// [`Damage`]; scans that do not make a whole image end too soon.
+pub(crate) fn read(header: &Header) -> Result<Option<Vec<Stored>>, Damage> {
     let mut header = header.clone();
     let components = header.components.iter();
     let mut stored: Vec<Stored> = components.map(|c| Stored::new(&header, c)).collect();
@@ -145,7 +146,7 @@ pub(super) fn read(header: &Header) -> Result<Option<Vec<Stored>>, Damaged> {
     }
     let is_whole = |stored: &Stored| stored.missing.iter().all(|&missing| missing == Some(0));
     if !stored.iter().all(is_whole) {
-        return Err(Damaged::Short);
+        return Err(Damage::Incomplete);
     }
     Ok(Some(stored))
 }
@@ -170,7 +171,7 @@ fn read_pass(
     pass: &Pass,
     scan: &Scan,
     stored: &mut [Stored],
-) -> Result<Option<()>, Damaged> {
+) -> Result<Option<()>, Damage> {
     let Some(tables) = tables(header, pass) else {
         return Ok(None);
     };
@@ -210,7 +211,7 @@ fn read_pass(
                     if read_block(&mut bits, pass, table.as_ref(), (&mut state, i), block).is_err()
                     {
                         bits.check()?;
-                        return Err(Damaged::Wrong);
+                        return Err(Damage::Invalid);
                     }
                 }
             }
@@ -227,7 +228,7 @@ fn read_pass(
 
 /// What blocks leave behind for the next.
 struct State {
-    /// The last direct coefficient of each component.
+    /// The last DC coefficient of each component.
     predicted: Vec<i16>,
     /// Blocks to come that have no more coefficients in this scan.
     ended: u32,
@@ -239,7 +240,7 @@ fn read_block(
     table: Option<&Symbols>,
     (state, component): (&mut State, usize),
     block: &mut Block,
-) -> Result<(), Damaged> {
+) -> Result<(), Damage> {
     let Some(table) = table else {
         block[0] |= (bits.take(1) as i16) << pass.missing;
         return Ok(());
@@ -268,7 +269,7 @@ fn first_bits(
     table: &Symbols,
     ended_blocks: &mut u32,
     block: &mut Block,
-) -> Result<(), Damaged> {
+) -> Result<(), Damage> {
     if *ended_blocks > 0 {
         *ended_blocks -= 1;
         return Ok(());
@@ -280,7 +281,7 @@ fn first_bits(
         place += run as usize;
         if size > 0 {
             if place > pass.last {
-                return Err(Damaged::Wrong);
+                return Err(Damage::Invalid);
             }
             let value = extend(bits.take(size), size) as i16;
             block[usize::from(PLACES[place])] = value << pass.missing;
@@ -300,7 +301,7 @@ fn next_bit(
     table: &Symbols,
     ended_blocks: &mut u32,
     block: &mut Block,
-) -> Result<(), Damaged> {
+) -> Result<(), Damage> {
     let bit = 1i16 << pass.missing;
     let add = |bits: &mut Bits, value: &mut i16| {
         if bits.take(1) == 1 && *value & bit == 0 {
@@ -319,7 +320,7 @@ fn next_bit(
             0 => 0,
             1 if bits.take(1) == 1 => bit,
             1 => -bit,
-            _ => return Err(Damaged::Wrong),
+            _ => return Err(Damage::Invalid),
         };
         // Zeros are passed over, others get their bit on the way.
         while place <= pass.last {
@@ -335,7 +336,7 @@ fn next_bit(
             place += 1;
         }
         if place > pass.last && new != 0 {
-            return Err(Damaged::Wrong);
+            return Err(Damage::Invalid);
         }
         place += 1;
     }

@@ -1,0 +1,85 @@
+"""Compares the JPEG decoder with Pillow's, that is, libjpeg-turbo's, on one thread each.
+
+    cargo build --release -p dinolab-jpeg --example throughput
+    python benches/peers/jpeg.py FOLDER [--rounds 10] [--scale 1]
+
+FOLDER holds JPEGs and nothing else. Both sides keep the files in memory and decode all of them in
+alternating rounds; the ratio is taken within each round. With a scale, Pillow uses libjpeg's
+(`Image.draft`), whose pixels differ.
+"""
+
+import argparse
+import io
+import os
+import pathlib
+import statistics
+import subprocess
+import time
+
+import numpy as np
+from PIL import Image, features
+
+arguments = argparse.ArgumentParser()
+arguments.add_argument("folder", type=pathlib.Path)
+arguments.add_argument("--rounds", type=int, default=10)
+arguments.add_argument("--scale", type=int, default=1, choices=[1, 2, 4, 8])
+arguments = arguments.parse_args()
+
+root = pathlib.Path(__file__).parents[2]
+examples = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", root / "target")) / "release/examples"
+files = sorted(arguments.folder.iterdir())
+contents = [file.read_bytes() for file in files]
+
+
+def opened(content):
+    image = Image.open(io.BytesIO(content))
+    if arguments.scale > 1:
+        image.draft("RGB", tuple(side // arguments.scale for side in image.size))
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def by_pillow():
+    began = time.perf_counter()
+    for content in contents:
+        opened(content).load()
+    return time.perf_counter() - began
+
+
+process = subprocess.Popen(
+    [examples / "throughput", arguments.folder, str(arguments.scale)],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    text=True,
+)
+
+
+def by_dinolab():
+    process.stdin.write("\n")
+    process.stdin.flush()
+    seconds, pixels = process.stdout.readline().split()
+    return float(seconds), int(pixels)
+
+
+by_pillow(), by_dinolab()
+ours, theirs = [], []
+for _ in range(arguments.rounds):
+    seconds, pixels = by_dinolab()
+    ours.append(seconds)
+    theirs.append(by_pillow())
+process.stdin.close()
+
+print(f"{len(files)} files, {sum(map(len, contents)) / 1e6:.1f} MB, {pixels / 1e6:.1f} megapixels decoded")
+print(f"libjpeg-turbo {features.version('libjpeg_turbo')} in Pillow {Image.__version__}")
+for name, seconds in [("dinolab-jpeg", ours), ("Pillow", theirs)]:
+    print(f"{name:>12}: {pixels / 1e6 / statistics.median(seconds):.1f} megapixels/s (median)")
+ratios = sorted(b / a for a, b in zip(ours, theirs))
+print(f"dinolab-jpeg is {statistics.median(ratios):.2f}× as fast ({ratios[0]:.2f}–{ratios[-1]:.2f})")
+
+if arguments.scale == 1:
+    # The same pixels? Files that the crate hands to another decoder may differ by a few levels.
+    differing = 0
+    for file, content in list(zip(files, contents))[:100]:
+        ppm = subprocess.run([examples / "decode", "--ppm", file], capture_output=True, check=True).stdout
+        found = np.asarray(Image.open(io.BytesIO(ppm)))
+        differing += not np.array_equal(found, np.asarray(opened(content)))
+    print(f"pixels differ in {differing} of the first {min(len(files), 100)} files")
