@@ -2,17 +2,17 @@
 
 use rayon::prelude::*;
 
-use crate::parallel::{Output, Parts};
+use crate::parallel::{Output, Parts, under_miri};
 use crate::product::{Destination, Matrix, Packed, Store};
 use crate::scratch::Scratch;
 use crate::simd::{exp, fma, multiversioned, sum_lanes};
 
 /// Queries that are scored together, few enough that their scores stay in cache.
-const QUERIES: usize = 128;
+const QUERIES: usize = under_miri(8, 128);
 /// Lanes of a row of scores, which is padded to a multiple of them.
 const LANES: usize = 8;
 /// From this many images on, one task per image is enough to keep threads busy.
-const MANY_IMAGES: usize = 32;
+const MANY_IMAGES: usize = under_miri(3, 32);
 
 /// Sizes of an attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,13 +8,13 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::gelu::{gelu_and_derivative_in_place, gelu_in_place, multiply_into};
-use crate::parallel::{Output, Parts, by_rows, light_step, ordered_sum};
+use crate::parallel::{Output, Parts, by_rows, light_step, ordered_sum, under_miri};
 use crate::product::{Destination, Matrix, Packed, UNIT, equal_parts};
 use crate::scratch::Buffer;
 use crate::simd::{add_columns, add_to};
 
 /// Maximum rows per task: its part of a block's hidden layer then stays in cache.
-const MOST_ROWS: usize = 96;
+const MOST_ROWS: usize = under_miri(16, 96);
 /// Minimum number of tasks that a product is divided into, if it is large enough.
 const TASKS: usize = 64;
 
@@ -194,7 +194,7 @@ pub(crate) struct WeightGradient<'a> {
 /// Small weights give too few parts, so rows are divided as well and the partial sums added in
 /// order.
 pub(crate) fn weight_gradients<const N: usize>(maps: [WeightGradient; N]) -> [Vec<f32>; N] {
-    const ROWS_PER_PART: usize = 768;
+    const ROWS_PER_PART: usize = under_miri(16, 768);
     const MOST_PARTIAL_VALUES: usize = 1 << 22;
     let plans = maps.each_ref().map(|map| {
         let [rows, outputs, inputs] = map.sizes;

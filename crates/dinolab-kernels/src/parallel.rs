@@ -1,6 +1,7 @@
 //! Vectors filled by parallel tasks, each of which writes a part that depends on the sizes alone.
 
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -85,6 +86,16 @@ impl<'a> Parts<'a> {
         unsafe { std::slice::from_raw_parts_mut(start, range.len()) }
     }
 
+    /// The values of `range`, which need not have been written before.
+    ///
+    /// # Safety
+    /// Nothing else reaches them while the slice lives.
+    pub(crate) unsafe fn unwritten(self, range: Range<usize>) -> &'a mut [MaybeUninit<f32>] {
+        let start = self.at(range.start, range.len());
+        // SAFETY: inside the allocation by `at`; the rest is the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(start.cast(), range.len()) }
+    }
+
     /// The values of `range`, set to 0.
     ///
     /// # Safety
@@ -148,5 +159,10 @@ pub(crate) fn ordered_sum(len: usize, parts: impl IntoIterator<Item = Vec<f32>>)
 
 /// Rows per task for rows of `width` values, of which little is computed: about 128 KiB.
 pub(crate) fn light_step(width: usize) -> usize {
-    (32_768 / width.max(1)).max(1)
+    (under_miri(64, 32_768) / width.max(1)).max(1)
+}
+
+/// `small` under Miri, which is so slow that sizes with several tasks and parts have to be small.
+pub(crate) const fn under_miri(small: usize, normal: usize) -> usize {
+    if cfg!(miri) { small } else { normal }
 }

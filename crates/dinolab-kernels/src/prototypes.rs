@@ -3,13 +3,13 @@
 //! `y = x · (g · v / ‖v‖)ᵀ`. There may be 65,536 prototypes for a few dozen rows, so they are
 //! read once in each direction, a group at a time, and the normalised ones are never written.
 
-use crate::parallel::{Output, Parts, map_blocks, ordered_sum};
+use crate::parallel::{Output, Parts, map_blocks, ordered_sum, under_miri};
 use crate::product::{Matrix, Packed, Store};
 use crate::scratch::{Buffer, Scratch};
 use crate::simd::{dot, multiversioned};
 
 /// Prototypes per task.
-const GROUP: usize = 192;
+const GROUP: usize = under_miri(8, 192);
 /// Maximum number of partial sums of the input's gradient.
 const PARTS: usize = 32;
 
@@ -26,10 +26,10 @@ multiversioned! {
     ) {
         for row in 0..rows {
             let start = row * stride + column;
-            // SAFETY: the columns of this group in each row are one task's, and all written here.
-            let out = unsafe { into.written(start..start + factors.len()) };
+            // SAFETY: the columns of this group in each row are one task's.
+            let out = unsafe { into.unwritten(start..start + factors.len()) };
             for (i, (out, factor)) in out.iter_mut().zip(factors).enumerate() {
-                *out = from[i * rows + row] * factor;
+                out.write(from[i * rows + row] * factor);
             }
         }
     }

@@ -4,7 +4,7 @@ mod common;
 
 use common::{
     close, differences, exact_attention, exact_layer_norm, exact_linear, normal, numbers,
-    same_on_any_threads, wide,
+    same_on_any_threads, under_miri, wide,
 };
 use dinolab_kernels::*;
 
@@ -141,6 +141,7 @@ fn layout(groups: &[TokenGroup], factors: &[f32]) -> TokenLayout {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too slow")]
 fn mlp() {
     for (groups, factors) in cases() {
         let rows = groups.iter().map(|group| group.images * group.tokens).sum();
@@ -157,6 +158,7 @@ fn mlp() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too slow")]
 fn attention() {
     for (groups, factors) in cases() {
         let rows = groups.iter().map(|group| group.images * group.tokens).sum();
@@ -174,6 +176,7 @@ fn attention() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too slow")]
 fn attention_of_class_tokens() {
     for (groups, factors) in cases() {
         let rows = groups.iter().map(|group| group.images * group.tokens).sum();
@@ -207,19 +210,20 @@ fn attention_of_class_tokens() {
 fn threads_and_groups_do_not_show() {
     let groups = [
         TokenGroup {
-            images: 4,
-            tokens: 131,
+            images: under_miri(2, 4),
+            tokens: under_miri(9, 131),
         },
         TokenGroup {
-            images: 33,
-            tokens: 19,
+            images: under_miri(5, 33),
+            tokens: under_miri(4, 19),
         },
     ];
-    let factors: Vec<f32> = (0..37)
+    let images = groups[0].images + groups[1].images;
+    let factors: Vec<f32> = (0..images)
         .map(|i| if i % 5 == 2 { 0.0 } else { 1.25 })
         .collect();
-    let (d, heads) = (24, 3);
-    let rows = 4 * 131 + 33 * 19;
+    let (d, heads) = (under_miri(6, 24), 3);
+    let rows = groups.iter().map(|group| group.images * group.tokens).sum();
     let layout = TokenLayout::new(&groups, &factors);
     let attention = parts(rows, d, 3 * d, d);
     let mlp = parts(rows, d, 4 * d, 4 * d);
