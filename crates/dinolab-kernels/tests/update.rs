@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{close, numbers, same_on_any_threads, wide};
+use common::{close, numbers, same_on_any_threads, under_miri, wide};
 use dinolab_kernels::*;
 
 const EMA: EmaStep = EmaStep { momentum: 0.996 };
@@ -19,7 +19,7 @@ const STEP: AdamWStep = AdamWStep {
 
 #[test]
 fn adamw_moves_values_and_moments() {
-    let n = 1001;
+    let n = under_miri(101, 1001);
     let (value, grad) = (numbers(1, n), numbers(2, n));
     let (m, v) = (
         numbers(3, n),
@@ -57,7 +57,7 @@ fn adamw_moves_values_and_moments() {
 
 #[test]
 fn norm_scale_and_moving_average() {
-    for n in [1, 33, 70_001] {
+    for n in [1, 33, under_miri(101, 70_001)] {
         let (x, y) = (numbers(1, n), numbers(2, n));
         let exact = wide(&x).iter().map(|x| x * x).sum::<f64>().sqrt();
         assert!((f64::from(norm(&x)) / exact - 1.0).abs() < 1e-6);
@@ -77,7 +77,7 @@ fn norm_scale_and_moving_average() {
 
 #[test]
 fn threads_do_not_show() {
-    let n = 200_003;
+    let n = under_miri(301, 200_003);
     let (x, y) = (numbers(1, n), numbers(2, n));
     same_on_any_threads(|| norm(&x));
     same_on_any_threads(|| {

@@ -12,7 +12,7 @@ pub use self::block::{Attention, Block, LayerNorm, LayerScale, Linear, Mlp};
 pub use self::config::{MAX_PATCHES, VitConfig, check_patches};
 
 use crate::init::Init;
-use crate::ops::branch::Run;
+use crate::ops::branch::TokenGroup;
 use crate::param::{Param, parameters};
 use crate::position::resampling;
 use crate::precision::single;
@@ -167,13 +167,13 @@ impl Vit {
     }
 
     /// Tokens `[R, D]` of images of several sizes, one size after the other, and their runs.
-    fn embed_all(&self, sizes: Vec<Tensor<4>>) -> (Tensor<2>, Vec<Run>) {
+    fn embed_all(&self, sizes: Vec<Tensor<4>>) -> (Tensor<2>, Vec<TokenGroup>) {
         let mut runs = Vec::with_capacity(sizes.len());
         let mut tokens = Vec::with_capacity(sizes.len());
         for images in sizes {
             let x = self.embed(images);
             let [images, n, d] = x.dims();
-            runs.push(Run { images, tokens: n });
+            runs.push(TokenGroup { images, tokens: n });
             tokens.push(x.reshape([images * n, d]));
         }
         let x = match tokens.len() {
@@ -206,7 +206,7 @@ impl Vit {
     /// earliest block first. Registers are left out.
     pub fn intermediate(&self, images: Tensor<4>, n: usize) -> Vec<Tensor<3>> {
         let (mut x, runs) = self.embed_all(vec![images]);
-        let Run { images, tokens } = runs[0];
+        let TokenGroup { images, tokens } = runs[0];
         let first = self.blocks.len().saturating_sub(n);
         let mut taps = Vec::with_capacity(n);
         for (i, block) in self.blocks.iter().enumerate() {
@@ -229,7 +229,7 @@ impl Vit {
     /// The last block and what comes into it, `[B, 1 + R + N, D]`.
     fn before_last(&self, images: Tensor<4>) -> (&Block, Tensor<3>) {
         let (mut x, runs) = self.embed_all(vec![images]);
-        let Run { images, tokens } = runs[0];
+        let TokenGroup { images, tokens } = runs[0];
         let (last, before) = self.blocks.split_last().expect("a network has blocks");
         for (i, block) in before.iter().enumerate() {
             x = block.forward(x, &runs, i, &NoDropPath);

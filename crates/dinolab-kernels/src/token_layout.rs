@@ -1,4 +1,5 @@
-//! Tokens of images of several sizes in one matrix, and the images that take part in a branch.
+//! The layout of the tokens of several images in one matrix, and which images take part in a
+//! residual branch.
 
 use std::ops::Range;
 
@@ -7,26 +8,27 @@ use rayon::prelude::*;
 use crate::parallel::{Output, Parts, light_step};
 use crate::scratch::Buffer;
 
-/// Images of one size.
+/// Consecutive images with equal numbers of tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
+pub struct TokenGroup {
     /// Number of images.
     pub images: usize,
-    /// Tokens of each, class token included.
+    /// Tokens per image, class token included.
     pub tokens: usize,
 }
 
-/// The rows of `[R, D]` by image, and which of the images take part in a residual branch.
+/// Which rows of a token matrix `[R, D]` belong to which image, and which images take part in a
+/// residual branch.
 ///
 /// Stochastic depth (Huang et al.) drops the branch for some images: they cost nothing, and the
 /// rows of the others are multiplied by a factor.
 #[derive(Clone, Debug)]
-pub struct Samples {
+pub struct TokenLayout {
     /// All images.
-    runs: Vec<Run>,
+    groups: Vec<TokenGroup>,
     /// Those that take part.
-    kept: Vec<Run>,
-    /// Row and factor of each row that takes part; `None` where all do, with factor 1.
+    kept: Vec<TokenGroup>,
+    /// Row and factor of each row that takes part; `None` if all do, with factor 1.
     rows: Option<Vec<(usize, f32)>>,
     /// Rows of the images that do not.
     dropped: Vec<Range<usize>>,
@@ -34,26 +36,27 @@ pub struct Samples {
     factors: Vec<f32>,
 }
 
-impl Samples {
-    /// All images of `runs`.
-    pub fn all(runs: &[Run]) -> Self {
-        let images = runs.iter().map(|run| run.images).sum();
-        let mut samples = Self::new(runs, &vec![1.0; images]);
-        samples.rows = None;
-        samples
+impl TokenLayout {
+    /// The layout of `groups` in which all images take part, with factor 1.
+    pub fn all(groups: &[TokenGroup]) -> Self {
+        let images = groups.iter().map(|group| group.images).sum();
+        let mut layout = Self::new(groups, &vec![1.0; images]);
+        layout.rows = None;
+        layout
     }
 
-    /// The images of `runs` whose factor, in their order, is not 0.
-    pub fn new(runs: &[Run], factors: &[f32]) -> Self {
-        let images: usize = runs.iter().map(|run| run.images).sum();
+    /// The layout of `groups` in which the images take part whose factor is not 0. `factors` has
+    /// one per image, in order.
+    pub fn new(groups: &[TokenGroup], factors: &[f32]) -> Self {
+        let images: usize = groups.iter().map(|group| group.images).sum();
         assert_eq!(factors.len(), images, "a factor per image");
         let mut each = factors.iter().copied();
         let (mut row, mut rows) = (0, Vec::new());
         let (mut kept, mut dropped) = (Vec::new(), Vec::new());
-        for run in runs {
+        for group in groups {
             let mut count = 0;
-            for factor in each.by_ref().take(run.images) {
-                let own = row..row + run.tokens;
+            for factor in each.by_ref().take(group.images) {
+                let own = row..row + group.tokens;
                 row = own.end;
                 if factor == 0.0 {
                     dropped.push(own);
@@ -62,13 +65,13 @@ impl Samples {
                     rows.extend(own.map(|row| (row, factor)));
                 }
             }
-            kept.push(Run {
+            kept.push(TokenGroup {
                 images: count,
-                ..*run
+                ..*group
             });
         }
         Self {
-            runs: runs.to_vec(),
+            groups: groups.to_vec(),
             kept,
             rows: Some(rows),
             dropped,
@@ -77,41 +80,47 @@ impl Samples {
     }
 
     /// All images.
-    pub fn runs(&self) -> &[Run] {
-        &self.runs
+    pub fn groups(&self) -> &[TokenGroup] {
+        &self.groups
     }
 
-    /// The factor of each image; `None` where all are 1.
+    /// The factor of each image; `None` for a layout of [`TokenLayout::all`].
     pub fn factors(&self) -> Option<&[f32]> {
         self.rows.as_ref().map(|_| self.factors.as_slice())
     }
 
-    /// Rows of the whole matrix.
+    /// Number of rows of the whole matrix.
     pub(crate) fn all_rows(&self) -> usize {
-        self.runs.iter().map(|run| run.images * run.tokens).sum()
+        self.groups
+            .iter()
+            .map(|group| group.images * group.tokens)
+            .sum()
     }
 
-    /// Images in all.
+    /// Number of images.
     pub(crate) fn all_images(&self) -> usize {
         self.factors.len()
     }
 
-    /// Rows that take part.
+    /// Number of rows that take part.
     pub(crate) fn kept_rows(&self) -> usize {
-        self.kept.iter().map(|run| run.images * run.tokens).sum()
+        self.kept
+            .iter()
+            .map(|group| group.images * group.tokens)
+            .sum()
     }
 
-    /// Images that take part.
+    /// Number of images that take part.
     pub(crate) fn kept_images(&self) -> usize {
-        self.kept.iter().map(|run| run.images).sum()
+        self.kept.iter().map(|group| group.images).sum()
     }
 
-    /// The runs of images that take part, each with its first row among those rows.
-    pub(crate) fn kept_runs(&self) -> impl Iterator<Item = (Run, usize)> {
-        self.kept.iter().scan(0, |row, run| {
+    /// The groups of images that take part, each with its first row among those rows.
+    pub(crate) fn kept_groups(&self) -> impl Iterator<Item = (TokenGroup, usize)> {
+        self.kept.iter().scan(0, |row, group| {
             let first = *row;
-            *row += run.images * run.tokens;
-            Some((*run, first))
+            *row += group.images * group.tokens;
+            Some((*group, first))
         })
     }
 
@@ -119,33 +128,33 @@ impl Samples {
     pub(crate) fn class_rows(&self) -> Vec<usize> {
         let mut row = 0;
         let mut rows = Vec::with_capacity(self.all_images());
-        for run in &self.runs {
-            rows.extend((0..run.images).map(|i| row + i * run.tokens));
-            row += run.images * run.tokens;
+        for group in &self.groups {
+            rows.extend((0..group.images).map(|i| row + i * group.tokens));
+            row += group.images * group.tokens;
         }
         rows
     }
 
-    /// The place of the row number `row` of those that take part, and its factor.
+    /// The index in the whole matrix of row `row` of those that take part, and its factor.
     #[inline(always)]
     pub(crate) fn place(&self, row: usize) -> (usize, f32) {
         self.rows.as_ref().map_or((row, 1.0), |rows| rows[row])
     }
 
-    /// The same images by their class tokens alone, `[B, D]`.
-    pub fn class_tokens(&self) -> Samples {
-        let runs = [Run {
+    /// The layout of the same images' class tokens, `[B, D]`.
+    pub fn class_tokens(&self) -> TokenLayout {
+        let groups = [TokenGroup {
             images: self.all_images(),
             tokens: 1,
         }];
         match self.rows {
-            None => Self::all(&runs),
-            Some(_) => Self::new(&runs, &self.factors),
+            None => Self::all(&groups),
+            Some(_) => Self::new(&groups, &self.factors),
         }
     }
 
-    /// The rows of `dy` `[R, D]` that take part, times their factors; `dy` itself where that
-    /// is the same.
+    /// The rows of `dy` `[R, D]` that take part, times their factors; `dy` itself if that is the
+    /// same.
     pub(crate) fn gather<'a>(
         &self,
         dy: &'a [f32],
@@ -170,7 +179,7 @@ impl Samples {
         buffer
     }
 
-    /// Rows of the images that do not take part, copied from `x` to their place.
+    /// Copies the rows of the images that do not take part from `x` to `out`.
     pub(crate) fn pass_through(&self, x: &[f32], width: usize, out: &mut Output) {
         let parts = out.parts();
         self.dropped.par_iter().for_each(|rows| {
@@ -184,7 +193,7 @@ impl Samples {
 /// Copies `x` to `range`, which need not have been written before.
 ///
 /// # Safety
-/// No other task reaches it.
+/// Nothing else reaches it in the meantime.
 pub(crate) unsafe fn copy(x: &[f32], into: Parts, range: Range<usize>) {
     assert_eq!(x.len(), range.len());
     // SAFETY: `at` checks the extent; the rest is the caller's promise.
