@@ -23,8 +23,7 @@ fn mixed(folder: &Path) -> BTreeSet<String> {
     deep.save(at("grey-16.png")).unwrap();
     let deep = ImageBuffer::from_fn(40, 32, |x, y| Rgb([x as u16 * 1600, y as u16 * 2000, 9000]));
     deep.save(at("deep.png")).unwrap();
-    let fixtures =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../dinolab-jpeg/tests/fixtures");
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dinolab-jpeg/tests/fixtures");
     fs::copy(fixtures.join("cmyk_adobe.jpg"), at("cmyk.jpg")).unwrap();
     // Cannot: cut short, empty, of a single pixel.
     let whole = fs::read(at("plain/00.jpg")).unwrap();
