@@ -1,4 +1,4 @@
-//! Predicted masks on the disk (`SEQUENCE/00000.png`) and the scores of a set of sequences.
+//! Predicted masks on disk (`SEQUENCE/00000.png`) and the scores of sequences.
 
 use std::fs;
 use std::io;
@@ -15,7 +15,7 @@ use crate::error::check_length;
 use crate::file::write_whole;
 use crate::{Error, Result};
 
-/// Pixels that a mask may have at most.
+/// Most pixels of a mask.
 const MAX_PIXELS: u64 = 1 << 28;
 
 /// Scores of one object over a sequence.
@@ -33,19 +33,19 @@ pub struct ObjectScore {
 
 /// Scores of a set of sequences.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
-pub struct Summary {
-    /// Half the sum of both means, 0–1.
+pub struct DavisSummary {
+    /// The mean of J and F, 0–1.
     pub j_and_f: f64,
-    /// Region similarity, the mean over objects.
+    /// Region similarity, mean over objects.
     pub j: Statistics,
-    /// Boundary measure, the mean over objects.
+    /// Boundary measure, mean over objects.
     pub f: Statistics,
-    /// Each object.
+    /// The scores of each object.
     pub objects: Vec<ObjectScore>,
 }
 
-impl Summary {
-    /// Means over all objects, each of the same weight; `None` without any.
+impl DavisSummary {
+    /// Averages over all objects with equal weight; `None` if there are none.
     pub fn of(objects: Vec<ObjectScore>) -> Option<Self> {
         let j = Statistics::mean_of(objects.iter().map(|object| &object.j))?;
         let f = Statistics::mean_of(objects.iter().map(|object| &object.f))?;
@@ -58,45 +58,31 @@ impl Summary {
     }
 }
 
-/// Scores the frames of one sequence, in order; the first and the last frame are not to be
-/// given, as the benchmark leaves them out.
+/// Scores the frames of one sequence, in order. The first and last frame must not be added: the
+/// benchmark excludes them.
 #[derive(Clone, Debug)]
-pub struct SequenceMeter {
-    objects: usize,
+struct SequenceMeter {
     /// J and F, per object and frame.
     scores: Vec<Vec<(f64, f64)>>,
 }
 
 impl SequenceMeter {
-    /// A meter for the objects `1..=objects`, those of the first frame.
-    pub fn new(objects: usize) -> Self {
+    /// Starts with no frame, for the objects `1..=objects`, those of the first frame.
+    fn new(objects: usize) -> Self {
         Self {
-            objects,
             scores: vec![Vec::new(); objects],
         }
     }
 
-    /// Adds a frame of `size` = (height, width): true and predicted object numbers.
-    ///
-    /// # Errors
-    /// Masks of other sizes; a predicted object that there is not.
-    pub fn add(&mut self, truth: &[u8], predicted: &[u8], size: (usize, usize)) -> Result<()> {
-        let frame = score_frame(self.objects, truth, predicted, size)?;
-        self.push(frame);
-        Ok(())
-    }
-
+    /// Adds J and F of each object in the next frame.
     fn push(&mut self, frame: Vec<(f64, f64)>) {
         for (scores, score) in self.scores.iter_mut().zip(frame) {
             scores.push(score);
         }
     }
 
-    /// The scores of all objects.
-    ///
-    /// # Errors
-    /// No frame has been added.
-    pub fn finish(&self, sequence: &str) -> Result<Vec<ObjectScore>> {
+    /// Returns the scores of all objects; fails without frames.
+    fn finish(&self, sequence: &str) -> Result<Vec<ObjectScore>> {
         self.scores
             .iter()
             .enumerate()
@@ -113,7 +99,7 @@ impl SequenceMeter {
     }
 }
 
-/// J and F of each object in one frame.
+/// Returns J and F of each object in one frame of `size` = (height, width).
 fn score_frame(
     objects: usize,
     truth: &[u8],
@@ -147,7 +133,8 @@ fn score_frame(
 /// Reads a mask file as object numbers.
 ///
 /// # Errors
-/// A file that cannot be read or is no palette or greyscale PNG.
+/// [`Error::Io`] or [`Error::Data`] if the file cannot be read or is not a palette or greyscale
+/// PNG.
 pub fn read_mask(path: &Path, year: Year) -> Result<Mask> {
     let bytes = fs::read(path).map_err(|source| Error::Io {
         path: path.to_path_buf(),
@@ -158,11 +145,12 @@ pub fn read_mask(path: &Path, year: Year) -> Result<Mask> {
     Ok(mask)
 }
 
-/// Writes object numbers as a PNG of palette indices, whole or not at all. In 2016 the object
+/// Writes object numbers as a PNG of palette indices, complete or not at all. In 2016 the object
 /// is index 255 and white, as in that edition's annotations.
 ///
 /// # Errors
-/// A mask whose length is not its size's; a file that cannot be written.
+/// [`Error::Length`] if the data does not match the mask's size, [`Error::Write`] if the file
+/// cannot be written.
 pub fn write_mask(path: &Path, mask: &Mask, year: Year) -> Result<()> {
     check_length("mask", mask.width * mask.height, mask.data.len())?;
     let mut colours = palette();
@@ -188,17 +176,18 @@ pub fn write_mask(path: &Path, mask: &Mask, year: Year) -> Result<()> {
     })
 }
 
-/// The objects of a sequence: the greatest number in its first mask.
-pub fn object_count(first: &Mask) -> usize {
+/// Returns the number of objects of a sequence, the greatest label in its first mask.
+pub(crate) fn object_count(first: &Mask) -> usize {
     first.data.iter().copied().max().map_or(0, usize::from)
 }
 
-/// Scores of masks given by number of the frame; `predicted` is called from several threads,
-/// for all frames but the first and the last.
+/// Scores the masks of a sequence. `predicted` returns the mask of a frame by its number and is
+/// called from several threads, for all frames except the first and last.
 ///
 /// # Errors
-/// A sequence that is not annotated throughout, has no object in its first frame or less than
-/// three frames; whatever `predicted` and the annotations give; masks of other sizes.
+/// [`Error::Format`] for a sequence that is not fully annotated, has no object in its first frame
+/// or fewer than three frames, and for a mask of another size; the errors of `predicted` and of
+/// reading annotations.
 pub fn score_sequence(
     sequence: &Sequence,
     year: Year,
@@ -249,16 +238,25 @@ pub fn score_sequence(
     meter.finish(&sequence.name)
 }
 
-/// Scores the masks `results/SEQUENCE/FRAME.png` of all sequences of a tree. `progress` hears
-/// how many sequences are done.
+/// Scores a static copy of the first mask, the baseline of standing still.
 ///
 /// # Errors
-/// Names the first mask that is missing, damaged or does not fit.
+/// As [`score_sequence`].
+pub fn score_first_mask(sequence: &Sequence, year: Year) -> Result<Vec<ObjectScore>> {
+    let first = read_mask(&sequence.annotations[0], year)?;
+    score_sequence(sequence, year, |_| Ok(first.clone()))
+}
+
+/// Scores the masks `results/SEQUENCE/FRAME.png` of all sequences of a tree. `progress` is called
+/// with the number of sequences done.
+///
+/// # Errors
+/// Names the first mask that is missing, damaged or of the wrong size.
 pub fn score_folder(
     tree: &Tree,
     results: &Path,
     progress: &mut dyn FnMut(usize),
-) -> Result<Summary> {
+) -> Result<DavisSummary> {
     let mut objects = Vec::new();
     for (done, sequence) in tree.sequences.iter().enumerate() {
         let folder = results.join(&sequence.name);
@@ -270,7 +268,7 @@ pub fn score_folder(
         })?);
         progress(done + 1);
     }
-    Summary::of(objects).ok_or_else(|| Error::invalid("tree", "has no sequences"))
+    DavisSummary::of(objects).ok_or_else(|| Error::invalid("tree", "has no sequences"))
 }
 
 #[cfg(test)]
@@ -316,7 +314,7 @@ mod tests {
         meter.add(&truth, &[0, 1, 0, 0], (2, 2)).unwrap();
         let scores = meter.finish("swan").unwrap();
         assert_eq!((scores[0].j.mean, scores[1].j.mean), (1.0, 0.0));
-        assert_eq!(Summary::of(scores).unwrap().j.mean, 0.5);
-        assert_eq!(Summary::of(Vec::new()), None);
+        assert_eq!(DavisSummary::of(scores).unwrap().j.mean, 0.5);
+        assert_eq!(DavisSummary::of(Vec::new()), None);
     }
 }

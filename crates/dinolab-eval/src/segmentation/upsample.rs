@@ -7,10 +7,10 @@ use crate::error::check_length;
 use crate::{Error, Result};
 
 /// Enlarges logits `[h · w, classes]` of a grid (h, w) bilinearly to `size` = (height, width) and
-/// names the class of the greatest one per pixel, the lowest of equals: `[height · width]`.
+/// returns the class with the greatest logit per pixel, the lowest of equals: `[height · width]`.
 ///
 /// # Errors
-/// A length that does not fit, no class or more than 255.
+/// A length that does not match, no class or more than 255.
 pub fn class_map(
     logits: &[f32],
     grid: (usize, usize),

@@ -4,7 +4,7 @@ use burn::tensor::{Gradients, Tensor};
 use dinolab_nn::ops::{AdamW, Following};
 use dinolab_nn::{Param, Parameters};
 
-/// Moments of parameters, by their place in the order of updates.
+/// The state of AdamW, by the position of parameters in the order of updates.
 pub(super) struct Optimiser {
     step: u64,
     weight_decay: f64,
@@ -13,7 +13,7 @@ pub(super) struct Optimiser {
 
 struct State {
     moments: [Tensor<1>; 2],
-    /// The update lets an average follow the values; here it is the values themselves.
+    /// The moving average that the update expects; its momentum is 0 here.
     shadow: Tensor<1>,
 }
 
@@ -26,8 +26,8 @@ impl Optimiser {
         }
     }
 
-    /// One step of all parameters of `parts`, which come in the same order each time.
-    /// `rate(name)` is a parameter's learning rate.
+    /// Updates all parameters of `parts`, which must be in the same order each time. `rate(name)`
+    /// returns a parameter's learning rate.
     pub(super) fn step(
         &mut self,
         parts: &mut [(&str, &mut dyn Parameters)],
@@ -62,7 +62,7 @@ impl Optimiser {
         let Some(gradient) = param.take_grad(gradients) else {
             return;
         };
-        // Biases and all that has one dimension do not decay, as in training.
+        // No weight decay for biases and one-dimensional parameters, as in pre-training.
         let decays = !(name.ends_with(".bias") || param.shape().len() == 1);
         let mut value = param.take_flat();
         let State { moments, shadow } = &mut self.states[place];
@@ -84,10 +84,10 @@ impl Optimiser {
     }
 }
 
-/// What the learning rate of a parameter of the backbone is multiplied by: `decay` once for each
-/// layer that lies between it and the head. Block `depth − 1` counts one, the embeddings
-/// `depth + 1`, the final norm and the head none.
-pub fn layer_rate(name: &str, depth: usize, decay: f64) -> f64 {
+/// Returns the factor of a backbone parameter's learning rate: `decay` to the power of the number of
+/// layers between it and the head. That is 1 for block `depth − 1`, `depth + 1` for the embeddings,
+/// and 0 for the final norm and the head.
+pub(super) fn layer_rate(name: &str, depth: usize, decay: f64) -> f64 {
     let Some(name) = name.strip_prefix("backbone.") else {
         return 1.0;
     };
