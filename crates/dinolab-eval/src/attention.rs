@@ -7,7 +7,6 @@
 
 mod summary;
 
-use summary::object_heads;
 pub use summary::{ClassScore, JaccardSummary, ObjectHeads, attention_heads};
 
 use crate::error::{check_finite, check_length};
@@ -193,6 +192,7 @@ pub fn chance_jaccard(kept: f64, object: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::summary::object_heads;
     use super::*;
 
     fn best_heads(heads: &[Vec<bool>], labels: &[u8]) -> Result<Vec<ObjectScore>> {

@@ -225,6 +225,8 @@ pub(crate) fn file_format(path: &Path) -> Option<FileFormat> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::npy::write_npy_f32;
 

@@ -58,45 +58,23 @@ impl DavisSummary {
     }
 }
 
-/// Scores the frames of one sequence, in order. The first and last frame must not be added: the
-/// benchmark excludes them.
-#[derive(Clone, Debug)]
-struct SequenceMeter {
-    /// J and F, per object and frame.
-    scores: Vec<Vec<(f64, f64)>>,
-}
-
-impl SequenceMeter {
-    /// Starts with no frame, for the objects `1..=objects`, those of the first frame.
-    fn new(objects: usize) -> Self {
-        Self {
-            scores: vec![Vec::new(); objects],
-        }
-    }
-
-    /// Adds J and F of each object in the next frame.
-    fn push(&mut self, frame: Vec<(f64, f64)>) {
-        for (scores, score) in self.scores.iter_mut().zip(frame) {
-            scores.push(score);
-        }
-    }
-
-    /// Returns the scores of all objects; fails without frames.
-    fn finish(&self, sequence: &str) -> Result<Vec<ObjectScore>> {
-        self.scores
-            .iter()
-            .enumerate()
-            .map(|(index, scores)| {
-                let (j, f): (Vec<f64>, Vec<f64>) = scores.iter().copied().unzip();
-                Ok(ObjectScore {
-                    sequence: sequence.to_owned(),
-                    object: index + 1,
-                    j: Statistics::of(&j)?,
-                    f: Statistics::of(&f)?,
-                })
+/// Returns the statistics of each object from J and F per frame and object. Fails without frames.
+fn object_scores(
+    sequence: &str,
+    objects: usize,
+    frames: &[Vec<(f64, f64)>],
+) -> Result<Vec<ObjectScore>> {
+    (0..objects)
+        .map(|index| {
+            let (j, f): (Vec<f64>, Vec<f64>) = frames.iter().map(|frame| frame[index]).unzip();
+            Ok(ObjectScore {
+                sequence: sequence.to_owned(),
+                object: index + 1,
+                j: Statistics::of(&j)?,
+                f: Statistics::of(&f)?,
             })
-            .collect()
-    }
+        })
+        .collect()
 }
 
 /// Returns J and F of each object in one frame of `size` = (height, width).
@@ -231,11 +209,7 @@ pub fn score_sequence(
             score_frame(objects, &truth.data, &mask.data, size).map_err(|e| at(e.to_string()))
         })
         .collect::<Result<Vec<_>>>()?;
-    let mut meter = SequenceMeter::new(objects);
-    for frame in scored {
-        meter.push(frame);
-    }
-    meter.finish(&sequence.name)
+    object_scores(&sequence.name, objects, &scored)
 }
 
 /// Scores a static copy of the first mask, the baseline of standing still.
@@ -305,14 +279,13 @@ mod tests {
 
     #[test]
     fn unknown_objects_are_refused() {
-        let mut meter = SequenceMeter::new(2);
         let truth = [0, 1, 2, 0];
-        let error = meter.add(&truth, &[0, 1, 3, 0], (2, 2)).unwrap_err();
+        let error = score_frame(2, &truth, &[0, 1, 3, 0], (2, 2)).unwrap_err();
         assert!(error.to_string().contains("object 3"), "{error}");
-        assert!(meter.finish("none").is_err());
+        assert!(object_scores("none", 2, &[]).is_err());
         // An object that is not predicted at all counts as missed.
-        meter.add(&truth, &[0, 1, 0, 0], (2, 2)).unwrap();
-        let scores = meter.finish("swan").unwrap();
+        let frame = score_frame(2, &truth, &[0, 1, 0, 0], (2, 2)).unwrap();
+        let scores = object_scores("swan", 2, &[frame]).unwrap();
         assert_eq!((scores[0].j.mean, scores[1].j.mean), (1.0, 0.0));
         assert_eq!(DavisSummary::of(scores).unwrap().j.mean, 0.5);
         assert_eq!(DavisSummary::of(Vec::new()), None);

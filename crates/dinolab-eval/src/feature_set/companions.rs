@@ -78,7 +78,7 @@ fn write_lines(out: &mut impl Write, lines: &[String]) -> io::Result<()> {
 pub(super) fn read_lines(path: &Path, rows: usize) -> Result<Option<Vec<String>>> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorFileFormat::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io_of(path)(error)),
     };
     // Some editors write a byte order mark.

@@ -8,10 +8,10 @@ use rayon::prelude::*;
 use super::Neighbour;
 
 /// Queries per task.
-const QUERY_BLOCK: usize = 128;
+pub(super) const QUERY_BLOCK: usize = 128;
 /// Training rows compared at a time; a task holds `QUERY_BLOCK × TRAIN_BLOCK` similarities
 /// (1 MiB) whatever the size of the sets.
-const TRAIN_BLOCK: usize = 2048;
+pub(super) const TRAIN_BLOCK: usize = 2048;
 
 /// The `k` nearest of a stream of rows in ascending order.
 struct NearestRows {

@@ -318,7 +318,7 @@ fn spread_by_hand() {
         second: None,
     };
     let trial = Trial {
-        arm: TransferMode::Frozen,
+        mode: TransferMode::Frozen,
         lr: 1.0,
         scores: vec![score(1.0), score(3.0), score(5.0)],
         losses: vec![0.0; 3],
