@@ -31,7 +31,7 @@ pub struct CrossEntropy {
 /// for weights that are negative or sum to 0.
 pub fn cross_entropy(logits: &[f32], classes: usize, targets: Targets) -> Result<CrossEntropy> {
     if classes == 0 {
-        return Err(Error::invalid("classes", "there are none"));
+        return Err(Error::invalid("classes", "must not be empty"));
     }
     let rows = logits.len() / classes;
     check_length("logits", rows * classes, logits.len())?;

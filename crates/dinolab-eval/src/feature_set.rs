@@ -68,7 +68,7 @@ impl FeatureSet {
         let labels = self
             .labels
             .as_ref()
-            .ok_or_else(|| Error::invalid("labels", "the features have none"))?;
+            .ok_or_else(|| Error::invalid("labels", "the features have no labels"))?;
         let mut known: BTreeMap<&str, usize> = BTreeMap::new();
         for class in classes {
             known.insert(class, known.len());
@@ -78,7 +78,7 @@ impl FeatureSet {
             .map(|label| {
                 let label = label
                     .as_ref()
-                    .ok_or_else(|| Error::invalid("labels", "a row has none"))?;
+                    .ok_or_else(|| Error::invalid("labels", "a row has no label"))?;
                 let next = known.len();
                 Ok(*known.entry(label).or_insert(next))
             })
@@ -184,8 +184,8 @@ impl FeatureSet {
                 .as_ref()
                 .map_or(String::new(), |n| format!(" ({})", n[row]));
             return Err(wrong(format!(
-                "row {row}{name} has values that are not finite numbers, as {} of {rows} rows have; \
-                 make the features anew with sound weights",
+                "{} of {rows} rows have values that are not finite, the first is row {row}{name}; \
+                 recompute the features with valid weights",
                 1 + bad.count()
             )));
         }

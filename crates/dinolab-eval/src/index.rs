@@ -135,7 +135,7 @@ impl Index {
         };
         let (mut arrays, mut facts) = file_arrays(path, &bytes)?;
         if facts.get("dinolab_index").map(String::as_str) != Some(VERSION) {
-            return Err(wrong("no version in its metadata, or another"));
+            return Err(wrong("its metadata has no version or another one"));
         }
         let features = arrays
             .remove("features")
@@ -144,10 +144,10 @@ impl Index {
         let fingerprints: Vec<FileFingerprint> =
             serde_json::from_str(&images).map_err(|error| wrong(&error.to_string()))?;
         let [rows, dim] = features.shape[..] else {
-            return Err(wrong("the features are no matrix"));
+            return Err(wrong("its features are not a matrix"));
         };
         if rows != fingerprints.len() || features.data.iter().any(|v| !v.is_finite()) {
-            return Err(wrong("its images and features do not fit together"));
+            return Err(wrong("its images and features do not match"));
         }
         Ok(Some(Self {
             key: facts.remove("key").unwrap_or_default(),

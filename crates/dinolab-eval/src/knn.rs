@@ -292,7 +292,7 @@ fn check_set(features: &'static str, labels: &'static str, set: Labelled<'_>) ->
         None => Ok(()),
         Some(row) => Err(Error::invalid(
             features,
-            format!("row {row} is not of length 1; normalise the features first"),
+            format!("row {row} is not L2-normalised"),
         )),
     }
 }

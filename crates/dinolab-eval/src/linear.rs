@@ -191,7 +191,7 @@ pub fn train<'f>(
 
 fn check(problem: &Problem, lrs: &[f64], config: &LinearConfig) -> Result<()> {
     if lrs.is_empty() {
-        return Err(Error::setting("lr", "none is given"));
+        return Err(Error::setting("lr", "at least one is needed"));
     }
     if let Some(lr) = lrs.iter().find(|lr| !(**lr > 0.0 && lr.is_finite())) {
         return Err(Error::setting("lr", format!("must be above 0, is {lr}")));

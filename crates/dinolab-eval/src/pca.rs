@@ -24,7 +24,7 @@ impl Pca {
     /// [`Error::Invalid`] without rows.
     pub fn of(sums: &CovarianceAccumulator, k: usize) -> Result<Self> {
         if sums.count() == 0 {
-            return Err(Error::invalid("features", "there are none"));
+            return Err(Error::invalid("features", "must not be empty"));
         }
         let eigen = SymmetricEigen::new(sums.covariance());
         let mut order: Vec<usize> = (0..eigen.eigenvalues.len()).collect();

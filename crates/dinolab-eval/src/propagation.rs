@@ -95,7 +95,7 @@ impl Propagator {
         settings.validate()?;
         let patches = grid.0 * grid.1;
         if patches == 0 || dim == 0 {
-            return Err(Error::invalid("features", "there are none"));
+            return Err(Error::invalid("features", "must not be empty"));
         }
         let classes = labels.len() / patches;
         check_length("labels", classes.max(1) * patches, labels.len())?;

@@ -48,7 +48,7 @@ impl RandomView {
         if least > 0.0 && least <= most && most <= 1.0 {
             return Ok(());
         }
-        let reason = format!("must be above 0, at most 1 and in order, not {least},{most}");
+        let reason = format!("must be above 0, at most 1 and ascending, is {least},{most}");
         Err(Error::setting("crops-scale", reason))
     }
 

@@ -35,7 +35,7 @@ impl ObjectHeads {
 /// for masks of different sizes.
 pub(super) fn object_heads(heads: &[Vec<bool>], labels: &[u8]) -> Result<Vec<ObjectHeads>> {
     if heads.is_empty() {
-        return Err(Error::invalid("heads", "there are none"));
+        return Err(Error::invalid("heads", "must not be empty"));
     }
     let mut pixels = [0u64; 256];
     for &label in labels {

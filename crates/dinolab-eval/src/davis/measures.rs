@@ -97,7 +97,7 @@ impl Statistics {
     /// [`Error::Invalid`] without scores, [`Error::NonFinite`] if a score is not finite.
     pub fn of(scores: &[f64]) -> Result<Self> {
         if scores.is_empty() {
-            return Err(Error::invalid("scores", "there are none"));
+            return Err(Error::invalid("scores", "must not be empty"));
         }
         let narrow: Vec<f32> = scores.iter().map(|&s| s as f32).collect();
         check_finite("scores", &narrow)?;

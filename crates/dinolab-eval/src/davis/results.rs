@@ -188,7 +188,7 @@ pub fn score_sequence(
     }
     let objects = object_count(&read_mask(&sequence.annotations[0], year)?);
     if objects == 0 {
-        return Err(wrong("there is no object in its first mask"));
+        return Err(wrong("its first mask has no object"));
     }
     let scored = (1..frames - 1)
         .into_par_iter()

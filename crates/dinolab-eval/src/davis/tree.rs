@@ -109,7 +109,7 @@ impl Tree {
             return Err(format_error(
                 root,
                 format!(
-                    "is no DAVIS tree with this split: it has no {}",
+                    "is not a DAVIS tree with this split: found no {}",
                     tried.join(" and no ")
                 ),
             ));
@@ -135,7 +135,7 @@ impl Tree {
         if let Some(name) = names.iter().find(outside) {
             return Err(format_error(
                 &list,
-                format!("{name} is no name of a sequence"),
+                format!("{name} is not the name of a sequence"),
             ));
         }
         let sequences = names
@@ -205,7 +205,7 @@ fn sequence(root: &Path, resolution: &str, name: &str) -> Result<Sequence> {
     })
 }
 
-/// The files of a folder with one of the extensions, by name; none where there is no folder.
+/// Returns the files of a folder with one of the extensions, by name; none if there is no folder.
 fn files(folder: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>> {
     let error = |source| Error::Io {
         path: folder.to_path_buf(),
@@ -284,7 +284,7 @@ mod tests {
         // What would be written elsewhere, or twice.
         fs::write(root.join("ImageSets/2017/val.txt"), "swan\n..\n").unwrap();
         let error = open(None).unwrap_err().to_string();
-        assert!(error.contains(".. is no name"), "{error}");
+        assert!(error.contains(".. is not the name"), "{error}");
         fs::write(root.join("ImageSets/2017/val.txt"), "swan\n").unwrap();
         let twice = root.join("JPEGImages/480p/swan/00001.png");
         touch(&twice);

@@ -20,7 +20,7 @@ pub struct Accuracy {
 /// Lengths that do not match, no row, no class.
 pub fn accuracy(logits: &[f32], classes: usize, labels: &[usize]) -> Result<Accuracy> {
     if classes == 0 || labels.is_empty() {
-        return Err(Error::invalid("logits", "there are none"));
+        return Err(Error::invalid("logits", "must not be empty"));
     }
     check_length("logits", labels.len() * classes, logits.len())?;
     let (mut first, mut among_five) = (0usize, 0usize);

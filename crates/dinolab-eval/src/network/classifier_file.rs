@@ -178,7 +178,7 @@ impl ClassifierFile {
             if let Some(at) = array.data.iter().position(|value| !value.is_finite()) {
                 let class = &classes[at / width];
                 return Err(wrong(format!(
-                    "tensor {name} has a value that is not a finite number, of class {class}"
+                    "tensor {name} has a value that is not finite, of class {class}"
                 )));
             }
         }

@@ -234,7 +234,7 @@ impl FrozenSegmentation {
             progress(done);
         }
         if scored == 0 {
-            return Err(Error::invalid("validation images", "none can be used"));
+            return Err(Error::invalid("validation images", "none is usable"));
         }
         Ok(runs)
     }
@@ -255,7 +255,7 @@ impl FrozenSegmentation {
             return Err(Error::setting(what, "must be at least 1"));
         }
         if lrs.is_empty() || lrs.iter().any(|lr| !(*lr > 0.0 && lr.is_finite())) {
-            return Err(Error::setting("lr", "at least one, all above 0"));
+            return Err(Error::setting("lr", "at least one is needed, all above 0"));
         }
         Ok(())
     }

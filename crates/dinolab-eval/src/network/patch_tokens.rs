@@ -145,8 +145,8 @@ impl PatchTokens {
         if used.is_empty() {
             let first = skipped.first().map(|(_, why)| why.as_str());
             let reason = format!(
-                "none can be used; the first: {}",
-                first.unwrap_or("there are none")
+                "none is usable; the first: {}",
+                first.unwrap_or("no images given")
             );
             return Err(Error::invalid("images", reason));
         }

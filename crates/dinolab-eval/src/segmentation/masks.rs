@@ -36,7 +36,7 @@ impl ClassMasks<'_> {
     pub fn mask(&self, index: usize) -> Result<Mask> {
         let name = || self.source.name(index);
         let Some(mut mask) = self.source.mask(index)? else {
-            return Err(Error::invalid("mask", format!("{} has none", name())));
+            return Err(Error::invalid("mask", format!("{} has no mask", name())));
         };
         if self.rule == MaskRule::ObjectOfLabel {
             let label = self
@@ -44,7 +44,7 @@ impl ClassMasks<'_> {
                 .label(index)
                 .and_then(|label| u8::try_from(label + 1).ok())
                 .filter(|&value| value != VOID)
-                .ok_or_else(|| Error::invalid("label", format!("{} has none", name())))?;
+                .ok_or_else(|| Error::invalid("label", format!("{} has no label", name())))?;
             for value in &mut mask.data {
                 if *value != 0 && *value != VOID {
                     *value = label;

@@ -25,7 +25,7 @@ pub fn class_map(
     }
     check_length("logits", grid.0 * grid.1 * classes, logits.len())?;
     if logits.is_empty() {
-        return Err(Error::invalid("logits", "there are none"));
+        return Err(Error::invalid("logits", "must not be empty"));
     }
     let (rows, columns) = (taps(grid.0, size.0), taps(grid.1, size.1));
     let line = grid.1 * classes;

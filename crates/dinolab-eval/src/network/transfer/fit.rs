@@ -163,7 +163,7 @@ impl FineTune {
             return refuse(field, "must be at least 1".into());
         }
         if labelled.is_empty() {
-            return Err(Error::invalid("training images", "there are none"));
+            return Err(Error::invalid("training images", "must not be empty"));
         }
         if !(lr > 0.0 && lr.is_finite()) {
             return refuse("lr", format!("must be above 0, is {lr}"));

@@ -56,7 +56,7 @@ pub fn labelled_share(groups: &[usize], share: Share, seed: u64) -> Result<Vec<u
         members.entry(group).or_default().push(place);
     }
     if members.is_empty() {
-        return Err(Error::invalid("training images", "there are none"));
+        return Err(Error::invalid("training images", "must not be empty"));
     }
     let mut drawn = Vec::new();
     for (group, mut places) in members {

@@ -49,7 +49,7 @@ impl<'a> Segmentation<'a> {
         }
         check_patches(view.size.height, view.size.width, patch)?;
         if train_images.is_empty() || val_images.is_empty() {
-            return Err(Error::invalid("images with masks", "there are none"));
+            return Err(Error::invalid("images with masks", "must not be empty"));
         }
         Ok(Self {
             train,

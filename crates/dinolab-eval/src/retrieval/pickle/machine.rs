@@ -1,10 +1,10 @@
-//! The stack machine.
+//! The stack machine of pickles.
 
 use std::collections::HashMap;
 
 use super::{Function, Id, Outcome, Value};
 
-/// All values of a pickle, and which of them is its result.
+/// Runs a pickle and returns all its values and the number of the result.
 pub(super) fn run(bytes: &[u8]) -> Outcome<(Vec<Value>, Id)> {
     let mut machine = Machine {
         bytes,
@@ -65,7 +65,7 @@ impl<'a> Machine<'a> {
                 b'I' | b'L' | b'F' => {
                     let line = self.line()?;
                     let number = line.trim_end_matches('L').parse();
-                    let number = number.map_err(|_| format!("{line:?} is no number"))?;
+                    let number = number.map_err(|_| format!("{line:?} is not a number"))?;
                     self.push(Value::Number(number));
                 }
                 0x8a => {
@@ -226,7 +226,7 @@ impl<'a> Machine<'a> {
             .ok_or("is cut short")?;
         let line = self.take(length)?;
         self.take(1)?;
-        let line = std::str::from_utf8(line).map_err(|_| "a line that is no text")?;
+        let line = std::str::from_utf8(line).map_err(|_| "a line that is not text")?;
         Ok(line.to_owned())
     }
 
@@ -276,7 +276,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// An integer of `length` bytes, little-endian, in two's complement.
+    /// Reads an integer of `length` bytes, little-endian, in two's complement.
     fn long(&mut self, length: usize) -> Outcome<()> {
         let bytes = self.take(length)?;
         if length > 8 {
@@ -293,7 +293,7 @@ impl<'a> Machine<'a> {
         let top = self.top()?;
         match &mut self.values[top] {
             Value::List(list) => list.extend(items),
-            _ => return Err("something is appended to what is no list".into()),
+            _ => return Err("a value is appended to something that is not a list".into()),
         }
         Ok(())
     }
@@ -301,7 +301,7 @@ impl<'a> Machine<'a> {
     fn set(&mut self, items: Vec<Id>) -> Outcome<()> {
         let top = self.top()?;
         let Value::Dict(entries) = &mut self.values[top] else {
-            return Err("something is entered into what is no dictionary".into());
+            return Err("a value is entered into something that is not a dictionary".into());
         };
         let (pairs, rest) = items.as_chunks::<2>();
         if !rest.is_empty() {
@@ -337,7 +337,7 @@ impl<'a> Machine<'a> {
             _ => {
                 return Err(format!(
                     "names the Python function {module}.{name}, which no ground truth needs; \
-                     it is refused, and nothing in it was run"
+                     the file is refused, and nothing in it was executed"
                 ));
             }
         };
@@ -348,7 +348,7 @@ impl<'a> Machine<'a> {
     fn items(&self, list: Id) -> Outcome<&[Id]> {
         match &self.values[list] {
             Value::List(items) => Ok(items),
-            _ => Err("arguments that are no tuple".into()),
+            _ => Err("arguments that are not a tuple".into()),
         }
     }
 
@@ -362,7 +362,7 @@ impl<'a> Machine<'a> {
 
     fn reduce(&self, function: Id, arguments: Id) -> Outcome<Value> {
         let Value::Function(function) = self.values[function] else {
-            return Err("a call of what is no function".into());
+            return Err("a call of something that is not a function".into());
         };
         let argument = |place| self.argument(arguments, place);
         Ok(match function {
@@ -378,7 +378,7 @@ impl<'a> Machine<'a> {
                         .map(|c| u8::try_from(u32::from(c)).map_err(|_| "bytes beyond 255".into()))
                         .collect::<Outcome<_>>()?,
                 ),
-                _ => return Err("bytes that are no text".into()),
+                _ => return Err("bytes that are not text".into()),
             },
             Function::Scalar => {
                 let numbers = numbers(argument(0)?, argument(1)?)?;
@@ -395,7 +395,7 @@ impl<'a> Machine<'a> {
         })
     }
 
-    /// What the value on top becomes by `state`.
+    /// Applies `state` to the value on top.
     fn build(&self, state: Id) -> Outcome<Value> {
         match &self.values[self.top()?] {
             // (version, byte order, …)
@@ -408,14 +408,14 @@ impl<'a> Machine<'a> {
                 Value::List(items) => Ok(Value::List(items.clone())),
                 raw => numbers(self.argument(state, 2)?, raw).map(Value::Numbers),
             },
-            _ => Err("a state for what has none".into()),
+            _ => Err("a state for a value without state".into()),
         }
     }
 }
 
 const EMPTY: &str = "the stack is empty";
 
-/// Numbers of a NumPy type from their bytes.
+/// Decodes numbers of a NumPy type.
 fn numbers(kind: &Value, raw: &Value) -> Outcome<Vec<f64>> {
     let (Value::Type(code, big), Value::Bytes(raw)) = (kind, raw) else {
         return Err("a NumPy array without a type or without bytes".into());
@@ -449,6 +449,6 @@ fn numbers(kind: &Value, raw: &Value) -> Outcome<Vec<f64>> {
         "u8" => read!(u64),
         "f4" => read!(f32),
         "f8" => read!(f64),
-        other => return Err(format!("a NumPy array of type {other}; wanted are numbers")),
+        other => return Err(format!("a NumPy array of type {other}, not of numbers")),
     })
 }
