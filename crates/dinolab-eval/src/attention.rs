@@ -4,6 +4,17 @@
 //! set of patches covering a given share of its mass. That mask is enlarged to the size of the
 //! image and compared with the image's objects by the Jaccard index (intersection over union).
 //! Each object is scored with its best head.
+//!
+//! ```
+//! use dinolab_eval::attention::{REFERENCE_MASS, score_image};
+//!
+//! // One head over 2 × 2 patches, and an object that fills the left half of 4 × 4 pixels.
+//! let attention = [0.45, 0.05, 0.45, 0.05];
+//! let labels: Vec<u8> = (0..16).map(|pixel| u8::from(pixel % 4 < 2)).collect();
+//! let scores = score_image(&attention, (2, 2), &labels, (4, 4), REFERENCE_MASS)?;
+//! assert_eq!(scores[0].jaccard, 1.0);
+//! # Ok::<(), dinolab_eval::Error>(())
+//! ```
 
 mod summary;
 
