@@ -4,7 +4,7 @@ use nalgebra::{DMatrix, DMatrixView};
 
 use crate::Result;
 use crate::error::check_finite;
-use crate::knn::rows_of;
+use crate::rows::rows_of;
 
 /// Rows handled at a time.
 const BLOCK: usize = 512;

@@ -1,6 +1,7 @@
 //! Groups of near-duplicate images.
 
-use crate::similarity::{for_each_query, rows_of};
+use crate::rows::rows_of;
+use crate::similarity::for_each_query;
 use crate::{Error, Result};
 
 /// Rows compared with all others at a time.

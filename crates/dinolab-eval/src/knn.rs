@@ -13,8 +13,8 @@ mod search;
 use rayon::prelude::*;
 
 use self::search::search;
-pub(crate) use self::search::{products, transposed};
 use crate::error::{check_finite, check_length};
+use crate::rows::rows_of;
 use crate::{Error, Result};
 
 /// Largest accepted deviation of a row's squared norm from 1.
@@ -266,14 +266,6 @@ impl ClassVotes {
 
 fn squared_length(row: &[f32]) -> f64 {
     row.iter().map(|&v| f64::from(v) * f64::from(v)).sum()
-}
-
-pub(crate) fn rows_of(what: &'static str, values: &[f32], dim: usize) -> Result<usize> {
-    if dim == 0 {
-        return Err(Error::invalid(what, "rows have no values"));
-    }
-    check_length(what, values.len() / dim * dim, values.len())?;
-    Ok(values.len() / dim)
 }
 
 fn check_set(features: &'static str, labels: &'static str, set: Labelled<'_>) -> Result<()> {

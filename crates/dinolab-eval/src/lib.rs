@@ -66,6 +66,7 @@ pub mod pca;
 pub mod propagation;
 mod random_view;
 pub mod retrieval;
+mod rows;
 pub mod segmentation;
 mod similarity;
 pub mod whitening;

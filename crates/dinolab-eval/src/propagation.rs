@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use crate::bilinear::enlarge;
 use crate::error::{check_finite, check_length};
-use crate::knn::products;
+use crate::rows::products;
 use crate::{Error, Result};
 
 /// Adjacent patches compared together.

@@ -9,8 +9,7 @@ use rayon::prelude::*;
 
 use crate::Result;
 use crate::error::{check_finite, check_length};
-pub(crate) use crate::knn::rows_of;
-use crate::knn::{products, transposed};
+use crate::rows::{products, rows_of, transposed};
 
 /// Similarities per task (16 MiB).
 const HELD: usize = 1 << 22;

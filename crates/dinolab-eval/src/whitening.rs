@@ -4,7 +4,7 @@
 use nalgebra::{DMatrix, SymmetricEigen};
 
 pub use crate::covariance::CovarianceAccumulator;
-use crate::similarity::rows_of;
+use crate::rows::rows_of;
 use crate::{Error, Result};
 
 /// Rows handled at a time.

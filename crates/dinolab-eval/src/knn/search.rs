@@ -2,10 +2,10 @@
 
 use std::cmp::Ordering;
 
-use nalgebra::{DMatrixView, DMatrixViewMut};
 use rayon::prelude::*;
 
 use super::Neighbour;
+use crate::rows::{products, transposed};
 
 /// Queries per task.
 pub(super) const QUERY_BLOCK: usize = 128;
@@ -102,23 +102,4 @@ pub(super) fn search<S, R: Send>(
         )
         .collect();
     blocks.into_iter().flatten().collect()
-}
-
-/// Transposes `[N, dim]` to `[dim, N]`.
-pub(crate) fn transposed(rows: &[f32], dim: usize) -> Vec<f32> {
-    (0..dim)
-        .flat_map(|d| rows[d..].iter().step_by(dim).copied())
-        .collect()
-}
-
-/// Computes `out[t, q] = train[t] · queries[:, q]` for `train` `[T, dim]` and `queries` `[dim, Q]`.
-///
-/// The queries are transposed so that every view has unit stride along its columns: otherwise
-/// nalgebra 0.35's product of small matrices writes out of bounds (dimforge/nalgebra issue 1616).
-pub(crate) fn products(train: &[f32], queries: &[f32], dim: usize, out: &mut [f32]) {
-    let (t, q) = (train.len() / dim, queries.len() / dim);
-    // In column-major eyes: [Q, T] = [Q, dim] · [dim, T].
-    let queries = DMatrixView::from_slice(queries, q, dim);
-    let train = DMatrixView::from_slice(train, dim, t);
-    DMatrixViewMut::from_slice(out, q, t).gemm(1.0, &queries, &train, 0.0);
 }

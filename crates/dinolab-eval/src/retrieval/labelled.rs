@@ -2,7 +2,8 @@
 
 use crate::error::check_length;
 use crate::knn::Labelled;
-use crate::similarity::{for_each_query, ranks_in, rows_of};
+use crate::rows::rows_of;
+use crate::similarity::{for_each_query, ranks_in};
 use crate::{Error, Result};
 
 /// The scores of a labelled set, means over queries, 0–1.
