@@ -1,8 +1,27 @@
-//! Files that appear whole or not at all.
+//! Files that appear complete or not at all.
 //!
-//! A file is written beside its place under a temporary name, flushed to disk and renamed. Where
-//! that fails (a full disk, a folder that cannot be made), the temporary file goes, and so do the
-//! folders that were made for it.
+//! A file is written under a temporary name in its folder, flushed to disk and renamed. If that
+//! fails (a full disk, a folder that cannot be created), the temporary file is removed, and so are
+//! the folders that were created for it.
+//!
+//! ```
+//! use std::io::Write;
+//!
+//! let path = std::env::temp_dir().join(format!("dinolab-files-{}.txt", std::process::id()));
+//! dinolab_files::write_whole(&path, |out| out.write_all(b"complete"))?;
+//! assert_eq!(std::fs::read(&path)?, b"complete");
+//! // A failed write leaves the file as it was.
+//! let failed = dinolab_files::write_whole(&path, |out| {
+//!     out.write_all(b"half")?;
+//!     Err(std::io::Error::other("the disk is full"))
+//! });
+//! assert!(failed.is_err());
+//! assert_eq!(std::fs::read(&path)?, b"complete");
+//! std::fs::remove_file(&path)?;
+//! # Ok::<(), std::io::Error>(())
+//! ```
+
+#![forbid(unsafe_code)]
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -10,20 +29,21 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes of a file's name that its temporary name repeats: the whole must stay below the 255 that
-/// file systems allow.
+/// Bytes of a file's name that its temporary name repeats, so that the latter stays below the 255
+/// that file systems allow.
 const NAME_PART: usize = 100;
 
-/// Makes `folder` and its missing parents; returns those that were made, outermost first.
+/// Creates `folder` and its missing parents; returns those that were created, outermost first.
 ///
 /// # Errors
-/// A parent that is a file, which is named; a folder that cannot be made. Nothing is left then.
+/// If a parent is a file, which the error names, or a folder cannot be created. Nothing is left
+/// then.
 pub fn make_folders(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut made = Vec::new();
     for place in missing(folder)?.into_iter().rev() {
         match fs::create_dir(&place) {
             Ok(()) => made.push(place),
-            // Another program was faster.
+            // Another program created it in the meantime.
             Err(_) if place.is_dir() => {}
             Err(error) => {
                 remove_folders(&made);
@@ -34,10 +54,10 @@ pub fn make_folders(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(made)
 }
 
-/// Checks that a file could be at `path`, before the work that it is to hold.
+/// Checks that a file could be created at `path`, before its content is computed.
 ///
 /// # Errors
-/// A folder at its place, a file where a folder must be.
+/// If `path` is a folder, or one of its parents is a file.
 pub fn check_place(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         let text = format!("{} is a folder", path.display());
@@ -47,7 +67,7 @@ pub fn check_place(path: &Path) -> io::Result<()> {
         .map_or(Ok(()), |folder| missing(folder).map(|_| ()))
 }
 
-/// The folders that are not there, innermost first.
+/// Returns the missing folders of a path, innermost first.
 fn missing(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut missing = Vec::new();
     for place in folder.ancestors().filter(|p| !p.as_os_str().is_empty()) {
@@ -57,37 +77,36 @@ fn missing(folder: &Path) -> io::Result<Vec<PathBuf>> {
                 let text = format!("{} is a file, not a folder", place.display());
                 return Err(io::Error::new(io::ErrorKind::NotADirectory, text));
             }
-            // Below a file there is nothing either; the file is further out.
+            // Nothing exists below a file either; the file itself is found further out.
             Err(_) => missing.push(place.to_path_buf()),
         }
     }
     Ok(missing)
 }
 
-/// Removes folders, innermost first, that have nothing in them; the order is that of
-/// [`make_folders`].
+/// Removes those folders that are empty; they are in the order of [`make_folders`].
 pub fn remove_folders(made: &[PathBuf]) {
     for folder in made.iter().rev() {
-        // Best effort: something else may have come into it.
+        // Best effort: it may not be empty any more.
         let _ = fs::remove_dir(folder);
     }
 }
 
-/// A file under a temporary name beside its place, which is removed unless it is kept.
+/// A file under a temporary name in its folder, removed on drop unless it is kept.
 #[derive(Debug)]
 pub struct PartFile {
     path: PathBuf,
     temporary: PathBuf,
-    /// Folders that were made for it, outermost first.
+    /// Folders that were created for it, outermost first.
     folders: Vec<PathBuf>,
     kept: bool,
 }
 
 impl PartFile {
-    /// Begins the file that will be at `path`; missing folders are made.
+    /// Starts the file that will be at `path` and creates missing folders.
     ///
     /// # Errors
-    /// A folder that cannot be made, a file that cannot be written.
+    /// If a folder or the file cannot be created.
     pub fn create(path: &Path) -> io::Result<(Self, File)> {
         check_place(path)?;
         let folders = match path.parent() {
@@ -104,15 +123,15 @@ impl PartFile {
         Ok((part, file))
     }
 
-    /// Where it is until it is kept.
+    /// Returns its path until it is kept.
     pub fn temporary(&self) -> &Path {
         &self.temporary
     }
 
-    /// Gives the file its name, in place of one that is there. What was written must be flushed.
+    /// Renames the file to its name, replacing an existing one. Its content must be flushed.
     ///
     /// # Errors
-    /// A file that cannot be renamed.
+    /// If the file cannot be renamed.
     pub fn keep(mut self) -> io::Result<()> {
         fs::rename(&self.temporary, &self.path)?;
         self.kept = true;
@@ -124,14 +143,14 @@ impl PartFile {
 impl Drop for PartFile {
     fn drop(&mut self) {
         if !self.kept {
-            // Best effort: the first error is the one worth telling.
+            // Best effort: the first error is the one worth reporting.
             let _ = fs::remove_file(&self.temporary);
             remove_folders(&self.folders);
         }
     }
 }
 
-/// Files that belong together: none gets its name before all are written.
+/// Files that belong together: none appears before all are written.
 #[derive(Debug, Default)]
 pub struct FileSet {
     written: Vec<PartFile>,
@@ -142,7 +161,7 @@ impl FileSet {
     /// Writes a file through `fill`, under a temporary name.
     ///
     /// # Errors
-    /// A file that cannot be written; those written before go with the set.
+    /// If the file cannot be written; files written before are removed with the set.
     pub fn write(
         &mut self,
         path: &Path,
@@ -157,15 +176,15 @@ impl FileSet {
         Ok(())
     }
 
-    /// Removes the file at `path`, if there is one, when the others get their names.
+    /// Removes the file at `path`, if there is one, when the others appear.
     pub fn without(&mut self, path: &Path) {
         self.obsolete.push(path.to_path_buf());
     }
 
-    /// Gives all files their names.
+    /// Renames all files to their names.
     ///
     /// # Errors
-    /// A file that cannot be renamed or removed.
+    /// If a file cannot be renamed or removed.
     pub fn keep(self) -> io::Result<()> {
         for part in self.written {
             part.keep()?;
@@ -180,10 +199,10 @@ impl FileSet {
     }
 }
 
-/// Writes the file at `path` through `fill`, whole or not at all; missing folders are made.
+/// Writes the file at `path` through `fill`, complete or not at all, and creates missing folders.
 ///
 /// # Errors
-/// A file that cannot be written: then nothing is left of it.
+/// If the file cannot be written; then nothing is left of it.
 pub fn write_whole(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
@@ -193,7 +212,8 @@ pub fn write_whole(
     one.keep()
 }
 
-/// A rename survives a power cut only once its folder is synced, where the system lets it be.
+/// Syncs the folder of a file, without which a rename may not survive a power cut, if the operating
+/// system supports it.
 fn sync_folder(path: &Path) {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -204,7 +224,7 @@ fn sync_folder(path: &Path) {
     }
 }
 
-/// A name beside `path` that nobody else uses.
+/// Returns an unused name in the folder of `path`.
 fn temporary_name(path: &Path) -> PathBuf {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let name = path.file_name().unwrap_or_default().to_string_lossy();

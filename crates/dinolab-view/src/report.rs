@@ -2,6 +2,23 @@
 //!
 //! It has no scripts and loads nothing: charts are inline SVG, pictures are data URIs. Light or
 //! dark mode follows the reader's system.
+//!
+//! ```
+//! use dinolab_view::report::{Chart, Report};
+//!
+//! let loss = Chart {
+//!     title: "Loss".into(),
+//!     x_label: "step".into(),
+//!     y_label: "nats".into(),
+//!     lines: vec![("train".into(), vec![(0.0, 5.0), (1.0, 4.5), (2.0, 4.2)])],
+//! };
+//! let page = Report {
+//!     title: "A run".into(),
+//!     charts: vec![loss],
+//!     ..Report::default()
+//! };
+//! assert!(page.to_html().contains("<svg"));
+//! ```
 
 mod chart;
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use dinolab_data::Source;
 use dinolab_data::shapes::{CLASSES, Shapes, ShapesOptions};
 use dinolab_data::source::{self, MaskKind, SourceOptions, Subset, VOC_CLASSES};
-use dinolab_eval::segmentation::{ClassMasks, MaskRule, survey};
+use dinolab_eval::segmentation::{ClassMasks, MaskRule, mask_statistics};
 
 use crate::sources::{self, unseen_shapes};
 
@@ -110,7 +110,7 @@ impl MaskArgs {
         let mut skipped = 0;
         let mut usable = |source: &Arc<dyn Source>, what| {
             let all: Vec<usize> = (0..source.len()).collect();
-            let found = survey(&**source, &all);
+            let found = mask_statistics(&**source, &all);
             for (index, reason) in &found.skipped {
                 errln!("skipped {}: {reason}", source.name(*index));
             }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use anyhow::Result;
 use dinolab_data::{Image, Size, Source};
 use dinolab_eval::attention::{JaccardMeter, REFERENCE_MASS, score_image};
-use dinolab_eval::features::{Preprocess, attend, embed, whole_patches};
 use dinolab_eval::knn::{Knn, KnnScore, Labelled, l2_normalise};
+use dinolab_eval::network::{Preprocess, attend, embed, whole_patches};
 use dinolab_nn::Vit;
 
 use crate::pictures;

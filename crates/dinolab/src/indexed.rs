@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use dinolab_data::{Source, source};
-use dinolab_eval::features::{Preprocess, embed_usable};
-use dinolab_eval::index::{Index, Stamp};
+use dinolab_eval::index::{FileFingerprint, Index};
 use dinolab_eval::knn::l2_normalise;
+use dinolab_eval::network::{Preprocess, embed_usable};
 use dinolab_nn::Parameters;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
@@ -55,7 +55,7 @@ pub fn open(
             Index::default()
         }
     };
-    let plan = old.plan(&key, &stamps);
+    let plan = old.compare(&key, &stamps);
     let mut index = Index {
         key,
         dim: model.vit.config().width,
@@ -91,7 +91,7 @@ pub fn open(
             progress.line(&format!("skipped {}: {reason}", source.name(*place)));
         }
         skipped += made.skipped.len();
-        if save.due(index.stamps.len(), part.len()) {
+        if save.due(index.fingerprints.len(), part.len()) {
             save.write(&index, &path);
         }
     }
@@ -209,9 +209,9 @@ fn key(model: &Model, preprocess: &Preprocess, precision: &str) -> Result<String
     serde_json::to_string(&key).context("the key of the index")
 }
 
-fn stamp(source: &dyn Source, index: usize) -> Stamp {
+fn stamp(source: &dyn Source, index: usize) -> FileFingerprint {
     let (size, modified) = source.stamp(index).unwrap_or_default();
-    Stamp {
+    FileFingerprint {
         name: source.name(index),
         size,
         modified,

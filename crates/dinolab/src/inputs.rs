@@ -6,9 +6,9 @@ use anyhow::{Context, Result, ensure};
 use dinolab_data::augment::{Filter, eval};
 use dinolab_data::source::SourceOptions;
 use dinolab_data::{Image, Size as Extent, Source};
-use dinolab_eval::block_features::BlockFeatures;
 use dinolab_eval::feature_set::{FeatureSet, labels_file};
-use dinolab_eval::features::{Features, Preprocess, View, at_once};
+use dinolab_eval::network::BlockFeatures;
+use dinolab_eval::network::{Features, Preprocess, View, at_once};
 use dinolab_nn::check_patches;
 
 use crate::model::{Model, OptionalModelArgs};

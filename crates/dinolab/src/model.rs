@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use dinolab_data::{Pixels, Size};
-use dinolab_eval::features::Preprocess;
+use dinolab_eval::network::Preprocess;
 use dinolab_nn::position::PositionRule;
 use dinolab_nn::weights::{self, LoadOptions, Weights, Which};
 use dinolab_nn::{Parameters, Precision, Vit, device, init::Init};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use dinolab_data::Image;
-use dinolab_eval::features::AttentionMaps;
+use dinolab_eval::network::AttentionMaps;
 use dinolab_view::{AttentionRow, Rgb, enlarge_map, write_png};
 
 /// The ground of sheets.

@@ -238,7 +238,7 @@ fn observer_error(error: &anyhow::Error) -> Error {
 }
 
 fn host<const D: usize>(tensor: &Tensor<D>) -> Vec<f32> {
-    dinolab_eval::features::host(tensor.clone())
+    dinolab_eval::network::host(tensor.clone())
 }
 
 impl Observer for Watch<'_> {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use dinolab_data::augment::ChannelNormaliser;
 use dinolab_eval::attention::{mass_mask, resize_mask};
-use dinolab_eval::features::{AttentionMaps, attend, whole_patches};
+use dinolab_eval::network::{AttentionMaps, attend, whole_patches};
 use dinolab_eval::npy::write_npy_f32;
 use dinolab_view::GifWriter;
 use dinolab_view::{ColourMap, Rgb, contact_sheet, draw_mask, heat_map, overlay, write_png};

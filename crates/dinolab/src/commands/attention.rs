@@ -8,9 +8,9 @@ use dinolab_data::Size;
 use dinolab_data::source::{MaskKind, SourceOptions, VOC_CLASSES};
 use dinolab_data::{Mask, Source};
 use dinolab_eval::attention::{
-    ObjectHeads, REFERENCE_MASS, Summary, VOID, attention_heads, chance_jaccard,
+    JaccardSummary, ObjectHeads, REFERENCE_MASS, VOID, attention_heads, chance_jaccard,
 };
-use dinolab_eval::features::{attend, whole_patches};
+use dinolab_eval::network::{attend, whole_patches};
 use dinolab_nn::{Vit, check_patches, init::Init};
 
 use crate::model::ModelArgs;
@@ -95,7 +95,7 @@ pub fn run(args: &Args) -> Result<()> {
 
     check_patches(side, side, config.patch_size).context("--size")?;
     let count = objects.images.len();
-    let mut summaries = vec![Summary::default(); networks.len()];
+    let mut summaries = vec![JaccardSummary::default(); networks.len()];
     let mut skipped = 0;
     let mut progress = Progress::new("image", count as u64, 0);
     for index in 0..count {
@@ -196,7 +196,7 @@ fn classes_of(objects: &Mask, classes: &Mask) -> Vec<usize> {
         .collect()
 }
 
-fn show(args: &Args, side: usize, names: &[String], summaries: &[Summary]) -> Result<()> {
+fn show(args: &Args, side: usize, names: &[String], summaries: &[JaccardSummary]) -> Result<()> {
     let (trained, random) = summaries.split_first().expect("the trained network's");
     let percent = |value: Option<f64>| value.map(|value| 100.0 * value);
     let Some(best) = percent(trained.best_head_of_each()) else {
@@ -205,12 +205,12 @@ fn show(args: &Args, side: usize, names: &[String], summaries: &[Summary]) -> Re
                SegmentationObject"
         );
     };
-    let of_random = |value: &dyn Fn(&Summary) -> Option<f64>| {
+    let of_random = |value: &dyn Fn(&JaccardSummary) -> Option<f64>| {
         let values: Option<Vec<f64>> = random.iter().map(value).collect();
         let values = values.filter(|values| !values.is_empty())?;
         Some(100.0 * values.iter().sum::<f64>() / values.len() as f64)
     };
-    let single = |summary: &Summary| summary.best_single_head().map(|(_, mean)| mean);
+    let single = |summary: &JaccardSummary| summary.best_single_head().map(|(_, mean)| mean);
     let chance = percent(trained.mean(|o: &ObjectHeads| chance_jaccard(args.threshold, o.share)));
     let whole = percent(trained.mean(|o| o.share));
 
@@ -221,7 +221,7 @@ fn show(args: &Args, side: usize, names: &[String], summaries: &[Summary]) -> Re
         ("these weights", Some(best), single_trained),
         (
             "random weights",
-            of_random(&Summary::best_head_of_each),
+            of_random(&JaccardSummary::best_head_of_each),
             of_random(&single),
         ),
         ("uniform map", chance, chance),
@@ -235,7 +235,10 @@ fn show(args: &Args, side: usize, names: &[String], summaries: &[Summary]) -> Re
         None if class == usize::MAX => "(no class)".to_owned(),
         None => format!("class {class}"),
     };
-    let before = random.first().map(Summary::per_class).unwrap_or_default();
+    let before = random
+        .first()
+        .map(JaccardSummary::per_class)
+        .unwrap_or_default();
     let mut classes = Table::new(["class", "objects", "Jaccard %", "random weights %"]);
     let mut per_class = Vec::new();
     for (class, score) in trained.per_class() {

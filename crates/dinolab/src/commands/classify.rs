@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use dinolab_eval::feature_set::FeatureSet;
-use dinolab_eval::linear::{Backbone, ClassifierFile};
+use dinolab_eval::network::{Backbone, ClassifierFile};
 use dinolab_files::write_whole;
 
 use crate::image_files;

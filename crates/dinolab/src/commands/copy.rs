@@ -10,12 +10,12 @@ use std::sync::Mutex;
 use anyhow::{Context, Result, ensure};
 use dinolab_data::source::SourceOptions;
 use dinolab_data::{Image, Source};
-use dinolab_eval::copy::{Attack, CopyScore, Family, judge};
-use dinolab_eval::descriptor::{Describer, Descriptor, View};
-use dinolab_eval::features::Features;
+use dinolab_eval::copy::{Attack, CopyScore, Family, evaluate};
 use dinolab_eval::knn::l2_normalise;
-use dinolab_eval::moments::Moments;
-use dinolab_eval::whitening::{Spread, Whitening};
+use dinolab_eval::network::Features;
+use dinolab_eval::network::descriptor::{Descriptor, DescriptorExtractor, View};
+use dinolab_eval::whitening::CovarianceAccumulator;
+use dinolab_eval::whitening::{Whitening, WhiteningCentre};
 use dinolab_files::write_whole;
 use dinolab_view::{Rgb, encode_png};
 
@@ -147,7 +147,8 @@ pub fn run(args: &Args) -> Result<()> {
     let descriptor = Descriptor::ClassAndGem(args.gem);
     check_patches(args.imsize, args.imsize, model.vit.config().patch_size)
         .with_context(|| format!("--imsize {}", args.imsize))?;
-    let describer = Describer::new(&model.vit, colours, View::Square(args.imsize), descriptor)?;
+    let describer =
+        DescriptorExtractor::new(&model.vit, colours, View::Square(args.imsize), descriptor)?;
 
     let extra = [&distractors, &whitening];
     let extra: usize = extra.into_iter().flatten().map(|source| source.len()).sum();
@@ -163,11 +164,11 @@ pub fn run(args: &Args) -> Result<()> {
         skipped: 0,
     };
     if let Some(source) = whitening {
-        let spread = match args.whitening_about.as_str() {
-            "mean" => Spread::AboutMean,
-            _ => Spread::AboutOrigin,
+        let centre = match args.whitening_about.as_str() {
+            "mean" => WhiteningCentre::Mean,
+            _ => WhiteningCentre::Origin,
         };
-        work.whitening = Some(work.learn(&*source, spread)?);
+        work.whitening = Some(work.learn(&*source, centre)?);
     }
     let known = work.source(&*originals)?;
     ensure!(!known.indices.is_empty(), "no original can be used");
@@ -184,7 +185,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let top = (args.top > 0).then_some(args.top);
     let judged = |features: &Features, positives: &[Vec<usize>]| {
-        judge(&database, &features.data, features.dim, positives, top)
+        evaluate(&database, &features.data, features.dim, positives, top)
     };
 
     let mut blocks: Vec<Block> = Vec::new();
@@ -284,7 +285,7 @@ fn whole(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// What is described, one part after the other, with one progress for all.
 struct Work<'a> {
-    describer: Describer<'a>,
+    describer: DescriptorExtractor<'a>,
     batch_size: usize,
     progress: Progress,
     done: usize,
@@ -293,9 +294,9 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn learn(&mut self, source: &dyn Source, spread: Spread) -> Result<Whitening> {
+    fn learn(&mut self, source: &dyn Source, centre: WhiteningCentre) -> Result<Whitening> {
         const AT_A_TIME: usize = 1024;
-        let mut moments = Moments::new(self.describer.dim());
+        let mut moments = CovarianceAccumulator::new(self.describer.dim());
         let all: Vec<usize> = (0..source.len()).collect();
         for part in all.chunks(AT_A_TIME) {
             let load = |i: usize| Ok(source.image(part[i])?);
@@ -309,7 +310,7 @@ impl Work<'_> {
                 moments.count()
             );
         }
-        Ok(Whitening::learn(&moments, 0.5, spread)?)
+        Ok(Whitening::learn(&moments, 0.5, centre)?)
     }
 
     /// Whitened features of length 1 of a source's images.
@@ -343,7 +344,7 @@ impl Work<'_> {
         let progress = &mut self.progress;
         let found = self
             .describer
-            .describe_loaded(&all, self.batch_size, load, &mut |done| {
+            .extract_loaded(&all, self.batch_size, load, &mut |done| {
                 progress.set((before + done) as u64, "");
             })?;
         self.done += count;

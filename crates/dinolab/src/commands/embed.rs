@@ -6,10 +6,10 @@ use anyhow::{Context, Result};
 use dinolab_data::augment::{Filter, eval};
 use dinolab_data::source::SourceOptions;
 use dinolab_data::{Image, Source};
-use dinolab_eval::block_features::BlockFeatures;
 use dinolab_eval::feature_set::{FeatureSet, labels_file, names_file};
-use dinolab_eval::features::{Preprocess, View, at_once, whole_patches};
-use dinolab_eval::patch_tokens::{Layout, PatchTokens};
+use dinolab_eval::network::BlockFeatures;
+use dinolab_eval::network::patch_tokens::{Layout, PatchTokens};
+use dinolab_eval::network::{Preprocess, View, at_once, whole_patches};
 use dinolab_nn::check_patches;
 
 use crate::inputs::{CLASS_TOKEN, PreprocessArgs, block_features_of, by_name, tell_left_out};

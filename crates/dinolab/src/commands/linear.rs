@@ -8,14 +8,13 @@ use anyhow::{Context, Result, ensure};
 use dinolab_data::Source;
 use dinolab_data::random::{Purpose, Random};
 use dinolab_data::source::SourceOptions;
-use dinolab_eval::block_features::BlockFeatures;
 use dinolab_eval::feature_set::FeatureSet;
-use dinolab_eval::features::Preprocess;
 use dinolab_eval::linear::{
-    Backbone, ClassifierFile, EpochScore, Examples, LinearConfig, LinearRun, Problem, Protocol,
-    Standardiser, best_run, train,
+    EpochScore, Examples, LinearConfig, LinearRun, Problem, Standardiser, best_run, train,
 };
-use dinolab_eval::views::RandomView;
+use dinolab_eval::network::{
+    Backbone, BlockFeatures, ClassifierFile, Preprocess, Protocol, RandomView,
+};
 
 use crate::inputs::{PreprocessArgs, block_features_of, by_name, labelled, tell_skipped};
 use crate::model::{Model, OptionalModelArgs};
@@ -199,7 +198,7 @@ fn learn(
         dim: train_set.dim,
         classes: classes.len(),
         labels: &labels,
-        judged: Examples {
+        validation: Examples {
             features: &val.data,
             labels: &val_labels,
         },
@@ -378,7 +377,7 @@ impl<'a> Augmented<'a> {
         }
     }
 
-    fn embed(&self, epoch: usize) -> dinolab_eval::Result<dinolab_eval::features::Features> {
+    fn embed(&self, epoch: usize) -> dinolab_eval::Result<dinolab_eval::network::Features> {
         let view = |index: usize, image: &dinolab_data::Image| {
             let mut random = Random::new(self.seed, epoch as u64, index as u64, Purpose::Crops);
             let at = self.view.place(image, &mut random);

@@ -148,7 +148,7 @@ fn nearest(
     args: &Args,
     indexed: &Indexed,
     model: Model,
-    preprocess: dinolab_eval::features::Preprocess,
+    preprocess: dinolab_eval::network::Preprocess,
 ) -> Result<Found> {
     let queries = args
         .queries

@@ -317,7 +317,7 @@ fn teacher_entropy(report: &StepReport, temperature: f64) -> f64 {
     let out = &report.outputs;
     let targets = ops::teacher_probabilities(out.teacher.clone(), out.centre.clone(), temperature);
     let rows = targets.dims()[0];
-    let values = dinolab_eval::features::host(targets);
+    let values = dinolab_eval::network::host(targets);
     let sum: f64 = values
         .iter()
         .map(|&q| f64::from(q))

@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use dinolab_data::Image;
 use dinolab_eval::Embedder;
-use dinolab_eval::features::whole_patches;
-use dinolab_eval::pca::{Each, PatchColours, Pictures, patch_colours};
+use dinolab_eval::network::whole_patches;
+use dinolab_eval::patch_colours::{PatchColours, PatchSource, PatchVisitor, patch_colours};
 use dinolab_view::GifWriter;
 use dinolab_view::{Filter, Rgb, contact_sheet, patch_colour_map, write_png};
 
@@ -173,8 +173,8 @@ struct Joint<'a> {
     done: u64,
 }
 
-impl Pictures for Joint<'_> {
-    fn pass(&mut self, each: &mut Each<'_>) -> dinolab_eval::Result<()> {
+impl PatchSource for Joint<'_> {
+    fn visit(&mut self, each: &mut PatchVisitor<'_>) -> dinolab_eval::Result<()> {
         let first = self.usable.is_none();
         let indices = match &self.usable {
             None => (0..self.stills.len()).collect(),
@@ -210,8 +210,8 @@ struct Moving<'a> {
     done: u64,
 }
 
-impl Pictures for Moving<'_> {
-    fn pass(&mut self, each: &mut Each<'_>) -> dinolab_eval::Result<()> {
+impl PatchSource for Moving<'_> {
+    fn visit(&mut self, each: &mut PatchVisitor<'_>) -> dinolab_eval::Result<()> {
         for frame in self.clip.frames()? {
             let (rows, grid) = self.network.features(&frame?.image)?;
             each(&rows, grid)?;

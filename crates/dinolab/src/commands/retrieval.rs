@@ -6,12 +6,12 @@ use anyhow::{Context, Result, bail, ensure};
 use dinolab_data::Image;
 use dinolab_data::augment::eval;
 use dinolab_data::augment::resize::CropBox;
-use dinolab_eval::descriptor::{Describer, Descriptor, View};
 use dinolab_eval::feature_set::FeatureSet;
-use dinolab_eval::features::Features;
 use dinolab_eval::knn::{Labelled, l2_normalise};
+use dinolab_eval::network::Features;
+use dinolab_eval::network::descriptor::{Descriptor, DescriptorExtractor, View};
 use dinolab_eval::retrieval::{
-    Difficulty, GroundTruth, LabelledScore, Query, labelled, places, score,
+    Difficulty, GroundTruth, LabelledScore, Query, labelled, query_ranks, score,
 };
 use dinolab_nn::check_patches;
 use serde_json::{Map, Value, json};
@@ -125,7 +125,8 @@ fn revisited(args: &Args, file: &Path) -> Result<()> {
     let colours = (model.preprocess.mean, model.preprocess.std);
     check_patches(args.imsize, args.imsize, model.vit.config().patch_size)
         .with_context(|| format!("--imsize {}", args.imsize))?;
-    let describer = Describer::new(&model.vit, colours, View::Fit(args.imsize), descriptor)?;
+    let describer =
+        DescriptorExtractor::new(&model.vit, colours, View::Fit(args.imsize), descriptor)?;
     let (database, queries) = (
         NamedImages::new(folder, &truth.images),
         NamedImages::new(folder, &truth.queries),
@@ -137,7 +138,7 @@ fn revisited(args: &Args, file: &Path) -> Result<()> {
                     load: &(dyn Fn(usize) -> dinolab_eval::Result<Image> + Sync),
                     progress: &mut dyn FnMut(usize)| {
         let all: Vec<usize> = (0..count).collect();
-        complete(describer.describe_loaded(&all, batch, load, progress)?)
+        complete(describer.extract_loaded(&all, batch, load, progress)?)
     };
     let found = describe(truth.images.len(), &|i| database.image(i), &mut |done| {
         progress.set(done as u64, "");
@@ -158,7 +159,7 @@ fn revisited(args: &Args, file: &Path) -> Result<()> {
         errln!("warning: some queries have no box; the whole image asks");
     }
 
-    let places = places(&truth, &found, &asked, describer.dim())?;
+    let ranks = query_ranks(&truth, &found, &asked, describer.dim())?;
     let names: Vec<String> = std::iter::once("setting".to_owned())
         .chain(["mAP %".to_owned()])
         .chain(args.k.iter().map(|k| format!("mP@{k} %")))
@@ -167,7 +168,7 @@ fn revisited(args: &Args, file: &Path) -> Result<()> {
     let mut table = Table::named(names);
     let mut settings = Map::new();
     for difficulty in Difficulty::ALL {
-        let score = score(difficulty, &places, &args.k);
+        let score = score(difficulty, &ranks, &args.k);
         let counted = score.per_query.iter().flatten().count();
         let precision = score.precision.iter().map(|p| {
             let known = (counted > 0).then_some(100.0 * p);

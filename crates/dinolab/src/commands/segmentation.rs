@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use dinolab_data::Size;
-use dinolab_eval::segmentation::{FrozenSegmentation, SegmentationRun, best_run};
+use dinolab_eval::network::frozen_segmentation::{FrozenSegmentation, SegmentationRun, best_run};
 use dinolab_nn::check_patches;
 
 use crate::class_masks::{MaskArgs, Masks};

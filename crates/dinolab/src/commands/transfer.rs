@@ -7,12 +7,13 @@ use anyhow::{Context, Result, ensure};
 use dinolab_data::shapes::{Shapes, ShapesOptions};
 use dinolab_data::source::{self, SourceOptions};
 use dinolab_data::{Size, Source};
-use dinolab_eval::block_features::BlockFeatures;
-use dinolab_eval::features::Preprocess;
-use dinolab_eval::transfer::{
-    Arm, Classification, FineTune, Segmentation, Share, Task, TransferConfig, Trial, compare,
+use dinolab_eval::network::BlockFeatures;
+use dinolab_eval::network::Preprocess;
+use dinolab_eval::network::RandomView;
+use dinolab_eval::network::transfer::{
+    Classification, FineTune, Segmentation, Share, Task, TransferConfig, TransferMode, Trial,
+    compare,
 };
-use dinolab_eval::views::RandomView;
 
 use crate::class_masks::MaskArgs;
 use crate::model::{Model, ModelArgs};
@@ -232,9 +233,9 @@ fn learn(
         frozen_lrs: args.frozen_lr.clone(),
     };
     let mut progress: Option<Progress> = None;
-    let trials = compare(task, &model.vit, &Arm::ALL, &config, &mut |now| {
+    let trials = compare(task, &model.vit, &TransferMode::ALL, &config, &mut |now| {
         let progress = progress.get_or_insert_with(|| Progress::new("step", now.steps as u64, 0));
-        let text = format!("{}, lr {}, seed {}", title(now.arm), now.lr, now.seed);
+        let text = format!("{}, lr {}, seed {}", title(now.mode), now.lr, now.seed);
         progress.set(now.step as u64, &text);
     })?;
     if let Some(progress) = progress {
@@ -244,7 +245,7 @@ fn learn(
     for trial in &trials {
         let loss = trial.losses.iter().sum::<f64>() / trial.losses.len() as f64;
         table.row([
-            title(trial.arm).into(),
+            title(trial.mode).into(),
             Cell::Number(trial.lr.to_string()),
             Cell::number(trial.mean(), 2),
             Cell::number(trial.spread(), 2),
@@ -253,13 +254,14 @@ fn learn(
             if trial.best { "*" } else { "" }.into(),
         ]);
     }
-    let labelled = dinolab_eval::transfer::labelled_share(&task.groups(), config.share, 0)?.len();
+    let labelled =
+        dinolab_eval::network::transfer::labelled_share(&task.groups(), config.share, 0)?.len();
     let margin = margin(&trials);
     let result = serde_json::json!({
         "measure": names,
         "head": head,
         "trials": trials.iter().map(|trial| serde_json::json!({
-            "network": trial.arm,
+            "network": trial.mode,
             "lr": trial.lr,
             "mean": trial.mean(),
             "spread": trial.spread(),
@@ -295,19 +297,19 @@ fn learn(
     Ok(())
 }
 
-fn title(arm: Arm) -> &'static str {
-    match arm {
-        Arm::Frozen => "frozen, linear head",
-        Arm::FineTuned => "fine-tuned",
-        Arm::Scratch => "from scratch",
+fn title(mode: TransferMode) -> &'static str {
+    match mode {
+        TransferMode::Frozen => "frozen, linear head",
+        TransferMode::FineTuned => "fine-tuned",
+        TransferMode::Scratch => "from scratch",
     }
 }
 
 /// How far the fine-tuned network is ahead of the one from scratch, in points.
 fn margin(trials: &[Trial]) -> f64 {
-    let best = |arm| {
-        let found = trials.iter().find(|trial| trial.arm == arm && trial.best);
+    let best = |mode| {
+        let found = trials.iter().find(|trial| trial.mode == mode && trial.best);
         found.map_or(f64::NAN, Trial::mean)
     };
-    best(Arm::FineTuned) - best(Arm::Scratch)
+    best(TransferMode::FineTuned) - best(TransferMode::Scratch)
 }

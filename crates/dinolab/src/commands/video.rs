@@ -7,10 +7,11 @@ use anyhow::{Context, Result, bail};
 use dinolab_data::Mask;
 use dinolab_eval::Embedder;
 use dinolab_eval::davis::{
-    Sequence, Statistics, Summary, Tree, Year, score_folder, score_sequence, write_mask,
+    DavisSummary, Sequence, Statistics, Tree, Year, score_first_mask, score_folder, score_sequence,
+    write_mask,
 };
+use dinolab_eval::network::video_segmentation::{REFERENCE_SIDE, VideoSegmentation};
 use dinolab_eval::propagation::Propagation;
-use dinolab_eval::tracking::{REFERENCE_SIDE, Tracking, score_first_mask};
 use dinolab_nn::{Vit, init::Init};
 
 use crate::model::{Model, OptionalModelArgs};
@@ -97,11 +98,11 @@ struct Scored {
     #[serde(skip_serializing_if = "Option::is_none")]
     frames_per_second: Option<f64>,
     #[serde(flatten)]
-    summary: Summary,
+    summary: DavisSummary,
 }
 
 impl Scored {
-    fn new(method: &'static str, summary: Summary, frames_per_second: Option<f64>) -> Self {
+    fn new(method: &'static str, summary: DavisSummary, frames_per_second: Option<f64>) -> Self {
         Self {
             method,
             frames_per_second,
@@ -110,13 +111,13 @@ impl Scored {
     }
 }
 
-fn copied(tree: &Tree) -> Result<Summary> {
+fn copied(tree: &Tree) -> Result<DavisSummary> {
     let scores = tree
         .sequences
         .iter()
         .map(|sequence| score_first_mask(sequence, tree.year))
         .collect::<dinolab_eval::Result<Vec<_>>>()?;
-    Summary::of(scores.concat()).context("the tree has no objects")
+    DavisSummary::of(scores.concat()).context("the tree has no objects")
 }
 
 /// Makes masks, and scores them where the tree is annotated.
@@ -134,7 +135,7 @@ fn follow(args: &Args, tree: &Tree) -> Result<()> {
     let Model {
         vit, preprocess, ..
     } = args.model.load()?;
-    let tracking = Tracking {
+    let segmentation = VideoSegmentation {
         side: args.size,
         propagation: Propagation {
             n_last_frames: args.n_last_frames,
@@ -153,41 +154,41 @@ fn follow(args: &Args, tree: &Tree) -> Result<()> {
     let mut progress = Progress::new("frame", (frames * rounds) as u64, 0);
     let mut done = 0;
     let mut folder = ResultFolder::open(out)?;
-    let mut masks_of = |embedder: &Embedder,
-                        mut out: Option<&mut ResultFolder>|
-     -> Result<Followed> {
-        let began = Instant::now();
-        let mut objects = Vec::new();
-        let mut scored = true;
-        for sequence in &tree.sequences {
-            let mut masks: Vec<Mask> = Vec::with_capacity(sequence.frames.len());
-            let mut unwritten = None;
-            let followed = tracking.follow(embedder, sequence, tree.year, &mut |frame, mask| {
-                if let Some(out) = &mut out {
-                    let name = format!("{}/{}.png", sequence.name, sequence.frames[frame]);
-                    out.write(name, |path| write_mask(path, &mask, tree.year))
-                        .map_err(|error| stopped(&mut unwritten, error))?;
+    let mut masks_of =
+        |embedder: &Embedder, mut out: Option<&mut ResultFolder>| -> Result<Followed> {
+            let began = Instant::now();
+            let mut objects = Vec::new();
+            let mut scored = true;
+            for sequence in &tree.sequences {
+                let mut masks: Vec<Mask> = Vec::with_capacity(sequence.frames.len());
+                let mut unwritten = None;
+                let followed =
+                    segmentation.propagate(embedder, sequence, tree.year, &mut |frame, mask| {
+                        if let Some(out) = &mut out {
+                            let name = format!("{}/{}.png", sequence.name, sequence.frames[frame]);
+                            out.write(name, |path| write_mask(path, &mask, tree.year))
+                                .map_err(|error| stopped(&mut unwritten, error))?;
+                        }
+                        masks.push(mask);
+                        done += 1;
+                        progress.set(done as u64, &sequence.name);
+                        Ok(())
+                    });
+                if let Some(error) = unwritten {
+                    return Err(error);
                 }
-                masks.push(mask);
-                done += 1;
-                progress.set(done as u64, &sequence.name);
-                Ok(())
-            });
-            if let Some(error) = unwritten {
-                return Err(error);
+                followed?;
+                match scorable(sequence) {
+                    true => objects.extend(score_sequence(sequence, tree.year, |frame| {
+                        Ok(masks[frame].clone())
+                    })?),
+                    false => scored = false,
+                }
             }
-            followed?;
-            match scorable(sequence) {
-                true => objects.extend(score_sequence(sequence, tree.year, |frame| {
-                    Ok(masks[frame].clone())
-                })?),
-                false => scored = false,
-            }
-        }
-        let rate = frames as f64 / began.elapsed().as_secs_f64();
-        let summary = Summary::of(objects).filter(|_| scored);
-        Ok(Followed { summary, rate })
-    };
+            let rate = frames as f64 / began.elapsed().as_secs_f64();
+            let summary = DavisSummary::of(objects).filter(|_| scored);
+            Ok(Followed { summary, rate })
+        };
     let own = masks_of(&embedder, Some(&mut folder))?;
     let Some(summary) = own.summary else {
         progress.finish();
@@ -224,7 +225,7 @@ fn stopped(kept: &mut Option<anyhow::Error>, error: anyhow::Error) -> dinolab_ev
 
 struct Followed {
     /// `None` where a sequence is not annotated.
-    summary: Option<Summary>,
+    summary: Option<DavisSummary>,
     rate: f64,
 }
 

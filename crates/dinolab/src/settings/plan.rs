@@ -103,8 +103,8 @@ impl Config {
     }
 
     /// How images become features.
-    pub fn preprocess(&self) -> dinolab_eval::features::Preprocess {
-        dinolab_eval::features::Preprocess {
+    pub fn preprocess(&self) -> dinolab_eval::network::Preprocess {
+        dinolab_eval::network::Preprocess {
             resize: self.eval_resize,
             crop: self.eval_crop,
             mean: self.mean.0.clone(),

@@ -33,7 +33,7 @@ pub fn run(args: &Args) -> Result<()> {
     let operations = batch as f64 * forward_operations(&config, args.crop);
     common.run(
         || {
-            dinolab_eval::features::host(vit.forward(images.clone()));
+            dinolab_eval::network::host(vit.forward(images.clone()));
             Ok(())
         },
         |durations| {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use dinolab_eval::features::Preprocess;
+use dinolab_eval::network::Preprocess;
 use dinolab_nn::onnx::{Check, Options, export};
 use dinolab_nn::weights::{self, LoadOptions};
 use dinolab_nn::{Head, VitConfig, device, init::Init};

@@ -1,4 +1,4 @@
-//! Objects of a video followed by a network's features, and baselines beside it.
+//! Video object segmentation by label propagation with a network's features.
 
 use std::path::Path;
 
@@ -8,21 +8,22 @@ use dinolab_data::{Image, Mask};
 use dinolab_nn::check_patches;
 
 use crate::bilinear::taps;
-use crate::davis::{ObjectScore, Sequence, Year, object_count, read_mask, score_sequence};
+use crate::davis::{Sequence, Year, object_count, read_mask};
+use crate::network::Embedder;
 use crate::propagation::{Propagation, Propagator, labels_of_mask, mask_of_labels};
-use crate::{Embedder, Error, Result};
+use crate::{Error, Result};
 
-/// The side that the reference brings the shorter side of a frame to.
+/// Size of the shorter side of a frame in the reference implementation.
 pub const REFERENCE_SIDE: usize = 480;
 
-/// The long side of a frame is cut down to a multiple of this.
+/// The longer side of a frame is rounded down to a multiple of this.
 const LONG_SIDE_STEP: usize = 64;
 
-/// Rows and columns at which a frame is compared: the short side is `side`, the long side
-/// keeps the aspect ratio and is rounded down to a multiple of 64, as in the reference (a
-/// square's width counts as its long side). Where patches do not divide these, both are
-/// rounded down to whole patches.
-pub fn frame_size(height: usize, width: usize, side: usize, patch: usize) -> (usize, usize) {
+/// Returns the height and width of the network's input: the short side is `side`, the long side
+/// keeps the aspect ratio and is rounded down to a multiple of 64, as in the reference
+/// implementation (the width of a square counts as its long side). If patches do not divide 64,
+/// both are rounded down to whole patches.
+fn frame_size(height: usize, width: usize, side: usize, patch: usize) -> (usize, usize) {
     let long = |long: usize, short: usize| {
         let exact = side * long / short.max(1);
         match LONG_SIDE_STEP.is_multiple_of(patch) {
@@ -38,9 +39,8 @@ pub fn frame_size(height: usize, width: usize, side: usize, patch: usize) -> (us
     }
 }
 
-/// Resizes by straight lines between the four nearest pixels, without smoothing first, which
-/// is what the reference does (OpenCV's bilinear).
-pub fn resize_linear(image: &Image, height: usize, width: usize) -> Image {
+/// Resizes bilinearly without antialiasing, as the reference implementation does with OpenCV.
+fn resize_linear(image: &Image, height: usize, width: usize) -> Image {
     let channels = image.channels;
     let columns = taps(image.width, width);
     let mut out = Image::new(width, height, channels);
@@ -65,16 +65,16 @@ pub fn resize_linear(image: &Image, height: usize, width: usize) -> Image {
     out
 }
 
-/// How objects are followed.
+/// The settings of video object segmentation.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
-pub struct Tracking {
-    /// The short side of frames, in pixels.
+pub struct VideoSegmentation {
+    /// Size of the shorter side of frames, in pixels.
     pub side: usize,
-    /// How labels flow from frame to frame.
+    /// Label propagation from frame to frame.
     pub propagation: Propagation,
 }
 
-impl Default for Tracking {
+impl Default for VideoSegmentation {
     fn default() -> Self {
         Self {
             side: REFERENCE_SIDE,
@@ -83,16 +83,16 @@ impl Default for Tracking {
     }
 }
 
-impl Tracking {
-    /// Follows the objects of the first frame through a sequence. `each` gets the number of a
-    /// frame and its mask of object numbers, at the size of the frame, the given mask of the
-    /// first frame included.
+impl VideoSegmentation {
+    /// Propagates the objects of the first frame through a sequence. `each` gets the number of each
+    /// frame and its mask of object numbers at the size of the frame, including the given mask of
+    /// the first frame.
     ///
     /// Features are the patch tokens of the last block after the final norm.
     ///
     /// # Errors
-    /// Frames or masks that cannot be read or are smaller than a patch; what `each` gives.
-    pub fn follow(
+    /// Frames or masks that cannot be read or are smaller than a patch; the errors of `each`.
+    pub fn propagate(
         &self,
         embedder: &Embedder,
         sequence: &Sequence,
@@ -159,15 +159,6 @@ impl Tracking {
         }
         Ok(())
     }
-}
-
-/// Scores of the first frame's mask left where it is: what standing still is worth.
-///
-/// # Errors
-/// As [`score_sequence`].
-pub fn score_first_mask(sequence: &Sequence, year: Year) -> Result<Vec<ObjectScore>> {
-    let first = read_mask(&sequence.annotations[0], year)?;
-    score_sequence(sequence, year, |_| Ok(first.clone()))
 }
 
 fn read_image(path: &Path) -> Result<Image> {

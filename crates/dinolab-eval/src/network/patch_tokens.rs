@@ -1,8 +1,8 @@
-//! Patch tokens of many images to a file, which is written as they come: all of them would not fit
-//! into memory.
+//! Patch tokens of many images, written to a file as they are computed, because all of them would
+//! not fit in memory.
 //!
-//! Where all images make the same grid, the file holds one array `[images, rows, columns, D]`; where
-//! they do not, one array `[rows, columns, D]` per image, by its name.
+//! If all images have the same grid, the file holds one array `[images, rows, columns, D]`,
+//! otherwise one array `[rows, columns, D]` per image, by its name.
 
 mod file;
 
@@ -13,10 +13,10 @@ use dinolab_data::Source;
 use dinolab_files::FileSet;
 use dinolab_nn::Vit;
 
-use crate::block_features::BlockFeatures;
-use crate::feature_set::{Kind, kind, names_and_labels, write_companions};
-use crate::features::{Pass, Preprocess, Rows, View};
+use crate::feature_set::{FileFormat, file_format, names_and_labels, write_companions};
 use crate::file::unwritten;
+use crate::network::block_features::BlockFeatures;
+use crate::network::features::{Pass, Preprocess, Rows, View};
 use crate::{Error, Result};
 
 use self::file::{Npy, Safetensors, Tokens};
@@ -24,45 +24,45 @@ use self::file::{Npy, Safetensors, Tokens};
 /// Name of the array in a safetensors file that holds one.
 const TENSOR: &str = "patch_tokens";
 
-/// Which tokens are written: those of the last blocks, each after the *final* norm, concatenated
-/// along `D`, earliest block first.
+/// The patch tokens of the last blocks, each after the *final* norm, concatenated along `D`,
+/// earliest block first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PatchTokens {
-    /// Blocks whose tokens are taken, from 1 to the network's depth.
+    /// Number of last blocks, from 1 to the network's depth.
     pub n_last_blocks: usize,
 }
 
-/// How images are laid out in the file.
+/// The layout of images in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// One array of all; views are all of one size.
+    /// One array for all images, which have the same size.
     Joint,
-    /// An array per image, in a safetensors file.
+    /// One array per image, in a safetensors file.
     PerImage,
 }
 
-/// What was written.
+/// The content of the written file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
     /// The source's indices of the images, in the order of the file.
     pub indices: Vec<usize>,
     /// Width of a token, `D`.
     pub dim: usize,
-    /// Rows and columns of patches, where they are the same for all.
+    /// Rows and columns of patches, if the same for all images.
     pub grid: Option<(usize, usize)>,
-    /// Whether there are labels, and thus a file of them.
+    /// Whether a file of labels was written.
     pub labelled: bool,
     /// Images that could not be used: index and reason.
     pub skipped: Vec<(usize, String)>,
 }
 
 impl PatchTokens {
-    /// Width of a token of `vit`, `D`.
+    /// Returns the width of a token of `vit`, `D`.
     pub fn dim(&self, vit: &Vit) -> usize {
         vit.config().width * self.n_last_blocks
     }
 
-    /// Images `[B, C, H, W]` to patch tokens `[B, h · w · D]`, patches row by row.
+    /// Computes patch tokens `[B, h · w · D]` of images `[B, C, H, W]`, patches row by row.
     fn of(&self, vit: &Vit, images: Tensor<4>) -> Tensor<2> {
         let [b, _, height, width] = images.dims();
         let patch = vit.config().patch_size;
@@ -75,15 +75,16 @@ impl PatchTokens {
         Tensor::cat(tokens.collect(), 2).reshape([b, patches * self.dim(vit)])
     }
 
-    /// Writes the tokens of the source's images number `indices`, seen as `view` says, to `path`, a
-    /// `.npy` or `.safetensors` file, and beside it their names and labels as
-    /// [`FeatureSet`](crate::feature_set::FeatureSet) does. Of `preprocess`, channel means and
-    /// deviations are used. Only `batch_size` images are in memory at a time. The file appears once
-    /// it is whole.
+    /// Writes the tokens of the source's images `indices` to `path`, a `.npy` or `.safetensors`
+    /// file, and their names and labels next to it as
+    /// [`FeatureSet`](crate::feature_set::FeatureSet) does. `view` makes the input of the network;
+    /// only the channel means and deviations of `preprocess` are used. `batch_size` images are in
+    /// memory at a time. The file appears once it is complete.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for blocks that the network has not, for separate arrays in a `.npy`, and
-    /// where no image can be used; otherwise as [`Pass::each`], and where files cannot be written.
+    /// [`Error::BadSetting`] for more blocks than the network has; [`Error::Invalid`] for separate
+    /// arrays in a `.npy` file and if no image can be used; [`Error::Write`] if a file cannot be
+    /// written; otherwise as [`Pass::each`].
     #[allow(
         clippy::too_many_arguments,
         reason = "what is seen, how, and where it goes"
@@ -104,16 +105,16 @@ impl PatchTokens {
         };
         blocks.check(vit)?;
         let dim = self.dim(vit);
-        let mut file: Box<dyn Tokens> = match (kind(path), layout) {
-            (Some(Kind::Npy), Layout::Joint) => Box::new(Npy::create(path, dim)?),
-            (Some(Kind::Safetensors), Layout::Joint) => {
+        let mut file: Box<dyn Tokens> = match (file_format(path), layout) {
+            (Some(FileFormat::Npy), Layout::Joint) => Box::new(Npy::create(path, dim)?),
+            (Some(FileFormat::Safetensors), Layout::Joint) => {
                 Box::new(Safetensors::create(path, dim, None)?)
             }
-            (Some(Kind::Safetensors), Layout::PerImage) => {
+            (Some(FileFormat::Safetensors), Layout::PerImage) => {
                 let names = indices.iter().map(|&index| source.name(index)).collect();
                 Box::new(Safetensors::create(path, dim, Some(names))?)
             }
-            (Some(Kind::Npy), Layout::PerImage) => {
+            (Some(FileFormat::Npy), Layout::PerImage) => {
                 let reason = "images of different sizes go to a .safetensors file";
                 return Err(Error::invalid("patch tokens", reason));
             }
@@ -144,8 +145,8 @@ impl PatchTokens {
         if used.is_empty() {
             let first = skipped.first().map(|(_, why)| why.as_str());
             let reason = format!(
-                "none can be used; the first: {}",
-                first.unwrap_or("there are none")
+                "none is usable; the first: {}",
+                first.unwrap_or("no images given")
             );
             return Err(Error::invalid("images", reason));
         }

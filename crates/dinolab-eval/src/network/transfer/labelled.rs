@@ -1,4 +1,4 @@
-//! Which images are labelled.
+//! The choice of labelled images.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,13 +8,13 @@ use dinolab_data::random::{Purpose, Random};
 
 use crate::{Error, Result};
 
-/// How many training images keep their labels.
+/// The share of training images that is labelled.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Share {
-    /// Percent of each class, above 0 and at most 100; at least one image.
+    /// Percentage of each class, above 0 and at most 100, at least one image.
     Percent(f64),
-    /// Images of each class; all of a class that has fewer.
+    /// Number of images of each class, or all if there are fewer.
     PerClass(usize),
 }
 
@@ -45,19 +45,18 @@ impl fmt::Display for Share {
     }
 }
 
-/// Draws a share of every group (class) at random, by `seed`; the places, ascending.
-///
-/// A larger share of the same seed contains the smaller one.
+/// Draws a share of each group (class) at random, by `seed`, and returns the positions in ascending
+/// order. A larger share of the same seed contains the smaller one.
 ///
 /// # Errors
-/// No image at all.
+/// [`Error::Invalid`] without images.
 pub fn labelled_share(groups: &[usize], share: Share, seed: u64) -> Result<Vec<usize>> {
     let mut members: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (place, &group) in groups.iter().enumerate() {
         members.entry(group).or_default().push(place);
     }
     if members.is_empty() {
-        return Err(Error::invalid("training images", "there are none"));
+        return Err(Error::invalid("training images", "must not be empty"));
     }
     let mut drawn = Vec::new();
     for (group, mut places) in members {

@@ -1,5 +1,5 @@
-//! Files that grow by an image at a time. What stands at the beginning is known at the end only:
-//! room is left for it.
+//! Files that grow by one image at a time. Their headers are known only at the end, so space is
+//! reserved for them: npyz and safetensors, which need the shapes at the beginning, do not serve.
 
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
@@ -10,9 +10,9 @@ use super::TENSOR;
 use crate::file::Growing;
 use crate::{Error, Result};
 
-/// Bytes of a `.npy`'s header, all of it; a multiple of 64.
+/// Bytes of the complete `.npy` header; a multiple of 64.
 const NPY_HEADER: usize = 128;
-/// Bytes of an array's entry in the header of a safetensors file, without its name.
+/// Most bytes of an array's entry in a safetensors header, without its name.
 const ENTRY: usize = 160;
 /// The largest header that readers of safetensors accept.
 const MAX_HEADER: usize = 100_000_000;
@@ -76,9 +76,9 @@ impl Tokens for Npy {
 pub(super) struct Safetensors {
     file: Growing,
     dim: usize,
-    /// Bytes that the header may take.
+    /// Bytes reserved for the header.
     room: usize,
-    /// The arrays so far, where there is one for each image.
+    /// The arrays so far, if there is one for each image.
     arrays: Option<Map<String, Value>>,
     images: usize,
     grid: Option<(usize, usize)>,
@@ -86,7 +86,7 @@ pub(super) struct Safetensors {
 }
 
 impl Safetensors {
-    /// `names` are those that may come, where each image has an array.
+    /// `names` are the possible names of arrays, if there is one for each image.
     pub fn create(path: &Path, dim: usize, names: Option<Vec<String>>) -> Result<Self> {
         let length = |name: &String| Value::from(name.as_str()).to_string().len() + ENTRY;
         let room = names
@@ -165,7 +165,7 @@ impl Tokens for Safetensors {
     }
 }
 
-/// Images of one array have one grid.
+/// Fails unless all images of an array have the same grid.
 fn check_grid(known: &mut Option<(usize, usize)>, grid: (usize, usize)) -> Result<()> {
     match *known.get_or_insert(grid) == grid {
         true => Ok(()),

@@ -1,26 +1,26 @@
-//! Sums over any number of features, from which mean and spread follow.
+//! Mean and covariance of features that are added in parts.
 
 use nalgebra::{DMatrix, DMatrixView};
 
 use crate::Result;
 use crate::error::check_finite;
-use crate::knn::rows_of;
+use crate::rows::rows_of;
 
 /// Rows handled at a time.
 const BLOCK: usize = 512;
 
-/// First and second moments of rows that come in parts.
+/// Accumulates the mean and covariance of rows `[N, D]`.
 #[derive(Clone, Debug)]
-pub struct Moments {
+pub struct CovarianceAccumulator {
     count: usize,
     sum: Vec<f64>,
     products: DMatrix<f64>,
-    /// Taken off every row first, so that large means cost no precision.
+    /// Subtracted from each row, so that large means cost no precision.
     origin: Option<Vec<f64>>,
 }
 
-impl Moments {
-    /// Of no rows yet, of width `dim`.
+impl CovarianceAccumulator {
+    /// Starts without rows, of width `dim`.
     pub fn new(dim: usize) -> Self {
         Self {
             count: 0,
@@ -33,7 +33,8 @@ impl Moments {
     /// Adds rows `[N, D]`.
     ///
     /// # Errors
-    /// A length that is no multiple of `D`, values that are not finite.
+    /// [`Error::Length`](crate::Error::Length) for a length that is not a multiple of `D`,
+    /// [`Error::NonFinite`](crate::Error::NonFinite) for values that are not finite.
     pub fn add(&mut self, rows: &[f32]) -> Result<()> {
         let dim = self.sum.len();
         self.count += rows_of("features", rows, dim)?;
@@ -62,12 +63,12 @@ impl Moments {
         Ok(())
     }
 
-    /// Rows so far.
+    /// Returns the number of rows.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// The mean of the rows, `[D]`; zeros where there are none.
+    /// Returns the mean of the rows, `[D]`; zeros if there are none.
     pub fn mean(&self) -> Vec<f64> {
         match &self.origin {
             Some(origin) => self
@@ -84,7 +85,7 @@ impl Moments {
         self.sum.iter().map(move |sum| sum / n)
     }
 
-    /// The covariance of the rows, `[D, D]`.
+    /// Returns the covariance of the rows, `[D, D]`.
     pub(crate) fn covariance(&self) -> DMatrix<f64> {
         let mean: Vec<f64> = self.about_origin().collect();
         let n = self.count.max(1) as f64;
@@ -102,19 +103,19 @@ mod tests {
     fn by_hand_and_in_parts() {
         // Mean (1000, 2), variances 2/3 and 8/3, covariance 4/3, far from the origin.
         let rows = [999.0, 0.0, 1000.0, 2.0, 1001.0, 4.0];
-        let mut moments = Moments::new(2);
-        assert_eq!((moments.count(), moments.mean()), (0, vec![0.0; 2]));
-        moments.add(&rows[..2]).unwrap();
-        moments.add(&rows[2..]).unwrap();
-        assert_eq!(moments.count(), 3);
+        let mut sums = CovarianceAccumulator::new(2);
+        assert_eq!((sums.count(), sums.mean()), (0, vec![0.0; 2]));
+        sums.add(&rows[..2]).unwrap();
+        sums.add(&rows[2..]).unwrap();
+        assert_eq!(sums.count(), 3);
         let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} {b}");
-        close(moments.mean()[0], 1000.0);
-        close(moments.mean()[1], 2.0);
-        let covariance = moments.covariance();
+        close(sums.mean()[0], 1000.0);
+        close(sums.mean()[1], 2.0);
+        let covariance = sums.covariance();
         for (found, expected) in covariance.iter().zip([2.0, 4.0, 4.0, 8.0]) {
             close(*found, expected / 3.0);
         }
-        assert!(moments.add(&[1.0]).is_err());
-        assert!(moments.add(&[1.0, f32::NAN]).is_err());
+        assert!(sums.add(&[1.0]).is_err());
+        assert!(sums.add(&[1.0, f32::NAN]).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Telling classes of images apart.
+//! Image classification.
 
 use burn::tensor::Tensor;
 use dinolab_data::augment::ChannelNormaliser;
@@ -8,17 +8,17 @@ use dinolab_data::{Image, Size, Source};
 use dinolab_nn::Vit;
 
 use super::{Example, Fitted, Score, Task};
-use crate::block_features::BlockFeatures;
-use crate::features::{Pass, Preprocess, planes};
 use crate::linear::accuracy;
-use crate::views::RandomView;
+use crate::network::block_features::BlockFeatures;
+use crate::network::features::{Pass, Preprocess, planes};
+use crate::random_view::RandomView;
 use crate::{Error, Result};
 
-/// Classification of a labelled source; the head sees what a linear classifier does.
+/// Classification of a labelled source, with the features of a linear classifier as the head's input.
 pub struct Classification<'a> {
     train: &'a dyn Source,
     val: &'a dyn Source,
-    /// Labels of the validation images in terms of the training classes.
+    /// Labels of the validation images as indices of training classes.
     val_labels: Vec<usize>,
     groups: Vec<usize>,
     blocks: BlockFeatures,
@@ -29,11 +29,13 @@ pub struct Classification<'a> {
 }
 
 impl<'a> Classification<'a> {
-    /// `blocks` are the tokens that the head sees; `view` is what training sees; validation sees the centre, as `preprocess` says. A
-    /// validation class that training lacks counts as never found.
+    /// Creates the task. `blocks` selects the tokens of the head's input and `view` the training
+    /// views; validation images are resized and centre-cropped as `preprocess` specifies. A
+    /// validation class that is absent from training is never predicted.
     ///
     /// # Errors
-    /// Images without labels, settings out of range.
+    /// [`Error::Invalid`] for images without labels, [`Error::BadSetting`] for settings out of
+    /// range.
     pub fn new(
         train: &'a dyn Source,
         val: &'a dyn Source,
@@ -108,7 +110,7 @@ impl Task for Classification<'_> {
         self.blocks.of(vit, images)
     }
 
-    fn judge(&self, fitted: &Fitted) -> Result<Score> {
+    fn evaluate(&self, fitted: &Fitted) -> Result<Score> {
         let logits = Pass {
             vit: &fitted.vit,
             view: &|_, image| self.centre(image),

@@ -1,4 +1,8 @@
-//! A linear layer on frozen patch tokens.
+//! Semantic segmentation by a linear layer on frozen patch tokens.
+//!
+//! The patch tokens of an image (last block, after the final norm) go through one linear layer, the
+//! same for all patches. The logits of the grid are enlarged bilinearly to the size of the mask,
+//! where the greatest one gives the class of each pixel.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,27 +12,27 @@ use dinolab_data::augment::Filter;
 use dinolab_data::random::epoch_order;
 use dinolab_nn::{Vit, check_patches};
 
-use super::{ClassMasks, IouMeter, class_map, patch_targets};
 use crate::cross_entropy::Targets;
-use crate::features::{Preprocess, batch, host, planes};
 use crate::linear::{LinearClassifier, Sgd, cosine};
-use crate::views::{Placement, render};
+use crate::network::features::{Preprocess, batch, host, planes};
+use crate::random_view::{Placement, render};
+use crate::segmentation::{ClassMasks, IouMeter, class_map, patch_targets};
 use crate::{Error, Result};
 
-/// How the layer is trained and judged.
+/// The settings of training and evaluation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FrozenSegmentation {
-    /// Images are brought to this many pixels square; a multiple of the patch size.
+    /// Side that images are resized to, in pixels; a multiple of the patch size.
     pub size: usize,
     /// Passes over the training images.
     pub epochs: usize,
-    /// Images in a step of SGD.
+    /// Images per step of SGD.
     pub batch_size: usize,
-    /// Momentum of SGD; no weight decay, cosine to 0 by epoch.
+    /// Momentum of SGD, which has no weight decay and a cosine schedule to 0 by epoch.
     pub momentum: f64,
-    /// Seed of the initial weights and of the order.
+    /// Seed of the initial weights and of the order of images.
     pub seed: u64,
-    /// Bytes of tokens to keep; those of further images are computed again in each epoch.
+    /// Bytes of tokens to cache; those of further images are recomputed in each epoch.
     pub cache_bytes: usize,
 }
 
@@ -45,27 +49,27 @@ impl Default for FrozenSegmentation {
     }
 }
 
-/// What one learning rate led to.
+/// The result for one learning rate.
 #[derive(Clone, Debug)]
 pub struct SegmentationRun {
     /// The learning rate.
     pub lr: f64,
-    /// The layer.
+    /// The trained layer.
     pub classifier: LinearClassifier,
     /// Mean loss of the last epoch, in nats per pixel.
     pub loss: f64,
-    /// Pixels of the images it was judged by.
+    /// Pixel counts of the validation images.
     pub meter: IouMeter,
 }
 
-/// Tokens of an image and the classes of its pixels by patch.
+/// The tokens of an image and the classes of its pixels by patch.
 struct Patches {
     tokens: Vec<f32>,
     targets: Vec<f32>,
 }
 
-/// Computes patches, and keeps as many as the budget allows.
-struct Keeper<'a> {
+/// Computes tokens of images and keeps as many as the budget allows.
+struct TokenCache<'a> {
     vit: &'a Vit,
     size: usize,
     normaliser: ChannelNormaliser,
@@ -73,7 +77,7 @@ struct Keeper<'a> {
     left: usize,
 }
 
-impl Keeper<'_> {
+impl TokenCache<'_> {
     fn grid(&self) -> (usize, usize) {
         let side = self.size / self.vit.config().patch_size;
         (side, side)
@@ -123,12 +127,13 @@ impl Keeper<'_> {
 }
 
 impl FrozenSegmentation {
-    /// Trains one layer per rate of `lrs` on the images of `train`, and judges each by those of
-    /// `val`. An image or mask that cannot be used is left out and given to `skipped` with the
-    /// reason. `progress` hears how many images are done, of `epochs · train + val`.
+    /// Trains one layer per rate of `lrs` on the images of `train` and evaluates each on those of
+    /// `val`. An unusable image or mask is skipped and passed to `skipped` with the reason.
+    /// `progress` is called with the number of images done, of `epochs · train + val`.
     ///
     /// # Errors
-    /// Settings out of range, no usable image on either side, a loss that is not finite.
+    /// [`Error::BadSetting`] for settings out of range, [`Error::Invalid`] without usable images on
+    /// either side, [`Error::Diverged`] for a loss that is not finite.
     #[allow(clippy::too_many_arguments, reason = "two sets, each with its images")]
     pub fn run(
         &self,
@@ -142,7 +147,7 @@ impl FrozenSegmentation {
     ) -> Result<Vec<SegmentationRun>> {
         self.check(vit, lrs)?;
         let classes = train.classes;
-        let mut keeper = Keeper {
+        let mut cache = TokenCache {
             vit,
             size: self.size,
             normaliser: preprocess.normaliser()?,
@@ -169,7 +174,7 @@ impl FrozenSegmentation {
             for chunk in order.chunks(self.batch_size) {
                 let (mut tokens, mut targets) = (Vec::new(), Vec::new());
                 for &place in chunk {
-                    match keeper.get(&train, usable[place]) {
+                    match cache.get(&train, usable[place]) {
                         Ok(patches) => {
                             tokens.extend_from_slice(&patches.tokens);
                             targets.extend_from_slice(&patches.targets);
@@ -208,18 +213,18 @@ impl FrozenSegmentation {
                 }
             }
         }
-        let mut judged = 0;
+        let mut scored = 0;
         for &index in val_images {
             let found = val
                 .mask(index)
-                .and_then(|mask| Ok((mask, keeper.tokens(&val, index)?)));
+                .and_then(|mask| Ok((mask, cache.tokens(&val, index)?)));
             match found {
                 Ok((mask, tokens)) => {
-                    judged += 1;
+                    scored += 1;
                     for run in &mut runs {
                         let logits = run.classifier.logits(&tokens)?;
                         let size = (mask.height, mask.width);
-                        let map = class_map(&logits, keeper.grid(), classes, size)?;
+                        let map = class_map(&logits, cache.grid(), classes, size)?;
                         run.meter.add(&mask.data, &map)?;
                     }
                 }
@@ -228,8 +233,8 @@ impl FrozenSegmentation {
             done += 1;
             progress(done);
         }
-        if judged == 0 {
-            return Err(Error::invalid("validation images", "none can be used"));
+        if scored == 0 {
+            return Err(Error::invalid("validation images", "none is usable"));
         }
         Ok(runs)
     }
@@ -250,13 +255,13 @@ impl FrozenSegmentation {
             return Err(Error::setting(what, "must be at least 1"));
         }
         if lrs.is_empty() || lrs.iter().any(|lr| !(*lr > 0.0 && lr.is_finite())) {
-            return Err(Error::setting("lr", "at least one, all above 0"));
+            return Err(Error::setting("lr", "at least one is needed, all above 0"));
         }
         Ok(())
     }
 }
 
-/// Place of the run with the highest mean IoU, the first of equals.
+/// Returns the index of the run with the highest mean IoU, the first of equals.
 pub fn best_run(runs: &[SegmentationRun]) -> usize {
     (1..runs.len()).fold(0, |best, place| {
         if runs[place].meter.mean() > runs[best].meter.mean() {
@@ -266,3 +271,6 @@ pub fn best_run(runs: &[SegmentationRun]) -> usize {
         }
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! Learning a task from some of its images.
+//! Training on a task with some of its images labelled.
 
 use burn::tensor::{Gradients, Tensor, TensorData};
 use dinolab_data::random::{Purpose, Random, epoch_order};
@@ -13,22 +13,22 @@ use rayon::prelude::*;
 use super::layer_rate::layer_rate;
 use super::{Example, Task};
 use crate::cross_entropy::{Targets, cross_entropy};
-use crate::features::{batch, host};
+use crate::network::features::{batch, host};
 use crate::{Error, Result};
 
-/// How a network learns.
+/// The settings of training.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct FineTune {
     /// Passes over the labelled images.
     pub epochs: usize,
-    /// Images in a step; the last step of an epoch takes what is left.
+    /// Images per step; the last step of an epoch may have fewer.
     pub batch_size: usize,
-    /// Share of the steps in which the rate rises from 0, within 0–1.
+    /// Fraction of the steps in which the learning rate rises from 0, within 0–1.
     pub warmup: f64,
-    /// Weight decay of AdamW; not of biases and norms.
+    /// Weight decay of AdamW, except for biases and norms.
     pub weight_decay: f64,
-    /// The rate of each block is that of the block above times this, above 0 and at most 1; 1
-    /// is one rate for all.
+    /// Layer-wise learning rate decay: the rate of each block is that of the block above times this,
+    /// above 0 and at most 1.
     pub layer_decay: f64,
 }
 
@@ -44,7 +44,7 @@ impl Default for FineTune {
     }
 }
 
-/// A network after learning; records no gradients.
+/// A trained network, which records no gradients.
 pub struct Fitted {
     /// The backbone.
     pub vit: Vit,
@@ -55,7 +55,7 @@ pub struct Fitted {
 }
 
 impl Fitted {
-    /// Logits `[rows, K]` of what the head sees, `[rows, head_dim]`.
+    /// Computes logits `[rows, K]` of the head's input `[rows, head_dim]`.
     pub fn logits(&self, input: Tensor<2>) -> Vec<f32> {
         let [rows, dim] = input.dims();
         host(self.head.forward(input.reshape([1, rows, dim])))
@@ -63,13 +63,13 @@ impl Fitted {
 }
 
 impl FineTune {
-    /// Steps with so many labelled images.
+    /// Returns the number of steps for a number of labelled images.
     pub fn steps(&self, images: usize) -> usize {
         self.epochs * images.div_ceil(self.batch_size.max(1))
     }
 
-    /// The learning rate of step `step` (from 0) of `steps`: up from `lr / w` to `lr` in the
-    /// first `w` steps, then down to 0 by a cosine.
+    /// Returns the learning rate of step `step` (from 0) of `steps`: linear warm-up from `lr / w` to
+    /// `lr` in the first `w` steps, then a cosine schedule to 0.
     pub fn rate(&self, lr: f64, step: usize, steps: usize) -> f64 {
         let warmup = (self.warmup * steps as f64).round() as u64;
         let schedule = WarmupCosine {
@@ -81,11 +81,11 @@ impl FineTune {
         schedule.from_first(step as u64)
     }
 
-    /// Trains a head on `vit`, and `vit` with it unless `frozen`, on the training images
-    /// `labelled` of a task. `progress` hears of each step's loss.
+    /// Trains a head on `vit`, and `vit` itself unless `frozen`, on the training images `labelled` of
+    /// a task. `progress` is called with the loss of each step.
     ///
     /// # Errors
-    /// Settings out of range, an image that cannot be used, a loss that is not finite.
+    /// As [`compare`](super::compare).
     pub fn fit(
         &self,
         task: &dyn Task,
@@ -99,7 +99,7 @@ impl FineTune {
         let (depth, dim) = (vit.config().depth, task.head_dim(&vit));
         let plain = vit.cls_token.flat().device();
         let recording = plain.clone().autodiff();
-        // Not the numbers that a cold backbone of this seed starts with.
+        // Different from the initial weights of a backbone of this seed.
         let mut init = Init::new(seed ^ 0x6865_6164);
         let mut head = Linear::new(dim, task.classes(), true, &mut init, &recording);
         if !frozen {
@@ -131,10 +131,10 @@ impl FineTune {
                     return Err(Error::Diverged { lr, loss });
                 }
                 last_epoch += found.loss * chunk.len() as f64 / labelled.len() as f64;
-                // A sum whose slope by the logits is the loss' own.
-                let slope = TensorData::new(found.gradient, [1, rows, task.classes()]);
-                let slope = Tensor::from_inner(Tensor::<3>::from_data(slope, &plain));
-                let mut gradients = (logits * slope).sum().backward();
+                // A sum whose gradient by the logits is that of the loss.
+                let gradient = TensorData::new(found.gradient, [1, rows, task.classes()]);
+                let gradient = Tensor::from_inner(Tensor::<3>::from_data(gradient, &plain));
+                let mut gradients = (logits * gradient).sum().backward();
                 let now = self.rate(lr, step, steps);
                 let rates = |name: &str| Rates {
                     lr: now * layer_rate(name, depth, self.layer_decay),
@@ -169,7 +169,7 @@ impl FineTune {
             return refuse(field, "must be at least 1".into());
         }
         if labelled.is_empty() {
-            return Err(Error::invalid("training images", "there are none"));
+            return Err(Error::invalid("training images", "must not be empty"));
         }
         if !(lr > 0.0 && lr.is_finite()) {
             return refuse("lr", format!("must be above 0, is {lr}"));
@@ -220,7 +220,7 @@ fn step_all(
     }
 }
 
-/// A batch of random views and the targets of their rows, on the plain device.
+/// Returns a batch of random views and the targets of their rows, without autodiff.
 fn examples(
     task: &dyn Task,
     vit: &Vit,

@@ -7,7 +7,7 @@ use dinolab_nn::{VitConfig, device, init::Init};
 
 use super::*;
 use crate::Embedder;
-use crate::features::{embed, whole_patches};
+use crate::network::features::{embed, whole_patches};
 use crate::npy::read_npy_f32;
 
 /// Noise of several sizes, one of which cannot be used.

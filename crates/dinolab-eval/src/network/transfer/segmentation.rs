@@ -1,4 +1,4 @@
-//! Telling what each pixel shows.
+//! Semantic segmentation.
 
 use burn::tensor::Tensor;
 use dinolab_data::Size;
@@ -8,12 +8,12 @@ use dinolab_data::random::Random;
 use dinolab_nn::{Vit, check_patches};
 
 use super::{Example, Fitted, Score, Task};
-use crate::features::{Preprocess, batch, planes};
+use crate::network::features::{Preprocess, batch, planes};
+use crate::random_view::{Placement, RandomView, render};
 use crate::segmentation::{ClassMasks, IouMeter, class_map, patch_targets};
-use crate::views::{Placement, RandomView, render};
 use crate::{Error, Result};
 
-/// Segmentation of a source with masks; the head sees the patch tokens.
+/// Segmentation of a source with masks, with patch tokens as the head's input.
 pub struct Segmentation<'a> {
     train: ClassMasks<'a>,
     train_images: Vec<usize>,
@@ -25,12 +25,12 @@ pub struct Segmentation<'a> {
 }
 
 impl<'a> Segmentation<'a> {
-    /// Training and validation images are given with their numbers in their sources. The side
-    /// of views is a multiple of the patch size of `vit`; validation sees whole images brought
-    /// to that square.
+    /// Creates the task from training and validation images, given by their indices in their
+    /// sources. The side of views is a multiple of the patch size of `vit`; validation images are
+    /// resized to that square.
     ///
     /// # Errors
-    /// Settings out of range, no image.
+    /// [`Error::BadSetting`] for settings out of range, [`Error::Invalid`] without images.
     pub fn new(
         (train, train_images): (ClassMasks<'a>, Vec<usize>),
         (val, val_images): (ClassMasks<'a>, Vec<usize>),
@@ -49,7 +49,7 @@ impl<'a> Segmentation<'a> {
         }
         check_patches(view.size.height, view.size.width, patch)?;
         if train_images.is_empty() || val_images.is_empty() {
-            return Err(Error::invalid("images with masks", "there are none"));
+            return Err(Error::invalid("images with masks", "must not be empty"));
         }
         Ok(Self {
             train,
@@ -77,7 +77,7 @@ impl Task for Segmentation<'_> {
         self.view.size
     }
 
-    /// An image shows several classes: all images are one group.
+    /// Images show several classes, so all of them are one group.
     fn groups(&self) -> Vec<usize> {
         vec![0; self.train_images.len()]
     }
@@ -105,7 +105,7 @@ impl Task for Segmentation<'_> {
             .reshape([b * patches, d])
     }
 
-    fn judge(&self, fitted: &Fitted) -> Result<Score> {
+    fn evaluate(&self, fitted: &Fitted) -> Result<Score> {
         let mut meter = IouMeter::new(self.classes());
         for &index in &self.val_images {
             let (image, mask) = (self.val.source.image(index)?, self.val.mask(index)?);

@@ -1,4 +1,4 @@
-//! From weights and an image to its feature, in three lines of another program.
+//! The feature of one image, for other programs.
 //!
 //! ```no_run
 //! use dinolab_eval::Embedder;
@@ -22,12 +22,12 @@ use dinolab_nn::init::Init;
 use dinolab_nn::weights::{self, LoadOptions, Which};
 use dinolab_nn::{Vit, device};
 
-use crate::features::{
+use crate::network::features::{
     AttentionMaps, Preprocess, attend, batch, check_rows, described, host, planes, whole_patches,
 };
 use crate::{Error, Result};
 
-/// A backbone with the preprocessing that its images need.
+/// A backbone with the preprocessing of its images.
 #[derive(Clone, Debug)]
 pub struct Embedder {
     vit: Vit,
@@ -49,12 +49,12 @@ pub struct Tokens {
 }
 
 impl Embedder {
-    /// The teacher of a run folder, a checkpoint or another weight file, on the CPU. Images are
-    /// prepared as the file says, or as the reference does (256 px, centre 224 px, ImageNet's
-    /// mean and deviation) where it says nothing.
+    /// Loads the teacher of a run folder, a checkpoint or another weight file, on the CPU. Images
+    /// are prepared as the file specifies, else as by the reference implementation (resized to 256
+    /// pixels, centre-cropped to 224, ImageNet's mean and standard deviation).
     ///
     /// # Errors
-    /// [`Error::Model`] where there are no weights of a vision transformer.
+    /// [`Error::Model`] unless there are weights of a vision transformer.
     pub fn open(path: &Path) -> Result<Self> {
         let weights = weights::read(&weights::locate(path)?, Which::Teacher)?;
         let config = weights.vit_config(None)?;
@@ -64,10 +64,10 @@ impl Embedder {
         Self::new(vit, preprocess)
     }
 
-    /// From a network in memory.
+    /// Wraps a network in memory.
     ///
     /// # Errors
-    /// [`Error::Invalid`] or [`Error::Data`] for a preprocessing that is none.
+    /// [`Error::Invalid`], [`Error::BadSetting`] or [`Error::Data`] for an unusable preprocessing.
     pub fn new(vit: Vit, preprocess: Preprocess) -> Result<Self> {
         let normaliser = preprocess.normaliser()?;
         let (channels, means) = (vit.config().channels, preprocess.mean.len());
@@ -83,35 +83,35 @@ impl Embedder {
         })
     }
 
-    /// Width of a feature, `D`.
+    /// Returns the width of a feature, `D`.
     pub fn dim(&self) -> usize {
         self.vit.config().width
     }
 
-    /// The network.
+    /// Returns the network.
     pub fn vit(&self) -> &Vit {
         &self.vit
     }
 
-    /// How images are prepared.
+    /// Returns the preprocessing of images.
     pub fn preprocess(&self) -> &Preprocess {
         &self.preprocess
     }
 
-    /// The class token `[D]` of an image of any size (8-bit RGB unless the network was trained on others), not normalised.
+    /// Returns the class token `[D]` of an image of any size, not normalised. The image is 8-bit RGB
+    /// unless the network was trained on others.
     ///
     /// # Errors
-    /// [`Error::Data`] for an image that cannot be prepared,
-    /// [`Error::NotFinite`] where the network makes no numbers of it.
+    /// [`Error::Data`] for an image that cannot be prepared, [`Error::NotFinite`] if the network's
+    /// output is not finite.
     pub fn embed(&self, image: &Image) -> Result<Vec<f32>> {
         self.embed_batch(std::slice::from_ref(image))
     }
 
-    /// Class tokens of several images, one after the other, `[B, D]`. All go through the network
-    /// together, so that memory grows with their number.
+    /// Returns the class tokens of several images, `[B, D]`, computed as one batch.
     ///
     /// # Errors
-    /// [`Error::Data`] for the first image that cannot be prepared.
+    /// As [`Embedder::embed`], for the first unusable image.
     pub fn embed_batch(&self, images: &[Image]) -> Result<Vec<f32>> {
         if images.is_empty() {
             return Ok(Vec::new());
@@ -130,12 +130,11 @@ impl Embedder {
         Ok(features)
     }
 
-    /// All tokens of an image, at the image's own size or brought to `size` = (height, width)
-    /// first, and cut to whole patches.
+    /// Returns all tokens of an image at its own size, or resized to `size` = (height, width), and
+    /// cropped to whole patches.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for an image smaller than a patch, [`Error::Data`] for one that is not
-    /// RGB.
+    /// [`Error::Invalid`] for an image smaller than a patch, otherwise as [`Embedder::embed`].
     pub fn tokens(&self, image: &Image, size: Option<(usize, usize)>) -> Result<Tokens> {
         let patch = self.vit.config().patch_size;
         let image = whole_patches(image, size, patch)?;
@@ -149,7 +148,7 @@ impl Embedder {
         let dim = self.dim();
         let all = host(self.vit.intermediate(input, 1).remove(0));
         check_rows(&all, all.len(), |_| described(&image))?;
-        // Whatever stands between the class token and the patches is no part of the picture.
+        // Tokens between the class token and the patches, such as registers, are left out.
         let patches = all[all.len() - grid.0 * grid.1 * dim..].to_vec();
         Ok(Tokens {
             dim,
@@ -159,7 +158,7 @@ impl Embedder {
         })
     }
 
-    /// Attention of the last block's class token, sizes as in [`Embedder::tokens`].
+    /// Returns the attention of the last block's class token; sizes as in [`Embedder::tokens`].
     ///
     /// # Errors
     /// As [`Embedder::tokens`].

@@ -1,18 +1,19 @@
-//! Do the weights help a network that goes on learning?
+//! Transfer learning: frozen and fine-tuned networks against training from scratch.
 //!
-//! Three arms learn the same few labels with the same images in the same order, the same random
-//! views, the same number of steps and the same optimiser (AdamW, linear warm-up, cosine to 0):
+//! Three modes are trained on the same few labels with the same images in the same order, the same
+//! random views, the same number of steps and the same optimiser (AdamW, linear warm-up, cosine
+//! schedule to 0):
 //!
-//! | arm | backbone starts from | learns |
+//! | mode | backbone starts from | trains |
 //! |---|---|---|
-//! | [`Arm::Frozen`] | the weights | the linear head only |
-//! | [`Arm::FineTuned`] | the weights | everything |
-//! | [`Arm::Scratch`] | random values | everything |
+//! | [`TransferMode::Frozen`] | the weights | the linear head only |
+//! | [`TransferMode::FineTuned`] | the weights | everything |
+//! | [`TransferMode::Scratch`] | random values | everything |
 //!
-//! Each arm runs with every seed and every learning rate of its list. A seed decides which
-//! images are labelled, their order and views, the head's initial weights and those of the
-//! backbone that starts cold; it decides alike for all arms. The score is taken once, after the
-//! last step.
+//! Each mode runs with every seed and every learning rate of its list. A seed determines which
+//! images are labelled, their order and views, the initial weights of the head and those of a
+//! backbone trained from scratch, equally for all modes. The score is taken once, after the last
+//! step.
 
 mod classification;
 mod fit;
@@ -25,7 +26,8 @@ mod tests;
 pub use classification::Classification;
 pub use fit::{FineTune, Fitted};
 pub use labelled::{Share, labelled_share};
-pub use layer_rate::layer_rate;
+#[cfg(test)]
+use layer_rate::layer_rate;
 pub use segmentation::Segmentation;
 
 use burn::tensor::Tensor;
@@ -36,113 +38,114 @@ use dinolab_nn::{Parameters, Vit};
 
 use crate::{Error, Result};
 
-/// Where a network starts and how much of it learns.
+/// The initial weights of a network and which of them are trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Arm {
-    /// Trained weights that stay as they are, under a head that learns.
+pub enum TransferMode {
+    /// Trained weights, fixed, with a head that is trained.
     Frozen,
-    /// Trained weights that go on learning.
+    /// Trained weights that are fine-tuned.
     FineTuned,
-    /// Random weights that learn.
+    /// Random initialisation.
     Scratch,
 }
 
-impl Arm {
+impl TransferMode {
     /// All of them, in the order of the table.
     pub const ALL: [Self; 3] = [Self::Frozen, Self::FineTuned, Self::Scratch];
 }
 
-/// A training example: the network's input and what each of its rows should say.
+/// A training example: the input of the network and the targets of its rows.
 pub struct Example {
     /// Normalised planes `[3, S, S]`.
     pub planes: Vec<f32>,
-    /// Weights `[rows, K]`, see [`Targets::Weights`](crate::cross_entropy::Targets::Weights).
+    /// `[rows, K]`: the weight of each class in each row.
     pub targets: Vec<f32>,
 }
 
-/// How well a network did, in percent.
+/// The score of a network, in percent.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Score {
-    /// What arms and learning rates are compared by: top-1 accuracy, or mean IoU.
+    /// The main metric: top-1 accuracy or mean IoU.
     pub value: f64,
-    /// Another figure beside it: top-5 accuracy, or pixel accuracy.
+    /// A second metric: top-5 accuracy or pixel accuracy.
     pub second: Option<f64>,
 }
 
-/// Something to learn from labels.
+/// A supervised task.
 pub trait Task: Sync {
-    /// Values that the head says per row, `K`.
+    /// Returns the number of classes, `K`, the outputs of the head per row.
     fn classes(&self) -> usize;
 
-    /// Size of the views in pixels.
+    /// Returns the size of the views in pixels.
     fn size(&self) -> Size;
 
-    /// Groups that a labelled share is drawn from evenly: one entry per training image.
+    /// Returns the group of each training image; a labelled share is drawn evenly from the groups.
     fn groups(&self) -> Vec<usize>;
 
-    /// A random view of training image number `place`, with its targets.
+    /// Returns a random view of training image number `place`, with its targets.
     ///
     /// # Errors
-    /// An image that cannot be used.
+    /// If the image cannot be used.
     fn example(&self, place: usize, random: &mut Random) -> Result<Example>;
 
-    /// Width of what the head sees.
+    /// Returns the width of the head's input.
     fn head_dim(&self, vit: &Vit) -> usize;
 
-    /// What the head sees: images `[B, 3, S, S]` to `[B · rows, head_dim]`.
+    /// Computes the head's input `[B · rows, head_dim]` of images `[B, 3, S, S]`.
     fn head_input(&self, vit: &Vit, images: Tensor<4>) -> Tensor<2>;
 
-    /// Judges a network by images that it has not learned from.
+    /// Scores a network on the validation images.
     ///
     /// # Errors
-    /// No usable image.
-    fn judge(&self, fitted: &Fitted) -> Result<Score>;
+    /// [`Error::Invalid`] without usable images.
+    fn evaluate(&self, fitted: &Fitted) -> Result<Score>;
 }
 
-/// Everything that the arms share.
+/// The settings that all modes share.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TransferConfig {
-    /// How each network learns.
+    /// Training of each network.
     pub fine_tune: FineTune,
-    /// Which share of the training images is labelled.
+    /// The share of training images that is labelled.
     pub share: Share,
-    /// Each gives every arm another draw of images, order, views and initial weights.
+    /// Seeds of labelled images, order, views and initial weights.
     pub seeds: Vec<u64>,
-    /// Learning rates of the arms whose backbone learns.
+    /// Learning rates of the modes that train the backbone.
     pub lrs: Vec<f64>,
-    /// Learning rates of the frozen arm.
+    /// Learning rates with a frozen backbone.
     pub frozen_lrs: Vec<f64>,
 }
 
-/// Scores of one arm at one learning rate.
+/// The scores of one mode at one learning rate.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Trial {
-    /// The arm.
-    pub arm: Arm,
+    /// The mode; its key in JSON stays `arm`.
+    #[serde(rename = "arm")]
+    pub mode: TransferMode,
     /// The learning rate.
     pub lr: f64,
     /// One score per seed.
     pub scores: Vec<Score>,
     /// Training loss over the last epoch, per seed.
     pub losses: Vec<f64>,
-    /// Whether the arm's mean score is highest at this rate.
+    /// Whether the mode's mean score is highest at this rate.
     pub best: bool,
 }
 
 impl Trial {
-    /// Mean over seeds.
+    /// Returns the mean score over seeds.
     pub fn mean(&self) -> f64 {
         self.scores.iter().map(|s| s.value).sum::<f64>() / self.scores.len() as f64
     }
 
-    /// Mean of the second figure over seeds.
+    /// Returns the mean of the second metric over seeds.
     pub fn second(&self) -> Option<f64> {
         let values: Option<Vec<f64>> = self.scores.iter().map(|s| s.second).collect();
         values.map(|values| values.iter().sum::<f64>() / self.scores.len() as f64)
     }
 
-    /// Sample standard deviation over seeds; `None` for fewer than two.
+    /// Returns the sample standard deviation over seeds; `None` for fewer than two.
     pub fn spread(&self) -> Option<f64> {
         let (n, mean) = (self.scores.len(), self.mean());
         let squares: f64 = self.scores.iter().map(|s| (s.value - mean).powi(2)).sum();
@@ -150,43 +153,44 @@ impl Trial {
     }
 }
 
-/// What is being done, for progress.
+/// The progress of a comparison.
 #[derive(Clone, Copy, Debug)]
-pub struct Doing {
+pub struct TrialProgress {
     /// Steps done, over all networks.
     pub step: usize,
-    /// Steps in all.
+    /// Total steps.
     pub steps: usize,
-    /// The arm.
-    pub arm: Arm,
+    /// The mode being trained.
+    pub mode: TransferMode,
     /// Its learning rate.
     pub lr: f64,
     /// Its seed.
     pub seed: u64,
 }
 
-/// Compares `arms` on `task`; `vit` holds the trained weights. One [`Trial`] per arm and
-/// learning rate, in the order of `arms`.
+/// Compares `modes` on `task`; `vit` holds the trained weights. Returns one [`Trial`] per mode and
+/// learning rate, in the order of `modes`.
 ///
 /// # Errors
-/// Settings out of range, a training image that cannot be used, a loss that is not finite.
+/// [`Error::BadSetting`] for settings out of range, [`Error::Data`] for an unusable training image,
+/// [`Error::Diverged`] for a loss that is not finite.
 pub fn compare(
     task: &dyn Task,
     vit: &Vit,
-    arms: &[Arm],
+    modes: &[TransferMode],
     config: &TransferConfig,
-    progress: &mut dyn FnMut(Doing),
+    progress: &mut dyn FnMut(TrialProgress),
 ) -> Result<Vec<Trial>> {
     let lists = [&config.lrs, &config.frozen_lrs];
-    if lists.iter().any(|list| list.is_empty()) || config.seeds.is_empty() || arms.is_empty() {
+    if lists.iter().any(|list| list.is_empty()) || config.seeds.is_empty() || modes.is_empty() {
         return Err(Error::invalid(
             "transfer",
-            "needs an arm, a rate and a seed",
+            "needs a mode, a learning rate and a seed",
         ));
     }
-    let lrs_of = |arm| match arm {
-        Arm::Frozen => &config.frozen_lrs,
-        Arm::FineTuned | Arm::Scratch => &config.lrs,
+    let lrs_of = |mode| match mode {
+        TransferMode::Frozen => &config.frozen_lrs,
+        TransferMode::FineTuned | TransferMode::Scratch => &config.lrs,
     };
     let groups = task.groups();
     let shares: Vec<Vec<usize>> = config
@@ -195,41 +199,41 @@ pub fn compare(
         .map(|&seed| labelled_share(&groups, config.share, seed))
         .collect::<Result<_>>()?;
     let of_share = |share: &Vec<usize>| config.fine_tune.steps(share.len());
-    let networks: usize = arms.iter().map(|&arm| lrs_of(arm).len()).sum();
+    let networks: usize = modes.iter().map(|&mode| lrs_of(mode).len()).sum();
     let steps = networks * shares.iter().map(of_share).sum::<usize>();
     let mut step = 0;
     let mut trials = Vec::with_capacity(networks);
-    for &arm in arms {
+    for &mode in modes {
         let first = trials.len();
-        for &lr in lrs_of(arm) {
+        for &lr in lrs_of(mode) {
             let (mut scores, mut losses) = (Vec::new(), Vec::new());
             for (&seed, labelled) in config.seeds.iter().zip(&shares) {
-                let start = match arm {
-                    Arm::Frozen | Arm::FineTuned => vit.clone(),
-                    Arm::Scratch => cold(vit, seed)?,
+                let start = match mode {
+                    TransferMode::Frozen | TransferMode::FineTuned => vit.clone(),
+                    TransferMode::Scratch => random_initialised(vit, seed)?,
                 };
                 let fitted = config.fine_tune.fit(
                     task,
                     start,
-                    arm == Arm::Frozen,
+                    mode == TransferMode::Frozen,
                     labelled,
                     (lr, seed),
                     &mut |_| {
                         step += 1;
-                        progress(Doing {
+                        progress(TrialProgress {
                             step,
                             steps,
-                            arm,
+                            mode,
                             lr,
                             seed,
                         });
                     },
                 )?;
-                scores.push(task.judge(&fitted)?);
+                scores.push(task.evaluate(&fitted)?);
                 losses.push(fitted.loss);
             }
             trials.push(Trial {
-                arm,
+                mode,
                 lr,
                 scores,
                 losses,
@@ -248,13 +252,13 @@ pub fn compare(
     Ok(trials)
 }
 
-/// A network of the same sizes with initial weights of `seed`, computing as `vit` does.
-fn cold(vit: &Vit, seed: u64) -> Result<Vit> {
-    let mut cold = Vit::new(
+/// Returns a randomly initialised network of the same architecture and precision.
+fn random_initialised(vit: &Vit, seed: u64) -> Result<Vit> {
+    let mut network = Vit::new(
         vit.config(),
         &mut Init::new(seed),
         &vit.cls_token.flat().device(),
     )?;
-    cold.set_precision(vit.cls_token.precision());
-    Ok(cold)
+    network.set_precision(vit.cls_token.precision());
+    Ok(network)
 }

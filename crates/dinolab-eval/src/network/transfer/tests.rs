@@ -5,10 +5,10 @@ use dinolab_nn::{Parameters, Vit, VitConfig, device};
 use proptest::prelude::*;
 
 use super::*;
-use crate::block_features::BlockFeatures;
-use crate::features::Preprocess;
+use crate::network::block_features::BlockFeatures;
+use crate::network::features::Preprocess;
+use crate::random_view::RandomView;
 use crate::segmentation::{ClassMasks, MaskRule};
-use crate::views::RandomView;
 
 fn vit() -> Vit {
     let config = VitConfig {
@@ -153,8 +153,8 @@ fn the_head_of_a_frozen_network_takes_the_steps_of_adamw() {
                 dinolab_data::random::Purpose::Crops,
             );
             let example = task.example(place, &mut random).unwrap();
-            let images = crate::features::batch(&vit(), &[example.planes], 32, 32);
-            let x: Vec<f64> = crate::features::host(vit().forward(images))
+            let images = crate::network::features::batch(&vit(), &[example.planes], 32, 32);
+            let x: Vec<f64> = crate::network::features::host(vit().forward(images))
                 .into_iter()
                 .map(f64::from)
                 .collect();
@@ -220,7 +220,7 @@ fn all_arms_learn_their_few_labels_alike_at_any_number_of_threads() {
             .unwrap();
         pool.install(|| {
             let (mut steps, mut total) = (0, 0);
-            let trials = compare(&task, &vit(), &Arm::ALL, &config, &mut |now| {
+            let trials = compare(&task, &vit(), &TransferMode::ALL, &config, &mut |now| {
                 steps += 1;
                 assert_eq!(now.step, steps);
                 total = now.steps;
@@ -231,13 +231,13 @@ fn all_arms_learn_their_few_labels_alike_at_any_number_of_threads() {
         })
     };
     let trials = run(2);
-    let arms: Vec<(Arm, f64)> = trials.iter().map(|t| (t.arm, t.lr)).collect();
+    let arms: Vec<(TransferMode, f64)> = trials.iter().map(|t| (t.mode, t.lr)).collect();
     let wanted = [
-        (Arm::Frozen, 1e-2),
-        (Arm::FineTuned, 1e-3),
-        (Arm::FineTuned, 1e-5),
-        (Arm::Scratch, 1e-3),
-        (Arm::Scratch, 1e-5),
+        (TransferMode::Frozen, 1e-2),
+        (TransferMode::FineTuned, 1e-3),
+        (TransferMode::FineTuned, 1e-5),
+        (TransferMode::Scratch, 1e-3),
+        (TransferMode::Scratch, 1e-5),
     ];
     assert_eq!(arms, wanted);
     assert_eq!(trials.iter().filter(|t| t.best).count(), 3, "one per arm");
@@ -300,7 +300,7 @@ fn segmentation_transfers_too() {
         ..tiny()
     };
     config.fine_tune.epochs = 60;
-    let trials = compare(&task, &vit(), &Arm::ALL, &config, &mut |_| {}).unwrap();
+    let trials = compare(&task, &vit(), &TransferMode::ALL, &config, &mut |_| {}).unwrap();
     assert_eq!(trials.len(), 3);
     for trial in &trials {
         assert!((0.0..=100.0).contains(&trial.mean()));
@@ -318,7 +318,7 @@ fn spread_by_hand() {
         second: None,
     };
     let trial = Trial {
-        arm: Arm::Frozen,
+        mode: TransferMode::Frozen,
         lr: 1.0,
         scores: vec![score(1.0), score(3.0), score(5.0)],
         losses: vec![0.0; 3],
@@ -335,7 +335,7 @@ fn what_cannot_be_compared_is_refused() {
     let (train, val) = (Shapes::new(1, 16), Shapes::new(2, 8));
     let task = Classification::new(&train, &val, ONE, VIEW, &preprocess(), 16).unwrap();
     let refused = |config: &TransferConfig| {
-        compare(&task, &vit(), &[Arm::Frozen], config, &mut |_| {}).is_err()
+        compare(&task, &vit(), &[TransferMode::Frozen], config, &mut |_| {}).is_err()
     };
     assert!(refused(&TransferConfig {
         seeds: vec![],

@@ -1,4 +1,4 @@
-//! Random views for training on top of features: a resized crop and a flip.
+//! Random views for training on top of a network: a resized crop and a flip.
 
 use dinolab_data::augment::{CropBox, Filter, Resizer, multichannel};
 use dinolab_data::random::Random;
@@ -11,22 +11,22 @@ use crate::{Error, Result};
 pub struct RandomView {
     /// Size of the view in pixels.
     pub size: Size,
-    /// Range of the share of the image's area that the view covers, within 0–1. torchvision's
-    /// default, which the reference's linear evaluation has, is 0.08–1.
+    /// Range of the fraction of the image's area that the view covers, within 0–1. torchvision's
+    /// default, used by the reference implementation's linear evaluation, is 0.08–1.
     pub scale: (f64, f64),
 }
 
-/// Where a view lies.
+/// The position of a view in its image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placement {
-    /// The part of the image that is shown.
+    /// The part of the image in the view.
     pub crop: CropBox,
     /// Whether it is mirrored.
     pub flip: bool,
 }
 
 impl Placement {
-    /// The whole image as it is.
+    /// Returns the placement of the whole image, not flipped.
     pub fn whole(image: &Image) -> Self {
         Self {
             crop: CropBox::whole(image),
@@ -36,10 +36,10 @@ impl Placement {
 }
 
 impl RandomView {
-    /// Whether the view's numbers are in range.
+    /// Checks that the numbers are in range.
     ///
     /// # Errors
-    /// [`Error::BadSetting`] where they are not.
+    /// [`Error::BadSetting`] if they are not.
     pub fn check(&self) -> Result<()> {
         let (least, most) = self.scale;
         if self.size.shortest() == 0 {
@@ -48,11 +48,11 @@ impl RandomView {
         if least > 0.0 && least <= most && most <= 1.0 {
             return Ok(());
         }
-        let reason = format!("must be above 0, at most 1 and in order, not {least},{most}");
+        let reason = format!("must be above 0, at most 1 and ascending, is {least},{most}");
         Err(Error::setting("crops-scale", reason))
     }
 
-    /// Draws where the view of an image lies.
+    /// Draws the placement of a view in an image.
     pub fn place(&self, image: &Image, random: &mut Random) -> Placement {
         Placement {
             crop: CropBox::random(image.width, image.height, self.scale, random),
@@ -60,7 +60,7 @@ impl RandomView {
         }
     }
 
-    /// The view of an image there (bilinear, antialiased).
+    /// Renders a view (bilinear, antialiased).
     ///
     /// # Errors
     /// [`Error::Data`] for an image that cannot be resized.
@@ -74,7 +74,7 @@ impl RandomView {
     }
 }
 
-/// A part of an image brought to `size` = (height, width).
+/// Resizes a part of an image to (height, width).
 pub(crate) fn render(
     image: &Image,
     at: Placement,
@@ -86,7 +86,7 @@ pub(crate) fn render(
         if at.flip {
             let pixel = view.channels * view.depth.bytes();
             for row in view.data.chunks_exact_mut(pixel * width) {
-                // Pixels in reverse order, each with its bytes in theirs.
+                // Reverse the pixels, but not the bytes of each pixel.
                 row.reverse();
                 row.chunks_exact_mut(pixel).for_each(<[u8]>::reverse);
             }
