@@ -3,7 +3,8 @@
 use burn::tensor::Tensor;
 use dinolab_data::augment::eval;
 use dinolab_data::{Image, Source};
-use dinolab_nn::{Vit, check_patches};
+use dinolab_nn::vit::NoDropPath;
+use dinolab_nn::{BlockTokens, check_patches};
 
 use crate::network::features::{Features, Pass, Preprocess, View, at_once};
 use crate::{Error, Result};
@@ -31,12 +32,12 @@ impl Default for BlockFeatures {
 }
 
 impl BlockFeatures {
-    /// Checks that `vit` has this many blocks.
+    /// Checks that `backbone` has this many blocks.
     ///
     /// # Errors
     /// [`Error::BadSetting`] if it does not.
-    pub fn check(&self, vit: &Vit) -> Result<()> {
-        let depth = vit.config().depth;
+    pub fn check(&self, backbone: &dyn BlockTokens) -> Result<()> {
+        let depth = backbone.depth();
         if (1..=depth).contains(&self.n_last_blocks) {
             return Ok(());
         }
@@ -47,25 +48,25 @@ impl BlockFeatures {
         Err(Error::setting("n-last-blocks", reason))
     }
 
-    /// Returns the width of a feature of `vit`.
-    pub fn dim(&self, vit: &Vit) -> usize {
-        vit.config().width * (self.n_last_blocks + usize::from(self.avgpool_patchtokens))
+    /// Returns the width of a feature of `backbone`.
+    pub fn dim(&self, backbone: &dyn BlockTokens) -> usize {
+        backbone.width() * (self.n_last_blocks + usize::from(self.avgpool_patchtokens))
     }
 
     /// Computes features `[B, dim]` of images `[B, C, H, W]`.
-    pub fn of(&self, vit: &Vit, images: Tensor<4>) -> Tensor<2> {
+    pub fn of(&self, backbone: &dyn BlockTokens, images: Tensor<4>) -> Tensor<2> {
         if *self
             == (Self {
                 n_last_blocks: 1,
                 avgpool_patchtokens: false,
             })
         {
-            return vit.forward(images);
+            return backbone.class_tokens(vec![images], &NoDropPath);
         }
         let [_, _, height, width] = images.dims();
-        let patch = vit.config().patch_size;
+        let patch = backbone.stride();
         let patches = (height / patch) * (width / patch);
-        let blocks = vit.intermediate(images, self.n_last_blocks);
+        let blocks = backbone.last_blocks(images, self.n_last_blocks);
         let mut parts: Vec<Tensor<2>> = blocks
             .iter()
             .map(|tokens| {
@@ -89,7 +90,7 @@ impl BlockFeatures {
     /// As [`BlockFeatures::check`] and [`embed`](super::embed).
     pub fn embed(
         &self,
-        vit: &Vit,
+        backbone: &dyn BlockTokens,
         source: &dyn Source,
         indices: &[usize],
         preprocess: &Preprocess,
@@ -98,11 +99,11 @@ impl BlockFeatures {
     ) -> Result<Features> {
         let view =
             |_, image: &Image| Ok(eval::features(image, preprocess.resize, preprocess.crop)?);
-        let (crop, patch) = (preprocess.crop, vit.config().patch_size);
+        let (crop, patch) = (preprocess.crop, backbone.stride());
         check_patches(crop.height, crop.width, patch)?;
         let batch_size = at_once(batch_size, (crop.height, crop.width), patch);
         self.embed_views(
-            vit,
+            backbone,
             source,
             indices,
             (&view, preprocess),
@@ -118,19 +119,19 @@ impl BlockFeatures {
     /// As [`BlockFeatures::embed`].
     pub fn embed_views(
         &self,
-        vit: &Vit,
+        backbone: &dyn BlockTokens,
         source: &dyn Source,
         indices: &[usize],
         (view, preprocess): (&View, &Preprocess),
         batch_size: usize,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Features> {
-        self.check(vit)?;
+        self.check(backbone)?;
         Pass {
-            vit,
+            backbone,
             view,
-            feature: &|images| self.of(vit, images),
-            dim: self.dim(vit),
+            feature: &|images| self.of(backbone, images),
+            dim: self.dim(backbone),
             normaliser: &preprocess.normaliser()?,
             batch_size,
         }
@@ -141,7 +142,7 @@ impl BlockFeatures {
 #[cfg(test)]
 mod tests {
     use dinolab_nn::init::Init;
-    use dinolab_nn::{VitConfig, device};
+    use dinolab_nn::{Vit, VitConfig, device};
 
     use super::*;
     use crate::network::features::{batch, host};

@@ -6,7 +6,9 @@ use burn::tensor::{Tensor, TensorData};
 use dinolab_data::augment::normalise::{IMAGENET_MEAN, IMAGENET_STD};
 use dinolab_data::augment::{ChannelNormaliser, eval, resize::Filter};
 use dinolab_data::{Image, Pixels, Size, Source};
-use dinolab_nn::{MAX_PATCHES, Vit, check_patches};
+use dinolab_nn::backbone::attention_maps;
+use dinolab_nn::vit::NoDropPath;
+use dinolab_nn::{Backbone, MAX_PATCHES, check_patches};
 use rayon::prelude::*;
 
 use crate::{Error, Result};
@@ -127,13 +129,15 @@ pub fn planes(image: &Image, normaliser: &ChannelNormaliser) -> Result<Vec<f32>>
 }
 
 /// A batch `[B, C, H, W]` on the network's device.
-pub fn batch(vit: &Vit, planes: &[Vec<f32>], height: usize, width: usize) -> Tensor<4> {
-    let device = vit.cls_token.flat().device();
+pub fn batch(
+    backbone: &dyn Backbone,
+    planes: &[Vec<f32>],
+    height: usize,
+    width: usize,
+) -> Tensor<4> {
     let data = planes.concat();
-    Tensor::from_data(
-        TensorData::new(data, [planes.len(), vit.config().channels, height, width]),
-        &device,
-    )
+    let shape = [planes.len(), backbone.channels(), height, width];
+    Tensor::from_data(TensorData::new(data, shape), &backbone.device())
 }
 
 /// Values of a tensor on the host.
@@ -183,7 +187,7 @@ pub struct Rows {
 /// How images become features: a view of each, and what the network makes of a batch of views.
 pub struct Pass<'a> {
     /// The network.
-    pub vit: &'a Vit,
+    pub backbone: &'a dyn Backbone,
     /// Makes the network's input; all of one size.
     pub view: &'a View<'a>,
     /// From a batch `[B, C, H, W]` to features `[B, dim]`.
@@ -255,7 +259,7 @@ impl Pass<'_> {
         progress: &mut dyn FnMut(usize),
     ) -> Result<(Vec<usize>, Vec<Skipped>)> {
         let batch_size = self.batch_size.max(1);
-        let patch = self.vit.config().patch_size;
+        let patch = self.backbone.stride();
         let (mut used, mut skipped) = (Vec::new(), Vec::new());
         for (done, chunk) in indices.chunks(batch_size).enumerate() {
             let decoded: Vec<_> = chunk
@@ -288,7 +292,7 @@ impl Pass<'_> {
                 check_patches(size.0, size.1, patch)?;
                 let same = &inputs[start..start + sizes.len()];
                 for inputs in same.chunks(at_once(batch_size, size, patch)) {
-                    let images = batch(self.vit, inputs, size.0, size.1);
+                    let images = batch(self.backbone, inputs, size.0, size.1);
                     let data = host((self.feature)(images));
                     let places = first + start..first + start + inputs.len();
                     let indices = used[places].to_vec();
@@ -329,7 +333,7 @@ fn some(features: Features) -> Result<Features> {
 /// # Errors
 /// [`Error::Invalid`] for a preprocessing that is none, or where no image can be used.
 pub fn embed(
-    vit: &Vit,
+    backbone: &dyn Backbone,
     source: &dyn Source,
     indices: &[usize],
     preprocess: &Preprocess,
@@ -337,7 +341,7 @@ pub fn embed(
     progress: &mut dyn FnMut(usize),
 ) -> Result<Features> {
     some(embed_usable(
-        vit, source, indices, preprocess, batch_size, progress,
+        backbone, source, indices, preprocess, batch_size, progress,
     )?)
 }
 
@@ -346,7 +350,7 @@ pub fn embed(
 /// # Errors
 /// [`Error::Invalid`] for a preprocessing that is none.
 pub fn embed_usable(
-    vit: &Vit,
+    backbone: &dyn Backbone,
     source: &dyn Source,
     indices: &[usize],
     preprocess: &Preprocess,
@@ -354,18 +358,18 @@ pub fn embed_usable(
     progress: &mut dyn FnMut(usize),
 ) -> Result<Features> {
     let normaliser = preprocess.normaliser()?;
-    if preprocess.crop.shortest() < vit.config().patch_size {
+    if preprocess.crop.shortest() < backbone.stride() {
         return Err(Error::setting("eval-crop", "is smaller than a patch"));
     }
     let crop = (preprocess.crop.height, preprocess.crop.width);
-    check_patches(crop.0, crop.1, vit.config().patch_size)?;
+    check_patches(crop.0, crop.1, backbone.stride())?;
     Pass {
-        vit,
+        backbone,
         view: &|_, image| Ok(eval::features(image, preprocess.resize, preprocess.crop)?),
-        feature: &|images| vit.forward(images),
-        dim: vit.config().width,
+        feature: &|images| backbone.class_tokens(vec![images], &NoDropPath),
+        dim: backbone.width(),
         normaliser: &normaliser,
-        batch_size: at_once(batch_size, crop, vit.config().patch_size),
+        batch_size: at_once(batch_size, crop, backbone.stride()),
     }
     .run_usable(source, indices, progress)
 }
@@ -427,21 +431,27 @@ pub fn whole_patches(image: &Image, size: Option<(usize, usize)>, patch: usize) 
 /// Attention maps of one image, already of whole patches.
 ///
 /// # Errors
-/// [`Error::Data`] for an image of another kind than the normaliser takes; [`Error::NotFinite`] where
-/// the attention is not numbers.
-pub fn attend(vit: &Vit, image: &Image, normaliser: &ChannelNormaliser) -> Result<AttentionMaps> {
+/// [`Error::Model`] for a network that has none; [`Error::Data`] for an image of another kind than
+/// the normaliser takes; [`Error::NotFinite`] where the attention is not numbers.
+pub fn attend(
+    backbone: &dyn Backbone,
+    image: &Image,
+    normaliser: &ChannelNormaliser,
+) -> Result<AttentionMaps> {
+    let network = attention_maps(backbone)?;
     let input = batch(
-        vit,
+        backbone,
         &[planes(image, normaliser)?],
         image.height,
         image.width,
     );
-    let patch = vit.config().patch_size;
-    let maps = host(vit.class_attention(input));
+    let maps = network.class_attention(input);
+    let [_, heads, h, w] = maps.dims();
+    let maps = host(maps);
     check_rows(&maps, maps.len(), |_| described(image))?;
     Ok(AttentionMaps {
-        heads: vit.config().heads,
-        grid: (image.height / patch, image.width / patch),
+        heads,
+        grid: (h, w),
         maps,
         image: image.clone(),
     })

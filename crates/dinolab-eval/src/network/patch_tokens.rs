@@ -134,7 +134,7 @@ impl PatchTokens {
             file.add(&names, rows.grid, &rows.data)
         };
         let (used, skipped) = Pass {
-            vit,
+            backbone: vit,
             view,
             feature: &|images| self.of(vit, images),
             dim,

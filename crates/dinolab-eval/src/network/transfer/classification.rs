@@ -112,7 +112,7 @@ impl Task for Classification<'_> {
 
     fn evaluate(&self, fitted: &Fitted) -> Result<Score> {
         let logits = Pass {
-            vit: &fitted.vit,
+            backbone: &fitted.vit,
             view: &|_, image| self.centre(image),
             feature: &|images| {
                 let input = self.head_input(&fitted.vit, images);
