@@ -25,7 +25,7 @@ pub use self::load::{LoadOptions, LoadReport, load};
 pub use self::locate::locate;
 pub use self::naming::Naming;
 pub use self::pth::{Value, write_pth};
-pub use self::safetensors::{file_arrays, read_arrays, to_bytes};
+pub use self::safetensors::{file_arrays, from_arrays, read_arrays, to_bytes};
 
 use burn::tensor::{Tensor, TensorData};
 

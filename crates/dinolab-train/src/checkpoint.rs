@@ -6,6 +6,7 @@
 //! (seed, epoch, image), so that the position *is* the state of the generators.
 
 mod folder;
+mod weights;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -108,14 +108,25 @@ impl std::fmt::Display for Table {
     }
 }
 
-/// Prints `result` as one line of JSON, or `table`.
-pub fn print(json: bool, result: &impl Serialize, table: &Table) -> Result<()> {
-    if json {
-        outln!("{}", serde_json::to_string(result)?);
-    } else {
-        out!("{table}");
+/// How results are printed: the same flags for all commands that have results.
+#[derive(clap::Args)]
+pub struct OutputArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl OutputArgs {
+    /// Prints `result` as one line of JSON, or `table`.
+    pub fn print(&self, result: &impl Serialize, table: &Table) -> Result<()> {
+        if self.json {
+            // By way of a value, so that single-precision numbers have all their digits.
+            outln!("{}", serde_json::to_value(result)?);
+        } else {
+            out!("{table}");
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 #[cfg(test)]

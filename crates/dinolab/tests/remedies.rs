@@ -93,7 +93,7 @@ const MESSAGES: &[(&str, Tried)] = &[
     ("--in-chans and --pixels need IMAGES", Here),
     ("(--holdout 0 trains on all)", Here),
     (
-        "whoever reads it has to be given --mean and --std",
+        "readers have to be given --mean and --std",
         In(
             "weights",
             "a_network_of_one_channel_is_used_by_the_numbers_that_are_asked_for",

@@ -1,0 +1,145 @@
+//! `dinolab eval retrieval`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use dinolab_run::Environment;
+use dinolab_run::evaluate::retrieval::{LabelledRequest, RevisitedRequest, by_labels, revisited};
+use dinolab_run::feature_input::FeatureInput;
+
+use super::percent;
+use crate::args::{OptionalModelArgs, PreprocessArgs, features};
+use crate::output::{Cell, OutputArgs, Table};
+
+/// Evaluate image retrieval (mean average precision)
+///
+/// Example: dinolab eval retrieval --weights W --ground-truth roxford5k/gnd_roxford5k.pkl
+///
+/// By the revisited Oxford/Paris protocol, with its ground-truth file; or for any labelled
+/// folder, where each image is a query against all others:
+/// dinolab eval retrieval --weights runs/photos photos
+///
+/// or with separate sets (images or saved features): --train database --val queries
+#[derive(clap::Args)]
+pub struct Args {
+    /// Labelled images (class = first folder level) or saved features; each is a query against all others
+    images: Option<PathBuf>,
+    /// The benchmark's ground truth, .pkl or .json: imlist, qimlist, gnd [easy, hard, junk, bbx]
+    #[arg(long, value_name = "FILE", conflicts_with = "images")]
+    ground_truth: Option<PathBuf>,
+    /// Folder of the benchmark's images [default: jpg beside the ground truth]
+    #[arg(long, value_name = "DIR", requires = "ground_truth")]
+    image_folder: Option<PathBuf>,
+    /// Longest side of the benchmark's images as the network sees them; smaller ones stay
+    #[arg(long, default_value_t = 224, requires = "ground_truth")]
+    imsize: usize,
+    /// Average the class token over the scales 1, 1/√2 and 1/2 of each image
+    #[arg(
+        long,
+        action = clap::ArgAction::Set,
+        num_args = 0..=1,
+        default_value_t = false,
+        default_missing_value = "true",
+        requires = "ground_truth"
+    )]
+    multiscale: bool,
+    /// Cut queries to their box, as the benchmark asks; false: whole images, as the reference does
+    #[arg(
+        long,
+        action = clap::ArgAction::Set,
+        default_value_t = true,
+        requires = "ground_truth"
+    )]
+    query_crop: bool,
+    /// Labelled images to search, or saved features
+    #[arg(long, value_name = "IMAGES", conflicts_with_all = ["images", "ground_truth"], requires = "val")]
+    train: Option<PathBuf>,
+    /// Labelled query images, or saved features
+    #[arg(long, value_name = "IMAGES", requires = "train")]
+    val: Option<PathBuf>,
+    /// Values of k for precision@k and recall@k
+    #[arg(long, value_delimiter = ',', default_value = "1,5,10")]
+    k: Vec<usize>,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    preprocess: PreprocessArgs,
+    #[command(flatten)]
+    model: OptionalModelArgs,
+}
+
+/// Runs the command.
+pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
+    let input = |setting, path| FeatureInput { setting, path };
+    match (&args.ground_truth, &args.images, &args.train, &args.val) {
+        (Some(file), ..) => {
+            let request = RevisitedRequest {
+                ground_truth: file,
+                image_folder: args.image_folder.as_deref(),
+                imsize: args.imsize,
+                multiscale: args.multiscale,
+                query_crop: args.query_crop,
+                k: &args.k,
+                features: features(&args.model, &args.preprocess),
+            };
+            by_ground_truth(env, args, &request)
+        }
+        (None, Some(images), ..) => labelled(env, args, input("", images), None),
+        (None, None, Some(train), Some(val)) => {
+            labelled(env, args, input("train", train), Some(input("val", val)))
+        }
+        _ => bail_usage!("give labelled images, --train and --val, or --ground-truth"),
+    }
+}
+
+fn by_ground_truth(
+    env: &Environment<'_>,
+    args: &Args,
+    request: &RevisitedRequest<'_>,
+) -> Result<()> {
+    let report = revisited(env, request)?;
+    let precision = args.k.iter().map(|k| format!("mP@{k} %"));
+    let names = ["setting".to_owned(), "mAP %".to_owned()].into_iter();
+    let names = names.chain(precision).chain(["queries".to_owned()]);
+    let mut table = Table::named(names.collect());
+    for score in &report.difficulties {
+        let first = [score.name.into(), Cell::number(percent(score.map), 2)];
+        let precision = score.precision.iter().map(|p| Cell::number(percent(*p), 2));
+        let cells = first.into_iter().chain(precision);
+        table.row(cells.chain([Cell::count(score.queries)]));
+    }
+    args.output.print(&report, &table)
+}
+
+fn labelled(
+    env: &Environment<'_>,
+    args: &Args,
+    database: FeatureInput<'_>,
+    queries: Option<FeatureInput<'_>>,
+) -> Result<()> {
+    let request = LabelledRequest {
+        database,
+        queries,
+        k: &args.k,
+        features: features(&args.model, &args.preprocess),
+    };
+    let report = by_labels(env, &request)?;
+    let mut table = Table::new(["figure", "%"]);
+    let mut row = |name: &str, share: f64| {
+        table.row([name.into(), Cell::number(100.0 * share, 2)]);
+    };
+    row("mAP", report.map);
+    row("R-precision", report.r_precision);
+    for (name, values) in [("mP", &report.precision_at), ("recall", &report.recall_at)] {
+        for (k, value) in args.k.iter().zip(values) {
+            row(&format!("{name}@{k}"), *value);
+        }
+    }
+    if report.queries_without_match > 0 {
+        errln!(
+            "{} queries left out: no other image has their label",
+            report.queries_without_match
+        );
+    }
+    args.output.print(&report, &table)
+}
