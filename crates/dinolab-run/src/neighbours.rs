@@ -20,6 +20,7 @@ use crate::feature_input::PreprocessOptions;
 use crate::model::{Model, ModelOptions};
 use crate::result_folder::check_out;
 use crate::sources;
+use crate::table::{Cell, Report, Table};
 
 /// What is searched for, and where.
 #[derive(Clone, Debug)]
@@ -339,5 +340,37 @@ fn described(indexed: &IndexedImages, neighbour: &Neighbour) -> FoundImage {
         image: name_of(indexed, neighbour.index),
         path: path.map(|path| path.display().to_string()),
         similarity: neighbour.similarity,
+    }
+}
+
+impl Report for NeighbourReport {
+    fn table(&self) -> Table {
+        let cells = |image: &FoundImage| {
+            let similarity = f64::from(image.similarity);
+            [Cell::number(similarity, 4), image.image.as_str().into()]
+        };
+        match &self.found {
+            FoundImages::Nearest { queries, .. } => {
+                let mut table = Table::new(["query", "rank", "similarity", "image"]);
+                for query in queries {
+                    for (rank, image) in query.neighbours.iter().enumerate() {
+                        let [similarity, name] = cells(image);
+                        let rank = Cell::count(rank + 1);
+                        table.row([query.query.as_str().into(), rank, similarity, name]);
+                    }
+                }
+                table
+            }
+            FoundImages::Duplicates { groups, .. } => {
+                let mut table = Table::new(["group", "similarity", "image"]);
+                for (number, group) in groups.iter().enumerate() {
+                    for image in group {
+                        let [similarity, name] = cells(image);
+                        table.row([Cell::count(number + 1), similarity, name]);
+                    }
+                }
+                table
+            }
+        }
     }
 }

@@ -9,7 +9,7 @@ use dinolab_run::convert::{ConvertReport, ConvertRequest, OnnxOutputs, WeightFor
 
 use crate::args::{NormalisationArgs, role};
 use crate::explain::as_flags;
-use crate::output::{Cell, OutputArgs, Table};
+use crate::output::OutputArgs;
 
 /// Convert weights to other formats
 ///
@@ -87,39 +87,9 @@ pub fn run(args: &Args) -> Result<()> {
             errln!("note: {note}");
         }
     }
-    args.output.print(&report, &table(&report))?;
+    args.output.print(&report)?;
     if !args.output.json {
         outln!("{}", args.output_path.display());
     }
     Ok(())
-}
-
-fn table(report: &ConvertReport) -> Table {
-    let size = |height: usize, width: usize| Cell::Text(format!("{height} × {width}"));
-    let error = |error: f64| Cell::Number(format!("{error:.1e}"));
-    match report {
-        ConvertReport::Weights(report) => {
-            let mut table = Table::new(["read back", "image", "relative error"]);
-            for check in &report.checks {
-                table.row([
-                    check.what.as_str().into(),
-                    size(check.height, check.width),
-                    error(check.relative_error),
-                ]);
-            }
-            table
-        }
-        ConvertReport::Onnx(report) => {
-            let mut table = Table::new(["read back", "images", "size", "relative error"]);
-            for check in &report.checks {
-                table.row([
-                    check.what.into(),
-                    Cell::count(check.images),
-                    size(check.height, check.width),
-                    error(check.relative_error),
-                ]);
-            }
-            table
-        }
-    }
 }

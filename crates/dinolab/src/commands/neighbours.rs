@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use dinolab_run::Environment;
-use dinolab_run::neighbours::{FoundImage, FoundImages, NeighbourRequest, Search, search};
+use dinolab_run::neighbours::{FoundImages, NeighbourRequest, Search, search};
 
 use crate::args::{ModelArgs, PreprocessArgs};
-use crate::output::{Cell, OutputArgs, Table};
+use crate::output::OutputArgs;
 
 /// Find the nearest images to an image, and near duplicates
 ///
@@ -106,35 +106,5 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
     if !args.output.json && args.queries.is_empty() && !args.duplicates {
         return Ok(());
     }
-    args.output.print(&report, &table(&report.found))
-}
-
-fn table(found: &FoundImages) -> Table {
-    let cells = |image: &FoundImage| {
-        let similarity = f64::from(image.similarity);
-        [Cell::number(similarity, 4), image.image.as_str().into()]
-    };
-    match found {
-        FoundImages::Nearest { queries, .. } => {
-            let mut table = Table::new(["query", "rank", "similarity", "image"]);
-            for query in queries {
-                for (rank, image) in query.neighbours.iter().enumerate() {
-                    let [similarity, name] = cells(image);
-                    let rank = Cell::count(rank + 1);
-                    table.row([query.query.as_str().into(), rank, similarity, name]);
-                }
-            }
-            table
-        }
-        FoundImages::Duplicates { groups, .. } => {
-            let mut table = Table::new(["group", "similarity", "image"]);
-            for (number, group) in groups.iter().enumerate() {
-                for image in group {
-                    let [similarity, name] = cells(image);
-                    table.row([Cell::count(number + 1), similarity, name]);
-                }
-            }
-            table
-        }
-    }
+    args.output.print(&report)
 }

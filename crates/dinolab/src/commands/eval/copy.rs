@@ -8,7 +8,7 @@ use dinolab_run::Environment;
 use dinolab_run::evaluate::copy::{AttackOptions, CopyRequest, evaluate};
 
 use crate::args::ModelArgs;
-use crate::output::{Cell, OutputArgs, Table};
+use crate::output::OutputArgs;
 
 /// Evaluate copy detection: altered copies among distractors (mean average precision)
 ///
@@ -135,15 +135,5 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
         weights: args.model.weights(),
         model: args.model.options(),
     };
-    let report = evaluate(env, &request)?;
-    let mut table = Table::new(["copies", "queries", "mAP %", "rank 1 %"]);
-    for (name, figures) in report.rows() {
-        table.row([
-            name.as_str().into(),
-            Cell::count(figures.queries),
-            Cell::number(100.0 * figures.map, 2),
-            Cell::number(100.0 * figures.rank1, 2),
-        ]);
-    }
-    args.output.print(&report, &table)
+    args.output.print(&evaluate(env, &request)?)
 }

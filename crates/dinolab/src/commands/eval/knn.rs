@@ -8,7 +8,7 @@ use dinolab_run::Environment;
 use dinolab_run::evaluate::knn::{KnnRequest, evaluate};
 
 use crate::args::{OptionalModelArgs, PreprocessArgs, features};
-use crate::output::{Cell, OutputArgs, Table};
+use crate::output::OutputArgs;
 
 /// Weighted k-nearest-neighbour accuracy of the features
 ///
@@ -54,14 +54,5 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
         },
         features: features(&args.model, &args.preprocess),
     };
-    let report = evaluate(env, &request)?;
-    let mut table = Table::new(["k", "top-1 %", "top-5 %"]);
-    for row in &report.knn {
-        table.row([
-            Cell::count(row.k),
-            Cell::number(row.top1, 2),
-            Cell::number(row.top5, 2),
-        ]);
-    }
-    args.output.print(&report, &table)
+    args.output.print(&evaluate(env, &request)?)
 }

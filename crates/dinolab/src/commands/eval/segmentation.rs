@@ -8,7 +8,7 @@ use dinolab_run::Environment;
 use dinolab_run::evaluate::segmentation::{SegmentationRequest, evaluate};
 
 use crate::args::{MaskArgs, ModelArgs};
-use crate::output::{Cell, OutputArgs, Table};
+use crate::output::OutputArgs;
 
 /// Mean IoU of a linear layer on frozen patch tokens
 ///
@@ -65,13 +65,6 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
         model: args.model.options(),
     };
     let report = evaluate(env, &request)?;
-    let mut table = Table::new(["class", "IoU %"]);
-    for (name, iou) in &report.classes {
-        table.row([name.as_str().into(), Cell::number(*iou, 1)]);
-    }
-    table.row(["mean over classes".into(), Cell::number(report.mean_iou, 1)]);
-    let pixels = Cell::number(report.pixel_accuracy, 1);
-    table.row(["pixel accuracy".into(), pixels]);
     if !args.output.json {
         errln!(
             "{}: {} training images, {} validation images, {} px, lr {}{}",
@@ -87,5 +80,5 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
             }
         );
     }
-    args.output.print(&report, &table)
+    args.output.print(&report)
 }

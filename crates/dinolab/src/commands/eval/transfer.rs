@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use anyhow::Result;
 use dinolab_eval::transfer::{FineTune, Share};
 use dinolab_run::Environment;
-use dinolab_run::evaluate::transfer::{TransferRequest, TransferTask, evaluate, title};
+use dinolab_run::evaluate::transfer::{TransferRequest, TransferTask, evaluate};
 use dinolab_run::values::Pair;
 
 use crate::args::{MaskArgs, ModelArgs};
-use crate::output::{Cell, OutputArgs, Table};
+use crate::output::OutputArgs;
 
 /// Compare fine-tuning from the weights with training from scratch
 ///
@@ -123,20 +123,6 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
         model: args.model.options(),
     };
     let report = evaluate(env, &request)?;
-    let [first, second] = report.measure;
-    let mut table = Table::new(["network", "lr", first, "±", second, "loss", "best"]);
-    for trial in &report.trials {
-        let loss = trial.losses.iter().sum::<f64>() / trial.losses.len() as f64;
-        table.row([
-            title(trial.network).into(),
-            Cell::Number(trial.lr.to_string()),
-            Cell::number(trial.mean, 2),
-            Cell::number(trial.spread, 2),
-            Cell::number(trial.second, 2),
-            Cell::number(loss, 3),
-            if trial.best { "*" } else { "" }.into(),
-        ]);
-    }
     if !args.output.json {
         errln!(
             "{} of {} images labelled, {} validation images; {} steps each; ± is the standard \
@@ -148,7 +134,7 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
             report.seeds.len()
         );
     }
-    args.output.print(&report, &table)?;
+    args.output.print(&report)?;
     if !args.output.json {
         let margin = report.margin;
         outln!("fine-tuned is {margin:+.2} points from scratch, each at its best lr");

@@ -1,11 +1,12 @@
 //! The lines of an epoch and of an evaluation.
 
 use dinolab_eval::health::Health;
-use dinolab_run::evaluator::Evaluation;
+
+use crate::evaluator::Evaluation;
 
 /// The health panel of an epoch, in one line; `waited` is the fraction of the steps' time that was
 /// spent on waiting for data.
-pub fn panel(health: &Health, seconds: f64, waited: f64) -> String {
+pub(super) fn panel(health: &Health, seconds: f64, waited: f64) -> String {
     let figure = |value: Option<f64>, digits: usize| match value {
         Some(value) => format!("{value:.digits$}"),
         None => "-".into(),
@@ -27,8 +28,8 @@ pub fn panel(health: &Health, seconds: f64, waited: f64) -> String {
     )
 }
 
-/// The figures of an evaluation after `epochs` epochs; `None` if there are none.
-pub fn figures(epochs: u64, found: Evaluation) -> Option<String> {
+/// The figures of an evaluation after `epochs` epochs; empty if there are none.
+pub(super) fn figures(epochs: u64, found: Evaluation) -> String {
     let mut words = Vec::new();
     if let Some(knn) = found.knn {
         words.push(format!("k-NN {knn:.1} %"));
@@ -40,5 +41,8 @@ pub fn figures(epochs: u64, found: Evaluation) -> Option<String> {
         0 => "untrained".into(),
         epochs => format!("epoch {epochs}"),
     };
-    (!words.is_empty()).then(|| format!("  {when}: {}", words.join(", ")))
+    match words.is_empty() {
+        true => String::new(),
+        false => format!("  {when}: {}", words.join(", ")),
+    }
 }
