@@ -2,6 +2,7 @@
 
 mod sheet;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use dinolab_data::source::SourceOptions;
@@ -59,7 +60,7 @@ pub enum Search<'a> {
     },
 }
 
-/// What was found.
+/// What was found; in words, apart from the answer itself, by [`Display`](fmt::Display).
 #[derive(Clone, Debug, Serialize)]
 pub struct NeighbourReport {
     /// Images that can be searched.
@@ -372,5 +373,41 @@ impl Report for NeighbourReport {
                 table
             }
         }
+    }
+}
+
+impl fmt::Display for NeighbourReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (images, embedded) = (self.images, self.embedded);
+        write!(f, "{images} images, {embedded} of them embedded now; ")?;
+        match &self.index {
+            Some(path) => write!(f, "index in {path}")?,
+            None => f.write_str("no index")?,
+        }
+        let what = match &self.found {
+            FoundImages::Nearest { .. } => "queries",
+            FoundImages::Duplicates { threshold, groups } => {
+                let inside: usize = groups.iter().map(Vec::len).sum();
+                write!(
+                    f,
+                    "\n{} groups of {inside} images at a similarity of {threshold} or above",
+                    groups.len()
+                )?;
+                "groups"
+            }
+        };
+        let Some(sheet) = &self.sheet else {
+            return Ok(());
+        };
+        if let Some(rows) = sheet.rows {
+            write!(f, "\nthe sheet shows the first {rows} {what}")?;
+        }
+        if let Some(pictures) = sheet.pictures {
+            write!(f, "\nthe sheet shows the first {pictures} pictures")?;
+        }
+        for name in &sheet.unreadable {
+            write!(f, "\n{name}: cannot be read any more; not in the sheet")?;
+        }
+        write!(f, "\nsheet in {}", sheet.path.display())
     }
 }

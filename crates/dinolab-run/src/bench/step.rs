@@ -1,9 +1,13 @@
 //! A training step on noise.
 
+use std::fmt::Write;
+use std::time::Duration;
+
+use dinolab_kernels::profile::Profile;
 use dinolab_nn::{Device, HeadConfig, Precision, VitConfig, check_patches};
 use dinolab_train::{Dino, DinoConfig, OptimiserKind, Phases, StepValues, Views};
 
-use super::{forward_operations, noise};
+use super::{forward_operations, median, ms, noise, peak_memory};
 use crate::error::{Context, Result};
 
 /// What a step is of.
@@ -27,8 +31,20 @@ pub struct StepOptions {
     pub precision: Precision,
 }
 
+/// A step's parts by name.
+fn parts(phases: &Phases) -> [(&'static str, Duration); 5] {
+    [
+        ("teacher", phases.teacher),
+        ("student", phases.student),
+        ("loss", phases.loss),
+        ("backward", phases.backward),
+        ("update", phases.update),
+    ]
+}
+
 /// The whole step of DINO, on views that are there already.
 pub struct StepBench {
+    options: StepOptions,
     dino: Dino,
     views: [Views; 1],
     step: u64,
@@ -78,6 +94,7 @@ impl StepBench {
         let head_row = 2.0 * (d * h + h * h + h * b + b * k);
         let rows = 2.0 + 3.0 * (2.0 + locals as f64);
         Ok(Self {
+            options: options.clone(),
             dino,
             views,
             step: 0,
@@ -103,5 +120,76 @@ impl StepBench {
         let report = self.dino.step(&self.views, &now)?;
         self.timings.push(report.phases);
         Ok(())
+    }
+
+    /// The figures of the last steps, of which each took so long, and of the matrix products in them; as
+    /// lines of text.
+    pub fn figures(&self, measured: &[Duration], profile: &Profile) -> String {
+        let StepOptions {
+            vit,
+            head,
+            local_crops_size,
+            local_crops_number,
+            batch_size,
+            ..
+        } = &self.options;
+        let (time, threads) = (median(measured), rayon::current_num_threads());
+        let seconds = time.as_secs_f64();
+        let mut text = format!(
+            "batch {batch_size}, views 2 × {} px and {local_crops_number} × {local_crops_size} px, {} \
+             prototypes, {threads} threads\n",
+            vit.image_size, head.out_dim
+        );
+        let mut line = |name: &str, figures: String| {
+            // Writing to a text does not fail.
+            let _ = writeln!(text, "{name:<10} {figures}");
+        };
+        let slowest = measured.iter().max().copied().unwrap_or_default();
+        let fastest = measured.iter().min().copied().unwrap_or_default();
+        line(
+            "step",
+            format!(
+                "{:>9.1} ms   (median of {}; {:.1} to {:.1})",
+                ms(time),
+                measured.len(),
+                ms(fastest),
+                ms(slowest)
+            ),
+        );
+        let last = &self.timings[self.timings.len() - measured.len()..];
+        for (i, (name, _)) in parts(&Phases::default()).iter().enumerate() {
+            let times: Vec<_> = last.iter().map(|phases| parts(phases)[i].1).collect();
+            line(
+                &format!("  {name}"),
+                format!("{:>9.1} ms", ms(median(&times))),
+            );
+        }
+        line(
+            "speed",
+            format!(
+                "{:>9.1} GFLOP/s of {:.0} nominal GFLOP; {:.2} images/s",
+                self.operations / seconds / 1e9,
+                self.operations / 1e9,
+                *batch_size as f64 / seconds
+            ),
+        );
+        let products = profile.products.as_secs_f64() / threads as f64;
+        let total = measured.iter().sum::<Duration>().as_secs_f64();
+        if profile.operations > 0 {
+            line(
+                "products",
+                format!(
+                    "{:>9.1} ms of matrix products alone: the step takes {:.2} times that; {:.1} \
+                     GFLOP/s within them",
+                    1e3 * products / measured.len() as f64,
+                    total / products,
+                    profile.operations as f64 / products / 1e9
+                ),
+            );
+        }
+        if let Some(peak) = peak_memory() {
+            line("memory", format!("{peak:>9.0} MiB at most"));
+        }
+        text.trim_end().to_owned()
     }
 }

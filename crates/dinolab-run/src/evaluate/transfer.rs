@@ -25,10 +25,11 @@ use crate::values::Pair;
 
 /// What is to be learned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum TransferTask {
-    /// The class of an image.
+    /// The class of an image
     Classification,
-    /// The class of each pixel.
+    /// The class of each pixel
     Segmentation,
 }
 

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use anyhow::Result;
 use dinolab_nn::position::PositionRule;
 use dinolab_nn::weights::Which;
+use dinolab_run::Normalisation;
 use dinolab_run::convert::{ConvertReport, ConvertRequest, OnnxOutputs, WeightFormat, convert};
+use dinolab_run::model::role;
 
-use crate::args::{NormalisationArgs, role};
 use crate::explain::as_flags;
 use crate::output::OutputArgs;
 
@@ -57,7 +58,7 @@ pub struct Args {
     #[arg(long)]
     position_rule: Option<PositionRule>,
     #[command(flatten)]
-    normalisation: NormalisationArgs,
+    normalisation: Normalisation,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -78,7 +79,7 @@ pub fn run(args: &Args) -> Result<()> {
         },
         heads: args.heads,
         position_rule: args.position_rule,
-        normalisation: args.normalisation.options(),
+        normalisation: args.normalisation.clone(),
     };
     let mut report = convert(&request)?;
     if let ConvertReport::Weights(report) = &mut report {

@@ -1,12 +1,9 @@
 //! `dinolab bench step`.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use dinolab_nn::HeadConfig;
 use dinolab_run::bench::step::{StepBench, StepOptions};
-use dinolab_run::bench::{mean_ms, median, ms, peak_memory};
-use dinolab_train::Phases;
+use dinolab_run::bench::{mean_ms, median, peak_memory};
 
 use super::Common;
 
@@ -52,17 +49,6 @@ pub struct Args {
     norm_last_layer: bool,
 }
 
-/// A step's parts by name.
-fn parts(phases: &Phases) -> [(&'static str, Duration); 5] {
-    [
-        ("teacher", phases.teacher),
-        ("student", phases.student),
-        ("loss", phases.loss),
-        ("backward", phases.backward),
-        ("update", phases.update),
-    ]
-}
-
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
     let device = args.common.device()?;
@@ -85,7 +71,6 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let mut bench = StepBench::new(&options, &device)?;
     let nominal = bench.operations;
-    let (batch, locals) = (args.batch_size, args.local_crops_number);
     dinolab_kernels::profile::start();
     let once = || {
         bench.once()?;
@@ -113,53 +98,12 @@ pub fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     let profile = dinolab_kernels::profile::stop();
-    let time = median(&measured);
-    let threads = rayon::current_num_threads();
+    let common = &args.common;
     outln!(
-        "{} patch {}, batch {batch}, views 2 × {} px and {locals} × {} px, {} prototypes, \
-         {threads} threads",
+        "{} patch {}, {}",
         common.arch,
         common.patch_size,
-        args.global_crops_size,
-        args.local_crops_size,
-        args.out_dim
+        bench.figures(&measured, &profile)
     );
-    let slowest = measured.iter().max().copied().unwrap_or_default();
-    let fastest = measured.iter().min().copied().unwrap_or_default();
-    outln!(
-        "{:<10} {:>9.1} ms   (median of {}; {:.1} to {:.1})",
-        "step",
-        ms(time),
-        measured.len(),
-        ms(fastest),
-        ms(slowest)
-    );
-    let phases = &bench.timings[common.warmup..];
-    for (i, (name, _)) in parts(&Phases::default()).iter().enumerate() {
-        let times: Vec<_> = phases.iter().map(|phases| parts(phases)[i].1).collect();
-        outln!("  {name:<8} {:>9.1} ms", ms(median(&times)));
-    }
-    outln!(
-        "{:<10} {:>9.1} GFLOP/s of {:.0} nominal GFLOP; {:.2} images/s",
-        "speed",
-        nominal / time.as_secs_f64() / 1e9,
-        nominal / 1e9,
-        batch as f64 / time.as_secs_f64()
-    );
-    let products = profile.products.as_secs_f64() / threads as f64;
-    let total = measured.iter().sum::<Duration>().as_secs_f64();
-    if profile.operations > 0 {
-        outln!(
-            "{:<10} {:>9.1} ms of matrix products alone: the step takes {:.2} times that; {:.1} GFLOP/s \
-             within them",
-            "products",
-            1e3 * products / measured.len() as f64,
-            total / products,
-            profile.operations as f64 / products / 1e9
-        );
-    }
-    if let Some(peak) = peak_memory() {
-        outln!("{:<10} {peak:>9.0} MiB at most", "memory");
-    }
     Ok(())
 }

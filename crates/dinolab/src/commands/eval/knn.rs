@@ -6,8 +6,9 @@ use anyhow::Result;
 use dinolab_eval::knn::Knn;
 use dinolab_run::Environment;
 use dinolab_run::evaluate::knn::{KnnRequest, evaluate};
+use dinolab_run::feature_input::PreprocessOptions;
 
-use crate::args::{OptionalModelArgs, PreprocessArgs, features};
+use crate::args::OptionalModelArgs;
 use crate::output::OutputArgs;
 
 /// Weighted k-nearest-neighbour accuracy of the features
@@ -38,7 +39,7 @@ pub struct Args {
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
-    preprocess: PreprocessArgs,
+    preprocess: PreprocessOptions,
     #[command(flatten)]
     model: OptionalModelArgs,
 }
@@ -52,7 +53,7 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
             k: args.k.clone(),
             temperature: args.temperature,
         },
-        features: features(&args.model, &args.preprocess),
+        features: args.model.features(args.preprocess),
     };
     args.output.print(&evaluate(env, &request)?)
 }

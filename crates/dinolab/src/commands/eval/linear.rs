@@ -7,9 +7,10 @@ use dinolab_eval::block_features::BlockFeatures;
 use dinolab_eval::linear::LinearConfig;
 use dinolab_run::Environment;
 use dinolab_run::evaluate::linear::{LinearRequest, evaluate};
+use dinolab_run::feature_input::PreprocessOptions;
 use dinolab_run::values::Pair;
 
-use crate::args::{OptionalModelArgs, PreprocessArgs, features};
+use crate::args::OptionalModelArgs;
 use crate::output::OutputArgs;
 
 /// Accuracy of a linear classifier on frozen features
@@ -62,7 +63,7 @@ pub struct Args {
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
-    preprocess: PreprocessArgs,
+    preprocess: PreprocessOptions,
     #[command(flatten)]
     model: OptionalModelArgs,
 }
@@ -87,7 +88,7 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
         crops_scale: args.crops_scale,
         standardise: args.standardise,
         out: args.out.as_deref(),
-        features: features(&args.model, &args.preprocess),
+        features: args.model.features(args.preprocess),
     };
     let report = evaluate(env, &request, &mut |sizes| {
         errln!(

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use anyhow::Result;
 use dinolab_run::Environment;
 use dinolab_run::evaluate::retrieval::{LabelledRequest, RevisitedRequest, by_labels, revisited};
-use dinolab_run::feature_input::FeatureInput;
+use dinolab_run::feature_input::{FeatureInput, PreprocessOptions};
 
-use crate::args::{OptionalModelArgs, PreprocessArgs, features};
+use crate::args::OptionalModelArgs;
 use crate::output::OutputArgs;
 
 /// Evaluate image retrieval (mean average precision)
@@ -62,7 +62,7 @@ pub struct Args {
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
-    preprocess: PreprocessArgs,
+    preprocess: PreprocessOptions,
     #[command(flatten)]
     model: OptionalModelArgs,
 }
@@ -79,7 +79,7 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
                 multiscale: args.multiscale,
                 query_crop: args.query_crop,
                 k: &args.k,
-                features: features(&args.model, &args.preprocess),
+                features: args.model.features(args.preprocess),
             };
             args.output.print(&revisited(env, &request)?)
         }
@@ -101,7 +101,7 @@ fn labelled(
         database,
         queries,
         k: &args.k,
-        features: features(&args.model, &args.preprocess),
+        features: args.model.features(args.preprocess),
     };
     let report = by_labels(env, &request)?;
     if report.queries_without_match > 0 {

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use anyhow::Result;
 use dinolab_eval::segmentation::FrozenSegmentation;
 use dinolab_run::Environment;
+use dinolab_run::class_masks::MaskOptions;
 use dinolab_run::evaluate::segmentation::{SegmentationRequest, evaluate};
 
-use crate::args::{MaskArgs, ModelArgs};
+use crate::args::ModelArgs;
 use crate::output::OutputArgs;
 
 /// Mean IoU of a linear layer on frozen patch tokens
@@ -42,7 +43,7 @@ pub struct Args {
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
-    masks: MaskArgs,
+    masks: MaskOptions,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -51,7 +52,7 @@ pub struct Args {
 pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
     let request = SegmentationRequest {
         tree: args.tree.as_deref(),
-        masks: args.masks.options(),
+        masks: args.masks.clone(),
         size: args.size,
         settings: FrozenSegmentation {
             epochs: args.epochs,
