@@ -175,7 +175,7 @@ impl Model {
         Ok(Self {
             vit,
             preprocess,
-            attend_size: run_config(&weights).map(|run| run.attend_size),
+            attend_size: run_config(&weights).map(|run| run.attention_size),
         })
     }
 

@@ -31,7 +31,7 @@ use Tried::{Here, In, NoAdvice};
 /// A part of each message that names a flag.
 const MESSAGES: &[(&str, Tried)] = &[
     (
-        "allow more with --max-bad-images",
+        "allow more with --max-unusable-percent",
         In("folder", "too_many_unusable_images_end_the_run"),
     ),
     (
@@ -49,7 +49,7 @@ const MESSAGES: &[(&str, Tried)] = &[
     ),
     ("takes a --threshold", Here),
     (
-        "(--any-weights uses these all the same)",
+        "(--allow-other-weights uses these all the same)",
         In("linear", "what_does_not_fit_is_refused_in_one_line"),
     ),
     ("keeps its --image-size", NoAdvice),

@@ -47,7 +47,7 @@ impl Config {
             ("center-momentum", self.center_momentum, 1.0),
             ("drop-path-rate", self.drop_path_rate, 0.99),
             ("holdout", self.holdout, 0.9),
-            ("max-bad-images", self.max_bad_images, 100.0),
+            ("max-unusable-percent", self.max_unusable_percent, 100.0),
         ];
         for (name, value, most) in shares {
             ensure_setting!(
@@ -63,7 +63,7 @@ impl Config {
             ("num-workers", self.num_workers),
             ("knn-k", self.knn_k),
             ("eval-crop", self.eval_crop.shortest()),
-            ("attend-size", self.attend_size.shortest()),
+            ("attention-size", self.attention_size.shortest()),
         ];
         for (name, value) in counts {
             ensure_setting!(value > 0, name, 0, "must be at least 1");
@@ -107,7 +107,7 @@ impl Config {
             );
         }
         for (name, size) in [
-            ("attend-size", self.attend_size),
+            ("attention-size", self.attention_size),
             ("eval-crop", self.eval_crop),
         ] {
             check_patches(size.height, size.width, self.patch_size).of_setting(name, size)?;
