@@ -14,7 +14,7 @@
 //! | [`evaluate`] | the protocols of evaluation, on weights and images |
 //! | [`embed`], [`attend`], [`pca`], [`neighbours`], [`classify`], [`convert`] | uses of a trained network |
 //! | [`data`] | image sets: fetched, inspected, packed |
-//! | [`overfit`], [`bench`] | tests of the method on one image, and of the machine's speed |
+//! | [`overfit`], [`mod@bench`] | tests of the method on one image, and of the machine's speed |
 //! | [`table`] | reports as text tables |
 //! | [`environment`], [`event`] | who hears what happens |
 //!
