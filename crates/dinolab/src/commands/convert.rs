@@ -65,6 +65,12 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
+    if args.to == Some(WeightFormat::Run) && args.image_size.is_some() {
+        bail_usage!(
+            "--image-size: a run folder keeps position embeddings as they are; \
+             dinolab train --weights W --resize-pos-embed true resamples them"
+        );
+    }
     let request = ConvertRequest {
         input: &args.input,
         output: &args.output_path,

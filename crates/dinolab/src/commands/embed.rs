@@ -8,6 +8,7 @@ use dinolab_eval::block_features::BlockFeatures;
 use dinolab_run::Environment;
 use dinolab_run::embed::{EmbedRequest, embed};
 use dinolab_run::feature_input::{CLASS_TOKEN, PreprocessOptions};
+use dinolab_run::values::size;
 
 use crate::args::ModelArgs;
 
@@ -29,7 +30,7 @@ pub struct Args {
     #[arg(long)]
     out: PathBuf,
     /// Resize whole images to SIDE or HEIGHTxWIDTH instead of cropping their centre
-    #[arg(long, conflicts_with_all = ["resize", "crop"])]
+    #[arg(long, value_name = "PX", value_parser = size, conflicts_with_all = ["resize", "crop"])]
     size: Option<Size>,
     /// Concatenate the class tokens of the last N blocks, as `eval linear` takes 4
     #[arg(long, default_value_t = CLASS_TOKEN.n_last_blocks)]
