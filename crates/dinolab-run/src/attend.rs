@@ -1,6 +1,7 @@
 //! Pictures of the class token's attention.
 
 use std::path::Path;
+use std::str::FromStr;
 
 use dinolab_data::augment::ChannelNormaliser;
 use dinolab_eval::attention::{mass_mask, resize_mask};
@@ -54,14 +55,28 @@ pub enum Maps {
     Head(usize),
 }
 
+impl FromStr for Maps {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.parse()) {
+            ("all", _) => Ok(Self::All),
+            ("mean", _) => Ok(Self::Mean),
+            (_, Ok(head)) => Ok(Self::Head(head)),
+            _ => Err("all, mean, or the number of a head, from 0".into()),
+        }
+    }
+}
+
 /// A kind of picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum PictureKind {
-    /// The map in colours.
+    /// The map in colours
     Heat,
-    /// The map laid over the image.
+    /// The map laid over the image
     Overlay,
-    /// The patches that hold the threshold's fraction.
+    /// The patches that hold the threshold's fraction
     Mask,
 }
 

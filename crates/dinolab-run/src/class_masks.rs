@@ -14,21 +14,37 @@ use crate::sources::{self, unseen_shapes};
 
 /// Which images with masks of classes are learned from and evaluated on.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct MaskOptions {
-    /// The split of a VOC tree to learn from; if the tree has none of that name, a part of the other
-    /// split is held out.
+    /// Training split of a VOC tree; if the tree lacks it, a part of the other split is held out
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_name = "SPLIT", default_value = "train")
+    )]
     pub train_split: String,
-    /// The split of a VOC tree to evaluate on.
+    /// Validation split of a VOC tree
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_name = "SPLIT", default_value = "val")
+    )]
     pub val_split: String,
-    /// Fraction of the images to evaluate on, if the tree has one split only.
+    /// Fraction of the images held out for validation, if there is one split only
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_name = "FRACTION", default_value_t = 0.3)
+    )]
     pub holdout: f64,
-    /// Seed of that choice.
+    /// Random seed of the held-out images
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 0))]
     pub holdout_seed: u64,
-    /// A file of class names, one a line, background first; by default VOC's if they fit.
+    /// File of class names, one a line, background first [default: VOC's if they fit]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "FILE"))]
     pub class_names: Option<PathBuf>,
-    /// Number of built-in shapes to learn from, without a tree.
+    /// Number of built-in shapes to learn from, without a tree
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 256))]
     pub shapes_images: usize,
-    /// Side of built-in shapes, in pixels.
+    /// Side of built-in shapes
+    #[cfg_attr(feature = "clap", arg(long, value_name = "PX", default_value_t = 64))]
     pub shapes_size: usize,
 }
 

@@ -14,6 +14,7 @@ use crate::feature_input::{FeatureOptions, block_features_of};
 use crate::image_files;
 use crate::model::Model;
 use crate::result_folder::check_out;
+use crate::table::{Cell, Report, Table};
 
 /// What is classified, and how.
 #[derive(Clone, Debug)]
@@ -216,4 +217,20 @@ fn write(out: &Path, report: &ClassifyReport) -> Result<()> {
     };
     write_whole(out, |file| file.write_all(text.as_bytes()))
         .with_context(|| format!("cannot write {}", out.display()))
+}
+
+impl Report for ClassifyReport {
+    fn table(&self) -> Table {
+        let mut table = Table::new(["image", "class", "probability %"]);
+        for answer in &self.images {
+            for (rank, guess) in answer.classes.iter().enumerate() {
+                table.row([
+                    if rank == 0 { answer.image.as_str() } else { "" }.into(),
+                    guess.class.as_str().into(),
+                    Cell::number(100.0 * f64::from(guess.probability), 2),
+                ]);
+            }
+        }
+        table
+    }
 }

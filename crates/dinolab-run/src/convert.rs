@@ -16,6 +16,7 @@ pub use self::onnx::{OnnxCheck, OnnxReport};
 pub use self::verify::Check;
 use crate::error::{Context, Error, Result};
 use crate::model::{Normalisation, count};
+use crate::table::{Cell, Report, Table};
 use crate::weights::read;
 
 /// What is converted, and to what.
@@ -388,4 +389,36 @@ fn write_backbone(
         }
     };
     Ok(())
+}
+
+impl Report for ConvertReport {
+    fn table(&self) -> Table {
+        let size = |height: usize, width: usize| Cell::Text(format!("{height} × {width}"));
+        let error = |error: f64| Cell::Number(format!("{error:.1e}"));
+        match self {
+            ConvertReport::Weights(report) => {
+                let mut table = Table::new(["read back", "image", "relative error"]);
+                for check in &report.checks {
+                    table.row([
+                        check.what.as_str().into(),
+                        size(check.height, check.width),
+                        error(check.relative_error),
+                    ]);
+                }
+                table
+            }
+            ConvertReport::Onnx(report) => {
+                let mut table = Table::new(["read back", "images", "size", "relative error"]);
+                for check in &report.checks {
+                    table.row([
+                        check.what.into(),
+                        Cell::count(check.images),
+                        size(check.height, check.width),
+                        error(check.relative_error),
+                    ]);
+                }
+                table
+            }
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! Images to feature vectors, in a file.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use dinolab_data::augment::{Filter, eval};
@@ -41,7 +42,7 @@ pub struct EmbedRequest<'a> {
     pub model: ModelOptions,
 }
 
-/// What was written.
+/// What was written; in words by [`Display`](fmt::Display).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Embedded {
     /// Images.
@@ -50,6 +51,8 @@ pub struct Embedded {
     pub width: usize,
     /// What the file holds.
     pub kind: EmbeddedKind,
+    /// The file.
+    pub out: PathBuf,
     /// The file of the images' paths.
     pub names: PathBuf,
     /// The file of the images' classes, if they have some.
@@ -67,6 +70,34 @@ pub enum EmbeddedKind {
     Grids(usize, usize),
     /// One array of patch tokens for each image.
     Arrays,
+}
+
+impl fmt::Display for Embedded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (images, width, skipped) = (self.images, self.width, self.skipped);
+        let (out, names) = (self.out.display(), self.names.display());
+        match self.kind {
+            EmbeddedKind::Rows => write!(
+                f,
+                "{images} features of width {width} in {out}, their paths in {names}; {skipped} images \
+                 skipped"
+            )?,
+            EmbeddedKind::Grids(rows, columns) => write!(
+                f,
+                "patch tokens [{images}, {rows}, {columns}, {width}] in {out}\n\
+                 their paths in {names}; {skipped} images skipped"
+            )?,
+            EmbeddedKind::Arrays => write!(
+                f,
+                "patch tokens of {images} images, [rows, columns, {width}] each, in {out}\n\
+                 their paths in {names}; {skipped} images skipped"
+            )?,
+        }
+        match &self.labels {
+            Some(labels) => write!(f, "\ntheir classes in {}", labels.display()),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Embeds.
@@ -109,6 +140,7 @@ pub fn embed(env: &Environment<'_>, request: &EmbedRequest<'_>) -> Result<Embedd
         images: features.len(),
         width: features.dim,
         kind: EmbeddedKind::Rows,
+        out: out.to_owned(),
         names: names_file(out),
         labels: features.labels.is_some().then(|| labels_file(out)),
         skipped: source.len() - features.len(),
@@ -181,6 +213,7 @@ fn patch_tokens(
             (Layout::Joint, Some((rows, columns))) => EmbeddedKind::Grids(rows, columns),
             _ => EmbeddedKind::Arrays,
         },
+        out: request.out.to_owned(),
         names: names_file(request.out),
         labels: written.labelled.then(|| labels_file(request.out)),
         skipped: written.skipped.len(),

@@ -50,7 +50,7 @@ pub enum Error {
     #[error(transparent)]
     Run(Box<RunError>),
     /// An address that this build has no transport for.
-    #[error("this build has no https (cargo feature `https`), which {url} needs")]
+    #[error("this build has no https, which {url} needs")]
     NoHttps {
         /// The address.
         url: String,

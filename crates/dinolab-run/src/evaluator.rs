@@ -65,7 +65,7 @@ impl Evaluator {
     pub fn new(config: &Config, sources: &Sources) -> Self {
         let pictured = sources.val.as_ref().unwrap_or(&sources.train);
         Self {
-            shown: spread(pictured.len(), config.attend_images),
+            shown: spread(pictured.len(), config.attention_images),
             bank: sources.train.clone(),
             judged: sources.val.clone(),
             preprocess: config.preprocess(),
@@ -73,7 +73,7 @@ impl Evaluator {
                 k: vec![config.knn_k],
                 temperature: config.knn_temp,
             },
-            attend_size: config.attend_size,
+            attend_size: config.attention_size,
         }
     }
 

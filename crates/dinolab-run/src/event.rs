@@ -1,5 +1,8 @@
 //! What happens in the course of work, for whoever shows or records it.
 
+mod panel;
+mod text;
+
 use std::path::Path;
 
 use dinolab_eval::health::{Health, Warning};
@@ -20,7 +23,18 @@ impl Listener for () {
     fn hear(&self, _: Event<'_>) {}
 }
 
-/// Something that happened.
+/// How much an event matters to whoever did not ask for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Work goes on.
+    Progress,
+    /// Worth knowing.
+    Note,
+    /// Something may be wrong.
+    Warning,
+}
+
+/// Something that happened; in words by [`Display`](std::fmt::Display).
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {

@@ -24,12 +24,16 @@ pub const CLASS_TOKEN: BlockFeatures = BlockFeatures {
 
 /// How images are brought to the network's size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct PreprocessOptions {
-    /// What the shorter side becomes first, or what is covered; by default the model's.
+    /// Resize the shorter side to this, or resize to cover HEIGHTxWIDTH [default: the run's, or 256]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "PX"))]
     pub resize: Option<Size>,
-    /// The centre that is cut out; by default the model's.
+    /// Centre-crop to this size, or to HEIGHTxWIDTH [default: the run's, or 224]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "PX"))]
     pub crop: Option<Size>,
-    /// Images through the network at once.
+    /// Batch size for inference
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 32))]
     pub batch_size: usize,
 }
 

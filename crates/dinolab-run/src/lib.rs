@@ -14,7 +14,8 @@
 //! | [`evaluate`] | the protocols of evaluation, on weights and images |
 //! | [`embed`], [`attend`], [`pca`], [`neighbours`], [`classify`], [`convert`] | uses of a trained network |
 //! | [`data`] | image sets: fetched, inspected, packed |
-//! | [`overfit`], [`bench`] | tests of the method on one image, and of the machine's speed |
+//! | [`overfit`], [`mod@bench`] | tests of the method on one image, and of the machine's speed |
+//! | [`table`] | reports as text tables |
 //! | [`environment`], [`event`] | who hears what happens |
 //!
 //! Nothing here prints, parses a command line, or ends the process. What happens in the course of work
@@ -54,6 +55,7 @@ pub mod run_folder;
 pub mod session;
 pub mod settings;
 pub mod sources;
+pub mod table;
 pub mod train_observer;
 pub mod values;
 pub mod visual_input;
@@ -61,7 +63,7 @@ pub mod weights;
 
 pub use environment::Environment;
 pub use error::{Error, Result};
-pub use event::{Event, Listener};
+pub use event::{Event, Listener, Severity};
 pub use model::{Model, ModelOptions, Normalisation};
 pub use run_error::{RunError, SettingValue};
 pub use session::{Outcome, Session, Start, TrainRequest};

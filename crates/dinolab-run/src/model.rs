@@ -19,29 +19,57 @@ use crate::weights::read;
 
 /// How a network is made of weights.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
+#[cfg_attr(feature = "clap", command(next_help_heading = "Model"))]
 pub struct ModelOptions {
-    /// Which network of a training checkpoint.
+    /// Network of a training checkpoint: teacher or student
+    #[cfg_attr(
+        feature = "clap",
+        arg(long = "checkpoint-key", value_name = "NETWORK", default_value_t, value_parser = role)
+    )]
     pub which: Which,
-    /// Attention heads, for files that do not say it; by default one per 64 of the width.
+    /// Attention heads, if the file does not say [default: width / 64]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
     pub heads: Option<usize>,
-    /// How position embeddings follow other image sizes; by default as the file says, or as networks
-    /// of its naming scheme do.
+    /// How position embeddings follow other image sizes: dino, ratio or ratio-antialias
+    /// [default: from the file, else from its naming scheme]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "RULE"))]
     pub position_rule: Option<PositionRule>,
-    /// Where it computes, such as `cpu` or `cuda:0`; empty for the CPU.
+    /// cpu, or cuda:N, metal, vulkan:N, rocm:N if compiled in
+    #[cfg_attr(feature = "clap", arg(long, default_value = "cpu"))]
     pub device: String,
-    /// Of activations and matrix products.
+    /// Activations and matrix products in f32 or bf16
+    #[cfg_attr(feature = "clap", arg(long, default_value_t))]
     pub precision: Precision,
     /// How values are normalised, for files that do not say it.
+    #[cfg_attr(feature = "clap", command(flatten))]
     pub normalisation: Normalisation,
 }
 
 /// How values are normalised, in place of what the weights say.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct Normalisation {
-    /// Channel means of pixel values in 0–1.
+    /// Channel means of pixel values in 0–1, such as 0.5 or 0.485,0.456,0.406 [default: from the
+    /// weights, or ImageNet's]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "X,…"))]
     pub mean: Option<Numbers>,
-    /// Channel standard deviations of pixel values in 0–1.
+    /// Channel standard deviations of pixel values in 0–1 [default: from the weights, or
+    /// ImageNet's]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "X,…"))]
     pub std: Option<Numbers>,
+}
+
+/// The network of a training checkpoint by its name.
+///
+/// # Errors
+/// Another name, with those that there are.
+pub fn role(key: &str) -> Result<Which, String> {
+    match key {
+        "teacher" => Ok(Which::Teacher),
+        "student" => Ok(Which::Student),
+        _ => Err("one of teacher, student".into()),
+    }
 }
 
 impl Normalisation {
@@ -147,7 +175,7 @@ impl Model {
         Ok(Self {
             vit,
             preprocess,
-            attend_size: run_config(&weights).map(|run| run.attend_size),
+            attend_size: run_config(&weights).map(|run| run.attention_size),
         })
     }
 

@@ -2,6 +2,7 @@
 
 mod sheet;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use dinolab_data::source::SourceOptions;
@@ -20,6 +21,7 @@ use crate::feature_input::PreprocessOptions;
 use crate::model::{Model, ModelOptions};
 use crate::result_folder::check_out;
 use crate::sources;
+use crate::table::{Cell, Report, Table};
 
 /// What is searched for, and where.
 #[derive(Clone, Debug)]
@@ -58,7 +60,7 @@ pub enum Search<'a> {
     },
 }
 
-/// What was found.
+/// What was found; in words, apart from the answer itself, by [`Display`](fmt::Display).
 #[derive(Clone, Debug, Serialize)]
 pub struct NeighbourReport {
     /// Images that can be searched.
@@ -339,5 +341,73 @@ fn described(indexed: &IndexedImages, neighbour: &Neighbour) -> FoundImage {
         image: name_of(indexed, neighbour.index),
         path: path.map(|path| path.display().to_string()),
         similarity: neighbour.similarity,
+    }
+}
+
+impl Report for NeighbourReport {
+    fn table(&self) -> Table {
+        let cells = |image: &FoundImage| {
+            let similarity = f64::from(image.similarity);
+            [Cell::number(similarity, 4), image.image.as_str().into()]
+        };
+        match &self.found {
+            FoundImages::Nearest { queries, .. } => {
+                let mut table = Table::new(["query", "rank", "similarity", "image"]);
+                for query in queries {
+                    for (rank, image) in query.neighbours.iter().enumerate() {
+                        let [similarity, name] = cells(image);
+                        let rank = Cell::count(rank + 1);
+                        table.row([query.query.as_str().into(), rank, similarity, name]);
+                    }
+                }
+                table
+            }
+            FoundImages::Duplicates { groups, .. } => {
+                let mut table = Table::new(["group", "similarity", "image"]);
+                for (number, group) in groups.iter().enumerate() {
+                    for image in group {
+                        let [similarity, name] = cells(image);
+                        table.row([Cell::count(number + 1), similarity, name]);
+                    }
+                }
+                table
+            }
+        }
+    }
+}
+
+impl fmt::Display for NeighbourReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (images, embedded) = (self.images, self.embedded);
+        write!(f, "{images} images, {embedded} of them embedded now; ")?;
+        match &self.index {
+            Some(path) => write!(f, "index in {path}")?,
+            None => f.write_str("no index")?,
+        }
+        let what = match &self.found {
+            FoundImages::Nearest { .. } => "queries",
+            FoundImages::Duplicates { threshold, groups } => {
+                let inside: usize = groups.iter().map(Vec::len).sum();
+                write!(
+                    f,
+                    "\n{} groups of {inside} images at a similarity of {threshold} or above",
+                    groups.len()
+                )?;
+                "groups"
+            }
+        };
+        let Some(sheet) = &self.sheet else {
+            return Ok(());
+        };
+        if let Some(rows) = sheet.rows {
+            write!(f, "\nthe sheet shows the first {rows} {what}")?;
+        }
+        if let Some(pictures) = sheet.pictures {
+            write!(f, "\nthe sheet shows the first {pictures} pictures")?;
+        }
+        for name in &sheet.unreadable {
+            write!(f, "\n{name}: cannot be read any more; not in the sheet")?;
+        }
+        write!(f, "\nsheet in {}", sheet.path.display())
     }
 }

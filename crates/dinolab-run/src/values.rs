@@ -2,8 +2,12 @@
 
 use std::str::FromStr;
 
+use dinolab_data::Size;
 use dinolab_train::OptimiserKind;
 use serde::{Deserialize, Serialize};
+
+/// The largest side that images can be brought to.
+const MAX_SIDE: usize = 1 << 14;
 
 /// Two numbers, `MIN,MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -77,6 +81,15 @@ impl PixelKind {
             dinolab_data::Pixels::Stored { .. } => Self::Stored,
         }
     }
+}
+
+/// A size that images can be brought to.
+///
+/// # Errors
+/// Another text, or a side out of the range of sides.
+pub fn size(text: &str) -> Result<Size, String> {
+    let usable = text.parse().ok().filter(|size: &Size| size.is_usable());
+    usable.ok_or_else(|| format!("SIDE or HEIGHTxWIDTH, of 1 to {MAX_SIDE} pixels"))
 }
 
 fn parts(text: &str) -> Option<Vec<f64>> {

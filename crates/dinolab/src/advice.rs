@@ -58,7 +58,7 @@ impl Advice {
     /// The flag that helps, without dashes.
     fn flag(self) -> &'static str {
         match self {
-            Self::MaxBadImages => "max-bad-images",
+            Self::MaxBadImages => "max-unusable-percent",
             Self::ResizePosEmbed => "resize-pos-embed",
             Self::LowerLr => "lr",
             Self::MakeClassifier => "classifier",
@@ -80,7 +80,7 @@ impl fmt::Display for Advice {
             Self::CheckpointKey(found) => {
                 return write!(f, "take that one by --checkpoint-key {found}");
             }
-            Self::MaxBadImages => "remove them, or allow more with --max-bad-images PERCENT",
+            Self::MaxBadImages => "remove them, or allow more with --max-unusable-percent PERCENT",
             Self::ResizePosEmbed => "resample the position embeddings with --resize-pos-embed true",
             Self::LowerLr => "give a lower --lr",
             Self::MakeClassifier => {

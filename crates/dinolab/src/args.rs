@@ -1,15 +1,11 @@
-//! Flags that several commands share, and what they mean to the library.
+//! Flags that several commands share, apart from those that the library declares with its options.
 
-mod masks;
 mod model;
-mod preprocess;
 #[cfg(feature = "remote")]
 mod remote;
 mod visual;
 
-pub use self::masks::MaskArgs;
-pub use self::model::{ModelArgs, NormalisationArgs, OptionalModelArgs, role};
-pub use self::preprocess::{PreprocessArgs, features};
+pub use self::model::{ModelArgs, OptionalModelArgs};
 #[cfg(feature = "remote")]
 pub use self::remote::RemoteArgs;
-pub use self::visual::{VisualArgs, print_summary, resize_to};
+pub use self::visual::{VisualArgs, print_summary};

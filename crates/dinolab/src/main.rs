@@ -32,7 +32,7 @@ fn main() -> std::process::ExitCode {
     let Request { cli, flags } = request;
     console::when_unheard(cli.unheard());
     let code = cli.run().unwrap_or_else(|error| {
-        errln!("dinolab: {}", explain::one_line(&error, &flags));
+        errln!("error: {}", explain::one_line(&error, &flags));
         exit_code::ExitCode::of(&error, &flags)
     });
     console::finish(code).into()

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use dinolab_run::{Event, Listener};
+use dinolab_eval::health::Warning;
+use dinolab_run::{Event, Listener, Severity};
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
-use crate::commands::train::panel::{figures, panel};
 use crate::explain::as_flags;
 use crate::run_commands::Commands;
 
@@ -67,19 +67,37 @@ impl Terminal {
         }
     }
 
-    /// Writes a line that is left out if it is to be quiet.
-    fn note(&self, text: &str) {
-        if !self.quiet {
-            self.line(text);
+    /// Writes an event in words, unless it matters less than asked for.
+    fn text(&self, event: &Event<'_>) {
+        let text = as_flags(&event.to_string());
+        let note = event.severity() < Severity::Warning;
+        if text.is_empty() || (note && self.quiet) {
+            return;
+        }
+        let is_note_of_source = matches!(event, Event::Note { .. });
+        if is_note_of_source && !self.state().told.insert(text.clone()) {
+            return;
+        }
+        let before_training = matches!(
+            event,
+            Event::Loaded(_)
+                | Event::WentBack { .. }
+                | Event::ImagesRecorded
+                | Event::UsableAgain { .. }
+                | Event::ChannelsMeasured { .. }
+                | Event::StoredChannels { .. }
+        );
+        match before_training && self.run.is_some() {
+            true => outln!("{text}"),
+            false => self.line(&text),
         }
     }
 
-    /// Writes a line about the run.
-    fn tell(&self, text: &str) {
-        match self.run {
-            Some(_) => outln!("{text}"),
-            None => self.note(text),
-        }
+    /// Writes what is wrong with a run, and the commands that help.
+    fn advise(&self, warning: &Warning) {
+        self.line(&format!("  warning: {} {}", warning.seen, warning.meaning));
+        let remedies = self.commands().remedies(&warning.remedies, true);
+        self.line(&format!("  stop the run, and {remedies}"));
     }
 
     fn commands(&self) -> Commands<'_> {
@@ -102,133 +120,23 @@ impl Listener for Terminal {
                     count.set(done, detail);
                 }
             }
+            Event::Stepped { done, .. } => {
+                if let Some(count) = self.state().counts.last_mut() {
+                    count.set(done, &event.to_string());
+                }
+            }
             Event::Ended => {
                 if let Some(Count { bar: Some(bar), .. }) = self.state().counts.pop() {
                     bar.finish_and_clear();
                 }
             }
-            Event::Skipped { name, reason } => {
-                self.note(&format!("skipped {name}: {}", as_flags(reason)));
-            }
-            Event::SkippedInAll(count) => self.note(&format!("{count} images skipped")),
-            Event::Note { source, note } => {
-                let line = format!("note: {}: {note}", source.display());
-                if self.state().told.insert(line.clone()) {
-                    self.note(&line);
+            event => {
+                self.text(&event);
+                if let Event::EpochEnded { warnings, .. } = event {
+                    warnings.iter().for_each(|warning| self.advise(warning));
                 }
             }
-            Event::Unlabelled {
-                setting,
-                set,
-                without,
-                all,
-            } => {
-                let flag = match setting {
-                    "" => String::new(),
-                    setting => format!("--{setting} "),
-                };
-                let set = set.display();
-                self.note(&format!(
-                    "{flag}{set}: {without} of {all} images have no label and are left out"
-                ));
-            }
-            Event::Loaded(report) => self.tell(&report.to_string()),
-            Event::HeadsAssumed { heads, width } => self.note(&format!(
-                "{heads} heads, by the width of {width} (--heads for another number)"
-            )),
-            Event::NotShown { name, error } => self.note(&not_shown(name, error)),
-            Event::PackedAsIs { name, reason } => {
-                let what = "packed as it is, cannot be decoded";
-                self.note(&format!("{what}: {name}: {reason}"));
-            }
-            Event::PackedEmpty { name, reason } => {
-                let what = "packed as an empty file, cannot be read";
-                self.note(&format!("{what}: {name}: {reason}"));
-            }
-            Event::DownloadResumed { part, bytes } => self.note(&format!(
-                "resuming after {:.1} MB of {}",
-                bytes as f64 / 1e6,
-                part.display()
-            )),
-            Event::DownloadRetried { error } => self.note(&format!("trying again: {error}")),
-            Event::DownloadRestarted => self.note("this server cannot resume: starting over"),
-            Event::Unverified { dataset, sha256 } => self.line(&format!(
-                "the checksum of {dataset} is not known, so the archive is not verified; its SHA-256 \
-                 is {sha256}"
-            )),
-            Event::WentBack { to, from, doubt } => self.tell(&format!(
-                "going back to step {to}: the checkpoint of step {from} is not sound ({doubt})"
-            )),
-            Event::ImagesRecorded => {
-                self.tell("the run had no record of its images; they are listed in images.tsv now");
-            }
-            Event::UsableAgain { count, listed } => self.tell(&format!(
-                "{count} of {listed} images listed in skipped.tsv can be used now"
-            )),
-            Event::ChannelsMeasured { images } => {
-                self.tell(&format!("channels measured over {images} images"));
-            }
-            Event::StoredChannels {
-                channels,
-                mean,
-                std,
-            } => {
-                self.tell(&format!(
-                    "{channels} channels as stored: --mean {mean} --std {std}"
-                ));
-                self.tell(
-                    "views: each channel's brightness and contrast by itself, blur, solarisation at \
-                     half of the range; no hue, saturation or greyscale",
-                );
-            }
-            Event::Warning(text) => self.line(&format!("warning: {}", as_flags(text))),
-            Event::IndexNotKept(error) => self.line(&format!(
-                "warning: the index is not kept: {error} (--index for another place)"
-            )),
-            Event::Stepped {
-                done,
-                loss,
-                lr,
-                images_per_second,
-            } => {
-                let text = format!("loss {loss:.3}  lr {lr:.1e}  {images_per_second:.0} images/s");
-                if let Some(count) = self.state().counts.last_mut() {
-                    count.set(done, &text);
-                }
-            }
-            Event::EpochEnded {
-                health,
-                warnings,
-                seconds,
-                data_wait,
-            } => {
-                self.note(&panel(health, seconds, data_wait));
-                for warning in warnings {
-                    self.line(&format!("  warning: {} {}", warning.seen, warning.meaning));
-                    let remedies = self.commands().remedies(&warning.remedies, true);
-                    self.line(&format!("  stop the run, and {remedies}"));
-                }
-            }
-            Event::Evaluated { epochs, figures: found } => {
-                if let Some(line) = figures(epochs, found) {
-                    self.note(&line);
-                }
-            }
-            // Further events are for others.
-            _ => {}
         }
-    }
-}
-
-/// Why an image is left out, and what helps if `--size` does.
-fn not_shown(name: &str, error: &dinolab_eval::Error) -> String {
-    match error {
-        dinolab_eval::Error::Data(error) => format!("skipped {error}"),
-        dinolab_eval::Error::Model(dinolab_nn::Error::TooManyPatches { .. }) => {
-            format!("skipped {name}: {error}; {TOO_LARGE}")
-        }
-        dinolab_eval::Error::Invalid { reason, .. } => format!("skipped {name}: {reason}"),
-        _ => format!("skipped {name}: {error}"),
     }
 }
 

@@ -17,7 +17,7 @@ fn settings(out: &Path) -> Train {
         .with("epochs", 24)
         .with("checkpoint-every-steps", 3)
         .with("eval-every", 8)
-        .with("attend-images", 1)
+        .with("attention-images", 1)
 }
 
 const STEPS: u64 = 120;

@@ -154,7 +154,7 @@ fn images_that_were_away_for_a_moment_are_not_blamed_for_ever() {
     pictures(&folder, 16);
     fs::write(folder.join("broken.jpg"), "no image").unwrap();
     let train = settings(&run, &folder)
-        .with("max-bad-images", 50)
+        .with("max-unusable-percent", 50)
         .with("epochs", 4);
     // As a reading error of a network drive: the bytes are not those of the file.
     let away = ["image-003.jpg", "image-007.jpg"].map(|name| folder.join(name));

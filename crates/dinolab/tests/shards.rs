@@ -160,7 +160,7 @@ fn run(out: &Path, images: &Path) -> Train {
         .with("epochs", 10)
         .with("checkpoint-every-steps", 2)
         .with("eval-every", 5)
-        .with("attend-images", 1)
+        .with("attention-images", 1)
 }
 
 #[test]

@@ -397,8 +397,8 @@ fn colours_of_patches() {
     succeed(pca(&at("images"), &at("front")).args([
         "--joint",
         "--foreground",
-        "--beside",
-        "--squares",
+        "--side-by-side",
+        "--no-interpolation",
     ]));
     let beside = open("front/1-pca.png");
     assert_eq!(beside.dimensions(), (64 * 2 + 3 * 4, 64 + 2 * 4));

@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::environment::Environment;
 use crate::error::Result;
 use crate::sources;
+use crate::table::{Cell, Report, Table};
 
 /// What is measured.
 #[derive(Clone, Debug, PartialEq)]
@@ -219,4 +220,19 @@ fn loader(
         }
     }
     unreachable!("epochs have no end")
+}
+
+impl Report for CropsReport {
+    fn table(&self) -> Table {
+        let mut table = Table::new(["stage", "ms per image", "share %"]);
+        for stage in &self.stages {
+            let (ms, share) = (stage.ms_per_image, 100.0 * stage.share);
+            table.row([
+                stage.stage.into(),
+                Cell::number(ms, 3),
+                Cell::number(share, 1),
+            ]);
+        }
+        table
+    }
 }

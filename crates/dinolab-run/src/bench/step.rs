@@ -1,12 +1,16 @@
 //! A training step on noise.
 
+use std::fmt::Write;
+use std::time::Duration;
+
+use dinolab_kernels::profile::Profile;
 use dinolab_nn::{Device, HeadConfig, Precision, ProjectionConfig, VitConfig, check_patches};
 use dinolab_train::{
     Dino, DinoConfig, DinoSchedule, LeJepa, LeJepaConfig, Method, OptimiserKind, StepHyperparams,
     StepTimings, Views,
 };
 
-use super::{forward_operations, noise};
+use super::{forward_operations, median, ms, noise, peak_memory};
 use crate::error::{Context, Result};
 
 /// What a step is of.
@@ -111,6 +115,7 @@ impl StepMethod {
 
 /// The whole step of a method, on views that are there already.
 pub struct StepBench {
+    options: StepOptions,
     method: Box<dyn Method>,
     views: [Views; 1],
     step: u64,
@@ -146,6 +151,7 @@ impl StepBench {
         let rows = 2.0 * teacher + 3.0 * (2.0 + locals as f64);
         let head = rows * options.method.head_operations(vit.width);
         Ok(Self {
+            options: options.clone(),
             method,
             views,
             step: 0,
@@ -171,5 +177,81 @@ impl StepBench {
         let report = self.method.step(&self.views, &hp)?;
         self.timings.push(report.timings);
         Ok(())
+    }
+
+    /// The figures of the last steps, of which each took so long, and of the matrix products in them; as
+    /// lines of text.
+    pub fn figures(&self, measured: &[Duration], profile: &Profile) -> String {
+        let StepOptions {
+            vit,
+            method,
+            local_crops_size,
+            local_crops_number,
+            batch_size,
+            ..
+        } = &self.options;
+        let (time, threads) = (median(measured), rayon::current_num_threads());
+        let seconds = time.as_secs_f64();
+        let head = match method {
+            StepMethod::Dino(head) => format!("{} prototypes", head.out_dim),
+            StepMethod::LeJepa { directions, .. } => format!("{directions} directions"),
+        };
+        let mut text = format!(
+            "batch {batch_size}, views 2 × {} px and {local_crops_number} × {local_crops_size} px, {head}, \
+             {threads} threads\n",
+            vit.image_size
+        );
+        let mut line = |name: &str, figures: String| {
+            // Writing to a text does not fail.
+            let _ = writeln!(text, "{name:<10} {figures}");
+        };
+        let slowest = measured.iter().max().copied().unwrap_or_default();
+        let fastest = measured.iter().min().copied().unwrap_or_default();
+        line(
+            "step",
+            format!(
+                "{:>9.1} ms   (median of {}; {:.1} to {:.1})",
+                ms(time),
+                measured.len(),
+                ms(fastest),
+                ms(slowest)
+            ),
+        );
+        let last = &self.timings[self.timings.len() - measured.len()..];
+        let phases = last.first().map_or(&[][..], StepTimings::phases);
+        for (i, (name, _)) in phases.iter().enumerate() {
+            let times: Vec<_> = last.iter().map(|step| step.phases()[i].1).collect();
+            line(
+                &format!("  {name}"),
+                format!("{:>9.1} ms", ms(median(&times))),
+            );
+        }
+        line(
+            "speed",
+            format!(
+                "{:>9.1} GFLOP/s of {:.0} nominal GFLOP; {:.2} images/s",
+                self.operations / seconds / 1e9,
+                self.operations / 1e9,
+                *batch_size as f64 / seconds
+            ),
+        );
+        let products = profile.products.as_secs_f64() / threads as f64;
+        let total = measured.iter().sum::<Duration>().as_secs_f64();
+        if profile.operations > 0 {
+            line(
+                "products",
+                format!(
+                    "{:>9.1} ms of matrix products alone: the step takes {:.2} times that; {:.1} \
+                     GFLOP/s within them",
+                    1e3 * products / measured.len() as f64,
+                    total / products,
+                    profile.operations as f64 / products / 1e9
+                ),
+            );
+        }
+        if let Some(peak) = peak_memory() {
+            line("memory", format!("{peak:>9.0} MiB at most"));
+        }
+        text.trim_end().to_owned()
     }
 }

@@ -95,8 +95,7 @@ pub(super) fn write_run(
         request.image_size.is_none(),
         "image-size",
         "",
-        "a run folder keeps position embeddings as they are; training from it resamples them with \
-         resize-pos-embed"
+        "a run folder keeps position embeddings as they are"
     );
     let networks = read_both(request.input)?;
     let mut arrays: BTreeMap<String, Array> = BTreeMap::new();

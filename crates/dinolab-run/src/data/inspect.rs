@@ -14,6 +14,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::environment::Environment;
 use crate::error::Result;
 use crate::sources;
+use crate::table::{Cell, Report, Table};
 
 /// What one image is.
 struct Found {
@@ -224,5 +225,46 @@ fn report(source: &dyn Source, found: &[Found]) -> InspectReport {
         unreadable,
         unlabelled,
         notes: source.notes().iter().map(ToString::to_string).collect(),
+    }
+}
+
+impl Report for InspectReport {
+    fn table(&self) -> Table {
+        let mut table = Table::new(["", "count", "min", "median", "max"]);
+        table.row(["images".into(), Cell::count(self.images)]);
+        for (name, spread, decimals) in [
+            ("width", &self.width, 0),
+            ("height", &self.height, 0),
+            ("megapixels", &self.megapixels, 3),
+        ] {
+            if let Some(s) = spread {
+                let cell = |value: f64| Cell::number(value, decimals);
+                table.row([
+                    name.into(),
+                    Cell::Empty,
+                    cell(s.min),
+                    cell(s.median),
+                    cell(s.max),
+                ]);
+            }
+        }
+        for (format, count) in &self.formats {
+            table.row([Cell::Text(format!("format {format}")), Cell::count(*count)]);
+        }
+        for (kind, count) in &self.stored {
+            table.row([Cell::Text(format!("files of {kind}")), Cell::count(*count)]);
+        }
+        for (class, count) in &self.classes {
+            table.row([Cell::Text(format!("class {class}")), Cell::count(*count)]);
+        }
+        if let Some(count) = self.unlabelled {
+            table.row(["without a class".into(), Cell::count(count)]);
+        }
+        table.row([
+            "groups of duplicates".into(),
+            Cell::count(self.duplicates.len()),
+        ]);
+        table.row(["cannot be used".into(), Cell::count(self.unreadable.len())]);
+        table
     }
 }

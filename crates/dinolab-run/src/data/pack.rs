@@ -1,6 +1,7 @@
 //! Any source to tar shards.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{BufWriter, Cursor, Write};
 use std::path::{Path, PathBuf};
@@ -37,9 +38,13 @@ pub struct PackRequest<'a> {
     pub quality: Option<u8>,
 }
 
-/// What was packed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What was packed; in words by [`Display`](fmt::Display).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PackReport {
+    /// The folder of the shards.
+    pub out: PathBuf,
+    /// What longer sides were shrunk to.
+    pub longest_side: Option<usize>,
     /// Images.
     pub images: usize,
     /// Shards.
@@ -54,6 +59,32 @@ pub struct PackReport {
     pub unreadable: usize,
     /// Images that cannot be read; they are packed as empty files.
     pub missing: usize,
+}
+
+impl fmt::Display for PackReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "images: {} in {} ({:.1} MiB; shards: {})",
+            self.images,
+            self.out.display(),
+            self.bytes as f64 / f64::from(1 << 20),
+            self.shards,
+        )?;
+        let line = |f: &mut fmt::Formatter<'_>, what: &str, count: usize| match count {
+            0 => Ok(()),
+            count => write!(f, "\n{what}: {count}"),
+        };
+        line(f, "cannot be read, packed as empty files", self.missing)?;
+        let Some(longest) = self.longest_side else {
+            return Ok(());
+        };
+        let kept = "larger, but kept as they are (16 bits, or not RGB)";
+        let unreadable = "cannot be decoded, packed as they are";
+        write!(f, "\nshrunk to {longest} pixels: {}", self.shrunk)?;
+        line(f, kept, self.kept)?;
+        line(f, unreadable, self.unreadable)
+    }
 }
 
 /// An image on its way into a shard.
@@ -133,6 +164,8 @@ fn fill(
     let source = shards.source;
     let progress = env.progress("image", source.len());
     let mut report = PackReport {
+        out: request.out.to_owned(),
+        longest_side: request.longest_side,
         images: source.len(),
         ..PackReport::default()
     };

@@ -16,6 +16,7 @@ use crate::error::{Context, Result};
 use crate::event::Event;
 use crate::model::{Model, ModelOptions};
 use crate::sources::{self, unseen_shapes};
+use crate::table::{Cell, Report, Table};
 
 /// What is evaluated, and how.
 #[derive(Clone, Debug)]
@@ -293,4 +294,41 @@ fn report(
             })
             .collect(),
     })
+}
+
+impl Report for AttentionReport {
+    fn table(&self) -> Table {
+        let mut table = Table::new(["", "best head of each object %", "best single head %"]);
+        let random = &self.random_weights;
+        let rows = [
+            (
+                "these weights",
+                Some(self.jaccard),
+                self.single_head.jaccard,
+            ),
+            ("random weights", random.jaccard, random.single_head),
+            ("uniform map", self.uniform_map, self.uniform_map),
+            ("the whole image", self.whole_image, self.whole_image),
+        ];
+        for (name, each, one) in rows {
+            table.row([name.into(), Cell::number(each, 2), Cell::number(one, 2)]);
+        }
+        table
+    }
+}
+
+impl AttentionReport {
+    /// The figures of each class as a table.
+    pub fn classes_table(&self) -> Table {
+        let mut table = Table::new(["class", "objects", "Jaccard %", "random weights %"]);
+        for row in &self.classes {
+            table.row([
+                row.class.as_str().into(),
+                Cell::count(row.objects),
+                Cell::number(row.jaccard, 2),
+                Cell::number(row.random_jaccard, 2),
+            ]);
+        }
+        table
+    }
 }

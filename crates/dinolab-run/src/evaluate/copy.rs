@@ -62,35 +62,79 @@ pub struct CopyRequest<'a> {
     pub model: ModelOptions,
 }
 
-/// How strong the copies of each kind are.
+/// Which copies are made, and how strong they are.
 #[derive(Clone, Debug, PartialEq)]
-pub struct AttackOptions<'a> {
-    /// Kinds of copies: original, jpeg, crop, blur, contrast, text, flip, rotate.
-    pub kinds: &'a [String],
-    /// Qualities of JPEGs, 1–100.
-    pub jpeg: &'a [f64],
-    /// The fraction of the area that pictures are shrunk to before they become JPEGs.
+#[cfg_attr(feature = "clap", derive(clap::Args))]
+pub struct AttackOptions {
+    /// Kinds of copies to make: original, jpeg, crop, blur, contrast, text, flip, rotate
+    #[cfg_attr(
+        feature = "clap",
+        arg(
+            long,
+            value_delimiter = ',',
+            default_value = "original,jpeg,crop,blur,contrast,text",
+            conflicts_with = "queries"
+        )
+    )]
+    pub attacks: Vec<String>,
+    /// Qualities of JPEGs, 1–100
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_delimiter = ',', default_value = "3,5,8,10,15,20,30,50,75")
+    )]
+    pub jpeg: Vec<f64>,
+    /// Fraction of the area that pictures are shrunk to before they become JPEGs (Copydays: 0.0625)
+    #[cfg_attr(feature = "clap", arg(long, default_value_t = 1.0))]
     pub jpeg_area: f64,
-    /// Percentages of the area that crops lose.
-    pub crop: &'a [f64],
-    /// Standard deviations of blurs, in percent of the shorter side.
-    pub blur: &'a [f64],
-    /// Factors of contrast.
-    pub contrast: &'a [f64],
-    /// Heights of letters laid over, in percent of the picture's.
-    pub text: &'a [f64],
-    /// Degrees of rotations, counter-clockwise.
-    pub rotate: &'a [f64],
+    /// Percentages of the area that crops lose
+    #[cfg_attr(
+        feature = "clap",
+        arg(
+            long,
+            value_delimiter = ',',
+            default_value = "10,15,20,30,40,50,60,70,80"
+        )
+    )]
+    pub crop: Vec<f64>,
+    /// Standard deviations of blurs, in percent of the shorter side
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_delimiter = ',', default_value = "0.5,1,2,4")
+    )]
+    pub blur: Vec<f64>,
+    /// Factors of contrast
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_delimiter = ',', default_value = "0.3,0.6,1.5,2.5")
+    )]
+    pub contrast: Vec<f64>,
+    /// Heights of letters laid over, in percent of the picture's
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_delimiter = ',', default_value = "10,20,40")
+    )]
+    pub text: Vec<f64>,
+    /// Degrees of rotations, counter-clockwise
+    #[cfg_attr(
+        feature = "clap",
+        arg(
+            long,
+            value_delimiter = ',',
+            default_value = "5,15,90,180",
+            allow_hyphen_values = true
+        )
+    )]
+    pub rotate: Vec<f64>,
 }
 
-impl AttackOptions<'_> {
+impl AttackOptions {
     /// The copies to make, in the order of the kinds.
     ///
     /// # Errors
     /// A kind that there is not, a strength out of its range, none at all.
     pub fn attacks(&self) -> Result<Vec<Attack>> {
         let mut all = Vec::new();
-        for name in self.kinds {
+        for name in &self.attacks {
             let family = Family::ALL
                 .into_iter()
                 .find(|family| family.name() == name)
@@ -100,12 +144,12 @@ impl AttackOptions<'_> {
                 })?;
             let strengths: &[f64] = match family {
                 Family::Original | Family::Flip => &[0.0],
-                Family::Jpeg => self.jpeg,
-                Family::Crop => self.crop,
-                Family::Blur => self.blur,
-                Family::Contrast => self.contrast,
-                Family::Text => self.text,
-                Family::Rotate => self.rotate,
+                Family::Jpeg => &self.jpeg,
+                Family::Crop => &self.crop,
+                Family::Blur => &self.blur,
+                Family::Contrast => &self.contrast,
+                Family::Text => &self.text,
+                Family::Rotate => &self.rotate,
             };
             for &strength in strengths {
                 let attack = Attack::new(family, strength).of_setting(family.name(), "")?;

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::environment::Environment;
 use crate::error::Result;
 use crate::feature_input::{FeatureInput, FeatureOptions, feature_sets, labelled};
+use crate::table::{Cell, Report, Table};
 
 /// What is evaluated, and how.
 #[derive(Clone, Debug)]
@@ -89,4 +90,18 @@ pub fn evaluate(env: &Environment<'_>, request: &KnnRequest<'_>) -> Result<KnnRe
         val_images: val.len(),
         classes: classes.len(),
     })
+}
+
+impl Report for KnnReport {
+    fn table(&self) -> Table {
+        let mut table = Table::new(["k", "top-1 %", "top-5 %"]);
+        for row in &self.knn {
+            table.row([
+                Cell::count(row.k),
+                Cell::number(row.top1, 2),
+                Cell::number(row.top5, 2),
+            ]);
+        }
+        table
+    }
 }

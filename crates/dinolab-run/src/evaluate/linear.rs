@@ -23,6 +23,7 @@ use crate::feature_input::{
 use crate::model::Model;
 use crate::result_folder::check_out;
 use crate::sources;
+use crate::table::{Cell, Report, Table};
 use crate::values::Pair;
 
 /// What is evaluated, and how.
@@ -393,5 +394,30 @@ impl<'a> Augmented<'a> {
         )?;
         progress.finish();
         Ok(features)
+    }
+}
+
+impl Report for LinearReport {
+    fn table(&self) -> Table {
+        let mut table = Table::new([
+            "lr",
+            "last top-1 %",
+            "last top-5 %",
+            "best top-1 %",
+            "at epoch",
+            "last loss",
+        ]);
+        for run in &self.runs {
+            let (last, best) = (&run.last, &run.best);
+            table.row([
+                Cell::Number(run.lr.to_string()),
+                Cell::number(last.accuracy.top1, 2),
+                Cell::number(last.accuracy.top5, 2),
+                Cell::number(best.accuracy.top1, 2),
+                Cell::count(best.epoch),
+                Cell::number(last.loss, 4),
+            ]);
+        }
+        table
     }
 }

@@ -14,12 +14,14 @@ use dinolab_nn::check_patches;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::percent;
 use crate::environment::Environment;
 use crate::error::{Context, Result};
 use crate::feature_input::{
     FeatureInput, FeatureOptions, feature_sets, labelled as rows_with_labels,
 };
 use crate::image_lookup::ImageLookup;
+use crate::table::{Cell, Report, Table};
 
 /// The revisited Oxford and Paris benchmarks.
 #[derive(Clone, Debug)]
@@ -57,6 +59,9 @@ pub struct RevisitedReport {
     pub query_crop: bool,
     /// By the name of the difficulty.
     pub settings: Map<String, Value>,
+    /// Values of k for precision at k.
+    #[serde(skip)]
+    pub k: Vec<usize>,
     /// In the order of the difficulties.
     #[serde(skip)]
     pub difficulties: Vec<DifficultyScore>,
@@ -107,6 +112,9 @@ pub struct LabelledReport {
     pub precision: Map<String, Value>,
     /// By k.
     pub recall: Map<String, Value>,
+    /// Values of k.
+    #[serde(skip)]
+    pub k: Vec<usize>,
     /// For each k.
     #[serde(skip)]
     pub precision_at: Vec<f64>,
@@ -213,6 +221,7 @@ pub fn revisited(env: &Environment<'_>, request: &RevisitedRequest<'_>) -> Resul
         multiscale: request.multiscale,
         query_crop: request.query_crop,
         settings,
+        k: request.k.to_vec(),
         difficulties,
     })
 }
@@ -257,6 +266,7 @@ pub fn by_labels(env: &Environment<'_>, request: &LabelledRequest<'_>) -> Result
         r_precision: score.r_precision,
         precision: at(request.k, &score.precision),
         recall: at(request.k, &score.recall),
+        k: request.k.to_vec(),
         precision_at: score.precision,
         recall_at: score.recall,
     })
@@ -319,4 +329,38 @@ fn at(ks: &[usize], values: &[f64]) -> Map<String, Value> {
         .zip(values)
         .map(|(k, value)| (k.to_string(), json!(value)))
         .collect()
+}
+
+impl Report for RevisitedReport {
+    fn table(&self) -> Table {
+        let precision = self.k.iter().map(|k| format!("mP@{k} %"));
+        let names = ["setting".to_owned(), "mAP %".to_owned()].into_iter();
+        let names = names.chain(precision).chain(["queries".to_owned()]);
+        let mut table = Table::named(names.collect());
+        for score in &self.difficulties {
+            let first = [score.name.into(), Cell::number(percent(score.map), 2)];
+            let precision = score.precision.iter();
+            let precision = precision.map(|p| Cell::number(percent(*p), 2));
+            let cells = first.into_iter().chain(precision);
+            table.row(cells.chain([Cell::count(score.queries)]));
+        }
+        table
+    }
+}
+
+impl Report for LabelledReport {
+    fn table(&self) -> Table {
+        let mut table = Table::new(["figure", "%"]);
+        let mut row = |name: &str, share: f64| {
+            table.row([name.into(), Cell::number(100.0 * share, 2)]);
+        };
+        row("mAP", self.map);
+        row("R-precision", self.r_precision);
+        for (name, values) in [("mP", &self.precision_at), ("recall", &self.recall_at)] {
+            for (k, value) in self.k.iter().zip(values) {
+                row(&format!("{name}@{k}"), *value);
+            }
+        }
+        table
+    }
 }

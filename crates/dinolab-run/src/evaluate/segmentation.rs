@@ -13,6 +13,7 @@ use crate::environment::Environment;
 use crate::error::{Context, Result};
 use crate::event::Event;
 use crate::model::{Model, ModelOptions};
+use crate::table::{Cell, Report, Table};
 
 /// What is evaluated, and how.
 #[derive(Clone, Debug)]
@@ -149,4 +150,17 @@ pub fn evaluate(
         seed: settings.seed,
         classes: classes(best),
     })
+}
+
+impl Report for SegmentationReport {
+    fn table(&self) -> Table {
+        let mut table = Table::new(["class", "IoU %"]);
+        for (name, iou) in &self.classes {
+            table.row([name.as_str().into(), Cell::number(*iou, 1)]);
+        }
+        table.row(["mean over classes".into(), Cell::number(self.mean_iou, 1)]);
+        let pixels = Cell::number(self.pixel_accuracy, 1);
+        table.row(["pixel accuracy".into(), pixels]);
+        table
+    }
 }

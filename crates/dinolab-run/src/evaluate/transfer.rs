@@ -20,14 +20,16 @@ use crate::error::{Context, Result};
 use crate::event::Progress;
 use crate::model::{Model, ModelOptions};
 use crate::sources;
+use crate::table::{Cell, Report, Table};
 use crate::values::Pair;
 
 /// What is to be learned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum TransferTask {
-    /// The class of an image.
+    /// The class of an image
     Classification,
-    /// The class of each pixel.
+    /// The class of each pixel
     Segmentation,
 }
 
@@ -309,7 +311,7 @@ fn learn(
 }
 
 /// What a network is called.
-pub fn title(arm: TransferMode) -> &'static str {
+fn title(arm: TransferMode) -> &'static str {
     match arm {
         TransferMode::Frozen => "frozen, linear head",
         TransferMode::FineTuned => "fine-tuned",
@@ -324,4 +326,24 @@ fn margin(trials: &[Trial]) -> f64 {
         found.map_or(f64::NAN, Trial::mean)
     };
     best(TransferMode::FineTuned) - best(TransferMode::Scratch)
+}
+
+impl Report for TransferReport {
+    fn table(&self) -> Table {
+        let [first, second] = self.measure;
+        let mut table = Table::new(["network", "lr", first, "±", second, "loss", "best"]);
+        for trial in &self.trials {
+            let loss = trial.losses.iter().sum::<f64>() / trial.losses.len() as f64;
+            table.row([
+                title(trial.network).into(),
+                Cell::Number(trial.lr.to_string()),
+                Cell::number(trial.mean, 2),
+                Cell::number(trial.spread, 2),
+                Cell::number(trial.second, 2),
+                Cell::number(loss, 3),
+                if trial.best { "*" } else { "" }.into(),
+            ]);
+        }
+        table
+    }
 }

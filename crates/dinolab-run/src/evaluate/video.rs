@@ -6,17 +6,20 @@ use std::time::Instant;
 use dinolab_data::Mask;
 use dinolab_eval::Embedder;
 use dinolab_eval::davis::{
-    DavisSummary, Sequence, Tree, Year, score_first_mask, score_folder, score_sequence, write_mask,
+    DavisSummary, Sequence, Statistics, Tree, Year, score_first_mask, score_folder, score_sequence,
+    write_mask,
 };
 use dinolab_eval::network::video_segmentation::VideoSegmentation;
 use dinolab_eval::propagation::Propagation;
 use dinolab_nn::{Vit, init::Init};
 use serde::Serialize;
 
+use super::percent;
 use crate::environment::Environment;
 use crate::error::{Context, Error, Result};
 use crate::model::{Model, ModelOptions};
 use crate::result_folder::ResultFolder;
+use crate::table::{Cell, Report, Table};
 
 /// A DAVIS tree, and which part of it.
 #[derive(Clone, Copy, Debug)]
@@ -277,4 +280,49 @@ fn scorable(sequence: &Sequence) -> bool {
 fn untrained(vit: &Vit) -> Result<Vit> {
     let device = vit.cls_token.flat().device();
     Ok(Vit::new(vit.config(), &mut Init::new(0), &device)?)
+}
+
+impl Report for VideoReport {
+    fn table(&self) -> Table {
+        let mut table = Table::new([
+            "method", "sequence", "object", "J&F %", "J mean", "J recall", "J decay", "F mean",
+            "F recall", "F decay", "frames/s",
+        ]);
+        let cell = |share: f64| Cell::number(percent(Some(share)), 1);
+        let statistics = |s: &Statistics| [s.mean, s.recall, s.decay].map(cell);
+        for one in &self.video {
+            let summary = &one.summary;
+            for object in &summary.objects {
+                let both = (object.j.mean + object.f.mean) / 2.0;
+                let place = [
+                    Cell::from(one.method),
+                    object.sequence.as_str().into(),
+                    Cell::count(object.object),
+                    cell(both),
+                ];
+                let measures = statistics(&object.j).into_iter();
+                table.row(
+                    place
+                        .into_iter()
+                        .chain(measures)
+                        .chain(statistics(&object.f)),
+                );
+            }
+            let place = [
+                Cell::from(one.method),
+                "all".into(),
+                Cell::Empty,
+                cell(summary.j_and_f),
+            ];
+            let measures = statistics(&summary.j).into_iter();
+            table.row(
+                place
+                    .into_iter()
+                    .chain(measures)
+                    .chain(statistics(&summary.f))
+                    .chain([Cell::number(one.frames_per_second, 2)]),
+            );
+        }
+        table
+    }
 }

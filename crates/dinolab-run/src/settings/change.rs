@@ -26,7 +26,7 @@ pub fn meaning(name: &str) -> Meaning {
         | "checkpoint_every"
         | "checkpoint_every_steps"
         | "saveckp_freq"
-        | "max_bad_images" => Meaning::Free,
+        | "max_unusable_percent" => Meaning::Free,
         "images" | "val" | "weights" => Meaning::Place,
         "lr"
         | "min_lr"
@@ -53,8 +53,8 @@ pub fn meaning(name: &str) -> Meaning {
         | "eval_crop"
         | "knn_k"
         | "knn_temp"
-        | "attend_size"
-        | "attend_images"
+        | "attention_size"
+        | "attention_images"
         | "log_every" => Meaning::Changeable,
         "batch_size" | "accumulate" => {
             Meaning::Fixed("a run's place in its epochs is counted in steps of this size")

@@ -4,37 +4,14 @@ use super::Settings;
 use crate::error::{Error, Result};
 use crate::values::MethodKind;
 
-/// Settings that one method alone has, as they are given.
-const OWNED: &[(&str, MethodKind)] = &[
-    ("out-dim", MethodKind::Dino),
-    ("norm-last-layer", MethodKind::Dino),
-    ("use-bn-in-head", MethodKind::Dino),
-    ("head-bottleneck-dim", MethodKind::Dino),
-    ("momentum-teacher", MethodKind::Dino),
-    ("teacher-temp", MethodKind::Dino),
-    ("warmup-teacher-temp", MethodKind::Dino),
-    ("warmup-teacher-temp-epochs", MethodKind::Dino),
-    ("student-temp", MethodKind::Dino),
-    ("center-momentum", MethodKind::Dino),
-    ("freeze-last-layer", MethodKind::Dino),
-    ("proj-dim", MethodKind::LeJepa),
-    ("sigreg-weight", MethodKind::LeJepa),
-    ("sigreg-directions", MethodKind::LeJepa),
-    ("average-momentum", MethodKind::LeJepa),
-    ("average-momentum-end", MethodKind::LeJepa),
-];
-
-/// The entry of a setting, by its name in a [`Config`](super::Config); `None` for a setting that all
-/// methods have.
-fn owned(name: &str) -> Option<&'static (&'static str, MethodKind)> {
-    let same = |setting: &str| setting.split('-').eq(name.split('_'));
-    OWNED.iter().find(|(setting, _)| same(setting))
-}
-
 /// The method that alone has a setting, by its name in a [`Config`](super::Config); `None` for a
 /// setting of all.
 pub(super) fn owner(name: &str) -> Option<MethodKind> {
-    owned(name).map(|(_, owner)| *owner)
+    match Settings::group(name)? {
+        "DINO" => Some(MethodKind::Dino),
+        "LeJEPA" => Some(MethodKind::LeJepa),
+        _ => None,
+    }
 }
 
 impl Settings {
@@ -43,15 +20,14 @@ impl Settings {
     /// # Errors
     /// [`Error::BadSetting`] names the first one.
     pub(crate) fn check_method(&self, method: MethodKind) -> Result<()> {
-        let given = self.given();
-        let mut foreign = given.into_iter().filter_map(owned);
-        match foreign.find(|(_, owner)| *owner != method) {
-            None => Ok(()),
-            Some((setting, owner)) => {
-                let reason = format!("belongs to `method` {owner}; {method} has no such setting");
-                Err(Error::setting(setting, "", reason))
+        for name in self.given() {
+            if let Some(owner) = owner(name).filter(|owner| *owner != method) {
+                let setting = name.replace('_', "-");
+                let reason = format!("{setting} belongs to {owner}; {method} has no such setting");
+                return Err(Error::setting("method", method, reason));
             }
         }
+        Ok(())
     }
 }
 
@@ -67,25 +43,31 @@ mod tests {
             ..Settings::default()
         };
         assert!(settings.check_method(MethodKind::Dino).is_ok());
-        let error = settings
-            .check_method(MethodKind::LeJepa)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("teacher-temp") && error.contains("dino"),
-            "{error}"
-        );
+        let refused = settings.check_method(MethodKind::LeJepa).unwrap_err();
+        let error = refused.to_string();
+        assert!(error.contains("teacher-temp belongs to dino"), "{error}");
+        assert_eq!(owner("sigreg_weight"), Some(MethodKind::LeJepa));
+        assert_eq!((owner("lr"), owner("head_layers")), (None, None));
     }
 
     #[test]
-    fn every_setting_of_a_method_exists() {
-        for (setting, _) in OWNED {
-            let value = match *setting {
-                "norm-last-layer" | "use-bn-in-head" => "true",
-                _ => "1",
+    fn a_configuration_has_its_own_method_and_no_other() {
+        for (method, own, other) in [
+            (MethodKind::Dino, "teacher-temp", "sigreg-weight"),
+            (MethodKind::LeJepa, "sigreg-weight", "teacher-temp"),
+        ] {
+            let settings = Settings {
+                method: Some(method),
+                ..Settings::default()
             };
-            let read: Settings = toml::from_str(&format!("{setting} = {value}")).unwrap();
-            assert_eq!(read.given(), [setting.replace('-', "_")]);
+            for images in [100, 1_000_000] {
+                let (config, _) = settings.clone().resolve(images).unwrap();
+                let text = toml::to_string(&config).unwrap();
+                assert!(text.contains(own) && !text.contains(other), "{text}");
+                let read: super::super::Config = toml::from_str(&text).unwrap();
+                assert!(read.differences(&config).is_empty());
+                assert_eq!(toml::to_string(&read).unwrap(), text);
+            }
         }
     }
 }

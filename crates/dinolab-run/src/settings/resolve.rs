@@ -60,7 +60,7 @@ impl Settings {
             local_crops_number: Some(8),
             eval_every: Some(2),
             eval_resize: Some(Size::square(56)),
-            attend_size: Some(Size::square(64)),
+            attention_size: Some(Size::square(64)),
             ..Self::default()
         })
     }
@@ -170,7 +170,7 @@ impl Settings {
         let eval_crop = *s.eval_crop.get_or_insert(crop);
         s.eval_resize
             .get_or_insert(eval_crop.map(|side| (side * 8).div_ceil(7)));
-        s.attend_size.get_or_insert_with(|| {
+        s.attention_size.get_or_insert_with(|| {
             let longest = 480.min(2 * crop.longest());
             crop.map(|side| side * longest / crop.longest().max(1))
         });
@@ -286,5 +286,16 @@ mod tests {
         assert_eq!(resolved(None), (128, 4, 4, 8));
         assert_eq!(resolved(Some("custom")), (128, 4, 4, 8));
         assert_eq!(resolved(Some("vit_tiny")), (192, 12, 3, 8));
+    }
+
+    #[test]
+    fn keys_of_before_are_read() {
+        let text = "max-bad-images = 2.5\nattend-size = 64\nattend-images = 3\n";
+        let settings: Settings = toml::from_str(text).unwrap();
+        assert_eq!(settings.max_unusable_percent, Some(2.5));
+        assert_eq!(settings.attention_size, Some(Size::square(64)));
+        assert_eq!(settings.attention_images, Some(3));
+        let unknown: Result<Settings, _> = toml::from_str("attend-sides = 64");
+        assert!(unknown.is_err());
     }
 }

@@ -50,7 +50,7 @@ impl Config {
             ("average-momentum-end", self.average_momentum_end, 1.0),
             ("drop-path-rate", self.drop_path_rate, 0.99),
             ("holdout", self.holdout, 0.9),
-            ("max-bad-images", self.max_bad_images, 100.0),
+            ("max-unusable-percent", self.max_unusable_percent, 100.0),
         ];
         for (name, value, most) in shares {
             ensure_setting!(
@@ -68,7 +68,7 @@ impl Config {
             ("proj-dim", self.proj_dim),
             ("sigreg-directions", self.sigreg_directions),
             ("eval-crop", self.eval_crop.shortest()),
-            ("attend-size", self.attend_size.shortest()),
+            ("attention-size", self.attention_size.shortest()),
         ];
         for (name, value) in counts {
             ensure_setting!(value > 0, name, 0, "must be at least 1");
@@ -112,7 +112,7 @@ impl Config {
             );
         }
         for (name, size) in [
-            ("attend-size", self.attend_size),
+            ("attention-size", self.attention_size),
             ("eval-crop", self.eval_crop),
         ] {
             check_patches(size.height, size.width, self.patch_size).of_setting(name, size)?;

@@ -2,11 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use dinolab_nn::Precision;
-use dinolab_nn::position::PositionRule;
-use dinolab_nn::weights::Which;
-use dinolab_run::values::Numbers;
-use dinolab_run::{ModelOptions, Normalisation};
+use dinolab_run::ModelOptions;
+use dinolab_run::feature_input::{FeatureOptions, PreprocessOptions};
 
 /// Flags of every command that uses trained weights.
 #[derive(clap::Args)]
@@ -15,7 +12,7 @@ pub struct ModelArgs {
     #[arg(long, value_name = "W")]
     weights: PathBuf,
     #[command(flatten)]
-    flags: ModelFlags,
+    options: ModelOptions,
 }
 
 /// Flags of commands that use trained weights unless they are given features.
@@ -26,53 +23,7 @@ pub struct OptionalModelArgs {
     #[arg(long, value_name = "W")]
     weights: Option<PathBuf>,
     #[command(flatten)]
-    flags: ModelFlags,
-}
-
-#[derive(clap::Args)]
-#[command(next_help_heading = "Model")]
-struct ModelFlags {
-    /// Network of a training checkpoint: teacher or student
-    #[arg(long, value_name = "NETWORK", default_value = "teacher", value_parser = role)]
-    checkpoint_key: Which,
-    /// Attention heads, if the file does not say [default: width / 64]
-    #[arg(long, value_name = "N")]
-    heads: Option<usize>,
-    /// How position embeddings follow other image sizes: dino, ratio or ratio-antialias
-    /// [default: from the file, else from its naming scheme]
-    #[arg(long, value_name = "RULE")]
-    position_rule: Option<PositionRule>,
-    /// cpu, or cuda:N, metal, vulkan:N, rocm:N if compiled in
-    #[arg(long, default_value = "cpu")]
-    device: String,
-    /// Activations and matrix products in f32 or bf16
-    #[arg(long, default_value_t)]
-    precision: Precision,
-    #[command(flatten)]
-    normalisation: NormalisationArgs,
-}
-
-/// How values are normalised, for networks whose file does not say it.
-#[derive(clap::Args)]
-pub struct NormalisationArgs {
-    /// Channel means of pixel values in 0–1, such as 0.5 or 0.485,0.456,0.406 [default: from the
-    /// weights, or ImageNet's]
-    #[arg(long, value_name = "X,…")]
-    mean: Option<Numbers>,
-    /// Channel standard deviations of pixel values in 0–1 [default: from the weights, or
-    /// ImageNet's]
-    #[arg(long, value_name = "X,…")]
-    std: Option<Numbers>,
-}
-
-impl NormalisationArgs {
-    /// In the library's words.
-    pub fn options(&self) -> Normalisation {
-        Normalisation {
-            mean: self.mean.clone(),
-            std: self.std.clone(),
-        }
-    }
+    options: ModelOptions,
 }
 
 impl ModelArgs {
@@ -81,9 +32,9 @@ impl ModelArgs {
         &self.weights
     }
 
-    /// In the library's words.
+    /// How its network is made.
     pub fn options(&self) -> ModelOptions {
-        self.flags.options()
+        self.options.clone()
     }
 }
 
@@ -93,30 +44,17 @@ impl OptionalModelArgs {
         self.weights.as_deref()
     }
 
-    /// In the library's words.
+    /// How its network is made.
     pub fn options(&self) -> ModelOptions {
-        self.flags.options()
+        self.options.clone()
     }
-}
 
-impl ModelFlags {
-    fn options(&self) -> ModelOptions {
-        ModelOptions {
-            which: self.checkpoint_key,
-            heads: self.heads,
-            position_rule: self.position_rule,
-            device: self.device.clone(),
-            precision: self.precision,
-            normalisation: self.normalisation.options(),
+    /// How features are made of images that are prepared in this way.
+    pub fn features(&self, preprocess: PreprocessOptions) -> FeatureOptions<'_> {
+        FeatureOptions {
+            weights: self.weights(),
+            model: self.options(),
+            preprocess,
         }
-    }
-}
-
-/// The network of a training checkpoint that `--checkpoint-key` names.
-pub fn role(key: &str) -> Result<Which, String> {
-    match key {
-        "teacher" => Ok(Which::Teacher),
-        "student" => Ok(Which::Student),
-        _ => Err("one of teacher, student".into()),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use dinolab_run::visual_input::{ResizeTo, VisualOptions, VisualResult};
+use dinolab_run::visual_input::{VisualOptions, VisualResult};
 
 use crate::output::OutputArgs;
 
@@ -45,9 +45,4 @@ pub fn print_summary(output: &OutputArgs, made: &str, result: VisualResult, args
         let out = out.display();
         outln!("{made} of {done} {what} in {out}; {skipped} skipped");
     }
-}
-
-/// A value of `--size`.
-pub fn resize_to(text: &str) -> Result<ResizeTo, String> {
-    text.parse()
 }

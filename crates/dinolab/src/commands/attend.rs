@@ -1,12 +1,11 @@
 //! `dinolab attend`.
 
 use anyhow::Result;
-use clap::ValueEnum;
 use dinolab_run::Environment;
 use dinolab_run::attend::{AttendRequest, Maps, PictureKind, draw};
 use dinolab_run::visual_input::ResizeTo;
 
-use crate::args::{ModelArgs, VisualArgs, print_summary, resize_to};
+use crate::args::{ModelArgs, VisualArgs, print_summary};
 use crate::output::OutputArgs;
 
 /// Draw class-token attention maps of images and videos
@@ -27,58 +26,33 @@ pub struct Args {
     media: VisualArgs,
     /// Resize images to SIDE (of videos the shorter side) or HEIGHTxWIDTH; 0 keeps their size
     /// [default: the run's, or 480]
-    #[arg(long, value_parser = resize_to)]
+    #[arg(long)]
     size: Option<ResizeTo>,
     /// Fraction of the attention that masks hold, 0–1; no masks without it
     #[arg(long)]
     threshold: Option<f64>,
     /// all heads and their mean, the mean alone, or the head of a number [default: all; of videos
     /// mean]
-    #[arg(long, value_name = "all|mean|N", value_parser = maps)]
+    #[arg(long, value_name = "all|mean|N")]
     maps: Option<Maps>,
     /// Kinds of pictures [default: all; of videos the mask, or else the overlay]
     #[arg(long, value_delimiter = ',', value_enum)]
-    show: Vec<Kind>,
+    show: Vec<PictureKind>,
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
     model: ModelArgs,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
-enum Kind {
-    /// The map in colours
-    Heat,
-    /// The map laid over the image
-    Overlay,
-    /// The patches that hold the --threshold's fraction
-    Mask,
-}
-
-fn maps(text: &str) -> Result<Maps, String> {
-    match (text, text.parse()) {
-        ("all", _) => Ok(Maps::All),
-        ("mean", _) => Ok(Maps::Mean),
-        (_, Ok(head)) => Ok(Maps::Head(head)),
-        _ => Err("all, mean, or the number of a head, from 0".into()),
-    }
-}
-
 /// Runs the command.
 pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
-    let kind = |kind: &Kind| match kind {
-        Kind::Heat => PictureKind::Heat,
-        Kind::Overlay => PictureKind::Overlay,
-        Kind::Mask => PictureKind::Mask,
-    };
-    let show: Vec<PictureKind> = args.show.iter().map(kind).collect();
     let request = AttendRequest {
         input: args.media.options(),
         out: &args.media.out,
         size: args.size,
         threshold: args.threshold,
         maps: args.maps,
-        show: &show,
+        show: &args.show,
         weights: args.model.weights(),
         model: args.model.options(),
     };

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use anyhow::Result;
 use dinolab_run::Environment;
 use dinolab_run::classify::{ClassifyRequest, classify};
-use dinolab_run::feature_input::{FeatureOptions, PreprocessOptions};
+use dinolab_run::feature_input::PreprocessOptions;
 
 use crate::args::OptionalModelArgs;
-use crate::output::{Cell, OutputArgs, Table};
+use crate::output::OutputArgs;
 
 /// Classify images with a linear classifier of `eval linear`
 ///
@@ -50,32 +50,18 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
         top: args.top,
         allow_other_weights: args.allow_other_weights,
         out: args.out.as_deref(),
-        features: FeatureOptions {
-            weights: args.model.weights(),
-            model: args.model.options(),
-            preprocess: PreprocessOptions {
-                resize: None,
-                crop: None,
-                batch_size: args.batch_size,
-            },
-        },
+        features: args.model.features(PreprocessOptions {
+            resize: None,
+            crop: None,
+            batch_size: args.batch_size,
+        }),
     };
     let report = classify(env, &request)?;
-    let mut table = Table::new(["image", "class", "probability %"]);
-    for answer in &report.images {
-        for (rank, guess) in answer.classes.iter().enumerate() {
-            table.row([
-                if rank == 0 { answer.image.as_str() } else { "" }.into(),
-                guess.class.as_str().into(),
-                Cell::number(100.0 * f64::from(guess.probability), 2),
-            ]);
-        }
-    }
     if let Some(out) = &args.out {
         errln!("{} images in {}", report.images.len(), out.display());
     }
     if args.output.json || args.out.is_none() {
-        args.output.print(&report, &table)?;
+        args.output.print(&report)?;
     }
     if let Some(accuracy) = report.top1 {
         errln!(

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use anyhow::Result;
 use dinolab_nn::position::PositionRule;
 use dinolab_nn::weights::Which;
+use dinolab_run::Normalisation;
 use dinolab_run::convert::{ConvertReport, ConvertRequest, OnnxOutputs, WeightFormat, convert};
+use dinolab_run::model::role;
 
-use crate::args::{NormalisationArgs, role};
 use crate::explain::as_flags;
-use crate::output::{Cell, OutputArgs, Table};
+use crate::output::OutputArgs;
 
 /// Convert weights to other formats
 ///
@@ -57,13 +58,19 @@ pub struct Args {
     #[arg(long)]
     position_rule: Option<PositionRule>,
     #[command(flatten)]
-    normalisation: NormalisationArgs,
+    normalisation: Normalisation,
     #[command(flatten)]
     output: OutputArgs,
 }
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
+    if args.to == Some(WeightFormat::Run) && args.image_size.is_some() {
+        bail_usage!(
+            "--image-size: a run folder keeps position embeddings as they are; \
+             dinolab train --weights W --resize-pos-embed true resamples them"
+        );
+    }
     let request = ConvertRequest {
         input: &args.input,
         output: &args.output_path,
@@ -78,7 +85,7 @@ pub fn run(args: &Args) -> Result<()> {
         },
         heads: args.heads,
         position_rule: args.position_rule,
-        normalisation: args.normalisation.options(),
+        normalisation: args.normalisation.clone(),
     };
     let mut report = convert(&request)?;
     if let ConvertReport::Weights(report) = &mut report {
@@ -87,39 +94,9 @@ pub fn run(args: &Args) -> Result<()> {
             errln!("note: {note}");
         }
     }
-    args.output.print(&report, &table(&report))?;
+    args.output.print(&report)?;
     if !args.output.json {
         outln!("{}", args.output_path.display());
     }
     Ok(())
-}
-
-fn table(report: &ConvertReport) -> Table {
-    let size = |height: usize, width: usize| Cell::Text(format!("{height} × {width}"));
-    let error = |error: f64| Cell::Number(format!("{error:.1e}"));
-    match report {
-        ConvertReport::Weights(report) => {
-            let mut table = Table::new(["read back", "image", "relative error"]);
-            for check in &report.checks {
-                table.row([
-                    check.what.as_str().into(),
-                    size(check.height, check.width),
-                    error(check.relative_error),
-                ]);
-            }
-            table
-        }
-        ConvertReport::Onnx(report) => {
-            let mut table = Table::new(["read back", "images", "size", "relative error"]);
-            for check in &report.checks {
-                table.row([
-                    check.what.into(),
-                    Cell::count(check.images),
-                    size(check.height, check.width),
-                    error(check.relative_error),
-                ]);
-            }
-            table
-        }
-    }
 }

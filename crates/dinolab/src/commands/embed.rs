@@ -6,10 +6,11 @@ use anyhow::Result;
 use dinolab_data::Size;
 use dinolab_eval::network::BlockFeatures;
 use dinolab_run::Environment;
-use dinolab_run::embed::{EmbedRequest, EmbeddedKind, embed};
-use dinolab_run::feature_input::CLASS_TOKEN;
+use dinolab_run::embed::{EmbedRequest, embed};
+use dinolab_run::feature_input::{CLASS_TOKEN, PreprocessOptions};
+use dinolab_run::values::size;
 
-use crate::args::{ModelArgs, PreprocessArgs};
+use crate::args::ModelArgs;
 
 /// Compute feature vectors of images
 ///
@@ -29,7 +30,7 @@ pub struct Args {
     #[arg(long)]
     out: PathBuf,
     /// Resize whole images to SIDE or HEIGHTxWIDTH instead of cropping their centre
-    #[arg(long, conflicts_with_all = ["resize", "crop"])]
+    #[arg(long, value_name = "PX", value_parser = size, conflicts_with_all = ["resize", "crop"])]
     size: Option<Size>,
     /// Concatenate the class tokens of the last N blocks, as `eval linear` takes 4
     #[arg(long, default_value_t = CLASS_TOKEN.n_last_blocks)]
@@ -45,7 +46,7 @@ pub struct Args {
     #[arg(long, requires = "patch_tokens", conflicts_with_all = ["size", "crop"])]
     whole: bool,
     #[command(flatten)]
-    preprocess: PreprocessArgs,
+    preprocess: PreprocessOptions,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -62,30 +63,10 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
         },
         patch_tokens: args.patch_tokens,
         whole: args.whole,
-        preprocess: args.preprocess.options(),
+        preprocess: args.preprocess,
         weights: args.model.weights(),
         model: args.model.options(),
     };
-    let written = embed(env, &request)?;
-    let (images, width, skipped) = (written.images, written.width, written.skipped);
-    let (out, names) = (args.out.display(), written.names.display());
-    match written.kind {
-        EmbeddedKind::Rows => outln!(
-            "{images} features of width {width} in {out}, their paths in {names}; {skipped} images \
-             skipped"
-        ),
-        EmbeddedKind::Grids(rows, columns) => {
-            outln!("patch tokens [{images}, {rows}, {columns}, {width}] in {out}");
-        }
-        EmbeddedKind::Arrays => {
-            outln!("patch tokens of {images} images, [rows, columns, {width}] each, in {out}");
-        }
-    }
-    if written.kind != EmbeddedKind::Rows {
-        outln!("their paths in {names}; {skipped} images skipped");
-    }
-    if let Some(labels) = &written.labels {
-        outln!("their classes in {}", labels.display());
-    }
+    outln!("{}", embed(env, &request)?);
     Ok(())
 }

@@ -51,8 +51,3 @@ impl Eval {
         }
     }
 }
-
-/// A fraction in percent.
-fn percent(share: Option<f64>) -> Option<f64> {
-    share.map(|share| 100.0 * share)
-}

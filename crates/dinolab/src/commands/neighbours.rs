@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use dinolab_run::Environment;
-use dinolab_run::neighbours::{FoundImage, FoundImages, NeighbourRequest, Search, search};
+use dinolab_run::feature_input::PreprocessOptions;
+use dinolab_run::neighbours::{NeighbourRequest, Search, search};
 
-use crate::args::{ModelArgs, PreprocessArgs};
-use crate::output::{Cell, OutputArgs, Table};
+use crate::args::ModelArgs;
+use crate::output::OutputArgs;
 
 /// Find the nearest images to an image, and near duplicates
 ///
@@ -48,7 +49,7 @@ pub struct Args {
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
-    preprocess: PreprocessArgs,
+    preprocess: PreprocessOptions,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -68,73 +69,15 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
         },
         out: args.out.as_deref(),
         index: args.index.as_deref(),
-        preprocess: args.preprocess.options(),
+        preprocess: args.preprocess,
         weights: args.model.weights(),
         model: args.model.options(),
     };
     let report = search(env, &request)?;
-    errln!(
-        "{} images, {} of them embedded now; {}",
-        report.images,
-        report.embedded,
-        match &report.index {
-            Some(path) => format!("index in {path}"),
-            None => "no index".into(),
-        }
-    );
-    if let FoundImages::Duplicates { threshold, groups } = &report.found {
-        let inside: usize = groups.iter().map(Vec::len).sum();
-        errln!(
-            "{} groups of {inside} images at a similarity of {threshold} or above",
-            groups.len()
-        );
-    }
-    if let Some(sheet) = &report.sheet {
-        let what = if args.duplicates { "groups" } else { "queries" };
-        if let Some(rows) = sheet.rows {
-            errln!("the sheet shows the first {rows} {what}");
-        }
-        if let Some(pictures) = sheet.pictures {
-            errln!("the sheet shows the first {pictures} pictures");
-        }
-        for name in &sheet.unreadable {
-            errln!("{name}: cannot be read any more; not in the sheet");
-        }
-        errln!("sheet in {}", sheet.path.display());
-    }
+    errln!("{report}");
     // Without a question there is no answer but that of the lines above.
     if !args.output.json && args.queries.is_empty() && !args.duplicates {
         return Ok(());
     }
-    args.output.print(&report, &table(&report.found))
-}
-
-fn table(found: &FoundImages) -> Table {
-    let cells = |image: &FoundImage| {
-        let similarity = f64::from(image.similarity);
-        [Cell::number(similarity, 4), image.image.as_str().into()]
-    };
-    match found {
-        FoundImages::Nearest { queries, .. } => {
-            let mut table = Table::new(["query", "rank", "similarity", "image"]);
-            for query in queries {
-                for (rank, image) in query.neighbours.iter().enumerate() {
-                    let [similarity, name] = cells(image);
-                    let rank = Cell::count(rank + 1);
-                    table.row([query.query.as_str().into(), rank, similarity, name]);
-                }
-            }
-            table
-        }
-        FoundImages::Duplicates { groups, .. } => {
-            let mut table = Table::new(["group", "similarity", "image"]);
-            for (number, group) in groups.iter().enumerate() {
-                for image in group {
-                    let [similarity, name] = cells(image);
-                    table.row([Cell::count(number + 1), similarity, name]);
-                }
-            }
-            table
-        }
-    }
+    args.output.print(&report)
 }

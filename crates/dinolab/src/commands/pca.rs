@@ -5,7 +5,7 @@ use dinolab_run::Environment;
 use dinolab_run::pca::{PcaRequest, colour};
 use dinolab_run::visual_input::ResizeTo;
 
-use crate::args::{ModelArgs, VisualArgs, print_summary, resize_to};
+use crate::args::{ModelArgs, VisualArgs, print_summary};
 use crate::output::OutputArgs;
 
 /// Draw the first three principal components of patch features as colours
@@ -20,7 +20,7 @@ pub struct Args {
     media: VisualArgs,
     /// Resize the shorter side to SIDE, or images to HEIGHTxWIDTH; 0 keeps their size [default: the
     /// run's, or 480]
-    #[arg(long, value_parser = resize_to)]
+    #[arg(long)]
     size: Option<ResizeTo>,
     /// The same components for all images, so that colours can be compared (always so in videos)
     #[arg(long)]

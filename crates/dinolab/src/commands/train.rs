@@ -1,7 +1,5 @@
 //! `dinolab train`.
 
-pub mod panel;
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -5,6 +5,7 @@ use dinolab_eval::whitening::WhiteningCentre;
 use serde::Serialize;
 
 use super::{Block, CopyRequest};
+use crate::table::{Cell, Report, Table};
 
 /// Means over the queries of a block.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -72,7 +73,7 @@ fn family(name: &str) -> &str {
 impl CopyReport {
     /// The figures in the order of a table: each block, after the last one of its kind that of the kind,
     /// at last all.
-    pub fn rows(&self) -> Vec<(String, &CopyFigures)> {
+    fn rows(&self) -> Vec<(String, &CopyFigures)> {
         let mut rows = Vec::new();
         for (i, block) in self.blocks.iter().enumerate() {
             rows.push((block.block.clone(), block));
@@ -121,5 +122,20 @@ pub(super) fn report(
             WhiteningCentre::Origin => "origin",
         }),
         seed: request.seed,
+    }
+}
+
+impl Report for CopyReport {
+    fn table(&self) -> Table {
+        let mut table = Table::new(["copies", "queries", "mAP %", "rank 1 %"]);
+        for (name, figures) in self.rows() {
+            table.row([
+                name.as_str().into(),
+                Cell::count(figures.queries),
+                Cell::number(100.0 * figures.map, 2),
+                Cell::number(100.0 * figures.rank1, 2),
+            ]);
+        }
+        table
     }
 }

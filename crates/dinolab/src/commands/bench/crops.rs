@@ -7,7 +7,7 @@ use dinolab_data::Size;
 use dinolab_run::Environment;
 use dinolab_run::bench::crops::{CropsRequest, measure};
 
-use crate::output::{Cell, OutputArgs, Table};
+use crate::output::OutputArgs;
 
 /// Time reading, decoding and augmenting images, without a network
 ///
@@ -57,16 +57,7 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
         scaled_decoding: args.scaled_decoding,
     };
     let report = measure(env, &request)?;
-    let mut table = Table::new(["stage", "ms per image", "share %"]);
-    for stage in &report.stages {
-        let (ms, share) = (stage.ms_per_image, 100.0 * stage.share);
-        table.row([
-            stage.stage.into(),
-            Cell::number(ms, 3),
-            Cell::number(share, 1),
-        ]);
-    }
-    args.output.print(&report, &table)?;
+    args.output.print(&report)?;
     if !args.output.json {
         let (alone, together) = (report.images_per_s_one_thread, report.images_per_s);
         outln!(

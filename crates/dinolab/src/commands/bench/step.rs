@@ -1,11 +1,9 @@
 //! `dinolab bench step`.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use dinolab_nn::{HeadConfig, ProjectionConfig};
 use dinolab_run::bench::step::{StepBench, StepMethod, StepOptions};
-use dinolab_run::bench::{mean_ms, median, ms, peak_memory};
+use dinolab_run::bench::{mean_ms, median, peak_memory};
 use dinolab_run::values::MethodKind;
 
 use super::Common;
@@ -99,7 +97,6 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let mut bench = StepBench::new(&options, &device)?;
     let nominal = bench.operations;
-    let (batch, locals) = (args.batch_size, args.local_crops_number);
     dinolab_kernels::profile::start();
     let once = || {
         bench.once()?;
@@ -127,57 +124,12 @@ pub fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     let profile = dinolab_kernels::profile::stop();
-    let time = median(&measured);
-    let threads = rayon::current_num_threads();
-    let head = match args.method {
-        MethodKind::Dino => format!("{} prototypes", args.out_dim),
-        MethodKind::LeJepa => format!("{} directions", args.sigreg_directions),
-    };
+    let common = &args.common;
     outln!(
-        "{} patch {}, batch {batch}, views 2 × {} px and {locals} × {} px, {head}, \
-         {threads} threads",
+        "{} patch {}, {}",
         common.arch,
         common.patch_size,
-        args.global_crops_size,
-        args.local_crops_size,
+        bench.figures(&measured, &profile)
     );
-    let slowest = measured.iter().max().copied().unwrap_or_default();
-    let fastest = measured.iter().min().copied().unwrap_or_default();
-    outln!(
-        "{:<10} {:>9.1} ms   (median of {}; {:.1} to {:.1})",
-        "step",
-        ms(time),
-        measured.len(),
-        ms(fastest),
-        ms(slowest)
-    );
-    let phases = &bench.timings[common.warmup..];
-    let names = phases.first().map_or(&[][..], |timings| timings.phases());
-    for (i, (name, _)) in names.iter().enumerate() {
-        let times: Vec<_> = phases.iter().map(|timings| timings.phases()[i].1).collect();
-        outln!("  {name:<8} {:>9.1} ms", ms(median(&times)));
-    }
-    outln!(
-        "{:<10} {:>9.1} GFLOP/s of {:.0} nominal GFLOP; {:.2} images/s",
-        "speed",
-        nominal / time.as_secs_f64() / 1e9,
-        nominal / 1e9,
-        batch as f64 / time.as_secs_f64()
-    );
-    let products = profile.products.as_secs_f64() / threads as f64;
-    let total = measured.iter().sum::<Duration>().as_secs_f64();
-    if profile.operations > 0 {
-        outln!(
-            "{:<10} {:>9.1} ms of matrix products alone: the step takes {:.2} times that; {:.1} GFLOP/s \
-             within them",
-            "products",
-            1e3 * products / measured.len() as f64,
-            total / products,
-            profile.operations as f64 / products / 1e9
-        );
-    }
-    if let Some(peak) = peak_memory() {
-        outln!("{:<10} {peak:>9.0} MiB at most", "memory");
-    }
     Ok(())
 }

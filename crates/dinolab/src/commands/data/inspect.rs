@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use dinolab_run::data::inspect::{InspectReport, inspect};
+use dinolab_run::data::inspect::inspect;
 use dinolab_run::values::{Numbers, PixelKind};
 use dinolab_run::{Environment, Settings};
 
-use crate::output::{Cell, OutputArgs, Table};
+use crate::output::OutputArgs;
 
 /// Report what a dataset contains, and what in it cannot be used
 ///
@@ -46,7 +46,7 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
         ..Settings::default()
     };
     let report = inspect(env, &args.source, kind.pixels(), args.stats)?;
-    args.output.print(&report, &table(&report))?;
+    args.output.print(&report)?;
     if args.output.json {
         return Ok(());
     }
@@ -68,46 +68,4 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
 /// As a flag of `train` takes it.
 fn flag(values: &[f64]) -> Numbers {
     Numbers(values.iter().map(|&value| value as f32).collect())
-}
-
-fn table(report: &InspectReport) -> Table {
-    let mut table = Table::new(["", "count", "min", "median", "max"]);
-    table.row(["images".into(), Cell::count(report.images)]);
-    for (name, spread, decimals) in [
-        ("width", &report.width, 0),
-        ("height", &report.height, 0),
-        ("megapixels", &report.megapixels, 3),
-    ] {
-        if let Some(s) = spread {
-            let cell = |value: f64| Cell::number(value, decimals);
-            table.row([
-                name.into(),
-                Cell::Empty,
-                cell(s.min),
-                cell(s.median),
-                cell(s.max),
-            ]);
-        }
-    }
-    for (format, count) in &report.formats {
-        table.row([Cell::Text(format!("format {format}")), Cell::count(*count)]);
-    }
-    for (kind, count) in &report.stored {
-        table.row([Cell::Text(format!("files of {kind}")), Cell::count(*count)]);
-    }
-    for (class, count) in &report.classes {
-        table.row([Cell::Text(format!("class {class}")), Cell::count(*count)]);
-    }
-    if let Some(count) = report.unlabelled {
-        table.row(["without a class".into(), Cell::count(count)]);
-    }
-    table.row([
-        "groups of duplicates".into(),
-        Cell::count(report.duplicates.len()),
-    ]);
-    table.row([
-        "cannot be used".into(),
-        Cell::count(report.unreadable.len()),
-    ]);
-    table
 }

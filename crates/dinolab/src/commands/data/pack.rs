@@ -47,29 +47,6 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
         longest_side: args.longest_side,
         quality: (!args.png).then_some(args.quality),
     };
-    let report = pack(env, &request)?;
-    outln!(
-        "images: {} in {} ({:.1} MiB; shards: {})",
-        report.images,
-        args.out.display(),
-        report.bytes as f64 / f64::from(1 << 20),
-        report.shards,
-    );
-    if report.missing > 0 {
-        outln!("cannot be read, packed as empty files: {}", report.missing);
-    }
-    if let Some(longest) = args.longest_side {
-        outln!("shrunk to {longest} pixels: {}", report.shrunk);
-        let kept = report.kept;
-        if kept > 0 {
-            outln!("larger, but kept as they are (16 bits, or not RGB): {kept}");
-        }
-        if report.unreadable > 0 {
-            outln!(
-                "cannot be decoded, packed as they are: {}",
-                report.unreadable
-            );
-        }
-    }
+    outln!("{}", pack(env, &request)?);
     Ok(())
 }

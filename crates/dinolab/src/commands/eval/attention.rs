@@ -6,10 +6,10 @@ use anyhow::Result;
 use dinolab_data::source::MaskKind;
 use dinolab_eval::attention::REFERENCE_MASS;
 use dinolab_run::Environment;
-use dinolab_run::evaluate::attention::{AttentionReport, AttentionRequest, evaluate};
+use dinolab_run::evaluate::attention::{AttentionRequest, evaluate};
 
 use crate::args::ModelArgs;
-use crate::output::{Cell, OutputArgs, Table};
+use crate::output::OutputArgs;
 
 /// Evaluate class-token attention against object masks (Jaccard index)
 ///
@@ -82,42 +82,10 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
             report.threshold
         );
     }
-    args.output.print(&report, &table(&report))?;
+    args.output.print(&report)?;
     if !args.output.json {
         outln!("");
-        out!("{}", classes(&report));
+        out!("{}", report.classes_table());
     }
     Ok(())
-}
-
-fn table(report: &AttentionReport) -> Table {
-    let mut table = Table::new(["", "best head of each object %", "best single head %"]);
-    let random = &report.random_weights;
-    let rows = [
-        (
-            "these weights",
-            Some(report.jaccard),
-            report.single_head.jaccard,
-        ),
-        ("random weights", random.jaccard, random.single_head),
-        ("uniform map", report.uniform_map, report.uniform_map),
-        ("the whole image", report.whole_image, report.whole_image),
-    ];
-    for (name, each, one) in rows {
-        table.row([name.into(), Cell::number(each, 2), Cell::number(one, 2)]);
-    }
-    table
-}
-
-fn classes(report: &AttentionReport) -> Table {
-    let mut table = Table::new(["class", "objects", "Jaccard %", "random weights %"]);
-    for row in &report.classes {
-        table.row([
-            row.class.as_str().into(),
-            Cell::count(row.objects),
-            Cell::number(row.jaccard, 2),
-            Cell::number(row.random_jaccard, 2),
-        ]);
-    }
-    table
 }

@@ -8,7 +8,7 @@ use dinolab_run::Environment;
 use dinolab_run::evaluate::copy::{AttackOptions, CopyRequest, evaluate};
 
 use crate::args::ModelArgs;
-use crate::output::{Cell, OutputArgs, Table};
+use crate::output::OutputArgs;
 
 /// Evaluate copy detection: altered copies among distractors (mean average precision)
 ///
@@ -27,44 +27,8 @@ pub struct Args {
     /// Copy and original share this many first characters of their names (Copydays' strong: 4)
     #[arg(long, value_name = "CHARACTERS", requires = "queries")]
     match_prefix: Option<usize>,
-    /// Kinds of copies to make: original, jpeg, crop, blur, contrast, text, flip, rotate
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_value = "original,jpeg,crop,blur,contrast,text",
-        conflicts_with = "queries"
-    )]
-    attacks: Vec<String>,
-    /// Qualities of JPEGs, 1–100
-    #[arg(long, value_delimiter = ',', default_value = "3,5,8,10,15,20,30,50,75")]
-    jpeg: Vec<f64>,
-    /// Share of the surface that pictures are shrunk to before they become JPEGs (Copydays: 0.0625)
-    #[arg(long, default_value_t = 1.0)]
-    jpeg_area: f64,
-    /// Percent of the surface that crops lose
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_value = "10,15,20,30,40,50,60,70,80"
-    )]
-    crop: Vec<f64>,
-    /// Standard deviation of blurs, in percent of the shorter side
-    #[arg(long, value_delimiter = ',', default_value = "0.5,1,2,4")]
-    blur: Vec<f64>,
-    /// Factors of contrast
-    #[arg(long, value_delimiter = ',', default_value = "0.3,0.6,1.5,2.5")]
-    contrast: Vec<f64>,
-    /// Height of letters laid over, in percent of the picture's
-    #[arg(long, value_delimiter = ',', default_value = "10,20,40")]
-    text: Vec<f64>,
-    /// Degrees of rotations, counter-clockwise
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_value = "5,15,90,180",
-        allow_hyphen_values = true
-    )]
-    rotate: Vec<f64>,
+    #[command(flatten)]
+    attacks: AttackOptions,
     /// Random seed of places and letters
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -105,21 +69,11 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
-    let attacks = AttackOptions {
-        kinds: &args.attacks,
-        jpeg: &args.jpeg,
-        jpeg_area: args.jpeg_area,
-        crop: &args.crop,
-        blur: &args.blur,
-        contrast: &args.contrast,
-        text: &args.text,
-        rotate: &args.rotate,
-    };
     let request = CopyRequest {
         originals: &args.originals,
         queries: args.queries.as_deref(),
         match_prefix: args.match_prefix,
-        attacks: attacks.attacks()?,
+        attacks: args.attacks.attacks()?,
         seed: args.seed,
         save_queries: args.save_queries.as_deref(),
         distractors: args.distractors.as_deref(),
@@ -135,15 +89,5 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
         weights: args.model.weights(),
         model: args.model.options(),
     };
-    let report = evaluate(env, &request)?;
-    let mut table = Table::new(["copies", "queries", "mAP %", "rank 1 %"]);
-    for (name, figures) in report.rows() {
-        table.row([
-            name.as_str().into(),
-            Cell::count(figures.queries),
-            Cell::number(100.0 * figures.map, 2),
-            Cell::number(100.0 * figures.rank1, 2),
-        ]);
-    }
-    args.output.print(&report, &table)
+    args.output.print(&evaluate(env, &request)?)
 }

@@ -6,9 +6,10 @@ use anyhow::Result;
 use dinolab_eval::knn::Knn;
 use dinolab_run::Environment;
 use dinolab_run::evaluate::knn::{KnnRequest, evaluate};
+use dinolab_run::feature_input::PreprocessOptions;
 
-use crate::args::{OptionalModelArgs, PreprocessArgs, features};
-use crate::output::{Cell, OutputArgs, Table};
+use crate::args::OptionalModelArgs;
+use crate::output::OutputArgs;
 
 /// Weighted k-nearest-neighbour accuracy of the features
 ///
@@ -38,7 +39,7 @@ pub struct Args {
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
-    preprocess: PreprocessArgs,
+    preprocess: PreprocessOptions,
     #[command(flatten)]
     model: OptionalModelArgs,
 }
@@ -52,16 +53,7 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
             k: args.k.clone(),
             temperature: args.temperature,
         },
-        features: features(&args.model, &args.preprocess),
+        features: args.model.features(args.preprocess),
     };
-    let report = evaluate(env, &request)?;
-    let mut table = Table::new(["k", "top-1 %", "top-5 %"]);
-    for row in &report.knn {
-        table.row([
-            Cell::count(row.k),
-            Cell::number(row.top1, 2),
-            Cell::number(row.top5, 2),
-        ]);
-    }
-    args.output.print(&report, &table)
+    args.output.print(&evaluate(env, &request)?)
 }

@@ -6,11 +6,12 @@ use anyhow::Result;
 use dinolab_eval::linear::LinearConfig;
 use dinolab_eval::network::BlockFeatures;
 use dinolab_run::Environment;
-use dinolab_run::evaluate::linear::{LinearReport, LinearRequest, evaluate};
+use dinolab_run::evaluate::linear::{LinearRequest, evaluate};
+use dinolab_run::feature_input::PreprocessOptions;
 use dinolab_run::values::Pair;
 
-use crate::args::{OptionalModelArgs, PreprocessArgs, features};
-use crate::output::{Cell, OutputArgs, Table};
+use crate::args::OptionalModelArgs;
+use crate::output::OutputArgs;
 
 /// Accuracy of a linear classifier on frozen features
 ///
@@ -62,7 +63,7 @@ pub struct Args {
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
-    preprocess: PreprocessArgs,
+    preprocess: PreprocessOptions,
     #[command(flatten)]
     model: OptionalModelArgs,
 }
@@ -87,7 +88,7 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
         crops_scale: args.crops_scale,
         standardise: args.standardise,
         out: args.out.as_deref(),
-        features: features(&args.model, &args.preprocess),
+        features: args.model.features(args.preprocess),
     };
     let report = evaluate(env, &request, &mut |sizes| {
         errln!(
@@ -107,28 +108,5 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
         let (lr, path) = (report.lr, path.display());
         errln!("classifier (last epoch, lr {lr}) in {path}");
     }
-    args.output.print(&report, &table(&report))
-}
-
-fn table(report: &LinearReport) -> Table {
-    let mut table = Table::new([
-        "lr",
-        "last top-1 %",
-        "last top-5 %",
-        "best top-1 %",
-        "at epoch",
-        "last loss",
-    ]);
-    for run in &report.runs {
-        let (last, best) = (&run.last, &run.best);
-        table.row([
-            Cell::Number(run.lr.to_string()),
-            Cell::number(last.accuracy.top1, 2),
-            Cell::number(last.accuracy.top5, 2),
-            Cell::number(best.accuracy.top1, 2),
-            Cell::count(best.epoch),
-            Cell::number(last.loss, 4),
-        ]);
-    }
-    table
+    args.output.print(&report)
 }

@@ -5,11 +5,10 @@ use std::path::PathBuf;
 use anyhow::Result;
 use dinolab_run::Environment;
 use dinolab_run::evaluate::retrieval::{LabelledRequest, RevisitedRequest, by_labels, revisited};
-use dinolab_run::feature_input::FeatureInput;
+use dinolab_run::feature_input::{FeatureInput, PreprocessOptions};
 
-use super::percent;
-use crate::args::{OptionalModelArgs, PreprocessArgs, features};
-use crate::output::{Cell, OutputArgs, Table};
+use crate::args::OptionalModelArgs;
+use crate::output::OutputArgs;
 
 /// Evaluate image retrieval (mean average precision)
 ///
@@ -63,7 +62,7 @@ pub struct Args {
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
-    preprocess: PreprocessArgs,
+    preprocess: PreprocessOptions,
     #[command(flatten)]
     model: OptionalModelArgs,
 }
@@ -80,9 +79,9 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
                 multiscale: args.multiscale,
                 query_crop: args.query_crop,
                 k: &args.k,
-                features: features(&args.model, &args.preprocess),
+                features: args.model.features(args.preprocess),
             };
-            by_ground_truth(env, args, &request)
+            args.output.print(&revisited(env, &request)?)
         }
         (None, Some(images), ..) => labelled(env, args, input("", images), None),
         (None, None, Some(train), Some(val)) => {
@@ -90,25 +89,6 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
         }
         _ => bail_usage!("give labelled images, --train and --val, or --ground-truth"),
     }
-}
-
-fn by_ground_truth(
-    env: &Environment<'_>,
-    args: &Args,
-    request: &RevisitedRequest<'_>,
-) -> Result<()> {
-    let report = revisited(env, request)?;
-    let precision = args.k.iter().map(|k| format!("mP@{k} %"));
-    let names = ["setting".to_owned(), "mAP %".to_owned()].into_iter();
-    let names = names.chain(precision).chain(["queries".to_owned()]);
-    let mut table = Table::named(names.collect());
-    for score in &report.difficulties {
-        let first = [score.name.into(), Cell::number(percent(score.map), 2)];
-        let precision = score.precision.iter().map(|p| Cell::number(percent(*p), 2));
-        let cells = first.into_iter().chain(precision);
-        table.row(cells.chain([Cell::count(score.queries)]));
-    }
-    args.output.print(&report, &table)
 }
 
 fn labelled(
@@ -121,25 +101,14 @@ fn labelled(
         database,
         queries,
         k: &args.k,
-        features: features(&args.model, &args.preprocess),
+        features: args.model.features(args.preprocess),
     };
     let report = by_labels(env, &request)?;
-    let mut table = Table::new(["figure", "%"]);
-    let mut row = |name: &str, share: f64| {
-        table.row([name.into(), Cell::number(100.0 * share, 2)]);
-    };
-    row("mAP", report.map);
-    row("R-precision", report.r_precision);
-    for (name, values) in [("mP", &report.precision_at), ("recall", &report.recall_at)] {
-        for (k, value) in args.k.iter().zip(values) {
-            row(&format!("{name}@{k}"), *value);
-        }
-    }
     if report.queries_without_match > 0 {
         errln!(
             "{} queries left out: no other image has their label",
             report.queries_without_match
         );
     }
-    args.output.print(&report, &table)
+    args.output.print(&report)
 }

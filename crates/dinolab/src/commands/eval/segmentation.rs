@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use anyhow::Result;
 use dinolab_eval::network::frozen_segmentation::FrozenSegmentation;
 use dinolab_run::Environment;
+use dinolab_run::class_masks::MaskOptions;
 use dinolab_run::evaluate::segmentation::{SegmentationRequest, evaluate};
 
-use crate::args::{MaskArgs, ModelArgs};
-use crate::output::{Cell, OutputArgs, Table};
+use crate::args::ModelArgs;
+use crate::output::OutputArgs;
 
 /// Mean IoU of a linear layer on frozen patch tokens
 ///
@@ -42,7 +43,7 @@ pub struct Args {
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
-    masks: MaskArgs,
+    masks: MaskOptions,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -51,7 +52,7 @@ pub struct Args {
 pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
     let request = SegmentationRequest {
         tree: args.tree.as_deref(),
-        masks: args.masks.options(),
+        masks: args.masks.clone(),
         size: args.size,
         settings: FrozenSegmentation {
             epochs: args.epochs,
@@ -65,13 +66,6 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
         model: args.model.options(),
     };
     let report = evaluate(env, &request)?;
-    let mut table = Table::new(["class", "IoU %"]);
-    for (name, iou) in &report.classes {
-        table.row([name.as_str().into(), Cell::number(*iou, 1)]);
-    }
-    table.row(["mean over classes".into(), Cell::number(report.mean_iou, 1)]);
-    let pixels = Cell::number(report.pixel_accuracy, 1);
-    table.row(["pixel accuracy".into(), pixels]);
     if !args.output.json {
         errln!(
             "{}: {} training images, {} validation images, {} px, lr {}{}",
@@ -87,5 +81,5 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
             }
         );
     }
-    args.output.print(&report, &table)
+    args.output.print(&report)
 }

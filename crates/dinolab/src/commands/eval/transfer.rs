@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use anyhow::Result;
 use dinolab_eval::network::transfer::{FineTune, Share};
 use dinolab_run::Environment;
-use dinolab_run::evaluate::transfer::{TransferRequest, TransferTask, evaluate, title};
+use dinolab_run::class_masks::MaskOptions;
+use dinolab_run::evaluate::transfer::{TransferRequest, TransferTask, evaluate};
 use dinolab_run::values::Pair;
 
-use crate::args::{MaskArgs, ModelArgs};
-use crate::output::{Cell, OutputArgs, Table};
+use crate::args::ModelArgs;
+use crate::output::OutputArgs;
 
 /// Compare fine-tuning from the weights with training from scratch
 ///
@@ -30,9 +31,9 @@ pub struct Args {
     /// Labelled validation images
     #[arg(long, requires = "train")]
     val: Option<PathBuf>,
-    /// classification or segmentation [default: segmentation for a VOC tree]
+    /// What is to be learned [default: segmentation for a VOC tree, else classification]
     #[arg(long)]
-    task: Option<String>,
+    task: Option<TransferTask>,
     /// Share of the training images that keep their labels, per class: 5%, or a number
     /// [default: 5%; of segmentation 100%]
     #[arg(long)]
@@ -81,19 +82,13 @@ pub struct Args {
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
-    masks: MaskArgs,
+    masks: MaskOptions,
     #[command(flatten)]
     model: ModelArgs,
 }
 
 /// Runs the command.
 pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
-    let task = match args.task.as_deref() {
-        None => None,
-        Some("classification") => Some(TransferTask::Classification),
-        Some("segmentation") => Some(TransferTask::Segmentation),
-        Some(other) => bail_usage!("--task {other}: one of classification, segmentation"),
-    };
     let request = TransferRequest {
         images: args.images.as_deref(),
         sets: args
@@ -101,7 +96,7 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
             .as_deref()
             .zip(args.val.as_deref())
             .map(<[_; 2]>::from),
-        task,
+        task: args.task,
         share: args.labels,
         n_last_blocks: args.n_last_blocks,
         avgpool_patchtokens: args.avgpool_patchtokens,
@@ -118,25 +113,11 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
         crops_scale: args.crops_scale,
         resize: args.resize,
         crop: args.crop,
-        masks: args.masks.options(),
+        masks: args.masks.clone(),
         weights: args.model.weights(),
         model: args.model.options(),
     };
     let report = evaluate(env, &request)?;
-    let [first, second] = report.measure;
-    let mut table = Table::new(["network", "lr", first, "±", second, "loss", "best"]);
-    for trial in &report.trials {
-        let loss = trial.losses.iter().sum::<f64>() / trial.losses.len() as f64;
-        table.row([
-            title(trial.network).into(),
-            Cell::Number(trial.lr.to_string()),
-            Cell::number(trial.mean, 2),
-            Cell::number(trial.spread, 2),
-            Cell::number(trial.second, 2),
-            Cell::number(loss, 3),
-            if trial.best { "*" } else { "" }.into(),
-        ]);
-    }
     if !args.output.json {
         errln!(
             "{} of {} images labelled, {} validation images; {} steps each; ± is the standard \
@@ -148,7 +129,7 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
             report.seeds.len()
         );
     }
-    args.output.print(&report, &table)?;
+    args.output.print(&report)?;
     if !args.output.json {
         let margin = report.margin;
         outln!("fine-tuned is {margin:+.2} points from scratch, each at its best lr");

@@ -3,15 +3,14 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use dinolab_eval::davis::{Statistics, Year};
+use dinolab_eval::davis::Year;
 use dinolab_eval::network::video_segmentation::REFERENCE_SIDE;
 use dinolab_eval::propagation::Propagation;
 use dinolab_run::Environment;
-use dinolab_run::evaluate::video::{DavisTree, VideoReport, VideoRequest, evaluate, score};
+use dinolab_run::evaluate::video::{DavisTree, VideoRequest, evaluate, score};
 
-use super::percent;
 use crate::args::OptionalModelArgs;
-use crate::output::{Cell, OutputArgs, Table};
+use crate::output::OutputArgs;
 
 /// Evaluate video object segmentation on DAVIS by label propagation (J&F)
 ///
@@ -75,7 +74,7 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
     };
     if let Some(results) = &args.results {
         let report = score(env, tree, results, args.baselines)?;
-        return args.output.print(&report, &table(&report));
+        return args.output.print(&report);
     }
     let out = args.out.as_ref().context("--out DIR is needed")?;
     let request = VideoRequest {
@@ -103,50 +102,7 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
         );
         return Ok(());
     }
-    args.output.print(&report, &table(&report))?;
+    args.output.print(&report)?;
     errln!("masks of {frames} frames in {out}");
     Ok(())
-}
-
-fn table(report: &VideoReport) -> Table {
-    let mut table = Table::new([
-        "method", "sequence", "object", "J&F %", "J mean", "J recall", "J decay", "F mean",
-        "F recall", "F decay", "frames/s",
-    ]);
-    let cell = |share: f64| Cell::number(percent(Some(share)), 1);
-    let statistics = |s: &Statistics| [s.mean, s.recall, s.decay].map(cell);
-    for one in &report.video {
-        let summary = &one.summary;
-        for object in &summary.objects {
-            let both = (object.j.mean + object.f.mean) / 2.0;
-            let place = [
-                Cell::from(one.method),
-                object.sequence.as_str().into(),
-                Cell::count(object.object),
-                cell(both),
-            ];
-            let measures = statistics(&object.j).into_iter();
-            table.row(
-                place
-                    .into_iter()
-                    .chain(measures)
-                    .chain(statistics(&object.f)),
-            );
-        }
-        let place = [
-            Cell::from(one.method),
-            "all".into(),
-            Cell::Empty,
-            cell(summary.j_and_f),
-        ];
-        let measures = statistics(&summary.j).into_iter();
-        table.row(
-            place
-                .into_iter()
-                .chain(measures)
-                .chain(statistics(&summary.f))
-                .chain([Cell::number(one.frames_per_second, 2)]),
-        );
-    }
-    table
 }

@@ -1,11 +1,12 @@
 //! The lines of an epoch and of an evaluation.
 
 use dinolab_eval::health::Health;
-use dinolab_run::evaluator::Evaluation;
+
+use crate::evaluator::Evaluation;
 
 /// The metrics of an epoch that its method has, in one line; `waited` is the fraction of the steps'
 /// time that was spent on waiting for data.
-pub fn panel(health: &Health, seconds: f64, waited: f64) -> String {
+pub(super) fn panel(health: &Health, seconds: f64, waited: f64) -> String {
     let mut words = vec![format!("epoch {:>3}", health.epoch + 1)];
     let mut figure = |name: &str, value: Option<f64>, digits: usize, after: &str| {
         words.extend(value.map(|value| format!("{name} {value:.digits$}{after}")));
@@ -30,8 +31,8 @@ pub fn panel(health: &Health, seconds: f64, waited: f64) -> String {
     words.join("  ")
 }
 
-/// The figures of an evaluation after `epochs` epochs; `None` if there are none.
-pub fn figures(epochs: u64, found: Evaluation) -> Option<String> {
+/// The figures of an evaluation after `epochs` epochs; empty if there are none.
+pub(super) fn figures(epochs: u64, found: Evaluation) -> String {
     let mut words = Vec::new();
     if let Some(knn) = found.knn {
         words.push(format!("k-NN {knn:.1} %"));
@@ -43,5 +44,8 @@ pub fn figures(epochs: u64, found: Evaluation) -> Option<String> {
         0 => "untrained".into(),
         epochs => format!("epoch {epochs}"),
     };
-    (!words.is_empty()).then(|| format!("  {when}: {}", words.join(", ")))
+    match words.is_empty() {
+        true => String::new(),
+        false => format!("  {when}: {}", words.join(", ")),
+    }
 }
