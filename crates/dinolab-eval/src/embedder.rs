@@ -19,7 +19,7 @@ use dinolab_data::Image;
 use dinolab_data::augment::ChannelNormaliser;
 use dinolab_data::augment::eval;
 use dinolab_nn::init::Init;
-use dinolab_nn::weights::{self, LoadOptions, Which};
+use dinolab_nn::weights::{self, LoadOptions};
 use dinolab_nn::{Vit, device};
 
 use crate::features::{
@@ -49,14 +49,14 @@ pub struct Tokens {
 }
 
 impl Embedder {
-    /// The teacher of a run folder, a checkpoint or another weight file, on the CPU. Images are
+    /// The evaluated network (the teacher) of a run folder, a checkpoint or another weight file, on the CPU. Images are
     /// prepared as the file says, or as the reference does (256 px, centre 224 px, ImageNet's
     /// mean and deviation) where it says nothing.
     ///
     /// # Errors
     /// [`Error::Model`] where there are no weights of a vision transformer.
     pub fn open(path: &Path) -> Result<Self> {
-        let weights = weights::read(&weights::locate(path)?, Which::Teacher)?;
+        let weights = weights::read(&weights::locate(path)?, None)?;
         let config = weights.vit_config(None)?;
         let mut vit = Vit::new(&config, &mut Init::new(0), &device::by_name("cpu")?)?;
         weights::load(&mut vit, "backbone", &weights, LoadOptions::default())?;

@@ -13,6 +13,7 @@ mod naming;
 mod networks;
 mod preprocess;
 mod pth;
+mod role;
 mod safetensors;
 mod timm;
 
@@ -25,6 +26,7 @@ pub use self::load::{LoadOptions, LoadReport, load};
 pub use self::locate::locate;
 pub use self::naming::Naming;
 pub use self::pth::{Value, write_pth};
+pub use self::role::NetworkRole;
 pub use self::safetensors::{file_arrays, read_arrays, to_bytes};
 
 use burn::tensor::{Tensor, TensorData};
@@ -55,52 +57,22 @@ pub struct Weights {
     pub facts: BTreeMap<String, String>,
     /// Whose names the file uses.
     pub naming: Naming,
-    /// Which network of a training checkpoint; `None` for a file of one network.
-    pub which: Option<Which>,
+    /// The network's role in a training checkpoint; `None` for a file of one network.
+    pub role: Option<NetworkRole>,
 }
 
-/// Which network of a training checkpoint.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Which {
-    /// The moving average, whose features are the better ones.
-    #[default]
-    Teacher,
-    /// The network that learns.
-    Student,
-}
-
-impl Which {
-    /// Its name in checkpoints.
-    pub fn key(self) -> &'static str {
-        match self {
-            Self::Teacher => "teacher",
-            Self::Student => "student",
-        }
-    }
-
-    /// The one of the two that this is not.
-    pub fn other(self) -> Self {
-        match self {
-            Self::Teacher => Self::Student,
-            Self::Student => Self::Teacher,
-        }
-    }
-}
-
-impl std::fmt::Display for Which {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.key())
-    }
-}
-
-/// Reads a `.pth` or safetensors file, told apart by content. Of a training checkpoint the
-/// network `which` is taken; a file of one network has only that.
+/// Reads a `.pth` or safetensors file, distinguished by content.
+///
+/// Of a training checkpoint, the network with `role` is read; without a role, the one that the
+/// file names as `evaluated`, else the teacher or another moving average, else the only one. A file
+/// of one network without a role has only that, whatever `role` is.
 ///
 /// # Errors
-/// [`Error::Io`] and [`Error::BadWeights`] name the file and what is wrong,
-/// [`Error::NotFinite`] the tensor with values that are no numbers, [`Error::NoSuchNetwork`] and
-/// [`Error::SeveralNetworks`] the networks that are there.
-pub fn read(path: &Path, which: Which) -> Result<Weights> {
+/// [`Error::Io`] and [`Error::BadWeights`] name the file and the reason, [`Error::NotFinite`] the
+/// tensor with NaN or infinite values, [`Error::NoSuchNetwork`] and [`Error::SeveralNetworks`] the
+/// networks in the file.
+pub fn read(path: &Path, role: impl Into<Option<NetworkRole>>) -> Result<Weights> {
+    let role = role.into();
     let mut head = [0u8; 64];
     let (length, size) = {
         use std::io::Read;
@@ -120,9 +92,9 @@ pub fn read(path: &Path, which: Which) -> Result<Weights> {
         .map(|bytes| u64::from_le_bytes(*bytes));
     let safetensors = head.get(8) == Some(&b'{') && header.is_some_and(|length| length < size);
     let mut weights = if safetensors {
-        safetensors::read(path, which)?
+        safetensors::read(path, role)?
     } else if head.starts_with(b"PK\x03\x04") || head.first() == Some(&0x80) {
-        pth::read(path, which)?
+        pth::read(path, role)?
     } else {
         return Err(bad(path, not_weights(head)));
     };

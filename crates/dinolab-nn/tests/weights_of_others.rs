@@ -13,7 +13,7 @@ use common::device;
 use dinolab_nn::init::Init;
 use dinolab_nn::position::PositionRule;
 use dinolab_nn::weights::{
-    Array, Backbone, Kind, LoadOptions, Naming, Weights, Which, deviation, file_arrays, load,
+    Array, Backbone, Kind, LoadOptions, Naming, NetworkRole, Weights, deviation, file_arrays, load,
     locate, read, to_bytes,
 };
 use dinolab_nn::{Tensor, Vit, VitConfig};
@@ -41,7 +41,7 @@ fn arrays_of(path: &Path) -> Arrays {
 }
 
 fn read_at(path: &Path) -> Weights {
-    read(&locate(path).unwrap(), Which::Teacher).unwrap_or_else(|e| panic!("{e}"))
+    read(&locate(path).unwrap(), NetworkRole::Teacher).unwrap_or_else(|e| panic!("{e}"))
 }
 
 fn network(weights: &Weights) -> Vit {
@@ -118,7 +118,7 @@ fn sizes_conventions_and_preparation_are_read() {
         ("hf_vit", PositionRule::Ratio, 1e-12),
     ] {
         fs::copy(fixture(name).join("model.safetensors"), &file).unwrap();
-        let weights = read(&file, Which::Teacher).unwrap();
+        let weights = read(&file, NetworkRole::Teacher).unwrap();
         let config = weights.vit_config(None).unwrap();
         assert_eq!((config.position_rule, config.layer_norm_eps), (rule, eps));
         assert_eq!(config.heads, 1);
@@ -229,7 +229,7 @@ fn another_trained_size_is_resampled_by_the_networks_rule() {
     // Six patches of seven pixels fit.
     assert_eq!(larger.config().image_size, 42);
     larger.write_safetensors(&file, Naming::Timm).unwrap();
-    let back = network(&read(&file, Which::Teacher).unwrap());
+    let back = network(&read(&file, NetworkRole::Teacher).unwrap());
     let at_size = deviation(&back, &vit);
     assert_eq!(back.config().side(), 6);
     let found = deviation(&vit, &back)[0];
@@ -245,7 +245,7 @@ fn networks_that_are_computed_otherwise_are_refused() {
     let refuse = |arrays: &Arrays, why: &str| {
         let path = root.path().join("model.safetensors");
         fs::write(&path, to_bytes(arrays, &BTreeMap::new()).unwrap()).unwrap();
-        let told = read(&path, Which::Teacher).unwrap_err().to_string();
+        let told = read(&path, NetworkRole::Teacher).unwrap_err().to_string();
         assert!(told.contains(why), "{told}");
     };
     let timm = arrays_of(&fixture("timm").join("model.safetensors"));
@@ -306,7 +306,7 @@ fn networks_that_are_computed_otherwise_are_refused() {
         let changed = config.replacen(is, becomes, 1);
         assert_ne!(changed, config, "{is}");
         fs::write(folder.join("config.json"), changed).unwrap();
-        let found = read(&folder.join("model.safetensors"), Which::Teacher);
+        let found = read(&folder.join("model.safetensors"), NetworkRole::Teacher);
         let told = found.unwrap_err().to_string();
         assert!(told.contains(why) && told.contains("config.json"), "{told}");
     }
@@ -346,13 +346,13 @@ fn dinov2_checkpoints_are_read() {
         .collect();
     assert!(chunked.contains_key("blocks.1.1.ls2.gamma") && chunked.contains_key("mask_token"));
     fs::write(&path, to_bytes(&chunked, &BTreeMap::new()).unwrap()).unwrap();
-    let back = read(&path, Which::Teacher).unwrap();
+    let back = read(&path, NetworkRole::Teacher).unwrap();
     assert_eq!(back.arrays, weights.arrays);
     let pth = root.path().join("dinov2.pth");
     let mask_token = weights.arrays.get("backbone.mask_token");
     let backbone = Backbone::new(&vit, &weights.facts, mask_token);
     backbone.write_pth(&pth, Naming::Reference).unwrap();
-    let back = read(&pth, Which::Teacher).unwrap();
+    let back = read(&pth, NetworkRole::Teacher).unwrap();
     assert_eq!(back.arrays, weights.arrays);
     // Without registers DINOv2 resamples as DINO did.
     assert_eq!(

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use dinolab_data::{Pixels, Size};
 use dinolab_eval::features::Preprocess;
 use dinolab_nn::position::PositionRule;
-use dinolab_nn::weights::{self, LoadOptions, Weights, Which};
+use dinolab_nn::weights::{self, LoadOptions, NetworkRole, Weights};
 use dinolab_nn::{Parameters, Precision, Vit, device, init::Init};
 use dinolab_train::checkpoint::{self, Checkpoint};
 
@@ -37,9 +37,10 @@ pub struct OptionalModelArgs {
 
 #[derive(clap::Args)]
 struct ModelFlags {
-    /// Which network of a training checkpoint: teacher or student
-    #[arg(long, default_value = "teacher")]
-    checkpoint_key: String,
+    /// Network of a training checkpoint: teacher, student, average or network
+    /// [default: the one that the run evaluates]
+    #[arg(long, value_name = "ROLE")]
+    checkpoint_key: Option<NetworkRole>,
     /// Attention heads, where the file does not say [default: width / 64]
     #[arg(long)]
     heads: Option<usize>,
@@ -176,8 +177,7 @@ impl OptionalModelArgs {
 
 impl ModelFlags {
     fn load(&self, weights: &Path) -> Result<Model> {
-        let which = which(&self.checkpoint_key)?;
-        let (path, weights) = read_weights(weights, which)?;
+        let (path, weights) = read_weights(weights, self.checkpoint_key)?;
         let mut config = weights.vit_config(self.heads)?;
         config.position_rule = self.position_rule.unwrap_or(config.position_rule);
         let device = device::by_name(&self.device)?;
@@ -222,7 +222,8 @@ impl ModelFlags {
 pub fn advised(error: dinolab_nn::Error) -> anyhow::Error {
     match &error {
         dinolab_nn::Error::NoSuchNetwork { found, .. } => {
-            anyhow!("{error}; take that one by --checkpoint-key {found}")
+            let keys: Vec<_> = found.iter().map(|role| role.key()).collect();
+            anyhow!("{error}; choose by --checkpoint-key {}", keys.join(" or "))
         }
         _ => error.into(),
     }
@@ -241,22 +242,13 @@ fn each(value: f32, channels: usize) -> Numbers {
     Numbers(vec![value; channels])
 }
 
-/// The network of a training checkpoint that `--checkpoint-key` names.
-pub fn which(key: &str) -> Result<Which> {
-    match key {
-        "teacher" => Ok(Which::Teacher),
-        "student" => Ok(Which::Student),
-        other => bail!("--checkpoint-key {other}: one of teacher, student"),
-    }
-}
-
 /// The file behind `W`, and what it holds.
-fn read_weights(path: &Path, which: Which) -> Result<(PathBuf, Weights)> {
+fn read_weights(path: &Path, role: Option<NetworkRole>) -> Result<(PathBuf, Weights)> {
     let mut tries = 3;
     loop {
         let file = weight_file(path)?;
         tries -= 1;
-        match weights::read(&file, which) {
+        match weights::read(&file, role) {
             Ok(weights) => return Ok((file, weights)),
             // A run that goes on has removed it since, after it wrote a newer one.
             Err(_) if tries > 0 && path.is_dir() && !file.exists() => {}

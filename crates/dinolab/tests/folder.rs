@@ -320,16 +320,18 @@ fn other_verbs_say_what_is_missing() {
     let refused = outcome(&["attend", "images", "--out", "x", "--size", "big"]);
     assert!(usage_error(&refused).contains("--size"));
     assert!(fails(&["attend", "images", "--out", "x", "--threshold", "2"]).contains("--threshold"));
+    let refused = [
+        "embed",
+        "images",
+        "--out",
+        "x.npy",
+        "--checkpoint-key",
+        "both",
+    ];
+    let told = usage_error(&outcome(&refused));
     assert!(
-        fails(&[
-            "embed",
-            "images",
-            "--out",
-            "x.npy",
-            "--checkpoint-key",
-            "both"
-        ])
-        .contains("both")
+        told.contains("both") && told.contains("teacher, student"),
+        "{told}"
     );
     let error = fails(&["eval", "knn", "--train", "images", "--val", "images"]);
     assert!(

@@ -8,18 +8,21 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::Value;
 
 use super::networks::Network;
-use super::{Array, Weights, Which, bad, check_finite, io};
+use super::{Array, NetworkRole, Weights, bad, check_finite, io};
 use crate::Result;
 
+/// The metadata key that names the network to use by default, by the prefix of its tensors.
+const EVALUATED: &str = "evaluated";
 /// The tensor that a checkpoint keeps the centre in.
 const CENTRE: &str = "centre";
 /// The largest header of the format.
 const MAX_HEADER: u64 = 100_000_000;
 
-/// Reads the network `which` of a checkpoint, or the only one there is.
-pub(super) fn read(path: &Path, which: Which) -> Result<Weights> {
+/// Reads the network with `role` of a checkpoint, or the only one there is.
+pub(super) fn read(path: &Path, role: Option<NetworkRole>) -> Result<Weights> {
     let (mut arrays, facts) = read_arrays(path)?;
-    let network = Network::find(path, arrays.keys().map(String::as_str), which)?;
+    let evaluated = facts.get(EVALUATED).map(String::as_str);
+    let network = Network::find(path, arrays.keys().map(String::as_str), role, evaluated)?;
     let centre = arrays.remove(CENTRE);
     check_finite(path, centre.iter().map(|array| (CENTRE, array)))?;
     arrays.retain(|name, _| network.local(name).is_some());
@@ -29,7 +32,7 @@ pub(super) fn read(path: &Path, which: Which) -> Result<Weights> {
         naming,
         centre: centre.map(|array| array.data),
         facts,
-        which: network.which,
+        role: network.role,
         ..Weights::default()
     })
 }

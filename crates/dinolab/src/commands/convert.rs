@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use dinolab_nn::files::{make_folders, remove_folders};
 use dinolab_nn::position::PositionRule;
-use dinolab_nn::weights::{self, Backbone, Kind, LoadOptions, Naming, Weights, Which};
-use dinolab_nn::{Vit, VitConfig, device, init::Init};
+use dinolab_nn::weights::{self, Backbone, Kind, LoadOptions, Naming, NetworkRole, Weights};
+use dinolab_nn::{Error, Vit, VitConfig, device, init::Init};
 
-use crate::model::{Normalisation, count, weight_file, which};
+use crate::model::{Normalisation, count, weight_file};
 use crate::output::{self, Cell, Table};
 
 /// Writes weights in other formats
@@ -34,9 +34,10 @@ pub struct Args {
     /// Whose names and files [default: reference for a file, hf for a folder]
     #[arg(long)]
     to: Option<To>,
-    /// Which network of a training checkpoint: teacher or student
-    #[arg(long, default_value = "teacher")]
-    checkpoint_key: String,
+    /// Network of a training checkpoint: teacher, student, average or network
+    /// [default: the one that the run evaluates]
+    #[arg(long, value_name = "ROLE")]
+    checkpoint_key: Option<NetworkRole>,
     /// To .pth: both networks with their heads, the centre and the optimiser's moments, from
     /// which the reference goes on training
     #[arg(long)]
@@ -203,7 +204,7 @@ fn same_file(a: &Path, b: &Path) -> bool {
 
 impl Original {
     fn read(args: &Args, input: &Path) -> Result<Self> {
-        let mut weights = weights::read(input, which(&args.checkpoint_key)?)?;
+        let mut weights = weights::read(input, args.checkpoint_key)?;
         let mut config = weights.vit_config(args.heads)?;
         let preprocess = args.normalisation.of(&weights.facts, config.channels)?;
         // What is said of other channels than the network has is not passed on.
@@ -397,15 +398,14 @@ fn report(
     Ok(())
 }
 
-/// The networks of a training checkpoint at `path`: those of the two that it has.
-fn both(path: &Path) -> Result<Vec<(Which, Weights)>> {
+/// The networks of the training checkpoint at `path`, with their roles; none in a file of one
+/// network.
+fn networks(path: &Path) -> Result<Vec<(NetworkRole, Weights)>> {
     let mut found = Vec::new();
-    for which in [Which::Student, Which::Teacher] {
-        match weights::read(path, which) {
-            Ok(weights) if weights.which == Some(which) => found.push((which, weights)),
-            Ok(_) => {}
-            // The other one is there, or the file would not have been read before.
-            Err(_) if found.is_empty() => {}
+    for role in NetworkRole::ALL {
+        match weights::read(path, role) {
+            Ok(weights) if weights.role == Some(role) => found.push((role, weights)),
+            Ok(_) | Err(Error::NoSuchNetwork { .. } | Error::SeveralNetworks { .. }) => {}
             Err(error) => return Err(error.into()),
         }
     }

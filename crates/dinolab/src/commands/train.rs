@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use dinolab_data::{Pixels, statistics};
-use dinolab_nn::weights::{self, LoadOptions, Which};
+use dinolab_nn::weights::{self, LoadOptions};
 use dinolab_nn::{Network, Parameters, device};
 use dinolab_train::checkpoint;
 use dinolab_train::run::{Ending, run as train};
@@ -286,7 +286,7 @@ fn measured(
 fn plan(config: &Config, new: bool) -> Result<dinolab_train::run::Plan> {
     let mut plan = config.plan()?;
     if new && !config.weights.as_os_str().is_empty() {
-        let weights = weights::read(&weight_file(&config.weights)?, Which::Teacher)?;
+        let weights = weights::read(&weight_file(&config.weights)?, None)?;
         weights
             .check_trainable()
             .with_context(|| format!("--weights {}", config.weights.display()))?;

@@ -10,7 +10,7 @@ use dinolab_nn::{Network, device};
 use dinolab_train::checkpoint::{self, Checkpoint, save_weights};
 use dinolab_train::reference::{self, Group};
 
-use super::{Args, Original, Written, both};
+use super::{Args, Original, Written, networks};
 use crate::settings::Config;
 
 /// The checkpoint at `input` in the reference's layout.
@@ -96,17 +96,17 @@ pub(super) fn write_run(
         "--image-size: a run folder keeps position embeddings as they are; \
          dinolab train --weights W --resize-pos-embed true resamples them"
     );
-    let networks = both(input)?;
+    let networks = networks(input)?;
     let mut arrays: BTreeMap<String, Array> = BTreeMap::new();
-    let mut put = |which: &str, network: &BTreeMap<String, Array>| {
+    let mut put = |key: &str, network: &BTreeMap<String, Array>| {
         arrays.extend(
             network
                 .iter()
-                .map(|(k, v)| (format!("{which}.{k}"), v.clone())),
+                .map(|(k, v)| (format!("{key}.{k}"), v.clone())),
         );
     };
-    for (which, weights) in &networks {
-        put(which.key(), &weights.arrays);
+    for (role, weights) in &networks {
+        put(role.key(), &weights.arrays);
     }
     if networks.is_empty() {
         put("teacher", &original.weights.arrays);
@@ -125,8 +125,10 @@ pub(super) fn write_run(
     if let Some(head) = original.weights.head_config() {
         facts.insert("head".into(), serde_json::to_string(&head)?);
     }
-    let preprocess = original.weights.facts.get_key_value("preprocess");
-    facts.extend(preprocess.map(|(k, v)| (k.clone(), v.clone())));
+    for key in ["preprocess", "evaluated"] {
+        let said = original.weights.facts.get_key_value(key);
+        facts.extend(said.map(|(k, v)| (k.clone(), v.clone())));
+    }
     written.folders.extend(make_folders(&folder)?);
     let saved = save_weights(&folder, &arrays, &facts);
     // There was no checkpoint: whatever is in the folder is of this call.

@@ -1,9 +1,9 @@
 //! What was written, read back and compared with the original.
 
 use anyhow::{Context, Result, ensure};
-use dinolab_nn::weights::{self, Which, deviation};
+use dinolab_nn::weights::{self, deviation};
 
-use super::{Args, Original, both, load};
+use super::{Args, Original, load, networks};
 use crate::model::weight_file;
 
 /// The largest relative error of a file that is kept.
@@ -29,18 +29,18 @@ pub(super) struct Check {
 pub(super) fn check(args: &Args, original: &Original) -> Result<Vec<Check>> {
     let file = weight_file(&args.output)?;
     let mut checks = Vec::new();
-    let weights = weights::read(&file, original.weights.which.unwrap_or(Which::Teacher));
+    let weights = weights::read(&file, original.weights.role);
     let weights = weights.context("what was written cannot be read")?;
     compare("backbone", &weights, original, &mut checks)?;
     if args.full {
         let input = weight_file(&args.input)?;
-        for ((which, before), (_, after)) in both(&input)?.into_iter().zip(both(&file)?) {
+        for ((role, before), (_, after)) in networks(&input)?.into_iter().zip(networks(&file)?) {
             let differ = before
                 .arrays
                 .iter()
                 .find(|(name, array)| after.arrays.get(*name) != Some(array));
             if let Some((name, _)) = differ {
-                anyhow::bail!("{} {name} is not as it was", which.key());
+                anyhow::bail!("{role} {name} is not as it was");
             }
             ensure!(before.centre == after.centre, "the centre is not as it was");
         }
