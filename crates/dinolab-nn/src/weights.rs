@@ -1,9 +1,9 @@
-//! Weights in and out.
+//! Reading and writing of weights.
 //!
-//! Files are read into named arrays ([`Weights`]) with the reference's names, whatever the
-//! format; networks take from them what they need ([`load`]) and report what that was.
+//! Files of every format are read into named arrays ([`Weights`]), by the names of the reference
+//! implementation (facebookresearch/dino). [`load`] copies them into a network and reports what was
+//! loaded.
 
-mod beside;
 mod export;
 mod hugging_face;
 mod infer;
@@ -15,6 +15,7 @@ mod preprocess;
 mod pth;
 mod role;
 mod safetensors;
+mod sidecar;
 mod timm;
 
 use std::collections::BTreeMap;
@@ -44,18 +45,18 @@ pub struct Array {
     pub data: Vec<f32>,
 }
 
-/// What a weight file holds of one network.
+/// The content of a weight file about one network.
 #[derive(Clone, Debug, Default)]
 pub struct Weights {
-    /// Where they came from.
+    /// The file.
     pub path: PathBuf,
     /// Arrays by the reference's names: `backbone.…` and `head.…`.
     pub arrays: BTreeMap<String, Array>,
-    /// The centre `c`, `[K]`, where the file has it.
+    /// The centre `c`, `[K]`, if the file has one.
     pub centre: Option<Vec<f32>>,
-    /// What the file says of the network (`arch`, `patch_size`, `out_dim`, …).
-    pub facts: BTreeMap<String, String>,
-    /// Whose names the file uses.
+    /// The file's metadata about the network (`arch`, `patch_size`, `out_dim`, …).
+    pub metadata: BTreeMap<String, String>,
+    /// The naming scheme of the file.
     pub naming: Naming,
     /// The network's role in a training checkpoint; `None` for a file of one network.
     pub role: Option<NetworkRole>,
@@ -86,7 +87,7 @@ pub fn read(path: &Path, role: impl Into<Option<NetworkRole>>) -> Result<Weights
     };
     let head = &head[..length];
     // Safetensors first: the length of its header may begin like a pickle (0x80), but no pickle
-    // or archive begins with a number that is less than the file's size.
+    // or archive begins with a number less than the file's size.
     let header = head
         .first_chunk::<8>()
         .map(|bytes| u64::from_le_bytes(*bytes));
@@ -99,11 +100,11 @@ pub fn read(path: &Path, role: impl Into<Option<NetworkRole>>) -> Result<Weights
         return Err(bad(path, not_weights(head)));
     };
     weights.path = path.into();
-    beside::read(path, &mut weights)?;
+    sidecar::read(path, &mut weights)?;
     Ok(weights)
 }
 
-/// What a file is that is not weights.
+/// The reason why a file is not a weight file.
 fn not_weights(head: &[u8]) -> String {
     let text = head.trim_ascii_start().to_ascii_lowercase();
     let what = if head.is_empty() {
@@ -118,7 +119,8 @@ fn not_weights(head: &[u8]) -> String {
     format!("neither a PyTorch checkpoint nor a safetensors file: it {what}")
 }
 
-/// A network's arrays, by their names in the file, under the reference's; all of them finite.
+/// A network's arrays, renamed from the file's names to the reference's; refuses values that are not
+/// finite.
 fn network(
     path: &Path,
     network: &networks::Network,
@@ -174,9 +176,9 @@ pub fn arrays(network: &impl Parameters, prefix: &str) -> BTreeMap<String, Array
     arrays
 }
 
-/// How far one backbone is from another of the same sizes: relative errors of all tokens, for an
-/// image of the trained size and one of other sides, as `(height, width, error)`. The images are
-/// random, and the same every time.
+/// The relative error of all tokens between two backbones of the same sizes, as `(height, width,
+/// error)`: for an image of the trained size and one of another size. The images are random, with a
+/// fixed seed.
 pub fn deviation(of: &Vit, from: &Vit) -> Vec<(usize, usize, f64)> {
     let config = from.config();
     let (side, patch) = (config.side(), config.patch_size);

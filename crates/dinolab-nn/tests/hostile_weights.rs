@@ -343,7 +343,12 @@ fn calls_are_never_made_wherever_they_hide() {
             let weights =
                 read(&path, NetworkRole::Teacher).unwrap_or_else(|e| panic!("{what}: {e}"));
             assert_eq!(weights.arrays.len(), 1);
-            assert!(weights.facts.values().all(|fact| !fact.contains("touch")));
+            assert!(
+                weights
+                    .metadata
+                    .values()
+                    .all(|fact| !fact.contains("touch"))
+            );
         }
         // As a tensor's own part it cannot be left out.
         let hooks = call();

@@ -144,7 +144,7 @@ fn safetensors_round_trip() {
     ] {
         let weights = read(&path, which).unwrap();
         assert_eq!(weights.arrays, arrays(network, ""));
-        assert_eq!(weights.facts, facts);
+        assert_eq!(weights.metadata, facts);
         assert_eq!(weights.centre.as_ref().unwrap()[9], 9.0);
         // The number of heads does not show in shapes; three were said.
         assert_eq!(weights.vit_config(Some(3)).unwrap(), vit(32));
@@ -538,7 +538,12 @@ fn a_pickle_is_never_executed() {
                     Ok(weights) => {
                         assert!(may_be_read, "{module}.{name} {what} passed for weights");
                         assert_eq!(weights.arrays.len(), 1);
-                        assert!(!weights.facts.values().any(|value| value.contains("touch")));
+                        assert!(
+                            !weights
+                                .metadata
+                                .values()
+                                .any(|value| value.contains("touch"))
+                        );
                     }
                     Err(error) => assert!(error.to_string().contains("evil.pth"), "{error}"),
                 }

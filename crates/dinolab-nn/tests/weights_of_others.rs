@@ -104,7 +104,7 @@ fn sizes_conventions_and_preparation_are_read() {
         assert_eq!(config.position_rule, rule, "{folder}");
         let eps = if folder == "hf_vit" { 1e-12 } else { 1e-6 };
         assert_eq!(config.layer_norm_eps, eps, "{folder}");
-        let preprocess = &read_at(&fixture(folder)).facts["preprocess"];
+        let preprocess = &read_at(&fixture(folder)).metadata["preprocess"];
         assert_eq!(
             preprocess, r#"{"resize":32,"crop":28,"mean":[0.5,0.5,0.5],"std":[0.25,0.25,0.25]}"#,
             "{folder}"
@@ -122,7 +122,7 @@ fn sizes_conventions_and_preparation_are_read() {
         let config = weights.vit_config(None).unwrap();
         assert_eq!((config.position_rule, config.layer_norm_eps), (rule, eps));
         assert_eq!(config.heads, 1);
-        assert!(!weights.facts.contains_key("preprocess"));
+        assert!(!weights.metadata.contains_key("preprocess"));
     }
 }
 
@@ -135,7 +135,7 @@ fn what_is_written_is_the_same_network() {
         let vit = network(&weights);
         let config = vit.config();
         let mask_token = weights.arrays.get("backbone.mask_token");
-        let backbone = Backbone::new(&vit, &weights.facts, mask_token);
+        let backbone = Backbone::new(&vit, &weights.metadata, mask_token);
         let kind = Kind::of(config);
         for naming in [Naming::Reference, Naming::Timm, Naming::HuggingFace(kind)] {
             let what = format!("{folder} as {naming:?}");
@@ -159,8 +159,8 @@ fn what_is_written_is_the_same_network() {
                     assert!(error < 1e-6, "{what} {h}×{w}: {error:e}");
                 }
             }
-            let prepared = &read_at(&out).facts["preprocess"];
-            assert_eq!(prepared, &weights.facts["preprocess"], "{what}");
+            let prepared = &read_at(&out).metadata["preprocess"];
+            assert_eq!(prepared, &weights.metadata["preprocess"], "{what}");
         }
     }
 }
@@ -188,7 +188,7 @@ fn names_and_shapes_are_the_librarys() {
             Naming::HuggingFace(Kind::of(vit.config()))
         };
         let mask_token = weights.arrays.get("backbone.mask_token");
-        let backbone = Backbone::new(&vit, &weights.facts, mask_token);
+        let backbone = Backbone::new(&vit, &weights.metadata, mask_token);
         backbone.write_folder(root.path(), naming).unwrap();
         let mut theirs = shapes(&fixture(folder).join("model.safetensors"));
         theirs.retain(|name, _| !name.starts_with("head.") && !name.starts_with("pooler."));
@@ -223,7 +223,7 @@ fn another_trained_size_is_resampled_by_the_networks_rule() {
     let file = root.path().join("larger.safetensors");
     let weights = read_at(&fixture("hf_dinov2"));
     let vit = network(&weights);
-    let larger = Backbone::new(&vit, &weights.facts, None)
+    let larger = Backbone::new(&vit, &weights.metadata, None)
         .resized(45)
         .unwrap();
     // Six patches of seven pixels fit.
@@ -350,7 +350,7 @@ fn dinov2_checkpoints_are_read() {
     assert_eq!(back.arrays, weights.arrays);
     let pth = root.path().join("dinov2.pth");
     let mask_token = weights.arrays.get("backbone.mask_token");
-    let backbone = Backbone::new(&vit, &weights.facts, mask_token);
+    let backbone = Backbone::new(&vit, &weights.metadata, mask_token);
     backbone.write_pth(&pth, Naming::Reference).unwrap();
     let back = read(&pth, NetworkRole::Teacher).unwrap();
     assert_eq!(back.arrays, weights.arrays);

@@ -189,7 +189,7 @@ impl ModelFlags {
         let report = weights::load(&mut vit, "backbone", &weights, LoadOptions::default())
             .with_context(|| format!("{}", path.display()))?;
         errln!("{report}");
-        let said = |fact: &str| weights.facts.contains_key(fact);
+        let said = |fact: &str| weights.metadata.contains_key(fact);
         if self.heads.is_none() && !said("vit") && !said("num_heads") {
             errln!(
                 "{} heads, by the width of {} (--heads for another number)",
@@ -197,7 +197,7 @@ impl ModelFlags {
                 config.width
             );
         }
-        let preprocess = match self.normalisation.of(&weights.facts, config.channels)? {
+        let preprocess = match self.normalisation.of(&weights.metadata, config.channels)? {
             Some(preprocess) => preprocess,
             None if config.channels == 3 => Preprocess::default(),
             None => bail!(
@@ -213,7 +213,7 @@ impl ModelFlags {
         Ok(Model {
             vit,
             preprocess,
-            attend_size: run_config(&weights.facts).map(|run| run.attend_size),
+            attend_size: run_config(&weights.metadata).map(|run| run.attend_size),
         })
     }
 }

@@ -154,8 +154,8 @@ fn a_run_becomes_a_checkpoint_of_the_reference_and_comes_back() {
     Train::tiny(&run).succeed();
     convert(&run, &file, &["--full"]);
     let written = read(&file, NetworkRole::Student).unwrap();
-    assert_eq!(written.facts["out_dim"], "32");
-    assert_eq!(written.facts["num_heads"], "2");
+    assert_eq!(written.metadata["out_dim"], "32");
+    assert_eq!(written.metadata["num_heads"], "2");
     convert(&file, &back, &["--to", "run"]);
     let (before, after) = (tensors(&run), tensors(&back));
     let mut compared = 0;

@@ -71,7 +71,7 @@ pub(super) fn read(path: &Path, role: Option<NetworkRole>) -> Result<Weights> {
                 PickleValue::String(value) => value.clone(),
                 _ => continue,
             };
-            weights.facts.insert(name.clone(), text);
+            weights.metadata.insert(name.clone(), text);
         }
     }
     Ok(weights)

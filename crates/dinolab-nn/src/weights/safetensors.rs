@@ -20,8 +20,8 @@ const MAX_HEADER: u64 = 100_000_000;
 
 /// Reads the network with `role` of a checkpoint, or the only one there is.
 pub(super) fn read(path: &Path, role: Option<NetworkRole>) -> Result<Weights> {
-    let (mut arrays, facts) = read_arrays(path)?;
-    let evaluated = facts.get(EVALUATED).map(String::as_str);
+    let (mut arrays, metadata) = read_arrays(path)?;
+    let evaluated = metadata.get(EVALUATED).map(String::as_str);
     let network = Network::find(path, arrays.keys().map(String::as_str), role, evaluated)?;
     let centre = arrays.remove(CENTRE);
     check_finite(path, centre.iter().map(|array| (CENTRE, array)))?;
@@ -31,7 +31,7 @@ pub(super) fn read(path: &Path, role: Option<NetworkRole>) -> Result<Weights> {
         arrays,
         naming,
         centre: centre.map(|array| array.data),
-        facts,
+        metadata,
         role: network.role,
         ..Weights::default()
     })
@@ -40,14 +40,14 @@ pub(super) fn read(path: &Path, role: Option<NetworkRole>) -> Result<Weights> {
 /// All floating-point arrays of a file, and its metadata.
 ///
 /// # Errors
-/// [`crate::Error::Io`], and [`crate::Error::BadWeights`] for a file that is no safetensors file or
-/// of another length than its header says; such a file is not read.
+/// [`crate::Error::Io`], and [`crate::Error::BadWeights`] for a file that is not a safetensors file or
+/// whose length differs from its header; such a file is not read.
 pub fn read_arrays(path: &Path) -> Result<(BTreeMap<String, Array>, BTreeMap<String, String>)> {
     file_arrays(path, &whole(path)?)
 }
 
-/// A file's bytes, once its header has said that there are as many: a file of any size may begin like
-/// one of these.
+/// A file's bytes, after its length has been checked against its header: a file of any size may begin
+/// like a safetensors file.
 fn whole(path: &Path) -> Result<Vec<u8>> {
     use std::io::Read;
     let mut file = std::fs::File::open(path).map_err(io(path))?;
@@ -82,7 +82,7 @@ fn whole(path: &Path) -> Result<Vec<u8>> {
 /// All floating-point arrays of a file's bytes, and its metadata.
 ///
 /// # Errors
-/// [`crate::Error::BadWeights`] where the bytes are no complete safetensors file.
+/// [`crate::Error::BadWeights`] if the bytes are not a complete safetensors file.
 pub fn file_arrays(
     path: &Path,
     bytes: &[u8],
@@ -90,7 +90,7 @@ pub fn file_arrays(
     let fail = |error: safetensors::SafeTensorError| bad(path, error.to_string());
     let file = SafeTensors::deserialize(bytes).map_err(fail)?;
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(fail)?;
-    let facts = header
+    let metadata = header
         .metadata()
         .iter()
         .flatten()
@@ -134,16 +134,16 @@ pub fn file_arrays(
             },
         );
     }
-    Ok((arrays, facts))
+    Ok((arrays, metadata))
 }
 
-/// A safetensors file of `arrays` with `facts` as its metadata.
+/// A safetensors file of `arrays` with `metadata`.
 ///
 /// # Errors
-/// [`crate::Error::BadWeights`] where an array's values do not fill its shape.
+/// [`crate::Error::BadWeights`] if an array's values do not fill its shape.
 pub fn to_bytes(
     arrays: &BTreeMap<String, Array>,
-    facts: &BTreeMap<String, String>,
+    metadata: &BTreeMap<String, String>,
 ) -> Result<Vec<u8>> {
     let fail =
         |error: safetensors::SafeTensorError| bad(Path::new("safetensors"), error.to_string());
@@ -167,6 +167,6 @@ pub fn to_bytes(
         })
         .collect::<std::result::Result<Vec<_>, _>>()
         .map_err(fail)?;
-    let facts: HashMap<String, String> = facts.clone().into_iter().collect();
-    safetensors::serialize(views, Some(facts)).map_err(fail)
+    let metadata: HashMap<String, String> = metadata.clone().into_iter().collect();
+    safetensors::serialize(views, Some(metadata)).map_err(fail)
 }

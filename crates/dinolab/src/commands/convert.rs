@@ -206,11 +206,11 @@ impl Original {
     fn read(args: &Args, input: &Path) -> Result<Self> {
         let mut weights = weights::read(input, args.checkpoint_key)?;
         let mut config = weights.vit_config(args.heads)?;
-        let preprocess = args.normalisation.of(&weights.facts, config.channels)?;
+        let preprocess = args.normalisation.of(&weights.metadata, config.channels)?;
         // What is said of other channels than the network has is not passed on.
-        weights.facts.remove("preprocess");
+        weights.metadata.remove("preprocess");
         let facts = preprocess.map(|preprocess| preprocess.facts());
-        weights.facts.extend(facts.into_iter().flatten());
+        weights.metadata.extend(facts.into_iter().flatten());
         config.position_rule = args.position_rule.unwrap_or(config.position_rule);
         let (vit, left_over) =
             load(&weights, &config).with_context(|| input.display().to_string())?;
@@ -276,7 +276,7 @@ impl Original {
                  to be given --mean and --std",
                 count(config.channels)
             ));
-        } else if !colours && !self.weights.facts.contains_key("preprocess") {
+        } else if !colours && !self.weights.metadata.contains_key("preprocess") {
             notes.push(format!(
                 "the weights do not say how images of {} are normalised; --mean and --std \
                  write it into what is converted",
@@ -329,7 +329,7 @@ fn write_backbone(
     written: &mut Written,
 ) -> Result<()> {
     let mask_token = original.weights.arrays.get("backbone.mask_token");
-    let mut backbone = Backbone::new(&original.vit, &original.weights.facts, mask_token);
+    let mut backbone = Backbone::new(&original.vit, &original.weights.metadata, mask_token);
     if let Some(side) = args.image_size {
         backbone = backbone.resized(side)?;
     }

@@ -126,7 +126,7 @@ pub(super) fn write_run(
         facts.insert("head".into(), serde_json::to_string(&head)?);
     }
     for key in ["preprocess", "evaluated"] {
-        let said = original.weights.facts.get_key_value(key);
+        let said = original.weights.metadata.get_key_value(key);
         facts.extend(said.map(|(k, v)| (k.clone(), v.clone())));
     }
     written.folders.extend(make_folders(&folder)?);
