@@ -5,34 +5,34 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use dinolab_nn::weights::{self, Weights, Which};
+use dinolab_nn::weights::{self, NetworkRole, Weights};
 use dinolab_train::checkpoint::Checkpoint;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Attempts at a run folder whose checkpoints change meanwhile.
 const ATTEMPTS: usize = 3;
 /// The largest header of a checkpoint that is looked at.
 const MAX_HEADER: u64 = 100_000_000;
 
-/// Reads the network `which` that `w` stands for: of a run folder its newest whole checkpoint, of a
+/// Reads the network with `role`, by default the evaluated one, that `w` stands for: of a run folder its newest whole checkpoint, of a
 /// model's folder its weight file, else the file itself. Checkpoints are read by their checksum.
 ///
 /// # Errors
 /// [`Error::Train`](crate::Error::Train) for checkpoints that are damaged,
 /// [`Error::Model`](crate::Error::Model) for whatever else holds no such weights.
-pub fn read(w: &Path, which: Which) -> Result<Weights> {
+pub fn read(w: &Path, role: Option<NetworkRole>) -> Result<Weights> {
     let mut attempts = ATTEMPTS;
     loop {
         attempts -= 1;
         if let Some((checkpoint, _)) = Checkpoint::latest(&w.join("checkpoints"))? {
-            return Ok(checkpoint.weights(which)?);
+            return Ok(checkpoint.weights(role)?);
         }
         let file = weights::locate(w)?;
         if is_checkpoint(&file) {
-            return Ok(Checkpoint::read(&file)?.weights(which)?);
+            return Ok(Checkpoint::read(&file)?.weights(role)?);
         }
-        match weights::read(&file, which) {
+        match weights::read(&file, role) {
             Ok(weights) => return Ok(weights),
             // Someone else has replaced it since.
             Err(_) if attempts > 0 && w.is_dir() && !file.exists() => {}
@@ -41,18 +41,24 @@ pub fn read(w: &Path, which: Which) -> Result<Weights> {
     }
 }
 
-/// The networks of the training checkpoint at `w`: those of the two that it has, the student first.
+/// All networks of the training checkpoint at `w`, by their roles.
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_both(w: &Path) -> Result<Vec<(Which, Weights)>> {
+pub fn read_all(w: &Path) -> Result<Vec<(NetworkRole, Weights)>> {
+    use dinolab_nn::Error::{NoSuchNetwork, SeveralNetworks};
+    let absent = |error: &Error| match error {
+        Error::Model(error) | Error::Train(dinolab_train::Error::Model(error)) => {
+            matches!(error, NoSuchNetwork { .. } | SeveralNetworks { .. })
+        }
+        _ => false,
+    };
     let mut found = Vec::new();
-    for which in [Which::Student, Which::Teacher] {
-        match read(w, which) {
-            Ok(weights) if weights.which == Some(which) => found.push((which, weights)),
+    for role in NetworkRole::ALL {
+        match read(w, Some(role)) {
+            Ok(weights) if weights.role == Some(role) => found.push((role, weights)),
             Ok(_) => {}
-            // The other one is there, or the file would not have been read before.
-            Err(_) if found.is_empty() => {}
+            Err(error) if absent(&error) => {}
             Err(error) => return Err(error),
         }
     }
