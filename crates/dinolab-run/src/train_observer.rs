@@ -285,7 +285,7 @@ impl Observer for TrainObserver<'_> {
         if now.step.is_multiple_of((self.steps_per_epoch / 16).max(1)) {
             let out = &report.outputs;
             let rows = out.teacher.dims()[0] / 2;
-            // Each teacher row beside the student's other global view of the same image.
+            // Each teacher row next to the student's other global view of the same image.
             let crossed = Tensor::cat(
                 vec![
                     out.student.clone().narrow(0, rows, rows),
