@@ -8,7 +8,7 @@ use std::path::Path;
 use dinolab_nn::init::Init;
 use dinolab_nn::onnx::{Options, export};
 use dinolab_nn::weights::{LoadOptions, NetworkRole, load, read};
-use dinolab_nn::{Device, Head, Vit, device};
+use dinolab_nn::{Device, Head, ProjectionHead, Vit, device};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();

@@ -84,3 +84,68 @@ fn is_checkpoint(path: &Path) -> bool {
             .all(|name| said.is_some_and(|said| said.get(name).is_some()))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::path::PathBuf;
+
+    use dinolab_nn::init::Init;
+    use dinolab_nn::weights::{arrays, to_bytes};
+    use dinolab_nn::{Vit, VitConfig, device};
+    use dinolab_train::checkpoint::save_weights;
+
+    use super::*;
+
+    /// A run folder with one checkpoint, whose file is returned.
+    fn run(root: &Path) -> PathBuf {
+        let config = VitConfig {
+            image_size: 16,
+            patch_size: 8,
+            width: 8,
+            depth: 1,
+            heads: 2,
+            ..VitConfig::default()
+        };
+        let vit = Vit::new(&config, &mut Init::new(0), &device::by_name("cpu").unwrap()).unwrap();
+        let arrays = arrays(&vit, "teacher.backbone");
+        let vit = serde_json::to_string(&config).unwrap();
+        let metadata = BTreeMap::from([("vit".to_owned(), vit)]);
+        save_weights(&root.join("checkpoints"), &arrays, &metadata).unwrap()
+    }
+
+    #[test]
+    fn a_run_its_checkpoint_and_a_plain_file_are_the_same_weights() {
+        let root = tempfile::tempdir().unwrap();
+        let file = run(root.path());
+        let weights = read(root.path(), Which::Teacher).unwrap();
+        assert_eq!(weights.path, file);
+        assert_eq!(weights.which, Some(Which::Teacher));
+        let same = read(&file, Which::Teacher).unwrap();
+        assert_eq!(same.arrays, weights.arrays);
+        assert_eq!(same.facts, weights.facts);
+        let plain = root.path().join("plain.safetensors");
+        fs::write(&plain, to_bytes(&weights.arrays, &BTreeMap::new()).unwrap()).unwrap();
+        let plain = read(&plain, Which::Teacher).unwrap();
+        assert_eq!(plain.arrays, weights.arrays);
+        let both = read_both(root.path()).unwrap();
+        assert_eq!(both.len(), 1);
+        assert_eq!(both[0].0, Which::Teacher);
+    }
+
+    /// Its values are those of no network any more, though the file can be read.
+    #[test]
+    fn a_checkpoint_that_was_altered_is_refused_however_it_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let file = run(root.path());
+        let mut bytes = fs::read(&file).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&file, bytes).unwrap();
+        assert!(weights::read(&file, Which::Teacher).is_ok());
+        for w in [root.path(), &file] {
+            let error = read(w, Which::Teacher).unwrap_err().to_string();
+            assert!(error.contains("checksum does not match"), "{error}");
+        }
+    }
+}
