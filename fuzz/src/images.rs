@@ -105,6 +105,6 @@ fn opened(data: &[u8], extension: &str) {
             let _ = source.image(index);
         }
         let all: Vec<usize> = (0..source.len()).collect();
-        let _ = source.encoded_run(&all, 1 << 20);
+        let _ = source.read_contiguous(&all, 1 << 20);
     }
 }

@@ -1,6 +1,6 @@
 //! The multi-crop augmentation as a whole.
 
-use dinolab_data::augment::multicrop::{Change, MultiCrop, ViewPlan};
+use dinolab_data::augment::multicrop::{JitterOp, MultiCrop, ViewPlan};
 use dinolab_data::augment::{CropBox, Filter, Resizer, Scratch, blur, colour, planes};
 use dinolab_data::{Error, Image};
 
@@ -93,10 +93,10 @@ fn jitter_covers_ranges_and_orders() {
         };
         let order = jitter.map(|change| {
             let (kind, value) = match change {
-                Change::Brightness(factor) => (0, f64::from(factor)),
-                Change::Contrast(factor) => (1, f64::from(factor)),
-                Change::Saturation(factor) => (2, f64::from(factor)),
-                Change::Hue(turn) => (3, turn),
+                JitterOp::Brightness(factor) => (0, f64::from(factor)),
+                JitterOp::Contrast(factor) => (1, f64::from(factor)),
+                JitterOp::Saturation(factor) => (2, f64::from(factor)),
+                JitterOp::Hue(turn) => (3, turn),
             };
             extremes[kind].0 = extremes[kind].0.min(value);
             extremes[kind].1 = extremes[kind].1.max(value);
@@ -134,10 +134,10 @@ fn operations_happen_in_order() {
         },
         flip: true,
         jitter: Some([
-            Change::Hue(0.07),
-            Change::Contrast(1.3),
-            Change::Brightness(0.7),
-            Change::Saturation(1.2),
+            JitterOp::Hue(0.07),
+            JitterOp::Contrast(1.3),
+            JitterOp::Brightness(0.7),
+            JitterOp::Saturation(1.2),
         ]),
         greyscale: true,
         blur: Some(1.1),
@@ -246,10 +246,10 @@ fn draws_are_the_same_on_every_platform() {
         },
         flip: false,
         jitter: Some([
-            Change::Contrast(1.0798224),
-            Change::Hue(0.07069342051292854),
-            Change::Brightness(0.86512876),
-            Change::Saturation(0.99104583),
+            JitterOp::Contrast(1.0798224),
+            JitterOp::Hue(0.07069342051292854),
+            JitterOp::Brightness(0.86512876),
+            JitterOp::Saturation(0.99104583),
         ]),
         greyscale: false,
         blur: None,

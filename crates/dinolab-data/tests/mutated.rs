@@ -257,7 +257,7 @@ fn on_altered_sources(extension: &str, seeds: &[Vec<u8>]) {
                 .all(|note| !note.to_string().is_empty())
         );
         let all: Vec<usize> = (0..source.len()).collect();
-        let _ = source.encoded_run(&all, 1 << 20);
+        let _ = source.read_contiguous(&all, 1 << 20);
     });
     assert!(
         opened > 20 && refused > 20,

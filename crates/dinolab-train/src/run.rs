@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::{Tensor, TensorData};
 use dinolab_data::augment::MultiCrop;
-use dinolab_data::loader::BadImage;
+use dinolab_data::loader::UnusableImage;
 use dinolab_data::{Loader, LoaderConfig, Source};
 use dinolab_nn::Device;
 use dinolab_nn::weights::{LoadOptions, Weights, load};
@@ -97,7 +97,7 @@ pub trait Observer {
     /// epoch's checkpoint.
     fn epoch_ended(&mut self, dino: &Dino, epoch: u64, done: u64) -> Result<()>;
     /// Images newly found unusable.
-    fn skipped(&mut self, images: &[BadImage]) -> Result<()>;
+    fn skipped(&mut self, images: &[UnusableImage]) -> Result<()>;
     /// Before a checkpoint is written: whatever must not be lost with it.
     fn state(&mut self) -> Result<String>;
     /// Whether what was measured so far shows that the run diverges, so that no checkpoint of now
@@ -194,7 +194,7 @@ pub fn run(
             .unwrap_or(usize::MAX)
             .saturating_mul(plan.accumulate)
     };
-    let mut batches = loader.stretch(
+    let mut batches = loader.train_batches(
         done / steps_per_epoch,
         batches_of(done % steps_per_epoch),
         batches_of(steps_per_epoch),
@@ -210,7 +210,7 @@ pub fn run(
                     Ok(crops) => crops,
                     Err(error) => {
                         // Where too many are unusable, which ones is what one wants to know.
-                        let bad = loader.bad_images();
+                        let bad = loader.unusable_images();
                         if !bad.is_empty() {
                             observer.skipped(&bad)?;
                         }
@@ -244,7 +244,7 @@ pub fn run(
             };
             (clock, waited) = (Instant::now(), batches.waited());
             observer.stepped(&dino, &now, &report, time)?;
-            let bad = loader.bad_images();
+            let bad = loader.unusable_images();
             if bad.len() > known_bad {
                 known_bad = bad.len();
                 observer.skipped(&bad)?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use dinolab_data::loader::BadImage;
+use dinolab_data::loader::UnusableImage;
 use dinolab_eval::health::{Context, Health, HealthMeter, Sample, Trouble, Warning, diagnose};
 use dinolab_nn::{Precision, Tensor};
 use dinolab_train::checkpoint::Change;
@@ -405,7 +405,7 @@ impl Observer for Watch<'_> {
         self.log().sync()
     }
 
-    fn skipped(&mut self, images: &[BadImage]) -> Result<()> {
+    fn skipped(&mut self, images: &[UnusableImage]) -> Result<()> {
         self.folder
             .write_skipped(images)
             .map_err(|error| observer_error(&error))

@@ -360,7 +360,7 @@ fn locations_of_other_machines_are_refused_by_name() {
         error.contains("s3://bucket/out: nothing is written to other machines"),
         "{error}"
     );
-    let wanted = "this program cannot read s3:// locations: build it with --features remote";
+    let wanted = "this build cannot read s3:// locations: it needs the cargo feature `remote`";
     for error in [
         fails(&["inspect", "s3://bucket/x"]),
         fails(&["inspect", "s3://bucket/x-{000..003}.tar"]),

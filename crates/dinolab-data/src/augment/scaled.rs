@@ -3,9 +3,9 @@
 //! Crops are drawn in the full image, so that what is drawn does not depend on the scale; their boxes
 //! are then laid over the pixels that there are.
 
-use super::clock::Stage;
 use super::multicrop::{MultiCrop, Scratch, ViewPlan};
 use super::resize::{CropBox, Filter, MIN_ASPECT, check_rgb};
+use super::stage_timer::Stage;
 use crate::decode::{SCALES, Scaled};
 use crate::{Result, Size};
 
@@ -72,11 +72,11 @@ impl MultiCrop {
         let Scratch {
             resizer,
             planes,
-            clock,
+            timer,
             ..
         } = scratch;
         let Size { height, width } = size;
-        clock.time(Stage::Resize, || {
+        timer.time(Stage::Resize, || {
             let size = (width, height);
             resizer.resize_scaled(image, plan.crop, size, Filter::Bicubic, plan.flip, planes)
         })?;

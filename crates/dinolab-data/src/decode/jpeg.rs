@@ -3,7 +3,8 @@
 use ::image::metadata::Orientation;
 use dinolab_jpeg::{Decoder, Error, Output, Unsupported};
 
-use super::{Reason, check_size, not_read, turns, upright};
+use super::orientation::{turns, upright};
+use super::refused::{Reason, check_size, not_read};
 use crate::Image;
 
 /// Why a file is not decoded, and what to do with it.

@@ -10,7 +10,12 @@
 use ::image::metadata::Orientation;
 use dinolab_jpeg::{Decoder, Output, Scale};
 
-use super::{Format, Pixels, Reason, bad, caught, decode_bytes, decode_to, jpeg, sniff, upright};
+use super::file::{decode_bytes, decode_to};
+use super::format::{Format, sniff};
+use super::jpeg;
+use super::orientation::upright;
+use super::pixels::Pixels;
+use super::refused::{Reason, bad, caught};
 use crate::{Image, Result};
 
 /// The factors by which images can be smaller.

@@ -9,8 +9,11 @@ use ::image::metadata::Orientation;
 
 use self::directory::{Directory, Tag};
 use self::layout::{Layout, Photometric, Size};
-use super::stored::{Check, in_range};
-use super::{Reason, StoredKind, check_size, other::over_black, upright};
+use super::channels::{Check, in_range};
+use super::orientation::upright;
+use super::other::over_black;
+use super::pixels::StoredKind;
+use super::refused::{Reason, check_size};
 use crate::Image;
 use crate::image::Depth;
 

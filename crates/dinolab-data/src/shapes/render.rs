@@ -4,7 +4,7 @@ use std::f32::consts::{PI, TAU};
 
 use tiny_skia::{FillRule, Mask as Coverage, Path, PathBuilder, Transform};
 
-use super::ShapesOptions;
+use super::options::ShapesOptions;
 use super::outline::{self, Outline, Point};
 use super::texture::{Paint, Texture, Window};
 use crate::random::Random;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
 
 use super::note::{Note, Tally};
-use super::{readable, slashed};
+use crate::source::names::{readable, slashed};
 
 /// Class names and the label of each image.
 #[derive(Debug, Default, PartialEq)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use dinolab_data::augment::MultiCrop;
-use dinolab_data::loader::BadImage;
+use dinolab_data::loader::UnusableImage;
 use dinolab_data::source::Subset;
 use dinolab_data::{Loader, LoaderConfig, Source};
 use dinolab_train::checkpoint::write_atomically;
@@ -55,7 +55,7 @@ impl RunFolder {
                     Err(_) => break,
                 }
             }
-            loader.bad_images()
+            loader.unusable_images()
         };
         let again = names.len() - bad.len().min(names.len());
         if again > 0 {
@@ -72,7 +72,7 @@ impl RunFolder {
     }
 
     /// Records the images that were skipped, beside those recorded before a run was resumed.
-    pub fn write_skipped(&self, images: &[BadImage]) -> Result<()> {
+    pub fn write_skipped(&self, images: &[UnusableImage]) -> Result<()> {
         let path = self.join("skipped.tsv");
         let before = fs::read_to_string(&path).unwrap_or_default();
         let mut reasons: BTreeMap<String, String> = before

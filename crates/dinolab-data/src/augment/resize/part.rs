@@ -1,6 +1,7 @@
 //! Resizing a part of an image that does not begin and end with whole pixels.
 
-use super::{CropBox, Filter, Resizer, check};
+use super::check::check;
+use super::{CropBox, Filter, Resizer};
 use crate::decode::Scaled;
 use crate::{Image, Result};
 
@@ -74,7 +75,7 @@ impl Resizer {
             width: across.len,
         };
         check(image, touched, (width, height))?;
-        let set = |weights: &mut super::Weights, span: Span, to| {
+        let set = |weights: &mut super::weights::FilterWeights, span: Span, to| {
             weights.set_part((span.start, span.end), span.len, to, filter);
         };
         set(&mut self.across, across, width);

@@ -2,7 +2,7 @@
 
 use crate::decode::Reason;
 
-pub(super) use crate::decode::not_read;
+pub(super) use crate::decode::refused::not_read;
 
 /// A convertible kind of file: what it is, and the command.
 fn converted(what: &str, command: &str) -> Reason {

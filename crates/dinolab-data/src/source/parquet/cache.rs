@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use parquet::data_type::ByteArray;
 
-use super::{Failure, Reason};
+use crate::decode::Reason;
+use crate::source::parquet::failure::Failure;
 
 /// Row group, and page within it.
 pub(super) type Key = (usize, usize);

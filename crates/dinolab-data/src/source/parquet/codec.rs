@@ -8,7 +8,7 @@ use std::io::Read;
 use bytes::Bytes;
 use parquet::basic::CompressionCodec;
 
-use super::Reason;
+use crate::decode::Reason;
 
 /// The largest page that is read, in bytes.
 pub(super) const LARGEST: u64 = 1 << 30;

@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::CacheOptions;
-use crate::source::io_error;
+use crate::source::files::io_error;
 use crate::{Error, Result};
 
 /// Begins every entry; another format would have another number.

@@ -7,10 +7,10 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use super::super::slashed;
-use super::contents::{Left, Place};
+use super::entry::{Left, Place};
 use crate::Pixels;
-use crate::source::{Kind, kind_of};
+use crate::source::file_kind::{Kind, kind_of};
+use crate::source::names::slashed;
 
 /// A path without the last part of its name that begins with a dot, and that part.
 fn cut(path: &Path) -> Option<(PathBuf, String)> {

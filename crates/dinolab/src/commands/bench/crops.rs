@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use dinolab_data::augment::clock::{Clock, Stage};
+use dinolab_data::augment::stage_timer::{Stage, StageTimer};
 use dinolab_data::augment::{MultiCrop, Scratch};
 use dinolab_data::decode::Scaled;
 use dinolab_data::loader::READ_AHEAD;
@@ -141,7 +141,7 @@ fn one_thread(
             };
             if images == 0 {
                 crops.apply_scaled(&image, (0, 0, 0), &mut scratch, &mut global, &mut local)?;
-                scratch.clock = Clock::running();
+                scratch.timer = StageTimer::running();
             }
             let key = (0, epoch, index as u64);
             crops.apply_scaled(&image, key, &mut scratch, &mut global, &mut local)?;
@@ -158,7 +158,7 @@ fn one_thread(
     stages.extend(
         Stage::ALL
             .iter()
-            .map(|&stage| (stage.name(), scratch.clock.spent(stage))),
+            .map(|&stage| (stage.name(), scratch.timer.spent(stage))),
     );
     Ok(Alone {
         images,

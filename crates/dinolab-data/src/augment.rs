@@ -6,7 +6,6 @@
 //! other channels or depths go through [`multichannel`] instead.
 
 pub mod blur;
-pub mod clock;
 pub mod colour;
 pub mod eval;
 pub mod multichannel;
@@ -15,9 +14,10 @@ pub mod normalise;
 pub mod planes;
 pub mod resize;
 pub mod scaled;
+pub mod stage_timer;
 
-pub use clock::{Clock, Stage};
 pub use multichannel::ChannelNormaliser;
 pub use multicrop::{MultiCrop, Scratch};
 pub use normalise::{IMAGENET_MEAN, IMAGENET_STD, Normaliser};
 pub use resize::{CropBox, Filter, Resizer};
+pub use stage_timer::{Stage, StageTimer};

@@ -23,7 +23,7 @@ struct Counted {
     reads: Reads,
 }
 
-impl RangeFile for Counted {
+impl ReadRange for Counted {
     fn path(&self) -> &Path {
         Path::new("set.parquet")
     }
@@ -115,7 +115,7 @@ fn memory_is_bounded_whatever_is_asked_for() {
     let mut row = 0;
     let all: Vec<usize> = (0..ROWS).collect();
     while row < ROWS {
-        let run = source.encoded_run(&all[row..], u64::MAX).unwrap();
+        let run = source.read_contiguous(&all[row..], u64::MAX).unwrap();
         assert!(run.iter().zip(row..).all(|(file, row)| *file == image(row)));
         row += run.len();
     }

@@ -1,0 +1,69 @@
+//! A file of any format to pixels.
+
+use ::image::metadata::Orientation;
+
+use super::format::{Format, format_of};
+use super::orientation::turns;
+use super::pixels::Pixels;
+use super::refused::{Reason, bad, caught};
+use super::{jpeg, mask, npy, other, stored, tiff};
+use crate::{Image, Mask, Result};
+
+/// Decodes a file to `pixels`: as [`decode`] does or, for [`Pixels::Stored`], a TIFF, PNG, JPEG,
+/// WebP, BMP or `.npy` file to the channels that it holds, of 8 or 16 bits or numbers in 0–1.
+///
+/// # Errors
+/// As [`decode`]; also for a file of another number of channels, numbers out of range.
+pub fn decode_to(pixels: Pixels, name: &str, bytes: &[u8], max_pixels: u64) -> Result<Image> {
+    match pixels {
+        Pixels::Rgb => decode(name, bytes, max_pixels),
+        Pixels::Stored { channels } => caught(|| stored::decode(bytes, channels, max_pixels))
+            .map_err(|reason| bad(name, reason)),
+    }
+}
+
+/// Whether the first bytes of a file are those of a NumPy array, an image where channels are read
+/// as stored.
+pub fn is_array(bytes: &[u8]) -> bool {
+    npy::is_array(bytes)
+}
+
+/// Decodes a JPEG, PNG, WebP, TIFF or BMP file to 8-bit RGB.
+///
+/// `name` is used in errors only. Files that are empty, truncated, of no known format,
+/// under 2 pixels on a side, or over `max_pixels` (refused on the header alone, before
+/// any pixel is decoded) are [`Error::BadImage`].
+pub fn decode(name: &str, bytes: &[u8], max_pixels: u64) -> Result<Image> {
+    caught(|| decode_bytes(bytes, max_pixels)).map_err(|reason| bad(name, reason))
+}
+
+/// Width and height of the image that [`decode`] would give, read from the header only.
+pub fn dimensions(name: &str, bytes: &[u8]) -> Result<(usize, usize)> {
+    caught(|| header_dimensions(bytes)).map_err(|reason| bad(name, reason))
+}
+
+/// Decodes a label map: the *indices* of a palette PNG (never its colours), or the
+/// values of a greyscale PNG. Labels are 0–255; 255 is void.
+pub fn decode_mask(name: &str, bytes: &[u8], max_pixels: u64) -> Result<Mask> {
+    caught(|| mask::decode(bytes, max_pixels)).map_err(|reason| bad(name, reason))
+}
+
+pub(super) fn decode_bytes(bytes: &[u8], max_pixels: u64) -> Result<Image, Reason> {
+    match format_of(bytes)? {
+        Format::Jpeg => jpeg::decode(bytes, max_pixels),
+        Format::Tiff => tiff::decode(bytes, max_pixels),
+        format => other::decode(bytes, format, max_pixels),
+    }
+}
+
+pub(super) fn header_dimensions(bytes: &[u8]) -> Result<(usize, usize), Reason> {
+    let (width, height, orientation) = match format_of(bytes)? {
+        Format::Jpeg => jpeg::header(bytes)?,
+        Format::Tiff => tiff::header(bytes)?,
+        format => other::header(bytes, format)?,
+    };
+    Ok(match turns(orientation) {
+        true => (height, width),
+        false => (width, height),
+    })
+}
