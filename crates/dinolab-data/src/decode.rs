@@ -26,5 +26,7 @@ pub use file::{decode, decode_mask, decode_to, dimensions, is_array};
 pub use format::{Format, sniff};
 pub use kind::stored_kind;
 pub use pixels::{Pixels, StoredKind};
-pub(crate) use refused::{Reason, caught};
+pub(crate) use refused::Reason;
+#[cfg(feature = "parquet")]
+pub(crate) use refused::caught;
 pub use scaled::{SCALES, ScaleOf, Scaled, decode_scaled};

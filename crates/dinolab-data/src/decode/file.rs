@@ -1,7 +1,5 @@
 //! A file of any format to pixels.
 
-use ::image::metadata::Orientation;
-
 use super::format::{Format, format_of};
 use super::orientation::turns;
 use super::pixels::Pixels;

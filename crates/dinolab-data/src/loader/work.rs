@@ -11,7 +11,6 @@ use super::plan::Task;
 use super::shared::Shared;
 use super::unusable::UnusableImage;
 use crate::augment::Scratch;
-use crate::decode::Scaled;
 use crate::{Error, Result};
 
 /// An image that is ready.

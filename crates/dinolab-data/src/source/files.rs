@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::UNIX_EPOCH;
 
+use crate::{Error, Result};
+
 /// A large file of which parts are read, from several threads.
 pub(super) trait ReadRange: Debug + Send + Sync {
     /// What the user knows it by; for errors.

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::super::files::{Cursor, ReadRange};
 use super::super::{compressed, text};
-use super::entry::{Contents, Left, Place};
+use super::entry::{Contents, Place};
 use super::links::{Body, Links, Target};
 use super::samples;
 use crate::decode::{Pixels, sniff};
