@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::UNIX_EPOCH;
 
-use crate::{Error, Result};
+use crate::Error;
 
 /// A large file of which parts are read, from several threads.
 pub(super) trait ReadRange: Debug + Send + Sync {

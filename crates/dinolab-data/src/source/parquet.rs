@@ -4,7 +4,6 @@
 //! page of many, all of which have to be unpacked to get it: [`cache`] keeps the last ones.
 //! Row groups are the shards, so that a shuffle buffer goes through each page once.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,7 +14,6 @@ use self::contents::{Contents, Group, Names};
 use self::failure::Failure;
 use self::page::{Chunk, Pages};
 use super::files::{LocalFile, OpenFiles, ReadRange};
-use crate::decode::{Reason, caught};
 use crate::source::dataset::read_image;
 use crate::source::files::io_error;
 use crate::source::labels::Labels;

@@ -1,5 +1,6 @@
 //! How often storage is asked, and what is kept in memory.
 
+use std::io;
 use std::sync::Mutex;
 
 use ::parquet::basic::Compression;
