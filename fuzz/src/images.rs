@@ -27,16 +27,16 @@ pub fn image(data: &[u8]) {
             image.data.len(),
             image.width * image.height * image.channels
         );
-        assert_eq!(size.ok(), Some((image.width, image.height)));
+        assert_eq!(size.ok(), Some(image.size()));
         for scale in [2, 4] {
-            let scaled = decode_scaled(Pixels::Rgb, "fuzzed", data, MAX_PIXELS, &|_, _| scale);
+            let scaled = decode_scaled(Pixels::Rgb, "fuzzed", data, MAX_PIXELS, &|_| scale);
             let scaled = scaled.expect("what is decoded in full is decoded at a scale");
-            assert_eq!(scaled.full, (image.width, image.height));
+            assert_eq!(scaled.full, image.size());
             assert!(scaled.image.is_whole());
         }
     } else {
         // Must return, too.
-        let _ = decode_scaled(Pixels::Rgb, "fuzzed", data, MAX_PIXELS, &|_, _| 4);
+        let _ = decode_scaled(Pixels::Rgb, "fuzzed", data, MAX_PIXELS, &|_| 4);
     }
     if let Ok(mask) = decode_mask("fuzzed", data, MAX_PIXELS) {
         assert_eq!(mask.data.len(), mask.width * mask.height);

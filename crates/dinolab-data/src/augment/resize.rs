@@ -15,7 +15,7 @@ pub(crate) use check::check_rgb;
 pub(super) use crop_box::MIN_ASPECT;
 
 use super::planes;
-use crate::{Error, Image, Result};
+use crate::{Error, Image, Result, Size};
 use check::{check, check_room, check_sides, describe};
 use passes::Passes;
 use weights::FilterWeights;
@@ -35,13 +35,13 @@ impl Resizer {
         Self::default()
     }
 
-    /// Cuts `crop` out of an RGB image and resizes it to `width × height`. Pixels outside
+    /// Cuts `crop` out of an RGB image and resizes it to `size`. Pixels outside
     /// the crop have no influence. `out` receives `[height, width, 3]` values.
     pub fn resize(
         &mut self,
         image: &Image,
         crop: CropBox,
-        size: (usize, usize),
+        size: Size,
         filter: Filter,
         out: &mut Vec<u8>,
     ) -> Result<()> {
@@ -60,19 +60,19 @@ impl Resizer {
         &mut self,
         image: &Image,
         crop: CropBox,
-        (width, height): (usize, usize),
+        size: Size,
         filter: Filter,
         flip: bool,
         out: &mut Vec<u8>,
     ) -> Result<()> {
-        check(image, crop, (width, height))?;
-        self.across.set(crop.width, width, filter);
-        self.down.set(crop.height, height, filter);
-        self.run(image, crop, (width, height), flip, out);
+        check(image, crop, size)?;
+        self.across.set(crop.width, size.width, filter);
+        self.down.set(crop.height, size.height, filter);
+        self.run(image, crop, size, flip, out);
         Ok(())
     }
 
-    /// A part of what an RGB image would be at `width × height`: `window` is in pixels of the
+    /// A part of what an RGB image would be at `size`: `window` is in pixels of the
     /// result, and nothing else of it is computed. `out` receives `[window.height, window.width, 3]`
     /// values, those of the whole.
     ///
@@ -81,16 +81,19 @@ impl Resizer {
     pub fn resize_window(
         &mut self,
         image: &Image,
-        (width, height): (usize, usize),
+        size: Size,
         window: CropBox,
         filter: Filter,
         out: &mut Vec<u8>,
     ) -> Result<()> {
-        check_sides(image, CropBox::whole(image), (width, height))?;
-        if !window.fits(width, height) {
+        check_sides(image, CropBox::whole(image), size)?;
+        if !window.fits(size.width, size.height) {
             return Err(Error::BadImage {
                 name: describe(image),
-                reason: format!("{window:?} is not inside of {width} × {height}"),
+                reason: format!(
+                    "{window:?} is not inside of {} × {}",
+                    size.width, size.height
+                ),
             });
         }
         let part = |weights: &mut FilterWeights, from, to, start: usize, len: usize| {
@@ -99,14 +102,14 @@ impl Resizer {
         let across = part(
             &mut self.across,
             image.width,
-            width,
+            size.width,
             window.left,
             window.width,
         );
         let down = part(
             &mut self.down,
             image.height,
-            height,
+            size.height,
             window.top,
             window.height,
         );
@@ -116,15 +119,13 @@ impl Resizer {
             height: down.len(),
             width: across.len(),
         };
-        check_room(image, touched, (window.width, window.height))?;
+        let out_size = Size {
+            height: window.height,
+            width: window.width,
+        };
+        check_room(image, touched, out_size)?;
         let mut planes = std::mem::take(&mut self.planes);
-        self.run(
-            image,
-            touched,
-            (window.width, window.height),
-            false,
-            &mut planes,
-        );
+        self.run(image, touched, out_size, false, &mut planes);
         planes::join_into(&planes, out);
         self.planes = planes;
         Ok(())
@@ -135,7 +136,7 @@ impl Resizer {
         &mut self,
         image: &Image,
         crop: CropBox,
-        (width, height): (usize, usize),
+        Size { height, width }: Size,
         flip: bool,
         out: &mut Vec<u8>,
     ) {
@@ -157,7 +158,8 @@ mod tests {
     fn refuses_what_it_cannot_resize() {
         let image = Image::new(4, 3, 3);
         let mut out = Vec::new();
-        let mut resize = |image: &Image, crop, target| {
+        let mut resize = |image: &Image, crop, (width, height)| {
+            let target = Size { height, width };
             Resizer::new().resize(image, crop, target, Filter::Bicubic, &mut out)
         };
         let whole = CropBox::whole(&image);
@@ -202,11 +204,12 @@ mod tests {
         }
         let mut out = Vec::new();
         for filter in [Filter::Bicubic, Filter::Bilinear] {
-            for size in [(3, 4), (30, 17)] {
+            for (width, height) in [(3, 4), (30, 17)] {
+                let size = Size { height, width };
                 Resizer::new()
                     .resize(&image, crop, size, filter, &mut out)
                     .unwrap();
-                assert_eq!(out, vec![90; size.0 * size.1 * 3]);
+                assert_eq!(out, vec![90; size.area() * 3]);
             }
         }
     }

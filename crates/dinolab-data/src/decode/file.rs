@@ -1,11 +1,11 @@
 //! A file of any format to pixels.
 
 use super::format::{Format, format_of};
-use super::orientation::turns;
+use super::orientation::upright_size;
 use super::pixels::Pixels;
 use super::refused::{Reason, bad, caught};
 use super::{jpeg, mask, npy, other, stored, tiff};
-use crate::{Image, Mask, Result};
+use crate::{Image, Mask, Result, Size};
 
 /// Decodes a file to `pixels`: as [`decode`] does or, for [`Pixels::Stored`], a TIFF, PNG, JPEG,
 /// WebP, BMP or `.npy` file to the channels that it holds, of 8 or 16 bits or numbers in 0–1.
@@ -35,8 +35,11 @@ pub fn decode(name: &str, bytes: &[u8], max_pixels: u64) -> Result<Image> {
     caught(|| decode_bytes(bytes, max_pixels)).map_err(|reason| bad(name, reason))
 }
 
-/// Width and height of the image that [`decode`] would give, read from the header only.
-pub fn dimensions(name: &str, bytes: &[u8]) -> Result<(usize, usize)> {
+/// Returns the size of the image that [`decode`] would give, from the header only.
+///
+/// # Errors
+/// [`Error::BadImage`](crate::Error::BadImage), also for a truncated JPEG, PNG or WebP file.
+pub fn dimensions(name: &str, bytes: &[u8]) -> Result<Size> {
     caught(|| header_dimensions(bytes)).map_err(|reason| bad(name, reason))
 }
 
@@ -54,14 +57,11 @@ pub(super) fn decode_bytes(bytes: &[u8], max_pixels: u64) -> Result<Image, Reaso
     }
 }
 
-pub(super) fn header_dimensions(bytes: &[u8]) -> Result<(usize, usize), Reason> {
+pub(super) fn header_dimensions(bytes: &[u8]) -> Result<Size, Reason> {
     let (width, height, orientation) = match format_of(bytes)? {
         Format::Jpeg => jpeg::header(bytes)?,
         Format::Tiff => tiff::header(bytes)?,
         format => other::header(bytes, format)?,
     };
-    Ok(match turns(orientation) {
-        true => (height, width),
-        false => (width, height),
-    })
+    Ok(upright_size(Size { height, width }, orientation))
 }

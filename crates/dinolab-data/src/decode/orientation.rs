@@ -4,17 +4,24 @@ use ::image::metadata::Orientation;
 use ::image::{DynamicImage, RgbImage};
 
 use super::refused::Reason;
-use crate::Image;
+use crate::{Image, Size};
 
-/// Whether rows become columns.
-pub(super) fn turns(orientation: Orientation) -> bool {
-    matches!(
+/// The size of the upright picture.
+pub(super) fn upright_size(stored: Size, orientation: Orientation) -> Size {
+    let turned = matches!(
         orientation,
         Orientation::Rotate90
             | Orientation::Rotate270
             | Orientation::Rotate90FlipH
             | Orientation::Rotate270FlipH
-    )
+    );
+    match turned {
+        true => Size {
+            height: stored.width,
+            width: stored.height,
+        },
+        false => stored,
+    }
 }
 
 pub(super) fn upright(

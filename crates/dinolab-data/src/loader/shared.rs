@@ -57,7 +57,7 @@ impl Shared {
         };
         match file {
             Some(file) => {
-                let scale_of = |width, height| self.crops.scale_of(width, height);
+                let scale_of = |size| self.crops.scale_of(size);
                 self.source.decode_scaled(index, &file, &scale_of)
             }
             // Made, not read.

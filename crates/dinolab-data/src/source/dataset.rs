@@ -75,7 +75,7 @@ pub trait Source: Send + Sync {
     }
 
     /// [`Source::decode`] to fewer pixels where an image is a large JPEG; `scale_of` gives the factor
-    /// for an image of some width and height ([`decode_scaled`]). In full where a source has no way
+    /// for an image of some size ([`decode_scaled`](crate::decode::decode_scaled)). In full where a source has no way
     /// to do it.
     fn decode_scaled(&self, index: usize, bytes: &[u8], scale_of: ScaleOf) -> Result<Scaled> {
         match self.decoding() {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::file::read as read_file;
-use crate::{Error, Mask, Result, decode};
+use crate::{Error, Mask, Result, Size, decode};
 
 /// Reads a mask and checks it against its image, whose header alone is read.
 pub(super) fn read_mask(image: &Path, mask: &Path, name: &str, max_pixels: u64) -> Result<Mask> {
@@ -11,7 +11,7 @@ pub(super) fn read_mask(image: &Path, mask: &Path, name: &str, max_pixels: u64) 
     let mask_name = mask.to_string_lossy();
     let found = decode::decode_mask(&mask_name, &bytes, max_pixels)?;
     let bytes = read_file(image)?;
-    let (width, height) = decode::dimensions(name, &bytes)?;
+    let Size { height, width } = decode::dimensions(name, &bytes)?;
     if (found.width, found.height) != (width, height) {
         let reason = format!(
             "the mask is {}×{}, its image is {width}×{height}",

@@ -110,7 +110,7 @@ impl MultiCrop {
         scratch: &'a mut Scratch,
     ) -> Result<&'a mut [f32]> {
         self.pixels.check(image)?;
-        let plan = self.plan((image.width, image.height), key, view);
+        let plan = self.plan(image.size(), key, view);
         let factors = self.factors(key, view);
         self.render_channels(image, &plan, &factors, self.view_size(view), scratch)
     }

@@ -1,6 +1,7 @@
 //! What is drawn at random of a view.
 
 use super::{GLOBAL_VIEWS, MultiCrop};
+use crate::Size;
 use crate::augment::resize::CropBox;
 use crate::random::{Purpose, Random};
 
@@ -35,12 +36,12 @@ pub struct ViewPlan {
 }
 
 impl MultiCrop {
-    /// Draws view `view` of an image of `width × height`.
+    /// Draws view `view` of an image of some size.
     ///
     /// Depends on the key and the view alone: each view has a random stream of its own.
     pub fn plan(
         &self,
-        (width, height): (usize, usize),
+        Size { height, width }: Size,
         (seed, epoch, index): (u64, u64, u64),
         view: usize,
     ) -> ViewPlan {

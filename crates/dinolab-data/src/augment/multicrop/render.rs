@@ -28,7 +28,6 @@ impl MultiCrop {
         size: Size,
         scratch: &'a mut Scratch,
     ) -> Result<&'a [u8]> {
-        let Size { height, width } = size;
         let Scratch {
             resizer,
             planes,
@@ -36,10 +35,9 @@ impl MultiCrop {
             ..
         } = scratch;
         timer.time(Stage::Resize, || {
-            let size = (width, height);
             resizer.resize_planes(image, plan.crop, size, Filter::Bicubic, plan.flip, planes)
         })?;
-        Ok(self.change(plan, width, scratch))
+        Ok(self.change(plan, size.width, scratch))
     }
 
     /// What a plan does to the planes of a view after resizing.
@@ -90,7 +88,7 @@ impl MultiCrop {
         scratch: &'a mut Scratch,
     ) -> Result<&'a [u8]> {
         check_rgb(image)?;
-        let plan = self.plan((image.width, image.height), key, view);
+        let plan = self.plan(image.size(), key, view);
         self.render(image, &plan, self.view_size(view), scratch)
     }
 

@@ -1,7 +1,7 @@
 //! What is refused before anything is resized.
 
 use super::crop_box::CropBox;
-use crate::{Error, Image, Result};
+use crate::{Error, Image, Result, Size};
 
 /// Larger images are not made of smaller ones: as many pixels as the largest square side has.
 const MAX_PIXELS: usize = crate::size::MAX_SIDE * crate::size::MAX_SIDE;
@@ -12,18 +12,14 @@ pub(super) fn describe(image: &Image) -> String {
 
 /// Refuses what cannot be resized, so that nothing below can fail or overflow, or take more memory
 /// than any sensible image does.
-pub(super) fn check(image: &Image, crop: CropBox, target: (usize, usize)) -> Result<()> {
+pub(super) fn check(image: &Image, crop: CropBox, target: Size) -> Result<()> {
     check_sides(image, crop, target)?;
     check_room(image, crop, target)
 }
 
 /// Rows are brought to their new width first, columns to their new height then: refuses a strip
 /// that would be far larger in between, or afterwards, than images are.
-pub(super) fn check_room(
-    image: &Image,
-    crop: CropBox,
-    (width, height): (usize, usize),
-) -> Result<()> {
+pub(super) fn check_room(image: &Image, crop: CropBox, Size { height, width }: Size) -> Result<()> {
     let most = crop.height.max(height).saturating_mul(width);
     if most <= MAX_PIXELS.max(image.width * image.height) {
         return Ok(());
@@ -34,7 +30,7 @@ pub(super) fn check_room(
     })
 }
 
-pub(super) fn check_sides(image: &Image, crop: CropBox, target: (usize, usize)) -> Result<()> {
+pub(super) fn check_sides(image: &Image, crop: CropBox, target: Size) -> Result<()> {
     let bad = |reason: String| {
         Err(Error::BadImage {
             name: describe(image),
@@ -54,11 +50,14 @@ pub(super) fn check_sides(image: &Image, crop: CropBox, target: (usize, usize)) 
         ));
     }
     let limit = u32::MAX as usize;
-    if [image.width, image.height, target.0, target.1]
+    if [image.width, image.height, target.width, target.height]
         .iter()
         .any(|&side| side == 0 || side > limit)
     {
-        return bad(format!("cannot be resized to {} × {}", target.0, target.1));
+        return bad(format!(
+            "cannot be resized to {} × {}",
+            target.width, target.height
+        ));
     }
     Ok(())
 }

@@ -177,7 +177,7 @@ fn decode(
 ) -> dinolab_data::Result<Scaled> {
     match source.encoded(index)? {
         Some(file) if scaled => {
-            let scale_of = |width, height| crops.scale_of(width, height);
+            let scale_of = |size| crops.scale_of(size);
             source.decode_scaled(index, &file, &scale_of)
         }
         Some(file) => source.decode(index, &file).map(Scaled::full),
