@@ -368,11 +368,11 @@ fn orientations_are_applied() {
     let image = stored(1, &page.file());
     let turned = [8, 4, 0, 9, 5, 1, 10, 6, 2, 11, 7, 3].map(|i| samples[i]);
     assert_eq!(image, Image::sixteen(3, 4, 1, &turned));
-    let turned = Size {
+    let size = Size {
         height: 4,
         width: 3,
     };
-    assert_eq!(dimensions("a.tif", &page.file()).unwrap(), turned);
+    assert_eq!(dimensions("a.tif", &page.file()).unwrap(), size);
     let levels: Vec<u8> = turned.iter().flat_map(|&v| [level(v); 3]).collect();
     assert_eq!(rgb(&page.file()).data, levels);
 }
