@@ -1,9 +1,9 @@
 //! Image operations and the multi-crop augmentation built from them.
 //!
-//! The single operations follow Pillow's 8-bit arithmetic (what the published DINO
+//! The operations follow Pillow's 8-bit arithmetic (what the published DINO
 //! weights were trained with), one concern per module. They work on planes of `u8` pixels in
-//! place; [`MultiCrop`] strings them together and turns the result into normalised `f32`. Images of
-//! other channels or depths go through [`multichannel`] instead.
+//! place; [`MultiCrop`] composes them and normalises the result to `f32`. Images of other channels or
+//! depths go through [`multichannel`] instead.
 
 pub mod blur;
 pub mod colour;

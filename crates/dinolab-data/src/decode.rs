@@ -1,10 +1,9 @@
 //! Image files to pixels.
 //!
-//! The format is told by the bytes, never by the name. What comes out is upright (EXIF
-//! orientation applied) and, unless asked otherwise ([`Pixels`]), 8-bit RGB with transparency laid
-//! over black.
-//! A damaged file is an error, never a half-grey image: self-supervised training
-//! would happily learn the damage.
+//! The format is detected from the bytes, never from the name. Images are upright (EXIF orientation
+//! applied) and by default ([`Pixels`]) 8-bit RGB, with transparency composited over black.
+//! A damaged file is an error, never an image that is partly grey: self-supervised training would
+//! learn the damage.
 
 mod channels;
 mod file;

@@ -15,7 +15,7 @@ pub struct Image {
     pub width: usize,
     /// Rows.
     pub height: usize,
-    /// Samples per pixel (3 unless asked otherwise).
+    /// Samples per pixel, 3 by default.
     pub channels: usize,
     /// What a sample is.
     pub depth: Depth,

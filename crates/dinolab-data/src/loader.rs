@@ -4,12 +4,12 @@
 //! place in the epoch's order ──► reader: file ──► worker: image ──► views ──► BatchIter: batch
 //! ```
 //!
-//! What a batch holds depends on the seed, the epoch and the source alone: not on the
-//! number of threads, on which of them was faster, or on where an epoch was resumed.
+//! A batch depends on the seed, the epoch and the source alone: not on the number of threads,
+//! their timing, or the batch at which an epoch was resumed.
 //!
-//! Memory is bounded: at most [`LoaderConfig::queue`] images are under way, each with buffers
-//! that are used again, and the files of at most twice [`LoaderConfig::read_ahead`] of them. With a
-//! [`LoaderConfig::shuffle_buffer`] so many files wait as well, at most 1 GiB of them.
+//! Memory is bounded: at most [`LoaderConfig::queue`] images are in flight, each with reused buffers,
+//! and the files of at most twice [`LoaderConfig::read_ahead`] images. A
+//! [`LoaderConfig::shuffle_buffer`] adds the files of that many images, at most 1 GiB.
 
 mod batch;
 mod batch_iter;
@@ -40,7 +40,7 @@ use unusable::UnusableImages;
 
 /// Reads a source into batches of crops.
 ///
-/// Cheap to clone; clones share the register of bad images, the cache and the buffers.
+/// Cheap to clone; clones share the list of unusable images, the cache and the buffers.
 #[derive(Clone)]
 pub struct Loader {
     shared: Arc<Shared>,
@@ -95,15 +95,15 @@ impl Loader {
         self.start(epoch, first_batch, Some(batches))
     }
 
-    /// Like [`Loader::epoch`], but goes on with the epochs after it, without end and
-    /// without a pause between them. (It does end where an epoch has no batches.)
+    /// Like [`Loader::epoch`], but continues with the following epochs, endlessly and without a
+    /// pause in between. (It ends at once if an epoch has no batches.)
     pub fn batches(&self, epoch: u64, first_batch: usize) -> BatchIter {
         let batches = (self.batches_per_epoch() == 0).then_some(0);
         self.start(epoch, first_batch, batches)
     }
 
     /// Like [`Loader::batches`], but only the first `per_epoch` batches of each epoch, and `count` in
-    /// all: what a run needs, and nothing that it would not look at.
+    /// all: exactly the batches that a training run uses.
     pub fn train_batches(
         &self,
         epoch: u64,
@@ -122,7 +122,7 @@ impl Loader {
         BatchIter::start(&self.shared, plan)
     }
 
-    /// Gives a batch's buffers back, to be filled again.
+    /// Returns a batch's buffers to the loader, which reuses them.
     pub fn recycle(&self, crops: Crops) {
         self.shared.pool.put(crops);
     }

@@ -1,9 +1,9 @@
 //! The built-in image set: objects of sixteen classes on textured grounds.
 //!
-//! Nothing is stored: image `i` is drawn when it is asked for, and depends on `(seed, i)`
+//! Nothing is stored: image `i` is drawn on demand, and depends on `(seed, i)`
 //! and the options only. Each image shows one object among small clutter, at times partly
-//! covered. Form tells the class; most objects also wear one of eight coats, each shared by
-//! two classes, as animals do. Colours, the ground and the clutter say nothing of it. A set of another seed shows other images of
+//! covered. The shape determines the class; most objects also have one of eight patterns, each shared
+//! by two classes, as animals do. Colours, background and clutter are independent of the class. A set of another seed shows other images of
 //! the same classes and serves as validation set.
 
 mod classes;

@@ -1,8 +1,7 @@
 //! Where images come from.
 //!
-//! [`open`] tells a folder, a list file, tar shards, Parquet files and a VOC tree apart; all of
-//! them are read through the one trait [`Source`]. [`Subset`] and [`split`] cut a source
-//! into parts.
+//! [`open`] opens a folder, a list file, tar shards, Parquet files or a VOC tree; all of them are
+//! read through one trait, [`Source`]. [`Subset`] and [`split`] divide a source into parts.
 
 mod braces;
 mod compressed;

@@ -1,4 +1,4 @@
-//! What is asked of the channels of a file that is taken as stored.
+//! Limits on the channels of images that are taken as stored.
 
 use super::refused::{Reason, not_read};
 use crate::Image;

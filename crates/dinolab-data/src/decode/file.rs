@@ -7,7 +7,7 @@ use super::refused::{Reason, bad, caught};
 use super::{jpeg, mask, npy, other, stored, tiff};
 use crate::{Image, Mask, Result, Size};
 
-/// Decodes a file to `pixels`: as [`decode`] does or, for [`Pixels::Stored`], a TIFF, PNG, JPEG,
+/// Decodes a file to `pixels`: as [`decode`] does, or for [`Pixels::Stored`] a TIFF, PNG, JPEG,
 /// WebP, BMP or `.npy` file to the channels that it holds, of 8 or 16 bits or numbers in 0–1.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 
 use super::refused::Reason;
 
-/// File formats told apart by their first bytes.
+/// A file format, detected from the first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// JPEG, baseline or progressive.
@@ -15,12 +15,12 @@ pub enum Format {
     Tiff,
     /// Windows bitmap.
     Bmp,
-    /// A picture in a format that is recognised but not read.
+    /// An image in a format that is recognised and not supported.
     Unsupported(&'static str),
 }
 
-/// Tells the format from the first bytes of a file (16 are enough); `None` if they
-/// are of no known image.
+/// Detects the format from the first bytes of a file (16 are enough); `None` for anything but an
+/// image of a known format.
 pub fn sniff(bytes: &[u8]) -> Option<Format> {
     let at =
         |offset: usize, magic: &[u8]| bytes.get(offset..).is_some_and(|b| b.starts_with(magic));
@@ -50,7 +50,7 @@ pub fn sniff(bytes: &[u8]) -> Option<Format> {
 }
 
 /// Whether bytes begin a bitmap, rather than a text that begins with "BM". Some programs write something
-/// into the two reserved fields; then where the pixels begin, and the size of the second header tell.
+/// into the two reserved fields; then the offset of the pixels and the size of the second header decide.
 fn is_bitmap(bytes: &[u8]) -> bool {
     let little = |bytes: &[u8]| bytes.iter().rev().fold(0, |n, &b| n << 8 | u32::from(b));
     let number = |at: usize| bytes.get(at..at + 4).map(little);

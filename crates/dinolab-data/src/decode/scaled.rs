@@ -4,8 +4,8 @@
 //! the block at half (a quarter) of its size. The entropy coding must be undone
 //! in full, but all that comes after it, up to the resizing of crops, has that many pixels fewer to do.
 //!
-//! Anything but the JPEGs that `dinolab-jpeg` can scale, and anything damaged, is left to the full decode
-//! and its verdict.
+//! Anything but a JPEG that `dinolab-jpeg` can scale, and anything damaged, is left to the full decode
+//! and its errors.
 
 use ::image::metadata::Orientation;
 use dinolab_jpeg::{Decoder, Info, Output, Scale};

@@ -1,4 +1,4 @@
-//! One pass over the source.
+//! The iterator over batches, and the threads behind it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -19,8 +19,7 @@ use crate::{Error, Result};
 
 /// Iterates over the batches of an epoch while readers and workers prepare the next ones.
 ///
-/// Ends after an error. Dropping it stops the threads: each finishes the file or the view it is
-/// at.
+/// Ends after an error. Dropping it stops the threads; each finishes its current file or view.
 pub struct BatchIter {
     shared: Arc<Shared>,
     plan: BatchPlan,

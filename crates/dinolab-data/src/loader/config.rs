@@ -9,8 +9,8 @@ pub struct LoaderConfig {
     pub batch_size: usize,
     /// Worker threads.
     pub workers: usize,
-    /// Files that are read at once, and as many again that may wait for a worker; the threads
-    /// that do it only wait for storage. 0 leaves reading to the workers.
+    /// Number of files that are read concurrently, by threads that only wait for storage. As many again
+    /// may wait for a worker. 0 leaves reading to the workers.
     pub read_ahead: usize,
     /// Images that may be finished ahead of the training step. At least one batch is.
     pub queue: usize,
@@ -19,12 +19,10 @@ pub struct LoaderConfig {
     /// Largest share of unusable images, 0–1: an epoch fails once more than
     /// `floor(max_bad_images × images)` different ones were met.
     pub max_bad_images: f64,
-    /// Decoded images are kept until they fill this many bytes; 0 keeps none. Changes
-    /// speed, never results.
+    /// Size of the cache of decoded images in bytes; 0 disables it. Changes speed, never results.
     pub cache_bytes: u64,
-    /// Where the source has shards, they are visited one after the other, through a shuffle buffer
-    /// of so many images ([`shard_order`](crate::random::shard_order)); 0 visits all images in
-    /// any order.
+    /// If the source has shards, they are visited one after the other, shuffled within a buffer of this
+    /// many images ([`shard_order`](crate::random::shard_order)); 0 shuffles all images.
     pub shuffle_buffer: usize,
     /// Large photographs are decoded to as many pixels as the crops need
     /// ([`MultiCrop::scale_of`]), where the source can; within the error that its documentation
@@ -32,8 +30,7 @@ pub struct LoaderConfig {
     pub scaled_decoding: bool,
 }
 
-/// Files read at once unless told otherwise: at 10 ms a file, as networks have it, enough for
-/// 1,600 images a second.
+/// Default of [`LoaderConfig::read_ahead`]: at 10 ms a file, as over a network, enough for 1,600 images/s.
 pub const READ_AHEAD: usize = 16;
 
 impl Default for LoaderConfig {

@@ -1,4 +1,4 @@
-//! Readers: they fetch files while the workers compute, so that nobody waits for storage.
+//! Readers: threads that fetch files while the workers compute.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

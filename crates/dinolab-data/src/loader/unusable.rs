@@ -1,4 +1,4 @@
-//! The register of images that cannot be used.
+//! The images that cannot be used.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -23,14 +23,14 @@ pub trait Source: Send + Sync {
     /// The image's name: its path relative to the source's root, or as listed.
     fn name(&self, index: usize) -> String;
 
-    /// Index into [`Source::classes`], where the image has a label. In a source with classes, some
+    /// Index into [`Source::classes`], if the image has a label. In a source with classes, some
     /// images may have none.
     fn label(&self, index: usize) -> Option<usize>;
 
-    /// Class names in label order; empty where there are no labels.
+    /// Class names in label order; empty if there are no labels.
     fn classes(&self) -> &[String];
 
-    /// What the source left out, or decided about labels: the user should be told, once.
+    /// What the source left out, or decided about labels. Report it to the user once.
     fn notes(&self) -> &[Note] {
         &[]
     }
@@ -41,32 +41,32 @@ pub trait Source: Send + Sync {
     /// An image as its file holds it (JPEG, PNG, …), readable or not; `None` where there is no
     /// such file, as for images that are made.
     ///
-    /// Apart from decoding, so that files can be fetched while others are decoded.
+    /// Separate from decoding, so that files can be fetched while others are decoded.
     fn encoded(&self, index: usize) -> Result<Option<Vec<u8>>> {
         let _ = index;
         Ok(None)
     }
 
-    /// The files of the first of some images, read at once: as many of them as lie one behind the
-    /// other within `most` bytes, at least one. None where images cannot be read together.
+    /// Reads the files of several images at once: as many of the first `indices` as are stored
+    /// contiguously within `most` bytes, at least one. Empty if images cannot be read together.
     fn read_contiguous(&self, indices: &[usize], most: u64) -> Result<Vec<Vec<u8>>> {
         let _ = (indices, most);
         Ok(Vec::new())
     }
 
-    /// How many of some images [`Source::read_contiguous`] would read, where that is known without reading:
-    /// then several runs can be read at once. 0 where it is not.
+    /// Returns how many images [`Source::read_contiguous`] would read, or 0 if that is not known in
+    /// advance. If it is, several stretches can be read at once.
     fn contiguous_len(&self, indices: &[usize], most: u64) -> usize {
         let _ = (indices, most);
         0
     }
 
-    /// How its files are decoded; `None` where it has none, or decodes them by itself.
+    /// How the files are decoded; `None` if there are none, or if the source decodes them itself.
     fn decoding(&self) -> Option<Decoding> {
         None
     }
 
-    /// What [`Source::image`] makes of the bytes that [`Source::encoded`] gave for an image.
+    /// Decodes the bytes that [`Source::encoded`] returned for an image, as [`Source::image`] does.
     fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {
         match self.decoding() {
             Some(decoding) => decoding.decode(&self.name(index), bytes),
@@ -75,8 +75,7 @@ pub trait Source: Send + Sync {
     }
 
     /// [`Source::decode`] to fewer pixels where an image is a large JPEG; `scale_of` gives the factor
-    /// for an image of some size ([`decode_scaled`](crate::decode::decode_scaled)). In full where a source has no way
-    /// to do it.
+    /// for an image of some size ([`decode_scaled`](crate::decode::decode_scaled)). In full if the source cannot scale.
     fn decode_scaled(&self, index: usize, bytes: &[u8], scale_of: ScaleOf) -> Result<Scaled> {
         match self.decoding() {
             Some(decoding) => decoding.decode_scaled(&self.name(index), bytes, scale_of),
@@ -84,22 +83,22 @@ pub trait Source: Send + Sync {
         }
     }
 
-    /// The number of the shard that holds an image, where the source consists of files that are
-    /// best read from front to back. The images of a shard lie in it in the order of their
+    /// The number of the shard that holds an image, if the source consists of files that are best
+    /// read sequentially. The images of a shard lie in it in the order of their
     /// indices.
     fn shard(&self, index: usize) -> Option<usize> {
         let _ = index;
         None
     }
 
-    /// The file that holds the image: its own, or an archive of many; `None` where there is none.
+    /// The file that holds the image: its own, or an archive of many; `None` if there is none.
     fn file(&self, index: usize) -> Option<PathBuf> {
         let _ = index;
         None
     }
 
     /// Size in bytes, and time of the last change in nanoseconds since 1970, of the file that holds
-    /// the image, where they are known: they tell that it was replaced.
+    /// the image, if they are known. They change when the file is replaced.
     fn stamp(&self, index: usize) -> Option<(u64, i64)> {
         self.file(index).and_then(|file| stamp_of(&file))
     }

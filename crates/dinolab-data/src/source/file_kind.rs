@@ -1,4 +1,4 @@
-//! What the name of a file says of it.
+//! Kinds of files by their names.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -12,7 +12,7 @@ pub(super) const IMAGE_EXTENSIONS: &[&str] = &[
     "heif", "jp2", "jxl",
 ];
 
-/// Extensions of files that commonly lie beside images and are none.
+/// Extensions of files that are commonly found next to images and are not images.
 pub(super) const OTHER_EXTENSIONS: &[&str] = &[
     "txt",
     "tsv",
@@ -62,12 +62,12 @@ pub(super) const OTHER_EXTENSIONS: &[&str] = &[
     "mp3",
 ];
 
-/// What a file's name says of it.
+/// The kind of a file by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Image,
     Other,
-    /// Only the content can tell.
+    /// To be decided by the content.
     Unknown,
 }
 
@@ -83,7 +83,7 @@ pub(super) fn kind_of(path: &Path, pixels: Pixels) -> Kind {
     }
 }
 
-/// Folders that systems put among images, with copies of them or with nothing that is meant.
+/// Folders that operating systems create among images, with copies of them or with other data.
 pub(super) const SYSTEM: [&str; 5] = [
     "__MACOSX",
     "@eaDir",
@@ -92,13 +92,13 @@ pub(super) const SYSTEM: [&str; 5] = [
     "System Volume Information",
 ];
 
-/// Whether a file or folder of that name is passed over.
+/// Whether a file or folder of that name is skipped.
 pub(super) fn is_hidden(name: &OsStr) -> bool {
     (name.as_encoded_bytes().first() == Some(&b'.') && name != "..")
         || SYSTEM.iter().any(|system| name == *system)
 }
 
-/// The extension in lower case, without the dot; empty where there is none.
+/// The extension in lower case, without the dot; empty if there is none.
 pub(super) fn extension(path: &Path) -> String {
     path.extension()
         .map(|e| e.to_string_lossy().to_ascii_lowercase())

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-/// A relative path with `/` on every system, so that names (and what is keyed by them) travel.
+/// A relative path with `/` on every system, so that names, and what is keyed by them, are the same everywhere.
 pub(super) fn slashed(path: &Path) -> String {
     let parts: Vec<_> = path
         .components()

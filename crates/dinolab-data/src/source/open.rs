@@ -1,4 +1,4 @@
-//! Which source a path is.
+//! From a path to a source.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use super::parquet;
 use super::{braces, folder, list, remote, tar, voc};
 use crate::{Error, Result};
 
-/// Opens a folder, a list file, a tar or Parquet file, shards or a VOC tree, told apart by what it finds.
+/// Opens a folder, a list file, a tar or Parquet file, shards or a VOC tree, whichever `path` is.
 ///
 /// | `path` | read as |
 /// |---|---|
@@ -27,9 +27,9 @@ use crate::{Error, Result};
 /// | a `.parquet` file (feature `parquet`) | the images of its column `image`, labels from `label` |
 /// | a `.txt`, `.tsv` or `.lst` file | one path per line, optionally a tab and a label |
 ///
-/// With the feature `remote`, all but the VOC tree may lie on another machine:
-/// `s3://bucket/folder`, and likewise `gs://` and `az://`; at `http://` and `https://`, which tell of
-/// no folders, `.tar` files, shards and lists. Names, labels and order are those of the same files in
+/// With the feature `remote`, all but the VOC tree may be remote:
+/// `s3://bucket/folder`, and likewise `gs://` and `az://`; at `http://` and `https://`, which cannot
+/// list folders, `.tar` files, shards and lists. Names, labels and order are those of the same files in
 /// a local folder. The lines of any list may be locations.
 ///
 /// Entries that are images by their names are counted as such, whether they can be opened or not.
@@ -37,7 +37,7 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// A source without any image is [`Error::NoImages`]; one that cannot be reached is
-/// [`Error::Unreachable`]; a location of another machine is [`Error::BadSource`] without the feature.
+/// [`Error::Unreachable`]; without the feature, a remote location is [`Error::BadSource`].
 pub fn open(path: &Path, options: &SourceOptions) -> Result<Box<dyn Source>> {
     if is_remote(path) {
         #[cfg(feature = "remote")]
@@ -98,23 +98,22 @@ fn open_parquet(path: &Path, _: &[PathBuf], _: &SourceOptions) -> Result<Box<dyn
     Err(file_kind::no_parquet(path))
 }
 
-/// Whether a path is a location of another machine, such as `s3://bucket/folder`.
+/// Whether a path is a remote location, such as `s3://bucket/folder`.
 pub fn is_remote(path: &Path) -> bool {
     path.to_str().and_then(remote::scheme).is_some() && !path.exists()
 }
 
-/// Refuses a location of another machine where something is to be written, which the system would
-/// take for a folder.
+/// Refuses a remote location as an output path, which the system would otherwise create as a folder.
 ///
 /// # Errors
-/// [`Error::BadSource`], which says what to do.
+/// [`Error::BadSource`], with advice.
 pub fn refuse_remote(path: &Path) -> Result<()> {
     if !is_remote(path) {
         return Ok(());
     }
     Err(Error::BadSource {
         path: path.to_path_buf(),
-        reason: "nothing is written to other machines; write to a local folder, and copy that"
+        reason: "remote locations cannot be written to; write to a local folder, and copy that"
             .into(),
     })
 }

@@ -9,20 +9,20 @@ use crate::{Image, Result};
 pub struct SourceOptions {
     /// Images with more pixels than this are refused before they are decoded.
     pub max_pixels: u64,
-    /// What images are decoded to. Where they are taken as stored, `.npy` files are images too.
+    /// What images are decoded to. If they are taken as stored, `.npy` files count as images.
     pub pixels: Pixels,
     /// The VOC split to read (`ImageSets/Segmentation/<split>.txt`).
     pub split: String,
-    /// What the masks of a VOC tree tell apart.
+    /// Which masks of a VOC tree are read.
     pub masks: MaskKind,
-    /// How locations of other machines are read.
+    /// How remote locations are read.
     pub remote: RemoteOptions,
 }
 
-/// What the values of a VOC tree's masks stand for.
+/// The meaning of the values in a VOC tree's masks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MaskKind {
-    /// Objects where the tree has such masks, else classes.
+    /// Objects if the tree has such masks, else classes.
     #[default]
     Objects,
     /// Classes, [`VOC_CLASSES`]; a tree without such masks has none then.

@@ -1,4 +1,4 @@
-//! Locations of other machines: `s3://`, `gs://`, `az://`, `http://` and `https://`.
+//! Remote locations: `s3://`, `gs://`, `az://`, `http://` and `https://`.
 //!
 //! ```text
 //! listing ──► names, sizes, versions ──► folder, shards or list
@@ -7,7 +7,7 @@
 //!                              cache ──► client: attempts ──► store
 //! ```
 //!
-//! Behind the cargo feature `remote`; what is asked for is the same without it.
+//! Behind the cargo feature `remote`; the options exist without it.
 
 #[cfg(feature = "remote")]
 mod cache;

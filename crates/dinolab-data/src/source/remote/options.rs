@@ -1,37 +1,37 @@
-//! How locations of other machines are read.
+//! How remote locations are read.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How locations of other machines are read.
+/// How remote locations are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteOptions {
     /// How often a request is made before it counts as failed, at least 1.
     pub attempts: u32,
-    /// The pause after the first attempt. It doubles with each further one, and of each a random
-    /// half is left out, so that many readers do not come back at once.
+    /// The pause after the first attempt. It doubles with each further one; up to half of each pause is
+    /// left out at random, so that many readers do not retry at once.
     pub first_pause: Duration,
     /// The longest pause.
     pub longest_pause: Duration,
-    /// How long making a connection may take.
+    /// The longest time for connecting.
     pub connect_timeout: Duration,
-    /// How long nothing may arrive while an answer is waited for.
+    /// The longest time without data while waiting for a response.
     pub stall_timeout: Duration,
-    /// How long one attempt may take in all.
+    /// The longest time for one attempt.
     pub request_timeout: Duration,
-    /// Where what was read is kept; nowhere unless given.
+    /// The local cache; `None` disables it.
     pub cache: Option<CacheOptions>,
-    /// Variables such as `AWS_ACCESS_KEY_ID`, in place of those of the process.
+    /// Variables such as `AWS_ACCESS_KEY_ID`, instead of those of the process.
     pub environment: Option<BTreeMap<String, String>>,
 }
 
-/// A folder that keeps what was read from other machines.
+/// A local cache of remote objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheOptions {
-    /// The folder, made where there is none. Several processes may use one at a time.
+    /// The folder, created if it does not exist. Several processes may share it.
     pub folder: PathBuf,
-    /// Most bytes in it. What was not used for the longest time makes room.
+    /// The largest size in bytes. The least recently used entries are removed first.
     pub bytes: u64,
 }
 
