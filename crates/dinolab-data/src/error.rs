@@ -1,4 +1,4 @@
-//! What can go wrong between a path and a crop.
+//! The crate's error type.
 
 use std::path::PathBuf;
 

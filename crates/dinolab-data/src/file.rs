@@ -1,4 +1,4 @@
-//! Image files as bytes, within a bound.
+//! Reading of image files, up to a size limit.
 
 use std::fs::{self, File};
 use std::io::{self, Read};

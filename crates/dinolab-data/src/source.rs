@@ -1,4 +1,4 @@
-//! Where images come from.
+//! Sources of images.
 //!
 //! [`open`] opens a folder, a list file, tar shards, Parquet files or a VOC tree; all of them are
 //! read through one trait, [`Source`]. [`Subset`] and [`split`] divide a source into parts.

@@ -1,4 +1,4 @@
-//! Crop boxes and antialiased resizing.
+//! Antialiased resizing of crops.
 
 mod check;
 mod crop_box;

@@ -1,4 +1,4 @@
-//! A file of any format to pixels.
+//! Decoding of a file of any format.
 
 use super::format::{Format, format_of};
 use super::orientation::upright_size;

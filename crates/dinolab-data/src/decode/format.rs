@@ -1,4 +1,4 @@
-//! Which format a file is of, by its first bytes.
+//! Detection of the file format.
 
 use super::refused::Reason;
 

@@ -1,4 +1,4 @@
-//! What an image file holds, from its header alone.
+//! The stored channels and depth of a file, from its header alone.
 
 use ::image::ImageDecoder;
 

@@ -1,4 +1,4 @@
-//! From the stored picture to the upright one.
+//! EXIF orientation.
 
 use ::image::metadata::Orientation;
 use ::image::{DynamicImage, RgbImage};

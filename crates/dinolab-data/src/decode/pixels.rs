@@ -1,4 +1,4 @@
-//! Kinds of pixels: those wanted, and those stored.
+//! Kinds of pixels: as requested, and as stored.
 
 use super::refused::bad;
 use crate::{Image, Result};

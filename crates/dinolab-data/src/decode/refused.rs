@@ -1,4 +1,4 @@
-//! Why a file is not used.
+//! Reasons for refusing a file.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

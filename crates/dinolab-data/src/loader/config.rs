@@ -1,4 +1,4 @@
-//! How the loader reads.
+//! Settings of the loader.
 
 use crate::{Error, Result};
 

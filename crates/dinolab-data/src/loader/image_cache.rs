@@ -1,4 +1,4 @@
-//! Decoded images kept in memory.
+//! An in-memory cache of decoded images.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};

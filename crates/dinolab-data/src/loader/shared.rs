@@ -1,4 +1,4 @@
-//! What the workers of all epochs share.
+//! State shared by the workers of all epochs.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What the images show.
+//! The classes of the built-in set.
 
 /// The object classes, in label order.
 pub const CLASSES: [&str; 16] = [

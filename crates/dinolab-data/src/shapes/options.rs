@@ -1,4 +1,4 @@
-//! How hard the images of the built-in set are.
+//! Options of the built-in set: the difficulty of its images.
 
 use crate::{Error, Result};
 

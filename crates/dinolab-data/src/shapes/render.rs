@@ -1,4 +1,4 @@
-//! One image: ground, clutter, object, occluder, light, noise.
+//! Rendering of one image: ground, clutter, object, occluder, light, noise.
 
 use std::f32::consts::{PI, TAU};
 

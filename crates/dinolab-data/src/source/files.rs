@@ -1,4 +1,4 @@
-//! Files that are read by ranges, wherever they lie.
+//! Files that are read in ranges, local or remote.
 
 use std::collections::VecDeque;
 use std::fmt::Debug;

@@ -1,4 +1,4 @@
-//! Class names, and which image is of which class.
+//! Class names and the labels of images.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};

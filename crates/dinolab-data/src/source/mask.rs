@@ -1,4 +1,4 @@
-//! Masks that lie in files of their own.
+//! Masks in files of their own.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! What applies to every source: limits, kinds of pixels and masks.
+//! Options of every source: limits, kinds of pixels and masks.
 
 use super::remote::RemoteOptions;
 use crate::decode::{Pixels, ScaleOf, Scaled, decode_scaled, decode_to};

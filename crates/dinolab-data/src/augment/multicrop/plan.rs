@@ -1,4 +1,4 @@
-//! What is drawn at random of a view.
+//! The random parameters of a view.
 
 use super::{GLOBAL_VIEWS, MultiCrop};
 use crate::Size;

@@ -1,4 +1,4 @@
-//! What is refused before anything is resized.
+//! Checks before an image is resized.
 
 use super::crop_box::CropBox;
 use crate::{Error, Image, Result, Size};

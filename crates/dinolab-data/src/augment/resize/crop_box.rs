@@ -1,4 +1,4 @@
-//! Boxes in an image, and how they are drawn.
+//! Crop boxes and their random choice.
 
 use crate::Image;
 use crate::random::Random;

@@ -1,4 +1,4 @@
-//! Kernels of a resize.
+//! Resampling filters.
 
 /// The kernel of a resize. All are stretched when shrinking (antialiased).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

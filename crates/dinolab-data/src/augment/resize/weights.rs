@@ -1,4 +1,4 @@
-//! FilterWeights of a resize along one side, in Pillow's fixed point.
+//! Filter weights along one side, in Pillow's fixed point.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! What a page's tags say of its pixels.
+//! The layout of a page's pixels, from its tags.
 
 use ::image::metadata::Orientation;
 

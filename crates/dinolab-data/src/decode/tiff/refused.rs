@@ -1,4 +1,4 @@
-//! What a sound TIFF may hold that is not read, and what to do with it.
+//! TIFFs that are sound and not supported, with advice.
 
 use crate::decode::Reason;
 

@@ -1,4 +1,4 @@
-//! Pages that were unpacked last.
+//! A cache of the most recently decompressed pages.
 //!
 //! A page holds many images, and none of them can be had without unpacking it, so that it is kept
 //! while its other images are likely to be wanted.

@@ -1,4 +1,4 @@
-//! What files hold: their row groups, and the names and labels of their images.
+//! The contents of a file: its row groups, and the names and labels of their images.
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;

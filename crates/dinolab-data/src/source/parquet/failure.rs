@@ -1,4 +1,4 @@
-//! Why a part of a file cannot be had.
+//! Errors of a part of a file.
 
 use std::io;
 use std::path::Path;

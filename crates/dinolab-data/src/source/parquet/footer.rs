@@ -1,4 +1,4 @@
-//! What a Parquet file says of itself: its columns and where they lie.
+//! The footer of a Parquet file: its columns and their positions.
 
 use std::ops::Range;
 

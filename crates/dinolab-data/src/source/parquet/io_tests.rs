@@ -1,4 +1,4 @@
-//! How often storage is asked, and what is kept in memory.
+//! Tests of the number of reads from storage, and of what is kept in memory.
 
 use std::io;
 use std::sync::Mutex;

@@ -1,4 +1,4 @@
-//! Where the pages of a column lie, and what is in them.
+//! Positions and contents of the pages of a column.
 //!
 //! Headers of pages are read here, not by the `parquet` crate, which allocates by what they say:
 //! each number in them is held against the bytes that there are before it is used.

@@ -1,4 +1,4 @@
-//! What was read from other machines, kept in a folder of bounded size.
+//! The local cache of remote objects, of bounded size.
 //!
 //! Every entry is a file of its own, `NN/NAME`, named by a hash of what it holds: the location, the
 //! object's version, and the range. It repeats that description and carries a checksum, so that

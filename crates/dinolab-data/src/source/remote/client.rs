@@ -1,4 +1,4 @@
-//! Requests, as often as it takes.
+//! Requests with retries.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;

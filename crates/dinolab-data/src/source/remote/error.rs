@@ -1,4 +1,4 @@
-//! What went wrong with an attempt, and whether another one may help.
+//! Errors of a request: transient ones, which are retried, and permanent ones.
 
 use std::error::Error as Cause;
 use std::io;

@@ -1,4 +1,4 @@
-//! A folder of images in a store, read as a local folder of the same files would be.
+//! A remote folder of images, equivalent to a local folder of the same files.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Objects and parts of them, from the cache where they are there.
+//! Objects read in ranges, from the cache if they are there.
 
 use std::io;
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! Opening a location: what lies there decides what it is.
+//! From a remote location to a source.
 
 use std::path::Path;
 use std::sync::Arc;

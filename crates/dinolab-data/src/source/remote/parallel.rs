@@ -1,4 +1,4 @@
-//! Several requests at a time.
+//! Concurrent requests.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};

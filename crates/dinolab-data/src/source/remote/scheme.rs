@@ -1,4 +1,4 @@
-//! Which paths are locations.
+//! URI schemes.
 
 /// `s3` of `s3://bucket/folder`.
 pub(in crate::source) fn scheme(location: &str) -> Option<&str> {

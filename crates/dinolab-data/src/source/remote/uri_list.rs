@@ -1,4 +1,4 @@
-//! Images that a list names by their locations.
+//! Lists whose lines are URIs.
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! What a shard holds: one walk over its headers.
+//! Indexing of a shard in one pass over its headers.
 
 use std::collections::HashMap;
 use std::io::{Read, Seek, SeekFrom};

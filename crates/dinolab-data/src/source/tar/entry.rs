@@ -1,4 +1,4 @@
-//! What a shard holds: where its images lie, and what else there is.
+//! The contents of a shard: positions of its images, and what else it holds.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

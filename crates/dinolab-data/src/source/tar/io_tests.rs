@@ -1,4 +1,4 @@
-//! How often storage is asked.
+//! Tests of the number of reads from storage.
 
 use std::io::{self, Cursor};
 use std::path::{Path, PathBuf};

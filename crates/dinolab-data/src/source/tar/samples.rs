@@ -1,4 +1,4 @@
-//! Which members belong to one sample: an image and its label.
+//! Grouping of members into samples: an image and its label.
 //!
 //! WebDataset takes what is before the first dot of a name for its key. Names of ordinary files have
 //! dots too (`Track 2.0 (a).jpg`), so that a label belongs first of all to the image that is called as
