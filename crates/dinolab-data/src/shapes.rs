@@ -43,7 +43,7 @@ impl Shapes {
     /// `len` images.
     ///
     /// # Errors
-    /// [`Error::BadSetting`] where an option is out of its range.
+    /// [`Error::BadSetting`](crate::Error::BadSetting) if an option is out of its range.
     pub fn with_options(seed: u64, len: usize, options: ShapesOptions) -> Result<Self> {
         options.check()?;
         Ok(Self { seed, len, options })

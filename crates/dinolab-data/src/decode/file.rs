@@ -30,7 +30,7 @@ pub fn is_array(bytes: &[u8]) -> bool {
 ///
 /// `name` is used in errors only. Files that are empty, truncated, of no known format,
 /// under 2 pixels on a side, or over `max_pixels` (refused on the header alone, before
-/// any pixel is decoded) are [`Error::BadImage`].
+/// any pixel is decoded) are [`Error::BadImage`](crate::Error::BadImage).
 pub fn decode(name: &str, bytes: &[u8], max_pixels: u64) -> Result<Image> {
     caught(|| decode_bytes(bytes, max_pixels)).map_err(|reason| bad(name, reason))
 }

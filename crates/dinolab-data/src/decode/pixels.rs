@@ -11,7 +11,7 @@ pub enum Pixels {
     Rgb,
     /// The channels and the depth that a file holds; one of another number of channels is bad.
     Stored {
-        /// Channels that every file must have, at most [`MAX_CHANNELS`].
+        /// Channels that every file must have, at most [`MAX_CHANNELS`](crate::decode::MAX_CHANNELS).
         channels: usize,
     },
 }
@@ -25,10 +25,10 @@ impl Pixels {
         }
     }
 
-    /// Checks an image: whole, and of the kind that [`decode_to`] gives.
+    /// Checks an image: whole, and of the kind that [`decode_to`](crate::decode::decode_to) gives.
     ///
     /// # Errors
-    /// [`Error::BadImage`], named by its size.
+    /// [`Error::BadImage`](crate::Error::BadImage), named by its size.
     pub fn check(self, image: &Image) -> Result<()> {
         let reason = if image.channels != self.channels() {
             format!(

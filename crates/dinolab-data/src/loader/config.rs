@@ -25,7 +25,7 @@ pub struct LoaderConfig {
     /// many images ([`shard_order`](crate::random::shard_order)); 0 shuffles all images.
     pub shuffle_buffer: usize,
     /// Large photographs are decoded to as many pixels as the crops need
-    /// ([`MultiCrop::scale_of`]), where the source can; within the error that its documentation
+    /// ([`MultiCrop::scale_of`](crate::augment::MultiCrop::scale_of)), where the source can; within the error that its documentation
     /// states, crops are those of the full image.
     pub scaled_decoding: bool,
 }

@@ -42,7 +42,7 @@ pub(super) fn io_error(path: &Path, source: std::io::Error) -> Error {
     })
 }
 
-/// [`Source::stamp`] of a local file.
+/// [`Source::stamp`](crate::Source::stamp) of a local file.
 pub(super) fn stamp_of(file: &Path) -> Option<(u64, i64)> {
     let found = file.metadata().ok()?;
     let since = found.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;

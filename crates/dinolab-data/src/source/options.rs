@@ -25,7 +25,7 @@ pub enum MaskKind {
     /// Objects if the tree has such masks, else classes.
     #[default]
     Objects,
-    /// Classes, [`VOC_CLASSES`]; a tree without such masks has none then.
+    /// Classes, [`VOC_CLASSES`](crate::source::VOC_CLASSES); a tree without such masks has none then.
     Classes,
 }
 

@@ -10,7 +10,7 @@ use crate::source::note::Tally;
 #[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
 pub(in crate::source) struct Contents {
     pub(in crate::source) images: Vec<Place>,
-    /// The lines of [`CLASSES`].
+    /// The lines of [`CLASSES`](super::contents::CLASSES).
     pub(in crate::source) classes: Option<Vec<String>>,
     pub(in crate::source) left: Left,
 }
