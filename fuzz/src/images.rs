@@ -11,6 +11,7 @@ use dinolab_data::decode::{
     stored_kind,
 };
 use dinolab_data::source::{self, SourceOptions};
+use dinolab_jpeg::{Decoder, Output, Scale};
 
 /// Larger pictures than this are refused: enough for a fuzzer, and quick.
 const MAX_PIXELS: u64 = 1 << 20;
@@ -42,6 +43,28 @@ pub fn image(data: &[u8]) {
         assert_eq!(mask.data.len(), mask.width * mask.height);
     }
     stored(data);
+}
+
+/// Any bytes behind the first ones of a JPEG, in every way that its decoder offers.
+pub fn jpeg(data: &[u8]) {
+    const MAGIC: &[u8] = b"\xFF\xD8";
+    let whole = match data.starts_with(MAGIC) {
+        true => data.to_vec(),
+        false => [MAGIC, data].concat(),
+    };
+    let Ok(decoder) = Decoder::new(&whole) else {
+        return;
+    };
+    let decoder = decoder.with_max_pixels(MAX_PIXELS);
+    for scale in [Scale::Full, Scale::Half, Scale::Quarter, Scale::Eighth] {
+        for output in [Output::Rgb, Output::Stored] {
+            if let Ok(image) = decoder.decode_scaled(output, scale) {
+                assert_eq!(image.width, decoder.info().width.div_ceil(scale.divisor()));
+                let expected = image.width * image.height * image.channels;
+                assert_eq!(image.data.len(), expected);
+            }
+        }
+    }
 }
 
 /// Any bytes behind the first ones of a TIFF, as an image.
