@@ -25,7 +25,10 @@ pub struct Decoder<'a> {
 #[derive(Clone)]
 enum Source<'a> {
     /// A file that this crate's own decoder reads, by its header.
-    Own { bytes: &'a [u8], header: Header<'a> },
+    Own {
+        bytes: &'a [u8],
+        header: Box<Header<'a>>,
+    },
     /// A file that needed trimming to be understood, or that another decoder reads.
     Trimmed(Cow<'a, [u8]>),
 }
@@ -44,6 +47,7 @@ impl<'a> Decoder<'a> {
         let (source, info, exif) = match Header::read(bytes) {
             Some(header) => {
                 let (info, exif) = (header.info(), header.exif.map(Cow::Borrowed));
+                let header = Box::new(header);
                 (Source::Own { bytes, header }, info, exif)
             }
             None => {
