@@ -1,4 +1,4 @@
-"""Times full DINO training steps in PyTorch, on random images that are made once."""
+"""Times full training steps in PyTorch, of DINO or LeJEPA, on random images that are made once."""
 
 from __future__ import annotations
 
@@ -9,45 +9,67 @@ import torch
 
 import serving
 from dino import Dino, StepConfig, StepValues
+from lejepa import Lejepa, LejepaConfig, ProjectionConfig
 from model import ARCHITECTURES, HeadConfig, VitConfig
+
+HEADS = {"dino": (4096, 2048), "lejepa": (64, 512)}
+"""Default output and hidden width of the head, by method."""
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--method", choices=tuple(HEADS), default="dino")
     parser.add_argument("--arch", choices=tuple(ARCHITECTURES), default="vit_small")
     parser.add_argument("--patch-size", type=int, default=16)
     parser.add_argument("--global-crops-size", type=int, default=224)
     parser.add_argument("--local-crops-size", type=int, default=96)
     parser.add_argument("--local-crops-number", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--out-dim", type=int, default=4096)
-    parser.add_argument("--head-hidden-dim", type=int, default=2048)
-    parser.add_argument("--head-bottleneck-dim", type=int, default=256)
+    parser.add_argument("--out-dim", type=int, help="default: dino: 4096, lejepa: 64")
+    parser.add_argument("--head-hidden-dim", type=int, help="default: dino: 2048, lejepa: 512")
+    parser.add_argument("--head-bottleneck-dim", type=int, default=256, help="dino only")
     parser.add_argument("--drop-path-rate", type=float, default=0.1)
     parser.add_argument("--clip-grad", type=float, default=3.0, help="0: no clipping")
-    parser.add_argument("--norm-last-layer", type=serving.boolean, default=True)
+    parser.add_argument("--norm-last-layer", type=serving.boolean, default=True, help="dino only")
+    parser.add_argument("--sigreg-weight", type=float, default=0.05, help="lejepa only")
+    parser.add_argument("--directions", type=int, default=256, help="number of SIGReg's directions; lejepa only")
     parser.add_argument("--adamw", choices=("fused", "foreach", "loop"), default="fused")
     serving.add_common(parser)
-    return parser.parse_args()
+    args = parser.parse_args()
+    out_dim, hidden_dim = HEADS[args.method]
+    if args.out_dim is None:
+        args.out_dim = out_dim
+    if args.head_hidden_dim is None:
+        args.head_hidden_dim = hidden_dim
+    return args
+
+
+def learner(args: argparse.Namespace, device: torch.device) -> Dino | Lejepa:
+    """Returns the method with its networks and optimiser."""
+    vit = VitConfig.named(args.arch, args.patch_size, args.global_crops_size, args.drop_path_rate)
+    common = {
+        "clip_grad": args.clip_grad,
+        "adamw": args.adamw,
+        "precision": args.precision,
+        "compiled": args.mode == "compile",
+    }
+    if args.method == "lejepa":
+        head = ProjectionConfig(args.out_dim, args.head_hidden_dim)
+        return Lejepa(LejepaConfig(vit, head, args.sigreg_weight, args.directions, **common), device)
+    head = HeadConfig(args.out_dim, args.head_hidden_dim, args.head_bottleneck_dim, args.norm_last_layer)
+    return Dino(StepConfig(vit, head, **common), device)
 
 
 def main() -> None:
     """Builds, warms up, measures."""
     args = arguments()
     device = serving.set_up(args)
-    config = StepConfig(
-        vit=VitConfig.named(args.arch, args.patch_size, args.global_crops_size, args.drop_path_rate),
-        head=HeadConfig(
-            args.out_dim, args.head_hidden_dim, args.head_bottleneck_dim, args.norm_last_layer
-        ),
-        clip_grad=args.clip_grad,
-        adamw=args.adamw,
-        precision=args.precision,
-        compiled=args.mode == "compile",
-    )
-    dino = Dino(config, device)
-    batch, values = args.batch_size, StepValues()
+    trained = learner(args, device)
+    batch = args.batch_size
+    values = StepValues()
+    if args.method == "lejepa":
+        values = StepValues(weight_decay=0.05, momentum=0.98)
     views = [torch.randn(2 * batch, 3, args.global_crops_size, args.global_crops_size, device=device)]
     if args.local_crops_number > 0:
         side, count = args.local_crops_size, args.local_crops_number * batch
@@ -64,16 +86,17 @@ def main() -> None:
         first = time.perf_counter()
         for _ in range(steps):
             began = time.perf_counter()
-            loss = dino.step(views, values, after_teacher)
+            if isinstance(trained, Dino):
+                loss = trained.step(views, values, after_teacher)
+            else:
+                loss = trained.step(views, values)
         loss = loss.item()
         serving.settle(device)
         total = time.perf_counter() - first
-        return {
-            "ms": 1e3 * total / steps,
-            "ms_teacher": 1e3 * teacher / steps,
-            "loss": loss,
-            "peak_rss_mb": serving.peak_rss_mb(),
-        }
+        figures = {"ms": 1e3 * total / steps, "loss": loss, "peak_rss_mb": serving.peak_rss_mb()}
+        if isinstance(trained, Dino):
+            figures["ms_teacher"] = 1e3 * teacher / steps
+        return figures
 
     serving.run(measure, args)
 

@@ -31,6 +31,8 @@ pub enum Purpose {
     Init = 6,
     /// Images whose channels are measured.
     Statistics = 7,
+    /// Random directions of a loss.
+    Directions = 8,
 }
 
 /// A generator for one key.

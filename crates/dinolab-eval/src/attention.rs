@@ -1,31 +1,44 @@
-//! Does the class token look at objects?
+//! Class-token attention against object masks.
 //!
-//! The attention of the class token to the patches, one map per head, is cut to the
-//! smallest set of patches that holds a given share of its mass; that mask is enlarged to
-//! the size of the image and compared with the image's objects by the Jaccard index
-//! (intersection over union). Each object takes the head that fits it best.
+//! The attention of the class token to the patches, one map per head, is reduced to the smallest
+//! set of patches covering a given share of its mass. That mask is enlarged to the size of the
+//! image and compared with the image's objects by the Jaccard index (intersection over union).
+//! Each object is scored with its best head.
+//!
+//! ```
+//! use dinolab_eval::attention::{REFERENCE_MASS, score_image};
+//!
+//! // One head over 2 × 2 patches, and an object that fills the left half of 4 × 4 pixels.
+//! let attention = [0.45, 0.05, 0.45, 0.05];
+//! let labels: Vec<u8> = (0..16).map(|pixel| u8::from(pixel % 4 < 2)).collect();
+//! let scores = score_image(&attention, (2, 2), &labels, (4, 4), REFERENCE_MASS)?;
+//! assert_eq!(scores[0].jaccard, 1.0);
+//! # Ok::<(), dinolab_eval::Error>(())
+//! ```
 
 mod summary;
 
-pub use summary::{ClassScore, ObjectHeads, Summary, attention_heads, object_heads};
+pub use summary::{ClassScore, JaccardSummary, ObjectHeads, attention_heads};
 
 use crate::error::{check_finite, check_length};
 use crate::{Error, Result};
 
-/// Label of pixels that are left out of scores.
+/// Label of pixels that are excluded from scores.
 pub const VOID: u8 = 255;
 
-/// Share of the attention's mass that the reference keeps.
+/// Share of the attention mass kept by the reference implementation.
 pub const REFERENCE_MASS: f64 = 0.6;
 
-/// The patches that hold the share `mass` (above 0, at most 1) of the attention of one head.
+/// Returns the patches that hold the share `mass` (above 0, at most 1) of the attention of one
+/// head.
 ///
-/// `attention` has one value of 0 or above per patch and any sum above 0. It is sorted in
-/// ascending order and summed up; kept is every patch whose running sum exceeds
-/// `1 − mass`. Of equal values, later patches are kept first.
+/// `attention` has one non-negative value per patch and a positive sum. Its values are summed in
+/// ascending order, and each patch whose running sum exceeds `1 − mass` is kept. Of equal values,
+/// later patches are kept first.
 ///
 /// # Errors
-/// Negative values or values that are not finite, a sum of 0, `mass` out of range.
+/// [`Error::NonFinite`] for values that are not finite; [`Error::Invalid`] for negative values, a
+/// sum of 0 or `mass` out of range.
 pub fn mass_mask(attention: &[f32], mass: f64) -> Result<Vec<bool>> {
     check_finite("attention", attention)?;
     if attention.iter().any(|&a| a < 0.0) {
@@ -52,11 +65,12 @@ pub fn mass_mask(attention: &[f32], mass: f64) -> Result<Vec<bool>> {
     Ok(mask)
 }
 
-/// Enlarges (or reduces) a mask of `from` = (height, width) to `to` = (height, width): each
-/// target pixel takes the source cell that it lies in.
+/// Resizes a mask of `from` = (height, width) to `to` = (height, width): each target pixel takes
+/// the value of the source cell it lies in.
 ///
 /// # Errors
-/// A length that is not `from`'s, a `from` without cells.
+/// [`Error::Length`] if the mask does not have the size `from`, [`Error::Invalid`] for an empty
+/// mask.
 pub fn resize_mask(mask: &[bool], from: (usize, usize), to: (usize, usize)) -> Result<Vec<bool>> {
     check_length("mask", from.0 * from.1, mask.len())?;
     if mask.is_empty() {
@@ -70,9 +84,9 @@ pub fn resize_mask(mask: &[bool], from: (usize, usize), to: (usize, usize)) -> R
     Ok(out)
 }
 
-/// Counts of pixels towards a Jaccard index; add up several to pool them.
+/// Pixel counts of a Jaccard index.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Jaccard {
+pub(crate) struct Jaccard {
     /// Pixels in both masks.
     pub intersection: u64,
     /// Pixels in either mask.
@@ -80,11 +94,8 @@ pub struct Jaccard {
 }
 
 impl Jaccard {
-    /// Compares `predicted` with the pixels of `labels` that equal `object`; pixels labelled
-    /// [`VOID`] are left out of both.
-    ///
-    /// # Errors
-    /// Masks of different sizes.
+    /// Compares `predicted` with the pixels of `labels` that equal `object`, ignoring pixels
+    /// labelled [`VOID`]; fails for masks of different sizes.
     pub fn of_object(predicted: &[bool], labels: &[u8], object: u8) -> Result<Self> {
         check_length("predicted mask", labels.len(), predicted.len())?;
         let mut counts = Self::default();
@@ -98,19 +109,13 @@ impl Jaccard {
         Ok(counts)
     }
 
-    /// Pools the pixels of `other` with these.
-    pub fn add(&mut self, other: Self) {
-        self.intersection += other.intersection;
-        self.union += other.union;
-    }
-
-    /// Intersection over union, 0–1; `None` if both masks are empty.
+    /// Returns intersection over union, 0–1; `None` if both masks are empty.
     pub fn value(self) -> Option<f64> {
         (self.union > 0).then(|| self.intersection as f64 / self.union as f64)
     }
 }
 
-/// How well the best head covers one object.
+/// The best head for one object.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ObjectScore {
     /// The object's label, 1–254.
@@ -132,24 +137,14 @@ impl ObjectScore {
     }
 }
 
-/// Best head per object of one image.
+/// Scores the best head for each object of one image, in ascending order of the labels.
 ///
-/// `heads` holds one mask per head, `labels` the objects' numbers, all of the same size; 0 is
-/// background and [`VOID`] left out. The answer is in the order of the labels, and empty for
-/// an image without objects.
-///
-/// # Errors
-/// No heads, masks of different sizes.
-pub fn best_heads(heads: &[Vec<bool>], labels: &[u8]) -> Result<Vec<ObjectScore>> {
-    let objects = object_heads(heads, labels)?;
-    Ok(objects.iter().map(ObjectScore::of).collect())
-}
-
-/// Everything at once for one image: attention `[heads, h, w]` with `grid` = (h, w), labels
-/// of `size` = (height, width), the share of mass to keep.
+/// `attention` is `[heads, h, w]` with `grid` = (h, w), `labels` are object numbers of `size` =
+/// (height, width) with 0 for background and [`VOID`] ignored, and `mass` is the share of attention
+/// to keep.
 ///
 /// # Errors
-/// As [`mass_mask`], [`resize_mask`] and [`best_heads`].
+/// As [`mass_mask`] and [`resize_mask`]; [`Error::Invalid`] without heads.
 pub fn score_image(
     attention: &[f32],
     grid: (usize, usize),
@@ -161,7 +156,7 @@ pub fn score_image(
     Ok(objects.iter().map(ObjectScore::of).collect())
 }
 
-/// Mean over objects, then over images.
+/// The mean Jaccard index over objects, then over images.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct JaccardMeter {
     sum_of_means: f64,
@@ -170,7 +165,7 @@ pub struct JaccardMeter {
 }
 
 impl JaccardMeter {
-    /// Adds one image; one without objects does not count.
+    /// Adds an image; images without objects are ignored.
     pub fn add(&mut self, image: &[ObjectScore]) {
         if !image.is_empty() {
             let sum: f64 = image.iter().map(|o| o.jaccard).sum();
@@ -180,42 +175,26 @@ impl JaccardMeter {
         }
     }
 
-    /// Mean over images of their mean over objects, 0–1; `None` before the first image.
+    /// Returns the mean over images of the mean over their objects, 0–1; `None` before the first
+    /// image.
     pub fn mean(&self) -> Option<f64> {
         (self.images > 0).then(|| self.sum_of_means / self.images as f64)
     }
 
-    /// Images with objects so far.
+    /// Returns the number of images with objects.
     pub fn images(&self) -> usize {
         self.images
     }
 
-    /// Objects so far.
+    /// Returns the number of objects.
     pub fn objects(&self) -> usize {
         self.objects
     }
 }
 
-/// Baseline: attention that knows nothing. `[heads, patches]` independent values uniform in
-/// 0–1, the same for the same `seed`; score it like the real one.
-pub fn random_attention(heads: usize, patches: usize, seed: u64) -> Vec<f32> {
-    (0..(heads * patches) as u64)
-        .map(|i| {
-            // A counter pushed through a 64-bit finaliser; the top 24 bits make a float.
-            let mut z = seed
-                .wrapping_mul(0xd6e8_feb8_6659_fd93)
-                .wrapping_add(i.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^= z >> 31;
-            (z >> 40) as f32 / (1u64 << 24) as f32
-        })
-        .collect()
-}
-
-/// Baseline: the Jaccard index that a mask of share `kept` of the pixels, placed
-/// independently of an object of share `object`, reaches on average over many pixels:
-/// `pq / (p + q − pq)`. With `kept` = 1 it is that of "everything is object".
+/// Returns the expected Jaccard index of a mask that covers the share `kept` of the pixels
+/// independently of an object that covers the share `object`: `pq / (p + q − pq)`. `kept` = 1 gives
+/// the baseline of the whole image.
 pub fn chance_jaccard(kept: f64, object: f64) -> f64 {
     let both = kept * object;
     let either = kept + object - both;
@@ -224,7 +203,29 @@ pub fn chance_jaccard(kept: f64, object: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::summary::object_heads;
     use super::*;
+
+    fn best_heads(heads: &[Vec<bool>], labels: &[u8]) -> Result<Vec<ObjectScore>> {
+        let objects = object_heads(heads, labels)?;
+        Ok(objects.iter().map(ObjectScore::of).collect())
+    }
+
+    /// Attention `[heads, patches]` of independent values, uniform in 0–1.
+    fn random_attention(heads: usize, patches: usize, seed: u64) -> Vec<f32> {
+        (0..(heads * patches) as u64)
+            .map(|i| {
+                // A counter pushed through a 64-bit finaliser; the top 24 bits make a float.
+                let mut z = seed
+                    .wrapping_mul(0xd6e8_feb8_6659_fd93)
+                    .wrapping_add(i.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+                z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+                z ^= z >> 31;
+                (z >> 40) as f32 / (1u64 << 24) as f32
+            })
+            .collect()
+    }
 
     #[test]
     fn keeps_the_mass() {
@@ -273,9 +274,8 @@ mod tests {
         let mask = [true, true, false, false, true, false];
         let one = Jaccard::of_object(&mask, &labels, 1).unwrap();
         assert_eq!((one.intersection, one.union), (1, 3));
-        let mut pooled = one;
-        pooled.add(Jaccard::of_object(&mask, &labels, 2).unwrap());
-        assert_eq!(pooled.value(), Some(1.0 / 6.0));
+        let two = Jaccard::of_object(&mask, &labels, 2).unwrap();
+        assert_eq!((two.intersection, two.union), (0, 3));
         assert_eq!(Jaccard::default().value(), None);
         assert!(Jaccard::of_object(&mask, &labels[1..], 1).is_err());
     }

@@ -1,9 +1,9 @@
-//! Copy detection: does an altered copy find its original among distractors?
+//! Copy detection: altered copies are queries for their originals among distractors.
 //!
-//! As the reference judges on Copydays: vectors of class token and pooled patch tokens
-//! ([`crate::descriptor`]), whitened ([`crate::whitening`]), ranked by cosine; the average
-//! precision of a query is the area by trapezoids, which for a single original at place *r*
-//! (from 0) is `1 / (2 (r + 1))`, or 1 at place 0.
+//! The protocol of the reference implementation on Copydays: descriptors of class token and pooled
+//! patch tokens ([`crate::network::descriptor`]), whitened ([`crate::whitening`]) and ranked by
+//! cosine similarity. The average precision of a query is the area by trapezoids, which for a single
+//! original at rank *r* (from 0) is `1 / (2 (r + 1))`, or 1 at rank 0.
 
 mod attack;
 mod originals;
@@ -15,22 +15,23 @@ use crate::Result;
 use crate::retrieval::average_precision;
 use crate::similarity::ranks_of;
 
-/// How one query did.
+/// The score of one query.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CopyScore {
     /// Average precision, 0–1.
     pub average_precision: f64,
-    /// Place of the first original, from 0 among the whole database.
+    /// Rank of the first original, from 0 in the whole database.
     pub first: usize,
 }
 
-/// Ranks `database` (`[N, dim]`, rows of length 1) for each query (`[Q, dim]`), whose originals
-/// are the rows `positives`, at least one each. Only the first `top` places count where given;
-/// the reference looks at 20.
+/// Ranks `database` (`[N, dim]`, L2-normalised) for each query (`[Q, dim]`), whose originals are the
+/// rows `positives`, at least one each. `top` is the rank cut-off for average precision; the
+/// reference implementation uses 20.
 ///
 /// # Errors
-/// Mismatched lengths, values that are not finite.
-pub fn judge(
+/// [`Error::Length`](crate::Error::Length) for mismatched lengths,
+/// [`Error::NonFinite`](crate::Error::NonFinite) for values that are not finite.
+pub fn evaluate(
     database: &[f32],
     queries: &[f32],
     dim: usize,
@@ -58,14 +59,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn judged_by_hand() {
+    fn scored_by_hand() {
         // Database on the axes and between; queries near them.
         let r = std::f32::consts::FRAC_1_SQRT_2;
         let database = [1.0, 0.0, r, r, 0.0, 1.0];
         let queries = [1.0, 0.0, 0.6, 0.8];
         // The first finds its original at once; the second's order is 1, 2, 0.
-        let judge = |top| judge(&database, &queries, 2, &[vec![0], vec![0, 2]], top).unwrap();
-        let scores = judge(None);
+        let evaluate = |top| evaluate(&database, &queries, 2, &[vec![0], vec![0, 2]], top).unwrap();
+        let scores = evaluate(None);
         assert_eq!(
             scores[0],
             CopyScore {
@@ -76,7 +77,7 @@ mod tests {
         let expected = ((0.0 + 0.5) / 2.0 + (0.5 + 2.0 / 3.0) / 2.0) / 2.0;
         assert!((scores[1].average_precision - expected).abs() < 1e-12);
         assert_eq!(scores[1].first, 1);
-        assert!((judge(Some(2))[1].average_precision - 0.125).abs() < 1e-12);
-        assert_eq!(judge(Some(1))[1].average_precision, 0.0);
+        assert!((evaluate(Some(2))[1].average_precision - 0.125).abs() < 1e-12);
+        assert_eq!(evaluate(Some(1))[1].average_precision, 0.0);
     }
 }

@@ -1,39 +1,37 @@
 //! Softmax cross entropy of rows of logits, with its gradient.
 //!
-//! Rows may count several times and may be divided between classes, as the pixels under a
-//! patch are: a row's target is a weight per class. Sums run in double precision and in the
-//! order of the rows.
+//! The target of a row is a class, or a weight per class, such as the pixels of each class in a
+//! patch. Sums run in double precision and in the order of the rows.
 
 use crate::error::check_length;
 use crate::{Error, Result};
 
-/// What rows of logits should say.
+/// The targets of rows of logits.
 #[derive(Clone, Copy, Debug)]
 pub enum Targets<'a> {
-    /// `[R]`: one class per row, each row counting once.
+    /// `[R]`: one class per row, with equal weights.
     Labels(&'a [usize]),
-    /// `[R, K]`: how much each row counts for each class, at least 0. A row of zeros is left
-    /// out.
+    /// `[R, K]`: the weight of each class in each row, at least 0. Rows of zeros are ignored.
     Weights(&'a [f32]),
 }
 
-/// The mean loss and how it changes with the logits.
+/// The mean loss and its gradient.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CrossEntropy {
-    /// Mean over the targets' total weight, in nats.
+    /// Mean over the total weight of the targets, in nats.
     pub loss: f64,
-    /// `[R, K]`: the loss' derivative by each logit.
+    /// `[R, K]`: the derivative of the loss by each logit.
     pub gradient: Vec<f32>,
 }
 
-/// Cross entropy of logits `[R, K]` against `targets`, averaged over their total weight.
+/// Computes the cross entropy of logits `[R, K]` against `targets`, averaged over their weight.
 ///
 /// # Errors
-/// Lengths that do not fit, a label that is no class, targets whose weights are negative or
-/// sum to 0.
+/// [`Error::Length`] for lengths that do not match; [`Error::Invalid`] for a label out of range and
+/// for weights that are negative or sum to 0.
 pub fn cross_entropy(logits: &[f32], classes: usize, targets: Targets) -> Result<CrossEntropy> {
     if classes == 0 {
-        return Err(Error::invalid("classes", "there are none"));
+        return Err(Error::invalid("classes", "must not be empty"));
     }
     let rows = logits.len() / classes;
     check_length("logits", rows * classes, logits.len())?;
@@ -86,7 +84,7 @@ fn total_weight(targets: Targets, rows: usize, classes: usize) -> Result<f64> {
         Targets::Labels(labels) => {
             check_length("labels", rows, labels.len())?;
             if let Some(label) = labels.iter().find(|&&label| label >= classes) {
-                let reason = format!("{label} is none of {classes} classes");
+                let reason = format!("{label} is not one of {classes} classes");
                 return Err(Error::invalid("label", reason));
             }
             rows as f64
@@ -106,7 +104,7 @@ fn total_weight(targets: Targets, rows: usize, classes: usize) -> Result<f64> {
     }
 }
 
-/// Softmax of each row of logits `[R, K]`, in place.
+/// Applies softmax to each row of logits `[R, K]`, in place.
 pub fn softmax(logits: &mut [f32], classes: usize) {
     for row in logits.chunks_exact_mut(classes.max(1)) {
         let most = row.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));

@@ -1,39 +1,41 @@
-//! Groups of images that are nearly the same.
+//! Groups of near-duplicate images.
 
-use crate::similarity::{for_each_query, rows_of};
+use crate::rows::rows_of;
+use crate::similarity::for_each_query;
 use crate::{Error, Result};
 
-/// Rows whose pairs are held at a time.
+/// Rows compared with all others at a time.
 const BLOCK: usize = 256;
 
-/// Images that hang together: each is at least as similar as the threshold to some other one of
-/// the group.
+/// A connected group of similar images: each has at least the threshold's similarity to another
+/// image of the group.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Group {
-    /// Rows, in order; at least two.
+pub struct DuplicateGroup {
+    /// Rows in ascending order, at least two.
     pub members: Vec<usize>,
     /// Cosine similarity of each member to the first.
     pub similarity: Vec<f32>,
 }
 
-/// Groups among the rows of `features` (`[N, dim]`, of length 1): the connected parts of the
-/// graph whose edges are pairs of similarity `threshold` or above. Largest group first, then
-/// by first member. All pairs are compared, in bounded memory.
+/// Groups the rows of `features` (`[N, dim]`, L2-normalised): the connected components of the
+/// graph whose edges are pairs with a cosine similarity of at least `threshold`. The largest group
+/// is first, then the one with the lowest first member. All pairs are compared, in bounded memory.
+/// `progress` is called with the number of rows done.
 ///
 /// # Errors
-/// A length that is no multiple of `dim`, values that are not finite, a threshold that is no
-/// similarity above −1 and at most 1.
+/// [`Error::Length`] for a length that is not a multiple of `dim`, [`Error::NonFinite`] for values
+/// that are not finite, [`Error::BadSetting`] for a threshold that is not above −1 and at most 1.
 pub fn near_duplicates(
     features: &[f32],
     dim: usize,
     threshold: f64,
     progress: &mut dyn FnMut(usize),
-) -> Result<Vec<Group>> {
+) -> Result<Vec<DuplicateGroup>> {
     let rows = rows_of("features", features, dim)?;
     if !(threshold > -1.0 && threshold <= 1.0) {
         return Err(Error::setting(
             "threshold",
-            format!("{threshold} is no similarity above -1 and at most 1"),
+            format!("must be above -1 and at most 1, is {threshold}"),
         ));
     }
     // Equal rows have a similarity of 1 up to rounding.
@@ -66,7 +68,7 @@ pub fn near_duplicates(
     let row = |i: usize| &features[i * dim..][..dim];
     Ok(groups
         .into_iter()
-        .map(|members| Group {
+        .map(|members| DuplicateGroup {
             similarity: members
                 .iter()
                 .map(|&member| {
@@ -108,7 +110,7 @@ impl Sets {
         self.parent[a.max(b)] = a.min(b) as u32;
     }
 
-    /// Sets of two rows and more.
+    /// Returns the sets of at least two rows.
     fn groups(mut self) -> Vec<Vec<usize>> {
         let mut by_root: std::collections::BTreeMap<usize, Vec<usize>> = Default::default();
         for row in 0..self.parent.len() {

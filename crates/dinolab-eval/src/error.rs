@@ -1,19 +1,19 @@
-//! What can go wrong here.
+//! The errors of this crate.
 
 use std::path::PathBuf;
 
 /// Result with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Everything that can go wrong in this crate; each names what was wrong and where.
+/// Everything that can go wrong in this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A slice does not have the length its shape asks for.
+    /// A slice does not have the length that its shape requires.
     #[error("{what}: expected {expected} values, found {found}")]
     Length {
         /// Which argument.
         what: &'static str,
-        /// Length that the shape asks for.
+        /// Length that the shape requires.
         expected: usize,
         /// Length that was given.
         found: usize,
@@ -26,9 +26,9 @@ pub enum Error {
         /// Position in the slice.
         index: usize,
     },
-    /// What a network makes of an image is NaN or infinite.
+    /// The output of a network for an image is NaN or infinite.
     #[error(
-        "{image}: the network's output is not finite numbers: its weights have diverged or are \
+        "{image}: the network's output is not finite: its weights have diverged or are \
          damaged, or its precision is too low for them"
     )]
     NotFinite {
@@ -46,12 +46,12 @@ pub enum Error {
     /// A setting is out of its range.
     #[error("{field}: {reason}")]
     BadSetting {
-        /// The setting, by its flag's name.
+        /// The setting, in kebab case.
         field: &'static str,
-        /// What it must be.
+        /// Its range.
         reason: String,
     },
-    /// A loss is no longer a number.
+    /// A loss is NaN or infinite.
     #[error("the loss is {loss}: the learning rate {lr} is too high")]
     Diverged {
         /// The learning rate.
@@ -64,7 +64,7 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// The system's reason.
+        /// The reason of the operating system.
         source: std::io::Error,
     },
     /// A file could not be written.
@@ -72,16 +72,16 @@ pub enum Error {
     Write {
         /// The file.
         path: PathBuf,
-        /// The system's reason.
+        /// The reason of the operating system.
         source: std::io::Error,
     },
-    /// A file that is read as a classifier of [`crate::linear`] is none.
+    /// A file is not a classifier of [`crate::network::ClassifierFile`].
     #[error("{}: is not a classifier", path.display())]
     NotAClassifier {
         /// The file.
         path: PathBuf,
     },
-    /// A file was read but is not what it should be.
+    /// A file was read but is not valid.
     #[error("{}: {reason}", path.display())]
     Format {
         /// The file.
@@ -89,15 +89,15 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// Reading weights or building a network.
+    /// Reading weights or building a network failed.
     #[error(transparent)]
     Model(#[from] dinolab_nn::Error),
-    /// Reading or preparing images.
+    /// Reading or preparing images failed.
     #[error(transparent)]
     Data(#[from] dinolab_data::Error),
-    /// A picture could not be encoded.
+    /// An image could not be encoded.
     #[error("picture: {0}")]
-    Picture(#[from] image::ImageError),
+    Encode(#[from] image::ImageError),
 }
 
 impl Error {
@@ -116,7 +116,7 @@ impl Error {
     }
 }
 
-/// Errs unless `found == expected`.
+/// Fails unless `found == expected`.
 pub(crate) fn check_length(what: &'static str, expected: usize, found: usize) -> Result<()> {
     if expected == found {
         Ok(())
@@ -129,7 +129,7 @@ pub(crate) fn check_length(what: &'static str, expected: usize, found: usize) ->
     }
 }
 
-/// Errs on the first value that is NaN or infinite.
+/// Fails on the first value that is NaN or infinite.
 pub(crate) fn check_finite(what: &'static str, values: &[f32]) -> Result<()> {
     match values.iter().position(|v| !v.is_finite()) {
         None => Ok(()),
@@ -138,8 +138,7 @@ pub(crate) fn check_finite(what: &'static str, values: &[f32]) -> Result<()> {
 }
 
 impl Error {
-    /// Whether it says something of an image, which can be left out, and not of what all images go
-    /// through.
+    /// Returns whether the error concerns a single image, which can be skipped.
     pub fn is_of_an_image(&self) -> bool {
         match self {
             Self::Data(error) => !error.is_unreachable(),
@@ -149,7 +148,7 @@ impl Error {
         }
     }
 
-    /// Whether images of another machine could not be fetched, which says nothing of them.
+    /// Returns whether a remote image could not be fetched.
     pub fn is_unreachable(&self) -> bool {
         matches!(self, Self::Data(error) if error.is_unreachable())
     }

@@ -1,21 +1,22 @@
 //! Features with their names and labels, in memory and in files.
 //!
-//! `photos.npy` (or `.safetensors`, tensor `features`) holds `[N, D]`; beside it
-//! `photos.paths.txt` names the rows and `photos.labels.txt` their classes, one line per row, empty
-//! where a row has none.
-//! Both companions may be missing.
+//! `photos.npy` (or `.safetensors`, tensor `features`) holds `[N, D]`. Next to it,
+//! `photos.paths.txt` holds the names of the rows and `photos.labels.txt` their classes, one line
+//! per row, empty for a row without class. Both companions are optional.
+
+mod companions;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::Path;
 
-use dinolab_data::Source;
-use dinolab_nn::files::FileSet;
+use dinolab_files::FileSet;
 use dinolab_nn::weights::{Array, read_arrays, to_bytes};
 
+pub use self::companions::{labels_file, names_file};
+pub(crate) use self::companions::{names_and_labels, write_companions};
+use self::companions::{read_lines, some};
 use crate::error::check_length;
-use crate::features::Features;
 use crate::file::unwritten;
 use crate::npy::{npy_to, read_npy_f32};
 use crate::{Error, Result};
@@ -23,62 +24,51 @@ use crate::{Error, Result};
 /// Name of the tensor in a safetensors file.
 const TENSOR: &str = "features";
 
-/// Rows of features, what each is of, and its class.
+/// Features with the names and classes of their images.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FeatureSet {
     /// Width of a feature, `D`.
     pub dim: usize,
     /// `[N, D]`.
     pub data: Vec<f32>,
-    /// `N` names, or none where they are not known.
+    /// `N` names, if known.
     pub names: Option<Vec<String>>,
-    /// `N` class names, of which some may be missing, or none where there are no labels.
+    /// `N` class names, some of which may be missing; `None` without labels.
     pub labels: Option<Vec<Option<String>>>,
 }
 
 impl FeatureSet {
-    /// Whether a path is that of a file of features, by its extension.
+    /// Returns whether a path is that of a feature file, by its extension.
     pub fn is_file_of(path: &Path) -> bool {
-        kind(path).is_some() && !path.is_dir()
+        file_format(path).is_some() && !path.is_dir()
     }
 
-    /// The features of a source's images with the source's names and labels.
-    pub fn of_source(features: Features, source: &dyn Source) -> Self {
-        let (names, labels) = names_and_labels(&features.indices, source);
-        Self {
-            dim: features.dim,
-            data: features.data,
-            names: Some(names),
-            labels,
-        }
-    }
-
-    /// Rows, `N`.
+    /// Returns the number of rows, `N`.
     pub fn len(&self) -> usize {
         self.data.len() / self.dim.max(1)
     }
 
-    /// Whether there is no row.
+    /// Returns whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.data.is_empty()
     }
 
-    /// The class names, sorted, each once; empty where there are no labels.
+    /// Returns the distinct class names, sorted; empty without labels.
     pub fn classes(&self) -> Vec<String> {
         let classes: BTreeSet<&String> = self.labels.iter().flatten().flatten().collect();
         classes.into_iter().cloned().collect()
     }
 
-    /// The rows' classes as places in `classes`. A class that is not there gets a number of its
-    /// own, `classes.len()` or above, which nothing that knows `classes` only can answer.
+    /// Returns the rows' classes as indices into `classes`. Other classes get their own numbers from
+    /// `classes.len()`, which a classifier of `classes` never predicts.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where there are no labels, or a row has none ([`FeatureSet::labelled`]).
+    /// [`Error::Invalid`] without labels, or if a row has none (see [`FeatureSet::labelled`]).
     pub fn label_numbers(&self, classes: &[String]) -> Result<Vec<usize>> {
         let labels = self
             .labels
             .as_ref()
-            .ok_or_else(|| Error::invalid("labels", "the features have none"))?;
+            .ok_or_else(|| Error::invalid("labels", "the features have no labels"))?;
         let mut known: BTreeMap<&str, usize> = BTreeMap::new();
         for class in classes {
             known.insert(class, known.len());
@@ -88,14 +78,15 @@ impl FeatureSet {
             .map(|label| {
                 let label = label
                     .as_ref()
-                    .ok_or_else(|| Error::invalid("labels", "a row has none"))?;
+                    .ok_or_else(|| Error::invalid("labels", "a row has no label"))?;
                 let next = known.len();
                 Ok(*known.entry(label).or_insert(next))
             })
             .collect()
     }
 
-    /// The rows that have a label, and how many have none. All rows where there are no labels at all.
+    /// Returns the rows with a label and the number of rows without. A set without labels is returned
+    /// unchanged.
     pub fn labelled(self) -> (Self, usize) {
         let Some(labels) = &self.labels else {
             return (self, 0);
@@ -116,18 +107,19 @@ impl FeatureSet {
         (kept, without)
     }
 
-    /// Writes the features and their companions. Companions of an earlier set that this one has
-    /// not are removed.
+    /// Writes the features and their companions, and removes companions of an earlier set that this
+    /// one lacks.
     ///
     /// # Errors
-    /// A path that ends in neither `.npy` nor `.safetensors`; a file that cannot be written.
+    /// [`Error::Format`] for a path that ends in neither `.npy` nor `.safetensors`,
+    /// [`Error::Write`] if a file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
         let shape = [self.len(), self.dim];
         check_length("features", shape[0] * shape[1], self.data.len())?;
         let mut files = FileSet::default();
-        match kind(path) {
-            Some(Kind::Npy) => files.write(path, |out| npy_to(out, &shape, &self.data)),
-            Some(Kind::Safetensors) => {
+        match file_format(path) {
+            Some(FileFormat::Npy) => files.write(path, |out| npy_to(out, &shape, &self.data)),
+            Some(FileFormat::Safetensors) => {
                 let array = Array {
                     shape: shape.to_vec(),
                     data: self.data.clone(),
@@ -151,22 +143,22 @@ impl FeatureSet {
         files.keep().map_err(unwritten(path))
     }
 
-    /// Reads features and what stands beside them.
+    /// Reads features and their companions.
     ///
     /// # Errors
-    /// A file that cannot be read or is no matrix; a row with values that are NaN or infinite;
-    /// companions with another number of lines.
+    /// [`Error::Io`] if a file cannot be read; [`Error::Format`] if it is not a matrix, has values
+    /// that are NaN or infinite, or its companions have another number of lines.
     pub fn read(path: &Path) -> Result<Self> {
         let wrong = |reason: String| Error::Format {
             path: path.into(),
             reason,
         };
-        let (shape, data) = match kind(path) {
-            Some(Kind::Npy) => {
+        let (shape, data) = match file_format(path) {
+            Some(FileFormat::Npy) => {
                 let array = read_npy_f32(path)?;
                 (array.shape, array.data)
             }
-            Some(Kind::Safetensors) => {
+            Some(FileFormat::Safetensors) => {
                 let (mut arrays, _) = read_arrays(path)?;
                 let array = arrays
                     .remove(TENSOR)
@@ -192,8 +184,8 @@ impl FeatureSet {
                 .as_ref()
                 .map_or(String::new(), |n| format!(" ({})", n[row]));
             return Err(wrong(format!(
-                "row {row}{name} has values that are not finite numbers, as {} of {rows} rows have; \
-                 make the features anew with sound weights",
+                "{} of {rows} rows have values that are not finite, the first is row {row}{name}; \
+                 recompute the features with valid weights",
                 1 + bad.count()
             )));
         }
@@ -209,47 +201,6 @@ impl FeatureSet {
     }
 }
 
-/// Labels where there are any.
-fn some(labels: Vec<Option<String>>) -> Option<Vec<Option<String>>> {
-    labels.iter().any(Option::is_some).then_some(labels)
-}
-
-/// The names of a source's images number `indices`, and their classes where there are some.
-pub(crate) fn names_and_labels(
-    indices: &[usize],
-    source: &dyn Source,
-) -> (Vec<String>, Option<Vec<Option<String>>>) {
-    let names = indices.iter().map(|&i| source.name(i)).collect();
-    let class = |&i: &usize| source.classes().get(source.label(i)?).cloned();
-    (names, some(indices.iter().map(class).collect()))
-}
-
-/// Writes what stands beside the features in `path`. Companions of an earlier set that this one has
-/// not are removed.
-pub(crate) fn write_companions(
-    files: &mut FileSet,
-    path: &Path,
-    names: Option<&[String]>,
-    labels: Option<&[Option<String>]>,
-) -> Result<()> {
-    let labels = labels.map(|labels| {
-        let lines = labels.iter().map(|label| label.clone().unwrap_or_default());
-        lines.collect::<Vec<_>>()
-    });
-    for (companion, lines) in [
-        (names_file(path), names),
-        (labels_file(path), labels.as_deref()),
-    ] {
-        match lines {
-            Some(lines) => files
-                .write(&companion, |out| write_lines(out, lines))
-                .map_err(unwritten(&companion))?,
-            None => files.without(&companion),
-        }
-    }
-    Ok(())
-}
-
 fn of_kept<T>(all: Vec<T>, keep: &[bool]) -> Vec<T> {
     let pairs = all.into_iter().zip(keep);
     pairs
@@ -258,63 +209,24 @@ fn of_kept<T>(all: Vec<T>, keep: &[bool]) -> Vec<T> {
         .collect()
 }
 
-pub(crate) enum Kind {
+/// The format of a feature file.
+pub(crate) enum FileFormat {
     Npy,
     Safetensors,
 }
 
-pub(crate) fn kind(path: &Path) -> Option<Kind> {
+pub(crate) fn file_format(path: &Path) -> Option<FileFormat> {
     match path.extension()?.to_str()? {
-        "npy" => Some(Kind::Npy),
-        "safetensors" => Some(Kind::Safetensors),
+        "npy" => Some(FileFormat::Npy),
+        "safetensors" => Some(FileFormat::Safetensors),
         _ => None,
     }
 }
 
-/// Where the names of the features in `path` are.
-pub fn names_file(path: &Path) -> PathBuf {
-    path.with_extension("paths.txt")
-}
-
-/// Where the labels of the features in `path` are.
-pub fn labels_file(path: &Path) -> PathBuf {
-    path.with_extension("labels.txt")
-}
-
-fn io_of(path: &Path) -> impl Fn(io::Error) -> Error + '_ {
-    |source| Error::Io {
-        path: path.into(),
-        source,
-    }
-}
-
-fn write_lines(out: &mut impl Write, lines: &[String]) -> io::Result<()> {
-    // A line break inside a name would shift all names after it.
-    lines
-        .iter()
-        .try_for_each(|line| writeln!(out, "{}", line.replace(['\n', '\r'], " ")))
-}
-
-fn read_lines(path: &Path, rows: usize) -> Result<Option<Vec<String>>> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io_of(path)(error)),
-    };
-    // Some editors put a byte order mark in front.
-    let text = text.trim_start_matches('\u{feff}');
-    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    if lines.len() != rows {
-        return Err(Error::Format {
-            path: path.into(),
-            reason: format!("has {} lines for {rows} features", lines.len()),
-        });
-    }
-    Ok(Some(lines))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::npy::write_npy_f32;
 

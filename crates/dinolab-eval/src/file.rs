@@ -1,23 +1,23 @@
-//! Writing files whole or not at all, with this crate's errors.
+//! Writing files completely or not at all, with this crate's errors.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use dinolab_nn::files::{self, PartFile};
+use dinolab_files::PartFile;
 
 use crate::{Error, Result};
 
-/// [`files::write_whole`] with an error that names the file.
+/// [`dinolab_files::write_whole`] with an error that names the file.
 pub(crate) fn write_whole(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
 ) -> Result<()> {
-    files::write_whole(path, fill).map_err(unwritten(path))
+    dinolab_files::write_whole(path, fill).map_err(unwritten(path))
 }
 
-/// A file that is written in parts, under a temporary name until it is finished; dropped before that,
-/// it is removed.
+/// A file that is written in parts, under a temporary name until it is finished; it is removed if it
+/// is dropped before that.
 pub(crate) struct Growing {
     path: PathBuf,
     part: PartFile,
@@ -25,7 +25,7 @@ pub(crate) struct Growing {
 }
 
 impl Growing {
-    /// Begins the file. Missing folders are made.
+    /// Starts the file and creates missing folders.
     pub fn create(path: &Path) -> Result<Self> {
         let (part, file) = PartFile::create(path).map_err(unwritten(path))?;
         Ok(Self {
@@ -43,7 +43,7 @@ impl Growing {
         fill(&mut self.out).map_err(unwritten(&self.path))
     }
 
-    /// Syncs it and gives it its name.
+    /// Flushes the file to disk and moves it to its name.
     pub fn finish(mut self) -> Result<()> {
         self.write(|out| {
             out.flush()?;
@@ -53,7 +53,7 @@ impl Growing {
     }
 }
 
-/// The error of a file that could not be written.
+/// The error for a file that could not be written.
 pub(crate) fn unwritten(path: &Path) -> impl Fn(io::Error) -> Error + '_ {
     |source| Error::Write {
         path: path.into(),

@@ -19,6 +19,13 @@
 //! | feature spread | mean over dimensions of the standard deviation of the normalised features, × √D | 0 – 1 | well above 0 |
 //! | feature rank | exp of the entropy of the covariance's normalised eigenvalues | 0 – min(D, rows − 1) | rises |
 //!
+//! | loss terms | means of the terms of a loss that has several | | they fall |
+//! | embedding std | mean over dimensions of the embeddings' standard deviation | 0 – ∞ | near 1 under SIGReg |
+//! | embedding rank | as the feature rank, of the embeddings | 0 – min(d, rows − 1) | well above 1 |
+//!
+//! A method has the figures of what it has: those of prototypes or of embeddings, and the others
+//! are absent.
+//!
 //! Entropies are in nats. The feature rank is the effective rank of Roy and Vetterli (2007),
 //! taken of the covariance.
 
@@ -28,11 +35,13 @@ mod meter;
 mod remedy;
 mod rows;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-pub use diagnosis::{Context, Trouble, Warning, diagnose};
+pub use diagnosis::{Context, TeacherContext, Trouble, Warning, diagnose};
 pub use features::feature_figures;
-pub use meter::{HealthMeter, Sample};
+pub use meter::{EmbeddingSample, HealthMeter, PrototypeSample, Sample};
 pub use remedy::{Adjustment, Remedy, Setting, after_divergence};
 
 /// Figures of one epoch. `None`: nothing to compute it from. Never NaN, so that it survives
@@ -46,37 +55,60 @@ pub struct Health {
     /// Steps whose loss or gradient norm was NaN or infinite.
     pub non_finite_steps: u64,
     /// Mean loss over the steps where it was finite.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<f64>,
+    /// Means of the loss's terms by name, where it has several.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub terms: BTreeMap<String, f64>,
     /// Mean gradient norm before clipping.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grad_norm: Option<f64>,
     /// Largest gradient norm before clipping.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grad_norm_max: Option<f64>,
-    /// K.
+    /// K; 0 without prototypes.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub out_dim: usize,
     /// Teacher rows that the following figures rest on.
     pub rows: u64,
     /// Sampled rows that were left out because they were not finite.
     pub non_finite_rows: u64,
     /// Mean teacher temperature of the samples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher_temp: Option<f64>,
     /// Mean entropy of the teacher's rows, 0 – ln K.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher_entropy: Option<f64>,
     /// Entropy of the mean teacher row, 0 – ln K.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub marginal_entropy: Option<f64>,
     /// Marginal entropy less teacher entropy, 0 – ln min(K, rows).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub information: Option<f64>,
     /// Mean KL(teacher ‖ student), from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kl: Option<f64>,
     /// Share of prototypes that were some row's argmax, 0–1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used_prototypes: Option<f64>,
     /// exp(marginal entropy) / K, 1/K – 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective_prototypes: Option<f64>,
     /// Length of the centre at the last sample.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub centre_norm: Option<f64>,
     /// Spread of the features, 0 (constant) – 1 (even in all directions).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feature_spread: Option<f64>,
     /// Effective rank of the features' covariance; 0 if they are constant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feature_rank: Option<f64>,
+    /// Mean standard deviation of the embeddings' dimensions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedding_std: Option<f64>,
+    /// Effective rank of the embeddings' covariance; 0 if they are constant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedding_rank: Option<f64>,
 }
 
 impl Health {
@@ -85,10 +117,14 @@ impl Health {
         Some(self.loss? - self.teacher_entropy.unwrap_or(0.0))
     }
 
-    /// ln K, the entropy of a uniform output.
+    /// ln K, the entropy of a uniform output; 0 without prototypes.
     pub fn max_entropy(&self) -> f64 {
         (self.out_dim.max(1) as f64).ln()
     }
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Features of a set of images, kept in a file, so that only what is new has to be embedded.
+//! Features of a set of images, kept in a file so that only new images have to be embedded.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
@@ -10,69 +10,69 @@ use crate::error::check_length;
 use crate::file::write_whole;
 use crate::{Error, Result};
 
-/// Of the layout of the file.
+/// Version of the file's layout.
 const VERSION: &str = "1";
 
-/// What is known of an image without reading it.
+/// Identifies the content of an image without reading it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-pub struct Stamp {
+pub struct FileFingerprint {
     /// The image's name in its source.
     pub name: String,
     /// Size in bytes of its file, or of the archive that holds it.
     pub size: u64,
-    /// When that was last changed, in nanoseconds since 1970.
+    /// Its last modification, in nanoseconds since 1970.
     pub modified: i64,
 }
 
-/// Features of images.
+/// Features of a set of images.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Index {
-    /// What the features depend on beside the images: weights and preprocessing, in words of
-    /// the caller's. An index of another key is of no use.
+    /// Identifies what the features depend on besides the images, such as weights and
+    /// preprocessing. An index with another key is stale.
     pub key: String,
     /// Width of a feature, `D`.
     pub dim: usize,
-    /// `N` images.
-    pub stamps: Vec<Stamp>,
+    /// Fingerprints of the `N` images.
+    pub fingerprints: Vec<FileFingerprint>,
     /// `[N, D]`.
     pub data: Vec<f32>,
 }
 
-/// What an old index saves.
+/// The changes between an index and the present images.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Plan {
-    /// Images whose features are known: place among the present images, row in the old index.
+pub struct IndexUpdate {
+    /// Images whose features are known: position among the present images, row in the index.
     pub known: Vec<(usize, usize)>,
-    /// Places of the images to embed.
+    /// Positions of the images to embed.
     pub new: Vec<usize>,
-    /// Rows of the old index that are of no image any more, or of a changed one.
+    /// Rows of the index whose images are gone or have changed.
     pub gone: usize,
 }
 
 impl Index {
-    /// Compares with the images that there are now. With another key nothing is known.
-    pub fn plan(&self, key: &str, images: &[Stamp]) -> Plan {
-        let mut rows: HashMap<&Stamp, usize> = HashMap::new();
+    /// Compares the index with the present images. With another key, all images are new.
+    pub fn compare(&self, key: &str, images: &[FileFingerprint]) -> IndexUpdate {
+        let mut rows: HashMap<&FileFingerprint, usize> = HashMap::new();
         if self.key == key {
             rows.extend(
-                self.stamps
+                self.fingerprints
                     .iter()
                     .enumerate()
-                    .map(|(row, stamp)| (stamp, row)),
+                    .map(|(row, fingerprint)| (fingerprint, row)),
             );
         }
-        let mut plan = Plan::default();
-        for (place, stamp) in images.iter().enumerate() {
-            match rows.get(stamp) {
-                Some(&row) => plan.known.push((place, row)),
-                None => plan.new.push(place),
+        let mut update = IndexUpdate::default();
+        for (place, fingerprint) in images.iter().enumerate() {
+            match rows.get(fingerprint) {
+                Some(&row) => update.known.push((place, row)),
+                None => update.new.push(place),
             }
         }
-        plan.gone = self.stamps.len().saturating_sub(plan.known.len());
-        plan
+        update.gone = self.fingerprints.len().saturating_sub(update.known.len());
+        update
     }
 
-    /// The feature of an image.
+    /// Returns the feature of an image.
     pub fn row(&self, row: usize) -> &[f32] {
         &self.data[row * self.dim..][..self.dim]
     }
@@ -80,42 +80,44 @@ impl Index {
     /// Adds an image.
     ///
     /// # Errors
-    /// A feature of another width.
-    pub fn push(&mut self, stamp: Stamp, feature: &[f32]) -> Result<()> {
+    /// [`Error::Length`] for a feature of another width.
+    pub fn push(&mut self, fingerprint: FileFingerprint, feature: &[f32]) -> Result<()> {
         check_length("feature", self.dim, feature.len())?;
-        self.stamps.push(stamp);
+        self.fingerprints.push(fingerprint);
         self.data.extend_from_slice(feature);
         Ok(())
     }
 
-    /// Writes the index, whole or not at all: a safetensors file whose tensor `features` has a
-    /// row per image, and whose metadata hold key and stamps.
+    /// Writes the index, complete or not at all: a safetensors file whose tensor `features` has a
+    /// row per image, with key and fingerprints as metadata.
     ///
     /// # Errors
-    /// A file that cannot be written.
+    /// [`Error::Write`] if the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        check_length("index", self.stamps.len() * self.dim, self.data.len())?;
+        check_length("index", self.fingerprints.len() * self.dim, self.data.len())?;
         let array = Array {
-            shape: vec![self.stamps.len(), self.dim],
+            shape: vec![self.fingerprints.len(), self.dim],
             data: self.data.clone(),
         };
-        let stamps = serde_json::to_string(&self.stamps).map_err(|error| Error::Format {
-            path: path.into(),
-            reason: error.to_string(),
-        })?;
+        let fingerprints =
+            serde_json::to_string(&self.fingerprints).map_err(|error| Error::Format {
+                path: path.into(),
+                reason: error.to_string(),
+            })?;
         let facts = BTreeMap::from([
             ("dinolab_index".to_owned(), VERSION.to_owned()),
             ("key".to_owned(), self.key.clone()),
-            ("images".to_owned(), stamps),
+            ("images".to_owned(), fingerprints),
         ]);
         let bytes = to_bytes(&BTreeMap::from([("features".to_owned(), array)]), &facts)?;
         write_whole(path, |out| out.write_all(&bytes))
     }
 
-    /// Reads an index; `None` where there is no file.
+    /// Reads an index; `None` if there is no file.
     ///
     /// # Errors
-    /// A file that cannot be read, or is no index of this layout.
+    /// [`Error::Io`] or [`Error::Model`] if the file cannot be read, [`Error::Format`] if it is not
+    /// an index of this version.
     pub fn read(path: &Path) -> Result<Option<Self>> {
         let bytes = match std::fs::read(path) {
             Ok(bytes) => bytes,
@@ -129,28 +131,28 @@ impl Index {
         };
         let wrong = |reason: &str| Error::Format {
             path: path.into(),
-            reason: format!("is no index of this version: {reason}"),
+            reason: format!("is not an index of this version: {reason}"),
         };
         let (mut arrays, mut facts) = file_arrays(path, &bytes)?;
         if facts.get("dinolab_index").map(String::as_str) != Some(VERSION) {
-            return Err(wrong("no version in its metadata, or another"));
+            return Err(wrong("its metadata has no version or another one"));
         }
         let features = arrays
             .remove("features")
             .ok_or_else(|| wrong("no features"))?;
         let images = facts.remove("images").ok_or_else(|| wrong("no images"))?;
-        let stamps: Vec<Stamp> =
+        let fingerprints: Vec<FileFingerprint> =
             serde_json::from_str(&images).map_err(|error| wrong(&error.to_string()))?;
         let [rows, dim] = features.shape[..] else {
-            return Err(wrong("the features are no matrix"));
+            return Err(wrong("its features are not a matrix"));
         };
-        if rows != stamps.len() || features.data.iter().any(|v| !v.is_finite()) {
-            return Err(wrong("its images and features do not fit together"));
+        if rows != fingerprints.len() || features.data.iter().any(|v| !v.is_finite()) {
+            return Err(wrong("its images and features do not match"));
         }
         Ok(Some(Self {
             key: facts.remove("key").unwrap_or_default(),
             dim,
-            stamps,
+            fingerprints,
             data: features.data,
         }))
     }
@@ -160,8 +162,8 @@ impl Index {
 mod tests {
     use super::*;
 
-    fn stamp(name: &str, modified: i64) -> Stamp {
-        Stamp {
+    fn fingerprint(name: &str, modified: i64) -> FileFingerprint {
+        FileFingerprint {
             name: name.into(),
             size: 5,
             modified,
@@ -175,16 +177,21 @@ mod tests {
             dim: 2,
             ..Index::default()
         };
-        index.push(stamp("a", 1), &[1.0, 0.0]).unwrap();
-        index.push(stamp("b", 1), &[0.0, 1.0]).unwrap();
-        index.push(stamp("c", 1), &[0.5, 0.5]).unwrap();
-        assert!(index.push(stamp("d", 1), &[0.5]).is_err());
-        let now = [stamp("a", 1), stamp("aa", 1), stamp("b", 2), stamp("c", 1)];
-        let plan = index.plan("w1", &now);
-        assert_eq!(plan.known, [(0, 0), (3, 2)]);
-        assert_eq!(plan.new, [1, 2]);
-        assert_eq!(plan.gone, 1);
-        assert_eq!(index.plan("w2", &now).new, [0, 1, 2, 3]);
+        index.push(fingerprint("a", 1), &[1.0, 0.0]).unwrap();
+        index.push(fingerprint("b", 1), &[0.0, 1.0]).unwrap();
+        index.push(fingerprint("c", 1), &[0.5, 0.5]).unwrap();
+        assert!(index.push(fingerprint("d", 1), &[0.5]).is_err());
+        let now = [
+            fingerprint("a", 1),
+            fingerprint("aa", 1),
+            fingerprint("b", 2),
+            fingerprint("c", 1),
+        ];
+        let update = index.compare("w1", &now);
+        assert_eq!(update.known, [(0, 0), (3, 2)]);
+        assert_eq!(update.new, [1, 2]);
+        assert_eq!(update.gone, 1);
+        assert_eq!(index.compare("w2", &now).new, [0, 1, 2, 3]);
         assert_eq!(index.row(2), [0.5, 0.5]);
 
         let folder = tempfile::tempdir().unwrap();

@@ -1,73 +1,75 @@
-//! Judging what was learnt.
+//! Evaluation of trained features.
 //!
-//! | module | answers |
+//! The protocols work on plain slices. Only [`network`] runs a network, to make the features,
+//! tokens and attention maps that the protocols score.
+//!
+//! | module | protocol |
 //! |---|---|
-//! | [`features`] | what does a network make of images? |
-//! | [`descriptor`] | vectors for retrieval: several scales, class token and pooled patches |
-//! | [`embedder`] | one image in, its feature out: for other programs |
-//! | [`feature_set`] | features with names and labels, in memory and in files |
-//! | [`linear`] | does a linear layer tell the classes apart? the classifier in a file |
-//! | [`segmentation`] | does a linear layer on patch tokens tell what each pixel shows? |
-//! | [`transfer`] | do the weights help a network that goes on learning, against a cold start? |
-//! | [`block_features`], [`views`], [`cross_entropy`] | what the three of them are made from |
-//! | [`knn`] | do nearby features share a label? (weighted k-nearest neighbours) |
-//! | [`attention`] | does the class token look at objects? (masks and Jaccard index) |
-//! | [`davis`] | how well are objects of a video followed? (J and F of the DAVIS benchmark) |
-//! | [`propagation`] | labels from frame to frame by features |
-//! | [`tracking`] | a network that follows the objects of a DAVIS sequence |
-//! | [`health`] | is the run learning, or has it collapsed or diverged? |
-//! | [`picture`] | heat maps, overlays, contact sheets, PNG |
-//! | [`animation`] | animated GIFs |
-//! | [`pca`] | patch features as colours |
-//! | [`npy`] | arrays to and from NumPy's `.npy` |
-//! | [`report`] | one self-contained HTML page about a run |
-//! | [`retrieval`] | are images of the same thing found first? (revisited Oxford/Paris, labelled sets) |
-//! | [`sheet`] | rows of small pictures with captions, PNG and HTML |
-//! | [`copy`] | are altered copies found among distractors? |
-//! | [`moments`] | mean and spread of features that come in parts |
-//! | [`whitening`] | features of equal spread in all directions |
-//! | [`duplicates`] | groups of images that are nearly the same |
-//! | [`index`] | features kept in a file, new images alone embedded |
+//! | [`knn`] | weighted k-nearest-neighbour classification |
+//! | [`linear`] | linear classification of frozen features |
+//! | [`segmentation`] | semantic segmentation: masks of classes, mean IoU |
+//! | [`attention`] | attention against object masks: masks by mass, Jaccard index |
+//! | [`retrieval`] | image retrieval: revisited Oxford and Paris, labelled sets |
+//! | [`copy`] | copy detection: altered copies among distractors |
+//! | [`davis`] | video object segmentation: J and F of the DAVIS benchmark |
+//! | [`propagation`] | label propagation from frame to frame |
+//! | [`health`] | whether a run learns, has collapsed or has diverged |
 //!
-//! Matrices are row-major: `[N, D]` means `data[n * D + d]`. What runs a network knows tensors
-//! ([`features`], [`embedder`], [`descriptor`], [`tracking`], [`block_features`],
-//! [`segmentation`], [`transfer`]); what judges its answers knows slices only.
+//! | module | features |
+//! |---|---|
+//! | [`network`] | features, tokens and attention of a network; fine-tuning and transfer |
+//! | [`feature_set`] | features with names and labels, in memory and in files |
+//! | [`index`] | features of a set of images, kept up to date in a file |
+//! | [`duplicates`] | groups of near-duplicates |
+//! | [`whitening`], [`pca`] | covariance, whitening, principal components |
+//! | [`patch_colours`] | the principal components of patches as colours |
+//! | [`npy`] | arrays in NumPy's `.npy` files |
+//!
+//! Matrices are row-major: `[N, D]` means `data[n * D + d]`. Sizes and grids are (height, width).
+//!
+//! ```
+//! use dinolab_eval::knn::{Knn, Labelled, l2_normalise};
+//!
+//! // Two classes of two training features each, of width 2, and a test feature of either class.
+//! let mut train = vec![1.0, 0.1, 0.9, 0.0, 0.1, 1.0, 0.0, 0.8];
+//! let mut test = vec![2.0, 0.1, 0.2, 3.0];
+//! l2_normalise(&mut train, 2)?;
+//! l2_normalise(&mut test, 2)?;
+//! let train = Labelled { features: &train, dim: 2, labels: &[0, 0, 1, 1] };
+//! let test = Labelled { features: &test, dim: 2, labels: &[0, 1] };
+//! let knn = Knn { k: vec![2], temperature: 0.07 };
+//! let scores = knn.evaluate(train, test)?;
+//! assert_eq!(scores[0].top1, 100.0);
+//! # Ok::<(), dinolab_eval::Error>(())
+//! ```
 
 #![forbid(unsafe_code)]
 
-pub mod animation;
 pub mod attention;
-pub mod block_features;
+mod bilinear;
 pub mod copy;
-pub mod cross_entropy;
+mod covariance;
+mod cross_entropy;
 pub mod davis;
-pub mod descriptor;
 pub mod duplicates;
-pub mod embedder;
 mod error;
 pub mod feature_set;
-pub mod features;
 mod file;
 pub mod health;
 pub mod index;
 pub mod knn;
-mod lettering;
 pub mod linear;
-pub mod moments;
+pub mod network;
 pub mod npy;
-pub mod patch_tokens;
+pub mod patch_colours;
 pub mod pca;
-pub mod picture;
 pub mod propagation;
-pub mod report;
+mod random_view;
 pub mod retrieval;
+mod rows;
 pub mod segmentation;
-pub mod sheet;
 mod similarity;
-pub mod tracking;
-pub mod transfer;
-pub mod views;
 pub mod whitening;
 
-pub use embedder::Embedder;
 pub use error::{Error, Result};
+pub use network::Embedder;

@@ -1,25 +1,25 @@
-//! Linear classification of frozen features, by the reference's protocol.
+//! Linear classification of frozen features by the protocol of the reference implementation
+//! (facebookresearch/dino).
 //!
-//! One linear layer (weights from a normal distribution of deviation 0.01, bias 0) learns the
-//! labels by SGD with momentum 0.9 and without weight decay; the learning rate is
-//! `lr · batch / 256` and falls to 0 by a cosine, epoch by epoch. Accuracy is measured after
-//! every epoch; the reference reports the best of them.
+//! One linear layer (weights from a normal distribution of standard deviation 0.01, bias 0) is
+//! trained by SGD with momentum 0.9 and without weight decay. The learning rate is
+//! `lr · batch / 256` with a cosine schedule to 0 by epoch. Accuracy is measured after each epoch;
+//! the reference implementation reports the best.
 //!
-//! Features may differ from epoch to epoch (augmentation) or stay (cached). Several learning
-//! rates share them: see [`train`]. Results do not depend on the number of threads.
+//! Features may differ between epochs (augmentation) or stay the same (cached), and are shared by
+//! several learning rates: see [`train`]. Results do not depend on the number of threads.
 
 mod accuracy;
 mod classifier;
-mod file;
 mod sgd;
 mod standardise;
 #[cfg(test)]
 mod tests;
 
-pub use accuracy::{Accuracy, accuracy};
+pub use accuracy::Accuracy;
+pub(crate) use accuracy::accuracy;
 pub use classifier::LinearClassifier;
-pub use file::{Backbone, ClassifierFile, Protocol};
-pub use sgd::{Sgd, cosine};
+pub(crate) use sgd::{Sgd, cosine};
 pub use standardise::Standardiser;
 
 use std::borrow::Cow;
@@ -30,16 +30,16 @@ use crate::cross_entropy::Targets;
 use crate::error::{check_finite, check_length};
 use crate::{Error, Result};
 
-/// How the layer is trained.
+/// The settings of training.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct LinearConfig {
     /// Passes over the training set.
     pub epochs: usize,
-    /// Rows in a step; the last step of an epoch takes what is left.
+    /// Rows per step; the last step of an epoch may have fewer.
     pub batch_size: usize,
     /// Momentum of SGD.
     pub momentum: f64,
-    /// Seed of the initial weights and of the order.
+    /// Seed of the initial weights and of the order of rows.
     pub seed: u64,
 }
 
@@ -55,23 +55,23 @@ impl Default for LinearConfig {
 }
 
 impl LinearConfig {
-    /// The rate of SGD in epoch `epoch` (from 0), where `lr` is meant for a batch of 256.
+    /// Returns the learning rate of SGD in epoch `epoch` (from 0); `lr` refers to a batch of 256.
     pub fn rate(&self, lr: f64, epoch: usize) -> f64 {
         cosine(lr * self.batch_size as f64 / 256.0, epoch, self.epochs)
     }
 }
 
-/// What is to be learned and what it is judged by.
+/// The training labels and the validation set.
 #[derive(Clone, Copy, Debug)]
 pub struct Problem<'a> {
     /// Width of a feature, `D`.
     pub dim: usize,
-    /// Classes to tell apart, `K`.
+    /// Number of classes, `K`.
     pub classes: usize,
     /// Labels of the training rows, `[N]`, each below `classes`.
     pub labels: &'a [usize],
-    /// The set to judge by.
-    pub judged: Examples<'a>,
+    /// The validation set.
+    pub validation: Examples<'a>,
 }
 
 /// Features with their labels.
@@ -79,23 +79,23 @@ pub struct Problem<'a> {
 pub struct Examples<'a> {
     /// `[N, D]`.
     pub features: &'a [f32],
-    /// `[N]`; in the set to judge by, a label that is no class counts as never found.
+    /// `[N]`. A validation label that is not a class is never predicted.
     pub labels: &'a [usize],
 }
 
 /// Accuracy after an epoch.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct EpochScore {
-    /// Passes done, from 1.
+    /// Epochs done, from 1.
     pub epoch: usize,
     /// Mean training loss of the epoch, in nats.
     pub loss: f64,
-    /// On the set to judge by.
+    /// Accuracy on the validation set.
     #[serde(flatten)]
     pub accuracy: Accuracy,
 }
 
-/// What one learning rate led to.
+/// The result for one learning rate.
 #[derive(Clone, Debug)]
 pub struct LinearRun {
     /// The learning rate for a batch of 256.
@@ -107,12 +107,12 @@ pub struct LinearRun {
 }
 
 impl LinearRun {
-    /// The last epoch's score.
+    /// Returns the score of the last epoch.
     pub fn last(&self) -> &EpochScore {
         self.history.last().expect("there is an epoch")
     }
 
-    /// The score of the epoch with the highest top-1 accuracy, the earliest of equals.
+    /// Returns the score of the epoch with the highest top-1 accuracy, the earliest of equals.
     pub fn best(&self) -> &EpochScore {
         let last = self.last();
         self.history.iter().rev().fold(last, |best, score| {
@@ -127,13 +127,14 @@ impl LinearRun {
 
 /// Trains one layer per learning rate of `lrs` on the same rows in the same order.
 ///
-/// `features(epoch)` gives the training features `[N, D]` of an epoch, counted from 0; a
-/// borrowed answer is what cached features are. `progress` hears of each epoch the scores of
-/// all rates, in the order of `lrs`.
+/// `features(epoch)` returns the training features `[N, D]` of an epoch, counted from 0, borrowed
+/// if they are cached. `progress` is called after each epoch with the scores of all rates, in the
+/// order of `lrs`.
 ///
 /// # Errors
-/// No rate, a rate that is not above 0, no epoch, no row, lengths that do not fit, features
-/// that are not finite, a training label that is no class, and a loss that is not finite.
+/// [`Error::BadSetting`] for settings or rates out of range; [`Error::Invalid`] for an empty set or
+/// a training label out of range; [`Error::Length`] and [`Error::NonFinite`] for features that do
+/// not match or are not finite; [`Error::Diverged`] for a loss that is not finite.
 pub fn train<'f>(
     features: &mut dyn FnMut(usize) -> Result<Cow<'f, [f32]>>,
     problem: &Problem,
@@ -179,7 +180,7 @@ pub fn train<'f>(
             run.history.push(EpochScore {
                 epoch: epoch + 1,
                 loss,
-                accuracy: run.classifier.accuracy(problem.judged)?,
+                accuracy: run.classifier.accuracy(problem.validation)?,
             });
         }
         let now: Vec<EpochScore> = runs.iter().map(|run| run.last().clone()).collect();
@@ -190,7 +191,7 @@ pub fn train<'f>(
 
 fn check(problem: &Problem, lrs: &[f64], config: &LinearConfig) -> Result<()> {
     if lrs.is_empty() {
-        return Err(Error::setting("lr", "none is given"));
+        return Err(Error::setting("lr", "at least one is needed"));
     }
     if let Some(lr) = lrs.iter().find(|lr| !(**lr > 0.0 && lr.is_finite())) {
         return Err(Error::setting("lr", format!("must be above 0, is {lr}")));
@@ -209,20 +210,25 @@ fn check(problem: &Problem, lrs: &[f64], config: &LinearConfig) -> Result<()> {
         dim,
         classes,
         labels,
-        judged,
+        validation,
     } = *problem;
-    if dim == 0 || labels.is_empty() || judged.labels.is_empty() {
+    if dim == 0 || labels.is_empty() || validation.labels.is_empty() {
         return Err(Error::invalid("features", "the set is empty"));
     }
     if let Some(label) = labels.iter().find(|&&label| label >= classes) {
-        let reason = format!("{label} is none of {classes} classes");
+        let reason = format!("{label} is not one of {classes} classes");
         return Err(Error::invalid("training label", reason));
     }
-    check_length("features", judged.labels.len() * dim, judged.features.len())?;
-    check_finite("features", judged.features)
+    check_length(
+        "features",
+        validation.labels.len() * dim,
+        validation.features.len(),
+    )?;
+    check_finite("features", validation.features)
 }
 
-/// Place of the run with the highest top-1 accuracy after the last epoch, the first of equals.
+/// Returns the index of the run with the highest top-1 accuracy after the last epoch, the first of
+/// equals.
 pub fn best_run(runs: &[LinearRun]) -> usize {
     let top1 = |place: usize| runs[place].last().accuracy.top1;
     (1..runs.len()).fold(0, |best, place| {

@@ -1,4 +1,4 @@
-//! Arrays to and from NumPy's `.npy`.
+//! Arrays in NumPy's `.npy` files, by the crate npyz.
 //!
 //! Written: format 1.0, little-endian, C order. Read: either byte order, C order.
 
@@ -12,7 +12,7 @@ use crate::error::check_length;
 use crate::file::write_whole;
 use crate::{Error, Result};
 
-/// A type of value that these files hold here: `f32`, `f64`, `u8`, `i64`.
+/// A supported type of values: `f32`, `f64`, `u8`, `i64`.
 pub trait Element: AutoSerialize + Deserialize + Copy + private::Sealed {}
 
 mod private {
@@ -27,25 +27,26 @@ macro_rules! elements {
 }
 elements!(f32, f64, u8, i64);
 
-/// An array as read from a file.
+/// An array read from a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Array<T> {
-    /// Size of each dimension; empty for a single value.
+    /// Size of each dimension; empty for a scalar.
     pub shape: Vec<usize>,
-    /// The values in C (row-major) order; as many as the product of `shape`.
+    /// The values in C (row-major) order.
     pub data: Vec<T>,
 }
 
-/// Writes `data`, in C order, as an array of `shape`; whole or not at all.
+/// Writes `data`, in C order, as an array of `shape`, complete or not at all.
 ///
 /// # Errors
-/// A length that is not the product of `shape`; a file that cannot be written.
+/// [`Error::Length`] if the length is not the product of `shape`, [`Error::Write`] if the file
+/// cannot be written.
 pub fn write_npy<T: Element>(path: impl AsRef<Path>, shape: &[usize], data: &[T]) -> Result<()> {
     check_length("array", shape.iter().product(), data.len())?;
     write_whole(path.as_ref(), |out| npy_to(out, shape, data))
 }
 
-/// The bytes of an array whose length is the product of `shape`.
+/// Writes an array whose length is the product of `shape`.
 pub(crate) fn npy_to<T: Element>(
     out: &mut impl io::Write,
     shape: &[usize],
@@ -69,11 +70,11 @@ pub fn write_npy_f32(path: impl AsRef<Path>, shape: &[usize], data: &[f32]) -> R
     write_npy(path, shape, data)
 }
 
-/// Reads an array whose values are of type `T`.
+/// Reads an array with values of type `T`.
 ///
 /// # Errors
-/// A file that cannot be read, is no `.npy`, is cut short, holds another type of value or
-/// is in Fortran order.
+/// [`Error::Io`] if the file cannot be read; [`Error::Format`] if it is not a complete `.npy` file,
+/// has values of another type or is in Fortran order.
 pub fn read_npy<T: Element>(path: impl AsRef<Path>) -> Result<Array<T>> {
     let path = path.as_ref();
     let failed = |source: io::Error| match source.kind() {

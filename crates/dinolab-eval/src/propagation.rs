@@ -1,36 +1,35 @@
-//! Label propagation: labels of earlier frames flow to the patches that look alike.
+//! Label propagation from frame to frame by the similarity of patches.
 //!
 //! The protocol of the DINO paper (section 4.2.2), after Jabri et al., "Space-Time
-//! Correspondence as a Contrastive Random Walk": each patch of a frame takes the mean of the
-//! labels of its most similar patches in the first frame and in the frames just before, within
-//! a neighbourhood of its own place, weighted by exp(similarity / temperature). No training
-//! and no other model is involved.
+//! Correspondence as a Contrastive Random Walk": each patch of a frame takes the mean label of its
+//! most similar patches in the first frame and the preceding frames, within a neighbourhood of its
+//! own position, weighted by exp(similarity / temperature). Nothing is trained.
 //!
 //! Features are `[N, D]` with the patches of a grid `h × w` row by row (`N = h · w`), labels
-//! `[N, C]`: how much of each class is in a patch.
+//! `[N, C]`: the share of each class in a patch.
 
 use std::collections::VecDeque;
 
-use nalgebra::{DMatrixView, DMatrixViewMut};
 use rayon::prelude::*;
 
+use crate::bilinear::enlarge;
 use crate::error::{check_finite, check_length};
-use crate::picture::{Filter, resize_map};
+use crate::rows::products;
 use crate::{Error, Result};
 
-/// Patches side by side that are compared together.
+/// Adjacent patches compared together.
 const TILE: usize = 16;
 
-/// How labels are propagated. The default is the reference's.
+/// The settings of label propagation. The defaults are those of the reference implementation.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct Propagation {
-    /// Frames just before that labels come from, beside the first.
+    /// Number of preceding context frames, in addition to the first.
     pub n_last_frames: usize,
-    /// Rows and columns that a patch may have moved at most; 0 allows any place.
+    /// Radius of the neighbourhood in patches; 0 allows any position.
     pub size_mask_neighborhood: usize,
-    /// Similar patches that give their labels; more where several are as similar as the last.
+    /// Number of nearest patches that labels are propagated from; ties with the last are included.
     pub topk: usize,
-    /// Cosine similarities are divided by this before the exponential.
+    /// Divides the cosine similarity in the exponent; above 0.
     pub temperature: f64,
 }
 
@@ -62,29 +61,30 @@ impl Propagation {
 
 /// A frame whose labels are known.
 #[derive(Clone, Debug)]
-struct Known {
-    /// `[N, D]`, each of length 1.
+struct LabelledFrame {
+    /// `[N, D]`, L2-normalised.
     features: Vec<f32>,
     /// `[N, C]`.
     labels: Vec<f32>,
 }
 
-/// Propagates labels from frame to frame. Holds the first frame and `n_last_frames` others.
+/// Propagates labels from frame to frame. Holds the first frame and the last `n_last_frames`.
 #[derive(Clone, Debug)]
 pub struct Propagator {
     settings: Propagation,
     grid: (usize, usize),
     dim: usize,
     classes: usize,
-    first: Known,
-    recent: VecDeque<Known>,
+    first: LabelledFrame,
+    recent: VecDeque<LabelledFrame>,
 }
 
 impl Propagator {
-    /// Begins with the first frame's features `[N, D]` and labels `[N, C]`.
+    /// Starts with the features `[N, D]` and labels `[N, C]` of the first frame.
     ///
     /// # Errors
-    /// Settings out of range; lengths that do not fit the grid; features that are not finite.
+    /// [`Error::BadSetting`] for settings out of range, [`Error::Length`] for lengths that do not
+    /// match the grid, [`Error::NonFinite`] for features that are not finite.
     pub fn new(
         settings: Propagation,
         grid: (usize, usize),
@@ -95,7 +95,7 @@ impl Propagator {
         settings.validate()?;
         let patches = grid.0 * grid.1;
         if patches == 0 || dim == 0 {
-            return Err(Error::invalid("features", "there are none"));
+            return Err(Error::invalid("features", "must not be empty"));
         }
         let classes = labels.len() / patches;
         check_length("labels", classes.max(1) * patches, labels.len())?;
@@ -106,24 +106,25 @@ impl Propagator {
             grid,
             dim,
             classes,
-            first: Known { features, labels },
+            first: LabelledFrame { features, labels },
             recent: VecDeque::new(),
         })
     }
 
-    /// The number of classes, `C`.
+    /// Returns the number of classes, `C`.
     pub fn classes(&self) -> usize {
         self.classes
     }
 
-    /// Labels `[N, C]` of the next frame by its features `[N, D]`.
+    /// Returns the labels `[N, C]` of the next frame, given its features `[N, D]`.
     ///
     /// # Errors
-    /// Features of another length or that are not finite.
+    /// [`Error::Length`] or [`Error::NonFinite`] for features of another length or that are not
+    /// finite.
     pub fn next(&mut self, features: Vec<f32>) -> Result<Vec<f32>> {
         check_length("features", self.first.features.len(), features.len())?;
         let features = normalised(features, self.dim)?;
-        let known: Vec<&Known> = std::iter::once(&self.first).chain(&self.recent).collect();
+        let known: Vec<&LabelledFrame> = std::iter::once(&self.first).chain(&self.recent).collect();
         let mut labels = vec![0.0; self.first.labels.len()];
         labels
             .par_chunks_exact_mut(self.grid.1 * self.classes)
@@ -133,7 +134,7 @@ impl Propagator {
             self.recent.pop_front();
         }
         if self.settings.n_last_frames > 0 {
-            self.recent.push_back(Known {
+            self.recent.push_back(LabelledFrame {
                 features,
                 labels: labels.clone(),
             });
@@ -141,8 +142,14 @@ impl Propagator {
         Ok(labels)
     }
 
-    /// Labels `[w, C]` of one row of patches.
-    fn propagate_row(&self, row: usize, queries: &[f32], known: &[&Known], labels: &mut [f32]) {
+    /// Computes the labels `[w, C]` of one row of patches.
+    fn propagate_row(
+        &self,
+        row: usize,
+        queries: &[f32],
+        known: &[&LabelledFrame],
+        labels: &mut [f32],
+    ) {
         let ((h, w), d) = (self.grid, self.dim);
         let reach = match self.settings.size_mask_neighborhood {
             0 => h.max(w),
@@ -164,7 +171,7 @@ impl Propagator {
                 }
             }
             let columns = left.saturating_sub(reach)..(right + reach).min(w);
-            let mut best = vec![Best::new(self.settings.topk); q];
+            let mut best = vec![NearestPatches::new(self.settings.topk); q];
             for (frame, known) in known.iter().enumerate() {
                 for y in rows.clone() {
                     let start = y * w + columns.start;
@@ -188,29 +195,15 @@ impl Propagator {
     }
 }
 
-/// `out[t, q]` is the scalar product of row `t` of `keys` and column `q` of `queries`
-/// `[dim, Q]`.
-///
-/// The queries come transposed so that every view has unit stride along its columns:
-/// nalgebra 0.35's product of small matrices writes out of bounds when it has not
-/// (dimforge/nalgebra issue 1616).
-fn products(keys: &[f32], queries: &[f32], dim: usize, out: &mut [f32]) {
-    let (t, q) = (keys.len() / dim, queries.len() / dim);
-    let queries = DMatrixView::from_slice(queries, q, dim);
-    let keys = DMatrixView::from_slice(keys, dim, t);
-    DMatrixViewMut::from_slice(out, q, t).gemm(1.0, &queries, &keys, 0.0);
-}
-
-/// The most similar patches, in falling order: `k` of them, and all others that are as similar
-/// as the last.
+/// The `k` most similar patches in descending order, and all that tie with the last.
 #[derive(Clone, Debug)]
-struct Best {
+struct NearestPatches {
     k: usize,
     /// Similarity, frame, patch.
     entries: Vec<(f32, usize, usize)>,
 }
 
-impl Best {
+impl NearestPatches {
     fn new(k: usize) -> Self {
         Self {
             k,
@@ -231,8 +224,8 @@ impl Best {
         }
     }
 
-    /// The weighted mean of the patches' labels.
-    fn mix(&self, known: &[&Known], temperature: f64, labels: &mut [f32]) {
+    /// Adds the weighted mean of the patches' labels to `labels`.
+    fn mix(&self, known: &[&LabelledFrame], temperature: f64, labels: &mut [f32]) {
         let greatest = self.entries[0].0;
         let weight = |similarity: f32| (f64::from(similarity - greatest) / temperature).exp();
         let sum: f64 = self.entries.iter().map(|entry| weight(entry.0)).sum();
@@ -246,7 +239,7 @@ impl Best {
     }
 }
 
-/// Rows of length 1; a row of zeros stays as it is.
+/// Divides each row by its L2 norm; rows of zeros are unchanged.
 fn normalised(mut features: Vec<f32>, dim: usize) -> Result<Vec<f32>> {
     check_finite("features", &features)?;
     features.par_chunks_exact_mut(dim).for_each(|row| {
@@ -258,11 +251,12 @@ fn normalised(mut features: Vec<f32>, dim: usize) -> Result<Vec<f32>> {
     Ok(features)
 }
 
-/// Labels `[N, C]` of a mask of class numbers: each patch of `grid` has the class of the pixel
-/// at its middle.
+/// Returns the labels `[N, C]` of a mask of class numbers: each patch of `grid` has the class of
+/// the pixel at its centre.
 ///
 /// # Errors
-/// A mask that is not of `size` = (height, width), or that has a class of `classes` or above.
+/// [`Error::Length`] for a mask that is not of `size` = (height, width), [`Error::Invalid`] for a
+/// class of `classes` or above.
 pub fn labels_of_mask(
     mask: &[u8],
     size: (usize, usize),
@@ -285,15 +279,15 @@ pub fn labels_of_mask(
     Ok(labels)
 }
 
-/// The mask of `size` = (height, width) that labels `[N, C]` of a grid mean.
+/// Converts the labels `[N, C]` of a grid to a mask of `size` = (height, width).
 ///
-/// Each class' map is enlarged `patch` times (straight lines between the middles of the
-/// patches) and stretched to 0–1 where it is not 0 everywhere; each pixel takes the class of
-/// the greatest value, the first of equals. The mask is then brought to `size` by taking the
-/// pixel that each lies in.
+/// The map of each class is enlarged bilinearly by `patch` and scaled to 0–1 unless it is 0
+/// everywhere. Each pixel takes the class with the greatest value, the first of equals. The mask is
+/// then resized to `size` by nearest neighbour.
 ///
 /// # Errors
-/// Labels that do not fit the grid.
+/// [`Error::Length`] for labels that do not match the grid, [`Error::Invalid`] for more than 256
+/// classes.
 pub fn mask_of_labels(
     labels: &[f32],
     grid: (usize, usize),
@@ -317,12 +311,12 @@ pub fn mask_of_labels(
             .step_by(classes)
             .copied()
             .collect();
-        resize_map(&map, grid, large, Filter::Bilinear).map(stretched)
+        stretched(enlarge(&map, grid, large))
     });
     let mut best = vec![f32::NEG_INFINITY; large.0 * large.1];
     let mut mask = vec![0u8; best.len()];
     for (class, map) in maps.enumerate() {
-        for ((mask, best), value) in mask.iter_mut().zip(&mut best).zip(map?) {
+        for ((mask, best), value) in mask.iter_mut().zip(&mut best).zip(map) {
             if value > *best {
                 (*best, *mask) = (value, class as u8);
             }
@@ -331,8 +325,8 @@ pub fn mask_of_labels(
     resize_nearest(&mask, large, size)
 }
 
-/// Stretched so that the least value is 0 and the greatest 1; as it is where none is above 0.
-/// Where all values are equal they become 0.
+/// Scales a map so that its least value is 0 and its greatest 1, unless no value is above 0. Equal
+/// values become 0.
 fn stretched(mut map: Vec<f32>) -> Vec<f32> {
     let least = map.iter().copied().fold(f32::INFINITY, f32::min);
     let most = map.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -343,7 +337,8 @@ fn stretched(mut map: Vec<f32>) -> Vec<f32> {
     map
 }
 
-/// Each target pixel takes the source pixel that its middle lies in, as Pillow does.
+/// Resizes by nearest neighbour: each target pixel takes the source pixel that its centre lies in,
+/// as in Pillow.
 fn resize_nearest(mask: &[u8], from: (usize, usize), to: (usize, usize)) -> Result<Vec<u8>> {
     check_length("mask", from.0 * from.1, mask.len())?;
     if mask.is_empty() {

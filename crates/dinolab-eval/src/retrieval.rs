@@ -1,11 +1,10 @@
-//! Finding images of the same thing: the revisited Oxford and Paris protocol, and any
-//! labelled set.
+//! Image retrieval: the revisited Oxford and Paris protocol, and any labelled set.
 //!
-//! Revisited Oxford/Paris (Radenović et al., CVPR 2018): each query has *easy*, *hard* and
-//! *junk* images in the database. What counts as found and what is left out of the ranking
-//! depends on the [`Difficulty`]; see [`score`]. The average precision is the area under the
-//! precision–recall curve by trapezoids, as in the original Oxford evaluation, not the mean of
-//! precisions; labelled sets ([`labelled`]) use the latter, as is usual there.
+//! In revisited Oxford and Paris (Radenović et al., CVPR 2018), each query has *easy*, *hard* and
+//! *junk* images in the database. Which images are relevant and which are ignored depends on the
+//! [`Difficulty`]; see [`score`]. The average precision is the area under the precision–recall
+//! curve by trapezoids, as in the original Oxford evaluation. For labelled sets ([`labelled`]) it is
+//! the mean of precisions, as is usual there.
 
 mod ground_truth;
 mod labelled;
@@ -17,14 +16,14 @@ pub use labelled::{LabelledScore, labelled};
 use crate::similarity::ranks_of;
 use crate::{Error, Result};
 
-/// Which images of a query count as found, and which are as if they were not there.
+/// Which images of a query are relevant and which are ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Difficulty {
-    /// Easy images count; hard ones and junk are left out.
+    /// Easy images are relevant; hard and junk images are ignored.
     Easy,
-    /// Easy and hard images count; junk is left out.
+    /// Easy and hard images are relevant; junk images are ignored.
     Medium,
-    /// Hard images count; easy ones and junk are left out.
+    /// Hard images are relevant; easy and junk images are ignored.
     Hard,
 }
 
@@ -32,7 +31,7 @@ impl Difficulty {
     /// All three, in the order of the benchmark's tables.
     pub const ALL: [Self; 3] = [Self::Easy, Self::Medium, Self::Hard];
 
-    /// In lower case.
+    /// Returns the name in lower case.
     pub fn name(self) -> &'static str {
         match self {
             Self::Easy => "easy",
@@ -42,13 +41,13 @@ impl Difficulty {
     }
 }
 
-/// Average precision of one query: the area under its precision–recall curve, by trapezoids.
+/// Returns the average precision of one query: the area under its precision–recall curve, by
+/// trapezoids.
 ///
-/// `ranks` are the places of the images that count, counted from 0 among those that are not
-/// left out, in ascending order; `positives` is how many there are to find. Each found image
-/// adds a trapezoid of width `1 / positives` between the precision before it and at it; before
-/// the first place the precision is 1.
-pub fn average_precision(ranks: &[usize], positives: usize) -> f64 {
+/// `ranks` are the ranks of the relevant images, from 0 and without ignored images, in ascending
+/// order; `positives` is the number of relevant images. Each adds a trapezoid of width
+/// `1 / positives` between the precision before and at its rank; before rank 0 the precision is 1.
+pub(crate) fn average_precision(ranks: &[usize], positives: usize) -> f64 {
     let areas = ranks.iter().enumerate().map(|(found, &rank)| {
         let before = match rank {
             0 => 1.0,
@@ -60,9 +59,9 @@ pub fn average_precision(ranks: &[usize], positives: usize) -> f64 {
     areas.sum::<f64>() / positives as f64
 }
 
-/// Precision among the first `k` places, as the revisited benchmark defines it: where the last
-/// image that counts comes before place `k`, the places up to it are taken instead.
-pub fn precision_at(ranks: &[usize], k: usize) -> f64 {
+/// Returns the precision at `k` as the revisited benchmark defines it: if the last relevant image
+/// ranks before `k`, its rank is the cut-off instead.
+fn precision_at(ranks: &[usize], k: usize) -> f64 {
     let Some(&last) = ranks.last() else {
         return 0.0;
     };
@@ -70,9 +69,9 @@ pub fn precision_at(ranks: &[usize], k: usize) -> f64 {
     ranks.iter().filter(|&&rank| rank < k).count() as f64 / k.max(1) as f64
 }
 
-/// Places of the images that count, once those left out are taken out of the ranking. Both
-/// lists ascend.
-pub fn without_junk(ranks: &[usize], junk: &[usize]) -> Vec<usize> {
+/// Returns the ranks of the relevant images once junk is removed from the ranking. Both lists
+/// ascend.
+fn without_junk(ranks: &[usize], junk: &[usize]) -> Vec<usize> {
     let mut before = 0;
     ranks
         .iter()
@@ -85,9 +84,9 @@ pub fn without_junk(ranks: &[usize], junk: &[usize]) -> Vec<usize> {
         .collect()
 }
 
-/// Places in the whole ranking, from 0, of the images that the ground truth names, per list.
+/// The ranks, from 0 in the complete ranking, of the images in the ground truth of a query.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Places {
+pub struct QueryRanks {
     /// Of [`Query::easy`], ascending.
     pub easy: Vec<usize>,
     /// Of [`Query::hard`], ascending.
@@ -96,23 +95,23 @@ pub struct Places {
     pub junk: Vec<usize>,
 }
 
-/// The figures of one difficulty.
+/// The scores for one difficulty.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Score {
-    /// Mean over queries of the average precision, 0–1; `None` where no query counts.
+    /// Mean over queries of the average precision, 0–1; `None` if no query has relevant images.
     pub map: Option<f64>,
     /// Mean over queries of the precision at each `k`, 0–1.
     pub precision: Vec<f64>,
-    /// Average precision of each query; `None` for one with nothing to find, which is left out
-    /// of the means.
+    /// Average precision of each query; `None` for one without relevant images, which is excluded
+    /// from the means.
     pub per_query: Vec<Option<f64>>,
 }
 
-/// Judges all queries by their places at one difficulty; `ks` are the places of mP@k.
-pub fn score(difficulty: Difficulty, places: &[Places], ks: &[usize]) -> Score {
-    let mut per_query = Vec::with_capacity(places.len());
+/// Scores all queries at one difficulty; `ks` are the cut-offs of mP@k.
+pub fn score(difficulty: Difficulty, ranks: &[QueryRanks], ks: &[usize]) -> Score {
+    let mut per_query = Vec::with_capacity(ranks.len());
     let mut precision = vec![0.0; ks.len()];
-    for Places { easy, hard, junk } in places {
+    for QueryRanks { easy, hard, junk } in ranks {
         let (wanted, left_out) = match difficulty {
             Difficulty::Easy => (easy.clone(), merged(junk, hard)),
             Difficulty::Medium => (merged(easy, hard), junk.clone()),
@@ -145,18 +144,19 @@ fn merged(a: &[usize], b: &[usize]) -> Vec<usize> {
     all
 }
 
-/// Ranks the database (`[N, dim]`, in the order of [`GroundTruth::images`]) for every query
-/// (`[Q, dim]`) by cosine similarity of rows of length 1, equals in the order of the database.
-/// Memory beside the features is bounded.
+/// Ranks the database (`[N, dim]`, in the order of [`GroundTruth::images`]) for each query
+/// (`[Q, dim]`) by cosine similarity; rows are L2-normalised, and ties are in the order of the
+/// database. Memory in addition to the features is bounded.
 ///
 /// # Errors
-/// Numbers of rows that are not the ground truth's, values that are not finite.
-pub fn places(
+/// [`Error::Invalid`] for numbers of rows that differ from the ground truth's,
+/// [`Error::NonFinite`] for values that are not finite.
+pub fn query_ranks(
     truth: &GroundTruth,
     database: &[f32],
     queries: &[f32],
     dim: usize,
-) -> Result<Vec<Places>> {
+) -> Result<Vec<QueryRanks>> {
     if database.len() != truth.images.len() * dim || queries.len() != truth.truth.len() * dim {
         return Err(Error::invalid(
             "features",
@@ -187,7 +187,7 @@ pub fn places(
         .map(|(query, ranks)| {
             let (easy, rest) = ranks.split_at(query.easy.len());
             let (hard, junk) = rest.split_at(query.hard.len());
-            Places {
+            QueryRanks {
                 easy: sorted(easy),
                 hard: sorted(hard),
                 junk: sorted(junk),
@@ -205,7 +205,7 @@ mod tests {
         // Everything first: 1. One of one at place 1: (0 + 1/2) / 2.
         assert_eq!(average_precision(&[0, 1, 2], 3), 1.0);
         assert_eq!(average_precision(&[1], 1), 0.25);
-        // Places 0 and 2 of two: (1 + 1) / 2 and (1/2 + 2/3) / 2, each of width 1/2.
+        // QueryRanks 0 and 2 of two: (1 + 1) / 2 and (1/2 + 2/3) / 2, each of width 1/2.
         let expected = 0.5 * (1.0 + (0.5 + 2.0 / 3.0) / 2.0);
         assert!((average_precision(&[0, 2], 2) - expected).abs() < 1e-15);
         // One of two is never found.
@@ -233,13 +233,13 @@ mod tests {
     fn difficulties_by_hand() {
         // The ranking: junk, hard, negative, easy, hard, junk.
         let places = [
-            Places {
+            QueryRanks {
                 easy: vec![3],
                 hard: vec![1, 4],
                 junk: vec![0, 5],
             },
             // Nothing easy: left out of the easy figures, part of the others.
-            Places {
+            QueryRanks {
                 easy: vec![],
                 hard: vec![0],
                 junk: vec![],

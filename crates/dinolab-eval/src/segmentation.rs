@@ -1,15 +1,12 @@
-//! Semantic segmentation by a linear layer on patch tokens.
+//! Semantic segmentation: masks of classes, targets of patches and mean intersection over union.
 //!
-//! An image is brought to a square, its patch tokens (last block, after the final norm) go
-//! through one linear layer, the same for all patches, and the logits of the grid are enlarged
-//! bilinearly to the size of the mask, where the greatest one names the class of each pixel.
-//! The score is the mean over classes of intersection over union, counted over all pixels of
-//! all images together, as Pascal VOC has it; void pixels (255) are left out.
+//! The score is the mean over classes of intersection over union, counted over all pixels of all
+//! images together as in Pascal VOC; void pixels (255) are ignored. In training, each labelled pixel
+//! counts once, for the patch it lies in: the target of a patch is the histogram of its pixels.
 //!
-//! In training every labelled pixel counts once, for the patch that it lies in: a patch's
-//! target is the histogram of its pixels.
+//! The networks are trained by [`frozen_segmentation`](crate::network::frozen_segmentation) and
+//! [`transfer`](crate::network::transfer).
 
-mod frozen;
 mod masks;
 mod meter;
 mod targets;
@@ -17,11 +14,10 @@ mod targets;
 mod tests;
 mod upsample;
 
-pub use frozen::{FrozenSegmentation, SegmentationRun, best_run};
-pub use masks::{ClassMasks, MaskRule, Survey, survey};
+pub use masks::{ClassMasks, MaskRule, MaskStatistics, mask_statistics};
 pub use meter::IouMeter;
-pub use targets::patch_targets;
-pub use upsample::class_map;
+pub(crate) use targets::patch_targets;
+pub(crate) use upsample::class_map;
 
-/// Label of pixels that are left out of training and of scores.
+/// Label of pixels that are excluded from training and scores.
 pub use crate::attention::VOID;

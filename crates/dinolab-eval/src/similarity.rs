@@ -1,7 +1,7 @@
 //! Ranking by cosine similarity, for any number of rows, in bounded memory.
 //!
-//! Rows are compared in blocks whose division depends on their number alone, so that results
-//! do not depend on the number of threads. Of equal similarities the earlier row comes first.
+//! The division of rows into blocks depends on their number only, so results do not depend on the
+//! number of threads. The earlier of two rows of equal similarity ranks first.
 
 use std::cmp::Ordering;
 
@@ -9,21 +9,20 @@ use rayon::prelude::*;
 
 use crate::Result;
 use crate::error::{check_finite, check_length};
-pub(crate) use crate::knn::rows_of;
-use crate::knn::{products, transposed};
+use crate::rows::{products, rows_of, transposed};
 
-/// Similarities that one task holds (16 MiB).
+/// Similarities per task (16 MiB).
 const HELD: usize = 1 << 22;
-/// Most queries of a task.
+/// Most queries per task.
 const QUERY_BLOCK: usize = 128;
 /// Database rows compared at a time.
 const ROW_BLOCK: usize = 2048;
 
-/// Calls `visit(query, its similarities to all rows of the database)` for every query and
-/// returns the answers in order. `visit` may change the similarities.
+/// Calls `visit(query, its similarities to all rows of the database)` for each query and returns
+/// the results in order. `visit` may change the similarities.
 ///
 /// # Errors
-/// Lengths that are no multiple of `dim`, a `dim` of 0, values that are not finite.
+/// Lengths that are not multiples of `dim`, a `dim` of 0, values that are not finite.
 pub(crate) fn for_each_query<R: Send>(
     database: &[f32],
     queries: &[f32],
@@ -63,12 +62,12 @@ pub(crate) fn for_each_query<R: Send>(
     Ok(answers.into_iter().flatten().collect())
 }
 
-/// Greatest similarity first, then the earlier row.
+/// Orders by descending similarity, then by row.
 fn order(a: (f32, usize), b: (f32, usize)) -> Ordering {
     b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
 }
 
-/// The places, from 0, of the rows `wanted` in the ranking of all rows by `similarities`.
+/// Returns the ranks, from 0, of the rows `wanted` among all rows, by `similarities`.
 pub(crate) fn ranks_in(similarities: &[f32], wanted: &[usize]) -> Vec<usize> {
     let mut sorted: Vec<(f32, usize)> = wanted.iter().map(|&w| (similarities[w], w)).collect();
     sorted.sort_unstable_by(|&a, &b| order(a, b));
@@ -97,8 +96,8 @@ pub(crate) fn ranks_in(similarities: &[f32], wanted: &[usize]) -> Vec<usize> {
         .collect()
 }
 
-/// For each query (`[Q, dim]`) the places, from 0, of its `wanted` rows in the ranking of all
-/// rows of `database` (`[N, dim]`).
+/// Returns for each query (`[Q, dim]`) the ranks, from 0, of its `wanted` rows among all rows of
+/// `database` (`[N, dim]`).
 pub(crate) fn ranks_of(
     database: &[f32],
     queries: &[f32],

@@ -1,49 +1,54 @@
-//! PCA whitening: features turned to their principal components and brought to equal spread.
+//! PCA whitening: features are centred, and each principal component is divided by its standard
+//! deviation.
 
 use nalgebra::{DMatrix, SymmetricEigen};
 
-use crate::moments::Moments;
-use crate::similarity::rows_of;
+pub use crate::covariance::CovarianceAccumulator;
+use crate::rows::rows_of;
 use crate::{Error, Result};
 
 /// Rows handled at a time.
 const BLOCK: usize = 256;
-/// Components whose spread is below this share of the greatest are taken to have it.
+/// Variances below this fraction of the greatest are raised to it.
 const FLOOR: f64 = 1e-5;
 
-/// What is left out of the features before their spread is measured.
+/// The point about which the variance of features is measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Spread {
-    /// Nothing: the second moment about the origin, as the reference measures it. The mean is
-    /// still taken off what is whitened.
+pub enum WhiteningCentre {
+    /// The origin: the second moment, as in the reference implementation. Whitened features are
+    /// centred all the same.
     #[default]
-    AboutOrigin,
+    Origin,
     /// The mean: the covariance.
-    AboutMean,
+    Mean,
 }
 
-/// A learned whitening of features of width `dim`.
+/// A whitening transform of features of width `dim`.
 #[derive(Clone, Debug)]
 pub struct Whitening {
     mean: Vec<f64>,
-    /// `[D, D]`: row `i` is component `i` divided by its spread.
+    /// `[D, D]`: row `i` is component `i` divided by a power of its variance.
     components: DMatrix<f64>,
 }
 
 impl Whitening {
-    /// Learns from sums. A component of spread *d* (its mean square) is divided by `d^power`;
-    /// the reference takes 0.5. Spreads below 1e-5 of the greatest count as that, so that
-    /// fewer features than dimensions will do.
+    /// Computes the transform. A component of variance *d* is divided by `d^power`; the reference
+    /// implementation uses 0.5. Variances below 1e-5 of the greatest are raised to that, so that
+    /// there may be fewer features than dimensions.
     ///
     /// # Errors
-    /// No features, or features that are all zero.
-    pub fn learn(moments: &Moments, power: f64, spread: Spread) -> Result<Self> {
-        if moments.count() == 0 {
+    /// [`Error::Invalid`] without features or if all are zero.
+    pub fn learn(
+        covariance: &CovarianceAccumulator,
+        power: f64,
+        centre: WhiteningCentre,
+    ) -> Result<Self> {
+        if covariance.count() == 0 {
             return Err(Error::invalid("whitening", "no image to learn from"));
         }
-        let mean = moments.mean();
-        let mut about = moments.covariance();
-        if spread == Spread::AboutOrigin {
+        let mean = covariance.mean();
+        let mut about = covariance.covariance();
+        if centre == WhiteningCentre::Origin {
             let mean = DMatrix::from_column_slice(mean.len(), 1, &mean);
             about += &mean * mean.transpose();
         }
@@ -65,7 +70,7 @@ impl Whitening {
     /// Whitens rows `[N, dim]` in place.
     ///
     /// # Errors
-    /// A length that is no multiple of `dim`.
+    /// [`Error::Length`] for a length that is not a multiple of `dim`.
     pub fn apply(&self, rows: &mut [f32]) -> Result<()> {
         let dim = self.mean.len();
         rows_of("features", rows, dim)?;
@@ -85,7 +90,7 @@ impl Whitening {
     }
 }
 
-/// Rows `[N, dim]` as a matrix with a column for each.
+/// Converts rows `[N, dim]` to the columns of a matrix.
 fn matrix(rows: &[f32], dim: usize) -> DMatrix<f64> {
     DMatrix::from_iterator(dim, rows.len() / dim, rows.iter().map(|&v| f64::from(v)))
 }
@@ -121,12 +126,12 @@ mod tests {
     fn the_covariance_becomes_the_unit_matrix() {
         let (n, dim) = (BLOCK + 100, 6);
         let mut data = rows(n, dim);
-        let mut moments = Moments::new(dim);
+        let mut covariance = CovarianceAccumulator::new(dim);
         // In parts: sums do not care.
-        moments.add(&data[..dim * 10]).unwrap();
-        moments.add(&data[dim * 10..]).unwrap();
-        assert_eq!(moments.count(), n);
-        let whitening = Whitening::learn(&moments, 0.5, Spread::AboutMean).unwrap();
+        covariance.add(&data[..dim * 10]).unwrap();
+        covariance.add(&data[dim * 10..]).unwrap();
+        assert_eq!(covariance.count(), n);
+        let whitening = Whitening::learn(&covariance, 0.5, WhiteningCentre::Mean).unwrap();
         whitening.apply(&mut data).unwrap();
         for (i, value) in second_moment(&data, dim).into_iter().enumerate() {
             let expected = if i % (dim + 1) == 0 { 1.0 } else { 0.0 };
@@ -138,9 +143,9 @@ mod tests {
     fn about_the_origin_as_the_reference() {
         // Two dimensions by hand: rows (3, 0), (0, 1), (-3, 0), (0, -1): spreads 4.5 and 0.5.
         let data = [3.0, 0.0, 0.0, 1.0, -3.0, 0.0, 0.0, -1.0];
-        let mut moments = Moments::new(2);
-        moments.add(&data).unwrap();
-        let whitening = Whitening::learn(&moments, 0.5, Spread::AboutOrigin).unwrap();
+        let mut covariance = CovarianceAccumulator::new(2);
+        covariance.add(&data).unwrap();
+        let whitening = Whitening::learn(&covariance, 0.5, WhiteningCentre::Origin).unwrap();
         let mut white = [4.5f32.sqrt(), 0.0, 0.0, 0.5f32.sqrt()];
         whitening.apply(&mut white).unwrap();
         for row in white.chunks(2) {
@@ -149,9 +154,9 @@ mod tests {
         assert!((white[0] * white[2] + white[1] * white[3]).abs() < 1e-6);
         // The mean counts as spread here, and is taken off afterwards.
         let shifted: Vec<f32> = data.iter().map(|v| v + 10.0).collect();
-        let mut moments = Moments::new(2);
-        moments.add(&shifted).unwrap();
-        let whitening = Whitening::learn(&moments, 0.5, Spread::AboutOrigin).unwrap();
+        let mut covariance = CovarianceAccumulator::new(2);
+        covariance.add(&shifted).unwrap();
+        let whitening = Whitening::learn(&covariance, 0.5, WhiteningCentre::Origin).unwrap();
         let mut mean = [10.0f32, 10.0];
         whitening.apply(&mut mean).unwrap();
         assert!(mean[0].hypot(mean[1]) < 1e-5);
@@ -159,16 +164,18 @@ mod tests {
 
     #[test]
     fn fewer_rows_than_dimensions() {
-        let mut moments = Moments::new(3);
-        moments.add(&[1.0, 2.0, 2.0]).unwrap();
-        let whitening = Whitening::learn(&moments, 0.5, Spread::AboutOrigin).unwrap();
+        let mut covariance = CovarianceAccumulator::new(3);
+        covariance.add(&[1.0, 2.0, 2.0]).unwrap();
+        let whitening = Whitening::learn(&covariance, 0.5, WhiteningCentre::Origin).unwrap();
         let mut row = [5.0, -1.0, 2.0];
         whitening.apply(&mut row).unwrap();
         assert!(row.iter().all(|v| v.is_finite()));
-        assert!(Whitening::learn(&Moments::new(3), 0.5, Spread::AboutOrigin).is_err());
-        let mut zeros = Moments::new(2);
+        assert!(
+            Whitening::learn(&CovarianceAccumulator::new(3), 0.5, WhiteningCentre::Origin).is_err()
+        );
+        let mut zeros = CovarianceAccumulator::new(2);
         zeros.add(&[0.0, 0.0]).unwrap();
-        assert!(Whitening::learn(&zeros, 0.5, Spread::AboutOrigin).is_err());
+        assert!(Whitening::learn(&zeros, 0.5, WhiteningCentre::Origin).is_err());
         assert!(zeros.add(&[1.0]).is_err());
     }
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use dinolab_data::Mask;
-use dinolab_eval::davis::{Summary, Tree, Year, score_folder, write_mask};
+use dinolab_eval::davis::{DavisSummary, Tree, Year, score_folder, write_mask};
 
 /// A picture of object numbers.
 struct Canvas(Mask);
@@ -92,7 +92,7 @@ fn large(t: i64) -> [Canvas; 2] {
 
 type Case = (&'static str, fn(i64) -> [Canvas; 2], i64);
 
-fn scores(root: &Path, year: Year, folder: &str, cases: &[Case]) -> Summary {
+fn scores(root: &Path, year: Year, folder: &str, cases: &[Case]) -> DavisSummary {
     let results = root.join("results");
     let list = root.join("ImageSets").join(folder).join("val.txt");
     fs::create_dir_all(list.parent().unwrap()).unwrap();
@@ -115,7 +115,7 @@ fn scores(root: &Path, year: Year, folder: &str, cases: &[Case]) -> Summary {
     score_folder(&tree, &results, &mut |_| {}).unwrap()
 }
 
-fn assert_scores(summary: &Summary, object: usize, expected: [f64; 6]) {
+fn assert_scores(summary: &DavisSummary, object: usize, expected: [f64; 6]) {
     let score = &summary.objects[object];
     let found = [
         score.j.mean,

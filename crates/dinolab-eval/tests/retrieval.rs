@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use dinolab_eval::retrieval::{Difficulty, GroundTruth, Query, places, score};
+use dinolab_eval::retrieval::{Difficulty, GroundTruth, Query, query_ranks, score};
 use proptest::prelude::*;
 
 const KS: [usize; 3] = [1, 5, 10];
@@ -37,7 +37,7 @@ fn equals_the_published_evaluation() {
     let cases: Vec<Case> = serde_json::from_str(&text).unwrap();
     assert_eq!(cases.len(), 3);
     for case in cases {
-        let places = places(&case.truth, &case.database, &case.queries, case.dim).unwrap();
+        let places = query_ranks(&case.truth, &case.database, &case.queries, case.dim).unwrap();
         for difficulty in Difficulty::ALL {
             let ours = score(difficulty, &places, &KS);
             let theirs = &case.expected[difficulty.name()];
@@ -174,7 +174,7 @@ proptest! {
                 })
                 .collect(),
         };
-        let places = places(&truth, &database, &asked, 2).unwrap();
+        let places = query_ranks(&truth, &database, &asked, 2).unwrap();
         for difficulty in Difficulty::ALL {
             let ours = score(difficulty, &places, &KS);
             let mut all = Vec::new();
@@ -237,7 +237,7 @@ proptest! {
             .collect();
         for difficulty in Difficulty::ALL {
             let judge = |database: &[f32]| {
-                score(difficulty, &places(&truth(()), database, &point(*position), 2).unwrap(), &KS)
+                score(difficulty, &query_ranks(&truth(()), database, &point(*position), 2).unwrap(), &KS)
             };
             prop_assert_eq!(judge(&database), judge(&moved));
         }

@@ -2,17 +2,17 @@
 
 use rayon::prelude::*;
 
-use crate::parallel::{Output, Parts};
+use crate::parallel::{Output, Parts, under_miri};
 use crate::product::{Destination, Matrix, Packed, Store};
 use crate::scratch::Scratch;
 use crate::simd::{exp, fma, multiversioned, sum_lanes};
 
-/// Queries that are scored together: their scores stay in cache, and scratch stays small.
-const QUERIES: usize = 128;
+/// Queries that are scored together, few enough that their scores stay in cache.
+const QUERIES: usize = under_miri(8, 128);
 /// Lanes of a row of scores, which is padded to a multiple of them.
 const LANES: usize = 8;
 /// From this many images on, one task per image is enough to keep threads busy.
-const MANY_IMAGES: usize = 32;
+const MANY_IMAGES: usize = under_miri(3, 32);
 
 /// Sizes of an attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ impl AttentionShape {
     /// Runs `task` for every image and head.
     fn for_each(&self, task: impl Fn(usize, usize) + Sync) {
         let heads = self.heads;
-        // Heads are independent, so how they are grouped into tasks does not show in results.
+        // Heads are independent, so results do not depend on how they are grouped into tasks.
         let group = if self.images >= MANY_IMAGES { heads } else { 1 };
         (0..self.images * heads / group)
             .into_par_iter()
@@ -82,8 +82,8 @@ impl AttentionShape {
 }
 
 multiversioned! {
-    /// Rows of scores, `stride` apart, to `e^(score − max)`; the sums' inverses and the
-    /// logarithms of the sums (with the maximum back) beside them.
+    /// Turns rows of scores, `stride` apart, into `e^(score − max)`, and writes the inverse of
+    /// each row's sum and its log-sum-exp.
     fn softmax_rows(
         scores: &mut [f32], tokens: usize, stride: usize, inverse: &mut [f32], lse: &mut [f32],
     ) {
@@ -97,7 +97,7 @@ multiversioned! {
                 }
             }
             let max = lanes.into_iter().fold(f32::NEG_INFINITY, f32::max);
-            // By itself, since a sum in the same loop keeps the exponential from vectors.
+            // A loop of its own: a sum in it would prevent its vectorisation.
             for x in row.iter_mut() {
                 *x = exp::<FMA>(*x - max);
             }
@@ -114,7 +114,7 @@ multiversioned! {
         }
     }
 
-    /// Rows of scores to probabilities, from their saved log-sum-exp.
+    /// Turns rows of scores into probabilities, by their saved log-sum-exp.
     fn probabilities(scores: &mut [f32], stride: usize, lse: &[f32]) {
         for (row, lse) in scores.chunks_exact_mut(stride).zip(lse) {
             for x in row {
@@ -158,17 +158,17 @@ pub fn attention(qkv: &[f32], shape: AttentionShape) -> (Vec<f32>, Vec<f32>) {
     let rows = shape.images * shape.tokens;
     let mut output = Output::new(rows * shape.width);
     let mut lse = Output::new(rows * shape.heads);
-    // SAFETY: both have the sizes of the shape; all of both is written.
+    // SAFETY: they are borrowed here alone, and all of both is written.
     unsafe {
         attention_into(qkv, shape, output.parts(), lse.parts());
         (output.finish(), lse.finish())
     }
 }
 
-/// [`attention`] into its two results.
+/// [`attention`] into `out` and `sums`.
 ///
 /// # Safety
-/// They are of the shape's sizes, and nobody else reaches them.
+/// Nothing else reaches them in the meantime.
 pub(crate) unsafe fn attention_into(qkv: &[f32], shape: AttentionShape, out: Parts, sums: Parts) {
     let AttentionShape {
         images,
@@ -197,7 +197,7 @@ pub(crate) unsafe fn attention_into(qkv: &[f32], shape: AttentionShape, out: Par
             softmax_rows(scores, tokens, stride, &mut inverse[..count], lse);
             let offset = (image * tokens + start) * width + head * head_width;
             let p = Matrix::new(scores, count, tokens, stride);
-            let into = columns_of(out, offset, width, [count, head_width]);
+            let into = Destination::new(out, offset, [count, head_width], width);
             // SAFETY: a head's columns of an image are one task's.
             unsafe { values.multiply(p, 0..head_width, into) };
             for (row, inverse) in inverse[..count].iter().enumerate() {
@@ -209,32 +209,21 @@ pub(crate) unsafe fn attention_into(qkv: &[f32], shape: AttentionShape, out: Par
     });
 }
 
-/// Some columns of a matrix that is shared by tasks: `[rows, columns]` is their size and
-/// `width` the distance of rows.
-fn columns_of(all: Parts, offset: usize, width: usize, [rows, columns]: [usize; 2]) -> Destination {
-    Destination {
-        start: all.at(offset, (rows - 1) * width + columns),
-        stride: width,
-        store: Store::Replace,
-        scale: 1.0,
-    }
-}
-
 /// The gradient of `qkv` `[B, N, 3·D]` from that of the result, `dy` `[B, N, D]`, and the saved
-/// log-sum-exp `[B, H, N]`. Probabilities are computed again, which is as fast as reading them.
+/// log-sum-exp `[B, H, N]`. Probabilities are recomputed, which is as fast as reading them.
 pub fn attention_backward(qkv: &[f32], lse: &[f32], dy: &[f32], shape: AttentionShape) -> Vec<f32> {
     let mut output = Output::new(qkv.len());
-    // SAFETY: of the shape's size; all of it is written.
+    // SAFETY: it is borrowed here alone, and all of it is written.
     unsafe {
         attention_backward_into(qkv, lse, dy, shape, output.parts());
         output.finish()
     }
 }
 
-/// [`attention_backward`] into its result.
+/// [`attention_backward`] into `out`.
 ///
 /// # Safety
-/// It has the size of `qkv`, and nobody else reaches it.
+/// Nothing else reaches it in the meantime.
 pub(crate) unsafe fn attention_backward_into(
     qkv: &[f32],
     lse: &[f32],
@@ -263,12 +252,9 @@ pub(crate) unsafe fn attention_backward_into(
         let at = |part: usize, row: usize, rows: usize, store: Store, scale: f32| {
             let row = image * tokens + row;
             let offset = row * 3 * width + part * width + head * head_width;
-            let into = columns_of(out, offset, 3 * width, [rows, head_width]);
-            Destination {
-                store,
-                scale,
-                ..into
-            }
+            let mut into = Destination::new(out, offset, [rows, head_width], 3 * width);
+            (into.store, into.scale) = (store, scale);
+            into
         };
         let [mut kt, mut vt, mut kp, mut qp, mut dyp] = [(); 5].map(|()| Scratch::take());
         let kt = Packed::new(k.transposed(), kt.vec());
@@ -283,7 +269,7 @@ pub(crate) unsafe fn attention_backward_into(
             kt.product(q, p, stride, scale, Store::Replace);
             probabilities(p, stride, &lse[rows]);
             vt.product(dy, dp, stride, 1.0, Store::Replace);
-            // Keys and values gather from all blocks of queries.
+            // The gradients of keys and values are sums over all blocks of queries.
             let store = if start == 0 {
                 Store::Replace
             } else {

@@ -1,10 +1,9 @@
 //! The two residual branches of a transformer block, forward and backward, each as a whole.
 //!
 //! `x + factor · attention(norm(x))` and `x + factor · mlp(norm(x))`, over the tokens `[R, D]`
-//! of all images at once. Rows go through a branch in small groups, so that what lies between
-//! two products stays in cache; normalised rows and GELU's values are computed again on the
-//! way back, which is faster than reading them and leaves 10 values per token and width
-//! to be kept for a block.
+//! of all images at once. Rows go through a branch in small blocks, so that intermediate values
+//! stay in cache. The backward pass recomputes normalised rows and GELU's values, which is faster
+//! than reading them; 10 values per token and width are saved for a transformer block.
 
 mod attention;
 mod class_attention;
@@ -18,18 +17,16 @@ pub use mlp::{MlpSaved, mlp_branch, mlp_branch_backward};
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use crate::layer_norm::{backward_rows, forward_rows};
 use crate::linear::{backward_operand, forward_operand, row_step};
-use crate::parallel::{Parts, ordered_sum};
+use crate::parallel::{Parts, map_blocks, ordered_sum};
 use crate::product::{Destination, Matrix, Packed, Store};
-use crate::samples::Samples;
 use crate::scratch::{Buffer, Scratch};
 use crate::simd::{add_to, multiversioned};
+use crate::token_layout::TokenLayout;
 
-/// Weights of a branch: normalisation, a first and a second linear map (query-key-value and
-/// projection, or the two of the MLP). Weights are `[O, I]`.
+/// Weights of a branch: a normalisation and two linear layers (query-key-value and projection, or
+/// the two of the MLP). Weights are `[O, I]`.
 #[derive(Clone, Copy, Debug)]
 pub struct BranchWeights<'a> {
     /// Scale of the normalisation, `[D]`.
@@ -38,11 +35,11 @@ pub struct BranchWeights<'a> {
     pub beta: &'a [f32],
     /// Added to the variance.
     pub eps: f32,
-    /// The first map, `[H, D]`.
+    /// Weights of the first layer, `[H, D]`.
     pub first: &'a [f32],
     /// Its bias, `[H]`.
     pub first_bias: &'a [f32],
-    /// The second map, back to `[D]`.
+    /// Weights of the second layer, `[D, H]` (`[D, D]` for attention).
     pub second: &'a [f32],
     /// Its bias, `[D]`.
     pub second_bias: &'a [f32],
@@ -53,7 +50,7 @@ impl BranchWeights<'_> {
         self.gamma.len()
     }
 
-    /// Checks all sizes for a first map of `hidden` outputs and a second one of `inner` inputs.
+    /// Checks all sizes for a first layer of `hidden` outputs and a second one of `inner` inputs.
     fn check(&self, hidden: usize, inner: usize) {
         let d = self.width();
         assert!(d > 0 && self.beta.len() == d && self.second_bias.len() == d);
@@ -62,7 +59,7 @@ impl BranchWeights<'_> {
     }
 }
 
-/// Gradients of a branch, of the shapes of what they belong to.
+/// Gradients of a branch, each of the shape of its weights or tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BranchGradients {
     /// Of the tokens, `[R, D]`.
@@ -71,18 +68,18 @@ pub struct BranchGradients {
     pub gamma: Vec<f32>,
     /// Of its shift.
     pub beta: Vec<f32>,
-    /// Of the first map.
+    /// Of the first layer's weights.
     pub first: Vec<f32>,
     /// Of its bias.
     pub first_bias: Vec<f32>,
-    /// Of the second map.
+    /// Of the second layer's weights.
     pub second: Vec<f32>,
     /// Of its bias.
     pub second_bias: Vec<f32>,
 }
 
 impl BranchGradients {
-    /// Where no image takes part.
+    /// The gradients if no image takes part.
     fn none(x: Vec<f32>, weights: &BranchWeights) -> Self {
         let zeros = |like: &[f32]| vec![0.0; like.len()];
         Self {
@@ -97,24 +94,11 @@ impl BranchGradients {
     }
 }
 
-/// Runs `task` for groups of `step` of `rows` rows and returns what they returned, in order.
-pub(crate) fn groups<R: Send>(
-    rows: usize,
-    step: usize,
-    task: impl Fn(Range<usize>) -> R + Sync,
-) -> Vec<R> {
-    (0..rows.div_ceil(step))
-        .into_par_iter()
-        .with_max_len(1)
-        .map(|i| task(i * step..rows.min((i + 1) * step)))
-        .collect()
-}
-
-/// The rows `rows` that take part, normalised into `out`; their `statistics` `[·, 2]` beside it.
+/// Normalises the rows `rows` that take part into `out` and writes their `statistics` `[·, 2]`.
 fn normalise(
     x: &[f32],
     weights: &BranchWeights,
-    samples: &Samples,
+    layout: &TokenLayout,
     rows: Range<usize>,
     out: &mut [f32],
     statistics: &mut [f32],
@@ -122,7 +106,7 @@ fn normalise(
     let d = weights.width();
     let lines = out.chunks_exact_mut(d).zip(statistics.chunks_exact_mut(2));
     for (row, (out, statistics)) in rows.zip(lines) {
-        let x = &x[samples.place(row).0 * d..][..d];
+        let x = &x[layout.place(row).0 * d..][..d];
         forward_rows(x, weights.gamma, weights.beta, weights.eps, out, statistics);
     }
 }
@@ -130,37 +114,37 @@ fn normalise(
 /// `out ← x + factor · (branch + bias)` for the rows `rows` that take part; `branch` has those.
 ///
 /// # Safety
-/// No other task reaches these rows of `out`.
+/// Nothing else reaches these rows of `out` in the meantime.
 unsafe fn add_residual(
     x: &[f32],
     branch: &[f32],
     bias: &[f32],
-    samples: &Samples,
+    layout: &TokenLayout,
     rows: Range<usize>,
     out: Parts,
 ) {
     let d = bias.len();
     for (row, branch) in rows.zip(branch.chunks_exact(d)) {
-        let (place, factor) = samples.place(row);
+        let (place, factor) = layout.place(row);
         let range = place * d..(place + 1) * d;
         // SAFETY: the row is this task's, and has just been written.
         unsafe {
-            crate::samples::copy(&x[range.clone()], out, range.clone());
+            crate::token_layout::copy(&x[range.clone()], out, range.clone());
             add_scaled(out.written(range), branch, bias, factor);
         }
     }
 }
 
-/// The rows that take part, normalised and through the linear map of `map` (weight, bias):
-/// results `[R′, O]` and statistics `[R′, 2]`.
-fn first_map(
+/// Normalises the rows that take part and applies the linear layer `layer` (weight, bias): returns
+/// its outputs `[R′, O]` and the statistics `[R′, 2]`.
+fn first_layer(
     x: &[f32],
     weights: &BranchWeights,
-    samples: &Samples,
-    map: (&[f32], &[f32]),
+    layout: &TokenLayout,
+    layer: (&[f32], &[f32]),
 ) -> (Buffer, Buffer) {
-    let (d, rows) = (weights.width(), samples.kept_rows());
-    let ((weight, bias), outputs) = (map, map.1.len());
+    let (d, rows) = (weights.width(), layout.kept_rows());
+    let ((weight, bias), outputs) = (layer, layer.1.len());
     let [mut out, mut statistics] = [outputs, 2].map(|width| Buffer::new(rows * width));
     if rows == 0 {
         return (out, statistics);
@@ -168,13 +152,13 @@ fn first_map(
     let mut packed = Buffer::default();
     let weight = Packed::in_parallel(forward_operand(weight, d), &mut packed);
     let (out_parts, statistics_parts) = (Parts::of(&mut out), Parts::of(&mut statistics));
-    groups(rows, row_step(rows), |rows| {
+    map_blocks(rows, row_step(rows), |rows| {
         let mut normed = Scratch::take();
         let normed = normed.room(rows.len() * d);
-        // SAFETY: groups have disjoint rows.
+        // SAFETY: blocks have disjoint rows.
         unsafe {
             let statistics = statistics_parts.written(2 * rows.start..2 * rows.end);
-            normalise(x, weights, samples, rows.clone(), normed, statistics);
+            normalise(x, weights, layout, rows.clone(), normed, statistics);
             let normed = Matrix::dense(normed, rows.len(), d);
             weight.multiply(normed, 0..outputs, rows_of(out_parts, &rows, outputs));
             let out = out_parts.written(rows.start * outputs..rows.end * outputs);
@@ -186,34 +170,34 @@ fn first_map(
     (out, statistics)
 }
 
-/// What [`first_map_gradient`] gives besides the gradient of the tokens.
-struct FirstMapGradient {
+/// Results of [`first_layer_gradient`] besides the gradient of the tokens.
+struct FirstLayerGradient {
     /// The normalised rows, `[R′, D]`.
     normed: Buffer,
     gamma: Vec<f32>,
     beta: Vec<f32>,
 }
 
-/// The way back through [`first_map`] and the residual, from the gradient of the map's results,
-/// `dh` `[R′, O]`, and that of the branch, `dy` `[R, D]`, to the tokens' in `dx`. `also` adds
-/// to the gradient of normalised rows.
+/// The backward pass through [`first_layer`] and the residual: from the gradients of the layer's
+/// outputs, `dh` `[R′, O]`, and of the branch, `dy` `[R, D]`, to that of the tokens in `dx`. `also`
+/// adds to the gradient of normalised rows.
 #[allow(clippy::too_many_arguments)]
-fn first_map_gradient(
+fn first_layer_gradient(
     x: &[f32],
     weights: &BranchWeights,
-    samples: &Samples,
+    layout: &TokenLayout,
     statistics: &[f32],
     (weight, dh): (&[f32], Matrix),
     dy: &[f32],
     also: impl Fn(Range<usize>, &mut [f32]) + Sync,
     dx: Parts,
-) -> FirstMapGradient {
-    let (d, rows) = (weights.width(), samples.kept_rows());
+) -> FirstLayerGradient {
+    let (d, rows) = (weights.width(), layout.kept_rows());
     let mut packed = Buffer::default();
     let weight = Packed::in_parallel(backward_operand(weight, d), &mut packed);
     let mut normed = Buffer::new(rows * d);
     let normed_parts = Parts::of(&mut normed);
-    let shares = groups(rows, row_step(rows), |rows| {
+    let shares = map_blocks(rows, row_step(rows), |rows| {
         let [mut dn, mut again] = [(); 2].map(|()| Scratch::take());
         let dn = dn.room(rows.len() * d);
         weight.product(dh.rows(rows.clone()), dn, d, 1.0, Store::Replace);
@@ -221,32 +205,27 @@ fn first_map_gradient(
         let mut share = vec![0.0; 2 * d];
         let (dgamma, dbeta) = share.split_at_mut(d);
         let scales = [dgamma, dbeta];
-        // SAFETY: groups have disjoint rows.
+        // SAFETY: blocks have disjoint rows.
         unsafe {
             let normed = normed_parts.written(rows.start * d..rows.end * d);
             let again = again.room(2 * rows.len());
-            normalise(x, weights, samples, rows.clone(), normed, again);
-            residual_gradient(x, weights, statistics, dn, dy, samples, rows, scales, dx);
+            normalise(x, weights, layout, rows.clone(), normed, again);
+            residual_gradient(x, weights, statistics, dn, dy, layout, rows, scales, dx);
         }
         share
     });
     let mut gamma = ordered_sum(2 * d, shares);
     let beta = gamma.split_off(d);
-    FirstMapGradient {
+    FirstLayerGradient {
         normed,
         gamma,
         beta,
     }
 }
 
-/// `rows` of a matrix `[·, width]` as a place for a product.
-fn rows_of(all: Parts, rows: &Range<usize>, width: usize) -> Destination {
-    Destination {
-        start: all.at(rows.start * width, rows.len() * width),
-        stride: width,
-        store: Store::Replace,
-        scale: 1.0,
-    }
+/// The rows `rows` of a matrix `[·, width]` as a destination of a product.
+fn rows_of<'a>(all: Parts<'a>, rows: &Range<usize>, width: usize) -> Destination<'a> {
+    Destination::new(all, rows.start * width, [rows.len(), width], width)
 }
 
 multiversioned! {
@@ -258,11 +237,11 @@ multiversioned! {
     }
 }
 
-/// The way back through residual and normalisation, for the rows `rows` that take part:
-/// `dx ← dy + norm'(dn)`, with the shares of scale and shift added to theirs.
+/// The backward pass through residual and normalisation, for the rows `rows` that take part:
+/// `dx ← dy + norm'(dn)`; the gradients of scale and shift are added to `dgamma` and `dbeta`.
 ///
 /// # Safety
-/// No other task reaches these rows of `dx`.
+/// Nothing else reaches these rows of `dx` in the meantime.
 #[allow(clippy::too_many_arguments)]
 unsafe fn residual_gradient(
     x: &[f32],
@@ -270,14 +249,14 @@ unsafe fn residual_gradient(
     statistics: &[f32],
     dn: &[f32],
     dy: &[f32],
-    samples: &Samples,
+    layout: &TokenLayout,
     rows: Range<usize>,
     [dgamma, dbeta]: [&mut [f32]; 2],
     dx: Parts,
 ) {
     let d = weights.width();
     for (row, dn) in rows.zip(dn.chunks_exact(d)) {
-        let place = samples.place(row).0;
+        let place = layout.place(row).0;
         let range = place * d..(place + 1) * d;
         // SAFETY: the row is this task's.
         let dx = unsafe { dx.zeroed(range.clone()) };

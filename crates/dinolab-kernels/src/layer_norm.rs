@@ -4,7 +4,7 @@ use crate::parallel::{by_rows, light_step, ordered_sum};
 use crate::simd::{LANES, fma, multiversioned, sum_lanes};
 
 multiversioned! {
-    /// Rows of `x` normalised into `y`; `statistics` gets mean and 1/deviation of each row.
+    /// Normalises rows of `x` into `y`; `statistics` gets mean and 1/σ of each row.
     pub(crate) fn forward_rows(
         x: &[f32], gamma: &[f32], beta: &[f32], eps: f32, y: &mut [f32], statistics: &mut [f32],
     ) {
@@ -87,7 +87,7 @@ multiversioned! {
 /// Normalises the rows of `x` `[R, D]` to mean 0 and variance 1 (biased, `eps` added), scales
 /// by `gamma` and shifts by `beta`, both `[D]`.
 ///
-/// Returns the result `[R, D]` and the rows' statistics `[R, 2]`: mean and 1/deviation.
+/// Returns the result `[R, D]` and the rows' statistics `[R, 2]`: mean and 1/σ.
 pub fn layer_norm(x: &[f32], gamma: &[f32], beta: &[f32], eps: f32) -> (Vec<f32>, Vec<f32>) {
     let d = gamma.len();
     assert!(d > 0 && beta.len() == d && x.len().is_multiple_of(d));
@@ -109,7 +109,7 @@ pub fn layer_norm(x: &[f32], gamma: &[f32], beta: &[f32], eps: f32) -> (Vec<f32>
     (y, statistics)
 }
 
-/// What [`layer_norm_backward`] returns.
+/// Gradients of [`layer_norm`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerNormGradients {
     /// Of the input, `[R, D]`.

@@ -1,11 +1,54 @@
 //! The heavy operations of a vision transformer on plain `f32` slices, forward and backward.
 //!
-//! Matrices are row-major and dense. Every function runs in parallel on rayon's current
-//! pool. Work is cut and sums are ordered by the sizes of the operands alone, so results are
-//! the same bit for bit whatever the number of threads.
+//! Matrices are row-major and dense. Every function runs in parallel on rayon's current pool.
+//! How work is divided into tasks, and the order of sums, depend on the sizes of the operands
+//! alone, so results are bitwise identical for any number of threads.
 //!
-//! A backward function takes what its forward function saved. Sizes that do not fit
-//! together are a caller's mistake and panic.
+//! A backward function takes the values that its forward function saved. Functions panic if sizes
+//! do not fit together.
+//!
+//! # Example
+//!
+//! The MLP branch of a transformer block over three images, one of which stochastic depth drops,
+//! and its gradients:
+//!
+//! ```
+//! use dinolab_kernels::{
+//!     BranchWeights, TokenGroup, TokenLayout, mlp_branch, mlp_branch_backward,
+//! };
+//!
+//! let (width, hidden) = (4, 8);
+//! let first = vec![0.1; hidden * width];
+//! let second = vec![0.2; width * hidden];
+//! let weights = BranchWeights {
+//!     gamma: &[1.0; 4],
+//!     beta: &[0.0; 4],
+//!     eps: 1e-6,
+//!     first: &first,
+//!     first_bias: &[0.5; 8],
+//!     second: &second,
+//!     second_bias: &[0.0; 4],
+//! };
+//!
+//! // Two images of five tokens and one of two: twelve rows.
+//! let groups = [
+//!     TokenGroup { images: 2, tokens: 5 },
+//!     TokenGroup { images: 1, tokens: 2 },
+//! ];
+//! let layout = TokenLayout::new(&groups, &[1.5, 0.0, 1.5]);
+//! let x: Vec<f32> = (0..12 * width).map(|i| (i % 7) as f32).collect();
+//!
+//! let (y, saved) = mlp_branch(&x, &weights, &layout);
+//! // The second image has passed unchanged.
+//! assert_eq!(y[5 * width..10 * width], x[5 * width..10 * width]);
+//! assert_ne!(y[..5 * width], x[..5 * width]);
+//!
+//! let dy = vec![1.0; y.len()];
+//! let gradients = mlp_branch_backward(&x, &weights, &layout, &saved, &dy);
+//! // Each of the seven rows that take part adds its factor to the gradient of the last bias.
+//! assert_eq!(gradients.second_bias, [7.0 * 1.5; 4]);
+//! assert_eq!(gradients.x[5 * width..10 * width], dy[5 * width..10 * width]);
+//! ```
 
 mod attention;
 mod branch;
@@ -17,9 +60,10 @@ mod parallel;
 mod product;
 pub mod profile;
 mod prototypes;
-mod samples;
 mod scratch;
+mod sigreg;
 mod simd;
+mod token_layout;
 mod update;
 
 pub use attention::{AttentionShape, attention, attention_backward};
@@ -36,6 +80,7 @@ pub use linear::{
 };
 pub use loss::{LossShape, dino_loss, softmax_rows};
 pub use prototypes::{PrototypesGradients, prototypes, prototypes_backward};
-pub use samples::{Run, Samples};
 pub use scratch::keep_memory;
-pub use update::{AdamWStep, EmaStep, adamw, ema, norm, scale};
+pub use sigreg::{SigRegShape, sigreg};
+pub use token_layout::{TokenGroup, TokenLayout};
+pub use update::{AdamWStep, EmaStep, adamw, adamw_and_ema, ema, norm, scale};

@@ -1,21 +1,21 @@
-//! Linear maps over rows, with their bias and GELU, and their gradients.
+//! Linear layers over rows, with their bias and GELU, and their gradients.
 //!
-//! Weights are `[O, I]`, output first. All are matrix products, cut into tasks by the
-//! sizes alone; what follows a product is done on a task's part while it is in cache.
+//! Weights are `[O, I]`, output first. All are matrix products, divided into tasks by the sizes
+//! alone; bias and GELU are applied to a task's part while it is in cache.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use crate::gelu::{gelu_and_derivative_in_place, gelu_in_place, multiply_into};
-use crate::parallel::{Output, Parts, by_rows, light_step, ordered_sum};
-use crate::product::{Destination, Matrix, Packed, Store, UNIT, equal_parts};
+use crate::parallel::{Output, Parts, by_rows, light_step, ordered_sum, under_miri};
+use crate::product::{Destination, Matrix, Packed, UNIT, equal_parts};
 use crate::scratch::Buffer;
 use crate::simd::{add_columns, add_to};
 
-/// Rows of a task at most: its part of a block's hidden layer then stays in cache.
-const MOST_ROWS: usize = 96;
-/// Tasks that a product should at least give, where it is large enough.
+/// Maximum rows per task: its part of a block's hidden layer then stays in cache.
+const MOST_ROWS: usize = under_miri(16, 96);
+/// Minimum number of tasks that a product is divided into, if it is large enough.
 const TASKS: usize = 64;
 
 /// Rows per task, for `rows` that go through large weights.
@@ -23,7 +23,7 @@ pub(crate) fn row_step(rows: usize) -> usize {
     equal_parts(rows, rows.div_ceil(TASKS).clamp(16, MOST_ROWS), 8)
 }
 
-/// Parts of a result.
+/// The parts that a result is divided into.
 struct Tiles {
     rows: usize,
     columns: usize,
@@ -32,7 +32,7 @@ struct Tiles {
 }
 
 impl Tiles {
-    /// Whole rows where there are many, else columns are cut, too.
+    /// Whole rows if there are many, else columns are divided as well.
     fn of(rows: usize, columns: usize) -> Self {
         let row_step = row_step(rows);
         let parts = TASKS.div_ceil(rows.div_ceil(row_step));
@@ -63,7 +63,7 @@ impl Tiles {
     }
 }
 
-/// `a · b`; `after` gets each row of a part with the row's number and its first column.
+/// `a · b`; calls `after` for each row of a part, with the row's number and its first column.
 fn tiled_product(
     a: Matrix,
     b: &Packed,
@@ -78,16 +78,9 @@ fn tiled_product(
         .with_max_len(1)
         .for_each(|i| {
             let (r, c) = tiles.get(i);
-            let into = Destination {
-                start: parts.at(
-                    r.start * columns + c.start,
-                    (r.len() - 1) * columns + c.len(),
-                ),
-                stride: columns,
-                store: Store::Replace,
-                scale: 1.0,
-            };
-            // SAFETY: `at` has checked the extent, and each part is one task's.
+            let offset = r.start * columns + c.start;
+            let into = Destination::new(parts, offset, [r.len(), c.len()], columns);
+            // SAFETY: each part is one task's, and is replaced.
             unsafe { b.multiply(a.rows(r.clone()), c.clone(), into) };
             for row in r {
                 let start = row * columns;
@@ -101,7 +94,7 @@ fn tiled_product(
     unsafe { output.finish() }
 }
 
-/// Rows and outputs of a map from `inputs` with weights `weight`.
+/// Rows and outputs of a layer of `inputs` inputs with weights `weight`.
 fn sizes(x: &[f32], weight: &[f32], bias: Option<&[f32]>, inputs: usize) -> [usize; 2] {
     assert!(inputs > 0 && x.len().is_multiple_of(inputs) && weight.len().is_multiple_of(inputs));
     let outputs = weight.len() / inputs;
@@ -109,12 +102,12 @@ fn sizes(x: &[f32], weight: &[f32], bias: Option<&[f32]>, inputs: usize) -> [usi
     [x.len() / inputs, outputs]
 }
 
-/// Weights `[O, I]` as the right operand of rows that go forward through them.
+/// Weights `[O, I]` as the right operand of the forward pass.
 pub(crate) fn forward_operand(weight: &[f32], inputs: usize) -> Matrix<'_> {
     Matrix::dense(weight, weight.len() / inputs, inputs).transposed()
 }
 
-/// Weights `[O, I]` as the right operand of gradients that go back through them.
+/// Weights `[O, I]` as the right operand of the backward pass.
 pub(crate) fn backward_operand(weight: &[f32], inputs: usize) -> Matrix<'_> {
     Matrix::dense(weight, weight.len() / inputs, inputs)
 }
@@ -151,7 +144,7 @@ pub fn linear_gelu(x: &[f32], weight: &[f32], bias: Option<&[f32]>, inputs: usiz
     forward(x, weight, bias, inputs, |_, _, y| gelu_in_place(y))
 }
 
-/// [`linear_gelu`] and GELU's derivative at the map's result, both `[R, O]`.
+/// [`linear_gelu`] and GELU's derivative at the linear layer's output, both `[R, O]`.
 pub fn linear_gelu_with_derivative(
     x: &[f32],
     weight: &[f32],
@@ -188,19 +181,20 @@ pub fn input_gradient(dy: &[f32], weight: &[f32], inputs: usize) -> Vec<f32> {
 
 /// A weight gradient to be computed: `dyᵀ · x`.
 pub(crate) struct WeightGradient<'a> {
-    /// Gradients of the map's results, `[R, O]`.
+    /// Gradients of the layer's outputs, `[R, O]`.
     pub dy: Matrix<'a>,
-    /// Its inputs, `[R, I]`.
+    /// The layer's inputs, `[R, I]`.
     pub x: Matrix<'a>,
     /// `R`, `O` and `I`.
     pub sizes: [usize; 3],
 }
 
-/// Weight gradients `[O, I]`, all at once, so that small ones leave no thread idle.
+/// Weight gradients `[O, I]`, computed together, so that small ones leave no thread idle.
 ///
-/// Small weights leave too few parts, so the rows are cut as well and the parts added in order.
+/// Small weights give too few parts, so rows are divided as well and the partial sums added in
+/// order.
 pub(crate) fn weight_gradients<const N: usize>(maps: [WeightGradient; N]) -> [Vec<f32>; N] {
-    const ROWS_PER_PART: usize = 768;
+    const ROWS_PER_PART: usize = under_miri(16, 768);
     const MOST_PARTIAL_VALUES: usize = 1 << 22;
     let plans = maps.each_ref().map(|map| {
         let [rows, outputs, inputs] = map.sizes;
@@ -242,24 +236,17 @@ pub(crate) fn weight_gradients<const N: usize>(maps: [WeightGradient; N]) -> [Ve
             } = &maps[map];
             let some = part * step..(*rows).min((part + 1) * step);
             let (r, c) = tiles.get(tile);
-            // The first part goes into the result, the others beside it.
+            // The first part is written to the result, the others to buffers of their own.
             let (all, first) = match part {
                 0 => (results[map], 0),
                 _ => (others[map], (part - 1) * outputs * inputs),
             };
-            let into = Destination {
-                start: all.at(
-                    first + r.start * inputs + c.start,
-                    (r.len() - 1) * inputs + c.len(),
-                ),
-                stride: *inputs,
-                store: Store::Replace,
-                scale: 1.0,
-            };
+            let offset = first + r.start * inputs + c.start;
+            let into = Destination::new(all, offset, [r.len(), c.len()], *inputs);
             let mut scratch = crate::scratch::Scratch::take();
             let x = Packed::new(x.rows(some.clone()).columns(c.clone()), scratch.vec());
             let dy = dy.rows(some).columns(r).transposed();
-            // SAFETY: `at` has checked the extent; parts and tiles are disjoint.
+            // SAFETY: parts and tiles are disjoint, and replaced.
             unsafe { x.multiply(dy, 0..c.len(), into) };
         });
     for (map, (parts, _, tiles)) in plans.iter().enumerate() {
@@ -311,8 +298,8 @@ pub fn bias_gradient(dy: &[f32], outputs: usize) -> Vec<f32> {
     ordered_sum(outputs, sums)
 }
 
-/// Through the GELU of [`linear_gelu_with_derivative`]: the gradient of the map's result,
-/// `dy · derivative` `[R, O]`, and of the bias `[O]`.
+/// The backward pass through the GELU of [`linear_gelu_with_derivative`]: the gradients of the
+/// linear layer's output, `dy · derivative` `[R, O]`, and of the bias `[O]`.
 pub fn gelu_bias_gradient(dy: &[f32], derivative: &[f32], outputs: usize) -> (Vec<f32>, Vec<f32>) {
     assert!(outputs > 0 && dy.len().is_multiple_of(outputs) && dy.len() == derivative.len());
     let ([dh], sums) = by_rows(

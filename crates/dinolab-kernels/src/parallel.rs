@@ -1,10 +1,12 @@
-//! Vectors filled by parallel tasks over fixed parts.
+//! Vectors filled by parallel tasks, each of which writes a part that depends on the sizes alone.
 
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-/// A vector whose values are yet to be written.
+/// A vector whose values have not been written yet.
 pub(crate) struct Output {
     values: Vec<f32>,
     len: usize,
@@ -20,14 +22,15 @@ impl Output {
     }
 
     /// Access for parallel tasks.
-    pub(crate) fn parts(&mut self) -> Parts {
+    pub(crate) fn parts(&mut self) -> Parts<'_> {
         Parts {
             start: self.values.as_mut_ptr(),
             len: self.len,
+            buffer: PhantomData,
         }
     }
 
-    /// The vector.
+    /// The finished vector.
     ///
     /// # Safety
     /// Every value has been written.
@@ -38,27 +41,30 @@ impl Output {
     }
 }
 
-/// Access to parts of one allocation from many tasks.
+/// Access to parts of one buffer from many tasks, for as long as the buffer is borrowed.
 #[derive(Clone, Copy)]
-pub(crate) struct Parts {
+pub(crate) struct Parts<'a> {
     start: *mut f32,
     len: usize,
+    buffer: PhantomData<&'a mut [f32]>,
 }
-// SAFETY: a pointer and a length; its unsafe methods leave disjointness to the caller.
-unsafe impl Send for Parts {}
+// SAFETY: an exclusive borrow of plain numbers, which may move to another thread; that its copies
+// reach different parts is what the unsafe methods ask of the caller.
+unsafe impl Send for Parts<'_> {}
 // SAFETY: as above.
-unsafe impl Sync for Parts {}
+unsafe impl Sync for Parts<'_> {}
 
-impl Parts {
-    /// Parts of a slice already written.
-    pub(crate) fn of(values: &mut [f32]) -> Self {
+impl<'a> Parts<'a> {
+    /// Parts of a slice, all of which has been written.
+    pub(crate) fn of(values: &'a mut [f32]) -> Self {
         Self {
             start: values.as_mut_ptr(),
             len: values.len(),
+            buffer: PhantomData,
         }
     }
 
-    /// Where the values from `offset` on start; `needed` values must follow.
+    /// The place of the value at `offset`; panics unless `needed` values lie there.
     pub(crate) fn at(self, offset: usize, needed: usize) -> *mut f32 {
         assert!(
             offset
@@ -73,18 +79,28 @@ impl Parts {
     /// The values of `range`, which have been written before.
     ///
     /// # Safety
-    /// They are initialised, and no other task reaches them while the slice lives.
-    pub(crate) unsafe fn written<'a>(self, range: Range<usize>) -> &'a mut [f32] {
+    /// They are initialised, and nothing else reaches them while the slice lives.
+    pub(crate) unsafe fn written(self, range: Range<usize>) -> &'a mut [f32] {
         let start = self.at(range.start, range.len());
         // SAFETY: inside the allocation by `at`; the rest is the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(start, range.len()) }
     }
 
+    /// The values of `range`, which need not have been written before.
+    ///
+    /// # Safety
+    /// Nothing else reaches them while the slice lives.
+    pub(crate) unsafe fn unwritten(self, range: Range<usize>) -> &'a mut [MaybeUninit<f32>] {
+        let start = self.at(range.start, range.len());
+        // SAFETY: inside the allocation by `at`; the rest is the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(start.cast(), range.len()) }
+    }
+
     /// The values of `range`, set to 0.
     ///
     /// # Safety
-    /// No other task reaches them while the slice lives.
-    pub(crate) unsafe fn zeroed<'a>(self, range: Range<usize>) -> &'a mut [f32] {
+    /// Nothing else reaches them while the slice lives.
+    pub(crate) unsafe fn zeroed(self, range: Range<usize>) -> &'a mut [f32] {
         let start = self.at(range.start, range.len());
         // SAFETY: inside the allocation by `at`; zeros are valid values, written before the
         // slice is made; disjointness is the caller's promise.
@@ -93,6 +109,19 @@ impl Parts {
             std::slice::from_raw_parts_mut(start, range.len())
         }
     }
+}
+
+/// Runs `task` for blocks of `step` of `rows` rows; returns the results in order.
+pub(crate) fn map_blocks<R: Send>(
+    rows: usize,
+    step: usize,
+    task: impl Fn(Range<usize>) -> R + Sync,
+) -> Vec<R> {
+    (0..rows.div_ceil(step))
+        .into_par_iter()
+        .with_max_len(1)
+        .map(|i| task(i * step..rows.min((i + 1) * step)))
+        .collect()
 }
 
 /// Cuts `rows` into tasks of `step` rows. Each task gets its range of rows and, for every
@@ -106,19 +135,14 @@ pub(crate) fn by_rows<const N: usize, R: Send>(
 ) -> ([Vec<f32>; N], Vec<R>) {
     let mut outputs = widths.map(|width| Output::new(rows * width));
     let parts = outputs.each_mut().map(Output::parts);
-    let returned = (0..rows.div_ceil(step))
-        .into_par_iter()
-        .with_max_len(1)
-        .map(|i| {
-            let range = i * step..rows.min((i + 1) * step);
-            let slices = std::array::from_fn(|j| {
-                let width = widths[j];
-                // SAFETY: tasks have disjoint rows.
-                unsafe { parts[j].zeroed(range.start * width..range.end * width) }
-            });
-            task(range, slices)
-        })
-        .collect();
+    let returned = map_blocks(rows, step, |range| {
+        let slices = std::array::from_fn(|j| {
+            let width = widths[j];
+            // SAFETY: tasks have disjoint rows.
+            unsafe { parts[j].zeroed(range.start * width..range.end * width) }
+        });
+        task(range, slices)
+    });
     // SAFETY: the tasks cover all rows, and each part was zeroed at least.
     (outputs.map(|output| unsafe { output.finish() }), returned)
 }
@@ -135,5 +159,10 @@ pub(crate) fn ordered_sum(len: usize, parts: impl IntoIterator<Item = Vec<f32>>)
 
 /// Rows per task for rows of `width` values, of which little is computed: about 128 KiB.
 pub(crate) fn light_step(width: usize) -> usize {
-    (32_768 / width.max(1)).max(1)
+    (under_miri(64, 32_768) / width.max(1)).max(1)
+}
+
+/// `small` under Miri, which is so slow that sizes with several tasks and parts have to be small.
+pub(crate) const fn under_miri(small: usize, normal: usize) -> usize {
+    if cfg!(miri) { small } else { normal }
 }

@@ -1,4 +1,4 @@
-//! How long matrix products take, for benchmarks.
+//! The time spent in matrix products, for benchmarks.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -7,23 +7,23 @@ static ON: AtomicBool = AtomicBool::new(false);
 static NANOSECONDS: AtomicU64 = AtomicU64::new(0);
 static OPERATIONS: AtomicU64 = AtomicU64::new(0);
 
-/// What the matrix products since [`start`] took.
+/// Time and operations of the matrix products since [`start`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Profile {
-    /// Time within products, of all threads together; packing of weights is not in it.
+    /// Time within products, summed over all threads; packing of weights is not included.
     pub products: Duration,
     /// Their multiplications and additions.
     pub operations: u64,
 }
 
-/// Starts to measure. Costs two readings of the clock for each product.
+/// Starts measuring, at the cost of two readings of the clock per product.
 pub fn start() {
     NANOSECONDS.store(0, Relaxed);
     OPERATIONS.store(0, Relaxed);
     ON.store(true, Relaxed);
 }
 
-/// Ends measuring.
+/// Stops measuring and returns the result.
 pub fn stop() -> Profile {
     ON.store(false, Relaxed);
     Profile {
@@ -32,7 +32,7 @@ pub fn stop() -> Profile {
     }
 }
 
-/// Runs a product of so many operations.
+/// Runs a product of `operations` operations.
 #[inline(always)]
 pub(crate) fn product(operations: u64, f: impl FnOnce()) {
     if !ON.load(Relaxed) {

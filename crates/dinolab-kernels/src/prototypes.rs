@@ -1,16 +1,16 @@
 //! The head's last layer: weight-normalised prototypes, forward and backward.
 //!
 //! `y = x · (g · v / ‖v‖)ᵀ`. There may be 65,536 prototypes for a few dozen rows, so they are
-//! read once on each way, a group at a time, and the normalised ones are never written.
+//! read once in each direction, a group at a time, and the normalised ones are never written.
 
-use crate::parallel::{Output, Parts, ordered_sum};
+use crate::parallel::{Output, Parts, map_blocks, ordered_sum, under_miri};
 use crate::product::{Matrix, Packed, Store};
 use crate::scratch::{Buffer, Scratch};
 use crate::simd::{dot, multiversioned};
 
-/// Prototypes of a task.
-const GROUP: usize = 192;
-/// Parts that the input's gradient is summed in, at most.
+/// Prototypes per task.
+const GROUP: usize = under_miri(8, 192);
+/// Maximum number of partial sums of the input's gradient.
 const PARTS: usize = 32;
 
 multiversioned! {
@@ -19,23 +19,23 @@ multiversioned! {
         dot::<FMA>(v, v).sqrt()
     }
 
-    /// The columns of `from` `[·, rows]` times their factors to rows of `into`, `stride` apart,
-    /// from the column `column` on.
+    /// Writes the columns of `from` `[·, rows]`, times their factors, to rows of `into`, `stride`
+    /// apart, starting at the column `column`.
     fn transpose_scaled(
         from: &[f32], rows: usize, factors: &[f32], into: Parts, stride: usize, column: usize,
     ) {
         for row in 0..rows {
             let start = row * stride + column;
-            // SAFETY: the columns of this group in each row are one task's, and all written here.
-            let out = unsafe { into.written(start..start + factors.len()) };
+            // SAFETY: the columns of this group in each row are one task's.
+            let out = unsafe { into.unwritten(start..start + factors.len()) };
             for (i, (out, factor)) in out.iter_mut().zip(factors).enumerate() {
-                *out = from[i * rows + row] * factor;
+                out.write(from[i * rows + row] * factor);
             }
         }
     }
 
-    /// From the gradient of a normalised prototype, `dw`, to that of its direction, in place:
-    /// `g/‖v‖ · (dw − v̂ (v̂·dw))`. Returns that of its length factor `g`, `v̂·dw`.
+    /// Turns the gradient of a normalised prototype, `dw`, into that of its direction, in place:
+    /// `g/‖v‖ · (dw − v̂ (v̂·dw))`. Returns the gradient of its length factor `g`, `v̂·dw`.
     fn through_length(dw: &mut [f32], v: &[f32], g: f32, length: f32) -> f32 {
         let along = dot::<FMA>(v, dw) / length;
         let (factor, share) = (g / length, along / length);
@@ -67,7 +67,7 @@ pub struct PrototypesGradients {
 /// Similarities of rows to prototypes: `x` `[R, W]`, directions `v` `[K, W]`, length factors
 /// `g` `[K]` → `[R, K]`, and the lengths of the directions `[K]`.
 ///
-/// A direction of length 0 gives NaN, as in the reference.
+/// A direction of length 0 gives NaN, as in the DINO reference implementation.
 pub fn prototypes(x: &[f32], v: &[f32], g: &[f32], width: usize) -> (Vec<f32>, Vec<f32>) {
     let (rows, k) = (x.len() / width, g.len());
     assert!(width > 0 && x.len() == rows * width && v.len() == k * width);
@@ -78,7 +78,7 @@ pub fn prototypes(x: &[f32], v: &[f32], g: &[f32], width: usize) -> (Vec<f32>, V
     let (out_parts, length_parts) = (out.parts(), lengths.parts());
     let mut packed = Buffer::default();
     let x = Packed::in_parallel(Matrix::dense(x, rows, width).transposed(), &mut packed);
-    crate::branch::groups(k, GROUP, |own| {
+    map_blocks(k, GROUP, |own| {
         let v = &v[own.start * width..own.end * width];
         // SAFETY: groups have disjoint prototypes.
         let lengths = unsafe { length_parts.zeroed(own.clone()) };
@@ -128,7 +128,7 @@ pub fn prototypes_backward(
     let x = Packed::in_parallel(Matrix::dense(x, rows, width), &mut packed);
     let dy = Matrix::dense(dy, rows, k);
     let per_part = k.div_ceil(GROUP).div_ceil(PARTS) * GROUP;
-    let shares = crate::branch::groups(k, per_part, |part| {
+    let shares = map_blocks(k, per_part, |part| {
         let mut share = vec![0.0; rows * width];
         for first in part.clone().step_by(GROUP) {
             let own = first..part.end.min(first + GROUP);

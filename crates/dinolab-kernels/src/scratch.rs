@@ -1,12 +1,11 @@
-//! Memory that is used again: a step asks for the same sizes over and over, and a fresh page
-//! costs more than writing to it.
+//! Reused memory: every step needs the same sizes, and a fresh page costs more than writing to it.
 
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 use std::sync::Mutex;
 
-/// The first `len` values of a vector, made longer where it is shorter. Values are what they
-/// were before, or 0.
+/// The first `len` values of a vector, which is extended if it is shorter. Values are those from
+/// before, or 0.
 pub(crate) fn room(scratch: &mut Vec<f32>, len: usize) -> &mut [f32] {
     if scratch.len() < len {
         scratch.resize(len, 0.0);
@@ -18,16 +17,16 @@ thread_local! {
     static FREE: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A vector of this thread, for the length of a task. Values are whatever they were.
+/// A vector of this thread, for the duration of a task. Values are arbitrary.
 pub(crate) struct Scratch(Vec<f32>);
 
 impl Scratch {
-    /// One that no caller further up uses.
+    /// A vector that is not in use.
     pub(crate) fn take() -> Self {
         Self(FREE.with_borrow_mut(Vec::pop).unwrap_or_default())
     }
 
-    /// The whole of it, to be resized.
+    /// The vector itself, to be resized.
     pub(crate) fn vec(&mut self) -> &mut Vec<f32> {
         &mut self.0
     }
@@ -45,10 +44,10 @@ impl Drop for Scratch {
     }
 }
 
-/// Buffers that nobody holds.
+/// Memory of dropped buffers.
 static POOL: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
 
-/// Values on the heap, whose memory serves later buffers once nobody holds them.
+/// Values on the heap, whose memory is reused by later buffers once they are dropped.
 #[derive(Debug, Default)]
 pub struct Buffer {
     values: Vec<f32>,
@@ -56,11 +55,11 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// Room for `len` values, which are whatever they were.
+    /// Room for `len` values, which are arbitrary.
     pub(crate) fn new(len: usize) -> Self {
         let mut values = {
             let mut pool = POOL.lock().expect("no holder panics");
-            // The smallest that is large enough, unless most of it would lie idle.
+            // The smallest that is large enough, unless most of it would be unused.
             let best = (0..pool.len())
                 .filter(|&i| pool[i].len() >= len && pool[i].len() / 2 <= len)
                 .min_by_key(|&i| pool[i].len());
@@ -98,13 +97,13 @@ impl Drop for Buffer {
     }
 }
 
-/// Lets the C library's allocator keep large blocks for the next request instead of giving them
-/// back to the system each time, which costs a page fault for every 4 KiB of them. Does nothing
-/// where the allocator is another one. To be called before threads start.
+/// Makes the C library's allocator keep large blocks for later requests instead of returning them
+/// to the system each time, which costs a page fault per 4 KiB. Does nothing with other
+/// allocators. To be called before threads start.
 pub fn keep_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        // SAFETY: sets two numbers of the allocator, as its manual allows at any time.
+        // SAFETY: sets two parameters of the allocator, as its manual allows at any time.
         unsafe {
             libc::mallopt(libc::M_MMAP_MAX, 0);
             libc::mallopt(libc::M_TRIM_THRESHOLD, 1 << 30);

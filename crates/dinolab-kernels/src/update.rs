@@ -1,4 +1,5 @@
-//! What happens to parameters at the end of a step: clipping, AdamW and the teacher in one pass.
+//! What happens to parameters at the end of a step: clipping, AdamW and their moving average in one
+//! pass.
 
 use rayon::prelude::*;
 
@@ -19,29 +20,30 @@ multiversioned! {
         }
     }
 
-    fn ema_values(teacher: &mut [f32], student: &[f32], step: EmaStep) {
+    fn ema_values(average: &mut [f32], value: &[f32], step: EmaStep) {
         let (keep, take) = step.shares();
-        for (t, s) in teacher.iter_mut().zip(student) {
-            *t = *t * keep + s * take;
+        for (average, value) in average.iter_mut().zip(value) {
+            *average = *average * keep + value * take;
         }
     }
 
-    fn adamw_values(
-        value: &mut [f32], teacher: &mut [f32], grad: &[f32], m: &mut [f32], v: &mut [f32],
-        step: &AdamWStep, ema: EmaStep,
+    fn adamw_values(value: &mut [f32], grad: &[f32], m: &mut [f32], v: &mut [f32], step: AdamWStep) {
+        let state = m.iter_mut().zip(v.iter_mut());
+        for ((value, g), (m, v)) in value.iter_mut().zip(grad).zip(state) {
+            step.apply(value, *g, m, v);
+        }
+    }
+
+    fn adamw_and_ema_values(
+        value: &mut [f32], average: &mut [f32], grad: &[f32], m: &mut [f32], v: &mut [f32],
+        step: AdamWStep, ema: EmaStep,
     ) {
-        let AdamWStep { clip, beta1, beta2, eps, decay, rate, root_correction2 } = *step;
-        let (take1, take2) = (step.take1(), step.take2());
         let (keep, take) = ema.shares();
         let state = m.iter_mut().zip(v.iter_mut());
-        let values = value.iter_mut().zip(teacher.iter_mut());
-        for (((value, teacher), g), (m, v)) in values.zip(grad).zip(state) {
-            let g = g * clip;
-            *m = *m * beta1 as f32 + g * take1;
-            *v = *v * beta2 as f32 + g * g * take2;
-            let denominator = v.sqrt() / root_correction2 as f32 + eps as f32;
-            *value = *value * decay as f32 - *m / denominator * rate as f32;
-            *teacher = *teacher * keep + *value * take;
+        let values = value.iter_mut().zip(average.iter_mut());
+        for (((value, average), g), (m, v)) in values.zip(grad).zip(state) {
+            step.apply(value, *g, m, v);
+            *average = *average * keep + *value * take;
         }
     }
 }
@@ -63,10 +65,10 @@ pub fn scale(x: &mut [f32], factor: f32) {
     x.par_chunks_mut(STEP).for_each(|x| scale_values(x, factor));
 }
 
-/// How far the teacher follows.
+/// One step of an exponential moving average.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EmaStep {
-    /// What the teacher keeps of itself, in 0–1.
+    /// The weight of the average before the step, in 0–1.
     pub momentum: f64,
 }
 
@@ -76,13 +78,13 @@ impl EmaStep {
     }
 }
 
-/// `teacher ← momentum · teacher + (1 − momentum) · student`.
-pub fn ema(teacher: &mut [f32], student: &[f32], step: EmaStep) {
-    assert_eq!(teacher.len(), student.len());
-    teacher
+/// `average ← momentum · average + (1 − momentum) · value`.
+pub fn ema(average: &mut [f32], value: &[f32], step: EmaStep) {
+    assert_eq!(average.len(), value.len());
+    average
         .par_chunks_mut(STEP)
-        .zip(student.par_chunks(STEP))
-        .for_each(|(teacher, student)| ema_values(teacher, student, step));
+        .zip(value.par_chunks(STEP))
+        .for_each(|(average, value)| ema_values(average, value, step));
 }
 
 /// The numbers of one step of AdamW (Loshchilov & Hutter).
@@ -105,31 +107,44 @@ pub struct AdamWStep {
 }
 
 impl AdamWStep {
-    fn take1(&self) -> f32 {
-        (1.0 - self.beta1) as f32
-    }
-
-    fn take2(&self) -> f32 {
-        (1.0 - self.beta2) as f32
+    #[inline(always)]
+    fn apply(self, value: &mut f32, grad: f32, m: &mut f32, v: &mut f32) {
+        let g = grad * self.clip;
+        *m = *m * self.beta1 as f32 + g * (1.0 - self.beta1) as f32;
+        *v = *v * self.beta2 as f32 + g * g * (1.0 - self.beta2) as f32;
+        let denominator = v.sqrt() / self.root_correction2 as f32 + self.eps as f32;
+        *value = *value * self.decay as f32 - *m / denominator * self.rate as f32;
     }
 }
 
-/// Clips the gradient, moves the moments `m` and `v`, the student's value, and the teacher's
-/// after it: one pass over memory for all of it. All have the same length.
-pub fn adamw(
-    [value, teacher, m, v]: [&mut [f32]; 4],
+/// Clips the gradient and updates the moments `m` and `v` and the value in one pass over memory.
+/// All have the same length.
+pub fn adamw([value, m, v]: [&mut [f32]; 3], grad: &[f32], step: &AdamWStep) {
+    let n = value.len();
+    assert!(grad.len() == n && m.len() == n && v.len() == n);
+    let state = m.par_chunks_mut(STEP).zip(v.par_chunks_mut(STEP));
+    value
+        .par_chunks_mut(STEP)
+        .zip(grad.par_chunks(STEP))
+        .zip(state)
+        .for_each(|((value, grad), (m, v))| adamw_values(value, grad, m, v, *step));
+}
+
+/// As [`adamw`], and updates a moving average of the value in the same pass.
+pub fn adamw_and_ema(
+    [value, average, m, v]: [&mut [f32]; 4],
     grad: &[f32],
     step: &AdamWStep,
     ema: EmaStep,
 ) {
     let n = value.len();
-    assert!(grad.len() == n && teacher.len() == n && m.len() == n && v.len() == n);
+    assert!(grad.len() == n && average.len() == n && m.len() == n && v.len() == n);
     let state = m.par_chunks_mut(STEP).zip(v.par_chunks_mut(STEP));
-    let values = value.par_chunks_mut(STEP).zip(teacher.par_chunks_mut(STEP));
+    let values = value.par_chunks_mut(STEP).zip(average.par_chunks_mut(STEP));
     values
         .zip(grad.par_chunks(STEP))
         .zip(state)
-        .for_each(|(((value, teacher), grad), (m, v))| {
-            adamw_values(value, teacher, grad, m, v, step, ema);
+        .for_each(|(((value, average), grad), (m, v))| {
+            adamw_and_ema_values(value, average, grad, m, v, *step, ema);
         });
 }

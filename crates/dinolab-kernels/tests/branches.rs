@@ -4,7 +4,7 @@ mod common;
 
 use common::{
     close, differences, exact_attention, exact_layer_norm, exact_linear, normal, numbers,
-    same_on_any_threads, wide,
+    same_on_any_threads, under_miri, wide,
 };
 use dinolab_kernels::*;
 
@@ -34,12 +34,12 @@ fn weights(parts: &Parts) -> BranchWeights<'_> {
 
 /// Images one after the other: their rows, tokens and factor.
 fn each_image<'a>(
-    runs: &'a [Run],
+    groups: &'a [TokenGroup],
     factors: &'a [f32],
 ) -> impl Iterator<Item = (std::ops::Range<usize>, f64)> + 'a {
-    let sizes = runs
+    let sizes = groups
         .iter()
-        .flat_map(|run| std::iter::repeat_n(run.tokens, run.images));
+        .flat_map(|group| std::iter::repeat_n(group.tokens, group.images));
     sizes.zip(factors).scan(0, |row, (tokens, factor)| {
         let start = *row;
         *row += tokens;
@@ -50,14 +50,14 @@ fn each_image<'a>(
 /// A branch in double precision, image by image, so that nothing mixes.
 fn exact(
     parts: &[Vec<f64>; 7],
-    runs: &[Run],
+    groups: &[TokenGroup],
     factors: &[f32],
     inner: impl Fn(Vec<f64>, usize) -> Vec<f64>,
 ) -> Vec<f64> {
     let [x, gamma, beta, first, first_bias, second, second_bias] = parts;
     let d = gamma.len();
     let mut y = x.clone();
-    for (rows, factor) in each_image(runs, factors) {
+    for (rows, factor) in each_image(groups, factors) {
         let own = rows.start * d..rows.end * d;
         let normed = exact_layer_norm(&x[own.clone()], gamma, beta, EPS);
         let hidden = inner(exact_linear(&normed, first, first_bias), rows.len());
@@ -118,79 +118,85 @@ fn gradients_are_right(
 
 /// Runs and factors: one image of one token, several sizes with and without dropped images, and
 /// none that takes part.
-fn cases() -> Vec<(Vec<Run>, Vec<f32>)> {
-    let run = |images, tokens| Run { images, tokens };
+fn cases() -> Vec<(Vec<TokenGroup>, Vec<f32>)> {
+    let group = |images, tokens| TokenGroup { images, tokens };
     vec![
-        (vec![run(1, 1)], vec![1.0]),
-        (vec![run(2, 5), run(3, 2)], vec![1.0; 5]),
-        (vec![run(2, 4), run(3, 3)], vec![0.0, 1.25, 1.25, 0.0, 1.25]),
-        (vec![run(2, 3), run(1, 2)], vec![2.0, 2.0, 0.0]),
-        (vec![run(2, 2)], vec![0.0, 0.0]),
+        (vec![group(1, 1)], vec![1.0]),
+        (vec![group(2, 5), group(3, 2)], vec![1.0; 5]),
+        (
+            vec![group(2, 4), group(3, 3)],
+            vec![0.0, 1.25, 1.25, 0.0, 1.25],
+        ),
+        (vec![group(2, 3), group(1, 2)], vec![2.0, 2.0, 0.0]),
+        (vec![group(2, 2)], vec![0.0, 0.0]),
     ]
 }
 
-fn samples(runs: &[Run], factors: &[f32]) -> Samples {
+fn layout(groups: &[TokenGroup], factors: &[f32]) -> TokenLayout {
     if factors.iter().all(|f| *f == 1.0) {
-        Samples::all(runs)
+        TokenLayout::all(groups)
     } else {
-        Samples::new(runs, factors)
+        TokenLayout::new(groups, factors)
     }
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too slow")]
 fn mlp() {
-    for (runs, factors) in cases() {
-        let rows = runs.iter().map(|run| run.images * run.tokens).sum();
+    for (groups, factors) in cases() {
+        let rows = groups.iter().map(|group| group.images * group.tokens).sum();
         let (d, h) = (6, 11);
         let parts = parts(rows, d, h, h);
-        let samples = samples(&runs, &factors);
-        let f = |parts: &[Vec<f64>; 7]| exact(parts, &runs, &factors, gelu_of);
-        let (y, saved) = mlp_branch(&parts[0], &weights(&parts), &samples);
+        let layout = layout(&groups, &factors);
+        let f = |parts: &[Vec<f64>; 7]| exact(parts, &groups, &factors, gelu_of);
+        let (y, saved) = mlp_branch(&parts[0], &weights(&parts), &layout);
         close(&y, &f(&parts.each_ref().map(|part| wide(part))), 1e-6);
         let dy = numbers(5, y.len());
-        let ours = mlp_branch_backward(&parts[0], &weights(&parts), &samples, &saved, &dy);
+        let ours = mlp_branch_backward(&parts[0], &weights(&parts), &layout, &saved, &dy);
         gradients_are_right(&parts, &dy, &ours, f);
     }
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too slow")]
 fn attention() {
-    for (runs, factors) in cases() {
-        let rows = runs.iter().map(|run| run.images * run.tokens).sum();
+    for (groups, factors) in cases() {
+        let rows = groups.iter().map(|group| group.images * group.tokens).sum();
         let (d, heads) = (6, 2);
         let parts = parts(rows, d, 3 * d, d);
-        let samples = samples(&runs, &factors);
-        let f = |parts: &[Vec<f64>; 7]| exact(parts, &runs, &factors, attention_of(d, heads));
-        let (y, saved) = attention_branch(&parts[0], &weights(&parts), heads, &samples);
+        let layout = layout(&groups, &factors);
+        let f = |parts: &[Vec<f64>; 7]| exact(parts, &groups, &factors, attention_of(d, heads));
+        let (y, saved) = attention_branch(&parts[0], &weights(&parts), heads, &layout);
         close(&y, &f(&parts.each_ref().map(|part| wide(part))), 1e-6);
         let dy = numbers(5, y.len());
         let ours =
-            attention_branch_backward(&parts[0], &weights(&parts), heads, &samples, &saved, &dy);
+            attention_branch_backward(&parts[0], &weights(&parts), heads, &layout, &saved, &dy);
         gradients_are_right(&parts, &dy, &ours, f);
     }
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too slow")]
 fn attention_of_class_tokens() {
-    for (runs, factors) in cases() {
-        let rows = runs.iter().map(|run| run.images * run.tokens).sum();
+    for (groups, factors) in cases() {
+        let rows = groups.iter().map(|group| group.images * group.tokens).sum();
         let (d, heads) = (6, 3);
         let parts = parts(rows, d, 3 * d, d);
-        let samples = samples(&runs, &factors);
+        let layout = layout(&groups, &factors);
         let f = |parts: &[Vec<f64>; 7]| -> Vec<f64> {
-            let all = exact(parts, &runs, &factors, attention_of(d, heads));
-            each_image(&runs, &factors)
+            let all = exact(parts, &groups, &factors, attention_of(d, heads));
+            each_image(&groups, &factors)
                 .flat_map(|(rows, _)| all[rows.start * d..(rows.start + 1) * d].to_vec())
                 .collect()
         };
-        let (y, saved) = class_attention_branch(&parts[0], &weights(&parts), heads, &samples);
+        let (y, saved) = class_attention_branch(&parts[0], &weights(&parts), heads, &layout);
         close(&y, &f(&parts.each_ref().map(|part| wide(part))), 1e-6);
         let dy = numbers(5, y.len());
         let ours = class_attention_branch_backward(
             &parts[0],
             &weights(&parts),
             heads,
-            &samples,
+            &layout,
             &saved,
             &dy,
         );
@@ -202,45 +208,46 @@ fn attention_of_class_tokens() {
 /// the whole attention and those computed alone are the same.
 #[test]
 fn threads_and_groups_do_not_show() {
-    let runs = [
-        Run {
-            images: 4,
-            tokens: 131,
+    let groups = [
+        TokenGroup {
+            images: under_miri(2, 4),
+            tokens: under_miri(9, 131),
         },
-        Run {
-            images: 33,
-            tokens: 19,
+        TokenGroup {
+            images: under_miri(5, 33),
+            tokens: under_miri(4, 19),
         },
     ];
-    let factors: Vec<f32> = (0..37)
+    let images = groups[0].images + groups[1].images;
+    let factors: Vec<f32> = (0..images)
         .map(|i| if i % 5 == 2 { 0.0 } else { 1.25 })
         .collect();
-    let (d, heads) = (24, 3);
-    let rows = 4 * 131 + 33 * 19;
-    let samples = Samples::new(&runs, &factors);
+    let (d, heads) = (under_miri(6, 24), 3);
+    let rows = groups.iter().map(|group| group.images * group.tokens).sum();
+    let layout = TokenLayout::new(&groups, &factors);
     let attention = parts(rows, d, 3 * d, d);
     let mlp = parts(rows, d, 4 * d, 4 * d);
     let dy = numbers(3, rows * d);
     same_on_any_threads(|| {
-        let (y, saved) = mlp_branch(&mlp[0], &weights(&mlp), &samples);
-        let back = mlp_branch_backward(&mlp[0], &weights(&mlp), &samples, &saved, &dy);
+        let (y, saved) = mlp_branch(&mlp[0], &weights(&mlp), &layout);
+        let back = mlp_branch_backward(&mlp[0], &weights(&mlp), &layout, &saved, &dy);
         (y, back)
     });
     let all = |x: &[f32]| {
         let weights = weights(&attention);
-        let (y, saved) = attention_branch(x, &weights, heads, &samples);
-        let back = attention_branch_backward(x, &weights, heads, &samples, &saved, &dy);
-        let (class, saved) = class_attention_branch(x, &weights, heads, &samples);
+        let (y, saved) = attention_branch(x, &weights, heads, &layout);
+        let back = attention_branch_backward(x, &weights, heads, &layout, &saved, &dy);
+        let (class, saved) = class_attention_branch(x, &weights, heads, &layout);
         let dy = &dy[..class.len()];
-        let class_back = class_attention_branch_backward(x, &weights, heads, &samples, &saved, dy);
+        let class_back = class_attention_branch_backward(x, &weights, heads, &layout, &saved, dy);
         (y, back, class, class_back)
     };
     same_on_any_threads(|| all(&attention[0]));
     let (y, _, class, _) = all(&attention[0]);
-    for (i, (rows, _)) in each_image(&runs, &factors).enumerate() {
+    for (i, (rows, _)) in each_image(&groups, &factors).enumerate() {
         let whole = wide(&y[rows.start * d..(rows.start + 1) * d]);
         close(&class[i * d..(i + 1) * d], &whole, 3e-6);
     }
-    let f = |parts: &[Vec<f64>; 7]| exact(parts, &runs, &factors, attention_of(d, heads));
+    let f = |parts: &[Vec<f64>; 7]| exact(parts, &groups, &factors, attention_of(d, heads));
     close(&y, &f(&attention.each_ref().map(|part| wide(part))), 3e-6);
 }

@@ -35,6 +35,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 #[test]
+#[cfg_attr(miri, ignore = "too slow")]
 fn the_loss_holds_logits_and_gradient_and_little_else() {
     let shape = LossShape {
         batch: 2,

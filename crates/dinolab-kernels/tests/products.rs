@@ -3,11 +3,13 @@
 mod common;
 
 use common::{
-    close, differences, exact_attention, exact_linear, normal, numbers, same_on_any_threads, wide,
+    close, differences, exact_attention, exact_linear, normal, numbers, same_on_any_threads,
+    under_miri, wide,
 };
 use dinolab_kernels::*;
 
 #[test]
+#[cfg_attr(miri, ignore = "too slow")]
 fn linear_and_its_gradients() {
     for (rows, inputs, outputs) in [(1, 1, 1), (3, 5, 7), (11, 8, 3), (2, 19, 33)] {
         let (x, weight) = (numbers(1, rows * inputs), numbers(2, outputs * inputs));
@@ -34,6 +36,7 @@ fn linear_and_its_gradients() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too slow")]
 fn linear_gelu_and_its_gradients() {
     let (rows, inputs, outputs) = (5, 9, 13);
     let (x, weight) = (numbers(1, rows * inputs), numbers(2, outputs * inputs));
@@ -60,6 +63,7 @@ fn linear_gelu_and_its_gradients() {
 
 /// Products that are cut into several tiles and parts.
 #[test]
+#[cfg_attr(miri, ignore = "too slow")]
 fn large_products_are_whole() {
     let (rows, inputs, outputs) = (2_100, 70, 530);
     let (x, weight) = (numbers(1, rows * inputs), numbers(2, outputs * inputs));
@@ -85,6 +89,7 @@ fn large_products_are_whole() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too slow")]
 fn attention_and_its_gradient() {
     for (images, tokens, width, heads) in [(1, 1, 4, 1), (2, 5, 6, 2), (1, 13, 15, 3)] {
         let shape = AttentionShape {
@@ -104,6 +109,7 @@ fn attention_and_its_gradient() {
 
 /// More tokens than one block of queries: keys and values gather from all blocks.
 #[test]
+#[cfg_attr(miri, ignore = "too slow")]
 fn attention_over_blocks_of_queries() {
     let shape = AttentionShape {
         images: 1,
@@ -134,22 +140,24 @@ fn attention_over_blocks_of_queries() {
 
 #[test]
 fn threads_do_not_show() {
-    let (rows, inputs, outputs) = (1_500, 100, 600);
+    let rows = under_miri(34, 1_500);
+    let (inputs, outputs) = (under_miri(9, 100), under_miri(33, 600));
     let (x, weight) = (numbers(1, rows * inputs), numbers(2, outputs * inputs));
     let (bias, dy) = (numbers(3, outputs), numbers(4, rows * outputs));
     same_on_any_threads(|| linear_gelu_with_derivative(&x, &weight, Some(&bias), inputs));
     same_on_any_threads(|| input_gradient(&dy, &weight, inputs));
     same_on_any_threads(|| weight_gradient(&dy, &x, outputs, inputs));
     same_on_any_threads(|| bias_gradient(&dy, outputs));
-    for images in [3, 40] {
+    let (tokens, width) = (under_miri(9, 37), under_miri(6, 24));
+    for images in [under_miri(1, 3), under_miri(3, 40)] {
         let shape = AttentionShape {
             images,
-            tokens: 37,
-            width: 24,
+            tokens,
+            width,
             heads: 3,
         };
-        let qkv = numbers(5, images * 37 * 72);
-        let dy = numbers(6, images * 37 * 24);
+        let qkv = numbers(5, images * tokens * 3 * width);
+        let dy = numbers(6, images * tokens * width);
         same_on_any_threads(|| {
             let (y, lse) = attention(&qkv, shape);
             (attention_backward(&qkv, &lse, &dy, shape), y, lse)

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{close, differences, numbers, same_on_any_threads, wide};
+use common::{close, differences, numbers, same_on_any_threads, under_miri, wide};
 use dinolab_kernels::*;
 
 fn exact(x: &[f64], v: &[f64], g: &[f64]) -> Vec<f64> {
@@ -18,6 +18,7 @@ fn exact(x: &[f64], v: &[f64], g: &[f64]) -> Vec<f64> {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too slow")]
 fn similarities_and_their_gradients() {
     for (rows, width, k) in [(1, 1, 1), (3, 5, 7), (9, 17, 33), (2, 3, 201)] {
         let (x, v) = (numbers(1, rows * width), numbers(2, k * width));
@@ -43,7 +44,8 @@ fn similarities_and_their_gradients() {
 /// More prototypes than a task and than a part of the sum has.
 #[test]
 fn threads_do_not_show() {
-    let (rows, width, k) = (13, 20, 13_001);
+    let (rows, width) = (under_miri(3, 13), under_miri(5, 20));
+    let k = under_miri(300, 13_001);
     let (x, v) = (numbers(1, rows * width), numbers(2, k * width));
     let (g, dy) = (vec![1.0; k], numbers(4, rows * k));
     same_on_any_threads(|| {

@@ -2,10 +2,13 @@
 
 mod common;
 
-use common::{close, differences, exact_layer_norm, normal, numbers, same_on_any_threads, wide};
+use common::{
+    close, differences, exact_layer_norm, normal, numbers, same_on_any_threads, under_miri, wide,
+};
 use dinolab_kernels::*;
 
 #[test]
+#[cfg_attr(miri, ignore = "too slow")]
 fn gelu_and_its_derivative() {
     for n in [1, 7, 8, 1001] {
         let x: Vec<f32> = numbers(n as u64, n).iter().map(|x| 4.0 * x).collect();
@@ -25,6 +28,7 @@ fn gelu_and_its_derivative() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too slow")]
 fn layer_norm_and_its_gradients() {
     let eps = 1e-6;
     for (rows, d) in [(1, 3), (5, 17), (3, 40), (2, 64)] {
@@ -72,6 +76,7 @@ fn exact_loss(student: &[f64], targets: &[f64], shape: LossShape, temperature: f
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too slow")]
 fn loss_and_its_gradient() {
     let temperature = 0.1;
     for (batch, views, prototypes) in [(1, 2, 3), (2, 4, 37), (3, 3, 16)] {
@@ -105,7 +110,7 @@ fn loss_and_its_gradient() {
 
 #[test]
 fn threads_do_not_show() {
-    let (rows, d) = (777, 200);
+    let (rows, d) = (under_miri(20, 777), under_miri(20, 200));
     let (x, dy) = (numbers(1, rows * d), numbers(2, rows * d));
     let (gamma, beta) = (numbers(3, d), numbers(4, d));
     same_on_any_threads(|| {
@@ -114,10 +119,11 @@ fn threads_do_not_show() {
     });
     same_on_any_threads(|| gelu_with_derivative(&x));
     let shape = LossShape {
-        batch: 37,
-        views: 7,
-        prototypes: 600,
+        batch: under_miri(2, 37),
+        views: under_miri(3, 7),
+        prototypes: under_miri(20, 600),
     };
-    let (student, targets) = (&x[..37 * 7 * 600], &dy[..37 * 2 * 600]);
+    let row = shape.batch * shape.prototypes;
+    let (student, targets) = (&x[..shape.views * row], &dy[..2 * row]);
     same_on_any_threads(|| dino_loss(student, targets, shape, 0.1));
 }

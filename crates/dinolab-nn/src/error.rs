@@ -20,6 +20,14 @@ pub enum Error {
         /// The reason the system gave.
         source: std::io::Error,
     },
+    /// A network cannot give what is asked of it.
+    #[error("{network} has no {capability}")]
+    Lacks {
+        /// The network, with its article.
+        network: String,
+        /// What it lacks.
+        capability: &'static str,
+    },
     /// A file could not be written.
     #[error("cannot write {path}: {source}")]
     Write {

@@ -5,14 +5,15 @@
 //! Model code reaches every heavy operation through [`ops`], so that an operation
 //! can get a faster body without the model noticing.
 
+pub mod backbone;
 pub mod device;
 pub mod error;
-pub mod files;
 pub mod head;
 pub mod init;
 pub mod network;
 pub mod onnx;
 pub mod ops;
+pub mod optim;
 pub mod param;
 pub mod position;
 pub mod precision;
@@ -20,9 +21,11 @@ pub mod vit;
 pub mod weights;
 
 pub use burn::tensor::{Device, Tensor};
+pub use dinolab_files as files;
 
+pub use crate::backbone::{AttentionMaps, Backbone, BlockTokens, Tokens};
 pub use crate::error::{Error, Result};
-pub use crate::head::{Head, HeadConfig};
+pub use crate::head::{Head, HeadConfig, Projection, ProjectionConfig, ProjectionHead};
 pub use crate::network::Network;
 pub use crate::param::{Param, Parameters};
 pub use crate::precision::Precision;

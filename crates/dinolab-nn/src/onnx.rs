@@ -33,8 +33,8 @@ use prost::Message;
 
 pub use self::check::Check;
 use self::proto::{ModelProto, OperatorSetIdProto, StringStringEntryProto};
-use crate::files::PartFile;
 use crate::{Error, Head, Parameters, Result, Vit};
+use dinolab_files::PartFile;
 
 /// The version of ONNX's operators that is used: the first with `LayerNormalization`. ONNX Runtime
 /// reads it since version 1.12 (2022).

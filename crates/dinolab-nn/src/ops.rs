@@ -21,6 +21,7 @@ mod linear;
 mod loss;
 mod matmul;
 mod prototypes;
+mod sigreg;
 mod update;
 
 pub use attention::{attention, attention_probabilities, first_attention_probabilities};
@@ -31,7 +32,8 @@ pub use linear::{linear, linear_gelu};
 pub use loss::{dino_loss, teacher_probabilities};
 pub use matmul::{matmul, matmul_f32};
 pub use prototypes::prototypes;
-pub use update::{AdamW, Following, Lars, Sgd, ema, norm};
+pub use sigreg::sigreg;
+pub use update::{AdamW, Average, Lars, ParamUpdate, Sgd, ema, norm};
 
 /// The composite bodies, by which the fused ones are judged in tests.
 pub mod composite {
@@ -44,4 +46,5 @@ pub mod composite {
         composite as dino_loss, composite_probabilities as teacher_probabilities,
     };
     pub use super::prototypes::composite as prototypes;
+    pub use super::sigreg::composite as sigreg;
 }

@@ -12,7 +12,7 @@ pub use self::block::{Attention, Block, LayerNorm, LayerScale, Linear, Mlp};
 pub use self::config::{MAX_PATCHES, VitConfig, check_patches};
 
 use crate::init::Init;
-use crate::ops::branch::Run;
+use crate::ops::branch::TokenGroup;
 use crate::param::{Param, parameters};
 use crate::position::resampling;
 use crate::precision::single;
@@ -32,9 +32,9 @@ pub trait DropPath {
 const MATRIX: usize = 1 << 12;
 
 /// No branch is dropped.
-pub struct KeepAll;
+pub struct NoDropPath;
 
-impl DropPath for KeepAll {
+impl DropPath for NoDropPath {
     fn factors(&self, _: usize, _: usize) -> Option<Vec<f32>> {
         None
     }
@@ -167,13 +167,13 @@ impl Vit {
     }
 
     /// Tokens `[R, D]` of images of several sizes, one size after the other, and their runs.
-    fn embed_all(&self, sizes: Vec<Tensor<4>>) -> (Tensor<2>, Vec<Run>) {
+    fn embed_all(&self, sizes: Vec<Tensor<4>>) -> (Tensor<2>, Vec<TokenGroup>) {
         let mut runs = Vec::with_capacity(sizes.len());
         let mut tokens = Vec::with_capacity(sizes.len());
         for images in sizes {
             let x = self.embed(images);
             let [images, n, d] = x.dims();
-            runs.push(Run { images, tokens: n });
+            runs.push(TokenGroup { images, tokens: n });
             tokens.push(x.reshape([images * n, d]));
         }
         let x = match tokens.len() {
@@ -185,7 +185,7 @@ impl Vit {
 
     /// Class tokens after the final norm: images `[B, C, H, W]` → `[B, D]`.
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        self.forward_views(vec![images], &KeepAll)
+        self.forward_views(vec![images], &NoDropPath)
     }
 
     /// Class tokens after the final norm of images of several sizes, each `[B, C, H, W]` →
@@ -206,11 +206,11 @@ impl Vit {
     /// earliest block first. Registers are left out.
     pub fn intermediate(&self, images: Tensor<4>, n: usize) -> Vec<Tensor<3>> {
         let (mut x, runs) = self.embed_all(vec![images]);
-        let Run { images, tokens } = runs[0];
+        let TokenGroup { images, tokens } = runs[0];
         let first = self.blocks.len().saturating_sub(n);
         let mut taps = Vec::with_capacity(n);
         for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(x, &runs, i, &KeepAll);
+            x = block.forward(x, &runs, i, &NoDropPath);
             if i >= first {
                 let shape = [images, tokens, self.config.width];
                 let tokens = self.norm.forward(x.clone().reshape(shape));
@@ -229,10 +229,10 @@ impl Vit {
     /// The last block and what comes into it, `[B, 1 + R + N, D]`.
     fn before_last(&self, images: Tensor<4>) -> (&Block, Tensor<3>) {
         let (mut x, runs) = self.embed_all(vec![images]);
-        let Run { images, tokens } = runs[0];
+        let TokenGroup { images, tokens } = runs[0];
         let (last, before) = self.blocks.split_last().expect("a network has blocks");
         for (i, block) in before.iter().enumerate() {
-            x = block.forward(x, &runs, i, &KeepAll);
+            x = block.forward(x, &runs, i, &NoDropPath);
         }
         (last, x.reshape([images, tokens, self.config.width]))
     }

@@ -25,7 +25,7 @@ pub use self::load::{LoadOptions, LoadReport, load};
 pub use self::locate::locate;
 pub use self::naming::Naming;
 pub use self::pth::{Value, write_pth};
-pub use self::safetensors::{file_arrays, read_arrays, to_bytes};
+pub use self::safetensors::{file_arrays, from_arrays, read_arrays, to_bytes};
 
 use burn::tensor::{Tensor, TensorData};
 
@@ -188,7 +188,7 @@ fn check_finite<'a>(path: &Path, arrays: impl Iterator<Item = (&'a str, &'a Arra
 }
 
 /// The arrays of a network in memory, under their full names.
-pub fn arrays(network: &impl Parameters, prefix: &str) -> BTreeMap<String, Array> {
+pub fn arrays(network: &(impl Parameters + ?Sized), prefix: &str) -> BTreeMap<String, Array> {
     let mut arrays = BTreeMap::new();
     network.visit(prefix, &mut |name, param| {
         arrays.insert(

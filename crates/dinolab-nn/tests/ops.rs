@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use dinolab_nn::init::Init;
-use dinolab_nn::ops::branch::{Branch, BranchParams, Run, Samples};
+use dinolab_nn::ops::branch::{Branch, BranchParams, TokenGroup, TokenLayout};
 use dinolab_nn::ops::{self, composite};
 
 thread_local! {
@@ -254,11 +254,11 @@ fn loss() {
 
 /// A branch with its parameters as leaves: result and gradients of all of them.
 fn branch_of(
-    f: fn(Branch, Tensor<2>, BranchParams, Arc<Samples>) -> Tensor<2>,
+    f: fn(Branch, Tensor<2>, BranchParams, Arc<TokenLayout>) -> Tensor<2>,
     kind: Branch,
     x: &Tensor<2>,
     params: &BranchParams,
-    samples: &Arc<Samples>,
+    samples: &Arc<TokenLayout>,
     weights: &Tensor<2>,
 ) -> (Tensor<2>, Vec<Vec<f32>>) {
     let x = leaf(x);
@@ -283,19 +283,19 @@ fn branch_of(
 #[test]
 fn branches() {
     let runs = [
-        Run {
+        TokenGroup {
             images: 3,
             tokens: 37,
         },
-        Run {
+        TokenGroup {
             images: 4,
             tokens: 10,
         },
     ];
     let rows = 3 * 37 + 4 * 10;
     let (d, h) = (24, 50);
-    let dropping = Samples::new(&runs, &[1.5, 0.0, 1.5, 1.5, 0.0, 1.5, 0.0]);
-    for samples in [Samples::all(&runs), dropping] {
+    let dropping = TokenLayout::new(&runs, &[1.5, 0.0, 1.5, 1.5, 0.0, 1.5, 0.0]);
+    for samples in [TokenLayout::all(&runs), dropping] {
         let samples = Arc::new(samples);
         for kind in [Branch::Attention(3), Branch::ClassAttention(2), Branch::Mlp] {
             let (hidden, inner) = if kind == Branch::Mlp {
@@ -319,7 +319,7 @@ fn branches() {
                 rows
             };
             let weights = random([results, d]);
-            let plain = |kind, x, params, samples: Arc<Samples>| {
+            let plain = |kind, x, params, samples: Arc<TokenLayout>| {
                 composite::branch(kind, x, params, &samples)
             };
             let (y, grads) = branch_of(ops::branch, kind, &x, &params, &samples, &weights);
@@ -433,5 +433,29 @@ fn products_of_single_precision_keep_it() {
             exact(which, host(x.grad(&grads).unwrap()), &expected_dx);
             exact(which, host(y.grad(&grads).unwrap()), &expected_dy);
         }
+    }
+}
+
+#[test]
+fn sigreg() {
+    for [views, batch, width, count] in [[1, 1, 1, 1], [3, 5, 6, 7], [4, 9, 12, 40]] {
+        let z = random([views * batch, width]);
+        let directions: Tensor<2> = random([count, width]);
+        let lengths = (directions.clone() * directions.clone()).sum_dim(1).sqrt();
+        let (directions, w) = (directions / lengths, random([1]));
+        let run = |f: fn(Tensor<2>, Tensor<2>, usize) -> Tensor<1>| {
+            let z = leaf(&z);
+            let y = f(z.clone(), Tensor::from_inner(here(&directions)), batch);
+            let grads = backward(y.clone(), &w);
+            (y.inner(), z.grad(&grads).unwrap())
+        };
+        let ((y, dz), (y2, dz2)) = (run(ops::sigreg), on_cpu(|| run(composite::sigreg)));
+        same(
+            "plain",
+            ops::sigreg(here(&z), here(&directions), batch),
+            y2.clone(),
+        );
+        same("y", y, y2);
+        same("dz", dz, dz2);
     }
 }

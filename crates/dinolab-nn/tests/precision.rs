@@ -4,7 +4,7 @@ mod common;
 
 use burn::tensor::{DType, Device, Gradients, Tensor, TensorData};
 use dinolab_nn::init::Init;
-use dinolab_nn::vit::KeepAll;
+use dinolab_nn::vit::NoDropPath;
 use dinolab_nn::{HeadConfig, Network, Parameters, Precision, VitConfig};
 
 fn network(device: &Device, precision: Precision) -> Network {
@@ -70,11 +70,11 @@ fn everything(precision: Precision, views: &TensorData) -> [Vec<(String, Vec<f32
         ),
         (
             "logits".into(),
-            host(plain.forward(vec![views.clone()], &KeepAll)),
+            host(plain.forward(vec![views.clone()], &NoDropPath)),
         ),
     ];
     let student = network(&device.autodiff(), precision);
-    let logits = student.forward(vec![Tensor::from_inner(views)], &KeepAll);
+    let logits = student.forward(vec![Tensor::from_inner(views)], &NoDropPath);
     found.push(("logits while recording".into(), host(logits.clone())));
     let mut grads: Gradients = (logits.clone() * logits).sum().backward();
     let mut all = Vec::new();

@@ -1,24 +1,23 @@
 //! Checkpoints: everything a run needs to go on as if it had never stopped.
 //!
-//! One safetensors file per checkpoint, so that any tool reads the weights:
-//! `student.*`, `teacher.*`, `centre`, `optimiser.<slot>.*`, and in the metadata the
-//! position, counts, the observers' state and a checksum. Random draws are functions of
+//! One safetensors file per checkpoint, so that any tool reads the weights: the method's named
+//! tensors (for DINO `student.*`, `teacher.*`, `centre`, `optimiser.<slot>.*`), and in the metadata the
+//! run's position, counts, the observers' state and a checksum. Random draws are functions of
 //! (seed, epoch, image), so that the position *is* the state of the generators.
 
 mod folder;
+mod weights;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Tensor, TensorData};
-use dinolab_nn::Parameters;
-use dinolab_nn::weights::{Array, LoadOptions, Weights, arrays, file_arrays, load, to_bytes};
+use dinolab_nn::weights::{Array, file_arrays, to_bytes};
 
-use crate::optimiser::ParamState;
+use crate::method::Method;
 use crate::soundness::Soundness;
-use crate::{Dino, Error, Result};
+use crate::{Error, Result, State};
 
 pub use self::folder::{aside, list, prune, remove_unfinished, set_aside};
 
@@ -29,14 +28,17 @@ pub(crate) const EPOCH: &str = "epoch";
 /// Metadata that holds [`YES`], or why the checkpoint is not sound.
 pub(crate) const SOUND: &str = "sound";
 pub(crate) const YES: &str = "yes";
+/// The name of the one observer that had a state before there could be several.
+const MONITOR: &str = "monitor";
 
-/// Where a run stands, beside its tensors.
+/// The state of a run beside its tensors.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Position {
+pub struct TrainState {
     /// Optimiser steps done.
     pub step: u64,
-    /// What the run's observers have gathered since the epoch began, as they wrote it.
-    pub observers: String,
+    /// The states of the run's observers, by their names.
+    #[serde(deserialize_with = "observers")]
+    pub observers: BTreeMap<String, String>,
     /// The run's configuration, as TOML.
     pub config: String,
     /// How sound the run's steps were; absent in checkpoints from before it was recorded.
@@ -60,11 +62,30 @@ pub struct Change {
     pub to: String,
 }
 
-impl Position {
+impl TrainState {
     /// Whether a run wrote it; else it holds weights from elsewhere ([`save_weights`]).
-    pub fn is_of_a_run(&self) -> bool {
+    pub fn is_resumable(&self) -> bool {
         !self.config.is_empty()
     }
+}
+
+/// Observers' states; a single one without a name in checkpoints from before there could be
+/// several.
+fn observers<'de, D: serde::Deserializer<'de>>(
+    from: D,
+) -> std::result::Result<BTreeMap<String, String>, D::Error> {
+    #[derive(serde::Deserialize)]
+    #[serde(untagged)]
+    enum Observers {
+        Single(String),
+        Named(BTreeMap<String, String>),
+    }
+    let name = |state| BTreeMap::from([(MONITOR.to_owned(), state)]);
+    Ok(match serde::Deserialize::deserialize(from)? {
+        Observers::Single(state) if state.is_empty() => BTreeMap::new(),
+        Observers::Single(state) => name(state),
+        Observers::Named(states) => states,
+    })
 }
 
 /// The name of the checkpoint after `step` steps.
@@ -127,64 +148,35 @@ fn checksum(arrays: &BTreeMap<String, Array>, facts: &BTreeMap<String, String>) 
     hasher.finalize()
 }
 
-/// Writes a checkpoint into `folder` and points `latest` at it. `facts` go into its metadata
-/// beside the run's own.
+/// Writes a checkpoint into `folder` and points `latest` at it. `metadata` is written beside the
+/// method's own and the run's.
 ///
 /// # Errors
 /// [`Error::Io`]; [`Error::NonFiniteValues`] where a value is not finite. An earlier checkpoint is
 /// then untouched.
 pub fn save(
     folder: &Path,
-    dino: &Dino,
-    position: &Position,
-    facts: &BTreeMap<String, String>,
+    method: &dyn Method,
+    position: &TrainState,
+    metadata: &BTreeMap<String, String>,
 ) -> Result<PathBuf> {
     fs::create_dir_all(folder).map_err(io(folder))?;
-    let mut all = arrays(&dino.student, "student");
-    all.append(&mut arrays(&dino.teacher, "teacher"));
-    let host = |t: &Tensor<1>| {
-        t.to_data()
-            .convert::<f32>()
-            .try_to_vec::<f32>()
-            .expect("converted")
-    };
-    let mut put = |name: String, tensor: &Tensor<1>| {
-        let data = host(tensor);
-        all.insert(
-            name,
-            Array {
-                shape: vec![data.len()],
-                data,
-            },
-        );
-    };
-    put("centre".into(), &dino.centre);
-    let mut counts = BTreeMap::new();
-    for (name, state) in dino.names().iter().zip(&dino.optimiser.states) {
-        if let Some(state) = state {
-            counts.insert(name.clone(), state.steps);
-            for (slot, tensor) in state.slots.iter().enumerate() {
-                put(format!("optimiser.{slot}.{name}"), tensor);
-            }
-        }
-    }
-    if let Some(tensor) = not_finite(&all) {
+    let state = method.state();
+    if let Some(tensor) = state.not_finite() {
         return Err(Error::NonFiniteValues {
             step: position.step,
             tensor: tensor.clone(),
         });
     }
-    let config = dino.config();
-    let mut facts = facts.clone();
+    let mut facts = metadata.clone();
+    facts.extend(method.metadata());
     facts.extend([
         ("dinolab_version".to_owned(), VERSION.to_string()),
         ("position".into(), json(position)),
-        ("optimiser_steps".into(), json(&counts)),
-        ("vit".into(), json(&config.vit)),
-        ("head".into(), json(&config.head)),
+        ("optimiser_steps".into(), json(&state.steps)),
     ]);
     let path = folder.join(file_name(position.step));
-    write(&path, &all, &mut facts)?;
+    write(&path, &state.tensors, &mut facts)?;
     write_atomically(&folder.join("latest"), file_name(position.step).as_bytes())?;
     Ok(path)
 }
@@ -199,18 +191,9 @@ fn write(
     write_atomically(path, &to_bytes(arrays, facts)?)
 }
 
-/// The first tensor with a value that is not finite.
-fn not_finite(arrays: &BTreeMap<String, Array>) -> Option<&String> {
-    let finite = |array: &Array| array.data.iter().all(|value| value.is_finite());
-    arrays
-        .iter()
-        .find(|(_, array)| !finite(array))
-        .map(|(name, _)| name)
-}
-
 /// Writes weights that no run here has made into `folder`, so that they serve wherever a run's
 /// do. `arrays` are named as in any checkpoint (`teacher.…`, `student.…`, `centre`). There is
-/// nothing in it to go on with: [`Position::is_of_a_run`] is false.
+/// nothing in it to go on with: [`TrainState::is_of_a_run`] is false.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -223,7 +206,7 @@ pub fn save_weights(
     let mut facts = facts.clone();
     facts.extend([
         ("dinolab_version".to_owned(), VERSION.to_string()),
-        ("position".into(), json(&Position::default())),
+        ("position".into(), json(&TrainState::default())),
         ("optimiser_steps".into(), "{}".into()),
     ]);
     let name = file_name(0);
@@ -233,16 +216,15 @@ pub fn save_weights(
     Ok(path)
 }
 
-fn json(value: &impl serde::Serialize) -> String {
+pub(crate) fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).expect("plain data")
 }
 
 /// A checkpoint's content, verified.
 pub struct Checkpoint {
-    pub(crate) arrays: BTreeMap<String, Array>,
-    pub(crate) counts: BTreeMap<String, u64>,
+    pub(crate) state: State,
     /// Where the run stood.
-    pub position: Position,
+    pub position: TrainState,
     /// Epochs done, where the checkpoint says it.
     pub epoch: Option<u64>,
     facts: BTreeMap<String, String>,
@@ -279,10 +261,13 @@ impl Checkpoint {
         let wrong = |error: serde_json::Error| bad(path, error.to_string());
         Ok(Self {
             position: serde_json::from_str(fact("position")?).map_err(wrong)?,
-            counts: serde_json::from_str(fact("optimiser_steps")?).map_err(wrong)?,
             epoch: facts.get(EPOCH).and_then(|epoch| epoch.parse().ok()),
+            state: State {
+                path: path.into(),
+                steps: serde_json::from_str(fact("optimiser_steps")?).map_err(wrong)?,
+                tensors: arrays,
+            },
             facts,
-            arrays,
             path: path.into(),
         })
     }
@@ -336,7 +321,9 @@ impl Checkpoint {
             Some(word) if word == YES => None,
             Some(doubt) => Some(doubt.clone()),
             // From before it was recorded.
-            None => not_finite(&self.arrays)
+            None => self
+                .state
+                .not_finite()
                 .map(|tensor| format!("{tensor} holds values that are not finite")),
         }
     }
@@ -358,67 +345,26 @@ impl Checkpoint {
         let mut all = self.facts.clone();
         all.extend(facts.clone());
         all.insert("position".into(), json(&position));
-        write(&self.path, &self.arrays, &mut all)?;
+        write(&self.path, &self.state.tensors, &mut all)?;
         (self.position, self.facts) = (position, all);
         Ok(())
     }
 
-    /// Puts the checkpoint's state into a learner of the same configuration.
+    /// Puts the checkpoint's state into a method of the same configuration.
     ///
     /// # Errors
-    /// [`Error::BadCheckpoint`] or [`Error::Model`] where it belongs to another network.
-    pub fn restore(&self, dino: &mut Dino) -> Result<()> {
-        let part = |prefix: &str| Weights {
-            path: self.path.clone(),
-            arrays: self
-                .arrays
-                .iter()
-                .filter_map(|(k, v)| Some((k.strip_prefix(prefix)?.to_owned(), v.clone())))
-                .collect(),
-            ..Weights::default()
-        };
-        load(
-            &mut dino.student,
-            "",
-            &part("student."),
-            LoadOptions::default(),
-        )?;
-        load(
-            &mut dino.teacher,
-            "",
-            &part("teacher."),
-            LoadOptions::default(),
-        )?;
-        let device = dino.device().clone();
-        let take = |name: &str, len: usize| {
-            let array = self
-                .arrays
-                .get(name)
-                .filter(|array| array.data.len() == len)
-                .ok_or_else(|| bad(&self.path, format!("has no {name} of {len} values")))?;
-            Ok::<_, Error>(Tensor::from_data(
-                TensorData::new(array.data.clone(), [len]),
-                &device,
-            ))
-        };
-        dino.centre = take("centre", dino.config().head.out_dim)?;
-        let mut lengths = Vec::new();
-        dino.student
-            .visit("", &mut |_, param| lengths.push(param.len()));
-        let slots = dino.optimiser.kind().slots();
-        let mut states = Vec::new();
-        for (name, len) in dino.names().iter().zip(lengths) {
-            states.push(match self.counts.get(name) {
-                None => None,
-                Some(&steps) => Some(ParamState {
-                    steps,
-                    slots: (0..slots)
-                        .map(|slot| take(&format!("optimiser.{slot}.{name}"), len))
-                        .collect::<Result<_>>()?,
-                }),
-            });
+    /// [`Error::BadCheckpoint`] if it is of another method; [`Error::BadCheckpoint`] or
+    /// [`Error::Model`] if it belongs to another network.
+    pub fn restore(&self, method: &mut dyn Method) -> Result<()> {
+        if self.method() != method.name() {
+            let reason = format!("is of {}, not of {}", self.method(), method.name());
+            return Err(bad(&self.path, reason));
         }
-        dino.optimiser.states = states;
-        Ok(())
+        method.restore(&self.state)
+    }
+
+    /// The name of the method that it belongs to.
+    pub fn method(&self) -> &str {
+        self.facts.get("method").map_or("dino", String::as_str)
     }
 }

@@ -1,10 +1,10 @@
-//! Stochastic depth whose draws do not depend on how a batch is cut up.
+//! Stochastic depth whose draws do not depend on how a batch is split.
 
 use dinolab_data::random::{Purpose, Random};
 use dinolab_nn::vit::DropPath;
 
 /// Keep factors of every view of every image, view-major, drawn from (seed, step, view, image).
-pub struct Masks {
+pub struct DropPathFactors {
     /// `[block][branch][sample]`.
     factors: Vec<[Vec<f32>; 2]>,
 }
@@ -16,9 +16,9 @@ pub fn rates(rate: f64, depth: usize) -> Vec<f64> {
         .collect()
 }
 
-impl Masks {
+impl DropPathFactors {
     /// Draws for `views` views of images number `images` of the batch. The same
-    /// image of the same view gets the same draws however the batch is cut into micro-batches.
+    /// image of the same view gets the same draws however the batch is split into micro-batches.
     pub fn draw(
         rates: &[f64],
         seed: u64,
@@ -48,7 +48,7 @@ impl Masks {
     }
 }
 
-impl DropPath for Masks {
+impl DropPath for DropPathFactors {
     fn factors(&self, block: usize, branch: usize) -> Option<Vec<f32>> {
         let factors = &self.factors[block][branch];
         // A block of rate 0 keeps everything: no multiplication by ones.

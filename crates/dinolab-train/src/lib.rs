@@ -1,21 +1,30 @@
-//! Training by self-distillation with no labels.
+//! Self-supervised training.
 //!
-//! [`step`] is DINO itself: read it top to bottom beside the paper's algorithm 1. The rest
-//! feeds it ([`schedule`]), applies its gradients ([`optimiser`]), and keeps what it made
-//! ([`checkpoint`], [`log`], [`mod@reference`]), sound or not ([`soundness`]); [`run`] is the loop.
+//! A [`Method`] is one objective with its networks: [`method::dino`] is DINO, read top to bottom
+//! beside the paper's algorithm 1, [`method::lejepa`] LeJEPA. The [`Trainer`] runs any of them: it
+//! reads views, follows a [`Schedule`], tells [observers](Observer) what happens, and keeps
+//! [checkpoints](checkpoint), [sound](soundness) or not. [`update`] applies gradients, [`State`] holds
+//! what a method learned as named tensors.
 
 pub mod checkpoint;
 pub mod drop_path;
 pub mod error;
 pub mod log;
-pub mod optimiser;
+pub mod method;
 pub mod reference;
-pub mod run;
 pub mod schedule;
 pub mod soundness;
-pub mod step;
+mod state;
+pub mod trainer;
+pub mod update;
+mod views;
 
 pub use crate::error::{Error, Result};
-pub use crate::optimiser::{Optimiser, OptimiserKind};
-pub use crate::schedule::{ScheduleConfig, Schedules, StepValues};
-pub use crate::step::{Dino, DinoConfig, Outputs, Phases, StepReport, Views};
+pub use crate::method::dino::{Dino, DinoConfig, DinoSchedule};
+pub use crate::method::lejepa::{LeJepa, LeJepaConfig};
+pub use crate::method::{BatchShape, Method, Outputs, PrototypeOutputs, StepReport, StepTimings};
+pub use crate::schedule::{Schedule, ScheduleConfig, StepHyperparams};
+pub use crate::state::State;
+pub use crate::trainer::{Event, Observer, RunOutcome, StepTime, TrainConfig, Trainer};
+pub use crate::views::Views;
+pub use dinolab_nn::optim::OptimiserKind;

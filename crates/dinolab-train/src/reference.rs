@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use dinolab_nn::weights::{Array, Value};
 use dinolab_nn::{Network, Parameters};
 
-use crate::OptimiserKind;
+use dinolab_nn::optim::{OptimiserKind, decays};
+
 use crate::checkpoint::Checkpoint;
-use crate::optimiser::decays;
 
 /// What the optimiser's groups say of themselves. The schedules replace learning rate and
 /// decay before the first step.
@@ -44,7 +44,7 @@ pub fn checkpoint(
         ("epoch", Value::Int(saved.epoch.unwrap_or(0) as i64)),
         ("args", Value::dict(args)),
     ];
-    if let Some(centre) = saved.arrays.get("centre") {
+    if let Some(centre) = saved.state.tensors.get("centre") {
         let centre = Array {
             shape: vec![1, centre.data.len()],
             data: centre.data.clone(),
@@ -61,7 +61,7 @@ fn state_dict(saved: &Checkpoint, network: &Network, which: &str, wrapped: bool)
     let mut items = Vec::new();
     let prefix = if wrapped { "module." } else { "" };
     network.visit("", &mut |name, _| {
-        if let Some(array) = saved.arrays.get(&format!("{which}.{name}")) {
+        if let Some(array) = saved.state.tensors.get(&format!("{which}.{name}")) {
             items.push((format!("{prefix}{name}"), Value::Tensor(array.clone())));
         }
     });
@@ -112,11 +112,12 @@ fn param_state(
     shape: &[usize],
     kind: OptimiserKind,
 ) -> Option<Value> {
-    let steps = *saved.counts.get(name)?;
+    let steps = *saved.state.steps.get(name)?;
     let mut items: BTreeMap<String, Value> = BTreeMap::new();
     for (slot, theirs) in slots(kind).iter().enumerate() {
         let data = saved
-            .arrays
+            .state
+            .tensors
             .get(&format!("optimiser.{slot}.{name}"))?
             .data
             .clone();

@@ -4,11 +4,11 @@
 //! every checkpoint in between holds its ruins. A checkpoint is *sound* where
 //!
 //! - all its values are finite,
-//! - the student's weights have at most [`WEIGHT_GROWTH`] times the norm they began with, and had no
+//! - the learned weights have at most [`WEIGHT_GROWTH`] times the norm they began with, and had no
 //!   more at any checkpoint before it (decay may shrink weights that are ruined),
 //! - in each of the last [`CALM_STEPS`] steps (all of them in a younger run) the loss was at most
-//!   [`LOSS`] · max(ln K, 1), and the norm of the gradient at most [`GRADIENT_RISE`] times the
-//!   median of the [`WINDOW`] steps before it,
+//!   [`LOSS`] times that of guessing where the method knows it (ln K, or 1 if that is more), and the
+//!   norm of the gradient at most [`GRADIENT_RISE`] times the median of the [`WINDOW`] steps before it,
 //! - and the run's observer reported no divergence.
 //!
 //! A checkpoint that is not sound is written all the same and is resumed like any other one, as
@@ -16,18 +16,19 @@
 
 use std::collections::VecDeque;
 
+use dinolab_nn::Parameters;
 use dinolab_nn::weights::arrays;
 use serde::{Deserialize, Serialize};
 
-use crate::Dino;
+use crate::Method;
 
-/// The norm of the student's weights, against where it began, that is still ordinary. Training
+/// The norm of the learned weights, against where it began, that is still ordinary. Training
 /// from random weights doubles or triples it.
 pub const WEIGHT_GROWTH: f64 = 10.0;
 /// The norm of a gradient, against the median of recent steps, that is still ordinary. Steps of
 /// ordinary runs vary by 2 to 4.
 pub const GRADIENT_RISE: f64 = 10.0;
-/// The loss in units of ln K that is still ordinary. Guessing has ln K.
+/// The loss in units of that of guessing that is still ordinary.
 pub const LOSS: f64 = 2.0;
 /// Steps whose gradients say what is usual.
 pub const WINDOW: usize = 100;
@@ -63,7 +64,7 @@ impl std::fmt::Display for Divergence {
 pub struct Soundness {
     /// Norms of the whole gradient in recent steps, oldest first.
     norms: VecDeque<f64>,
-    /// Norm of the student's weights when the run began.
+    /// Norm of the learned weights when the run began.
     initial: f64,
     /// Ordinary steps since the last one that was not.
     calm: u64,
@@ -76,12 +77,12 @@ pub struct Soundness {
 }
 
 impl Soundness {
-    /// For a run that begins with this student; also for one that is resumed from a checkpoint
+    /// For a run that begins with these weights; also for one that is resumed from a checkpoint
     /// without such a record, which counts as sound.
-    pub fn of(dino: &Dino) -> Self {
+    pub fn of(method: &dyn Method) -> Self {
         Self {
             norms: VecDeque::new(),
-            initial: student_norm(dino),
+            initial: norm_of(method.learned()),
             calm: CALM_STEPS,
             doubt: None,
             outgrown: None,
@@ -90,11 +91,11 @@ impl Soundness {
     }
 
     /// Takes a step into account: its loss, the norms of its gradients by parameter (before
-    /// clipping), and the number of prototypes K.
-    pub fn step(&mut self, loss: f64, norms: &[f32], out_dim: usize) {
+    /// clipping), and the loss of guessing where it is known.
+    pub fn step(&mut self, loss: f64, norms: &[f32], guessing: Option<f64>) {
         let squares: f64 = norms.iter().map(|&n| f64::from(n).powi(2)).sum();
         let norm = squares.sqrt();
-        let most = LOSS * (out_dim as f64).ln().max(1.0);
+        let most = guessing.map_or(f64::INFINITY, |loss| LOSS * loss.max(1.0));
         let usual = median(&self.norms).filter(|_| self.norms.len() >= FIRST_STEPS);
         let doubt = match usual {
             _ if loss > most => Some(format!(
@@ -119,10 +120,10 @@ impl Soundness {
         self.norms.push_back(norm);
     }
 
-    /// Why a checkpoint of `dino` would not be sound; `None` where it is. Whether its values are
+    /// Why a checkpoint of `method` would not be sound; `None` where it is. Whether its values are
     /// finite is checked where they are written.
-    pub fn doubt(&mut self, dino: &Dino) -> Option<String> {
-        let growth = student_norm(dino) / self.initial;
+    pub fn doubt(&mut self, method: &dyn Method) -> Option<String> {
+        let growth = norm_of(method.learned()) / self.initial;
         // A norm that is not a number is none to go back to.
         if growth > WEIGHT_GROWTH || growth.is_nan() {
             let times = match growth < 1e6 {
@@ -147,10 +148,10 @@ impl Soundness {
     }
 }
 
-/// The Euclidean norm of all the student's weights.
-fn student_norm(dino: &Dino) -> f64 {
+/// The Euclidean norm of all weights.
+fn norm_of(network: &dyn Parameters) -> f64 {
     let squares = |values: &[f32]| values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>();
-    let arrays = arrays(&dino.student, "");
+    let arrays = arrays(network, "");
     arrays
         .values()
         .map(|array| squares(&array.data))

@@ -10,10 +10,12 @@ use burn::tensor::{Tensor, TensorData};
 use dinolab_nn::weights::arrays;
 use dinolab_nn::{HeadConfig, VitConfig};
 use dinolab_train::checkpoint::{
-    Checkpoint, Position, file_name, list, prune, save, write_atomically,
+    Checkpoint, TrainState, file_name, list, prune, save, write_atomically,
 };
 use dinolab_train::log::{Log, read};
-use dinolab_train::{Dino, DinoConfig, Error, OptimiserKind, ScheduleConfig, Schedules, Views};
+use dinolab_train::{
+    Dino, DinoConfig, DinoSchedule, Error, Method, OptimiserKind, Schedule, ScheduleConfig, Views,
+};
 
 fn config(optimizer: OptimiserKind) -> DinoConfig {
     DinoConfig {
@@ -38,6 +40,12 @@ fn config(optimizer: OptimiserKind) -> DinoConfig {
         freeze_last_layer: 1,
         student_temp: 0.1,
         center_momentum: 0.9,
+        schedule: DinoSchedule {
+            momentum_teacher: 0.9,
+            warmup_teacher_temp: 0.04,
+            teacher_temp: 0.04,
+            warmup_teacher_temp_epochs: 0,
+        },
         drop_path: 0.2,
         seed: 4,
         precision: Default::default(),
@@ -52,8 +60,8 @@ fn dino(optimizer: OptimiserKind, seed: u64) -> Dino {
     Dino::new(&config, &common::device()).unwrap()
 }
 
-fn schedules() -> Schedules {
-    Schedules::new(ScheduleConfig {
+fn schedule() -> Schedule {
+    Schedule::new(ScheduleConfig {
         epochs: 3.0,
         steps_per_epoch: 2,
         lr: 0.01,
@@ -61,10 +69,6 @@ fn schedules() -> Schedules {
         warmup_epochs: 0.0,
         weight_decay: 0.04,
         weight_decay_end: 0.4,
-        momentum_teacher: 0.9,
-        warmup_teacher_temp: 0.04,
-        teacher_temp: 0.04,
-        warmup_teacher_temp_epochs: 0,
     })
 }
 
@@ -85,7 +89,7 @@ fn step(dino: &mut Dino, number: u64) -> f64 {
         global: images(2, 16),
         local: Some(images(3, 8)),
     };
-    dino.step(&[views], &schedules().at(number)).unwrap().loss
+    dino.step(&[views], &schedule().at(number)).unwrap().loss
 }
 
 fn everything(dino: &Dino) -> impl PartialEq + std::fmt::Debug {
@@ -101,12 +105,12 @@ fn facts() -> BTreeMap<String, String> {
     BTreeMap::from([("preprocess".to_owned(), "{}".to_owned())])
 }
 
-fn position(step: u64) -> Position {
-    Position {
+fn position(step: u64) -> TrainState {
+    TrainState {
         step,
-        observers: "{\"seen\":1.5}".into(),
+        observers: BTreeMap::from([("monitor".to_owned(), "{\"seen\":1.5}".to_owned())]),
         config: "seed = 4\n".into(),
-        ..Position::default()
+        ..TrainState::default()
     }
 }
 

@@ -12,7 +12,9 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use common::device;
 use dinolab_nn::weights::{Array, LoadOptions, Weights, file_arrays, load};
 use dinolab_nn::{HeadConfig, Network, Parameters, Precision, VitConfig};
-use dinolab_train::{Dino, DinoConfig, OptimiserKind, ScheduleConfig, Schedules, Views};
+use dinolab_train::{
+    Dino, DinoConfig, DinoSchedule, Method, OptimiserKind, Schedule, ScheduleConfig, Views,
+};
 use serde_json::Value;
 
 type Arrays = BTreeMap<String, Array>;
@@ -48,7 +50,7 @@ fn relative(a: &[f32], b: &[f32]) -> f64 {
 }
 
 /// A learner set up as the log's configuration says, with the fixtures' initial weights.
-fn learner(log: &Value, inputs: &Arrays) -> (Dino, Schedules) {
+fn learner(log: &Value, inputs: &Arrays) -> (Dino, Schedule) {
     let c = &log["config"];
     let int = |key: &str| c[key].as_u64().unwrap();
     let float = |key: &str| c[key].as_f64().unwrap();
@@ -80,11 +82,17 @@ fn learner(log: &Value, inputs: &Arrays) -> (Dino, Schedules) {
         freeze_last_layer: int("freeze_last_layer"),
         student_temp: float("student_temp"),
         center_momentum: float("center_momentum"),
+        schedule: DinoSchedule {
+            momentum_teacher: float("momentum_teacher"),
+            warmup_teacher_temp: float("warmup_teacher_temp"),
+            teacher_temp: float("teacher_temp"),
+            warmup_teacher_temp_epochs: int("warmup_teacher_temp_epochs"),
+        },
         drop_path: 0.0,
         seed: 0,
         precision: Default::default(),
     };
-    let schedules = Schedules::new(ScheduleConfig {
+    let schedule = Schedule::new(ScheduleConfig {
         epochs: float("epochs"),
         steps_per_epoch: int("iters_per_epoch"),
         lr: float("base_lr"),
@@ -92,10 +100,6 @@ fn learner(log: &Value, inputs: &Arrays) -> (Dino, Schedules) {
         warmup_epochs: float("warmup_epochs"),
         weight_decay: float("weight_decay"),
         weight_decay_end: float("weight_decay_end"),
-        momentum_teacher: float("momentum_teacher"),
-        warmup_teacher_temp: float("warmup_teacher_temp"),
-        teacher_temp: float("teacher_temp"),
-        warmup_teacher_temp_epochs: int("warmup_teacher_temp_epochs"),
     });
     let mut dino = Dino::new(&config, &device()).unwrap();
     let initial = inputs
@@ -113,7 +117,7 @@ fn learner(log: &Value, inputs: &Arrays) -> (Dino, Schedules) {
             "{report}"
         );
     }
-    (dino, schedules)
+    (dino, schedule)
 }
 
 fn tensor(array: &Array, device: &Device) -> Tensor<4> {
@@ -182,14 +186,15 @@ fn six_steps(optimiser: &str, cut: bool) {
         arrays(&format!("{optimiser}.safetensors")),
     );
     let log = json(&format!("{optimiser}.json"));
-    let (mut dino, schedules) = learner(&log, &inputs);
+    let (mut dino, schedule) = learner(&log, &inputs);
     for (step, expected) in log["log"].as_array().unwrap().iter().enumerate() {
-        let now = schedules.at(step as u64);
+        let hp = schedule.at(step as u64);
+        let (momentum, teacher_temp) = dino.config().schedule.at(&hp);
         for (name, value) in [
-            ("lr", now.lr),
-            ("weight_decay", now.weight_decay),
-            ("teacher_momentum", now.momentum),
-            ("teacher_temp", now.teacher_temp),
+            ("lr", hp.lr),
+            ("weight_decay", hp.weight_decay),
+            ("teacher_momentum", momentum),
+            ("teacher_temp", teacher_temp),
         ] {
             let expected = expected[name].as_f64().unwrap();
             assert!(
@@ -203,7 +208,7 @@ fn six_steps(optimiser: &str, cut: bool) {
         } else {
             vec![batch]
         };
-        let report = dino.step(&batches, &now).unwrap();
+        let report = dino.step(&batches, &hp).unwrap();
         let loss = expected["loss"].as_f64().unwrap();
         assert!(
             (report.loss - loss).abs() < 1e-4,
@@ -268,7 +273,7 @@ fn logits_and_raw_gradients_of_the_first_step() {
         if autodiff {
             sizes.push(lift(batch.local.clone().unwrap()));
         }
-        network.forward(sizes, &dinolab_nn::vit::KeepAll)
+        network.forward(sizes, &dinolab_nn::vit::NoDropPath)
     };
     let teacher = logits(&dino.teacher, false);
     let student = logits(&dino.student, true);
@@ -311,13 +316,13 @@ fn training_in_bf16_stays_near_the_reference() {
         return;
     }
     let (inputs, log) = (arrays("inputs.safetensors"), json("adamw.json"));
-    let (mut dino, schedules) = learner(&log, &inputs);
+    let (mut dino, schedule) = learner(&log, &inputs);
     for network in [&mut dino.student, &mut dino.teacher] {
         network.set_precision(Precision::Bf16);
     }
     for (step, expected) in log["log"].as_array().unwrap().iter().enumerate() {
         let batch = views(&inputs, step, dino.device());
-        let report = dino.step(&[batch], &schedules.at(step as u64)).unwrap();
+        let report = dino.step(&[batch], &schedule.at(step as u64)).unwrap();
         let loss = expected["loss"].as_f64().unwrap();
         println!("step {step} loss: {} {loss}", report.loss);
         assert!(

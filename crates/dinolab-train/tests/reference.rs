@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 use burn::tensor::{Tensor, TensorData};
 use dinolab_nn::weights::{Array, Value, arrays};
 use dinolab_nn::{HeadConfig, VitConfig};
-use dinolab_train::checkpoint::{Checkpoint, Position, save, save_weights};
+use dinolab_train::checkpoint::{Checkpoint, TrainState, save, save_weights};
 use dinolab_train::reference::{Group, checkpoint};
-use dinolab_train::{Dino, DinoConfig, OptimiserKind, StepValues, Views};
+use dinolab_train::{
+    Dino, DinoConfig, DinoSchedule, Method, OptimiserKind, StepHyperparams, Views,
+};
 
 /// After one step of the first epoch, in which the prototypes are frozen.
 fn trained(optimizer: OptimiserKind) -> Dino {
@@ -33,6 +35,12 @@ fn trained(optimizer: OptimiserKind) -> Dino {
         freeze_last_layer: 1,
         student_temp: 0.1,
         center_momentum: 0.9,
+        schedule: DinoSchedule {
+            momentum_teacher: 0.9,
+            warmup_teacher_temp: 0.04,
+            teacher_temp: 0.04,
+            warmup_teacher_temp_epochs: 0,
+        },
         drop_path: 0.0,
         seed: 1,
         precision: Default::default(),
@@ -47,15 +55,14 @@ fn trained(optimizer: OptimiserKind) -> Dino {
         global: Tensor::from_data(global, dino.device()),
         local: None,
     };
-    let now = StepValues {
+    let hp = StepHyperparams {
         step: 0,
         epoch: 0,
+        steps: 10,
         lr: 0.01,
         weight_decay: 0.04,
-        momentum: 0.9,
-        teacher_temp: 0.04,
     };
-    dino.step(&[views], &now).unwrap();
+    dino.step(&[views], &hp).unwrap();
     dino
 }
 
@@ -83,10 +90,10 @@ fn everything_is_where_the_reference_looks_for_it() {
     ] {
         let folder = tempfile::tempdir().unwrap();
         let dino = trained(kind);
-        let position = Position {
+        let position = TrainState {
             step: 1,
             config: "seed = 1".into(),
-            ..Position::default()
+            ..TrainState::default()
         };
         let facts = BTreeMap::from([("epoch".to_owned(), "1".to_owned())]);
         let saved = Checkpoint::read(&save(folder.path(), &dino, &position, &facts).unwrap());
@@ -170,7 +177,7 @@ fn weights_from_elsewhere_are_no_run() {
     save_weights(folder.path(), &given, &facts).unwrap();
     let (saved, damaged) = Checkpoint::latest(folder.path()).unwrap().unwrap();
     assert!(damaged.is_empty());
-    assert!(!saved.position.is_of_a_run());
+    assert!(!saved.position.is_resumable());
     assert_eq!(saved.epoch, None);
     let mut other = trained(OptimiserKind::AdamW);
     assert!(

@@ -1,9 +1,9 @@
 //! Schedules and stochastic depth against values worked out by hand.
 
 use dinolab_nn::vit::DropPath;
-use dinolab_train::drop_path::{Masks, rates};
-use dinolab_train::run::steps_per_epoch;
-use dinolab_train::{ScheduleConfig, Schedules};
+use dinolab_train::drop_path::{DropPathFactors, rates};
+use dinolab_train::trainer::{Cadence, steps_per_epoch};
+use dinolab_train::{DinoSchedule, Schedule, ScheduleConfig};
 use proptest::prelude::*;
 
 fn config() -> ScheduleConfig {
@@ -15,6 +15,11 @@ fn config() -> ScheduleConfig {
         warmup_epochs: 1.0,
         weight_decay: 0.04,
         weight_decay_end: 0.4,
+    }
+}
+
+fn dino() -> DinoSchedule {
+    DinoSchedule {
         momentum_teacher: 0.996,
         warmup_teacher_temp: 0.04,
         teacher_temp: 0.07,
@@ -31,8 +36,8 @@ fn near(found: f64, expected: f64, what: &str) {
 
 #[test]
 fn learning_rate_warms_up_and_falls() {
-    let schedules = Schedules::new(config());
-    assert_eq!(schedules.steps(), 20);
+    let schedule = Schedule::new(config());
+    assert_eq!(schedule.steps(), 20);
     // Both ends of the warm-up are included; the cosine then runs over the other 15 steps and
     // would reach its end at the 16th.
     let root2 = std::f64::consts::SQRT_2;
@@ -47,7 +52,7 @@ fn learning_rate_warms_up_and_falls() {
         (15, 0.2),
         (19, 0.1 + 0.2 * (1.0 - (std::f64::consts::PI / 15.0).cos())),
     ] {
-        near(schedules.at(step).lr, lr, &format!("rate of step {step}"));
+        near(schedule.at(step).lr, lr, &format!("rate of step {step}"));
     }
     // Decay and momentum run over all 20 steps, without warm-up.
     for (step, part) in [
@@ -56,40 +61,70 @@ fn learning_rate_warms_up_and_falls() {
         (10, 0.5),
         (15, 0.5 + root2 / 4.0),
     ] {
-        let now = schedules.at(step);
+        let now = schedule.at(step);
         near(now.weight_decay, 0.04 + 0.36 * part, "weight decay");
-        near(now.momentum, 0.996 + 0.004 * part, "momentum");
+        near(dino().at(&now).0, 0.996 + 0.004 * part, "momentum");
     }
-    assert!(schedules.at(19).momentum < 1.0);
+    assert!(dino().at(&schedule.at(19)).0 < 1.0);
 }
 
 #[test]
 fn teacher_temperature_goes_by_epochs() {
-    let schedules = Schedules::new(config());
+    let schedule = Schedule::new(config());
     for (epoch, temperature) in [(0, 0.04), (1, 0.055), (2, 0.07), (3, 0.07)] {
         for step in [5 * epoch, 5 * epoch + 4] {
-            let now = schedules.at(step);
+            let now = schedule.at(step);
             assert_eq!(now.epoch, epoch);
-            near(now.teacher_temp, temperature, "temperature");
+            near(dino().at(&now).1, temperature, "temperature");
         }
     }
-    let constant = Schedules::new(ScheduleConfig {
-        warmup_teacher_temp_epochs: 0,
+    let warming = |epochs| DinoSchedule {
+        warmup_teacher_temp_epochs: epochs,
+        ..dino()
+    };
+    let at = |epochs, step| warming(epochs).at(&schedule.at(step)).1;
+    near(at(0, 0), 0.07, "without warm-up");
+    near(at(1, 0), 0.04, "one epoch of warm-up");
+    near(at(1, 5), 0.07, "and after it");
+}
+
+#[test]
+fn what_is_due_when() {
+    let schedule = Schedule::new(ScheduleConfig {
+        epochs: 2.4,
         ..config()
     });
-    near(constant.at(0).teacher_temp, 0.07, "without warm-up");
-    let single = Schedules::new(ScheduleConfig {
-        warmup_teacher_temp_epochs: 1,
-        ..config()
-    });
-    near(single.at(0).teacher_temp, 0.04, "one epoch of warm-up");
-    near(single.at(5).teacher_temp, 0.07, "and after it");
+    let cadence = Cadence {
+        log_every: 4,
+        evaluate_every: 2,
+        checkpoint_every: 2,
+        checkpoint_every_steps: 3,
+    };
+    // 12 steps, 5 in an epoch; the last epoch is short.
+    let when = |what: &dyn Fn(u64) -> bool| (1..=12).filter(|&done| what(done)).collect::<Vec<_>>();
+    let due = |done, last| cadence.due(&schedule, done, last);
+    assert_eq!(when(&|done| due(done, 12).log), [4, 8, 12]);
+    assert_eq!(when(&|done| due(done, 12).epoch_end), [5, 10, 12]);
+    assert_eq!(when(&|done| due(done, 12).evaluate), [10, 12]);
+    assert_eq!(when(&|done| due(done, 12).save), [3, 6, 9, 10, 12]);
+    assert!(due(7, 7).save, "a planned stop within an epoch");
+    let never = Cadence {
+        log_every: 0,
+        evaluate_every: 0,
+        checkpoint_every: 0,
+        checkpoint_every_steps: 0,
+    };
+    assert_eq!(
+        when(&|done| never.due(&schedule, done, 12).save),
+        [5, 10, 12]
+    );
+    assert!(when(&|done| never.due(&schedule, done, 12).evaluate).is_empty());
 }
 
 #[test]
 fn fractions_of_an_epoch() {
     let of = |epochs, warmup_epochs| {
-        Schedules::new(ScheduleConfig {
+        Schedule::new(ScheduleConfig {
             epochs,
             warmup_epochs,
             ..config()
@@ -135,7 +170,7 @@ fn rates_rise_with_depth() {
 #[test]
 fn survivors_make_up_for_the_dropped() {
     let rates = rates(0.5, 3);
-    let masks = Masks::draw(&rates, 1, 7, 4, 0..1000);
+    let masks = DropPathFactors::draw(&rates, 1, 7, 4, 0..1000);
     assert!(masks.factors(0, 0).is_none() && masks.factors(0, 1).is_none());
     for block in [1, 2] {
         let keep = 1.0 - rates[block];
@@ -155,8 +190,8 @@ fn survivors_make_up_for_the_dropped() {
     // Branches, steps and seeds draw for themselves.
     assert_ne!(masks.factors(2, 0), masks.factors(2, 1));
     for other in [
-        Masks::draw(&rates, 1, 8, 4, 0..1000),
-        Masks::draw(&rates, 2, 7, 4, 0..1000),
+        DropPathFactors::draw(&rates, 1, 8, 4, 0..1000),
+        DropPathFactors::draw(&rates, 2, 7, 4, 0..1000),
     ] {
         assert_ne!(masks.factors(2, 0), other.factors(2, 0));
     }
@@ -167,12 +202,12 @@ proptest! {
     fn draws_do_not_depend_on_the_cut(images in 2usize..20, cut in 1usize..19, views in 1usize..5, step: u64) {
         prop_assume!(cut < images);
         let rates = rates(0.4, 3);
-        let all = |masks: &Masks, count: usize| {
+        let all = |masks: &DropPathFactors, count: usize| {
             masks.factors(2, 1).unwrap_or_else(|| vec![1.0; views * count])
         };
-        let whole = all(&Masks::draw(&rates, 3, step, views, 0..images), images);
-        let first = all(&Masks::draw(&rates, 3, step, views, 0..cut), cut);
-        let rest = all(&Masks::draw(&rates, 3, step, views, cut..images), images - cut);
+        let whole = all(&DropPathFactors::draw(&rates, 3, step, views, 0..images), images);
+        let first = all(&DropPathFactors::draw(&rates, 3, step, views, 0..cut), cut);
+        let rest = all(&DropPathFactors::draw(&rates, 3, step, views, cut..images), images - cut);
         for view in 0..views {
             let row = &whole[view * images..][..images];
             prop_assert_eq!(&row[..cut], &first[view * cut..][..cut]);
@@ -185,13 +220,14 @@ proptest! {
         let config = ScheduleConfig {
             epochs, warmup_epochs: warmup, steps_per_epoch: per_epoch, ..config()
         };
-        let schedules = Schedules::new(config);
-        for step in 0..schedules.steps() {
-            let now = schedules.at(step);
+        let schedule = Schedule::new(config);
+        for step in 0..schedule.steps() {
+            let now = schedule.at(step);
             prop_assert!((0.0..=0.5).contains(&now.lr));
             prop_assert!((0.04 - 1e-12..=0.4).contains(&now.weight_decay));
-            prop_assert!((0.996 - 1e-12..=1.0).contains(&now.momentum));
-            prop_assert!((0.04..=0.07 + 1e-12).contains(&now.teacher_temp));
+            let (momentum, teacher_temp) = dino().at(&now);
+            prop_assert!((0.996 - 1e-12..=1.0).contains(&momentum));
+            prop_assert!((0.04..=0.07 + 1e-12).contains(&teacher_temp));
         }
     }
 }

@@ -7,12 +7,17 @@ use std::fs;
 use burn::tensor::Tensor;
 use dinolab_nn::{HeadConfig, Parameters, VitConfig};
 use dinolab_train::checkpoint::{
-    Change, Checkpoint, Position, aside, file_name, list, save, set_aside,
+    Change, Checkpoint, TrainState, aside, file_name, list, save, set_aside,
 };
 use dinolab_train::soundness::{CALM_STEPS, FIRST_STEPS, Soundness, WINDOW};
-use dinolab_train::{Dino, DinoConfig, Error, OptimiserKind};
+use dinolab_train::{Dino, DinoConfig, DinoSchedule, Error, OptimiserKind};
 
 const K: usize = 12;
+
+/// ln K.
+fn guessing() -> Option<f64> {
+    Some((K as f64).ln())
+}
 
 fn dino() -> Dino {
     let config = DinoConfig {
@@ -37,6 +42,12 @@ fn dino() -> Dino {
         freeze_last_layer: 0,
         student_temp: 0.1,
         center_momentum: 0.9,
+        schedule: DinoSchedule {
+            momentum_teacher: 0.9,
+            warmup_teacher_temp: 0.04,
+            teacher_temp: 0.04,
+            warmup_teacher_temp_epochs: 0,
+        },
         drop_path: 0.0,
         seed: 4,
         precision: Default::default(),
@@ -56,7 +67,7 @@ fn scaled(mut dino: Dino, factor: f64) -> Dino {
 /// Ordinary steps, whose gradients vary by two.
 fn calm(soundness: &mut Soundness, steps: usize) {
     for step in 0..steps {
-        soundness.step(2.0, &[1.0 + (step % 3) as f32 / 2.0, 0.5], K);
+        soundness.step(2.0, &[1.0 + (step % 3) as f32 / 2.0, 0.5], guessing());
     }
 }
 
@@ -66,12 +77,12 @@ fn unusual_steps_are_doubted_until_enough_ordinary_ones_follow() {
     let mut soundness = Soundness::of(&dino);
     assert_eq!(soundness.doubt(&dino), None, "as it begins");
     // Without others to compare with, a gradient is not judged.
-    soundness.step(2.0, &[100.0], K);
+    soundness.step(2.0, &[100.0], guessing());
     assert_eq!(soundness.doubt(&dino), None);
     calm(&mut soundness, 30);
-    soundness.step(2.0, &[9.0], K);
+    soundness.step(2.0, &[9.0], guessing());
     assert_eq!(soundness.doubt(&dino), None, "nine times is not unusual");
-    soundness.step(2.0, &[40.0], K);
+    soundness.step(2.0, &[40.0], guessing());
     let doubt = soundness.doubt(&dino).unwrap();
     assert!(doubt.contains("times its usual size"), "{doubt}");
     calm(&mut soundness, CALM_STEPS as usize - 1);
@@ -79,13 +90,13 @@ fn unusual_steps_are_doubted_until_enough_ordinary_ones_follow() {
     calm(&mut soundness, 1);
     assert_eq!(soundness.doubt(&dino), None);
 
-    soundness.step(2.0 * (K as f64).ln() + 0.1, &[1.0], K);
+    soundness.step(2.0 * (K as f64).ln() + 0.1, &[1.0], guessing());
     assert!(soundness.doubt(&dino).unwrap().contains("loss"));
     // A larger gradient that lasts becomes the usual one.
     let mut rising = Soundness::of(&dino);
     calm(&mut rising, FIRST_STEPS);
     for _ in 0..WINDOW + CALM_STEPS as usize {
-        rising.step(2.0, &[30.0], K);
+        rising.step(2.0, &[30.0], guessing());
     }
     assert_eq!(rising.doubt(&dino), None);
 }
@@ -111,11 +122,11 @@ fn the_record_survives_a_checkpoint() {
         soundness.step(
             2.0 + 1.0 / (step + 3) as f64,
             &[0.1 + step as f32, 1.0 / 3.0],
-            K,
+            guessing(),
         );
     }
     soundness.found_sound(140);
-    let position = Position {
+    let position = TrainState {
         step: 150,
         config: "lr = 1\n".into(),
         soundness: Some(soundness),
@@ -125,7 +136,7 @@ fn the_record_survives_a_checkpoint() {
             from: "2".into(),
             to: "1".into(),
         }],
-        ..Position::default()
+        ..TrainState::default()
     };
     let path = save(folder.path(), &dino, &position, &Default::default()).unwrap();
     let mut read = Checkpoint::read(&path).unwrap();
@@ -145,18 +156,22 @@ fn the_record_survives_a_checkpoint() {
     assert_eq!(again.position.changes[1], change);
     assert_eq!(again.position.soundness, position.soundness);
     again.restore(&mut self::dino()).unwrap();
-    // One of a program that knew nothing of it.
-    let old: Position =
+    // One of a program without such a record, and with a single observer.
+    let old: TrainState =
         serde_json::from_str(r#"{"step":3,"observers":"","config":"lr = 1"}"#).unwrap();
     assert_eq!((old.soundness, old.changes.len()), (None, 0));
+    assert!(old.observers.is_empty());
+    let old: TrainState =
+        serde_json::from_str(r#"{"step":3,"observers":"seen","config":"lr = 1"}"#).unwrap();
+    assert_eq!(old.observers["monitor"], "seen");
 }
 
 #[test]
 fn values_that_are_not_finite_are_not_saved() {
     let folder = tempfile::tempdir().unwrap();
-    let position = |step| Position {
+    let position = |step| TrainState {
         step,
-        ..Position::default()
+        ..TrainState::default()
     };
     save(folder.path(), &dino(), &position(1), &Default::default()).unwrap();
     let ruined = scaled(dino(), f64::INFINITY);

@@ -1,8 +1,11 @@
-//! What to do about an error, by the flags of the verb at hand.
+//! What to do about an error, by the flags of the command at hand.
 
 use std::fmt;
 
+use dinolab_nn::weights::Which;
+
 use crate::explain::{Flags, Library};
+use crate::terminal::TOO_LARGE;
 
 /// A remedy that the program's errors name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,17 +20,23 @@ pub enum Advice {
     MakeClassifier,
     /// Images are arrays, whose channels are read only as stored.
     InChans,
+    /// A training checkpoint has the other network only.
+    CheckpointKey(Which),
+    /// A frame has too many patches.
+    Size,
 }
 
 impl Advice {
     /// All of them.
     #[cfg(test)]
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::MaxBadImages,
         Self::ResizePosEmbed,
         Self::LowerLr,
         Self::MakeClassifier,
         Self::InChans,
+        Self::CheckpointKey(Which::Student),
+        Self::Size,
     ];
 
     /// What to do about an error.
@@ -36,6 +45,10 @@ impl Advice {
             Library::Data(dinolab_data::Error::TooManyBadImages { .. }) => Some(Self::MaxBadImages),
             Library::Data(dinolab_data::Error::OnlyArrays { .. }) => Some(Self::InChans),
             Library::Nn(dinolab_nn::Error::PositionSize { .. }) => Some(Self::ResizePosEmbed),
+            Library::Nn(dinolab_nn::Error::NoSuchNetwork { found, .. }) => {
+                Some(Self::CheckpointKey(*found))
+            }
+            Library::Run(dinolab_run::Error::FrameTooLarge(_)) => Some(Self::Size),
             Library::Eval(dinolab_eval::Error::Diverged { .. }) => Some(Self::LowerLr),
             Library::Eval(dinolab_eval::Error::NotAClassifier { .. }) => Some(Self::MakeClassifier),
             _ => None,
@@ -45,15 +58,17 @@ impl Advice {
     /// The flag that helps, without dashes.
     fn flag(self) -> &'static str {
         match self {
-            Self::MaxBadImages => "max-bad-images",
+            Self::MaxBadImages => "max-unusable-percent",
             Self::ResizePosEmbed => "resize-pos-embed",
             Self::LowerLr => "lr",
             Self::MakeClassifier => "classifier",
             Self::InChans => "in-chans",
+            Self::CheckpointKey(_) => "checkpoint-key",
+            Self::Size => "size",
         }
     }
 
-    /// Whether a verb with these flags can follow it, and its error does not name it already.
+    /// Whether a command with these flags can follow it, and its error does not name it already.
     pub fn fits(self, flags: &Flags, error: &str) -> bool {
         flags.has(self.flag()) && !error.contains(&format!("--{}", self.flag()))
     }
@@ -61,15 +76,20 @@ impl Advice {
 
 impl fmt::Display for Advice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::MaxBadImages => "remove them, or allow more with --max-bad-images PERCENT",
+        let text = match self {
+            Self::CheckpointKey(found) => {
+                return write!(f, "take that one by --checkpoint-key {found}");
+            }
+            Self::MaxBadImages => "remove them, or allow more with --max-unusable-percent PERCENT",
             Self::ResizePosEmbed => "resample the position embeddings with --resize-pos-embed true",
             Self::LowerLr => "give a lower --lr",
             Self::MakeClassifier => {
                 "make one with dinolab eval linear --train IMAGES --val IMAGES --out FILE"
             }
             Self::InChans => "give the number of their channels with --in-chans",
-        })
+            Self::Size => TOO_LARGE,
+        };
+        f.write_str(text)
     }
 }
 

@@ -114,7 +114,7 @@ pub fn note(written: io::Result<()>) {
     match (unheard, lost) {
         (Unheard::End, Lost::ReaderLeft) => std::process::exit(ExitCode::Success as i32),
         (Unheard::End, Lost::Failed(reason)) => {
-            errln!("dinolab: cannot write to standard output: {reason}");
+            errln!("error: cannot write to standard output: {reason}");
             std::process::exit(ExitCode::Failure as i32);
         }
         (Unheard::Warn, Lost::Failed(reason)) => {
@@ -133,7 +133,7 @@ pub fn finish(code: ExitCode) -> ExitCode {
     let output = output();
     match &output.lost {
         Lost::Failed(reason) if output.unheard == Unheard::Finish => {
-            errln!("dinolab: cannot write to standard output: {reason}");
+            errln!("error: cannot write to standard output: {reason}");
             match code {
                 ExitCode::Success => ExitCode::Failure,
                 other => other,

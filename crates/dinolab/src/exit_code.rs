@@ -2,7 +2,7 @@
 
 use anyhow::Error;
 
-use crate::explain::{Flags, Library, libraries};
+use crate::explain::{Flags, Library, libraries, one_line};
 use crate::usage::Usage;
 
 /// How the program ended.
@@ -31,14 +31,14 @@ pub enum ExitCode {
 }
 
 impl ExitCode {
-    /// The code of an error of a verb with these flags.
+    /// The code of an error of a command with these flags.
     pub fn of(error: &Error, flags: &Flags) -> Self {
         let of = |library| match library {
             Library::Train(error) if error.is_divergence() => Some(Self::Diverged),
             Library::Eval(dinolab_eval::Error::Diverged { .. }) => Some(Self::Diverged),
             // Where a flag asked for the size, and not an image.
             Library::Nn(dinolab_nn::Error::TooManyPatches { .. })
-                if error.to_string().starts_with("--") =>
+                if one_line(error, flags).starts_with("--") =>
             {
                 Some(Self::Usage)
             }
@@ -93,7 +93,7 @@ mod tests {
             (anyhow::anyhow!("whatever"), ExitCode::Failure),
             (Usage::new("--k: must be above 0").into(), ExitCode::Usage),
             (setting("batch-size").into(), ExitCode::Usage),
-            // Not a flag of this verb, but what a file says.
+            // Not a flag of this command, but what a file says.
             (setting("depth").into(), ExitCode::Failure),
             (
                 dinolab_train::Error::from(setting("lr")).into(),
@@ -109,6 +109,24 @@ mod tests {
             (
                 dinolab_train::Error::from(unreachable()).into(),
                 ExitCode::Unreachable,
+            ),
+            (
+                dinolab_run::Error::OfSetting {
+                    setting: "val",
+                    value: String::new(),
+                    source: Box::new(dinolab_eval::Error::from(unreachable()).into()),
+                }
+                .into(),
+                ExitCode::Unreachable,
+            ),
+            (
+                dinolab_run::Error::BadSetting {
+                    setting: "lr",
+                    value: "-1".into(),
+                    reason: "must not be below 0".into(),
+                }
+                .into(),
+                ExitCode::Usage,
             ),
         ];
         let asked = Error::from(patches()).context("--crop 100000");

@@ -1,4 +1,5 @@
-//! The command line of dinolab.
+//! The command line of dinolab: flags, printing, exit codes and signals. The work is done by
+//! `dinolab-run`.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
@@ -8,32 +9,16 @@ mod console;
 mod usage;
 
 mod advice;
-mod class_masks;
+mod args;
 mod cli;
 mod commands;
-mod evaluator;
 mod exit_code;
 mod explain;
-mod folder;
-mod image_files;
-mod indexed;
-mod inputs;
-mod media;
-mod model;
-mod named;
 mod output;
-mod pictures;
-mod progress;
-mod remote;
-mod report;
-mod result_names;
-mod results;
+mod run_advice;
 mod run_commands;
-mod settings;
 mod signals;
-mod sources;
-mod values;
-mod watch;
+mod terminal;
 
 use cli::Request;
 
@@ -47,7 +32,7 @@ fn main() -> std::process::ExitCode {
     let Request { cli, flags } = request;
     console::when_unheard(cli.unheard());
     let code = cli.run().unwrap_or_else(|error| {
-        errln!("dinolab: {}", explain::one_line(&error, &flags));
+        errln!("error: {}", explain::one_line(&error, &flags));
         exit_code::ExitCode::of(&error, &flags)
     });
     console::finish(code).into()

@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use dinolab_eval::health::{Adjustment, Remedy, Setting};
-
-/// A flag and its value.
-pub type Flag = (String, String);
+use dinolab_run::SettingValue;
+use dinolab_run::values::plain_number;
 
 /// The commands for one run folder.
 #[derive(Clone, Copy)]
@@ -30,19 +29,19 @@ impl<'a> Commands<'a> {
     }
 
     /// Resumes the run, from its last sound checkpoint, with other settings.
-    pub fn change(self, flags: &[Flag]) -> String {
+    pub fn change(self, flags: &[SettingValue]) -> String {
         let name = self.name();
         command(["--out", &name, "--resume", "--change-settings"], flags)
     }
 
     /// Starts the run over, with other settings.
-    pub fn start_over(self, flags: &[Flag]) -> String {
+    pub fn start_over(self, flags: &[SettingValue]) -> String {
         let (config, name) = (self.config(), self.name());
         command(["--config", &config, "--out", &name, "--fresh"], flags)
     }
 
     /// Starts another run with other settings.
-    pub fn new_run(self, flags: &[Flag]) -> String {
+    pub fn new_run(self, flags: &[SettingValue]) -> String {
         let (config, free) = (self.config(), self.free());
         command(["--config", &config, "--out", &free], flags)
     }
@@ -57,7 +56,7 @@ impl<'a> Commands<'a> {
 
     /// What carries a remedy out; `sound`: whether the run has a checkpoint to go back to.
     pub fn remedy(self, remedy: &Remedy, sound: bool) -> Option<String> {
-        let resume = |flags: &[Flag]| match sound {
+        let resume = |flags: &[SettingValue]| match sound {
             true => self.change(flags),
             false => self.start_over(flags),
         };
@@ -111,26 +110,17 @@ fn flag(setting: Setting) -> &'static str {
         Setting::CentreMomentum => "center-momentum",
         Setting::WeightDecayEnd => "weight-decay-end",
         Setting::OutDim => "out-dim",
+        Setting::SigRegWeight => "sigreg-weight",
     }
 }
 
-fn flags(adjustments: &[Adjustment]) -> Vec<Flag> {
-    let one = |a: &Adjustment| (flag(a.setting).to_owned(), number(a.to));
+fn flags(adjustments: &[Adjustment]) -> Vec<SettingValue> {
+    let one = |a: &Adjustment| (flag(a.setting).to_owned(), plain_number(a.to));
     adjustments.iter().map(one).collect()
 }
 
-/// A number as a flag takes it, without thirty zeros.
-pub fn number(value: f64) -> String {
-    let plain = value.to_string();
-    if plain.len() > 12 {
-        format!("{value:e}")
-    } else {
-        plain
-    }
-}
-
 /// `dinolab train` with arguments and flags, as a shell takes it.
-fn command<'a>(arguments: impl IntoIterator<Item = &'a str>, flags: &[Flag]) -> String {
+fn command<'a>(arguments: impl IntoIterator<Item = &'a str>, flags: &[SettingValue]) -> String {
     let mut line = "dinolab train".to_owned();
     let flags = flags
         .iter()

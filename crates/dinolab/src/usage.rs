@@ -2,15 +2,6 @@
 
 use std::fmt;
 
-/// Returns with a [`Usage`] error unless a condition holds.
-macro_rules! ensure_usage {
-    ($condition:expr, $($arg:tt)*) => {
-        if !$condition {
-            bail_usage!($($arg)*);
-        }
-    };
-}
-
 /// Returns with a [`Usage`] error.
 macro_rules! bail_usage {
     ($($arg:tt)*) => {

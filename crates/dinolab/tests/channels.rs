@@ -77,7 +77,7 @@ fn training(out: &Path, images: &Path) -> Train {
         .with("local-crops-size", "16x24")
         .with("epochs", 2)
         .with("eval-every", 1)
-        .with("attend-images", 2)
+        .with("attention-images", 2)
 }
 
 fn verb(name: &str, run: &Path) -> Command {
@@ -166,7 +166,7 @@ fn a_file_of_other_channels_is_named() {
         "{error}"
     );
     // Where so many may be bad, it is left out and listed.
-    let run = run.with("max-bad-images", 10);
+    let run = run.with("max-unusable-percent", 10);
     run.succeed();
     let folder = root.path().join("run");
     let listed = fs::read_to_string(folder.join("skipped.tsv")).unwrap();
@@ -322,7 +322,7 @@ fn inspect_tells_channels_and_bits_and_measures() {
         training(&root.path().join(name), &images)
             .with("eval-every", 0)
             .with("epochs", 1)
-            .with("max-bad-images", 50)
+            .with("max-unusable-percent", 50)
     };
     let measured = run("measured").succeed();
     assert!(measured.contains(line.unwrap()), "{measured}");
@@ -457,7 +457,7 @@ fn runs_begun_before_the_settings_existed_go_on() {
         .with("stop-after-epochs", 1)
         .succeed();
     let told = run.succeed();
-    assert!(told.contains("going on from step 4"), "{told}");
+    assert!(told.contains("from step 4"), "{told}");
     assert_same(&whole, &earlier);
     // Another kind of images is another run.
     let error = run

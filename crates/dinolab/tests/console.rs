@@ -97,7 +97,7 @@ fn a_full_disk_is_one_error() {
     ] {
         let output = shell("\"$@\" > /dev/full", arguments);
         let said = text(&output.stderr);
-        let line = "dinolab: cannot write to standard output: No space left on device\n";
+        let line = "error: cannot write to standard output: No space left on device\n";
         assert_eq!(said, line, "{arguments:?}");
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
         // Without a place for the error, the code tells.

@@ -196,7 +196,7 @@ fn requests_that_make_no_sense_are_refused() {
     assert!(refuse(&checkpoint, &at("x.pth"), &["--to", "run"]).contains("folder"));
     assert!(refuse(&checkpoint, &at("x"), &["--to", "reference"]).contains("--to reference"));
     assert!(refuse(&checkpoint, &at("x"), &["--full"]).contains("--full"));
-    assert!(refuse(&checkpoint, &at("x.pth"), &["--full"]).contains("no checkpoint of a run"));
+    assert!(refuse(&checkpoint, &at("x.pth"), &["--full"]).contains("not a checkpoint of a run"));
     assert!(refuse(&checkpoint, &at("x.pth"), &["--heads", "5"]).contains("heads"));
     assert!(refuse(&at("absent"), &at("x.pth"), &[]).contains("absent"));
     let key = ["--checkpoint-key", "student"];

@@ -380,3 +380,23 @@ fn locations_of_other_machines_are_refused_by_name() {
         "{error}"
     );
 }
+
+/// A build without https names the commands that do without it.
+#[test]
+fn without_https_the_commands_are_named() {
+    if cfg!(feature = "https") {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let mut command = program();
+    command.args(["data", "fetch", "imagenette160", "set"]);
+    let error = one_error(&command.current_dir(root.path()).output().unwrap());
+    let archive = "imagenette2-160.tgz";
+    assert!(
+        error.contains(&format!("curl -L -C - -o {archive} https://")),
+        "{error}"
+    );
+    let next = format!("dinolab data fetch imagenette160 set --from {archive}");
+    assert!(error.ends_with(&next), "{error}");
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+}

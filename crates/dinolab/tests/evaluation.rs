@@ -225,7 +225,7 @@ fn objects_of_a_voc_tree_take_the_class_under_them() {
                 .args([
                     "eval",
                     "attention",
-                    "--random-networks",
+                    "--random-baselines",
                     "0",
                     "--masks",
                     masks,

@@ -36,7 +36,7 @@ fn bad_input_is_1() {
     ] {
         let (code, said) = code(arguments);
         assert_eq!(code, Some(1), "{arguments:?}: {said}");
-        assert!(said.starts_with("dinolab: "), "{said}");
+        assert!(said.starts_with("error: "), "{said}");
     }
 }
 
@@ -127,9 +127,7 @@ fn a_command_line_that_cannot_be_followed_is_2() {
     ] {
         let (code, said) = code(arguments);
         assert_eq!(code, Some(2), "{arguments:?}: {said}");
-        let last = said
-            .lines()
-            .find(|l| l.starts_with("dinolab: ") || l.starts_with("error: "));
+        let last = said.lines().find(|l| l.starts_with("error: "));
         assert!(
             last.is_some_and(|line| line.contains(flag)),
             "{flag}: {said}"

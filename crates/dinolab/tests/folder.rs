@@ -23,8 +23,7 @@ fn mixed(folder: &Path) -> BTreeSet<String> {
     deep.save(at("grey-16.png")).unwrap();
     let deep = ImageBuffer::from_fn(40, 32, |x, y| Rgb([x as u16 * 1600, y as u16 * 2000, 9000]));
     deep.save(at("deep.png")).unwrap();
-    let fixtures =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../dinolab-jpeg/tests/fixtures");
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dinolab-jpeg/tests/fixtures");
     fs::copy(fixtures.join("cmyk_adobe.jpg"), at("cmyk.jpg")).unwrap();
     // Cannot: cut short, empty, of a single pixel.
     let whole = fs::read(at("plain/00.jpg")).unwrap();
@@ -63,7 +62,7 @@ fn unusable_images_are_skipped_and_listed() {
         .on(&folder)
         .with("batch-size", 6)
         .with("epochs", 2);
-    let said = settings.clone().with("max-bad-images", 10).succeed();
+    let said = settings.clone().with("max-unusable-percent", 10).succeed();
     assert!(said.contains("60 images in"), "{said}");
     assert!(said.contains("3 images could not be used"), "{said}");
     assert_eq!(figures(&run, "train", "step").len(), 20);
@@ -87,7 +86,7 @@ fn unusable_images_are_skipped_and_listed() {
         .on(&folder)
         .with("batch-size", 6)
         .with("epochs", 2)
-        .with("max-bad-images", 10)
+        .with("max-unusable-percent", 10)
         .with("num-workers", 1)
         .threads(1)
         .succeed();
@@ -104,7 +103,7 @@ fn too_many_unusable_images_end_the_run() {
         .with("batch-size", 6)
         .with("epochs", 2);
     let error = settings.fail();
-    assert!(error.contains("--max-bad-images"), "{error}");
+    assert!(error.contains("--max-unusable-percent"), "{error}");
     assert!(error.contains("of 60") && error.contains("1 %"), "{error}");
     let named = skipped(&run);
     assert!(
@@ -112,14 +111,16 @@ fn too_many_unusable_images_end_the_run() {
         "{named:?}"
     );
     // Another attempt in the same folder begins as if there had been none.
-    let allowed = settings.with("max-bad-images", 10).with("eval-every", 1);
+    let allowed = settings
+        .with("max-unusable-percent", 10)
+        .with("eval-every", 1);
     allowed.succeed();
     let clean = root.path().join("clean");
     Train::tiny(&clean)
         .on(&folder)
         .with("batch-size", 6)
         .with("epochs", 2)
-        .with("max-bad-images", 10)
+        .with("max-unusable-percent", 10)
         .with("eval-every", 1)
         .succeed();
     assert_same(&clean, &run);
@@ -141,8 +142,8 @@ fn a_failed_attempt_leaves_no_metrics_behind() {
             .with("eval-every", 1)
     };
     settings(&run).fail();
-    settings(&run).with("max-bad-images", 10).succeed();
-    settings(&clean).with("max-bad-images", 10).succeed();
+    settings(&run).with("max-unusable-percent", 10).succeed();
+    settings(&clean).with("max-unusable-percent", 10).succeed();
     assert_same(&clean, &run);
 }
 
@@ -155,7 +156,7 @@ fn skipped_images_stay_listed_over_a_resume() {
         .on(&folder)
         .with("batch-size", 6)
         .with("epochs", 2)
-        .with("max-bad-images", 10);
+        .with("max-unusable-percent", 10);
     settings.clone().with("stop-after-epochs", 1).succeed();
     assert_eq!(skipped(&run).len(), bad.len());
     // The second part of the run meets only some of them in its few steps.
@@ -199,7 +200,7 @@ fn places_without_images_are_named() {
     }
     let error = Train::tiny(&run)
         .on(&broken)
-        .with("max-bad-images", 100)
+        .with("max-unusable-percent", 100)
         .fail();
     assert!(
         error.contains("0.jpg") && error.contains("all 3"),
@@ -260,7 +261,7 @@ fn values_out_of_range_name_their_flag() {
         ("head-bottleneck-dim", "0"),
         ("global-crops-scale", "0.5,2"),
         ("local-crops-size", "0"),
-        ("max-bad-images", "101"),
+        ("max-unusable-percent", "101"),
         ("device", "cuda"),
         ("device", "abacus"),
         ("shapes-images", "0"),
@@ -320,17 +321,9 @@ fn other_verbs_say_what_is_missing() {
     let refused = outcome(&["attend", "images", "--out", "x", "--size", "big"]);
     assert!(usage_error(&refused).contains("--size"));
     assert!(fails(&["attend", "images", "--out", "x", "--threshold", "2"]).contains("--threshold"));
-    assert!(
-        fails(&[
-            "embed",
-            "images",
-            "--out",
-            "x.npy",
-            "--checkpoint-key",
-            "both"
-        ])
-        .contains("both")
-    );
+    let key = ["--checkpoint-key", "both"];
+    let refused = outcome(&[&["embed", "images", "--out", "x.npy"][..], &key].concat());
+    assert!(usage_error(&refused).contains("both"));
     let error = fails(&["eval", "knn", "--train", "images", "--val", "images"]);
     assert!(
         error.contains("--train") && error.contains("no labels"),

@@ -15,7 +15,7 @@ use dinolab_data::augment::ChannelNormaliser;
 use dinolab_data::augment::eval;
 use dinolab_data::augment::resize::CropBox;
 use dinolab_data::{Image, decode};
-use dinolab_eval::features::{Preprocess, attend, batch, host, planes, whole_patches};
+use dinolab_eval::network::{Preprocess, attend, batch, host, planes, whole_patches};
 use dinolab_eval::npy::read_npy_f32;
 use dinolab_nn::init::Init;
 use dinolab_nn::weights::{LoadOptions, Weights, Which, file_arrays, load, read};

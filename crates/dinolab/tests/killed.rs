@@ -22,7 +22,7 @@ fn settings(out: &Path) -> Train {
         .with("epochs", 12)
         .with("checkpoint-every-steps", 3)
         .with("eval-every", 4)
-        .with("attend-images", 1)
+        .with("attention-images", 1)
 }
 
 /// Numbers that look random and are the same every time.

@@ -242,8 +242,8 @@ fn what_does_not_fit_is_refused_in_one_line() {
         command
     };
     let error = one_error(&classify("other").output().unwrap());
-    assert!(error.contains("--any-weights"), "{error}");
-    succeed(classify("other").arg("--any-weights"));
+    assert!(error.contains("--allow-other-weights"), "{error}");
+    succeed(classify("other").arg("--allow-other-weights"));
     let error = one_error(&classify("wide").output().unwrap());
     assert!(error.contains("another network"), "{error}");
     let error = one_error(&set.classify("c.classifier", &["val"]).output().unwrap());

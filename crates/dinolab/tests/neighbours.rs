@@ -150,7 +150,7 @@ fn only_what_is_new_is_embedded() {
     let (found, told) = json(&mut setting.command());
     assert_eq!(found["embedded"], 10);
     assert!(
-        told.contains("warning") && told.contains("made anew"),
+        told.contains("warning") && told.contains("rebuilding it"),
         "{told}"
     );
     // Where it cannot be kept the answer is given all the same.

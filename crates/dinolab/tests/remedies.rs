@@ -31,7 +31,7 @@ use Tried::{Here, In, NoAdvice};
 /// A part of each message that names a flag.
 const MESSAGES: &[(&str, Tried)] = &[
     (
-        "allow more with --max-bad-images",
+        "allow more with --max-unusable-percent",
         In("folder", "too_many_unusable_images_end_the_run"),
     ),
     (
@@ -49,7 +49,7 @@ const MESSAGES: &[(&str, Tried)] = &[
     ),
     ("takes a --threshold", Here),
     (
-        "(--any-weights uses these all the same)",
+        "(--allow-other-weights uses these all the same)",
         In("linear", "what_does_not_fit_is_refused_in_one_line"),
     ),
     ("keeps its --image-size", NoAdvice),
@@ -85,15 +85,15 @@ const MESSAGES: &[(&str, Tried)] = &[
     ("--video takes the images of a folder for one", Here),
     ("(--heads for another number)", Here),
     ("use --arch custom for other sizes", Here),
-    ("--arch custom needs --width and --depth", Here),
-    ("needed for images taken as stored", NoAdvice),
+    ("needs --width and --depth", Here),
+    ("for images taken as stored", NoAdvice),
     ("use --pixels stored", Here),
     ("numbers for --in-chans", NoAdvice),
     ("use one or the other", Here),
     ("--in-chans and --pixels need IMAGES", Here),
     ("(--holdout 0 trains on all)", Here),
     (
-        "whoever reads it has to be given --mean and --std",
+        "readers have to be given --mean and --std",
         In(
             "weights",
             "a_network_of_one_channel_is_used_by_the_numbers_that_are_asked_for",
@@ -134,8 +134,12 @@ const MESSAGES: &[(&str, Tried)] = &[
         In("weights", "strips_are_left_out_with_advice_that_helps"),
     ),
     ("take that one by --checkpoint-key", Here),
+    (
+        "continue with the file",
+        In("data", "without_https_the_commands_are_named"),
+    ),
     ("leave --resume out to begin a run", Here),
-    ("in the meantime; give another --out", NoAdvice),
+    ("{error}; give another --out", NoAdvice),
     (
         "wait until it ends, stop it, or give another --out",
         In(
@@ -145,7 +149,7 @@ const MESSAGES: &[(&str, Tried)] = &[
     ),
     ("holds a run that started from other --weights", Here),
     (
-        "holds a run on other images",
+        "put them back to resume it",
         In("same_set", "a_changed_set_is_told_and_refused"),
     ),
 ];
@@ -155,8 +159,13 @@ fn every_message_that_names_a_flag_is_tried() {
     let crate_root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut used = vec![false; MESSAGES.len()];
     let mut untried = Vec::new();
-    for file in sources(&crate_root.join("src")) {
+    let library = crate_root.join("../dinolab-run/src");
+    for file in [sources(&crate_root.join("src")), sources(&library)].concat() {
         for literal in literals(&fs::read_to_string(&file).unwrap()) {
+            let literal = match file.starts_with(&library) {
+                true => with_flags(&literal),
+                false => literal,
+            };
             if !names_a_flag(&literal) {
                 continue;
             }
@@ -176,6 +185,22 @@ fn every_message_that_names_a_flag_is_tried() {
             assert!(tests.contains(&format!("fn {test}(")), "{file}: no {test}");
         }
     }
+}
+
+/// A text of the library, which names settings in backticks, as the program prints it.
+fn with_flags(text: &str) -> String {
+    let mut parts: Vec<String> = text.split('`').map(str::to_owned).collect();
+    let name =
+        |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+    for part in parts
+        .iter_mut()
+        .skip(1)
+        .step_by(2)
+        .filter(|part| name(part))
+    {
+        part.insert_str(0, "--");
+    }
+    parts.concat()
 }
 
 /// Whether a text names a flag; at its beginning that is the one which is wrong.
@@ -407,7 +432,7 @@ fn advice_works_when_followed() {
             right: vec![tiny(&out()).with("arch", "custom").command()],
         },
         Try {
-            says: "--arch custom needs --width and --depth",
+            says: "needs --width and --depth",
             wrong: tiny(&out()).on(&images).without("depth").command(),
             right: vec![tiny(&out()).on(&images).with("depth", 1).command()],
         },

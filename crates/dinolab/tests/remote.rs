@@ -109,7 +109,7 @@ fn training_on_another_machine_is_training_on_the_local_copy() {
         );
         let rest = train(&server, &remote);
         assert!(rest.status.success(), "{}", text(&rest.stderr));
-        assert!(text(&rest.stdout).contains("going on from step"));
+        assert!(text(&rest.stdout).contains("from step"));
         let [local, away] = [local, away].map(|out| root.path().join(out));
         assert_same(&away, &local);
         assert!(
@@ -142,7 +142,7 @@ fn a_run_that_lost_its_images_goes_on_another_time() {
     let remote = tiny("s3://bucket/photos", "away").with("remote-attempts", 3);
     let error = one_error(&train(&server, &remote));
     for words in [
-        "the same command goes on from its last checkpoint",
+        "run the same command again to resume from its last checkpoint",
         "cannot fetch s3://bucket/photos/class-",
         "the server answered 500 (3 attempts)",
     ] {
@@ -154,7 +154,7 @@ fn a_run_that_lost_its_images_goes_on_another_time() {
     server.behave(|behaviour| behaviour.outage_after = None);
     let rest = train(&server, &remote);
     assert!(rest.status.success(), "{}", text(&rest.stderr));
-    assert!(text(&rest.stdout).contains("going on from step"));
+    assert!(text(&rest.stdout).contains("from step"));
     assert_same(&away, &root.path().join("local"));
 }
 

@@ -160,7 +160,7 @@ fn run(out: &Path, images: &Path) -> Train {
         .with("epochs", 10)
         .with("checkpoint-every-steps", 2)
         .with("eval-every", 5)
-        .with("attend-images", 1)
+        .with("attention-images", 1)
 }
 
 #[test]
@@ -212,6 +212,6 @@ fn a_run_through_a_shuffle_buffer_is_resumed_inside_an_epoch() {
     }
     assert!(inside > 0, "each kill hit the end of an epoch");
     let said = buffered("killed").succeed();
-    assert!(said.contains("going on from step"), "{said}");
+    assert!(said.contains("from step"), "{said}");
     assert_same(&out("whole"), &out("killed"));
 }

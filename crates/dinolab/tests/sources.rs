@@ -40,10 +40,10 @@ fn a_run_inside_its_images_is_never_learned_from() {
     let train = Train::tiny(&out)
         .on(&photos_)
         .with("batch-size", 4)
-        .with("max-bad-images", 50)
+        .with("max-unusable-percent", 50)
         .with("holdout", 0)
         .with("eval-every", 1)
-        .with("attend-images", 2)
+        .with("attention-images", 2)
         .with("epochs", 2);
     let said = train.clone().with("stop-after-epochs", 1).succeed();
     assert!(said.contains("10 images in"), "{said}");
@@ -75,7 +75,7 @@ fn images_without_a_label_are_left_out_of_what_needs_one() {
         .with("batch-size", 4)
         .with("val", photos_.display())
         .with("eval-every", 1)
-        .with("attend-images", 1)
+        .with("attention-images", 1)
         .with("epochs", 1)
         .succeed();
     assert!(

@@ -473,13 +473,13 @@ fn embed_of_a_run_prepares_images_as_the_run_did() {
         dinolab_nn::Vit::new(&config, &mut dinolab_nn::init::Init::new(0), &device).unwrap();
     dinolab_nn::weights::load(&mut vit, "backbone", &weights, Default::default()).unwrap();
     let source = dinolab_data::source::open(&folder, &Default::default()).unwrap();
-    let preprocess = dinolab_eval::features::Preprocess {
+    let preprocess = dinolab_eval::network::Preprocess {
         resize: 37.into(),
         crop: 32.into(),
         ..Default::default()
     };
     let by_hand =
-        dinolab_eval::features::embed(&vit, &*source, &[0, 1, 2, 3], &preprocess, 4, &mut |_| {})
+        dinolab_eval::network::embed(&vit, &*source, &[0, 1, 2, 3], &preprocess, 4, &mut |_| {})
             .unwrap();
     assert!(relative(&teacher.data, &by_hand.data) < 1e-6);
 }

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use common::{one_error, picture, program, text, usage_error};
 use dinolab_data::Mask;
 use dinolab_data::video;
-use dinolab_eval::animation::GifWriter;
 use dinolab_eval::davis::{Year, read_mask, write_mask};
-use dinolab_eval::picture::Rgb;
+use dinolab_view::GifWriter;
+use dinolab_view::Rgb;
 use image::codecs::jpeg::JpegEncoder;
 use serde_json::Value;
 
@@ -397,8 +397,8 @@ fn colours_of_patches() {
     succeed(pca(&at("images"), &at("front")).args([
         "--joint",
         "--foreground",
-        "--beside",
-        "--squares",
+        "--side-by-side",
+        "--no-interpolation",
     ]));
     let beside = open("front/1-pca.png");
     assert_eq!(beside.dimensions(), (64 * 2 + 3 * 4, 64 + 2 * 4));

@@ -349,7 +349,7 @@ fn sizes_that_no_machine_computes_are_refused_by_their_flag() {
         &[images, "--out", at("m"), "--size", "1000000"],
     ));
     assert!(told.contains("no image could be used"), "{told}");
-    for flag in ["global-crops-size", "attend-size"] {
+    for flag in ["global-crops-size", "attention-size"] {
         let told = Train::tiny(&root.path().join("run"))
             .with(flag, 1_000_000)
             .fail();

@@ -1,4 +1,4 @@
-//! Scores of every head on every object, summed up in several ways.
+//! Scores of every head for every object, and their means.
 
 use std::collections::BTreeMap;
 
@@ -6,19 +6,19 @@ use super::{Jaccard, VOID, mass_mask, resize_mask};
 use crate::error::check_length;
 use crate::{Error, Result};
 
-/// One object and how well each head covers it.
+/// One object and its Jaccard index with each head.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ObjectHeads {
     /// The object's label, 1–254.
     pub object: u8,
-    /// Jaccard index of every head, 0–1.
+    /// Jaccard index of each head, 0–1.
     pub heads: Vec<f64>,
-    /// Share of the image's pixels (void left out) that it covers, 0–1.
+    /// Share of the image's pixels, void excluded, that it covers, 0–1.
     pub share: f64,
 }
 
 impl ObjectHeads {
-    /// The best head's number and Jaccard index; the first of equals.
+    /// Returns the number and Jaccard index of the best head, the first of equals.
     pub fn best(&self) -> (usize, f64) {
         let mut best = (0, self.heads.first().copied().unwrap_or(0.0));
         for (head, &jaccard) in self.heads.iter().enumerate() {
@@ -30,14 +30,12 @@ impl ObjectHeads {
     }
 }
 
-/// Every head's Jaccard index on every object of an image: one mask per head and the objects'
-/// labels, all of the same size. In the order of the labels; 0 is background, [`VOID`] left out.
-///
-/// # Errors
-/// No heads, masks of different sizes.
-pub fn object_heads(heads: &[Vec<bool>], labels: &[u8]) -> Result<Vec<ObjectHeads>> {
+/// Returns each head's Jaccard index with each object of an image, in ascending order of the
+/// labels: one mask per head and the objects' labels, all of the same size. Fails without heads and
+/// for masks of different sizes.
+pub(super) fn object_heads(heads: &[Vec<bool>], labels: &[u8]) -> Result<Vec<ObjectHeads>> {
     if heads.is_empty() {
-        return Err(Error::invalid("heads", "there are none"));
+        return Err(Error::invalid("heads", "must not be empty"));
     }
     let mut pixels = [0u64; 256];
     for &label in labels {
@@ -64,11 +62,11 @@ pub fn object_heads(heads: &[Vec<bool>], labels: &[u8]) -> Result<Vec<ObjectHead
         .collect()
 }
 
-/// [`object_heads`] from attention `[heads, h, w]` with `grid` = (h, w), labels of `size` =
-/// (height, width), and the share of mass to keep.
+/// Scores each head for each object of an image, in ascending order of the labels; arguments as
+/// of [`score_image`](super::score_image).
 ///
 /// # Errors
-/// As [`mass_mask`], [`resize_mask`] and [`object_heads`].
+/// As [`score_image`](super::score_image).
 pub fn attention_heads(
     attention: &[f32],
     grid: (usize, usize),
@@ -90,25 +88,25 @@ pub fn attention_heads(
     object_heads(&heads, labels)
 }
 
-/// How one class fared.
+/// The score of one class.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ClassScore {
-    /// Objects of the class.
+    /// Number of objects of the class.
     pub objects: usize,
-    /// Mean over them of the best head's Jaccard index, 0–1.
+    /// Mean Jaccard index of the best head for each, 0–1.
     pub jaccard: f64,
 }
 
-/// Objects of many images.
+/// The scores of all objects of many images.
 #[derive(Clone, Debug, Default)]
-pub struct Summary {
+pub struct JaccardSummary {
     /// Per image with objects: class and heads of each object.
     images: Vec<Vec<(usize, ObjectHeads)>>,
 }
 
-impl Summary {
-    /// Adds an image; `class` tells each object's class by its label. An image without objects
-    /// does not count.
+impl JaccardSummary {
+    /// Adds an image; `class` maps an object's label to its class. Images without objects are
+    /// ignored.
     pub fn add(&mut self, objects: Vec<ObjectHeads>, class: impl Fn(u8) -> usize) {
         if !objects.is_empty() {
             let classed = objects.into_iter().map(|o| (class(o.object), o)).collect();
@@ -116,17 +114,18 @@ impl Summary {
         }
     }
 
-    /// Images with objects so far.
+    /// Returns the number of images with objects.
     pub fn images(&self) -> usize {
         self.images.len()
     }
 
-    /// Objects so far.
+    /// Returns the number of objects.
     pub fn objects(&self) -> usize {
         self.images.iter().map(Vec::len).sum()
     }
 
-    /// Mean over images of the mean over their objects of `value`; `None` before the first.
+    /// Returns the mean over images of the mean of `value` over their objects; `None` before the
+    /// first image.
     pub fn mean(&self, value: impl Fn(&ObjectHeads) -> f64) -> Option<f64> {
         let means = self.images.iter().map(|objects| {
             let sum: f64 = objects.iter().map(|(_, object)| value(object)).sum();
@@ -135,13 +134,13 @@ impl Summary {
         (!self.images.is_empty()).then(|| means.sum::<f64>() / self.images.len() as f64)
     }
 
-    /// [`Summary::mean`] of the head that fits each object best: the published figure.
+    /// Returns the mean with the best head of each object, as published.
     pub fn best_head_of_each(&self) -> Option<f64> {
         self.mean(|object| object.best().1)
     }
 
-    /// The head that does best when it has to serve all objects: its number and its mean; the
-    /// first of equals.
+    /// Returns the number and mean of the single head that is best over all objects, the first of
+    /// equals.
     pub fn best_single_head(&self) -> Option<(usize, f64)> {
         let heads = self.images.first()?.first()?.1.heads.len();
         let mut best: Option<(usize, f64)> = None;
@@ -154,7 +153,7 @@ impl Summary {
         best
     }
 
-    /// Scores per class that has objects; each object counts alike.
+    /// Returns the scores of the classes that have objects, with equal weight per object.
     pub fn per_class(&self) -> BTreeMap<usize, ClassScore> {
         let mut classes: BTreeMap<usize, ClassScore> = BTreeMap::new();
         for (class, object) in self.images.iter().flatten() {
@@ -197,7 +196,7 @@ mod tests {
 
     #[test]
     fn means_by_hand() {
-        let mut summary = Summary::default();
+        let mut summary = JaccardSummary::default();
         assert_eq!(summary.best_head_of_each(), None);
         assert_eq!(summary.best_single_head(), None);
         let class = |object: u8| usize::from(object) + 10;

@@ -1,8 +1,8 @@
-//! Which original a query is a copy of, by its file's name.
+//! The original of a query, by its file name.
 
 use std::collections::BTreeMap;
 
-/// Originals by name.
+/// Original images by name.
 #[derive(Clone, Debug)]
 pub struct Originals {
     /// File names without folders and extension, and their rows, in order.
@@ -11,8 +11,8 @@ pub struct Originals {
 }
 
 impl Originals {
-    /// Of the names of the originals, as a source gives them. With `prefix` names match by
-    /// their first characters (Copydays' strong copies: 4).
+    /// Indexes the names of the originals. With `prefix`, names are matched by that many first
+    /// characters (4 for Copydays' strong copies).
     pub fn new(names: impl IntoIterator<Item = String>, prefix: Option<usize>) -> Self {
         let mut stems: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for (row, name) in names.into_iter().enumerate() {
@@ -23,9 +23,9 @@ impl Originals {
         Self { stems, prefix }
     }
 
-    /// The rows of the originals of a query: those of its own name; failing that, those of the
-    /// longest original's name that begins the query's and is followed by no letter or digit
-    /// (`cat-crop.png` is a copy of `cat.jpg`). Empty where there are none.
+    /// Returns the rows of the originals of a query: those with its name, else those with the
+    /// longest name that the query's name starts with, not followed by a letter or digit
+    /// (`cat-crop.png` is a copy of `cat.jpg`). Empty if there are none.
     pub fn of(&self, query: &str) -> &[usize] {
         let stem = stem(query);
         if let Some(count) = self.prefix {
@@ -44,7 +44,7 @@ impl Originals {
     }
 }
 
-/// A name without folders and extension.
+/// Returns a name without folders and extension.
 fn stem(name: &str) -> String {
     let file = name.rsplit(['/', '\\']).next().unwrap_or(name);
     match file.rsplit_once('.') {

@@ -1,8 +1,8 @@
-//! Boundaries of masks, and how near two of them are.
+//! Boundaries of masks and their dilation.
 
-/// The pixels of the benchmark's boundary map of a mask of `height` rows: those that differ
-/// from their right, lower or lower right neighbour. In the last row only the right neighbour
-/// counts, in the last column only the lower one, and the last pixel is no boundary.
+/// Returns the benchmark's boundary map of a mask: the pixels that differ from their right, lower
+/// or lower right neighbour. In the last row only the right neighbour counts, in the last column
+/// only the lower one, and the last pixel is not a boundary.
 pub(super) fn boundary(mask: &[bool], height: usize, width: usize) -> Vec<bool> {
     let mut out = vec![false; mask.len()];
     for y in 0..height {
@@ -18,9 +18,9 @@ pub(super) fn boundary(mask: &[bool], height: usize, width: usize) -> Vec<bool> 
     out
 }
 
-/// The pixels at most `radius` away from one of `pixels`.
+/// Returns the pixels at most `radius` away from one of `pixels`.
 pub(super) fn dilated(pixels: &[bool], height: usize, width: usize, radius: usize) -> Vec<bool> {
-    // Half the width of the disk, one entry for each distance from its middle row.
+    // Half the width of the disk at each distance from its middle row.
     let half: Vec<usize> = (0..=radius)
         .map(|dy| (radius * radius - dy * dy).isqrt())
         .collect();

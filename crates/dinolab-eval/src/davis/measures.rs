@@ -1,20 +1,20 @@
-//! J and F of single masks, and their statistics over a sequence.
+//! J and F of a mask, and their statistics over a sequence.
 
 use super::boundary::{boundary, dilated};
 use crate::error::{check_finite, check_length};
 use crate::{Error, Result};
 
-/// Share of the picture's diagonal that a boundary may be off and still counts as found.
-pub const BOUND_TH: f64 = 0.008;
+/// Greatest distance, as a fraction of the image's diagonal, at which a boundary pixel is matched.
+pub(crate) const BOUND_TH: f64 = 0.008;
 
-/// An object counts as found in a frame where its score is above this.
+/// An object counts as found in a frame if its score is above this.
 const RECALL_ABOVE: f64 = 0.5;
 
-/// Region similarity *J*, 0–1: intersection over union of two masks of one size; 1 where both
-/// are empty. Pixels of `void` are left out.
+/// Returns the region similarity *J*, 0–1: intersection over union of two masks of one size, 1 if
+/// both are empty. Pixels of `void` are ignored.
 ///
 /// # Errors
-/// Masks of different sizes.
+/// [`Error::Length`] for masks of different sizes.
 pub fn region_similarity(truth: &[bool], predicted: &[bool], void: Option<&[bool]>) -> Result<f64> {
     check_length("predicted mask", truth.len(), predicted.len())?;
     if let Some(void) = void {
@@ -32,15 +32,15 @@ pub fn region_similarity(truth: &[bool], predicted: &[bool], void: Option<&[bool
     })
 }
 
-/// Boundary measure *F*, 0–1, of two masks of `size` = (height, width): the harmonic mean of
-/// the share of the predicted boundary that is near the true one (precision) and of the true
-/// one that is near the predicted one (recall). Near is within a disk of [`BOUND_TH`] times
-/// the diagonal, rounded up to whole pixels. Pixels of `void` are background in both.
+/// Returns the boundary measure *F*, 0–1, of two masks of `size` = (height, width): the harmonic
+/// mean of the fraction of the predicted boundary near the true one (precision) and of the true
+/// boundary near the predicted one (recall). "Near" means within 0.008 of the diagonal, rounded up
+/// to whole pixels. Pixels of `void` are background in both.
 ///
-/// A boundary is 1 where both are without, and 0 where only one is.
+/// *F* is 1 if neither mask has a boundary and 0 if only one has.
 ///
 /// # Errors
-/// Masks of other sizes than `size`.
+/// [`Error::Length`] for masks of other sizes than `size`.
 pub fn boundary_measure(
     truth: &[bool],
     predicted: &[bool],
@@ -78,26 +78,26 @@ pub fn boundary_measure(
     })
 }
 
-/// What the benchmark reports of the scores of one object over the frames.
+/// The benchmark's statistics of the scores of one object over the frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
 pub struct Statistics {
     /// Mean score, 0–1.
     pub mean: f64,
-    /// Share of frames with a score above 0.5.
+    /// Fraction of frames with a score above 0.5.
     pub recall: f64,
-    /// Mean of the first quarter of the frames less that of the last; below 0 where scores rise.
+    /// Mean of the first quarter of the frames minus that of the last; negative if scores rise.
     pub decay: f64,
 }
 
 impl Statistics {
-    /// Statistics of scores in the order of the frames. The quarters share the frames at which
-    /// they meet, as the benchmark's do.
+    /// Returns the statistics of scores in the order of the frames. Adjacent quarters share the
+    /// frame at which they meet, as in the benchmark.
     ///
     /// # Errors
-    /// No scores, or scores that are not finite.
+    /// [`Error::Invalid`] without scores, [`Error::NonFinite`] if a score is not finite.
     pub fn of(scores: &[f64]) -> Result<Self> {
         if scores.is_empty() {
-            return Err(Error::invalid("scores", "there are none"));
+            return Err(Error::invalid("scores", "must not be empty"));
         }
         let narrow: Vec<f32> = scores.iter().map(|&s| s as f32).collect();
         check_finite("scores", &narrow)?;
@@ -113,7 +113,7 @@ impl Statistics {
         })
     }
 
-    /// The mean of several objects' statistics; `None` without any.
+    /// Returns the mean of several objects' statistics; `None` if there are none.
     pub fn mean_of<'a>(all: impl IntoIterator<Item = &'a Self>) -> Option<Self> {
         let (mut sum, mut count) = (Self::default(), 0u32);
         for one in all {

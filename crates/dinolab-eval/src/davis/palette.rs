@@ -1,8 +1,8 @@
-//! The colours of object numbers.
+//! The palette of mask files.
 
-/// The 256 colours that DAVIS and Pascal VOC give to labels: the bits of a label, three at a
+/// Returns the 256 colours of labels in DAVIS and Pascal VOC: the bits of a label, three at a
 /// time, are the high bits of red, green and blue. Label 0 is black.
-pub fn palette() -> [[u8; 3]; 256] {
+pub(super) fn palette() -> [[u8; 3]; 256] {
     std::array::from_fn(|label| {
         let mut colour = [0u8; 3];
         for place in 0..8 {

@@ -1,4 +1,4 @@
-//! Predicted masks on the disk (`SEQUENCE/00000.png`) and the scores of a set of sequences.
+//! Predicted masks on disk (`SEQUENCE/00000.png`) and the scores of sequences.
 
 use std::fs;
 use std::io;
@@ -15,7 +15,7 @@ use crate::error::check_length;
 use crate::file::write_whole;
 use crate::{Error, Result};
 
-/// Pixels that a mask may have at most.
+/// Most pixels of a mask.
 const MAX_PIXELS: u64 = 1 << 28;
 
 /// Scores of one object over a sequence.
@@ -33,19 +33,19 @@ pub struct ObjectScore {
 
 /// Scores of a set of sequences.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
-pub struct Summary {
-    /// Half the sum of both means, 0–1.
+pub struct DavisSummary {
+    /// The mean of J and F, 0–1.
     pub j_and_f: f64,
-    /// Region similarity, the mean over objects.
+    /// Region similarity, mean over objects.
     pub j: Statistics,
-    /// Boundary measure, the mean over objects.
+    /// Boundary measure, mean over objects.
     pub f: Statistics,
-    /// Each object.
+    /// The scores of each object.
     pub objects: Vec<ObjectScore>,
 }
 
-impl Summary {
-    /// Means over all objects, each of the same weight; `None` without any.
+impl DavisSummary {
+    /// Averages over all objects with equal weight; `None` if there are none.
     pub fn of(objects: Vec<ObjectScore>) -> Option<Self> {
         let j = Statistics::mean_of(objects.iter().map(|object| &object.j))?;
         let f = Statistics::mean_of(objects.iter().map(|object| &object.f))?;
@@ -58,62 +58,26 @@ impl Summary {
     }
 }
 
-/// Scores the frames of one sequence, in order; the first and the last frame are not to be
-/// given, as the benchmark leaves them out.
-#[derive(Clone, Debug)]
-pub struct SequenceMeter {
+/// Returns the statistics of each object from J and F per frame and object. Fails without frames.
+fn object_scores(
+    sequence: &str,
     objects: usize,
-    /// J and F, per object and frame.
-    scores: Vec<Vec<(f64, f64)>>,
-}
-
-impl SequenceMeter {
-    /// A meter for the objects `1..=objects`, those of the first frame.
-    pub fn new(objects: usize) -> Self {
-        Self {
-            objects,
-            scores: vec![Vec::new(); objects],
-        }
-    }
-
-    /// Adds a frame of `size` = (height, width): true and predicted object numbers.
-    ///
-    /// # Errors
-    /// Masks of other sizes; a predicted object that there is not.
-    pub fn add(&mut self, truth: &[u8], predicted: &[u8], size: (usize, usize)) -> Result<()> {
-        let frame = score_frame(self.objects, truth, predicted, size)?;
-        self.push(frame);
-        Ok(())
-    }
-
-    fn push(&mut self, frame: Vec<(f64, f64)>) {
-        for (scores, score) in self.scores.iter_mut().zip(frame) {
-            scores.push(score);
-        }
-    }
-
-    /// The scores of all objects.
-    ///
-    /// # Errors
-    /// No frame has been added.
-    pub fn finish(&self, sequence: &str) -> Result<Vec<ObjectScore>> {
-        self.scores
-            .iter()
-            .enumerate()
-            .map(|(index, scores)| {
-                let (j, f): (Vec<f64>, Vec<f64>) = scores.iter().copied().unzip();
-                Ok(ObjectScore {
-                    sequence: sequence.to_owned(),
-                    object: index + 1,
-                    j: Statistics::of(&j)?,
-                    f: Statistics::of(&f)?,
-                })
+    frames: &[Vec<(f64, f64)>],
+) -> Result<Vec<ObjectScore>> {
+    (0..objects)
+        .map(|index| {
+            let (j, f): (Vec<f64>, Vec<f64>) = frames.iter().map(|frame| frame[index]).unzip();
+            Ok(ObjectScore {
+                sequence: sequence.to_owned(),
+                object: index + 1,
+                j: Statistics::of(&j)?,
+                f: Statistics::of(&f)?,
             })
-            .collect()
-    }
+        })
+        .collect()
 }
 
-/// J and F of each object in one frame.
+/// Returns J and F of each object in one frame of `size` = (height, width).
 fn score_frame(
     objects: usize,
     truth: &[u8],
@@ -147,7 +111,8 @@ fn score_frame(
 /// Reads a mask file as object numbers.
 ///
 /// # Errors
-/// A file that cannot be read or is no palette or greyscale PNG.
+/// [`Error::Io`] or [`Error::Data`] if the file cannot be read or is not a palette or greyscale
+/// PNG.
 pub fn read_mask(path: &Path, year: Year) -> Result<Mask> {
     let bytes = fs::read(path).map_err(|source| Error::Io {
         path: path.to_path_buf(),
@@ -158,11 +123,12 @@ pub fn read_mask(path: &Path, year: Year) -> Result<Mask> {
     Ok(mask)
 }
 
-/// Writes object numbers as a PNG of palette indices, whole or not at all. In 2016 the object
+/// Writes object numbers as a PNG of palette indices, complete or not at all. In 2016 the object
 /// is index 255 and white, as in that edition's annotations.
 ///
 /// # Errors
-/// A mask whose length is not its size's; a file that cannot be written.
+/// [`Error::Length`] if the data does not match the mask's size, [`Error::Write`] if the file
+/// cannot be written.
 pub fn write_mask(path: &Path, mask: &Mask, year: Year) -> Result<()> {
     check_length("mask", mask.width * mask.height, mask.data.len())?;
     let mut colours = palette();
@@ -188,17 +154,18 @@ pub fn write_mask(path: &Path, mask: &Mask, year: Year) -> Result<()> {
     })
 }
 
-/// The objects of a sequence: the greatest number in its first mask.
-pub fn object_count(first: &Mask) -> usize {
+/// Returns the number of objects of a sequence, the greatest label in its first mask.
+pub(crate) fn object_count(first: &Mask) -> usize {
     first.data.iter().copied().max().map_or(0, usize::from)
 }
 
-/// Scores of masks given by number of the frame; `predicted` is called from several threads,
-/// for all frames but the first and the last.
+/// Scores the masks of a sequence. `predicted` returns the mask of a frame by its number and is
+/// called from several threads, for all frames except the first and last.
 ///
 /// # Errors
-/// A sequence that is not annotated throughout, has no object in its first frame or less than
-/// three frames; whatever `predicted` and the annotations give; masks of other sizes.
+/// [`Error::Format`] for a sequence that is not fully annotated, has no object in its first frame
+/// or fewer than three frames, and for a mask of another size; the errors of `predicted` and of
+/// reading annotations.
 pub fn score_sequence(
     sequence: &Sequence,
     year: Year,
@@ -221,7 +188,7 @@ pub fn score_sequence(
     }
     let objects = object_count(&read_mask(&sequence.annotations[0], year)?);
     if objects == 0 {
-        return Err(wrong("there is no object in its first mask"));
+        return Err(wrong("its first mask has no object"));
     }
     let scored = (1..frames - 1)
         .into_par_iter()
@@ -242,23 +209,28 @@ pub fn score_sequence(
             score_frame(objects, &truth.data, &mask.data, size).map_err(|e| at(e.to_string()))
         })
         .collect::<Result<Vec<_>>>()?;
-    let mut meter = SequenceMeter::new(objects);
-    for frame in scored {
-        meter.push(frame);
-    }
-    meter.finish(&sequence.name)
+    object_scores(&sequence.name, objects, &scored)
 }
 
-/// Scores the masks `results/SEQUENCE/FRAME.png` of all sequences of a tree. `progress` hears
-/// how many sequences are done.
+/// Scores a static copy of the first mask, the baseline of standing still.
 ///
 /// # Errors
-/// Names the first mask that is missing, damaged or does not fit.
+/// As [`score_sequence`].
+pub fn score_first_mask(sequence: &Sequence, year: Year) -> Result<Vec<ObjectScore>> {
+    let first = read_mask(&sequence.annotations[0], year)?;
+    score_sequence(sequence, year, |_| Ok(first.clone()))
+}
+
+/// Scores the masks `results/SEQUENCE/FRAME.png` of all sequences of a tree. `progress` is called
+/// with the number of sequences done.
+///
+/// # Errors
+/// Names the first mask that is missing, damaged or of the wrong size.
 pub fn score_folder(
     tree: &Tree,
     results: &Path,
     progress: &mut dyn FnMut(usize),
-) -> Result<Summary> {
+) -> Result<DavisSummary> {
     let mut objects = Vec::new();
     for (done, sequence) in tree.sequences.iter().enumerate() {
         let folder = results.join(&sequence.name);
@@ -270,7 +242,7 @@ pub fn score_folder(
         })?);
         progress(done + 1);
     }
-    Summary::of(objects).ok_or_else(|| Error::invalid("tree", "has no sequences"))
+    DavisSummary::of(objects).ok_or_else(|| Error::invalid("tree", "has no sequences"))
 }
 
 #[cfg(test)]
@@ -307,16 +279,15 @@ mod tests {
 
     #[test]
     fn unknown_objects_are_refused() {
-        let mut meter = SequenceMeter::new(2);
         let truth = [0, 1, 2, 0];
-        let error = meter.add(&truth, &[0, 1, 3, 0], (2, 2)).unwrap_err();
+        let error = score_frame(2, &truth, &[0, 1, 3, 0], (2, 2)).unwrap_err();
         assert!(error.to_string().contains("object 3"), "{error}");
-        assert!(meter.finish("none").is_err());
+        assert!(object_scores("none", 2, &[]).is_err());
         // An object that is not predicted at all counts as missed.
-        meter.add(&truth, &[0, 1, 0, 0], (2, 2)).unwrap();
-        let scores = meter.finish("swan").unwrap();
+        let frame = score_frame(2, &truth, &[0, 1, 0, 0], (2, 2)).unwrap();
+        let scores = object_scores("swan", 2, &[frame]).unwrap();
         assert_eq!((scores[0].j.mean, scores[1].j.mean), (1.0, 0.0));
-        assert_eq!(Summary::of(scores).unwrap().j.mean, 0.5);
-        assert_eq!(Summary::of(Vec::new()), None);
+        assert_eq!(DavisSummary::of(scores).unwrap().j.mean, 0.5);
+        assert_eq!(DavisSummary::of(Vec::new()), None);
     }
 }

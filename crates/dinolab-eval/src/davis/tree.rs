@@ -8,13 +8,13 @@ use std::str::FromStr;
 
 use crate::{Error, Result};
 
-/// Which edition of the benchmark.
+/// An edition of the benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub enum Year {
-    /// One object per sequence: whatever is not 0.
+    /// One object per sequence: every label except 0.
     #[serde(rename = "2016")]
     Single,
-    /// Several objects, numbered from 1 by the palette's indices.
+    /// Several objects per sequence, numbered from 1 by palette index.
     #[serde(rename = "2017")]
     Multiple,
 }
@@ -31,8 +31,8 @@ impl FromStr for Year {
 }
 
 impl Year {
-    /// Folders below `ImageSets` that hold this edition's lists, the best first. The archive of
-    /// 2016 calls its folder by the resolution.
+    /// Returns the folders below `ImageSets` that may hold this edition's lists, in order of
+    /// preference. The archive of 2016 names its folder by the resolution.
     fn lists(self) -> &'static [&'static str] {
         match self {
             Self::Single => &["2016", "480p"],
@@ -40,9 +40,9 @@ impl Year {
         }
     }
 
-    /// Labels of a mask file as object numbers: 0 is background. In 2016 everything else is
-    /// object 1; in 2017 the void label 255 is background, as the benchmark has it.
-    pub fn objects(self, labels: &mut [u8]) {
+    /// Converts labels of a mask file to object numbers; 0 is background. In 2016 all other labels
+    /// are object 1; in 2017 the void label 255 is background, as in the benchmark.
+    pub(crate) fn objects(self, labels: &mut [u8]) {
         for label in labels {
             *label = match (self, *label) {
                 (Self::Single, 0) => 0,
@@ -57,18 +57,18 @@ impl Year {
 /// One video.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sequence {
-    /// Its name, that of its folders.
+    /// Name of the sequence and of its folders.
     pub name: String,
     /// Names of the frames without extension, in order.
     pub frames: Vec<String>,
-    /// Images of the frames; empty where there are none (results can be scored without).
+    /// Images of the frames; may be empty if results are only scored.
     pub images: Vec<PathBuf>,
-    /// Annotations, of the first frame or of all of them.
+    /// Annotations of the first frame or of all frames.
     pub annotations: Vec<PathBuf>,
 }
 
 impl Sequence {
-    /// Whether every frame is annotated, so that results can be scored.
+    /// Returns whether every frame is annotated, which scoring requires.
     pub fn is_annotated(&self) -> bool {
         self.annotations.len() == self.frames.len()
     }
@@ -79,16 +79,16 @@ impl Sequence {
 pub struct Tree {
     /// The edition.
     pub year: Year,
-    /// In the order of the list.
+    /// The sequences, in the order of the list.
     pub sequences: Vec<Sequence>,
 }
 
 impl Tree {
-    /// Reads the list of `split` and looks up its frames. Without a `year`, that of 2017 is
-    /// taken where the tree has it.
+    /// Reads the list of `split` and finds its frames. Without a `year`, 2017 is preferred if the
+    /// tree has both.
     ///
     /// # Errors
-    /// [`Error::Format`] names the folder or list that is missing or does not fit.
+    /// [`Error::Format`] for a folder or list that is missing or inconsistent.
     pub fn open(root: &Path, year: Option<Year>, split: &str, resolution: &str) -> Result<Self> {
         let years = match &year {
             Some(year) => std::slice::from_ref(year),
@@ -109,7 +109,7 @@ impl Tree {
             return Err(format_error(
                 root,
                 format!(
-                    "is no DAVIS tree with this split: it has no {}",
+                    "is not a DAVIS tree with this split: found no {}",
                     tried.join(" and no ")
                 ),
             ));
@@ -135,7 +135,7 @@ impl Tree {
         if let Some(name) = names.iter().find(outside) {
             return Err(format_error(
                 &list,
-                format!("{name} is no name of a sequence"),
+                format!("{name} is not the name of a sequence"),
             ));
         }
         let sequences = names
@@ -146,7 +146,7 @@ impl Tree {
     }
 }
 
-/// The sequence of a line: its name, or the folder of the frame that is listed.
+/// Returns the sequence of a line: its name, or the folder of the listed frame.
 fn sequence_of(line: &str) -> Option<&str> {
     let first = line.split_whitespace().next()?;
     match first.rsplit_once('/') {
@@ -205,7 +205,7 @@ fn sequence(root: &Path, resolution: &str, name: &str) -> Result<Sequence> {
     })
 }
 
-/// The files of a folder with one of the extensions, by name; none where there is no folder.
+/// Returns the files of a folder with one of the extensions, by name; none if there is no folder.
 fn files(folder: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>> {
     let error = |source| Error::Io {
         path: folder.to_path_buf(),
@@ -284,7 +284,7 @@ mod tests {
         // What would be written elsewhere, or twice.
         fs::write(root.join("ImageSets/2017/val.txt"), "swan\n..\n").unwrap();
         let error = open(None).unwrap_err().to_string();
-        assert!(error.contains(".. is no name"), "{error}");
+        assert!(error.contains(".. is not the name"), "{error}");
         fs::write(root.join("ImageSets/2017/val.txt"), "swan\n").unwrap();
         let twice = root.join("JPEGImages/480p/swan/00001.png");
         touch(&twice);

@@ -18,18 +18,27 @@ pub struct Context {
     pub warmup_epochs: f64,
     /// Peak learning rate for a batch of 256.
     pub lr: f64,
-    /// Teacher temperature, the final one.
-    pub teacher_temp: f64,
-    /// Teacher momentum, the starting one.
-    pub momentum_teacher: f64,
-    /// Momentum of the centre.
-    pub center_momentum: f64,
+    /// What a method with a teacher and prototypes is set to.
+    pub teacher: Option<TeacherContext>,
+    /// The weight of SIGReg in the loss, of a method that has it.
+    pub sigreg_weight: Option<f64>,
     /// Weight decay, the final one.
     pub weight_decay_end: f64,
     /// Largest norm of each parameter's gradient, where gradients are clipped.
     pub clip_grad: Option<f64>,
     /// Whether activations and matrix products are in less than single precision.
     pub reduced_precision: bool,
+}
+
+/// Settings of a teacher and its outputs over prototypes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TeacherContext {
+    /// Teacher temperature, the final one.
+    pub teacher_temp: f64,
+    /// Teacher momentum, the starting one.
+    pub momentum_teacher: f64,
+    /// Momentum of the centre.
+    pub center_momentum: f64,
 }
 
 /// What kind of trouble.
@@ -44,6 +53,8 @@ pub enum Trouble {
     Divergence,
     /// The backbone's features are all alike or lie along one line.
     FeatureCollapse,
+    /// The embeddings are all alike or lie along one line.
+    EmbeddingCollapse,
     /// The student falls ever further behind the teacher.
     StudentNotFollowing,
 }
@@ -97,6 +108,10 @@ mod limit {
     pub const FEATURE_SPREAD: f64 = 0.03;
     /// One direction holds nearly all the variance.
     pub const FEATURE_RANK: f64 = 1.5;
+    /// Standard deviation of embeddings that are nearly constant. SIGReg draws it to 1.
+    pub const EMBEDDING_STD: f64 = 0.1;
+    /// One direction holds nearly all the variance of the embeddings.
+    pub const EMBEDDING_RANK: f64 = 1.5;
     /// KL, as a share of ln K, that is much. A student that follows is at a tenth or two.
     pub const KL: f64 = 0.3;
 }
@@ -119,6 +134,7 @@ pub fn diagnose(health: &Health, history: &[Health], context: &Context) -> Vec<W
     if settled && context.images > 1 {
         let output = case.uniform_output().or_else(|| case.constant_output());
         warnings.extend(output);
+        warnings.extend(case.embedding_collapse());
         warnings.extend(case.feature_collapse());
     }
     if settled {
@@ -167,6 +183,18 @@ impl Case<'_> {
         (rising && !warming).then(|| values[limit::RISES] - values[0])
     }
 
+    /// What rises of the loss are measured by: ln K, or without prototypes the first epoch's loss.
+    fn loss_scale(&self) -> f64 {
+        match self.now.out_dim {
+            0 => self
+                .history
+                .first()
+                .and_then(|first| first.loss)
+                .unwrap_or(f64::INFINITY),
+            _ => self.ln_k,
+        }
+    }
+
     fn divergence(&self) -> Option<Warning> {
         let now = self.now;
         let seen = if now.non_finite_steps > 0 {
@@ -181,7 +209,8 @@ impl Case<'_> {
             )
         } else if let Some(loss) = now
             .loss
-            .filter(|&l| self.settled() && l > limit::WORSE_THAN_GUESSING * self.ln_k.max(1.0))
+            .filter(|_| self.settled() && now.out_dim > 0)
+            .filter(|&l| l > limit::WORSE_THAN_GUESSING * self.ln_k.max(1.0))
         {
             format!(
                 "The loss is {loss:.3}, above the {:.3} (ln K) of plain guessing.",
@@ -191,11 +220,14 @@ impl Case<'_> {
             .steady_rise(|h| h.loss)
             // A teacher that sharpens raises the excess, but then the loss itself falls.
             .and_then(|_| self.steady_rise(Health::excess))
-            .filter(|&rise| self.settled() && rise > limit::LOSS_RISE * self.ln_k)
+            .filter(|&rise| self.settled() && rise > limit::LOSS_RISE * self.loss_scale())
         {
+            let beyond = match now.out_dim {
+                0 => "",
+                _ => ", beyond what the teacher's entropy accounts for",
+            };
             format!(
-                "The loss rose by {rise:.3} nats over the last {} epochs, to {:.3}, beyond what the \
-                 teacher's entropy accounts for.",
+                "The loss rose by {rise:.3} over the last {} epochs, to {:.3}{beyond}.",
                 limit::RISES,
                 now.loss.unwrap_or_default()
             )
@@ -330,6 +362,38 @@ impl Case<'_> {
                 [
                     self.context.lower_lr(),
                     self.context.less_decay(),
+                    self.context.longer_warmup(),
+                ],
+            )
+            .into_iter()
+            .chain([Remedy::CheckImages])
+            .collect(),
+        })
+    }
+
+    fn embedding_collapse(&self) -> Option<Warning> {
+        let collapsed = |h: &Health| {
+            h.embedding_std.is_some_and(|s| s < limit::EMBEDDING_STD)
+                || h.embedding_rank.is_some_and(|r| r < limit::EMBEDDING_RANK)
+        };
+        if !self.persists(collapsed) || self.context.images < 4 {
+            return None;
+        }
+        Some(Warning {
+            trouble: Trouble::EmbeddingCollapse,
+            seen: format!(
+                "The embeddings' standard deviation is {:.4} and their effective rank {:.2}.",
+                self.now.embedding_std?, self.now.embedding_rank?
+            ),
+            meaning:
+                "The projection gives nearly the same embedding to every image, or embeddings \
+                      along a single line: nothing is learned."
+                    .into(),
+            remedies: each(
+                Remedy::NewRun,
+                [
+                    self.context.more_sigreg(),
+                    self.context.lower_lr(),
                     self.context.longer_warmup(),
                 ],
             )

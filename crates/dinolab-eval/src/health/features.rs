@@ -16,6 +16,9 @@ pub(super) struct Reservoir {
     pub(super) dim: usize,
     pub(super) rows: Vec<f32>,
     pub(super) seen: u64,
+    /// Rows are kept as they are, instead of L2-normalised.
+    #[serde(default)]
+    pub(super) raw: bool,
 }
 
 impl Reservoir {
@@ -40,9 +43,8 @@ impl Reservoir {
             if !length.is_finite() {
                 continue;
             }
-            let normalised = row
-                .iter()
-                .map(|&v| (f64::from(v) / length.max(1e-12)) as f32);
+            let divisor = if self.raw { 1.0 } else { length.max(1e-12) };
+            let normalised = row.iter().map(|&v| (f64::from(v) / divisor) as f32);
             if self.rows.len() < MAX_FEATURES * dim {
                 self.rows.extend(normalised);
             } else {
@@ -57,6 +59,30 @@ impl Reservoir {
             self.seen += 1;
         }
         Ok(())
+    }
+
+    /// A sample of rows as they are.
+    pub(super) fn raw() -> Self {
+        Self {
+            raw: true,
+            ..Self::default()
+        }
+    }
+
+    /// Mean over dimensions of the standard deviation; `None` for fewer than two rows.
+    pub(super) fn deviation(&self) -> Option<f64> {
+        let n = self.rows.len().checked_div(self.dim).filter(|n| *n >= 2)?;
+        let column = |d: usize| {
+            self.rows[d..]
+                .iter()
+                .step_by(self.dim)
+                .map(|&v| f64::from(v))
+        };
+        let deviation = |d: usize| {
+            let mean = column(d).sum::<f64>() / n as f64;
+            (column(d).map(|v| (v - mean).powi(2)).sum::<f64>() / n as f64).sqrt()
+        };
+        Some((0..self.dim).map(deviation).sum::<f64>() / self.dim as f64)
     }
 
     pub(super) fn figures(&self) -> (Option<f64>, Option<f64>) {

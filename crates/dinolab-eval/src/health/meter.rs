@@ -1,5 +1,7 @@
 //! Gathering the figures of an epoch.
 
+use std::collections::BTreeMap;
+
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +14,19 @@ use crate::{Error, Result};
 /// What one sampled step shows of the outputs.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample<'a> {
+    /// Backbone features of any images, `[M, D]`, normalised or not. May be empty.
+    pub features: &'a [f32],
+    /// D; ignored where there are no features.
+    pub feature_dim: usize,
+    /// Outputs over prototypes, if the meter is for those.
+    pub prototypes: Option<PrototypeSample<'a>>,
+    /// Embeddings, of a method that has them.
+    pub embeddings: Option<EmbeddingSample<'a>>,
+}
+
+/// Outputs over prototypes.
+#[derive(Clone, Copy, Debug)]
+pub struct PrototypeSample<'a> {
     /// Raw teacher logits `[N, K]`, before centre and temperature.
     pub teacher: &'a [f32],
     /// Raw student logits `[N, K]`: row *n* is another view of the image of teacher row *n*.
@@ -19,14 +34,19 @@ pub struct Sample<'a> {
     pub student: &'a [f32],
     /// The centre that the step used, `[K]`.
     pub centre: &'a [f32],
-    /// Backbone features of any images, `[M, D]`, normalised or not. May be empty.
-    pub features: &'a [f32],
-    /// D; ignored where there are no features.
-    pub feature_dim: usize,
     /// T_t, above 0.
     pub teacher_temp: f64,
     /// T_s, above 0 (0.1 in the reference).
     pub student_temp: f64,
+}
+
+/// Outputs of a plain projection.
+#[derive(Clone, Copy, Debug)]
+pub struct EmbeddingSample<'a> {
+    /// Embeddings `[N, d]`.
+    pub rows: &'a [f32],
+    /// d.
+    pub dim: usize,
 }
 
 /// Gathers [`Health`] over an epoch.
@@ -51,22 +71,26 @@ pub struct HealthMeter {
     used: Vec<bool>,
     centre_norm: Option<f64>,
     features: Reservoir,
+    #[serde(default)]
+    terms: BTreeMap<String, Mean>,
+    #[serde(default = "Reservoir::raw")]
+    embeddings: Reservoir,
 }
 
 impl HealthMeter {
-    /// A meter for outputs of `out_dim` = K values that looks at up to `max_rows` rows of a
-    /// sample (64 is a good number), spread evenly over it.
+    /// A meter for outputs over `out_dim` = K prototypes, or without prototypes, that looks at up
+    /// to `max_rows` rows of a sample (64 is a good number), spread evenly over it.
     ///
     /// # Errors
     /// `out_dim` or `max_rows` is 0.
-    pub fn new(out_dim: usize, max_rows: usize) -> Result<Self> {
-        if out_dim == 0 || max_rows == 0 {
+    pub fn new(out_dim: Option<usize>, max_rows: usize) -> Result<Self> {
+        if out_dim == Some(0) || max_rows == 0 {
             return Err(Error::invalid(
                 "health meter",
                 "out_dim and max_rows must be at least 1",
             ));
         }
-        Ok(Self::blank(out_dim, max_rows))
+        Ok(Self::blank(out_dim.unwrap_or(0), max_rows))
     }
 
     fn blank(out_dim: usize, max_rows: usize) -> Self {
@@ -86,6 +110,8 @@ impl HealthMeter {
             used: vec![false; out_dim],
             centre_norm: None,
             features: Reservoir::default(),
+            terms: BTreeMap::new(),
+            embeddings: Reservoir::raw(),
         }
     }
 
@@ -103,14 +129,38 @@ impl HealthMeter {
         }
     }
 
+    /// Counts the terms of a step's loss.
+    pub fn terms(&mut self, terms: &[(&str, f64)]) {
+        for (name, value) in terms.iter().filter(|(_, value)| value.is_finite()) {
+            self.terms
+                .entry((*name).to_owned())
+                .or_default()
+                .add(*value);
+        }
+    }
+
     /// Looks at the outputs of one step. Rows with values that are not finite are counted
     /// and left out.
     ///
     /// # Errors
     /// Lengths that do not fit, a temperature that is not above 0.
     pub fn sample(&mut self, sample: &Sample<'_>) -> Result<()> {
+        self.features.offer(sample.features, sample.feature_dim)?;
+        if let Some(embeddings) = &sample.embeddings {
+            self.embeddings.offer(embeddings.rows, embeddings.dim)?;
+            let finite = |row: &[f32]| row.iter().all(|v| v.is_finite());
+            let rows = embeddings.rows.chunks(embeddings.dim.max(1));
+            self.non_finite_rows += rows.filter(|row| !finite(row)).count() as u64;
+        }
+        match &sample.prototypes {
+            Some(prototypes) => self.sample_prototypes(prototypes),
+            None => Ok(()),
+        }
+    }
+
+    fn sample_prototypes(&mut self, sample: &PrototypeSample<'_>) -> Result<()> {
         let k = self.out_dim;
-        let n = sample.teacher.len() / k;
+        let n = sample.teacher.len().checked_div(k).unwrap_or(0);
         check_length("teacher logits", n * k, sample.teacher.len())?;
         if !sample.student.is_empty() {
             check_length("student logits", n * k, sample.student.len())?;
@@ -124,7 +174,6 @@ impl HealthMeter {
                 return Err(Error::invalid(what, format!("must be above 0, is {temp}")));
             }
         }
-        self.features.offer(sample.features, sample.feature_dim)?;
 
         let taken = n.min(self.max_rows);
         let rows: Vec<usize> = (0..taken).map(|i| i * n / taken).collect();
@@ -157,11 +206,16 @@ impl HealthMeter {
         let teacher_entropy = m.entropy.value();
         let marginal_entropy = (rows > 0).then(|| entropy(&m.marginal));
         let (feature_spread, feature_rank) = m.features.figures();
+        let terms = m.terms.into_iter();
+        let means = terms
+            .filter_map(|(name, mean)| Some((name, mean.value()?)))
+            .collect();
         Health {
             epoch,
             steps: m.steps,
             non_finite_steps: m.non_finite_steps,
             loss: m.loss.value(),
+            terms: means,
             grad_norm: m.grad_norm.value(),
             grad_norm_max: m.grad_norm_max,
             out_dim: m.out_dim,
@@ -179,6 +233,8 @@ impl HealthMeter {
             centre_norm: m.centre_norm,
             feature_spread,
             feature_rank,
+            embedding_std: m.embeddings.deviation(),
+            embedding_rank: m.embeddings.figures().1,
         }
     }
 }

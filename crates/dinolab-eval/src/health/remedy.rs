@@ -26,6 +26,8 @@ pub enum Setting {
     WeightDecayEnd,
     /// Number of prototypes K.
     OutDim,
+    /// Weight of SIGReg in the loss.
+    SigRegWeight,
 }
 
 impl Setting {
@@ -40,6 +42,7 @@ impl Setting {
             Self::CentreMomentum => "centre's momentum",
             Self::WeightDecayEnd => "weight decay at the end",
             Self::OutDim => "number of prototypes",
+            Self::SigRegWeight => "weight of SIGReg",
         }
     }
 }
@@ -155,17 +158,17 @@ impl Context {
     }
 
     pub(super) fn sharper_teacher(&self) -> Option<Adjustment> {
-        let from = self.teacher_temp;
+        let from = self.teacher.as_ref()?.teacher_temp;
         adjust(Setting::TeacherTemp, from, (from / 2.0).max(0.02)).filter(|temp| temp.to < from)
     }
 
     pub(super) fn warmer_teacher(&self) -> Option<Adjustment> {
-        let from = self.teacher_temp;
+        let from = self.teacher.as_ref()?.teacher_temp;
         adjust(Setting::TeacherTemp, from, (from * 1.5).min(0.07)).filter(|temp| temp.to > from)
     }
 
     pub(super) fn slower_teacher(&self) -> Option<Adjustment> {
-        let from = self.momentum_teacher;
+        let from = self.teacher.as_ref()?.momentum_teacher;
         // A teacher of momentum 1 would not follow at all.
         adjust(Setting::TeacherMomentum, from, 1.0 - (1.0 - from) / 2.0)
             .filter(|momentum| momentum.to < 1.0)
@@ -173,13 +176,19 @@ impl Context {
 
     /// Where the centre hardly moves.
     pub(super) fn centring(&self) -> Option<Adjustment> {
-        let from = self.center_momentum;
+        let from = self.teacher.as_ref()?.center_momentum;
         adjust(Setting::CentreMomentum, from, 0.9).filter(|_| from > 0.99)
     }
 
     pub(super) fn less_decay(&self) -> Option<Adjustment> {
         let from = self.weight_decay_end;
         adjust(Setting::WeightDecayEnd, from, from / 2.0)
+    }
+
+    pub(super) fn more_sigreg(&self) -> Option<Adjustment> {
+        let from = self.sigreg_weight?;
+        adjust(Setting::SigRegWeight, from, (2.0 * from).clamp(0.02, 0.5))
+            .filter(|weight| weight.to > from)
     }
 
     pub(super) fn fewer_prototypes(&self, out_dim: usize) -> Option<Adjustment> {

@@ -1,6 +1,6 @@
 //! What rows of outputs show: entropies and divergences of softmaxes.
 
-use super::meter::{Mean, Sample};
+use super::meter::{Mean, PrototypeSample};
 
 /// Rows handled by one task; fixed, so that sums do not depend on threads.
 pub(super) const ROW_BLOCK: usize = 8;
@@ -15,7 +15,7 @@ pub(super) struct Part {
 }
 
 impl Part {
-    pub(super) fn of(rows: &[usize], k: usize, sample: &Sample<'_>) -> Self {
+    pub(super) fn of(rows: &[usize], k: usize, sample: &PrototypeSample<'_>) -> Self {
         let mut part = Self {
             entropy: Mean::default(),
             kl: Mean::default(),

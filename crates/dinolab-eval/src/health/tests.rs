@@ -27,20 +27,23 @@ struct Outputs {
 }
 
 fn epoch(epoch: usize, steps: u64, outputs: impl Fn(u64) -> Outputs) -> Health {
-    let mut meter = HealthMeter::new(K, N).unwrap();
+    let mut meter = HealthMeter::new(Some(K), N).unwrap();
     for step in 0..steps {
         let o = outputs(epoch as u64 * 1000 + step);
         meter.step(o.loss, Some(1.0));
         if step % 10 == 0 {
             meter
                 .sample(&Sample {
-                    teacher: &o.teacher,
-                    student: &o.student,
-                    centre: &[0.0; K],
                     features: &o.features,
                     feature_dim: D,
-                    teacher_temp: 0.04,
-                    student_temp: 0.1,
+                    prototypes: Some(PrototypeSample {
+                        teacher: &o.teacher,
+                        student: &o.student,
+                        centre: &[0.0; K],
+                        teacher_temp: 0.04,
+                        student_temp: 0.1,
+                    }),
+                    embeddings: None,
                 })
                 .unwrap();
         }
@@ -60,9 +63,12 @@ fn context() -> Context {
         epochs: 100.0,
         warmup_epochs: 2.0,
         lr: 0.0005,
-        teacher_temp: 0.04,
-        momentum_teacher: 0.996,
-        center_momentum: 0.9,
+        teacher: Some(TeacherContext {
+            teacher_temp: 0.04,
+            momentum_teacher: 0.996,
+            center_momentum: 0.9,
+        }),
+        sigreg_weight: None,
         weight_decay_end: 0.4,
         clip_grad: None,
         reduced_precision: false,
@@ -294,16 +300,19 @@ fn figures_by_the_formula() {
         .map(|(p, q)| p.iter().zip(q).map(|(p, q)| p * (p / q).ln()).sum::<f64>() / 2.0)
         .sum();
 
-    let mut meter = HealthMeter::new(3, 64).unwrap();
+    let mut meter = HealthMeter::new(Some(3), 64).unwrap();
     meter
         .sample(&Sample {
-            teacher: &teacher,
-            student: &student,
-            centre: &centre,
             features: &[],
             feature_dim: 0,
-            teacher_temp: 0.04,
-            student_temp: 0.1,
+            prototypes: Some(PrototypeSample {
+                teacher: &teacher,
+                student: &student,
+                centre: &centre,
+                teacher_temp: 0.04,
+                student_temp: 0.1,
+            }),
+            embeddings: None,
         })
         .unwrap();
     let health = meter.close(4);
@@ -362,15 +371,18 @@ fn exponential_is_close() {
 
 #[test]
 fn odd_input() {
-    let mut meter = HealthMeter::new(2, 4).unwrap();
+    let mut meter = HealthMeter::new(Some(2), 4).unwrap();
     let good = Sample {
-        teacher: &[0.0, f32::NAN, 1.0, 0.0],
-        student: &[],
-        centre: &[0.0, 0.0],
         features: &[f32::INFINITY, 0.0, 1.0, 0.0],
         feature_dim: 2,
-        teacher_temp: 0.04,
-        student_temp: 0.1,
+        prototypes: Some(PrototypeSample {
+            teacher: &[0.0, f32::NAN, 1.0, 0.0],
+            student: &[],
+            centre: &[0.0, 0.0],
+            teacher_temp: 0.04,
+            student_temp: 0.1,
+        }),
+        embeddings: None,
     };
     meter.sample(&good).unwrap();
     let health = meter.close(0);
@@ -379,17 +391,22 @@ fn odd_input() {
         (1, 1, None)
     );
     assert_eq!(health.feature_rank, None);
-    let short = Sample {
-        teacher: &good.teacher[1..],
+    let prototypes = good.prototypes.unwrap();
+    let with = |prototypes| Sample {
+        prototypes: Some(prototypes),
         ..good
     };
+    let short = with(PrototypeSample {
+        teacher: &prototypes.teacher[1..],
+        ..prototypes
+    });
     assert!(meter.sample(&short).is_err());
-    let cold = Sample {
+    let cold = with(PrototypeSample {
         teacher_temp: 0.0,
-        ..good
-    };
+        ..prototypes
+    });
     assert!(meter.sample(&cold).is_err());
-    assert!(HealthMeter::new(0, 1).is_err());
+    assert!(HealthMeter::new(Some(0), 1).is_err());
 }
 
 #[test]
@@ -408,16 +425,19 @@ fn a_reservoir_stays_even_and_bounded() {
 fn thread_count_does_not_matter() {
     let teacher = noise(3, 40 * 1000);
     let work = || {
-        let mut meter = HealthMeter::new(1000, 37).unwrap();
+        let mut meter = HealthMeter::new(Some(1000), 37).unwrap();
         meter
             .sample(&Sample {
-                teacher: &teacher,
-                student: &teacher,
-                centre: &[0.1; 1000],
                 features: &teacher,
                 feature_dim: 100,
-                teacher_temp: 0.5,
-                student_temp: 0.5,
+                prototypes: Some(PrototypeSample {
+                    teacher: &teacher,
+                    student: &teacher,
+                    centre: &[0.1; 1000],
+                    teacher_temp: 0.5,
+                    student_temp: 0.5,
+                }),
+                embeddings: None,
             })
             .unwrap();
         meter.close(0)
@@ -480,17 +500,23 @@ fn what_is_advised_is_another_value_within_its_range() {
         Context {
             lr: 1e30,
             clip_grad: Some(1e9),
-            teacher_temp: 0.01,
-            momentum_teacher: 1.0,
-            center_momentum: 1.0,
+            teacher: Some(TeacherContext {
+                teacher_temp: 0.01,
+                momentum_teacher: 1.0,
+                center_momentum: 1.0,
+            }),
             ..ordinary.clone()
         },
         Context {
             lr: 0.0,
             warmup_epochs: 0.0,
             epochs: 3.0,
-            teacher_temp: 0.5,
-            momentum_teacher: 0.999_99,
+            teacher: Some(TeacherContext {
+                teacher_temp: 0.5,
+                momentum_teacher: 0.999_99,
+                center_momentum: 0.9,
+            }),
+            sigreg_weight: Some(0.0),
             weight_decay_end: 0.0,
             reduced_precision: true,
             ..ordinary
@@ -514,9 +540,101 @@ fn what_is_advised_is_another_value_within_its_range() {
                     Setting::TeacherMomentum => assert!(to > from && to < 1.0),
                     Setting::CentreMomentum => assert_eq!(to, 0.9),
                     Setting::WeightDecayEnd | Setting::OutDim => assert!(to < from),
+                    Setting::SigRegWeight => assert!(to > from && to <= 0.5),
                     Setting::GradientClip => assert!(to > 0.0 && to <= 3.0),
                 }
             }
         }
     }
+}
+
+/// An epoch of a method with a projection, whose embeddings are `rows` `[N, D]`.
+fn projected(epoch: usize, loss: f64, rows: &dyn Fn(u64) -> Vec<f32>) -> Health {
+    let mut meter = HealthMeter::new(None, N).unwrap();
+    for step in 0..100 {
+        meter.step(loss, Some(1.0));
+        meter.terms(&[("invariance", 0.25 * loss), ("sigreg", f64::NAN)]);
+        if step % 10 == 0 {
+            let seed = epoch as u64 * 1000 + step;
+            let (features, rows) = (noise(seed + 7, N * D), rows(seed));
+            meter
+                .sample(&Sample {
+                    features: &features,
+                    feature_dim: D,
+                    prototypes: None,
+                    embeddings: Some(EmbeddingSample {
+                        rows: &rows,
+                        dim: D,
+                    }),
+                })
+                .unwrap();
+        }
+    }
+    meter.close(epoch)
+}
+
+#[test]
+fn a_method_without_prototypes_has_figures_of_its_own() {
+    let run: Vec<Health> = (0..6)
+        .map(|e| projected(e, 2.0 - 0.1 * e as f64, &|seed| noise(seed, N * D)))
+        .collect();
+    assert_eq!(troubles(&run), vec![vec![]; 6]);
+    let last = &run[5];
+    assert!((last.embedding_std.unwrap() - 1.0).abs() < 0.1, "{last:?}");
+    assert!(last.embedding_rank.unwrap() > 14.0);
+    assert!((last.terms["invariance"] - 0.375).abs() < 1e-12);
+    assert!(!last.terms.contains_key("sigreg"), "never finite");
+    assert_eq!(
+        (last.teacher_entropy, last.kl, last.used_prototypes),
+        (None, None, None)
+    );
+    let written = serde_json::to_string(last).unwrap();
+    for absent in ["entropy", "kl", "prototypes", "out_dim", "centre", "null"] {
+        assert!(!written.contains(absent), "{absent}: {written}");
+    }
+    assert_eq!(&serde_json::from_str::<Health>(&written).unwrap(), last);
+}
+
+#[test]
+fn collapsed_embeddings_and_rising_losses_without_prototypes() {
+    let sigreg = Context {
+        teacher: None,
+        sigreg_weight: Some(0.05),
+        ..context()
+    };
+    let constant = |seed| noise(seed, N * D).iter().map(|v| 3.0 + 0.01 * v).collect();
+    let line = |seed| {
+        let along = noise(seed, N);
+        along.iter().flat_map(|&v| [v; D]).collect::<Vec<f32>>()
+    };
+    let kinds: [&dyn Fn(u64) -> Vec<f32>; 2] = [&constant, &line];
+    for rows in kinds {
+        let run: Vec<Health> = (0..4).map(|e| projected(e, 1.0, rows)).collect();
+        let warnings = diagnose(&run[3], &run[..3], &sigreg);
+        assert_eq!(warnings[0].trouble, Trouble::EmbeddingCollapse);
+        assert!(changes(&warnings[0]).contains(&(Setting::SigRegWeight, 0.1)));
+    }
+    let run: Vec<Health> = (0..6)
+        .map(|e| projected(e, 1.0 + 0.1 * e as f64, &|seed| noise(seed, N * D)))
+        .collect();
+    let warnings = diagnose(&run[5], &run[..5], &sigreg);
+    assert_eq!(warnings[0].trouble, Trouble::Divergence);
+    assert!(
+        !warnings[0].to_string().contains("teacher"),
+        "{}",
+        warnings[0]
+    );
+}
+
+#[test]
+fn meters_of_before_are_read() {
+    let mut meter = HealthMeter::new(Some(K), N).unwrap();
+    meter.step(1.0, Some(1.0));
+    let mut state = serde_json::to_value(&meter).unwrap();
+    for new in ["terms", "embeddings"] {
+        assert!(state.as_object_mut().unwrap().remove(new).is_some());
+    }
+    state["features"].as_object_mut().unwrap().remove("raw");
+    let mut old: HealthMeter = serde_json::from_value(state).unwrap();
+    assert_eq!(old.close(0), meter.close(0));
 }

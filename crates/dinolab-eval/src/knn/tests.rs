@@ -1,3 +1,4 @@
+use super::search::{QUERY_BLOCK, TRAIN_BLOCK};
 use super::*;
 
 fn unit(angles: &[f32]) -> Vec<f32> {

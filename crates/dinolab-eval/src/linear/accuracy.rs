@@ -3,30 +3,30 @@
 use crate::error::check_length;
 use crate::{Error, Result};
 
-/// Shares of rows, in percent (0–100).
+/// Accuracies in percent (0–100).
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Accuracy {
-    /// Rows whose greatest logit is the label's.
+    /// Top-1 accuracy.
     pub top1: f64,
-    /// Rows whose five greatest logits hold the label's; `None` for fewer than five classes.
+    /// Top-5 accuracy; `None` for fewer than five classes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub top5: Option<f64>,
 }
 
-/// Accuracy of logits `[N, K]`. Of equal logits the lower class comes first; a label that is
-/// no class is never found.
+/// Computes the accuracy of logits `[N, K]`. Of equal logits the lower class comes first; a label
+/// that is not a class is never predicted.
 ///
 /// # Errors
-/// Lengths that do not fit, no row, no class.
+/// Lengths that do not match, no row, no class.
 pub fn accuracy(logits: &[f32], classes: usize, labels: &[usize]) -> Result<Accuracy> {
     if classes == 0 || labels.is_empty() {
-        return Err(Error::invalid("logits", "there are none"));
+        return Err(Error::invalid("logits", "must not be empty"));
     }
     check_length("logits", labels.len() * classes, logits.len())?;
     let (mut first, mut among_five) = (0usize, 0usize);
     for (row, &label) in logits.chunks_exact(classes).zip(labels) {
         let Some(&own) = row.get(label) else { continue };
-        // Classes that come before the label's.
+        // Classes ranked before the label.
         let before = row
             .iter()
             .enumerate()

@@ -8,10 +8,10 @@ use crate::cross_entropy::softmax;
 use crate::error::check_length;
 use crate::{Error, Result};
 
-/// Rows that go through the layer at a time.
+/// Rows per matrix product.
 const ROWS: usize = 512;
 
-/// `weight · feature + bias`.
+/// A linear layer, `weight · feature + bias`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LinearClassifier {
     /// Width of a feature, `D`.
@@ -23,7 +23,7 @@ pub struct LinearClassifier {
 }
 
 impl LinearClassifier {
-    /// Weights from a normal distribution of deviation 0.01, bias 0.
+    /// Initialises weights from a normal distribution of standard deviation 0.01 and bias with 0.
     pub fn new(dim: usize, classes: usize, seed: u64) -> Self {
         Self {
             dim,
@@ -32,15 +32,16 @@ impl LinearClassifier {
         }
     }
 
-    /// Number of classes, `K`.
+    /// Returns the number of classes, `K`.
     pub fn classes(&self) -> usize {
         self.bias.len()
     }
 
-    /// Features `[N, D]` to logits `[N, K]`.
+    /// Computes logits `[N, K]` of features `[N, D]`.
     ///
     /// # Errors
-    /// A length that is no multiple of the width.
+    /// [`Error::Length`] for a length that is not a multiple of the width, [`Error::Invalid`] for an
+    /// empty layer.
     pub fn logits(&self, features: &[f32]) -> Result<Vec<f32>> {
         if self.dim == 0 || self.classes() == 0 {
             return Err(Error::invalid("classifier", "has no weights"));
@@ -54,7 +55,7 @@ impl LinearClassifier {
         Ok(parts.concat())
     }
 
-    /// Features `[N, D]` to probabilities `[N, K]`.
+    /// Computes probabilities `[N, K]` of features `[N, D]`.
     ///
     /// # Errors
     /// As [`logits`](Self::logits).
@@ -64,10 +65,10 @@ impl LinearClassifier {
         Ok(logits)
     }
 
-    /// How many of `set` are classified rightly.
+    /// Computes the accuracy on a set.
     ///
     /// # Errors
-    /// Lengths that do not fit, an empty set.
+    /// [`Error::Length`] for lengths that do not match, [`Error::Invalid`] for an empty set.
     pub fn accuracy(&self, set: Examples) -> Result<Accuracy> {
         accuracy(&self.logits(set.features)?, self.classes(), set.labels)
     }

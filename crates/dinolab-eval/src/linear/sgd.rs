@@ -6,17 +6,17 @@ use super::LinearClassifier;
 use crate::Result;
 use crate::cross_entropy::{Targets, cross_entropy};
 
-/// SGD with momentum, as PyTorch defines it: `v ← momentum · v + g`, `w ← w − lr · v`, the
-/// first step starting at `v = g`. No weight decay.
+/// SGD with momentum as in PyTorch: `v ← momentum · v + g`, `w ← w − lr · v`, starting with `v = g`;
+/// no weight decay.
 #[derive(Clone, Debug)]
 pub struct Sgd {
     momentum: f32,
-    /// Of the weights and of the bias; empty before the first step.
+    /// Velocities of weights and bias; empty before the first step.
     velocity: [Vec<f32>; 2],
 }
 
 impl Sgd {
-    /// No step taken.
+    /// Starts without velocity.
     pub fn new(momentum: f64) -> Self {
         Self {
             momentum: momentum as f32,
@@ -24,10 +24,10 @@ impl Sgd {
         }
     }
 
-    /// One step on the mean cross entropy of the rows `[B, D]`, which it returns.
+    /// Takes one step on the mean cross entropy of the rows `[B, D]` and returns that loss.
     ///
     /// # Errors
-    /// As [`cross_entropy`]; features that are no whole rows.
+    /// As [`cross_entropy`]; a length that is not a multiple of the width.
     pub fn step(
         &mut self,
         layer: &mut LinearClassifier,
@@ -59,7 +59,8 @@ impl Sgd {
     }
 }
 
-/// The rate of epoch `epoch` (from 0) of `epochs`: `lr` at first, falling to 0 by a cosine.
+/// Returns the learning rate of epoch `epoch` (from 0) of `epochs`, on a cosine schedule from `lr`
+/// to 0.
 pub fn cosine(lr: f64, epoch: usize, epochs: usize) -> f64 {
     0.5 * lr * (1.0 + (PI * epoch as f64 / epochs.max(1) as f64).cos())
 }

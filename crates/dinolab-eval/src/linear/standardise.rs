@@ -1,23 +1,24 @@
-//! Features of mean 0 and deviation 1.
+//! Standardisation of features: zero mean, unit variance.
 
 use super::LinearClassifier;
 use crate::error::check_length;
 use crate::{Error, Result};
 
-/// Mean and deviation of each of a feature's values, over a training set.
+/// The mean and standard deviation of each feature dimension over a training set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Standardiser {
     /// `[D]`.
     pub mean: Vec<f32>,
-    /// `[D]`; 1 where a value never changes.
+    /// `[D]`; 1 for a dimension that is constant.
     pub deviation: Vec<f32>,
 }
 
 impl Standardiser {
-    /// Of features `[N, dim]`.
+    /// Computes the statistics of features `[N, dim]`.
     ///
     /// # Errors
-    /// No row, or a length that is no multiple of `dim`.
+    /// [`Error::Invalid`] without rows, [`Error::Length`] for a length that is not a multiple of
+    /// `dim`.
     pub fn of(features: &[f32], dim: usize) -> Result<Self> {
         let rows = features.len() / dim.max(1);
         if rows == 0 {
@@ -54,7 +55,7 @@ impl Standardiser {
         }
     }
 
-    /// A layer that does to plain features what `layer` does to standardised ones.
+    /// Returns the layer that maps plain features as `layer` maps standardised ones.
     pub fn fold_into(&self, layer: &LinearClassifier) -> LinearClassifier {
         let mut folded = layer.clone();
         let rows = folded.weight.chunks_exact_mut(layer.dim);

@@ -2,12 +2,9 @@ use std::borrow::Cow;
 
 use dinolab_data::random::{Purpose, Random};
 use dinolab_nn::init::Init;
-use dinolab_nn::{Vit, VitConfig, device};
 use proptest::prelude::*;
 
 use super::*;
-use crate::block_features::BlockFeatures;
-use crate::features::Preprocess;
 
 /// `rows` points around one centre per class, `spread` apart from it; labels in turn.
 fn clouds(
@@ -37,7 +34,7 @@ fn run(
         dim: features.len() / labels.len(),
         classes,
         labels,
-        judged: Examples {
+        validation: Examples {
             features: &judged.0,
             labels: &judged.1,
         },
@@ -197,7 +194,7 @@ fn features_may_change_with_the_epoch() {
         dim: 8,
         classes: 3,
         labels: &data.1,
-        judged: Examples {
+        validation: Examples {
             features: &data.0,
             labels: &data.1,
         },
@@ -309,160 +306,5 @@ proptest! {
         for (a, b) in folded.iter().zip(layer.logits(&features).unwrap()) {
             prop_assert!((a - b).abs() < 1e-3, "{a} {b}");
         }
-    }
-}
-
-fn vit(seed: u64) -> Vit {
-    let config = VitConfig {
-        width: 12,
-        depth: 3,
-        heads: 2,
-        mlp_ratio: 2,
-        ..VitConfig::named("vit_tiny", 4, 8).unwrap()
-    };
-    let device = device::by_name("cpu").unwrap();
-    Vit::new(&config, &mut Init::new(seed), &device).unwrap()
-}
-
-fn file(vit: &Vit) -> ClassifierFile {
-    ClassifierFile {
-        classifier: LinearClassifier::new(24, 3, 5),
-        classes: ["Würfel", "two words", "c"].map(str::to_owned).to_vec(),
-        backbone: Some(Backbone::of(
-            vit,
-            BlockFeatures {
-                n_last_blocks: 2,
-                avgpool_patchtokens: false,
-            },
-            &Preprocess::default(),
-        )),
-        protocol: Protocol {
-            config: LinearConfig::default(),
-            lr: 0.1,
-            augment: true,
-            standardise: false,
-            images: 12,
-            top1: 66.5,
-        },
-    }
-}
-
-#[test]
-fn a_classifier_comes_back_from_its_file() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("new/c.safetensors");
-    let written = file(&vit(1));
-    written.write(&path).unwrap();
-    assert_eq!(ClassifierFile::read(&path).unwrap(), written);
-    let plain = ClassifierFile {
-        backbone: None,
-        ..written.clone()
-    };
-    plain.write(&path).unwrap();
-    assert_eq!(ClassifierFile::read(&path).unwrap(), plain);
-    let misnamed = ClassifierFile {
-        classes: vec!["a".into()],
-        ..written
-    };
-    assert!(misnamed.write(&path).is_err());
-}
-
-#[test]
-fn other_weights_have_another_sum() {
-    let sum = |vit: &Vit| Backbone::of(vit, BlockFeatures::default(), &Preprocess::default()).crc32;
-    assert_eq!(sum(&vit(1)), sum(&vit(1)));
-    assert_ne!(sum(&vit(1)), sum(&vit(2)));
-}
-
-#[test]
-fn files_that_are_no_classifier_are_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("c.safetensors");
-    let told = |path: &std::path::Path| ClassifierFile::read(path).unwrap_err().to_string();
-    assert!(told(&path).contains("c.safetensors"));
-    std::fs::write(&path, b"something else").unwrap();
-    assert!(told(&path).contains("c.safetensors"));
-    file(&vit(1)).write(&path).unwrap();
-    let bytes = std::fs::read(&path).unwrap();
-    std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
-    assert!(told(&path).contains("c.safetensors"));
-    // Another kind of file, and one whose shapes do not fit its names.
-    let arrays = dinolab_nn::weights::arrays(&vit(1), "");
-    let plain = dinolab_nn::weights::to_bytes(&arrays, &Default::default()).unwrap();
-    std::fs::write(&path, plain).unwrap();
-    assert!(
-        told(&path).contains("is not a classifier"),
-        "{}",
-        told(&path)
-    );
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    let at = text.find("two words").unwrap();
-    // Byte positions: the header is ASCII but for the class name before it, of two bytes.
-    let mut fewer = bytes.clone();
-    let at = bytes
-        .windows(9)
-        .position(|w| w == b"two words")
-        .unwrap_or(at);
-    fewer[at..at + 9].copy_from_slice(b"\\\",\\\"    ");
-    std::fs::write(&path, &fewer).unwrap();
-    assert!(told(&path).contains("do not fit"), "{}", told(&path));
-}
-
-#[test]
-fn block_features_are_the_tokens_they_say() {
-    let vit = vit(3);
-    let images = || {
-        let data = Init::new(9).truncated_normal(2 * 3 * 8 * 8, 1.0);
-        let planes: Vec<Vec<f32>> = data.chunks(192).map(<[f32]>::to_vec).collect();
-        crate::features::batch(&vit, &planes, 8, 8)
-    };
-    let blocks: Vec<Vec<f32>> = vit
-        .intermediate(images(), 2)
-        .into_iter()
-        .map(crate::features::host)
-        .collect();
-    let spec = BlockFeatures {
-        n_last_blocks: 2,
-        avgpool_patchtokens: true,
-    };
-    spec.check(&vit).unwrap();
-    assert_eq!(spec.dim(&vit), 36);
-    let found = crate::features::host(spec.of(&vit, images()));
-    for image in 0..2 {
-        let row = &found[image * 36..][..36];
-        for (part, block) in blocks.iter().enumerate() {
-            assert_eq!(row[part * 12..][..12], block[image * 60..][..12]);
-        }
-        for d in 0..12 {
-            let sum: f32 = (1..5)
-                .map(|token| blocks[1][image * 60 + token * 12 + d])
-                .sum();
-            assert!((row[24 + d] - sum / 4.0).abs() < 1e-6);
-        }
-    }
-    // One block is the network's feature.
-    let one = BlockFeatures {
-        n_last_blocks: 1,
-        avgpool_patchtokens: false,
-    };
-    let (a, b) = (
-        one.of(&vit, images()),
-        vit.intermediate(images(), 1).remove(0),
-    );
-    let (a, b) = (crate::features::host(a), crate::features::host(b));
-    for image in 0..2 {
-        for d in 0..12 {
-            assert!((a[image * 12 + d] - b[image * 60 + d]).abs() < 1e-5);
-        }
-    }
-    for n_last_blocks in [0, 4] {
-        assert!(
-            BlockFeatures {
-                n_last_blocks,
-                ..spec
-            }
-            .check(&vit)
-            .is_err()
-        );
     }
 }

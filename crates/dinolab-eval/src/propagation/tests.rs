@@ -179,7 +179,7 @@ fn enlarged_between_the_middles_of_patches() {
 
 #[test]
 fn ties_share() {
-    let mut best = Best::new(2);
+    let mut best = NearestPatches::new(2);
     for (patch, similarity) in [0.5, 0.9, 0.5, 0.1, 0.5].into_iter().enumerate() {
         best.offer(similarity, 0, patch);
     }

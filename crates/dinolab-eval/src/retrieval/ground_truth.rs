@@ -1,32 +1,32 @@
-//! The benchmark's ground-truth file.
+//! The ground-truth files of the benchmark.
 
 use std::path::Path;
 
 use super::pickle::{Id, Pickle, Value};
 use crate::{Error, Result};
 
-/// A larger file is no ground truth.
+/// Larger files are refused.
 const MOST_BYTES: u64 = 1 << 30;
 
-/// What is to be found for one query: rows of the database, counted from 0.
+/// The ground truth of one query: rows of the database, counted from 0.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Query {
-    /// Shows the query's place clearly.
+    /// Images that show the query's place clearly.
     #[serde(default)]
     pub easy: Vec<usize>,
-    /// Shows it, but from another side, small, or hidden in part.
+    /// Images that show it from another side, small or partly hidden.
     #[serde(default)]
     pub hard: Vec<usize>,
-    /// Not to be judged by.
+    /// Images that are ignored.
     #[serde(default)]
     pub junk: Vec<usize>,
-    /// The part of the query image that asks: left, top, right, bottom in pixels.
+    /// Box of the query in its image: left, top, right, bottom in pixels.
     #[serde(default)]
     pub bbx: Option<[f64; 4]>,
 }
 
-/// The images of the benchmark and what is to be found: `gnd_roxford5k.pkl`, `gnd_rparis6k.pkl`,
-/// or the same as JSON.
+/// The images and ground truth of the benchmark: `gnd_roxford5k.pkl`, `gnd_rparis6k.pkl`, or the
+/// same as JSON.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct GroundTruth {
     /// Names of the database's images, without extension.
@@ -41,11 +41,11 @@ pub struct GroundTruth {
 }
 
 impl GroundTruth {
-    /// Reads a pickle, without running anything in it, or JSON; told apart by content.
+    /// Reads a pickle, without executing it, or JSON, distinguished by content.
     ///
     /// # Errors
-    /// A file that cannot be read, is neither, lacks an entry, or whose entries do not fit
-    /// together.
+    /// [`Error::Io`] if the file cannot be read; [`Error::Format`] if it is neither, lacks an entry
+    /// or is inconsistent.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let io = |source| Error::Io {
@@ -65,7 +65,7 @@ impl GroundTruth {
             serde_json::from_slice(&bytes).map_err(|error| bad(format!("JSON: {error}")))?
         } else {
             let pickle = Pickle::read(&bytes).map_err(|why| bad(format!("pickle: {why}")))?;
-            // Values that are shared count each time; no file needs many times its length.
+            // Shared values count each time; no sound file expands to many times its length.
             let mut budget = bytes.len() * 16;
             from_pickle(&pickle, &mut budget).map_err(bad)?
         };
@@ -99,7 +99,7 @@ impl GroundTruth {
             if let Some(bbx) = query.bbx
                 && !(bbx.iter().all(|v| v.is_finite()) && bbx[0] < bbx[2] && bbx[1] < bbx[3])
             {
-                return Err(format!("gnd[{i}].bbx {bbx:?} is no box"));
+                return Err(format!("gnd[{i}].bbx {bbx:?} is not a box"));
             }
         }
         Ok(())
@@ -122,7 +122,7 @@ fn from_pickle(pickle: &Pickle, budget: &mut usize) -> Outcome<GroundTruth> {
         .enumerate()
         .map(|(i, &query)| {
             if !matches!(pickle.get(query), Value::Dict(_)) {
-                return Err(format!("gnd[{i}] is no dictionary"));
+                return Err(format!("gnd[{i}] is not a dictionary"));
             }
             let mut rows = |key: &str| {
                 let place = format!("gnd[{i}].{key}");
@@ -173,7 +173,7 @@ fn list<'a>(pickle: &'a Pickle, id: Id, place: &str, budget: &mut usize) -> Outc
             spend(budget, items.len())?;
             Ok(items)
         }
-        _ => Err(format!("{place} is no list")),
+        _ => Err(format!("{place} is not a list")),
     }
 }
 
@@ -185,7 +185,7 @@ fn names(pickle: &Pickle, id: Id, place: &str, budget: &mut usize) -> Outcome<Ve
                 spend(budget, text.len())?;
                 Ok(text.clone())
             }
-            _ => Err(format!("{place} holds something that is no name")),
+            _ => Err(format!("{place} holds something that is not a name")),
         })
         .collect()
 }
@@ -199,7 +199,7 @@ fn numbers(pickle: &Pickle, id: Id, place: &str, budget: &mut usize) -> Outcome<
         .iter()
         .map(|&item| match pickle.get(item) {
             Value::Number(number) => Ok(*number),
-            _ => Err(format!("{place} holds something that is no number")),
+            _ => Err(format!("{place} holds something that is not a number")),
         })
         .collect()
 }
@@ -211,7 +211,7 @@ fn rows(pickle: &Pickle, id: Id, place: &str, budget: &mut usize) -> Outcome<Vec
             if number >= 0.0 && number.fract() == 0.0 && number < u32::MAX as f64 {
                 Ok(number as usize)
             } else {
-                Err(format!("{place}: {number} is no image"))
+                Err(format!("{place}: {number} is not an image"))
             }
         })
         .collect()

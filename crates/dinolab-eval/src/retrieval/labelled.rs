@@ -1,35 +1,36 @@
-//! Retrieval on any labelled set: images of the query's label are what is to be found.
+//! Retrieval on labelled sets: images with the query's label are relevant.
 
 use crate::error::check_length;
 use crate::knn::Labelled;
-use crate::similarity::{for_each_query, ranks_in, rows_of};
+use crate::rows::rows_of;
+use crate::similarity::{for_each_query, ranks_in};
 use crate::{Error, Result};
 
-/// The figures of a labelled set, means over queries, 0–1.
+/// The scores of a labelled set, means over queries, 0–1.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct LabelledScore {
-    /// Mean average precision: per query the mean, over all images to be found, of the
-    /// precision at their places.
+    /// Mean average precision: the mean over relevant images of the precision at their ranks.
     pub map: f64,
-    /// Precision among the first `R`, where `R` is how many images there are to find.
+    /// R-precision: precision at `R`, the number of relevant images.
     pub r_precision: f64,
-    /// The `k` of the next two.
+    /// The cut-offs of the next two.
     pub ks: Vec<usize>,
-    /// Share of the first `k` that have the query's label (of all, where there are fewer).
+    /// Precision at `k`, or among all images if there are fewer.
     pub precision: Vec<f64>,
-    /// Share of queries that have an image of their label among the first `k`.
+    /// Fraction of queries with a relevant image among the first `k`.
     pub recall: Vec<f64>,
-    /// Queries that count.
+    /// Number of scored queries.
     pub queries: usize,
-    /// Queries left out, because no other image has their label.
+    /// Number of excluded queries, without relevant images.
     pub without_match: usize,
 }
 
-/// Ranks `database` by cosine similarity for each row of `queries`. Without `queries`, each row
-/// of the database asks for the others. Equal similarities are ranked in the database's order.
+/// Ranks `database` by cosine similarity for each row of `queries`. Without `queries`, each row of
+/// the database is a query against all others. Ties are in the order of the database.
 ///
 /// # Errors
-/// Mismatched lengths, values that are not finite, a `k` of 0, no query with anything to find.
+/// [`Error::Length`] for mismatched lengths, [`Error::NonFinite`] for values that are not finite,
+/// [`Error::BadSetting`] for a `k` of 0, [`Error::Invalid`] if no query has relevant images.
 pub fn labelled(
     database: Labelled<'_>,
     queries: Option<Labelled<'_>>,
@@ -47,7 +48,7 @@ pub fn labelled(
     let of_label = by_label(database.labels);
     let others = rows - usize::from(queries.is_none()).min(rows);
 
-    let judged = for_each_query(
+    let scored = for_each_query(
         database.features,
         asked.features,
         database.dim,
@@ -65,18 +66,18 @@ pub fn labelled(
             }
             let mut ranks = ranks_in(similarities, &wanted);
             ranks.sort_unstable();
-            Some(Judged::of(&ranks, others, ks))
+            Some(Scored::of(&ranks, others, ks))
         },
     )?;
 
-    let mut sum = Judged {
+    let mut sum = Scored {
         average_precision: 0.0,
         r_precision: 0.0,
         precision: vec![0.0; ks.len()],
         found: vec![0.0; ks.len()],
     };
     let mut counted = 0;
-    for one in judged.iter().flatten() {
+    for one in scored.iter().flatten() {
         counted += 1;
         sum.average_precision += one.average_precision;
         sum.r_precision += one.r_precision;
@@ -101,11 +102,11 @@ pub fn labelled(
         precision: sum.precision.into_iter().map(mean).collect(),
         recall: sum.found.into_iter().map(mean).collect(),
         queries: counted as usize,
-        without_match: judged.len() - counted as usize,
+        without_match: scored.len() - counted as usize,
     })
 }
 
-/// Rows of each label.
+/// Returns the rows of each label.
 fn by_label(labels: &[usize]) -> Vec<Vec<usize>> {
     let mut rows = vec![Vec::new(); labels.iter().max().map_or(0, |&most| most + 1)];
     for (row, &label) in labels.iter().enumerate() {
@@ -114,15 +115,15 @@ fn by_label(labels: &[usize]) -> Vec<Vec<usize>> {
     rows
 }
 
-struct Judged {
+struct Scored {
     average_precision: f64,
     r_precision: f64,
     precision: Vec<f64>,
     found: Vec<f64>,
 }
 
-impl Judged {
-    /// `ranks` ascend, from 0, among `others` images.
+impl Scored {
+    /// Scores one query; `ranks` ascend, from 0, among `others` images.
     fn of(ranks: &[usize], others: usize, ks: &[usize]) -> Self {
         let hits = |k: usize| ranks.iter().take_while(|&&rank| rank < k).count();
         let precisions = ranks

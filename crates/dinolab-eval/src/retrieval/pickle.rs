@@ -1,16 +1,19 @@
-//! A Python pickle as data.
+//! Reads Python pickles as data.
 //!
 //! A pickle is a program for a stack machine that may call any function it can name. This reader
-//! knows the instructions that build plain values (protocols 0 to 5) and of functions those
-//! few that NumPy's arrays are made of, which it interprets itself; it refuses a file that
-//! names any other. Nothing is ever called or imported.
+//! supports the instructions that build plain values (protocols 0 to 5) and the few functions that
+//! NumPy's arrays consist of, which it interprets itself; any other function is an error. Nothing is
+//! ever called or imported.
 //!
-//! Values live in one list and refer to each other by number, so that a file in which values
-//! share parts takes memory in proportion to its own length.
+//! Values are stored in one list and refer to each other by number, so that memory is proportional
+//! to the length of the file even if values share parts.
+//!
+//! Kept instead of the crate serde-pickle: that reads no NumPy arrays and copies shared parts, so
+//! that a file of a few hundred bytes could fill the memory.
 
 mod machine;
 
-/// A value's number in [`Pickle`].
+/// The number of a value in [`Pickle`].
 pub(super) type Id = usize;
 
 /// A value.
@@ -25,11 +28,11 @@ pub(super) enum Value {
     Dict(Vec<(Id, Id)>),
     /// A NumPy array of numbers, flat.
     Numbers(Vec<f64>),
-    /// A function that is known here.
+    /// A supported function.
     Function(Function),
     /// A NumPy type: its code (`i8`, `f4`, …) and whether it is big-endian.
     Type(String, bool),
-    /// An array before its values.
+    /// An array whose values are not set yet.
     Unfilled,
 }
 
@@ -51,11 +54,11 @@ pub(super) struct Pickle {
     root: Id,
 }
 
-/// What went right, or the reason why not.
+/// A result, or the reason for the failure.
 type Outcome<T> = Result<T, String>;
 
 impl Pickle {
-    /// Reads a pickle; the error is the reason why it cannot be used.
+    /// Reads a pickle; the error is the reason.
     pub(super) fn read(bytes: &[u8]) -> Outcome<Self> {
         let (values, root) = machine::run(bytes)?;
         Ok(Self { values, root })
@@ -69,12 +72,12 @@ impl Pickle {
         &self.values[id]
     }
 
-    /// The value of a key of a dictionary.
+    /// Returns the value of a key of a dictionary.
     pub(super) fn entry(&self, dict: Id, key: &str) -> Option<Id> {
         let Value::Dict(entries) = self.get(dict) else {
             return None;
         };
-        // Of a key that is set twice the later value holds.
+        // If a key is set twice, the later value is used.
         let found = entries.iter().rev().find(|(k, _)| match self.get(*k) {
             Value::Text(text) => text == key,
             Value::Bytes(bytes) => bytes == key.as_bytes(),

@@ -6,13 +6,13 @@ use rayon::prelude::*;
 use super::VOID;
 use crate::{Error, Result};
 
-/// What a mask's values mean.
+/// The meaning of the values of a mask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MaskRule {
-    /// They are class numbers, 0 for background.
+    /// Class numbers, 0 for background.
     Classes,
-    /// They mark the image's one object, whose class is the image's label: 0 stays background,
-    /// others become 1 + label.
+    /// The image's single object, whose class is the image's label: 0 is background, other values
+    /// become 1 + label.
     ObjectOfLabel,
 }
 
@@ -21,21 +21,22 @@ pub enum MaskRule {
 pub struct ClassMasks<'a> {
     /// Images and masks.
     pub source: &'a dyn Source,
-    /// What the masks' values mean.
+    /// The meaning of the values of the masks.
     pub rule: MaskRule,
-    /// Number of classes, background included; at most 255.
+    /// Number of classes including background, at most 255.
     pub classes: usize,
 }
 
 impl ClassMasks<'_> {
-    /// The mask of image `index`, of the image's size.
+    /// Returns the mask of image `index`, at the size of the image.
     ///
     /// # Errors
-    /// A mask that is missing, cannot be read, or has a value that is no class.
+    /// [`Error::Invalid`] for a missing mask or a value that is not a class, [`Error::Data`] for a
+    /// mask that cannot be read.
     pub fn mask(&self, index: usize) -> Result<Mask> {
         let name = || self.source.name(index);
         let Some(mut mask) = self.source.mask(index)? else {
-            return Err(Error::invalid("mask", format!("{} has none", name())));
+            return Err(Error::invalid("mask", format!("{} has no mask", name())));
         };
         if self.rule == MaskRule::ObjectOfLabel {
             let label = self
@@ -43,7 +44,7 @@ impl ClassMasks<'_> {
                 .label(index)
                 .and_then(|label| u8::try_from(label + 1).ok())
                 .filter(|&value| value != VOID)
-                .ok_or_else(|| Error::invalid("label", format!("{} has none", name())))?;
+                .ok_or_else(|| Error::invalid("label", format!("{} has no label", name())))?;
             for value in &mut mask.data {
                 if *value != 0 && *value != VOID {
                     *value = label;
@@ -62,19 +63,19 @@ impl ClassMasks<'_> {
     }
 }
 
-/// What the masks of a source hold.
+/// The content of the masks of a source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Survey {
-    /// Images that have a mask with a labelled pixel.
+pub struct MaskStatistics {
+    /// Images whose mask has a labelled pixel.
     pub usable: Vec<usize>,
-    /// The highest value but void, where there is one.
+    /// The highest value except void, if any.
     pub highest: Option<usize>,
-    /// Images whose mask is missing or cannot be read: number and reason.
+    /// Images whose mask is missing or cannot be read: index and reason.
     pub skipped: Vec<(usize, String)>,
 }
 
 /// Reads the masks of images `indices`.
-pub fn survey(source: &dyn Source, indices: &[usize]) -> Survey {
+pub fn mask_statistics(source: &dyn Source, indices: &[usize]) -> MaskStatistics {
     let found: Vec<std::result::Result<Option<u8>, String>> = indices
         .par_iter()
         .map(|&index| match source.mask(index) {
@@ -83,18 +84,18 @@ pub fn survey(source: &dyn Source, indices: &[usize]) -> Survey {
             Err(error) => Err(error.to_string()),
         })
         .collect();
-    let mut survey = Survey::default();
+    let mut statistics = MaskStatistics::default();
     for (&index, found) in indices.iter().zip(found) {
         match found {
             Ok(Some(highest)) => {
-                survey.usable.push(index);
-                survey.highest = survey.highest.max(Some(usize::from(highest)));
+                statistics.usable.push(index);
+                statistics.highest = statistics.highest.max(Some(usize::from(highest)));
             }
-            Ok(None) => survey
+            Ok(None) => statistics
                 .skipped
                 .push((index, "is void throughout".to_owned())),
-            Err(reason) => survey.skipped.push((index, reason)),
+            Err(reason) => statistics.skipped.push((index, reason)),
         }
     }
-    survey
+    statistics
 }

@@ -1,19 +1,19 @@
-//! Intersection over union, pooled over a set.
+//! Intersection over union, pooled over images.
 
 use super::VOID;
 use crate::error::check_length;
 use crate::{Error, Result};
 
-/// Counts of pixels by true and predicted class; several images are pooled.
+/// Pixel counts by true and predicted class, pooled over images.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IouMeter {
     classes: usize,
-    /// `[K, K]`, truth first.
+    /// `[K, K]`, by true class first.
     counts: Vec<u64>,
 }
 
 impl IouMeter {
-    /// No pixel yet.
+    /// Starts without pixels.
     pub fn new(classes: usize) -> Self {
         Self {
             classes,
@@ -21,10 +21,11 @@ impl IouMeter {
         }
     }
 
-    /// Counts an image's pixels; those whose truth is [`VOID`] are left out.
+    /// Counts the pixels of an image, ignoring those whose true class is [`VOID`].
     ///
     /// # Errors
-    /// Masks of different lengths, a class beyond the meter's.
+    /// [`Error::Length`] for masks of different lengths, [`Error::Invalid`] for a class out of
+    /// range.
     pub fn add(&mut self, truth: &[u8], predicted: &[u8]) -> Result<()> {
         check_length("predicted mask", truth.len(), predicted.len())?;
         let pairs = || truth.iter().zip(predicted).filter(|(t, _)| **t != VOID);
@@ -39,7 +40,10 @@ impl IouMeter {
         Ok(())
     }
 
-    /// Adds another meter's pixels, of as many classes.
+    /// Adds the counts of another meter.
+    ///
+    /// # Panics
+    /// If it has another number of classes.
     pub fn merge(&mut self, other: &Self) {
         assert_eq!(self.classes, other.classes, "meters of the same classes");
         for (count, more) in self.counts.iter_mut().zip(&other.counts) {
@@ -47,8 +51,8 @@ impl IouMeter {
         }
     }
 
-    /// Intersection over union of each class, 0–1; `None` for a class that is neither shown
-    /// nor predicted anywhere.
+    /// Returns the intersection over union of each class, 0–1; `None` for a class that occurs
+    /// neither in the truth nor in the predictions.
     pub fn iou(&self) -> Vec<Option<f64>> {
         let k = self.classes;
         (0..k)
@@ -62,13 +66,13 @@ impl IouMeter {
             .collect()
     }
 
-    /// Mean over the classes that have an [`iou`](Self::iou); `None` without a pixel.
+    /// Returns the mean over the classes that have an [`iou`](Self::iou); `None` without pixels.
     pub fn mean(&self) -> Option<f64> {
         let known: Vec<f64> = self.iou().into_iter().flatten().collect();
         (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
     }
 
-    /// Share of pixels whose class is right, 0–1; `None` without a pixel.
+    /// Returns the pixel accuracy, 0–1; `None` without pixels.
     pub fn pixel_accuracy(&self) -> Option<f64> {
         let total: u64 = self.counts.iter().sum();
         let right: u64 = self.counts.iter().step_by(self.classes + 1).sum();

@@ -1,14 +1,14 @@
-//! What patches show.
+//! Targets of patches.
 
 use dinolab_data::Mask;
 
 use super::VOID;
-use crate::views::Placement;
+use crate::random_view::Placement;
 
-/// Pixels of each class in each patch of a view: `[h · w, classes]`.
+/// Counts the pixels of each class in each patch of a view: `[h · w, classes]`.
 ///
-/// The view shows `at` of the mask, and `grid` = (h, w) patches lie over it. Every pixel of the
-/// mask counts once, for the patch that its centre lies in; void pixels do not count.
+/// The view is the part `at` of the mask, divided into `grid` = (h, w) patches. Each pixel counts
+/// once, for the patch that its centre lies in; void pixels are ignored.
 pub fn patch_targets(mask: &Mask, at: Placement, grid: (usize, usize), classes: usize) -> Vec<f32> {
     let (h, w) = grid;
     let mut counts = vec![0f32; h * w * classes];

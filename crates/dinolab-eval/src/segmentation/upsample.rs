@@ -2,26 +2,15 @@
 
 use rayon::prelude::*;
 
+use crate::bilinear::taps;
 use crate::error::check_length;
 use crate::{Error, Result};
 
-/// Two neighbours and the share of the second, per target place: bilinear, half-pixel centres
-/// (`align_corners` off), edges repeated.
-fn taps(from: usize, to: usize) -> Vec<(usize, usize, f32)> {
-    (0..to)
-        .map(|i| {
-            let at = ((i as f64 + 0.5) * from as f64 / to as f64 - 0.5).max(0.0);
-            let low = (at as usize).min(from - 1);
-            ((low), (low + 1).min(from - 1), (at - low as f64) as f32)
-        })
-        .collect()
-}
-
 /// Enlarges logits `[h · w, classes]` of a grid (h, w) bilinearly to `size` = (height, width) and
-/// names the class of the greatest one per pixel, the lowest of equals: `[height · width]`.
+/// returns the class with the greatest logit per pixel, the lowest of equals: `[height · width]`.
 ///
 /// # Errors
-/// A length that does not fit, no class or more than 255.
+/// A length that does not match, no class or more than 255.
 pub fn class_map(
     logits: &[f32],
     grid: (usize, usize),
@@ -36,7 +25,7 @@ pub fn class_map(
     }
     check_length("logits", grid.0 * grid.1 * classes, logits.len())?;
     if logits.is_empty() {
-        return Err(Error::invalid("logits", "there are none"));
+        return Err(Error::invalid("logits", "must not be empty"));
     }
     let (rows, columns) = (taps(grid.0, size.0), taps(grid.1, size.1));
     let line = grid.1 * classes;

@@ -1,27 +1,26 @@
-//! The attention branch where only the class tokens go on: the last block of a network.
+//! The attention branch for the class tokens only, as the last block of a network needs it.
 //!
-//! Keys and values are needed of all tokens, everything else of the class tokens alone.
+//! Keys and values are computed of all tokens, everything else of the class tokens alone.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use crate::branch::{
-    BranchGradients, BranchWeights, FirstMapGradient, add_residual, first_map, first_map_gradient,
-    normalise,
+    BranchGradients, BranchWeights, FirstLayerGradient, add_residual, first_layer,
+    first_layer_gradient, normalise,
 };
 use crate::linear::{WeightGradient, bias_gradient, linear, weight_gradients};
 use crate::parallel::{Output, Parts, by_rows};
 use crate::product::Matrix;
-use crate::samples::{Run, Samples};
 use crate::scratch::{Buffer, Scratch};
 use crate::simd::{add_to, dot, exp, fma, multiversioned};
+use crate::token_layout::{TokenGroup, TokenLayout};
 
-/// What the way back needs besides tokens and weights, of the images that take part, `B′`, and
-/// their rows, `R′`.
+/// Values saved for the backward pass, of the images that take part, `B′`, and their rows, `R′`.
 #[derive(Debug)]
 pub struct ClassAttentionSaved {
-    /// Mean and 1/deviation, `[R′, 2]`.
+    /// Mean and 1/σ, `[R′, 2]`.
     statistics: Buffer,
     /// Keys and values, `[R′, 2·D]`.
     kv: Buffer,
@@ -31,7 +30,7 @@ pub struct ClassAttentionSaved {
     queries: Vec<f32>,
     /// Their attention, for each image `[H, N]`.
     attention: Buffer,
-    /// What attention mixed, `[B′, D]`.
+    /// Attention's output, before the projection, `[B′, D]`.
     mixed: Vec<f32>,
 }
 
@@ -89,16 +88,16 @@ multiversioned! {
     }
 }
 
-/// Where an image that takes part has its rows, and its attention's start.
+/// The rows of an image that takes part, and where its attention starts.
 struct Image {
     rows: Range<usize>,
     attention: usize,
 }
 
-fn images(samples: &Samples, heads: usize) -> Vec<Image> {
-    samples
-        .kept_runs()
-        .flat_map(|(Run { images, tokens }, row)| {
+fn images(layout: &TokenLayout, heads: usize) -> Vec<Image> {
+    layout
+        .kept_groups()
+        .flat_map(|(TokenGroup { images, tokens }, row)| {
             (0..images).map(move |i| row + i * tokens..row + (i + 1) * tokens)
         })
         .map(|rows| Image {
@@ -119,14 +118,14 @@ pub fn class_attention_branch(
     x: &[f32],
     weights: &BranchWeights,
     heads: usize,
-    samples: &Samples,
+    layout: &TokenLayout,
 ) -> (Vec<f32>, ClassAttentionSaved) {
     let d = weights.width();
     weights.check(3 * d, d);
     assert!(heads > 0 && d.is_multiple_of(heads));
-    assert_eq!(x.len(), samples.all_rows() * d);
-    let (rows, count) = (samples.kept_rows(), samples.kept_images());
-    let class_rows = samples.class_rows();
+    assert_eq!(x.len(), layout.all_rows() * d);
+    let (rows, count) = (layout.kept_rows(), layout.kept_images());
+    let class_rows = layout.class_rows();
     let class_tokens: Vec<f32> = class_rows
         .iter()
         .flat_map(|row| &x[row * d..(row + 1) * d])
@@ -134,7 +133,7 @@ pub fn class_attention_branch(
         .collect();
     let (query_weight, kv_weight) = split(weights.first);
     let (query_bias, kv_bias) = split(weights.first_bias);
-    let (kv, statistics) = first_map(x, weights, samples, (kv_weight, kv_bias));
+    let (kv, statistics) = first_layer(x, weights, layout, (kv_weight, kv_bias));
     let mut saved = ClassAttentionSaved {
         statistics,
         kv,
@@ -146,12 +145,12 @@ pub fn class_attention_branch(
     if rows == 0 {
         return (class_tokens, saved);
     }
-    let images = images(samples, heads);
+    let images = images(layout, heads);
     saved.normed = vec![0.0; count * d];
     let mut statistics = [0.0; 2];
     for (normed, image) in saved.normed.chunks_exact_mut(d).zip(&images) {
         let row = image.rows.start;
-        normalise(x, weights, samples, row..row + 1, normed, &mut statistics);
+        normalise(x, weights, layout, row..row + 1, normed, &mut statistics);
     }
     saved.queries = linear(&saved.normed, query_weight, Some(query_bias), d);
     let (queries, kv) = (&saved.queries, &saved.kv);
@@ -177,7 +176,7 @@ pub fn class_attention_branch(
     saved.mixed = mixed;
     let branch = linear(&saved.mixed, weights.second, None, d);
     let mut out = class_tokens.clone();
-    let tokens = samples.class_tokens();
+    let tokens = layout.class_tokens();
     // SAFETY: one task has all rows.
     unsafe {
         let out = Parts::of(&mut out);
@@ -198,14 +197,14 @@ pub fn class_attention_branch_backward(
     x: &[f32],
     weights: &BranchWeights,
     heads: usize,
-    samples: &Samples,
+    layout: &TokenLayout,
     saved: &ClassAttentionSaved,
     dy: &[f32],
 ) -> BranchGradients {
     let d = weights.width();
-    assert!(x.len() == samples.all_rows() * d && dy.len() == samples.all_images() * d);
-    let (rows, count) = (samples.kept_rows(), samples.kept_images());
-    let class_rows = samples.class_rows();
+    assert!(x.len() == layout.all_rows() * d && dy.len() == layout.all_images() * d);
+    let (rows, count) = (layout.kept_rows(), layout.kept_images());
+    let class_rows = layout.class_rows();
     if rows == 0 {
         let mut dx = vec![0.0; x.len()];
         for (row, dy) in class_rows.iter().zip(dy.chunks_exact(d)) {
@@ -213,12 +212,12 @@ pub fn class_attention_branch_backward(
         }
         return BranchGradients::none(dx, weights);
     }
-    let tokens = samples.class_tokens();
+    let tokens = layout.class_tokens();
     let mut gathered = Buffer::default();
     let branch_dy = &tokens.gather(dy, d, &mut gathered)[..count * d];
     let mixed_grad = crate::linear::input_gradient(branch_dy, weights.second, d);
 
-    let images = images(samples, heads);
+    let images = images(layout, heads);
     let (query_weight, kv_weight) = split(weights.first);
     let width = d / heads;
     let scale = 1.0 / (width as f32).sqrt();
@@ -256,12 +255,11 @@ pub fn class_attention_branch_backward(
             add_weighted(ds, &kv[own.start..], 2 * d, &mut query_grad[own]);
         }
     });
-    // By way of their queries; added to what keys and values say of the class tokens.
+    // Through the queries of class tokens; added to the gradient through keys and values.
     let class_grad = crate::linear::input_gradient(&query_grad, query_weight, d);
 
     let mut out = Output::new(x.len());
-    let out_parts = out.parts();
-    // The residual reaches class tokens alone.
+    // Of the residual, whose gradient only class tokens have.
     let mut residual = Buffer::new(x.len());
     residual
         .par_chunks_mut(1 << 16)
@@ -269,7 +267,8 @@ pub fn class_attention_branch_backward(
     for (row, dy) in class_rows.iter().zip(dy.chunks_exact(d)) {
         residual[row * d..(row + 1) * d].copy_from_slice(dy);
     }
-    samples.pass_through(&residual, d, &mut out);
+    layout.pass_through(&residual, d, &mut out);
+    let out_parts = out.parts();
     let kv_matrix = Matrix::dense(&kv_grad, rows, 2 * d);
     let by_queries = |rows: Range<usize>, dn: &mut [f32]| {
         let start = images.partition_point(|image| image.rows.start < rows.start);
@@ -280,14 +279,14 @@ pub fn class_attention_branch_backward(
             add_to(&mut dn[(image.rows.start - rows.start) * d..][..d], grad);
         }
     };
-    let FirstMapGradient {
+    let FirstLayerGradient {
         normed,
         gamma,
         beta,
-    } = first_map_gradient(
+    } = first_layer_gradient(
         x,
         weights,
-        samples,
+        layout,
         &saved.statistics,
         (kv_weight, kv_matrix),
         &residual,
@@ -315,7 +314,7 @@ pub fn class_attention_branch_backward(
     let mut first_bias = bias_gradient(&query_grad, d);
     first_bias.extend(bias_gradient(&kv_grad, 2 * d));
     BranchGradients {
-        // SAFETY: every row has been written by its group, or passed through.
+        // SAFETY: every row has been written by its block, or passed through.
         x: unsafe { out.finish() },
         gamma,
         beta,

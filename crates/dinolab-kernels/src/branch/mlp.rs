@@ -1,39 +1,43 @@
 //! The MLP branch.
 
 use crate::branch::{
-    BranchGradients, BranchWeights, add_residual, groups, normalise, residual_gradient, rows_of,
+    BranchGradients, BranchWeights, add_residual, normalise, residual_gradient, rows_of,
 };
 use crate::gelu::{gelu_gradient_in_place, gelu_into};
 use crate::linear::{
     WeightGradient, backward_operand, forward_operand, row_step, weight_gradients,
 };
-use crate::parallel::{Output, Parts, ordered_sum};
+use crate::parallel::{Output, Parts, map_blocks, ordered_sum};
 use crate::product::{Matrix, Packed, Store};
-use crate::samples::Samples;
 use crate::scratch::{Buffer, Scratch};
 use crate::simd::{add_columns, add_to};
+use crate::token_layout::TokenLayout;
 
-/// What the way back needs besides tokens and weights, of the rows that take part, `R′`.
+/// Values saved for the backward pass, of the rows that take part, `R′`.
 #[derive(Debug)]
 pub struct MlpSaved {
-    /// Mean and 1/deviation, `[R′, 2]`.
+    /// Mean and 1/σ, `[R′, 2]`.
     statistics: Buffer,
     /// The hidden layer before GELU, `[R′, H]`.
     hidden: Buffer,
 }
 
 /// `x + factor · second(gelu(first(norm(x))))`: `x` `[R, D]` → `[R, D]`.
-pub fn mlp_branch(x: &[f32], weights: &BranchWeights, samples: &Samples) -> (Vec<f32>, MlpSaved) {
+pub fn mlp_branch(
+    x: &[f32],
+    weights: &BranchWeights,
+    layout: &TokenLayout,
+) -> (Vec<f32>, MlpSaved) {
     let (d, h) = (weights.width(), weights.first_bias.len());
     weights.check(h, h);
-    assert_eq!(x.len(), samples.all_rows() * d);
-    let rows = samples.kept_rows();
+    assert_eq!(x.len(), layout.all_rows() * d);
+    let rows = layout.kept_rows();
     let mut saved = MlpSaved {
         statistics: Buffer::new(2 * rows),
         hidden: Buffer::new(rows * h),
     };
     let mut out = Output::new(x.len());
-    samples.pass_through(x, d, &mut out);
+    layout.pass_through(x, d, &mut out);
     let out_parts = out.parts();
     if rows > 0 {
         let [mut first, mut second] = [(); 2].map(|()| Buffer::default());
@@ -41,14 +45,14 @@ pub fn mlp_branch(x: &[f32], weights: &BranchWeights, samples: &Samples) -> (Vec
         let second = Packed::in_parallel(forward_operand(weights.second, h), &mut second);
         let hidden = Parts::of(&mut saved.hidden);
         let statistics = Parts::of(&mut saved.statistics);
-        groups(rows, row_step(rows), |rows| {
+        map_blocks(rows, row_step(rows), |rows| {
             let [mut normed, mut active] = [(); 2].map(|()| Scratch::take());
             let normed = normed.room(rows.len() * d);
             let active = active.room(rows.len() * h);
-            // SAFETY: groups have disjoint rows.
+            // SAFETY: blocks have disjoint rows.
             let hidden = unsafe {
                 let statistics = statistics.written(2 * rows.start..2 * rows.end);
-                normalise(x, weights, samples, rows.clone(), normed, statistics);
+                normalise(x, weights, layout, rows.clone(), normed, statistics);
                 let normed = Matrix::dense(normed, rows.len(), d);
                 first.multiply(normed, 0..h, rows_of(hidden, &rows, h));
                 hidden.written(rows.start * h..rows.end * h)
@@ -57,15 +61,15 @@ pub fn mlp_branch(x: &[f32], weights: &BranchWeights, samples: &Samples) -> (Vec
                 add_to(hidden, weights.first_bias);
                 gelu_into(hidden, active);
             }
-            // The normalised rows have been used.
+            // The normalised rows are no longer needed.
             let branch = normed;
             let active = Matrix::dense(active, rows.len(), h);
             second.product(active, branch, d, 1.0, Store::Replace);
             // SAFETY: as above.
-            unsafe { add_residual(x, branch, weights.second_bias, samples, rows, out_parts) };
+            unsafe { add_residual(x, branch, weights.second_bias, layout, rows, out_parts) };
         });
     }
-    // SAFETY: images that take part have been written by their groups, the others passed through.
+    // SAFETY: images that take part have been written by their blocks, the others passed through.
     (unsafe { out.finish() }, saved)
 }
 
@@ -73,39 +77,39 @@ pub fn mlp_branch(x: &[f32], weights: &BranchWeights, samples: &Samples) -> (Vec
 pub fn mlp_branch_backward(
     x: &[f32],
     weights: &BranchWeights,
-    samples: &Samples,
+    layout: &TokenLayout,
     saved: &MlpSaved,
     dy: &[f32],
 ) -> BranchGradients {
     let (d, h) = (weights.width(), weights.first_bias.len());
-    assert!(x.len() == samples.all_rows() * d && dy.len() == x.len());
-    let rows = samples.kept_rows();
+    assert!(x.len() == layout.all_rows() * d && dy.len() == x.len());
+    let rows = layout.kept_rows();
     let mut out = Output::new(x.len());
-    samples.pass_through(dy, d, &mut out);
+    layout.pass_through(dy, d, &mut out);
     if rows == 0 {
         // SAFETY: all has been passed through.
         return BranchGradients::none(unsafe { out.finish() }, weights);
     }
     let out_parts = out.parts();
     let mut gathered = Buffer::default();
-    let branch_dy = &samples.gather(dy, d, &mut gathered)[..rows * d];
+    let branch_dy = &layout.gather(dy, d, &mut gathered)[..rows * d];
     let dy_matrix = Matrix::dense(branch_dy, rows, d);
 
     let [mut first, mut second] = [(); 2].map(|()| Buffer::default());
     let first = Packed::in_parallel(backward_operand(weights.first, d), &mut first);
     let second = Packed::in_parallel(backward_operand(weights.second, h), &mut second);
-    // What the gradients of the weights need of all rows.
+    // Kept of all rows for the gradients of the weights.
     let [mut hidden_grad, mut active] = [(); 2].map(|()| Buffer::new(rows * h));
     let mut normed = Buffer::new(rows * d);
     let [hidden_parts, active_parts, normed_parts] =
         [&mut hidden_grad, &mut active, &mut normed].map(|buffer| Parts::of(buffer));
-    let shares = groups(rows, row_step(rows), |rows| {
+    let shares = map_blocks(rows, row_step(rows), |rows| {
         let mut share = vec![0.0; 3 * d + h];
         let (dgamma, rest) = share.split_at_mut(d);
         let (dbeta, rest) = rest.split_at_mut(d);
         let (dsecond, dfirst) = rest.split_at_mut(d);
         let some = rows.start * h..rows.end * h;
-        // SAFETY: groups have disjoint rows.
+        // SAFETY: blocks have disjoint rows.
         let (dh, active, normed) = unsafe {
             second.multiply(
                 dy_matrix.rows(rows.clone()),
@@ -126,7 +130,7 @@ pub fn mlp_branch_backward(
         let dh = Matrix::dense(dh, rows.len(), h);
         first.product(dh, dn, d, 1.0, Store::Replace);
         let statistics = again.room(2 * rows.len());
-        normalise(x, weights, samples, rows.clone(), normed, statistics);
+        normalise(x, weights, layout, rows.clone(), normed, statistics);
         // SAFETY: as above.
         unsafe {
             residual_gradient(
@@ -135,7 +139,7 @@ pub fn mlp_branch_backward(
                 &saved.statistics,
                 dn,
                 dy,
-                samples,
+                layout,
                 rows,
                 [dgamma, dbeta],
                 out_parts,
@@ -160,7 +164,7 @@ pub fn mlp_branch_backward(
         },
     ]);
     BranchGradients {
-        // SAFETY: every row has been written by its group, or passed through.
+        // SAFETY: every row has been written by its block, or passed through.
         x: unsafe { out.finish() },
         gamma,
         beta,

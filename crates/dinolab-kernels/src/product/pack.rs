@@ -10,7 +10,8 @@ use crate::parallel::Parts;
 #[cfg(target_arch = "x86_64")]
 const BLOCK: usize = 8;
 
-/// Transposes the square of the rows `from` to `into`, rows `width` apart: exchanges pairs, then pairs of pairs, then halves.
+/// Transposes the square of the rows `from` to `into`, rows `width` apart: exchanges pairs, then
+/// pairs of pairs, then halves.
 ///
 /// # Safety
 /// Eight rows of eight values can be read and written; the processor has AVX2.
@@ -52,7 +53,7 @@ unsafe fn transpose_avx2(from: [*const f32; BLOCK], into: *mut f32, width: usize
 /// apart. Columns beyond the last are copies of it.
 ///
 /// # Safety
-/// So many can be read, and a multiple of eight columns written; the processor has AVX2.
+/// These values can be read, and a multiple of eight columns written; the processor has AVX2.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 unsafe fn squares_avx2(
@@ -77,11 +78,11 @@ unsafe fn squares_avx2(
 
 /// Packs the rows `rows` (one depth's) and the columns `columns` (from a sliver's start) of the
 /// right operand `b` into their place: for each depth, slivers of the level's width, in each
-/// of them the rows one after the other. What stands in columns beyond the last does not matter:
-/// their sums are not stored.
+/// of them the rows one after the other. Values in columns beyond the last are arbitrary: their
+/// sums are not stored.
 ///
 /// # Safety
-/// No other task writes these slivers, for which there is room.
+/// Nothing else reaches these slivers in the meantime.
 pub(super) unsafe fn right(
     level: Level,
     b: Matrix,
@@ -140,7 +141,7 @@ unsafe fn slivers<const W: usize>(
 fn transposed<const W: usize>(from: &[f32], stride: usize, width: usize, lines: &mut [[f32; W]]) {
     let height = lines.len();
     assert!(width <= W && (width - 1) * stride + height <= from.len());
-    // Squares first, what is left by single values.
+    // Squares first, then the remaining values one by one.
     #[cfg(target_arch = "x86_64")]
     let high = if is_x86_feature_detected!("avx2") {
         let high = height / BLOCK * BLOCK;
@@ -163,7 +164,7 @@ fn transposed<const W: usize>(from: &[f32], stride: usize, width: usize, lines: 
 }
 
 /// Packs a left operand into slivers of the level's rows, in each of them the columns one
-/// after the other. Rows beyond the last are copies of zeros.
+/// after the other. Rows beyond the last are zeros.
 pub(super) fn left(level: Level, a: Matrix, into: &mut Vec<f32>) {
     match level.rows() {
         4 => left_slivers::<4>(a, into),
@@ -174,7 +175,7 @@ pub(super) fn left(level: Level, a: Matrix, into: &mut Vec<f32>) {
 
 fn left_slivers<const H: usize>(a: Matrix, into: &mut Vec<f32>) {
     into.resize(a.rows.next_multiple_of(H) * a.columns, 0.0);
-    // Columns in runs, so that what is read lies close together for all slivers.
+    // Columns in blocks, so that the values read for all slivers are close together.
     let step = equal_parts(a.columns, 64, 1);
     for run in (0..a.columns).step_by(step) {
         let columns = run..a.columns.min(run + step);

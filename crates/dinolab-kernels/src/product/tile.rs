@@ -6,7 +6,7 @@
 
 use std::sync::LazyLock;
 
-/// What the processor can do.
+/// The vector instructions that products use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(dead_code)] // Some exist on one architecture only.
 pub(crate) enum Level {
@@ -16,7 +16,7 @@ pub(crate) enum Level {
     Avx2,
     /// NEON, which every 64-bit ARM has: 32 registers of 4 lanes.
     Neon,
-    /// Whatever the compilation is for.
+    /// The compilation target's baseline.
     Portable,
 }
 
@@ -82,7 +82,8 @@ macro_rules! tiles {
         /// One tile of `M` rows and `N` vectors, of which `rows` and `columns` are stored.
         ///
         /// # Safety
-        /// The operands hold what `sweep` says, and the destination is this task's.
+        /// The operands and the destination have the sizes in `sweep`, and the destination is this
+        /// task's alone.
         $(#[target_feature(enable = $features)])?
         #[inline]
         unsafe fn tile<const M: usize, const N: usize, const STEP: usize>(
@@ -315,8 +316,8 @@ impl Level {
     /// Computes a product.
     ///
     /// # Safety
-    /// The operands hold what `sweep` says; the destination is the caller's alone, and
-    /// initialised where it is added to; the level is one of the processor's.
+    /// The operands and the destination have the sizes in `sweep`; the destination is the caller's
+    /// alone, and initialised if it is added to; the level is one of the processor's.
     pub(super) unsafe fn run(self, s: &Sweep) {
         // SAFETY: the caller's promises.
         unsafe {

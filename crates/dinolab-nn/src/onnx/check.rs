@@ -140,7 +140,7 @@ fn expected(
     if let Some(head) = head {
         let mut head = head.clone();
         head.set_precision(Precision::F32);
-        let logits = head.forward(class);
+        let logits = crate::ProjectionHead::forward(&head, class);
         outputs.push((LOGITS, logits.dims().to_vec(), host(logits)));
     }
     outputs

@@ -10,7 +10,7 @@ use super::proto::*;
 use super::*;
 use crate::init::Init;
 use crate::position::{PositionRule, resample};
-use crate::{HeadConfig, VitConfig, device};
+use crate::{HeadConfig, ProjectionHead, VitConfig, device};
 
 fn small(edit: impl FnOnce(&mut VitConfig)) -> Vit {
     let mut config = VitConfig {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::tensor::{Tensor, TensorData};
-pub use dinolab_kernels::{Run, Samples};
+pub use dinolab_kernels::{TokenGroup, TokenLayout};
 
 use super::fused::{self, Dispatch, branch::BranchOp};
 use super::{attention, layer_norm, linear};
@@ -46,7 +46,7 @@ pub fn branch(
     kind: Branch,
     x: Tensor<2>,
     params: BranchParams,
-    samples: Arc<Samples>,
+    samples: Arc<TokenLayout>,
 ) -> Tensor<2> {
     if !fused::applies(&x) || !fused::applies(&params.first) {
         return composite(kind, x, params, &samples);
@@ -67,7 +67,12 @@ pub fn branch(
 
 /// [`branch`] of primitives. It computes dropped images, too, and multiplies them by 0: on a GPU
 /// that costs less than gathering the others.
-pub fn composite(kind: Branch, x: Tensor<2>, params: BranchParams, samples: &Samples) -> Tensor<2> {
+pub fn composite(
+    kind: Branch,
+    x: Tensor<2>,
+    params: BranchParams,
+    samples: &TokenLayout,
+) -> Tensor<2> {
     let [rows, d] = x.dims();
     let normed = layer_norm::composite(
         x.clone().reshape([1, rows, d]),
@@ -80,7 +85,9 @@ pub fn composite(kind: Branch, x: Tensor<2>, params: BranchParams, samples: &Sam
         Branch::Mlp => linear::composite_gelu(normed, params.first, first_bias),
         Branch::Attention(heads) | Branch::ClassAttention(heads) => {
             let qkv = linear::composite(normed, params.first, first_bias);
-            let mixed = split(qkv, samples.runs(), |qkv| attention::composite(qkv, heads));
+            let mixed = split(qkv, samples.groups(), |qkv| {
+                attention::composite(qkv, heads)
+            });
             mixed.reshape([1, rows, d])
         }
     };
@@ -89,7 +96,7 @@ pub fn composite(kind: Branch, x: Tensor<2>, params: BranchParams, samples: &Sam
     let y = match samples.factors() {
         None => x + branch,
         Some(factors) => {
-            let sizes = samples.runs().iter();
+            let sizes = samples.groups().iter();
             let sizes = sizes.flat_map(|run| std::iter::repeat_n(run.tokens, run.images));
             let each: Vec<f32> = sizes
                 .zip(factors)
@@ -101,13 +108,13 @@ pub fn composite(kind: Branch, x: Tensor<2>, params: BranchParams, samples: &Sam
         }
     };
     match kind {
-        Branch::ClassAttention(_) => class_tokens(y, samples.runs()),
+        Branch::ClassAttention(_) => class_tokens(y, samples.groups()),
         _ => y,
     }
 }
 
 /// `f` of each run's `[B, N, ·]` in `x` `[1, R, ·]`, one below the other.
-fn split(x: Tensor<3>, runs: &[Run], f: impl Fn(Tensor<3>) -> Tensor<3>) -> Tensor<2> {
+fn split(x: Tensor<3>, runs: &[TokenGroup], f: impl Fn(Tensor<3>) -> Tensor<3>) -> Tensor<2> {
     let width = x.dims()[2];
     let mut row = 0;
     let parts = runs.iter().map(|run| {
@@ -123,7 +130,7 @@ fn split(x: Tensor<3>, runs: &[Run], f: impl Fn(Tensor<3>) -> Tensor<3>) -> Tens
 }
 
 /// The first token of each image: `x` `[R, D]` → `[B, D]`.
-pub fn class_tokens(x: Tensor<2>, runs: &[Run]) -> Tensor<2> {
+pub fn class_tokens(x: Tensor<2>, runs: &[TokenGroup]) -> Tensor<2> {
     let [rows, d] = x.dims();
     split(x.reshape([1, rows, d]), runs, |x| x.narrow(1, 0, 1))
 }

@@ -44,20 +44,26 @@ fn clip_factor(norm: &Tensor<1>, clip: f64) -> Option<Tensor<1>> {
     (clip > 0.0).then(|| ((norm.clone() + 1e-6).recip() * clip).clamp_max(1.0))
 }
 
-/// The student's values and the teacher's after them: what a step changes of one parameter.
-pub struct Following<'a> {
-    /// The student's values.
+/// One parameter that an optimiser step updates in place, and its moving average if it has one.
+pub struct ParamUpdate<'a> {
+    /// The values.
     pub value: &'a mut Tensor<1>,
-    /// The teacher's.
-    pub teacher: &'a mut Tensor<1>,
-    /// What the teacher keeps of itself.
-    pub momentum: f64,
-    /// Largest norm of the gradient; 0 for no limit.
+    /// Their exponential moving average, updated with the new values.
+    pub average: Option<Average<'a>>,
+    /// Largest norm of the gradient; 0 disables clipping.
     pub clip: f64,
 }
 
-impl Following<'_> {
-    /// Clips `grad`, sets the value to `new` of it, and lets the teacher follow. Returns the
+/// An exponential moving average of a parameter: `average ← momentum · average + (1 − momentum) · value`.
+pub struct Average<'a> {
+    /// The averaged values.
+    pub value: &'a mut Tensor<1>,
+    /// The weight of the average before the step, in 0–1.
+    pub momentum: f64,
+}
+
+impl ParamUpdate<'_> {
+    /// Clips `grad`, sets the value to `new` of it, and updates the average. Returns the
     /// gradient's norm before clipping, `[1]`.
     fn update(
         self,
@@ -70,17 +76,19 @@ impl Following<'_> {
             None => grad,
         };
         *self.value = new(self.value, grad);
-        ema(self.teacher, self.value, self.momentum);
+        if let Some(average) = self.average {
+            ema(average.value, self.value, average.momentum);
+        }
         norm
     }
 }
 
-/// `teacher ← momentum · teacher + (1 − momentum) · student`.
-pub fn ema(teacher: &mut Tensor<1>, student: &Tensor<1>, momentum: f64) {
-    if fused::applies(teacher) && !teacher.is_autodiff() {
-        return fused::update::ema(teacher, student, momentum);
+/// `average ← momentum · average + (1 − momentum) · value`.
+pub fn ema(average: &mut Tensor<1>, value: &Tensor<1>, momentum: f64) {
+    if fused::applies(average) && !average.is_autodiff() {
+        return fused::update::ema(average, value, momentum);
     }
-    *teacher = teacher.clone() * momentum + student.clone() * (1.0 - momentum);
+    *average = average.clone() * momentum + value.clone() * (1.0 - momentum);
 }
 
 /// AdamW (Loshchilov & Hutter): decay decoupled from the gradient.
@@ -110,7 +118,7 @@ impl AdamW {
     /// norm before clipping, `[1]`.
     pub fn update(
         &self,
-        param: Following,
+        param: ParamUpdate,
         grad: Tensor<1>,
         [m, v]: [&mut Tensor<1>; 2],
         step: u64,
@@ -136,8 +144,13 @@ impl AdamW {
                 rate: lr / correction1,
                 root_correction2: correction2.sqrt(),
             };
-            let places = [param.value, param.teacher, m, v];
-            fused::update::adamw(places, grad, &numbers, param.momentum);
+            match param.average {
+                Some(average) => {
+                    let places = [param.value, average.value, m, v];
+                    fused::update::adamw_and_ema(places, grad, &numbers, average.momentum);
+                }
+                None => fused::update::adamw([param.value, m, v], grad, &numbers),
+            }
             return fused::update::scalar(norm);
         }
         param.update(grad, |value, grad| {
@@ -161,7 +174,7 @@ impl Sgd {
     /// Returns the gradient's norm before clipping, `[1]`.
     pub fn update(
         &self,
-        param: Following,
+        param: ParamUpdate,
         grad: Tensor<1>,
         buffer: &mut Tensor<1>,
         step: u64,
@@ -199,7 +212,7 @@ impl Lars {
     /// clipping, `[1]`.
     pub fn update(
         &self,
-        param: Following,
+        param: ParamUpdate,
         grad: Tensor<1>,
         buffer: &mut Tensor<1>,
         adapt: bool,

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 use super::{DropPath, VitConfig};
 use crate::init::Init;
 use crate::ops;
-use crate::ops::branch::{Branch, BranchParams, Run, Samples};
+use crate::ops::branch::{Branch, BranchParams, TokenGroup, TokenLayout};
 use crate::param::{Param, parameters};
 
 /// What layer scale starts from.
@@ -171,7 +171,7 @@ impl Block {
     pub(super) fn forward(
         &self,
         x: Tensor<2>,
-        runs: &[Run],
+        runs: &[TokenGroup],
         index: usize,
         drop: &dyn DropPath,
     ) -> Tensor<2> {
@@ -190,7 +190,7 @@ impl Block {
     pub(super) fn forward_class(
         &self,
         x: Tensor<2>,
-        runs: &[Run],
+        runs: &[TokenGroup],
         index: usize,
         drop: &dyn DropPath,
     ) -> Tensor<2> {
@@ -202,7 +202,7 @@ impl Block {
             samples,
         );
         let images = runs.iter().map(|run| run.images).sum();
-        let samples = samples_of(&[Run { images, tokens: 1 }], drop.factors(index, 1));
+        let samples = samples_of(&[TokenGroup { images, tokens: 1 }], drop.factors(index, 1));
         ops::branch(Branch::Mlp, x, self.mlp_params(), samples)
     }
 
@@ -263,9 +263,9 @@ fn params(
     }
 }
 
-fn samples_of(runs: &[Run], factors: Option<Vec<f32>>) -> Arc<Samples> {
+fn samples_of(runs: &[TokenGroup], factors: Option<Vec<f32>>) -> Arc<TokenLayout> {
     Arc::new(match factors {
-        Some(factors) => Samples::new(runs, &factors),
-        None => Samples::all(runs),
+        Some(factors) => TokenLayout::new(runs, &factors),
+        None => TokenLayout::all(runs),
     })
 }

@@ -7,9 +7,9 @@ use std::path::Path;
 use super::preprocess::{FACT, Preparation};
 use super::pth::{Value, write_pth};
 use super::{Array, Kind, Naming, arrays, hugging_face, timm, to_bytes, unwritten};
-use crate::files::{FileSet, write_whole};
 use crate::position::resample;
 use crate::{Result, Vit, VitConfig};
+use dinolab_files::{FileSet, write_whole};
 
 type Arrays = BTreeMap<String, Array>;
 

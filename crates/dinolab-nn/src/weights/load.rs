@@ -74,7 +74,7 @@ impl fmt::Display for LoadReport {
 /// are of another image size, [`Error::Missing`] where one is not there
 /// and must be. The network is unchanged after an error.
 pub fn load(
-    network: &mut impl Parameters,
+    network: &mut (impl Parameters + ?Sized),
     prefix: &str,
     weights: &Weights,
     options: LoadOptions,

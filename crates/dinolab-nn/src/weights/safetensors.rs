@@ -18,19 +18,33 @@ const MAX_HEADER: u64 = 100_000_000;
 
 /// Reads the network `which` of a checkpoint, or the only one there is.
 pub(super) fn read(path: &Path, which: Which) -> Result<Weights> {
-    let (mut arrays, facts) = read_arrays(path)?;
+    let (arrays, facts) = read_arrays(path)?;
+    from_arrays(path, arrays, facts, which)
+}
+
+/// The network `which` among the arrays of a checkpoint that was read from `path`, or the only one
+/// there is; `facts` are the file's metadata.
+///
+/// # Errors
+/// As [`super::read`], but for those of the file itself.
+pub fn from_arrays(
+    path: &Path,
+    mut arrays: BTreeMap<String, Array>,
+    facts: BTreeMap<String, String>,
+    which: Which,
+) -> Result<Weights> {
     let network = Network::find(path, arrays.keys().map(String::as_str), which)?;
     let centre = arrays.remove(CENTRE);
     check_finite(path, centre.iter().map(|array| (CENTRE, array)))?;
     arrays.retain(|name, _| network.local(name).is_some());
     let (arrays, naming) = super::network(path, &network, arrays.into_iter().collect(), true)?;
     Ok(Weights {
+        path: path.into(),
         arrays,
         naming,
         centre: centre.map(|array| array.data),
         facts,
         which: network.which,
-        ..Weights::default()
     })
 }
 

@@ -8,8 +8,28 @@ use std::io::BufRead;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use burn::tensor::{Distribution, Tensor};
+use clap::Subcommand;
 use dinolab_nn::{Device, Precision, VitConfig};
+use dinolab_run::Environment;
+
+/// The commands below `dinolab bench`.
+#[derive(Subcommand)]
+pub enum Bench {
+    Step(step::Args),
+    Embed(embed::Args),
+    Crops(crops::Args),
+}
+
+impl Bench {
+    /// Does what was asked.
+    pub fn run(self, env: &Environment<'_>) -> Result<()> {
+        match self {
+            Self::Step(args) => step::run(&args),
+            Self::Embed(args) => embed::run(&args),
+            Self::Crops(args) => crops::run(env, &args),
+        }
+    }
+}
 
 /// Flags that all benchmarks share.
 #[derive(clap::Args)]
@@ -23,16 +43,16 @@ pub struct Common {
     /// Threads that compute [default: all cores]
     #[arg(long)]
     threads: Option<usize>,
-    /// cpu, or cuda:N, metal, vulkan:N, rocm:N where built with them
+    /// cpu, or cuda:N, metal, vulkan:N, rocm:N if compiled in
     #[arg(long, default_value = "cpu")]
     device: String,
     /// Activations and matrix products in f32 or bf16
     #[arg(long, default_value_t)]
     precision: Precision,
-    /// Repetitions before measuring
+    /// Number of repetitions before measuring
     #[arg(long, default_value_t = 2)]
     warmup: usize,
-    /// Repetitions that are measured
+    /// Number of repetitions measured
     #[arg(long, default_value_t = 5)]
     steps: usize,
     /// Print one line of JSON
@@ -97,46 +117,4 @@ impl Common {
         }
         Ok(())
     }
-}
-
-/// Images `[B, 3, side, side]` of noise.
-fn noise(images: usize, side: usize, device: &Device) -> Tensor<4> {
-    let distribution = Distribution::Normal(0.0, 1.0);
-    Tensor::<4>::random([images, 3, side, side], distribution, device)
-}
-
-/// Milliseconds.
-fn ms(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
-}
-
-/// The middle one.
-fn median(durations: &[Duration]) -> Duration {
-    let mut sorted = durations.to_vec();
-    sorted.sort_unstable();
-    sorted[sorted.len() / 2]
-}
-
-/// The mean, in milliseconds.
-fn mean_ms(durations: &[Duration]) -> f64 {
-    ms(durations.iter().sum::<Duration>()) / durations.len() as f64
-}
-
-/// The most memory this process has held, in MiB, where the system tells.
-fn peak_memory() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib / 1024.0)
-}
-
-/// Multiplications and additions of a forward pass of one image of side `side`, class-token
-/// shortcuts not counted.
-fn forward_operations(vit: &VitConfig, side: usize) -> f64 {
-    let patches = (side / vit.patch_size).pow(2) as f64;
-    let (n, d) = (patches + 1.0, vit.width as f64);
-    let mlp = 2.0 * vit.mlp_ratio as f64;
-    let block = 2.0 * n * d * d * (4.0 + mlp) + 4.0 * n * n * d;
-    let pixels = (vit.channels * vit.patch_size.pow(2)) as f64;
-    vit.depth as f64 * block + 2.0 * patches * pixels * d
 }

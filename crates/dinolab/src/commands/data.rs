@@ -5,8 +5,11 @@ pub mod inspect;
 pub mod pack;
 
 use clap::Subcommand;
+use dinolab_run::Environment;
 
-/// The verbs below `dinolab data`.
+use crate::console::Unheard;
+
+/// The commands below `dinolab data`.
 #[derive(Subcommand)]
 pub enum Data {
     Fetch(fetch::Args),
@@ -15,12 +18,20 @@ pub enum Data {
 }
 
 impl Data {
-    /// Does what was asked.
-    pub fn run(self) -> anyhow::Result<()> {
+    /// What it does once its standard output takes no more.
+    pub fn unheard(&self) -> Unheard {
         match self {
-            Self::Fetch(args) => fetch::run(&args),
-            Self::Inspect(args) => inspect::run(&args),
-            Self::Pack(args) => pack::run(&args),
+            Self::Fetch(_) | Self::Pack(_) => Unheard::Finish,
+            Self::Inspect(_) => Unheard::End,
+        }
+    }
+
+    /// Does what was asked.
+    pub fn run(self, env: &Environment<'_>) -> anyhow::Result<()> {
+        match self {
+            Self::Fetch(args) => fetch::run(env, &args),
+            Self::Inspect(args) => inspect::run(env, &args),
+            Self::Pack(args) => pack::run(env, &args),
         }
     }
 }

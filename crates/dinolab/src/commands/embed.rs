@@ -2,28 +2,21 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
-use dinolab_data::augment::{Filter, eval};
-use dinolab_data::source::SourceOptions;
-use dinolab_data::{Image, Source};
-use dinolab_eval::block_features::BlockFeatures;
-use dinolab_eval::feature_set::{FeatureSet, labels_file, names_file};
-use dinolab_eval::features::{Preprocess, View, at_once, whole_patches};
-use dinolab_eval::patch_tokens::{Layout, PatchTokens};
-use dinolab_nn::check_patches;
+use anyhow::Result;
+use dinolab_data::Size;
+use dinolab_eval::network::BlockFeatures;
+use dinolab_run::Environment;
+use dinolab_run::embed::{EmbedRequest, embed};
+use dinolab_run::feature_input::{CLASS_TOKEN, PreprocessOptions};
+use dinolab_run::values::size;
 
-use crate::inputs::{CLASS_TOKEN, PreprocessArgs, block_features_of, by_name, tell_left_out};
-use crate::model::{Model, ModelArgs};
-use crate::progress::Progress;
-use crate::results::check_out;
-use crate::sources;
-use crate::values::Size;
+use crate::args::ModelArgs;
 
-/// Turns images into feature vectors
+/// Compute feature vectors of images
 ///
 /// Example: dinolab embed --weights runs/photos photos --out photos.npy
 ///
-/// Writes one row per image, in sorted path order, and beside it the paths (photos.paths.txt)
+/// Writes one row per image, in sorted path order, and next to it the paths (photos.paths.txt)
 /// and, where there are labels, the classes (photos.labels.txt).
 /// Images that cannot be used are left out and listed.
 ///
@@ -36,10 +29,10 @@ pub struct Args {
     /// .npy or .safetensors
     #[arg(long)]
     out: PathBuf,
-    /// Bring whole images to SIDE or HEIGHTxWIDTH instead of cutting out their centre
-    #[arg(long, conflicts_with_all = ["resize", "crop"])]
+    /// Resize whole images to SIDE or HEIGHTxWIDTH instead of cropping their centre
+    #[arg(long, value_name = "PX", value_parser = size, conflicts_with_all = ["resize", "crop"])]
     size: Option<Size>,
-    /// Concatenate the class tokens of so many last blocks, as `eval linear` takes 4
+    /// Concatenate the class tokens of the last N blocks, as `eval linear` takes 4
     #[arg(long, default_value_t = CLASS_TOKEN.n_last_blocks)]
     n_last_blocks: usize,
     /// Add the mean of the last block's patch tokens: true or false
@@ -53,126 +46,27 @@ pub struct Args {
     #[arg(long, requires = "patch_tokens", conflicts_with_all = ["size", "crop"])]
     whole: bool,
     #[command(flatten)]
-    preprocess: PreprocessArgs,
+    preprocess: PreprocessOptions,
     #[command(flatten)]
     model: ModelArgs,
 }
 
-/// Runs the verb.
-pub fn run(args: &Args) -> Result<()> {
-    ensure_usage!(
-        FeatureSet::is_file_of(&args.out),
-        "--out {}: must end in .npy or .safetensors",
-        args.out.display()
-    );
-    ensure_usage!(
-        !args.whole || args.out.extension().is_some_and(|ext| ext == "safetensors"),
-        "--out {}: with --whole, images of different sizes go to a file that ends in .safetensors",
-        args.out.display()
-    );
-    check_out(&args.out)?;
-    let model = args.model.load_any()?;
-    let most = SourceOptions::default().max_pixels;
-    let source = sources::open_as(&args.images, most, model.pixels())?;
-    let preprocess = args.preprocess.of(&model);
-    let blocks = BlockFeatures {
-        n_last_blocks: args.n_last_blocks,
-        avgpool_patchtokens: args.avgpool_patchtokens,
+/// Runs the command.
+pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
+    let request = EmbedRequest {
+        images: &args.images,
+        out: &args.out,
+        size: args.size,
+        blocks: BlockFeatures {
+            n_last_blocks: args.n_last_blocks,
+            avgpool_patchtokens: args.avgpool_patchtokens,
+        },
+        patch_tokens: args.patch_tokens,
+        whole: args.whole,
+        preprocess: args.preprocess,
+        weights: args.model.weights(),
+        model: args.model.options(),
     };
-    let batch_size = args.preprocess.batch_size();
-    if args.patch_tokens {
-        return patch_tokens(args, &model, &*source, &preprocess);
-    }
-    let features = block_features_of(&model, &*source, &preprocess, args.size, batch_size, blocks)?;
-    features.write(&args.out)?;
-    outln!(
-        "{} features of width {} in {}, their paths in {}; {} images skipped",
-        features.len(),
-        features.dim,
-        args.out.display(),
-        names_file(&args.out).display(),
-        source.len() - features.len()
-    );
-    if features.labels.is_some() {
-        outln!("their classes in {}", labels_file(&args.out).display());
-    }
-    Ok(())
-}
-
-/// `--patch-tokens`.
-fn patch_tokens(
-    args: &Args,
-    model: &Model,
-    source: &dyn Source,
-    preprocess: &Preprocess,
-) -> Result<()> {
-    let vit = &model.vit;
-    let patch = vit.config().patch_size;
-    let Preprocess { resize, crop, .. } = *preprocess;
-    // Whole images are as large as their aspect ratio makes them, but at least this.
-    let seen = match args.size {
-        Some(Size(height, width)) => (height, width),
-        None if args.whole => (resize.height, resize.width),
-        None => (crop.height, crop.width),
-    };
-    let flag = if args.whole {
-        "--resize"
-    } else if args.size.is_some() {
-        "--size"
-    } else {
-        "--crop"
-    };
-    check_patches(seen.0, seen.1, patch).context(flag)?;
-    let centre = |_: usize, image: &Image| Ok(eval::features(image, resize, crop)?);
-    let squeezed = |_: usize, image: &Image| {
-        let (height, width) = seen;
-        Ok(eval::resize(image, width, height, Filter::Bicubic)?)
-    };
-    let whole = |_: usize, image: &Image| {
-        let (width, height) = eval::covering(image.width, image.height, resize);
-        check_patches(height, width, patch).map_err(|error| dinolab_eval::Error::Invalid {
-            what: "image",
-            reason: format!("{error}; --size HEIGHTxWIDTH in place of --whole makes them equal"),
-        })?;
-        let resized = eval::resize(image, width, height, Filter::Bicubic)?;
-        whole_patches(&resized, None, patch)
-    };
-    let (view, layout): (&View, _) = match args.size {
-        _ if args.whole => (&whole, Layout::PerImage),
-        Some(_) => (&squeezed, Layout::Joint),
-        None => (&centre, Layout::Joint),
-    };
-    let order = by_name(source);
-    let mut progress = Progress::new("image", order.len() as u64, 0);
-    let tokens = PatchTokens {
-        n_last_blocks: args.n_last_blocks,
-    };
-    let written = tokens.write(
-        vit,
-        source,
-        &order,
-        (view, preprocess),
-        at_once(args.preprocess.batch_size(), seen, patch),
-        (&args.out, layout),
-        &mut |done| progress.set(done as u64, ""),
-    )?;
-    progress.finish();
-    tell_left_out(&written.skipped, source);
-    let out = args.out.display();
-    let (count, dim) = (written.indices.len(), written.dim);
-    match (layout, written.grid) {
-        (Layout::Joint, Some((rows, columns))) => {
-            outln!("patch tokens [{count}, {rows}, {columns}, {dim}] in {out}")
-        }
-        _ => outln!("patch tokens of {count} images, [rows, columns, {dim}] each, in {out}"),
-    }
-    outln!(
-        "their paths in {}; {} images skipped",
-        names_file(&args.out).display(),
-        written.skipped.len()
-    );
-    if written.labelled {
-        outln!("their classes in {}", labels_file(&args.out).display());
-    }
+    outln!("{}", embed(env, &request)?);
     Ok(())
 }

@@ -1,22 +1,14 @@
 //! `dinolab overfit`: the one-image self-test.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
-use dinolab_data::augment::MultiCrop;
-use dinolab_data::shapes::Shapes;
-use dinolab_data::source::SourceOptions;
-use dinolab_data::{Image, Loader, LoaderConfig, Source};
-use dinolab_nn::{Device, HeadConfig, Parameters, VitConfig, device, ops, weights};
-use dinolab_train::{
-    Dino, DinoConfig, OptimiserKind, ScheduleConfig, Schedules, StepReport, Views,
-};
+use dinolab_run::overfit::{BATCH, CAUGHT_UP, OUT_DIM, Overfit, OverfitStep};
 
 use crate::exit_code::ExitCode;
 
-/// Trains on one image, to show that learning works at all
+/// Train on one image, to test that learning works at all
 ///
 /// Example: dinolab overfit cat.jpg
 ///
@@ -24,7 +16,7 @@ use crate::exit_code::ExitCode;
 /// single image, first without crops and then with them. The loss is the teacher's entropy plus
 /// the divergence of the student from the teacher; on one image the divergence has to vanish:
 /// within tens of steps without crops, within hundreds with them. It ends with a verdict, and
-/// with exit code 0 only where all is well.
+/// with exit code 0 only if all is well.
 #[derive(clap::Args)]
 pub struct Args {
     /// An image [default: one of the built-in shapes]
@@ -38,194 +30,58 @@ pub struct Args {
     /// Seed of weights and crops
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// cpu, or cuda:N, metal, vulkan:N, rocm:N where built with them
+    /// cpu, or cuda:N, metal, vulkan:N, rocm:N if compiled in
     #[arg(long, default_value = "cpu")]
     device: String,
 }
 
-const BATCH: usize = 8;
-const OUT_DIM: usize = 256;
-/// The student has caught up with the teacher when it is nearer than this, in nats.
-const CAUGHT_UP: f64 = 0.05;
-/// With crops no two views are the same; then it has to be this much nearer than at its worst.
-const SHARE_OF_WORST: f64 = 0.2;
-
-/// One image as many: each index gets crops of its own.
-struct Repeated {
-    name: String,
-    image: Image,
-    times: usize,
-}
-
-impl Source for Repeated {
-    fn len(&self) -> usize {
-        self.times
-    }
-    fn name(&self, _: usize) -> String {
-        self.name.clone()
-    }
-    fn label(&self, _: usize) -> Option<usize> {
-        None
-    }
-    fn classes(&self) -> &[String] {
-        &[]
-    }
-    fn image(&self, _: usize) -> dinolab_data::Result<Image> {
-        Ok(self.image.clone())
-    }
-}
-
-/// A condition of the verdict.
-struct Check {
-    holds: bool,
-    what: String,
-}
-
-/// Runs the verb.
+/// Runs the command.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let (name, image) = read(args.image.as_deref(), args.seed)?;
-    let device = device::by_name(&args.device)?;
+    let test = Overfit::new(args.image.as_deref(), args.seed, &args.device)?;
     outln!(
-        "one image ({name}), a ViT of width 64 and depth 3, {OUT_DIM} prototypes, batch {BATCH}"
+        "one image ({}), a ViT of width 64 and depth 3, {OUT_DIM} prototypes, batch {BATCH}",
+        test.name()
     );
     outln!(
         "loss = entropy of the teacher + KL(teacher‖student); ln {OUT_DIM} = {:.3}",
         (OUT_DIM as f64).ln()
     );
     let began = Instant::now();
-    let mut checks = Vec::new();
 
     outln!("\n1. without crops: all views are the whole image");
     outln!(
         "   expect the KL below {CAUGHT_UP} for good within 50 steps, and the entropy to reach ln {OUT_DIM}: \
          with one image the centre takes away all there is to tell"
     );
-    let mut crops = MultiCrop::identity(64);
-    crops.local_views = 2;
-    stage(args, &name, &image, crops, args.steps, &device, &mut checks)?;
+    header();
+    let mut checks = test.without_crops(args.steps, &mut line)?;
 
     outln!("\n2. with crops: 2 × 64 px and 4 × 32 px, colours changed");
     outln!(
         "   expect the KL to start higher, since views differ, to be at a tenth of that after 20 to 100 \
          steps and near 0 after 200; runs with crops are often judged too early"
     );
-    let crops = MultiCrop {
-        global_size: 64.into(),
-        local_size: 32.into(),
-        local_views: 4,
-        ..MultiCrop::default()
-    };
-    stage(
-        args,
-        &name,
-        &image,
-        crops,
-        args.crop_steps,
-        &device,
-        &mut checks,
-    )?;
+    header();
+    checks.extend(test.with_crops(args.crop_steps, &mut line)?);
 
     outln!("\nverdict after {:.0} s", began.elapsed().as_secs_f64());
     for check in &checks {
-        outln!(
-            "  {}  {}",
-            if check.holds { "ok    " } else { "FAILED" },
-            check.what
-        );
+        let verdict = if check.holds { "ok    " } else { "FAILED" };
+        outln!("  {verdict}  {}", check.what);
     }
-    let good = checks.iter().all(|check| check.holds);
-    outln!(
-        "{}",
-        if good {
-            "learning works"
-        } else {
-            "learning does not work as it should"
+    Ok(match checks.iter().all(|check| check.holds) {
+        true => {
+            outln!("learning works");
+            ExitCode::Success
         }
-    );
-    Ok(if good {
-        ExitCode::Success
-    } else {
-        ExitCode::Failure
+        false => {
+            outln!("learning does not work as it should");
+            ExitCode::Failure
+        }
     })
 }
 
-fn read(path: Option<&Path>, seed: u64) -> Result<(String, Image)> {
-    let Some(path) = path else {
-        return Ok(("a built-in shape".into(), Shapes::new(seed, 1).image(0)?));
-    };
-    let bytes = dinolab_data::file::read(path)?;
-    let name = path.display().to_string();
-    let image = dinolab_data::decode::decode(&name, &bytes, SourceOptions::default().max_pixels)?;
-    Ok((name, image))
-}
-
-fn stage(
-    args: &Args,
-    name: &str,
-    image: &Image,
-    crops: MultiCrop,
-    steps: u64,
-    device: &Device,
-    checks: &mut Vec<Check>,
-) -> Result<()> {
-    let cropped = !crops.whole_image;
-    let config = DinoConfig {
-        vit: VitConfig {
-            image_size: 64,
-            patch_size: 8,
-            width: 64,
-            depth: 3,
-            heads: 2,
-            ..Default::default()
-        },
-        head: HeadConfig {
-            out_dim: OUT_DIM,
-            hidden_dim: 128,
-            bottleneck_dim: 64,
-            ..HeadConfig::default()
-        },
-        optimizer: OptimiserKind::AdamW,
-        clip_grad: 3.0,
-        freeze_last_layer: 0,
-        student_temp: 0.1,
-        center_momentum: 0.9,
-        drop_path: 0.0,
-        seed: args.seed,
-        precision: Default::default(),
-    };
-    let schedules = Schedules::new(ScheduleConfig {
-        epochs: 1.0,
-        steps_per_epoch: steps.max(1),
-        lr: 1e-3,
-        min_lr: 1e-5,
-        warmup_epochs: 10.0 / steps.max(10) as f64,
-        weight_decay: 0.04,
-        weight_decay_end: 0.04,
-        momentum_teacher: 0.98,
-        warmup_teacher_temp: 0.04,
-        teacher_temp: 0.04,
-        warmup_teacher_temp_epochs: 0,
-    });
-    let repeated = Repeated {
-        name: name.into(),
-        image: image.clone(),
-        times: BATCH * steps.max(1) as usize,
-    };
-    let loader_config = LoaderConfig {
-        batch_size: BATCH,
-        seed: args.seed,
-        ..LoaderConfig::default()
-    };
-    let loader = Loader::new(Arc::new(repeated), crops, loader_config)?;
-    let mut dino = Dino::new(&config, device)?;
-    let same_start = weights::arrays(&dino.student, "") == weights::arrays(&dino.teacher, "");
-    let before = flat(&dino.teacher);
-
-    let stage = if cropped {
-        "with crops"
-    } else {
-        "without crops"
-    };
+fn header() {
     outln!(
         "   {:>5} {:>8} {:>8} {:>8}",
         "step",
@@ -233,96 +89,14 @@ fn stage(
         "entropy",
         "KL"
     );
-    let mut divergence = Vec::new();
-    for (step, crops) in (0..schedules.steps()).zip(loader.epoch(0, 0)) {
-        let views = Views::new(&crops?, dino.device());
-        let now = schedules.at(step);
-        let report = dino.step(&[views], &now)?;
-        let entropy = teacher_entropy(&report, now.teacher_temp);
-        divergence.push(report.loss - entropy);
-        // 1, 2, 5, 10, 20, 50, …
-        let shown = [1, 2, 5].iter().any(|lead| {
-            let mut at = *lead;
-            while at < step + 1 {
-                at *= 10;
-            }
-            at == step + 1
-        });
-        if shown || step + 1 == schedules.steps() || (step + 1) % 100 == 0 {
-            outln!(
-                "   {:>5} {:>8.4} {entropy:>8.4} {:>8.4}",
-                step + 1,
-                report.loss,
-                report.loss - entropy
-            );
-        }
-    }
-
-    let mut check = |holds: bool, what: String| {
-        checks.push(Check {
-            holds,
-            what: format!("{stage}: {what}"),
-        })
-    };
-    check(
-        same_start,
-        "student and teacher started with the same weights".into(),
-    );
-    let (teacher, student) = (flat(&dino.teacher), flat(&dino.student));
-    check(
-        teacher != before && teacher != student,
-        "the teacher followed the student, and is not the student itself".into(),
-    );
-    let lowest = divergence.iter().copied().fold(f64::INFINITY, f64::min);
-    check(
-        // Rounding may take a vanishing divergence a little below 0.
-        lowest > -1e-3,
-        format!("the loss was never below the teacher's entropy (nearest {lowest:.4} nats above)"),
-    );
-    let tail = &divergence[divergence.len() - divergence.len().min(10)..];
-    let last = tail.iter().sum::<f64>() / tail.len() as f64;
-    let worst = divergence.iter().copied().fold(0.0, f64::max);
-    let limit = if cropped {
-        CAUGHT_UP.max(SHARE_OF_WORST * worst)
-    } else {
-        CAUGHT_UP
-    };
-    check(
-        last < limit,
-        format!("KL(teacher‖student) ended at {last:.4} nats (worst {worst:.4}, limit {limit:.4})"),
-    );
-    if !cropped {
-        // Once and for all, not only in passing.
-        let reached = divergence
-            .iter()
-            .rposition(|&kl| kl >= CAUGHT_UP)
-            .map_or(0, |step| step + 1);
-        check(
-            reached <= 50,
-            format!("the loss was at its floor for good after {reached} steps (at most 50)"),
-        );
-    }
-    Ok(())
 }
 
-/// All values of a network.
-fn flat(network: &dinolab_nn::Network) -> Vec<f32> {
-    let mut all = Vec::new();
-    network.visit("", &mut |_, param| all.extend(param.to_vec()));
-    all
-}
-
-/// Mean entropy of the teacher's targets, in nats: what the loss cannot fall below.
-fn teacher_entropy(report: &StepReport, temperature: f64) -> f64 {
-    let out = &report.outputs;
-    let targets = ops::teacher_probabilities(out.teacher.clone(), out.centre.clone(), temperature);
-    let rows = targets.dims()[0];
-    let values = dinolab_eval::features::host(targets);
-    let sum: f64 = values
-        .iter()
-        .map(|&q| f64::from(q))
-        .filter(|&q| q > 0.0)
-        .map(|q| -q * q.ln())
-        .sum();
-    sum / rows as f64
+fn line(at: OverfitStep) {
+    let OverfitStep {
+        step,
+        loss,
+        entropy,
+    } = at;
+    let kl = loss - entropy;
+    outln!("   {step:>5} {loss:>8.4} {entropy:>8.4} {kl:>8.4}");
 }

@@ -155,7 +155,7 @@ pub fn one_error(output: &Output) -> String {
     assert!(!said.contains("panicked"), "{said}");
     let errors: Vec<&str> = said
         .lines()
-        .filter(|line| line.starts_with("dinolab: "))
+        .filter(|line| line.starts_with("error: "))
         .collect();
     assert_eq!(errors.len(), 1, "{said}");
     assert!(

@@ -9,7 +9,7 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Flex, TensorMetadata, backend_extension};
 use dinolab_kernels::{
-    self as kernels, AttentionSaved, BranchWeights, ClassAttentionSaved, MlpSaved, Samples,
+    self as kernels, AttentionSaved, BranchWeights, ClassAttentionSaved, MlpSaved, TokenLayout,
 };
 
 use super::{dense, tensor, unzip, values};
@@ -30,7 +30,7 @@ pub trait BranchOp: Backend {
         second_bias: FloatTensor<Self>,
         eps: f64,
         kind: Branch,
-        samples: Arc<Samples>,
+        samples: Arc<TokenLayout>,
     ) -> FloatTensor<Self>;
 }
 
@@ -58,7 +58,12 @@ fn weights(operands: &Operands, eps: f64) -> BranchWeights<'_> {
     }
 }
 
-fn forward(operands: &Operands, eps: f64, kind: Branch, samples: &Samples) -> (FlexTensor, Saved) {
+fn forward(
+    operands: &Operands,
+    eps: f64,
+    kind: Branch,
+    samples: &TokenLayout,
+) -> (FlexTensor, Saved) {
     let (x, weights) = (values(&operands[0]), weights(operands, eps));
     let (y, saved) = match kind {
         Branch::Attention(heads) => {
@@ -90,7 +95,7 @@ impl BranchOp for Flex {
         second_bias: FloatTensor<Self>,
         eps: f64,
         kind: Branch,
-        samples: Arc<Samples>,
+        samples: Arc<TokenLayout>,
     ) -> FloatTensor<Self> {
         let operands = [x, gamma, beta, first, first_bias, second, second_bias].map(dense);
         forward(&operands, eps, kind, &samples).0
@@ -102,7 +107,7 @@ struct State {
     operands: Operands,
     eps: f64,
     kind: Branch,
-    samples: Arc<Samples>,
+    samples: Arc<TokenLayout>,
     saved: Arc<Saved>,
 }
 
@@ -162,7 +167,7 @@ impl<C: CheckpointStrategy> BranchOp for Autodiff<Flex, C> {
         second_bias: FloatTensor<Self>,
         eps: f64,
         kind: Branch,
-        samples: Arc<Samples>,
+        samples: Arc<TokenLayout>,
     ) -> FloatTensor<Self> {
         let parts = [x, gamma, beta, first, first_bias, second, second_bias]
             .map(|tensor| tensor.into_parts());

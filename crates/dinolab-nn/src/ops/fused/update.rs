@@ -40,18 +40,29 @@ fn in_place<const N: usize>(places: [&mut Tensor<1>; N], f: impl FnOnce([&mut [f
     }
 }
 
-/// `teacher ← momentum · teacher + (1 − momentum) · student`.
-pub fn ema(teacher: &mut Tensor<1>, student: &Tensor<1>, momentum: f64) {
-    let student = dense(primitive(student.clone()));
-    in_place([teacher], |[teacher]| {
-        kernels::ema(teacher, values(&student), EmaStep { momentum });
+/// `average ← momentum · average + (1 − momentum) · value`.
+pub fn ema(average: &mut Tensor<1>, value: &Tensor<1>, momentum: f64) {
+    let value = dense(primitive(value.clone()));
+    in_place([average], |[average]| {
+        kernels::ema(average, values(&value), EmaStep { momentum });
     });
 }
 
-/// One step of AdamW of value, teacher and both moments, in place.
-pub fn adamw(places: [&mut Tensor<1>; 4], grad: Tensor<1>, step: &AdamWStep, momentum: f64) {
+/// One step of AdamW of value and both moments, in place.
+pub fn adamw(places: [&mut Tensor<1>; 3], grad: Tensor<1>, step: &AdamWStep) {
+    let grad = dense(primitive(grad));
+    in_place(places, |state| kernels::adamw(state, values(&grad), step));
+}
+
+/// One step of AdamW of value, average and both moments, in place.
+pub fn adamw_and_ema(
+    places: [&mut Tensor<1>; 4],
+    grad: Tensor<1>,
+    step: &AdamWStep,
+    momentum: f64,
+) {
     let grad = dense(primitive(grad));
     in_place(places, |state| {
-        kernels::adamw(state, values(&grad), step, EmaStep { momentum });
+        kernels::adamw_and_ema(state, values(&grad), step, EmaStep { momentum });
     });
 }

@@ -9,7 +9,7 @@ use zip::{CompressionMethod, ZipWriter};
 use super::super::unwritten;
 use super::pickle::{Value, pickle};
 use crate::Result;
-use crate::files::write_whole;
+use dinolab_files::write_whole;
 
 /// The folder inside the archive, whatever the file is called.
 const ROOT: &str = "archive";

@@ -1,11 +1,12 @@
 //! `dinolab bench embed`.
 
 use anyhow::Result;
-use dinolab_nn::{Parameters, Vit, init::Init};
+use dinolab_run::bench::embed::EmbedBench;
+use dinolab_run::bench::{mean_ms, median, ms, peak_memory};
 
-use super::{Common, forward_operations, mean_ms, median, ms, noise, peak_memory};
+use super::Common;
 
-/// Times features of images on noise
+/// Time feature extraction on noise
 ///
 /// Example: dinolab bench embed --arch vit_small --batch-size 32
 ///
@@ -17,28 +18,25 @@ pub struct Args {
     /// Side of the images
     #[arg(long, default_value_t = 224)]
     crop: usize,
-    /// Images through the network at a time
+    /// Batch size for inference
     #[arg(long, default_value_t = 32)]
     batch_size: usize,
 }
 
-/// Runs the verb.
+/// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
     let (common, batch) = (&args.common, args.batch_size);
     let device = common.device()?;
     let config = common.vit(args.crop)?;
-    let mut vit = Vit::new(&config, &mut Init::new(0), &device)?;
-    vit.set_precision(common.precision);
-    let images = noise(batch, args.crop, &device);
-    let operations = batch as f64 * forward_operations(&config, args.crop);
+    let bench = EmbedBench::new(&config, common.precision, batch, args.crop, &device)?;
     common.run(
         || {
-            dinolab_eval::features::host(vit.forward(images.clone()));
+            bench.once();
             Ok(())
         },
         |durations| {
             let time = median(durations).as_secs_f64();
-            let (rate, speed) = (batch as f64 / time, operations / time / 1e9);
+            let (rate, speed) = (batch as f64 / time, bench.operations / time / 1e9);
             if common.json || common.serve {
                 let line = serde_json::json!({
                     "ms": mean_ms(durations),

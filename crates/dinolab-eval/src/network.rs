@@ -1,0 +1,37 @@
+//! What runs a network: images in; features, tokens, attention maps or a trained head out.
+//!
+//! Everything else in this crate works on plain slices.
+//!
+//! | items | return |
+//! |---|---|
+//! | [`Embedder`], [`Tokens`] | the feature, tokens or attention of one image: for other programs |
+//! | [`Preprocess`], [`whole_patches`] | the input of a network |
+//! | [`embed`], [`embed_usable`], [`Features`], [`Pass`] | features of the images of a source |
+//! | [`attend`], [`AttentionMaps`] | attention of the class token |
+//! | [`BlockFeatures`] | features from the last blocks, for linear classifiers |
+//! | [`ClassifierFile`], [`Backbone`], [`Protocol`] | a linear classifier in a file, with its network |
+//! | [`patch_tokens`] | patch tokens of many images, in a file |
+//! | [`descriptor`] | vectors for retrieval: several scales, class token and pooled patches |
+//! | [`frozen_segmentation`] | a linear layer on frozen patch tokens |
+//! | [`transfer`] | frozen, fine-tuned and from-scratch networks on the same labels |
+//! | [`video_segmentation`] | masks of the objects of a DAVIS sequence |
+
+mod block_features;
+mod classifier_file;
+pub mod descriptor;
+mod embedder;
+mod features;
+mod features_of_source;
+pub mod frozen_segmentation;
+pub mod patch_tokens;
+pub mod transfer;
+pub mod video_segmentation;
+
+pub use crate::random_view::{Placement, RandomView};
+pub use block_features::BlockFeatures;
+pub use classifier_file::{Backbone, ClassifierFile, Protocol};
+pub use embedder::{Embedder, Tokens};
+pub use features::{
+    AttentionMaps, Features, Pass, Preprocess, Rows, Skipped, View, at_once, attend, batch, embed,
+    embed_usable, host, planes, whole_patches,
+};

@@ -1,0 +1,169 @@
+//! The feature of one image, for other programs.
+//!
+//! ```no_run
+//! use dinolab_eval::Embedder;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let embedder = Embedder::open("runs/photos".as_ref())?;
+//! let bytes = std::fs::read("cat.jpg")?;
+//! let image = dinolab_data::decode::decode("cat.jpg", &bytes, 1 << 28)?;
+//! let feature: Vec<f32> = embedder.embed(&image)?;
+//! assert_eq!(feature.len(), embedder.dim());
+//! # Ok(())
+//! # }
+//! ```
+
+use std::path::Path;
+
+use dinolab_data::Image;
+use dinolab_data::augment::ChannelNormaliser;
+use dinolab_data::augment::eval;
+use dinolab_nn::init::Init;
+use dinolab_nn::weights::{self, LoadOptions, Which};
+use dinolab_nn::{Vit, device};
+
+use crate::network::features::{
+    AttentionMaps, Preprocess, attend, batch, check_rows, described, host, planes, whole_patches,
+};
+use crate::{Error, Result};
+
+/// A backbone with the preprocessing of its images.
+#[derive(Clone, Debug)]
+pub struct Embedder {
+    vit: Vit,
+    preprocess: Preprocess,
+    normaliser: ChannelNormaliser,
+}
+
+/// All tokens of one image after the final norm.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tokens {
+    /// Width of a token, `D`.
+    pub dim: usize,
+    /// Rows and columns of patches, `(h, w)`.
+    pub grid: (usize, usize),
+    /// The class token, `[D]`.
+    pub class: Vec<f32>,
+    /// The patches row by row, `[h · w, D]`.
+    pub patches: Vec<f32>,
+}
+
+impl Embedder {
+    /// Loads the teacher of a run folder, a checkpoint or another weight file, on the CPU. Images
+    /// are prepared as the file specifies, else as by the reference implementation (resized to 256
+    /// pixels, centre-cropped to 224, ImageNet's mean and standard deviation).
+    ///
+    /// # Errors
+    /// [`Error::Model`] unless there are weights of a vision transformer.
+    pub fn open(path: &Path) -> Result<Self> {
+        let weights = weights::read(&weights::locate(path)?, Which::Teacher)?;
+        let config = weights.vit_config(None)?;
+        let mut vit = Vit::new(&config, &mut Init::new(0), &device::by_name("cpu")?)?;
+        weights::load(&mut vit, "backbone", &weights, LoadOptions::default())?;
+        let preprocess = Preprocess::of_facts(&weights.facts).unwrap_or_default();
+        Self::new(vit, preprocess)
+    }
+
+    /// Wraps a network in memory.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], [`Error::BadSetting`] or [`Error::Data`] for an unusable preprocessing.
+    pub fn new(vit: Vit, preprocess: Preprocess) -> Result<Self> {
+        let normaliser = preprocess.normaliser()?;
+        let (channels, means) = (vit.config().channels, preprocess.mean.len());
+        if channels != means {
+            let reason = format!("{means} for a network of {channels} channels");
+            return Err(Error::invalid("channel means", reason));
+        }
+        preprocess.check(vit.config().patch_size)?;
+        Ok(Self {
+            vit,
+            preprocess,
+            normaliser,
+        })
+    }
+
+    /// Returns the width of a feature, `D`.
+    pub fn dim(&self) -> usize {
+        self.vit.config().width
+    }
+
+    /// Returns the network.
+    pub fn vit(&self) -> &Vit {
+        &self.vit
+    }
+
+    /// Returns the preprocessing of images.
+    pub fn preprocess(&self) -> &Preprocess {
+        &self.preprocess
+    }
+
+    /// Returns the class token `[D]` of an image of any size, not normalised. The image is 8-bit RGB
+    /// unless the network was trained on others.
+    ///
+    /// # Errors
+    /// [`Error::Data`] for an image that cannot be prepared, [`Error::NotFinite`] if the network's
+    /// output is not finite.
+    pub fn embed(&self, image: &Image) -> Result<Vec<f32>> {
+        self.embed_batch(std::slice::from_ref(image))
+    }
+
+    /// Returns the class tokens of several images, `[B, D]`, computed as one batch.
+    ///
+    /// # Errors
+    /// As [`Embedder::embed`], for the first unusable image.
+    pub fn embed_batch(&self, images: &[Image]) -> Result<Vec<f32>> {
+        if images.is_empty() {
+            return Ok(Vec::new());
+        }
+        let Preprocess { resize, crop, .. } = self.preprocess;
+        let inputs = images
+            .iter()
+            .map(|image| {
+                let image = eval::features(image, resize, crop)?;
+                planes(&image, &self.normaliser)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let input = batch(&self.vit, &inputs, crop.height, crop.width);
+        let features = host(self.vit.forward(input));
+        check_rows(&features, self.dim(), |row| described(&images[row]))?;
+        Ok(features)
+    }
+
+    /// Returns all tokens of an image at its own size, or resized to `size` = (height, width), and
+    /// cropped to whole patches.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an image smaller than a patch, otherwise as [`Embedder::embed`].
+    pub fn tokens(&self, image: &Image, size: Option<(usize, usize)>) -> Result<Tokens> {
+        let patch = self.vit.config().patch_size;
+        let image = whole_patches(image, size, patch)?;
+        let input = batch(
+            &self.vit,
+            &[planes(&image, &self.normaliser)?],
+            image.height,
+            image.width,
+        );
+        let grid = (image.height / patch, image.width / patch);
+        let dim = self.dim();
+        let all = host(self.vit.intermediate(input, 1).remove(0));
+        check_rows(&all, all.len(), |_| described(&image))?;
+        // Tokens between the class token and the patches, such as registers, are left out.
+        let patches = all[all.len() - grid.0 * grid.1 * dim..].to_vec();
+        Ok(Tokens {
+            dim,
+            grid,
+            class: all[..dim].to_vec(),
+            patches,
+        })
+    }
+
+    /// Returns the attention of the last block's class token; sizes as in [`Embedder::tokens`].
+    ///
+    /// # Errors
+    /// As [`Embedder::tokens`].
+    pub fn attention(&self, image: &Image, size: Option<(usize, usize)>) -> Result<AttentionMaps> {
+        let image = whole_patches(image, size, self.vit.config().patch_size)?;
+        attend(&self.vit, &image, &self.normaliser)
+    }
+}

@@ -1,0 +1,169 @@
+//! Patch tokens of many images, written to a file as they are computed, because all of them would
+//! not fit in memory.
+//!
+//! If all images have the same grid, the file holds one array `[images, rows, columns, D]`,
+//! otherwise one array `[rows, columns, D]` per image, by its name.
+
+mod file;
+
+use std::path::Path;
+
+use burn::tensor::Tensor;
+use dinolab_data::Source;
+use dinolab_files::FileSet;
+use dinolab_nn::Vit;
+
+use crate::feature_set::{FileFormat, file_format, names_and_labels, write_companions};
+use crate::file::unwritten;
+use crate::network::block_features::BlockFeatures;
+use crate::network::features::{Pass, Preprocess, Rows, View};
+use crate::{Error, Result};
+
+use self::file::{Npy, Safetensors, Tokens};
+
+/// Name of the array in a safetensors file that holds one.
+const TENSOR: &str = "patch_tokens";
+
+/// The patch tokens of the last blocks, each after the *final* norm, concatenated along `D`,
+/// earliest block first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PatchTokens {
+    /// Number of last blocks, from 1 to the network's depth.
+    pub n_last_blocks: usize,
+}
+
+/// The layout of images in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// One array for all images, which have the same size.
+    Joint,
+    /// One array per image, in a safetensors file.
+    PerImage,
+}
+
+/// The content of the written file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The source's indices of the images, in the order of the file.
+    pub indices: Vec<usize>,
+    /// Width of a token, `D`.
+    pub dim: usize,
+    /// Rows and columns of patches, if the same for all images.
+    pub grid: Option<(usize, usize)>,
+    /// Whether a file of labels was written.
+    pub labelled: bool,
+    /// Images that could not be used: index and reason.
+    pub skipped: Vec<(usize, String)>,
+}
+
+impl PatchTokens {
+    /// Returns the width of a token of `vit`, `D`.
+    pub fn dim(&self, vit: &Vit) -> usize {
+        vit.config().width * self.n_last_blocks
+    }
+
+    /// Computes patch tokens `[B, h · w · D]` of images `[B, C, H, W]`, patches row by row.
+    fn of(&self, vit: &Vit, images: Tensor<4>) -> Tensor<2> {
+        let [b, _, height, width] = images.dims();
+        let patch = vit.config().patch_size;
+        let patches = (height / patch) * (width / patch);
+        let blocks = vit.intermediate(images, self.n_last_blocks);
+        let tokens = blocks.into_iter().map(|tokens| {
+            let count = tokens.dims()[1];
+            tokens.narrow(1, count - patches, patches)
+        });
+        Tensor::cat(tokens.collect(), 2).reshape([b, patches * self.dim(vit)])
+    }
+
+    /// Writes the tokens of the source's images `indices` to `path`, a `.npy` or `.safetensors`
+    /// file, and their names and labels next to it as
+    /// [`FeatureSet`](crate::feature_set::FeatureSet) does. `view` makes the input of the network;
+    /// only the channel means and deviations of `preprocess` are used. `batch_size` images are in
+    /// memory at a time. The file appears once it is complete.
+    ///
+    /// # Errors
+    /// [`Error::BadSetting`] for more blocks than the network has; [`Error::Invalid`] for separate
+    /// arrays in a `.npy` file and if no image can be used; [`Error::Write`] if a file cannot be
+    /// written; otherwise as [`Pass::each`].
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "what is seen, how, and where it goes"
+    )]
+    pub fn write(
+        &self,
+        vit: &Vit,
+        source: &dyn Source,
+        indices: &[usize],
+        (view, preprocess): (&View, &Preprocess),
+        batch_size: usize,
+        (path, layout): (&Path, Layout),
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Written> {
+        let blocks = BlockFeatures {
+            n_last_blocks: self.n_last_blocks,
+            avgpool_patchtokens: false,
+        };
+        blocks.check(vit)?;
+        let dim = self.dim(vit);
+        let mut file: Box<dyn Tokens> = match (file_format(path), layout) {
+            (Some(FileFormat::Npy), Layout::Joint) => Box::new(Npy::create(path, dim)?),
+            (Some(FileFormat::Safetensors), Layout::Joint) => {
+                Box::new(Safetensors::create(path, dim, None)?)
+            }
+            (Some(FileFormat::Safetensors), Layout::PerImage) => {
+                let names = indices.iter().map(|&index| source.name(index)).collect();
+                Box::new(Safetensors::create(path, dim, Some(names))?)
+            }
+            (Some(FileFormat::Npy), Layout::PerImage) => {
+                let reason = "images of different sizes go to a .safetensors file";
+                return Err(Error::invalid("patch tokens", reason));
+            }
+            (None, _) => {
+                return Err(Error::Format {
+                    path: path.into(),
+                    reason: "patch tokens go to .npy or .safetensors".into(),
+                });
+            }
+        };
+        let mut grid: Option<(usize, usize)> = None;
+        let mut same = true;
+        let mut each = |rows: Rows| {
+            same &= grid.is_none_or(|grid| grid == rows.grid);
+            grid.get_or_insert(rows.grid);
+            let names: Vec<String> = rows.indices.iter().map(|&i| source.name(i)).collect();
+            file.add(&names, rows.grid, &rows.data)
+        };
+        let (used, skipped) = Pass {
+            backbone: vit,
+            view,
+            feature: &|images| self.of(vit, images),
+            dim,
+            normaliser: &preprocess.normaliser()?,
+            batch_size,
+        }
+        .each(source, indices, &mut each, progress)?;
+        if used.is_empty() {
+            let first = skipped.first().map(|(_, why)| why.as_str());
+            let reason = format!(
+                "none is usable; the first: {}",
+                first.unwrap_or("no images given")
+            );
+            return Err(Error::invalid("images", reason));
+        }
+        let (names, labels) = names_and_labels(&used, source);
+        let mut companions = FileSet::default();
+        write_companions(&mut companions, path, Some(&names), labels.as_deref())?;
+        file.finish()?;
+        companions.keep().map_err(unwritten(path))?;
+        Ok(Written {
+            indices: used,
+            dim,
+            grid: grid.filter(|_| same),
+            labelled: labels.is_some(),
+            skipped,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

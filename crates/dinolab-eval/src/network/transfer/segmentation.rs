@@ -1,0 +1,136 @@
+//! Semantic segmentation.
+
+use burn::tensor::Tensor;
+use dinolab_data::Size;
+use dinolab_data::augment::ChannelNormaliser;
+use dinolab_data::augment::Filter;
+use dinolab_data::random::Random;
+use dinolab_nn::{Vit, check_patches};
+
+use super::{Example, Fitted, Score, Task};
+use crate::network::features::{Preprocess, batch, planes};
+use crate::random_view::{Placement, RandomView, render};
+use crate::segmentation::{ClassMasks, IouMeter, class_map, patch_targets};
+use crate::{Error, Result};
+
+/// Segmentation of a source with masks, with patch tokens as the head's input.
+pub struct Segmentation<'a> {
+    train: ClassMasks<'a>,
+    train_images: Vec<usize>,
+    val: ClassMasks<'a>,
+    val_images: Vec<usize>,
+    view: RandomView,
+    normaliser: ChannelNormaliser,
+    patch: usize,
+}
+
+impl<'a> Segmentation<'a> {
+    /// Creates the task from training and validation images, given by their indices in their
+    /// sources. The side of views is a multiple of the patch size of `vit`; validation images are
+    /// resized to that square.
+    ///
+    /// # Errors
+    /// [`Error::BadSetting`] for settings out of range, [`Error::Invalid`] without images.
+    pub fn new(
+        (train, train_images): (ClassMasks<'a>, Vec<usize>),
+        (val, val_images): (ClassMasks<'a>, Vec<usize>),
+        view: RandomView,
+        preprocess: &Preprocess,
+        vit: &Vit,
+    ) -> Result<Self> {
+        view.check()?;
+        let patch = vit.config().patch_size;
+        if !view.size.is_square() || !view.size.height.is_multiple_of(patch) {
+            let reason = format!(
+                "{} is not a square of a multiple of the patch size {patch}",
+                view.size
+            );
+            return Err(Error::setting("crop", reason));
+        }
+        check_patches(view.size.height, view.size.width, patch)?;
+        if train_images.is_empty() || val_images.is_empty() {
+            return Err(Error::invalid("images with masks", "must not be empty"));
+        }
+        Ok(Self {
+            train,
+            train_images,
+            val,
+            val_images,
+            view,
+            normaliser: preprocess.normaliser()?,
+            patch,
+        })
+    }
+
+    fn grid(&self) -> (usize, usize) {
+        let side = self.view.size.height / self.patch;
+        (side, side)
+    }
+}
+
+impl Task for Segmentation<'_> {
+    fn classes(&self) -> usize {
+        self.train.classes
+    }
+
+    fn size(&self) -> Size {
+        self.view.size
+    }
+
+    /// Images show several classes, so all of them are one group.
+    fn groups(&self) -> Vec<usize> {
+        vec![0; self.train_images.len()]
+    }
+
+    fn example(&self, place: usize, random: &mut Random) -> Result<Example> {
+        let index = self.train_images[place];
+        let (image, mask) = (self.train.source.image(index)?, self.train.mask(index)?);
+        let at = self.view.place(&image, random);
+        Ok(Example {
+            planes: planes(&self.view.render(&image, at)?, &self.normaliser)?,
+            targets: patch_targets(&mask, at, self.grid(), self.classes()),
+        })
+    }
+
+    fn head_dim(&self, vit: &Vit) -> usize {
+        vit.config().width
+    }
+
+    fn head_input(&self, vit: &Vit, images: Tensor<4>) -> Tensor<2> {
+        let tokens = vit.intermediate(images, 1).remove(0);
+        let [b, n, d] = tokens.dims();
+        let patches = self.grid().0 * self.grid().1;
+        tokens
+            .narrow(1, n - patches, patches)
+            .reshape([b * patches, d])
+    }
+
+    fn evaluate(&self, fitted: &Fitted) -> Result<Score> {
+        let mut meter = IouMeter::new(self.classes());
+        for &index in &self.val_images {
+            let (image, mask) = (self.val.source.image(index)?, self.val.mask(index)?);
+            let side = self.view.size.height;
+            let square = render(
+                &image,
+                Placement::whole(&image),
+                (side, side),
+                Filter::Bilinear,
+            )?;
+            let input = batch(
+                &fitted.vit,
+                &[planes(&square, &self.normaliser)?],
+                side,
+                side,
+            );
+            let logits = fitted.logits(self.head_input(&fitted.vit, input));
+            let size = (mask.height, mask.width);
+            let map = class_map(&logits, self.grid(), self.classes(), size)?;
+            meter.add(&mask.data, &map)?;
+        }
+        let mean = meter.mean().map(|mean| 100.0 * mean);
+        Ok(Score {
+            value: mean.ok_or_else(|| Error::invalid("masks", "all pixels are void"))?,
+            second: meter.pixel_accuracy().map(|share| 100.0 * share),
+        })
+    }
+}

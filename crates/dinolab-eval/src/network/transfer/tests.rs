@@ -1,0 +1,377 @@
+use dinolab_data::Size;
+use dinolab_data::shapes::Shapes;
+use dinolab_nn::init::Init;
+use dinolab_nn::{Parameters, Vit, VitConfig, device};
+use proptest::prelude::*;
+
+use super::*;
+use crate::network::block_features::BlockFeatures;
+use crate::network::features::Preprocess;
+use crate::random_view::RandomView;
+use crate::segmentation::{ClassMasks, MaskRule};
+
+fn vit() -> Vit {
+    let config = VitConfig {
+        width: 32,
+        depth: 2,
+        heads: 2,
+        mlp_ratio: 2,
+        ..VitConfig::named("vit_tiny", 8, 32).unwrap()
+    };
+    Vit::new(&config, &mut Init::new(1), &device::by_name("cpu").unwrap()).unwrap()
+}
+
+fn preprocess() -> Preprocess {
+    Preprocess {
+        resize: Size::square(32),
+        crop: Size::square(32),
+        ..Default::default()
+    }
+}
+
+fn values(vit: &Vit) -> Vec<f32> {
+    let mut values = Vec::new();
+    vit.visit("", &mut |_, p| values.extend(p.to_vec()));
+    values
+}
+
+const ONE: BlockFeatures = BlockFeatures {
+    n_last_blocks: 1,
+    avgpool_patchtokens: false,
+};
+
+const TWO: BlockFeatures = BlockFeatures {
+    n_last_blocks: 2,
+    avgpool_patchtokens: true,
+};
+
+const VIEW: RandomView = RandomView {
+    size: Size::square(32),
+    scale: (0.5, 1.0),
+};
+
+#[test]
+fn shares_are_read() {
+    assert_eq!("5%".parse(), Ok(Share::Percent(5.0)));
+    assert_eq!("0.5 %".parse(), Ok(Share::Percent(0.5)));
+    assert_eq!("12".parse(), Ok(Share::PerClass(12)));
+    for text in ["", "0", "0%", "101%", "-1", "x%", "1.5"] {
+        assert!(text.parse::<Share>().is_err(), "{text}");
+    }
+    assert_eq!(Share::Percent(2.5).to_string(), "2.5%");
+}
+
+proptest! {
+    #[test]
+    fn shares_are_even_and_nested(sizes in prop::collection::vec(1usize..40, 1..5), seed: u64, percent in 1f64..100.0) {
+        let groups: Vec<usize> = sizes.iter().enumerate().flat_map(|(g, &n)| vec![g; n]).collect();
+        let drawn = labelled_share(&groups, Share::Percent(percent), seed).unwrap();
+        prop_assert!(drawn.is_sorted_by(|a, b| a < b));
+        for (group, &n) in sizes.iter().enumerate() {
+            let count = drawn.iter().filter(|&&place| groups[place] == group).count();
+            prop_assert_eq!(count, ((n as f64 * percent / 100.0).round() as usize).max(1));
+        }
+        let all = labelled_share(&groups, Share::PerClass(40), seed).unwrap();
+        prop_assert_eq!(all.len(), groups.len());
+        let few = labelled_share(&groups, Share::PerClass(1), seed).unwrap();
+        prop_assert!(few.iter().all(|place| drawn.contains(place)));
+    }
+}
+
+#[test]
+fn rates_by_hand() {
+    let settings = FineTune {
+        warmup: 0.2,
+        ..Default::default()
+    };
+    let rates: Vec<f64> = (0..10).map(|step| settings.rate(1.0, step, 10)).collect();
+    assert_eq!(rates[..3], [0.5, 1.0, 1.0]);
+    assert!((rates[6] - 0.5).abs() < 1e-12);
+    assert!(rates.windows(2).skip(2).all(|pair| pair[1] < pair[0]));
+    let bare = FineTune {
+        warmup: 0.0,
+        ..settings
+    };
+    assert_eq!(bare.rate(2.0, 0, 10), 2.0);
+    assert_eq!(
+        FineTune {
+            epochs: 3,
+            batch_size: 8,
+            ..bare
+        }
+        .steps(17),
+        9
+    );
+}
+
+#[test]
+fn layers_far_from_the_head_learn_slower() {
+    let rate = |name| layer_rate(name, 4, 0.5);
+    assert_eq!(rate("head.weight"), 1.0);
+    assert_eq!(rate("backbone.norm.weight"), 1.0);
+    assert_eq!(rate("backbone.blocks.3.norm1.weight"), 0.5);
+    assert_eq!(rate("backbone.blocks.0.mlp.fc1.bias"), 0.0625);
+    assert_eq!(rate("backbone.pos_embed"), 0.03125);
+    assert_eq!(layer_rate("backbone.cls_token", 12, 1.0), 1.0);
+}
+
+/// AdamW as PyTorch defines it, in double precision, on a head over fixed inputs.
+#[test]
+fn the_head_of_a_frozen_network_takes_the_steps_of_adamw() {
+    let (train, val) = (Shapes::new(1, 8), Shapes::new(2, 4));
+    let task = Classification::new(&train, &val, ONE, VIEW, &preprocess(), 8).unwrap();
+    let settings = FineTune {
+        epochs: 3,
+        batch_size: 8,
+        warmup: 0.0,
+        weight_decay: 0.1,
+        layer_decay: 1.0,
+    };
+    let labelled: Vec<usize> = (0..8).collect();
+    let (lr, seed) = (0.01, 5);
+    let fitted = settings
+        .fit(&task, vit(), true, &labelled, (lr, seed), &mut |_| {})
+        .unwrap();
+    assert_eq!(values(&fitted.vit), values(&vit()), "frozen");
+
+    let (k, d) = (16, 32);
+    let mut init = Init::new(seed ^ 0x6865_6164);
+    let start = init.truncated_normal(k * d, 0.02);
+    let mut w: Vec<f64> = start
+        .into_iter()
+        .map(f64::from)
+        .chain(vec![0.0; k])
+        .collect();
+    let (mut m, mut v) = (vec![0.0; w.len()], vec![0.0; w.len()]);
+    for epoch in 0..3u64 {
+        let mut g = vec![0.0; w.len()];
+        for place in 0..8 {
+            let mut random = Random::new(
+                seed,
+                epoch,
+                place as u64,
+                dinolab_data::random::Purpose::Crops,
+            );
+            let example = task.example(place, &mut random).unwrap();
+            let images = crate::network::features::batch(&vit(), &[example.planes], 32, 32);
+            let x: Vec<f64> = crate::network::features::host(vit().forward(images))
+                .into_iter()
+                .map(f64::from)
+                .collect();
+            let z: Vec<f64> = (0..k)
+                .map(|c| w[k * d + c] + (0..d).map(|i| w[c * d + i] * x[i]).sum::<f64>())
+                .collect();
+            let total: f64 = z.iter().map(|z| z.exp()).sum();
+            for c in 0..k {
+                let p = (z[c].exp() / total - f64::from(example.targets[c])) / 8.0;
+                g[k * d + c] += p;
+                (0..d).for_each(|i| g[c * d + i] += p * x[i]);
+            }
+        }
+        let now = settings.rate(lr, epoch as usize, 3);
+        for i in 0..w.len() {
+            m[i] = 0.9 * m[i] + 0.1 * g[i];
+            v[i] = 0.999 * v[i] + 0.001 * g[i] * g[i];
+            let t = epoch as i32 + 1;
+            let step =
+                m[i] / (1.0 - 0.9f64.powi(t)) / ((v[i] / (1.0 - 0.999f64.powi(t))).sqrt() + 1e-8);
+            let decay = if i < k * d { 1.0 - now * 0.1 } else { 1.0 };
+            w[i] = w[i] * decay - now * step;
+        }
+    }
+    let found = [
+        fitted.head.weight.to_vec(),
+        fitted.head.bias.unwrap().to_vec(),
+    ]
+    .concat();
+    for (found, wanted) in found.iter().zip(&w) {
+        assert!(
+            (f64::from(*found) - wanted).abs() < 2e-4,
+            "{found} {wanted}"
+        );
+    }
+}
+
+fn tiny() -> TransferConfig {
+    TransferConfig {
+        fine_tune: FineTune {
+            epochs: 12,
+            batch_size: 16,
+            weight_decay: 0.0,
+            ..Default::default()
+        },
+        share: Share::PerClass(4),
+        seeds: vec![0, 1],
+        lrs: vec![1e-3, 1e-5],
+        frozen_lrs: vec![1e-2],
+    }
+}
+
+#[test]
+fn all_arms_learn_their_few_labels_alike_at_any_number_of_threads() {
+    let (train, val) = (Shapes::new(1, 96), Shapes::new(2, 48));
+    let task = Classification::new(&train, &val, ONE, VIEW, &preprocess(), 16).unwrap();
+    let mut config = tiny();
+    config.fine_tune.epochs = 4;
+    let run = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
+        pool.install(|| {
+            let (mut steps, mut total) = (0, 0);
+            let trials = compare(&task, &vit(), &TransferMode::ALL, &config, &mut |now| {
+                steps += 1;
+                assert_eq!(now.step, steps);
+                total = now.steps;
+            })
+            .unwrap();
+            assert_eq!((steps, total), (2 * 5 * 4 * 4, 2 * 5 * 4 * 4));
+            trials
+        })
+    };
+    let trials = run(2);
+    let arms: Vec<(TransferMode, f64)> = trials.iter().map(|t| (t.mode, t.lr)).collect();
+    let wanted = [
+        (TransferMode::Frozen, 1e-2),
+        (TransferMode::FineTuned, 1e-3),
+        (TransferMode::FineTuned, 1e-5),
+        (TransferMode::Scratch, 1e-3),
+        (TransferMode::Scratch, 1e-5),
+    ];
+    assert_eq!(arms, wanted);
+    assert_eq!(trials.iter().filter(|t| t.best).count(), 3, "one per arm");
+    assert!(
+        trials
+            .iter()
+            .all(|t| t.scores.len() == 2 && t.spread().is_some())
+    );
+    for threads in [1, 3] {
+        assert_eq!(run(threads), trials);
+    }
+}
+
+#[test]
+fn a_network_from_scratch_learns_to_fit_its_labels() {
+    let (train, val) = (Shapes::new(1, 32), Shapes::new(2, 16));
+    let view = RandomView {
+        size: Size::square(32),
+        scale: (1.0, 1.0),
+    };
+    let task = Classification::new(&train, &val, TWO, view, &preprocess(), 16).unwrap();
+    let mut losses = Vec::new();
+    let settings = FineTune {
+        epochs: 150,
+        batch_size: 8,
+        weight_decay: 0.0,
+        ..Default::default()
+    };
+    let labelled: Vec<usize> = (0..16).collect();
+    let fitted = settings
+        .fit(&task, vit(), false, &labelled, (3e-3, 0), &mut |loss| {
+            losses.push(loss)
+        })
+        .unwrap();
+    assert!(losses[0] > 2.0, "{}", losses[0]);
+    assert!(fitted.loss < 0.3, "{}", fitted.loss);
+    assert_ne!(values(&fitted.vit), values(&vit()));
+}
+
+#[test]
+fn segmentation_transfers_too() {
+    let shapes = Shapes::new(1, 24);
+    let masks = ClassMasks {
+        source: &shapes,
+        rule: MaskRule::Classes,
+        classes: 2,
+    };
+    let task = Segmentation::new(
+        (masks, (0..16).collect()),
+        (masks, (16..24).collect()),
+        VIEW,
+        &preprocess(),
+        &vit(),
+    )
+    .unwrap();
+    let mut config = TransferConfig {
+        share: Share::Percent(100.0),
+        seeds: vec![0],
+        lrs: vec![3e-3],
+        ..tiny()
+    };
+    config.fine_tune.epochs = 60;
+    let trials = compare(&task, &vit(), &TransferMode::ALL, &config, &mut |_| {}).unwrap();
+    assert_eq!(trials.len(), 3);
+    for trial in &trials {
+        assert!((0.0..=100.0).contains(&trial.mean()));
+        assert!(trial.second().unwrap() > 50.0, "{trial:?}");
+        assert_eq!(trial.spread(), None);
+    }
+    // Learning all of the network fits the training pixels better than learning the head.
+    assert!(trials[1].losses[0] < trials[0].losses[0]);
+}
+
+#[test]
+fn spread_by_hand() {
+    let score = |value| Score {
+        value,
+        second: None,
+    };
+    let trial = Trial {
+        mode: TransferMode::Frozen,
+        lr: 1.0,
+        scores: vec![score(1.0), score(3.0), score(5.0)],
+        losses: vec![0.0; 3],
+        best: true,
+    };
+    assert_eq!(
+        (trial.mean(), trial.spread(), trial.second()),
+        (3.0, Some(2.0), None)
+    );
+}
+
+#[test]
+fn what_cannot_be_compared_is_refused() {
+    let (train, val) = (Shapes::new(1, 16), Shapes::new(2, 8));
+    let task = Classification::new(&train, &val, ONE, VIEW, &preprocess(), 16).unwrap();
+    let refused = |config: &TransferConfig| {
+        compare(&task, &vit(), &[TransferMode::Frozen], config, &mut |_| {}).is_err()
+    };
+    assert!(refused(&TransferConfig {
+        seeds: vec![],
+        ..tiny()
+    }));
+    assert!(refused(&TransferConfig {
+        frozen_lrs: vec![],
+        ..tiny()
+    }));
+    assert!(refused(&TransferConfig {
+        frozen_lrs: vec![-1.0],
+        ..tiny()
+    }));
+    for fine_tune in [
+        FineTune {
+            epochs: 0,
+            ..Default::default()
+        },
+        FineTune {
+            warmup: 1.0,
+            ..Default::default()
+        },
+        FineTune {
+            weight_decay: -1.0,
+            ..Default::default()
+        },
+        FineTune {
+            layer_decay: 0.0,
+            ..Default::default()
+        },
+    ] {
+        assert!(refused(&TransferConfig {
+            fine_tune,
+            ..tiny()
+        }));
+    }
+    let none = Shapes::new(1, 0);
+    assert!(Classification::new(&none, &val, ONE, VIEW, &preprocess(), 16).is_err());
+}

@@ -1,0 +1,6 @@
+//! Optimisers and schedules, for training and fine-tuning alike.
+
+mod optimiser;
+pub mod schedule;
+
+pub use self::optimiser::{Optimiser, OptimiserKind, ParamState, Rates, decays};

@@ -1,0 +1,257 @@
+//! A training step on noise.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use dinolab_kernels::profile::Profile;
+use dinolab_nn::{Device, HeadConfig, Precision, ProjectionConfig, VitConfig, check_patches};
+use dinolab_train::{
+    Dino, DinoConfig, DinoSchedule, LeJepa, LeJepaConfig, Method, OptimiserKind, StepHyperparams,
+    StepTimings, Views,
+};
+
+use super::{forward_operations, median, ms, noise, peak_memory};
+use crate::error::{Context, Result};
+
+/// What a step is of.
+#[derive(Clone, Debug)]
+pub struct StepOptions {
+    /// The backbone; its image size is the side of the global crops.
+    pub vit: VitConfig,
+    /// The method and its head.
+    pub method: StepMethod,
+    /// Side of the local crops.
+    pub local_crops_size: usize,
+    /// How many local crops an image has.
+    pub local_crops_number: usize,
+    /// Images in a step.
+    pub batch_size: usize,
+    /// Stochastic depth of the student.
+    pub drop_path_rate: f64,
+    /// Norm that gradients are clipped to; 0 disables.
+    pub clip_grad: f64,
+    /// Of activations and matrix products.
+    pub precision: Precision,
+}
+
+/// A method with its head.
+#[derive(Clone, Debug)]
+pub enum StepMethod {
+    /// DINO.
+    Dino(HeadConfig),
+    /// LeJEPA.
+    LeJepa {
+        /// The projection.
+        head: ProjectionConfig,
+        /// Random directions of a step.
+        directions: usize,
+    },
+}
+
+impl StepMethod {
+    /// Nominal operations of the head for one row.
+    fn head_operations(&self, width: usize) -> f64 {
+        let sizes = match self {
+            Self::Dino(head) => vec![
+                width,
+                head.hidden_dim,
+                head.hidden_dim,
+                head.bottleneck_dim,
+                head.out_dim,
+            ],
+            Self::LeJepa { head, .. } => {
+                vec![width, head.hidden_dim, head.hidden_dim, head.out_dim]
+            }
+        };
+        let pairs = sizes.windows(2).map(|io| (io[0] * io[1]) as f64);
+        2.0 * pairs.sum::<f64>()
+    }
+
+    fn build(&self, options: &StepOptions, device: &Device) -> Result<Box<dyn Method>> {
+        let (vit, clip_grad) = (options.vit.clone(), options.clip_grad);
+        let (drop_path, precision) = (options.drop_path_rate, options.precision);
+        let optimizer = OptimiserKind::AdamW;
+        Ok(match self {
+            Self::Dino(head) => {
+                let config = DinoConfig {
+                    vit,
+                    head: head.clone(),
+                    optimizer,
+                    clip_grad,
+                    freeze_last_layer: 0,
+                    student_temp: 0.1,
+                    center_momentum: 0.9,
+                    schedule: DinoSchedule {
+                        momentum_teacher: 0.996,
+                        warmup_teacher_temp: 0.04,
+                        teacher_temp: 0.04,
+                        warmup_teacher_temp_epochs: 0,
+                    },
+                    drop_path,
+                    seed: 0,
+                    precision,
+                };
+                Box::new(Dino::new(&config, device)?)
+            }
+            Self::LeJepa { head, directions } => {
+                let config = LeJepaConfig {
+                    vit,
+                    head: head.clone(),
+                    optimizer,
+                    clip_grad,
+                    sigreg_weight: 0.05,
+                    sigreg_directions: *directions,
+                    average_momentum: 0.98,
+                    average_momentum_end: 0.98,
+                    drop_path,
+                    seed: 0,
+                    precision,
+                };
+                Box::new(LeJepa::new(&config, device)?)
+            }
+        })
+    }
+}
+
+/// The whole step of a method, on views that are there already.
+pub struct StepBench {
+    options: StepOptions,
+    method: Box<dyn Method>,
+    views: [Views; 1],
+    step: u64,
+    /// The timings of each step so far.
+    pub timings: Vec<StepTimings>,
+    /// Nominal operations of a step.
+    pub operations: f64,
+}
+
+impl StepBench {
+    /// Makes networks and views.
+    ///
+    /// # Errors
+    /// Sizes out of their range.
+    pub fn new(options: &StepOptions, device: &Device) -> Result<Self> {
+        let vit = &options.vit;
+        let (global, local) = (vit.image_size, options.local_crops_size);
+        check_patches(local, local, vit.patch_size).of_setting("local-crops-size", "")?;
+        let method = options.method.build(options, device)?;
+        let (batch, locals) = (options.batch_size, options.local_crops_number);
+        let views = [Views {
+            batch,
+            global: noise(2 * batch, global, method.device()),
+            local: (locals > 0).then(|| noise(locals * batch, local, method.device())),
+        }];
+        // A forward pass, and twice as much for the backward pass; a teacher's is forward only.
+        let global = 2.0 * forward_operations(vit, global);
+        let local = locals as f64 * forward_operations(vit, local);
+        let teacher = match options.method {
+            StepMethod::Dino(_) => 1.0,
+            StepMethod::LeJepa { .. } => 0.0,
+        };
+        let rows = 2.0 * teacher + 3.0 * (2.0 + locals as f64);
+        let head = rows * options.method.head_operations(vit.width);
+        Ok(Self {
+            options: options.clone(),
+            method,
+            views,
+            step: 0,
+            timings: Vec::new(),
+            operations: batch as f64 * ((3.0 + teacher) * global + 3.0 * local + head),
+        })
+    }
+
+    /// Does one step.
+    ///
+    /// # Errors
+    /// A loss that is no longer a number.
+    pub fn once(&mut self) -> Result<()> {
+        let hp = StepHyperparams {
+            step: self.step,
+            epoch: 1,
+            // A schedule so long that its values stand still.
+            steps: 1 << 40,
+            lr: 1e-4,
+            weight_decay: 0.04,
+        };
+        self.step += 1;
+        let report = self.method.step(&self.views, &hp)?;
+        self.timings.push(report.timings);
+        Ok(())
+    }
+
+    /// The figures of the last steps, of which each took so long, and of the matrix products in them; as
+    /// lines of text.
+    pub fn figures(&self, measured: &[Duration], profile: &Profile) -> String {
+        let StepOptions {
+            vit,
+            method,
+            local_crops_size,
+            local_crops_number,
+            batch_size,
+            ..
+        } = &self.options;
+        let (time, threads) = (median(measured), rayon::current_num_threads());
+        let seconds = time.as_secs_f64();
+        let head = match method {
+            StepMethod::Dino(head) => format!("{} prototypes", head.out_dim),
+            StepMethod::LeJepa { directions, .. } => format!("{directions} directions"),
+        };
+        let mut text = format!(
+            "batch {batch_size}, views 2 × {} px and {local_crops_number} × {local_crops_size} px, {head}, \
+             {threads} threads\n",
+            vit.image_size
+        );
+        let mut line = |name: &str, figures: String| {
+            // Writing to a text does not fail.
+            let _ = writeln!(text, "{name:<10} {figures}");
+        };
+        let slowest = measured.iter().max().copied().unwrap_or_default();
+        let fastest = measured.iter().min().copied().unwrap_or_default();
+        line(
+            "step",
+            format!(
+                "{:>9.1} ms   (median of {}; {:.1} to {:.1})",
+                ms(time),
+                measured.len(),
+                ms(fastest),
+                ms(slowest)
+            ),
+        );
+        let last = &self.timings[self.timings.len() - measured.len()..];
+        let phases = last.first().map_or(&[][..], StepTimings::phases);
+        for (i, (name, _)) in phases.iter().enumerate() {
+            let times: Vec<_> = last.iter().map(|step| step.phases()[i].1).collect();
+            line(
+                &format!("  {name}"),
+                format!("{:>9.1} ms", ms(median(&times))),
+            );
+        }
+        line(
+            "speed",
+            format!(
+                "{:>9.1} GFLOP/s of {:.0} nominal GFLOP; {:.2} images/s",
+                self.operations / seconds / 1e9,
+                self.operations / 1e9,
+                *batch_size as f64 / seconds
+            ),
+        );
+        let products = profile.products.as_secs_f64() / threads as f64;
+        let total = measured.iter().sum::<Duration>().as_secs_f64();
+        if profile.operations > 0 {
+            line(
+                "products",
+                format!(
+                    "{:>9.1} ms of matrix products alone: the step takes {:.2} times that; {:.1} \
+                     GFLOP/s within them",
+                    1e3 * products / measured.len() as f64,
+                    total / products,
+                    profile.operations as f64 / products / 1e9
+                ),
+            );
+        }
+        if let Some(peak) = peak_memory() {
+            line("memory", format!("{peak:>9.0} MiB at most"));
+        }
+        text.trim_end().to_owned()
+    }
+}

@@ -1,0 +1,424 @@
+//! Weights in other formats.
+
+mod onnx;
+mod training;
+mod verify;
+
+use std::path::{Path, PathBuf};
+
+use dinolab_files::{make_folders, remove_folders};
+use dinolab_nn::position::PositionRule;
+use dinolab_nn::weights::{self, Backbone, Kind, LoadOptions, Naming, Weights, Which};
+use dinolab_nn::{Vit, VitConfig, device, init::Init};
+use serde::Serialize;
+
+pub use self::onnx::{OnnxCheck, OnnxReport};
+pub use self::verify::Check;
+use crate::error::{Context, Error, Result};
+use crate::model::{Normalisation, count};
+use crate::table::{Cell, Report, Table};
+use crate::weights::read;
+
+/// What is converted, and to what.
+#[derive(Clone, Debug)]
+pub struct ConvertRequest<'a> {
+    /// The weights `W`.
+    pub input: &'a Path,
+    /// A file ending in `.pth`, `.safetensors` or `.onnx`, or a folder.
+    pub output: &'a Path,
+    /// By default the reference's for a file, Hugging Face's for a folder.
+    pub to: Option<WeightFormat>,
+    /// Which network of a training checkpoint.
+    pub which: Which,
+    /// To `.pth`: whether all that the reference needs to resume training is written.
+    pub full: bool,
+    /// Position embeddings are resampled to images of this side, once.
+    pub image_size: Option<usize>,
+    /// To `.onnx`: what is put out apart from the features.
+    pub onnx: OnnxOutputs,
+    /// Attention heads, for files that do not say it.
+    pub heads: Option<usize>,
+    /// How position embeddings follow other image sizes.
+    pub position_rule: Option<PositionRule>,
+    /// How values are normalised, for files that do not say it.
+    pub normalisation: Normalisation,
+}
+
+/// Further outputs of an `.onnx` file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OnnxOutputs {
+    /// The last block's attention of the class token, per head.
+    pub attention: bool,
+    /// The patch tokens.
+    pub patch_features: bool,
+    /// The logits of the head.
+    pub head: bool,
+}
+
+/// Whose names and files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+#[serde(rename_all = "lowercase")]
+pub enum WeightFormat {
+    /// The reference's, or DINOv2's for a network with layer scale
+    Reference,
+    /// timm's; as a folder with the config.json that timm.create_model("local-dir:…") reads
+    Timm,
+    /// Hugging Face's ViTModel, Dinov2Model or Dinov2WithRegistersModel, whichever fits
+    Hf,
+    /// A run folder, for use and as a start of training
+    Run,
+}
+
+/// What was written, and how it was verified.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum ConvertReport {
+    /// Weights.
+    Weights(WeightReport),
+    /// A graph.
+    Onnx(OnnxReport),
+}
+
+/// Weights that were written.
+#[derive(Clone, Debug, Serialize)]
+pub struct WeightReport {
+    /// Where.
+    pub output: PathBuf,
+    /// In whose format.
+    pub to: WeightFormat,
+    /// The network.
+    pub vit: VitConfig,
+    /// Comparisons with the original.
+    pub checks: Vec<Check>,
+    /// What is worth knowing about the file.
+    pub notes: Vec<String>,
+}
+
+/// What OUT is by its name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Container {
+    Pth,
+    Safetensors,
+    Folder,
+}
+
+impl Container {
+    fn of(path: &Path) -> Result<Self> {
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        Ok(match extension.unwrap_or_default() {
+            "pth" | "pt" | "bin" => Self::Pth,
+            "safetensors" => Self::Safetensors,
+            "" => Self::Folder,
+            _ if path.is_dir() => Self::Folder,
+            other => bail!(
+                "{}: .{other} cannot be written; OUT ends in .pth, .safetensors or .onnx, or is \
+                 a folder",
+                path.display()
+            ),
+        })
+    }
+}
+
+impl WeightFormat {
+    fn naming(self, config: &VitConfig) -> Naming {
+        match self {
+            Self::Reference | Self::Run => Naming::Reference,
+            Self::Timm => Naming::Timm,
+            Self::Hf => Naming::HuggingFace(Kind::of(config)),
+        }
+    }
+}
+
+/// Converts. The output is verified by reading it back and comparing it with the original on random
+/// images; if they differ, it is removed again.
+///
+/// # Errors
+/// Weights that cannot be read, or not be written in that format; an output that differs.
+pub fn convert(request: &ConvertRequest<'_>) -> Result<ConvertReport> {
+    if request.output.extension().is_some_and(|ext| ext == "onnx") {
+        return onnx::convert(request).map(ConvertReport::Onnx);
+    }
+    let container = Container::of(request.output)?;
+    let to = request.to.unwrap_or(match container {
+        Container::Folder => WeightFormat::Hf,
+        _ => WeightFormat::Reference,
+    });
+    ensure_setting!(
+        to != WeightFormat::Run || container == Container::Folder,
+        "to",
+        "run",
+        "OUT must be a folder, not {}",
+        request.output.display()
+    );
+    ensure_setting!(
+        (to, container) != (WeightFormat::Reference, Container::Folder),
+        "to",
+        "reference",
+        "OUT must be a .pth or .safetensors file, not a folder"
+    );
+    ensure_setting!(
+        !request.full || (to == WeightFormat::Reference && container == Container::Pth),
+        "full",
+        "",
+        "a training checkpoint is written as .pth with the reference's names only"
+    );
+    ensure_setting!(
+        !request.full || request.image_size.is_none(),
+        "full",
+        "",
+        "a training checkpoint keeps its `image-size`"
+    );
+    ensure!(
+        to == WeightFormat::Run || !request.output.join("checkpoints").exists(),
+        "{} is a run folder; give OUT another name",
+        request.output.display()
+    );
+    let onnx = request.onnx;
+    ensure_setting!(
+        !(onnx.attention || onnx.patch_features || onnx.head),
+        "attention",
+        "",
+        "`patch-features` and `head` likewise are outputs of an .onnx file"
+    );
+    let original = Original::read(request)?;
+    let mut notes = original.notes(request, to);
+    let mut written = Written::below(match container {
+        Container::Folder => Some(request.output),
+        _ => request.output.parent(),
+    })?;
+    let done = match (to, container) {
+        (WeightFormat::Run, _) => training::write_run(request, &original, &mut written),
+        _ if request.full => training::write_pth(request, &original, &mut notes, &mut written),
+        _ => write_backbone(request, to, container, &original, &mut written),
+    };
+    if let Err(error) = done {
+        written.remove();
+        return Err(error);
+    }
+    let checks = match verify::check(request, &original) {
+        Ok(checks) => checks,
+        Err(error) => {
+            written.remove();
+            return Err(Error::In {
+                what: format!("{} was removed again", request.output.display()),
+                source: Box::new(error),
+            });
+        }
+    };
+    Ok(ConvertReport::Weights(WeightReport {
+        output: request.output.to_owned(),
+        to,
+        vit: original.vit.config().clone(),
+        checks,
+        notes,
+    }))
+}
+
+/// The network that is converted.
+struct Original {
+    weights: Weights,
+    vit: Vit,
+    /// Tensors of the file that are no part of the backbone.
+    left_over: Vec<String>,
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+impl Original {
+    /// Reads it from IN, which must not be the file to write.
+    fn read(request: &ConvertRequest<'_>) -> Result<Self> {
+        let mut weights = read(request.input, request.which)?;
+        ensure!(
+            !same_file(&weights.path, request.output),
+            "{}: IN and OUT are the same file",
+            request.output.display()
+        );
+        let mut config = weights.vit_config(request.heads)?;
+        let preprocess = request.normalisation.of(&weights.facts, config.channels)?;
+        // What is said of other channels than the network has is not passed on.
+        weights.facts.remove("preprocess");
+        let metadata = preprocess.map(|preprocess| preprocess.facts());
+        weights.facts.extend(metadata.into_iter().flatten());
+        config.position_rule = request.position_rule.unwrap_or(config.position_rule);
+        let (vit, left_over) =
+            load(&weights, &config).with_context(|| weights.path.display().to_string())?;
+        Ok(Self {
+            weights,
+            vit,
+            left_over,
+        })
+    }
+
+    /// What the user should know of the file that is written.
+    fn notes(&self, request: &ConvertRequest<'_>, to: WeightFormat) -> Vec<String> {
+        let config = self.vit.config();
+        let mut notes = Vec::new();
+        let whole = request.full || to == WeightFormat::Run;
+        let dropped = |name: &&String| {
+            *name != "backbone.mask_token" && !(whole && name.starts_with("head."))
+        };
+        let dropped: Vec<_> = self.left_over.iter().filter(dropped).collect();
+        if let (Some(first), Some(last)) = (dropped.first(), dropped.last()) {
+            notes.push(format!(
+                "left out: {} tensors, {first} … {last}",
+                dropped.len()
+            ));
+        }
+        if to == WeightFormat::Run {
+            return notes;
+        }
+        let naming = to.naming(config);
+        let rule = naming.position_rule(config.registers > 0);
+        if rule != config.position_rule {
+            notes.push(format!(
+                "readers of this format resample position embeddings with the rule {rule}, this \
+                 network with {}: at other sizes than {} px features differ (`image-size` resamples \
+                 them once, here)",
+                config.position_rule,
+                request.image_size.unwrap_or(config.image_size),
+            ));
+        }
+        let eps = naming.layer_norm_eps();
+        if !matches!(naming, Naming::HuggingFace(_)) && eps != config.layer_norm_eps {
+            notes.push(format!(
+                "readers of this format normalise with an epsilon of {eps:e}, this network with {:e}",
+                config.layer_norm_eps
+            ));
+        }
+        if matches!(to, WeightFormat::Reference)
+            && config.heads != (config.width / 64).max(1)
+            && !request.full
+        {
+            notes.push(format!(
+                "readers have to be told the number of heads, {}",
+                config.heads
+            ));
+        }
+        let colours = config.channels == 3;
+        if to == WeightFormat::Reference
+            && request
+                .output
+                .extension()
+                .is_none_or(|ext| ext != "safetensors")
+            && !colours
+        {
+            notes.push(format!(
+                "a .pth does not say how images of {} are normalised: readers have to be given `mean` \
+                 and `std`",
+                count(config.channels)
+            ));
+        } else if !colours && !self.weights.facts.contains_key("preprocess") {
+            notes.push(format!(
+                "the weights do not say how images of {} are normalised; `mean` and `std` write it \
+                 into what is converted",
+                count(config.channels)
+            ));
+        }
+        notes
+    }
+}
+
+/// A backbone with weights, and what was left over.
+fn load(weights: &Weights, config: &VitConfig) -> Result<(Vit, Vec<String>)> {
+    let mut vit = Vit::new(config, &mut Init::new(0), &device::by_name("cpu")?)?;
+    let report = weights::load(&mut vit, "backbone", weights, LoadOptions::default())?;
+    Ok((vit, report.left_over))
+}
+
+/// What was written, in case that it has to go.
+struct Written {
+    files: Vec<PathBuf>,
+    /// Folders that were made for them, outermost first.
+    folders: Vec<PathBuf>,
+}
+
+impl Written {
+    /// Nothing yet but the folder that it will be in.
+    fn below(folder: Option<&Path>) -> Result<Self> {
+        let folder = folder.unwrap_or(Path::new(""));
+        let folders = make_folders(folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        Ok(Self {
+            files: Vec::new(),
+            folders,
+        })
+    }
+
+    fn remove(&self) {
+        for file in &self.files {
+            let _ = std::fs::remove_file(file);
+        }
+        remove_folders(&self.folders);
+    }
+}
+
+fn write_backbone(
+    request: &ConvertRequest<'_>,
+    to: WeightFormat,
+    container: Container,
+    original: &Original,
+    written: &mut Written,
+) -> Result<()> {
+    let mask_token = original.weights.arrays.get("backbone.mask_token");
+    let mut backbone = Backbone::new(&original.vit, &original.weights.facts, mask_token);
+    if let Some(side) = request.image_size {
+        backbone = backbone.resized(side)?;
+    }
+    let naming = to.naming(backbone.config());
+    let out = request.output;
+    written.files = match container {
+        Container::Pth => {
+            backbone.write_pth(out, naming)?;
+            vec![out.to_owned()]
+        }
+        Container::Safetensors => {
+            backbone.write_safetensors(out, naming)?;
+            vec![out.to_owned()]
+        }
+        Container::Folder => {
+            backbone.write_folder(out, naming)?;
+            let names = [
+                "model.safetensors",
+                "config.json",
+                "preprocessor_config.json",
+            ];
+            names.map(|name| out.join(name)).to_vec()
+        }
+    };
+    Ok(())
+}
+
+impl Report for ConvertReport {
+    fn table(&self) -> Table {
+        let size = |height: usize, width: usize| Cell::Text(format!("{height} × {width}"));
+        let error = |error: f64| Cell::Number(format!("{error:.1e}"));
+        match self {
+            ConvertReport::Weights(report) => {
+                let mut table = Table::new(["read back", "image", "relative error"]);
+                for check in &report.checks {
+                    table.row([
+                        check.what.as_str().into(),
+                        size(check.height, check.width),
+                        error(check.relative_error),
+                    ]);
+                }
+                table
+            }
+            ConvertReport::Onnx(report) => {
+                let mut table = Table::new(["read back", "images", "size", "relative error"]);
+                for check in &report.checks {
+                    table.row([
+                        check.what.into(),
+                        Cell::count(check.images),
+                        size(check.height, check.width),
+                        error(check.relative_error),
+                    ]);
+                }
+                table
+            }
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Networks as ONNX graphs.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use dinolab_eval::network::Preprocess;
+use dinolab_nn::onnx::{Options, export};
+use dinolab_nn::weights::{self, LoadOptions};
+use dinolab_nn::{Head, ProjectionHead, VitConfig, device, init::Init};
+use serde::Serialize;
+
+use super::{ConvertRequest, Original};
+use crate::error::{Context, Result};
+
+/// A graph that was written.
+#[derive(Clone, Debug, Serialize)]
+pub struct OnnxReport {
+    /// Where.
+    pub output: PathBuf,
+    /// `onnx`.
+    pub to: &'static str,
+    /// Its size.
+    pub bytes: u64,
+    /// The network.
+    pub vit: VitConfig,
+    /// Comparisons with the original.
+    pub checks: Vec<OnnxCheck>,
+}
+
+/// One comparison.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OnnxCheck {
+    /// Which output.
+    pub what: &'static str,
+    /// How many images at once.
+    pub images: usize,
+    /// Of the images, in pixels.
+    pub height: usize,
+    /// Of the images, in pixels.
+    pub width: usize,
+    /// ‖difference‖ / ‖original‖.
+    pub relative_error: f64,
+}
+
+/// Writes the file, which checks itself, and says what it holds.
+pub(super) fn convert(request: &ConvertRequest<'_>) -> Result<OnnxReport> {
+    ensure_setting!(
+        request.to.is_none() && !request.full,
+        "to",
+        "",
+        "an .onnx file is for runtimes, and there is one kind; nor is it `full`"
+    );
+    ensure_setting!(
+        request.image_size.is_none(),
+        "image-size",
+        "",
+        "an .onnx file takes images of any size and resamples for each"
+    );
+    let original = Original::read(request)?;
+    let options = Options {
+        patch_features: request.onnx.patch_features,
+        attention: request.onnx.attention,
+        metadata: metadata(&original)?,
+    };
+    let head = request.onnx.head.then(|| head(&original)).transpose()?;
+    let checked = export(&original.vit, head.as_ref(), request.output, &options)?;
+    let row = |check: &dinolab_nn::onnx::Check| {
+        let [images, _, height, width] = check.images;
+        OnnxCheck {
+            what: check.output,
+            images,
+            height,
+            width,
+            relative_error: check.deviation,
+        }
+    };
+    Ok(OnnxReport {
+        output: request.output.to_owned(),
+        to: "onnx",
+        bytes: checked.bytes,
+        vit: original.vit.config().clone(),
+        checks: checked.checks.iter().map(row).collect(),
+    })
+}
+
+/// The head of the weights.
+fn head(original: &Original) -> Result<Head> {
+    let weights = &original.weights;
+    let path = weights.path.display();
+    let config = weights
+        .head_config()
+        .with_context(|| format!("`head`: {path} has none"))?;
+    let width = original.vit.config().width;
+    let mut head = Head::new(&config, width, &mut Init::new(0), &device::by_name("cpu")?)?;
+    weights::load(&mut head, "head", weights, LoadOptions::default())
+        .with_context(|| path.to_string())?;
+    Ok(head)
+}
+
+/// How images are prepared: numbers, and lists of numbers of each channel.
+fn metadata(original: &Original) -> Result<BTreeMap<String, String>> {
+    let said = Preprocess::of_facts(&original.weights.facts);
+    let reference = || (original.vit.config().channels == 3).then(Preprocess::default);
+    let Some(preprocess) = said.or_else(reference) else {
+        return Ok(BTreeMap::new());
+    };
+    Ok(BTreeMap::from([
+        ("resize".into(), preprocess.resize.to_string()),
+        ("crop".into(), preprocess.crop.to_string()),
+        ("mean".into(), serde_json::to_string(&preprocess.mean)?),
+        ("std".into(), serde_json::to_string(&preprocess.std)?),
+    ]))
+}

@@ -1,0 +1,5 @@
+//! Image sets: fetched, inspected, packed.
+
+pub mod fetch;
+pub mod inspect;
+pub mod pack;

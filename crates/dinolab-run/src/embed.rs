@@ -1,0 +1,221 @@
+//! Images to feature vectors, in a file.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use dinolab_data::augment::{Filter, eval};
+use dinolab_data::source::SourceOptions;
+use dinolab_data::{Image, Size, Source};
+use dinolab_eval::feature_set::{FeatureSet, labels_file, names_file};
+use dinolab_eval::network::BlockFeatures;
+use dinolab_eval::network::patch_tokens::{Layout, PatchTokens};
+use dinolab_eval::network::{Preprocess, View, at_once, whole_patches};
+use dinolab_nn::check_patches;
+
+use crate::environment::Environment;
+use crate::error::{Context, Result};
+use crate::feature_input::{PreprocessOptions, block_features_of, by_name, report_skipped};
+use crate::model::{Model, ModelOptions};
+use crate::result_folder::check_out;
+use crate::sources;
+
+/// What is embedded, and how.
+#[derive(Clone, Debug)]
+pub struct EmbedRequest<'a> {
+    /// A folder, list, archive or VOC tree.
+    pub images: &'a Path,
+    /// `.npy` or `.safetensors`.
+    pub out: &'a Path,
+    /// What whole images are resized to, instead of cutting out their centre.
+    pub size: Option<Size>,
+    /// What is taken of the network.
+    pub blocks: BlockFeatures,
+    /// Whether the patch tokens of each image are written, instead of one row.
+    pub patch_tokens: bool,
+    /// With patch tokens: whether whole images are seen, and written one array each.
+    pub whole: bool,
+    /// How images are prepared.
+    pub preprocess: PreprocessOptions,
+    /// The weights `W`.
+    pub weights: &'a Path,
+    /// How their network is made.
+    pub model: ModelOptions,
+}
+
+/// What was written; in words by [`Display`](fmt::Display).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Embedded {
+    /// Images.
+    pub images: usize,
+    /// Width of a feature.
+    pub width: usize,
+    /// What the file holds.
+    pub kind: EmbeddedKind,
+    /// The file.
+    pub out: PathBuf,
+    /// The file of the images' paths.
+    pub names: PathBuf,
+    /// The file of the images' classes, if they have some.
+    pub labels: Option<PathBuf>,
+    /// Images that were left out.
+    pub skipped: usize,
+}
+
+/// What a file of features holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EmbeddedKind {
+    /// One row for each image.
+    Rows,
+    /// One grid of patch tokens, of so many rows and columns, for each image.
+    Grids(usize, usize),
+    /// One array of patch tokens for each image.
+    Arrays,
+}
+
+impl fmt::Display for Embedded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (images, width, skipped) = (self.images, self.width, self.skipped);
+        let (out, names) = (self.out.display(), self.names.display());
+        match self.kind {
+            EmbeddedKind::Rows => write!(
+                f,
+                "{images} features of width {width} in {out}, their paths in {names}; {skipped} images \
+                 skipped"
+            )?,
+            EmbeddedKind::Grids(rows, columns) => write!(
+                f,
+                "patch tokens [{images}, {rows}, {columns}, {width}] in {out}\n\
+                 their paths in {names}; {skipped} images skipped"
+            )?,
+            EmbeddedKind::Arrays => write!(
+                f,
+                "patch tokens of {images} images, [rows, columns, {width}] each, in {out}\n\
+                 their paths in {names}; {skipped} images skipped"
+            )?,
+        }
+        match &self.labels {
+            Some(labels) => write!(f, "\ntheir classes in {}", labels.display()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Embeds.
+///
+/// # Errors
+/// Images or weights that cannot be used, a file that cannot be written.
+pub fn embed(env: &Environment<'_>, request: &EmbedRequest<'_>) -> Result<Embedded> {
+    let out = request.out;
+    ensure_setting!(
+        FeatureSet::is_file_of(out),
+        "out",
+        out.display(),
+        "must end in .npy or .safetensors"
+    );
+    ensure_setting!(
+        !request.whole || out.extension().is_some_and(|ext| ext == "safetensors"),
+        "out",
+        out.display(),
+        "with `whole`, images of different sizes go to a file that ends in .safetensors"
+    );
+    check_out(out)?;
+    let model = Model::load(env, request.weights, &request.model)?;
+    let most = SourceOptions::default().max_pixels;
+    let source = sources::open_as(env, request.images, most, model.pixels())?;
+    let preprocess = request.preprocess.of(&model);
+    if request.patch_tokens {
+        return patch_tokens(env, request, &model, &*source, &preprocess);
+    }
+    let features = block_features_of(
+        env,
+        &model,
+        &*source,
+        &preprocess,
+        request.size,
+        request.preprocess.batch_size,
+        request.blocks,
+    )?;
+    features.write(out)?;
+    Ok(Embedded {
+        images: features.len(),
+        width: features.dim,
+        kind: EmbeddedKind::Rows,
+        out: out.to_owned(),
+        names: names_file(out),
+        labels: features.labels.is_some().then(|| labels_file(out)),
+        skipped: source.len() - features.len(),
+    })
+}
+
+fn patch_tokens(
+    env: &Environment<'_>,
+    request: &EmbedRequest<'_>,
+    model: &Model,
+    source: &dyn Source,
+    preprocess: &Preprocess,
+) -> Result<Embedded> {
+    let vit = &model.vit;
+    let patch = vit.config().patch_size;
+    let Preprocess { resize, crop, .. } = *preprocess;
+    // Whole images are as large as their aspect ratio makes them, but at least this.
+    let seen = match request.size {
+        Some(Size { height, width }) => (height, width),
+        None if request.whole => (resize.height, resize.width),
+        None => (crop.height, crop.width),
+    };
+    let setting = if request.whole {
+        "resize"
+    } else if request.size.is_some() {
+        "size"
+    } else {
+        "crop"
+    };
+    check_patches(seen.0, seen.1, patch).of_setting(setting, "")?;
+    let centre = |_: usize, image: &Image| Ok(eval::features(image, resize, crop)?);
+    let squeezed = |_: usize, image: &Image| {
+        let (height, width) = seen;
+        Ok(eval::resize(image, width, height, Filter::Bicubic)?)
+    };
+    let whole = |_: usize, image: &Image| {
+        let (width, height) = eval::covering(image.width, image.height, resize);
+        check_patches(height, width, patch).map_err(|error| dinolab_eval::Error::Invalid {
+            what: "image",
+            reason: format!("{error}; `size` HEIGHTxWIDTH in place of `whole` makes them equal"),
+        })?;
+        let resized = eval::resize(image, width, height, Filter::Bicubic)?;
+        whole_patches(&resized, None, patch)
+    };
+    let (view, layout): (&View, _) = match request.size {
+        _ if request.whole => (&whole, Layout::PerImage),
+        Some(_) => (&squeezed, Layout::Joint),
+        None => (&centre, Layout::Joint),
+    };
+    let order = by_name(source);
+    let progress = env.progress("image", order.len());
+    let tokens = PatchTokens {
+        n_last_blocks: request.blocks.n_last_blocks,
+    };
+    let written = tokens.write(
+        vit,
+        source,
+        &order,
+        (view, preprocess),
+        at_once(request.preprocess.batch_size, seen, patch),
+        (request.out, layout),
+        &mut |done| progress.set(done, ""),
+    )?;
+    progress.finish();
+    report_skipped(env, &written.skipped, source);
+    Ok(Embedded {
+        images: written.indices.len(),
+        width: written.dim,
+        kind: match (layout, written.grid) {
+            (Layout::Joint, Some((rows, columns))) => EmbeddedKind::Grids(rows, columns),
+            _ => EmbeddedKind::Arrays,
+        },
+        out: request.out.to_owned(),
+        names: names_file(request.out),
+        labels: written.labelled.then(|| labels_file(request.out)),
+        skipped: written.skipped.len(),
+    })
+}

@@ -1,0 +1,107 @@
+//! Weighted k-nearest-neighbour accuracy of features.
+
+use std::path::Path;
+
+use dinolab_eval::knn::{Knn, Labelled, l2_normalise};
+use serde::Serialize;
+
+use crate::environment::Environment;
+use crate::error::Result;
+use crate::feature_input::{FeatureInput, FeatureOptions, feature_sets, labelled};
+use crate::table::{Cell, Report, Table};
+
+/// What is evaluated, and how.
+#[derive(Clone, Debug)]
+pub struct KnnRequest<'a> {
+    /// Labelled images whose features vote (class = first folder level), or saved features.
+    pub train: &'a Path,
+    /// Labelled images to classify, or saved features.
+    pub val: &'a Path,
+    /// The vote.
+    pub knn: Knn,
+    /// How features are made.
+    pub features: FeatureOptions<'a>,
+}
+
+/// The figures.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct KnnReport {
+    /// For each number of neighbours.
+    pub knn: Vec<KnnAccuracy>,
+    /// Of the votes.
+    pub temperature: f64,
+    /// Images that vote.
+    pub train_images: usize,
+    /// Images that are classified.
+    pub val_images: usize,
+    /// Classes of the images that vote.
+    pub classes: usize,
+}
+
+/// Accuracies for one number of neighbours.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct KnnAccuracy {
+    /// Neighbours that vote.
+    pub k: usize,
+    /// In percent.
+    pub top1: f64,
+    /// In percent.
+    pub top5: f64,
+}
+
+/// Evaluates.
+///
+/// # Errors
+/// Images, features or weights that cannot be used; sets without labels.
+pub fn evaluate(env: &Environment<'_>, request: &KnnRequest<'_>) -> Result<KnnReport> {
+    let inputs = [("train", request.train), ("val", request.val)]
+        .map(|(setting, path)| FeatureInput { setting, path });
+    let [train, val] = feature_sets(env, inputs, &request.features)?;
+    let mut train = labelled(env, train, inputs[0])?;
+    let mut val = labelled(env, val, inputs[1])?;
+    for set in [&mut train, &mut val] {
+        l2_normalise(&mut set.data, set.dim)?;
+    }
+    let classes = train.classes();
+    let (train_labels, val_labels) = (train.label_numbers(&classes)?, val.label_numbers(&classes)?);
+    let scores = request.knn.evaluate(
+        Labelled {
+            features: &train.data,
+            dim: train.dim,
+            labels: &train_labels,
+        },
+        Labelled {
+            features: &val.data,
+            dim: val.dim,
+            labels: &val_labels,
+        },
+    )?;
+    Ok(KnnReport {
+        knn: scores
+            .iter()
+            .map(|score| KnnAccuracy {
+                k: score.k,
+                top1: score.top1,
+                top5: score.top5,
+            })
+            .collect(),
+        temperature: request.knn.temperature,
+        train_images: train.len(),
+        val_images: val.len(),
+        classes: classes.len(),
+    })
+}
+
+impl Report for KnnReport {
+    fn table(&self) -> Table {
+        let mut table = Table::new(["k", "top-1 %", "top-5 %"]);
+        for row in &self.knn {
+            table.row([
+                Cell::count(row.k),
+                Cell::number(row.top1, 2),
+                Cell::number(row.top5, 2),
+            ]);
+        }
+        table
+    }
+}

@@ -1,0 +1,423 @@
+//! Accuracy of a linear classifier on frozen features.
+
+use std::borrow::Cow;
+use std::path::Path;
+use std::sync::Arc;
+
+use dinolab_data::Source;
+use dinolab_data::random::{Purpose, Random};
+use dinolab_eval::feature_set::FeatureSet;
+use dinolab_eval::linear::{
+    EpochScore, Examples, LinearConfig, LinearRun, Problem, Standardiser, best_run, train,
+};
+use dinolab_eval::network::BlockFeatures;
+use dinolab_eval::network::Preprocess;
+use dinolab_eval::network::{Backbone, ClassifierFile, Protocol, RandomView};
+use serde::Serialize;
+
+use crate::environment::Environment;
+use crate::error::{Context, Result};
+use crate::feature_input::{
+    FeatureInput, FeatureOptions, block_features_of, by_name, labelled, report_skipped,
+};
+use crate::model::Model;
+use crate::result_folder::check_out;
+use crate::sources;
+use crate::table::{Cell, Report, Table};
+use crate::values::Pair;
+
+/// What is evaluated, and how.
+#[derive(Clone, Debug)]
+pub struct LinearRequest<'a> {
+    /// Labelled images to learn from (class = first folder level), or saved features.
+    pub train: &'a Path,
+    /// Labelled images to evaluate on, or saved features.
+    pub val: &'a Path,
+    /// What is taken of the network.
+    pub blocks: BlockFeatures,
+    /// Epochs, batch and seed.
+    pub config: LinearConfig,
+    /// Learning rates for a batch of 256, each of which trains a classifier.
+    pub lrs: &'a [f64],
+    /// Whether each training image is seen in a random view in each epoch.
+    pub augment: bool,
+    /// The fraction of the image that those views cover.
+    pub crops_scale: Pair,
+    /// Whether features are brought to zero mean and unit variance.
+    pub standardise: bool,
+    /// Where the classifier of the best learning rate is written.
+    pub out: Option<&'a Path>,
+    /// How features are made.
+    pub features: FeatureOptions<'a>,
+}
+
+/// The figures.
+#[derive(Clone, Debug, Serialize)]
+pub struct LinearReport {
+    /// The best learning rate.
+    pub lr: f64,
+    /// By what it was chosen.
+    pub lr_chosen_by: &'static str,
+    /// Its last epoch.
+    pub last: EpochScore,
+    /// Its best epoch.
+    pub best: EpochScore,
+    /// For each learning rate.
+    pub runs: Vec<LinearRates>,
+    /// Epochs, batch and seed.
+    pub protocol: LinearConfig,
+    /// Whether training images were seen in random views.
+    pub augment: bool,
+    /// Whether features were standardised.
+    pub standardise: bool,
+    /// Width of a feature.
+    pub feature_width: usize,
+    /// Images that were learned from.
+    pub train_images: usize,
+    /// Images that were evaluated on.
+    pub val_images: usize,
+    /// Classes.
+    pub classes: usize,
+}
+
+/// The figures of one learning rate.
+#[derive(Clone, Debug, Serialize)]
+pub struct LinearRates {
+    /// The learning rate.
+    pub lr: f64,
+    /// The last epoch.
+    pub last: EpochScore,
+    /// The best epoch.
+    pub best: EpochScore,
+    /// All epochs.
+    pub history: Vec<EpochScore>,
+}
+
+/// What is known before the classifiers learn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinearSizes {
+    /// Images to learn from.
+    pub train_images: usize,
+    /// Images to evaluate on.
+    pub val_images: usize,
+    /// Classes.
+    pub classes: usize,
+    /// Width of a feature.
+    pub feature_width: usize,
+}
+
+/// The network and how its features are made, if there is one.
+struct Network {
+    model: Model,
+    preprocess: Preprocess,
+}
+
+/// Evaluates; `begins` hears the sizes before the classifiers learn.
+///
+/// # Errors
+/// Images, features or weights that cannot be used; sets without labels; a loss that is no longer a
+/// number.
+pub fn evaluate(
+    env: &Environment<'_>,
+    request: &LinearRequest<'_>,
+    begins: &mut dyn FnMut(LinearSizes),
+) -> Result<LinearReport> {
+    let saved = [request.train, request.val].map(FeatureSet::is_file_of);
+    ensure_setting!(
+        !(request.augment && saved[0]),
+        "augment",
+        "",
+        "{} holds features, not images",
+        request.train.display()
+    );
+    if let Some(out) = request.out {
+        check_out(out)?;
+    }
+    let view = RandomView {
+        size: dinolab_data::Size::square(1),
+        scale: (request.crops_scale.0, request.crops_scale.1),
+    };
+    view.check().of_setting("crops-scale", "")?;
+    let options = &request.features;
+    let network = (!saved[0] || !saved[1])
+        .then(|| {
+            let model = options.load_rgb(env)?;
+            let preprocess = options.preprocess.of(&model);
+            Ok::<_, crate::Error>(Network { model, preprocess })
+        })
+        .transpose()?;
+    let images = |saved: bool, path: &Path, setting| {
+        (!saved)
+            .then(|| sources::open(env, path).of_setting(setting, ""))
+            .transpose()
+    };
+    let train_source = images(saved[0], request.train, "train")?;
+    let val_source = images(saved[1], request.val, "val")?;
+    let embed = |path: &Path, source: &Option<Arc<dyn Source>>, setting| match (source, &network) {
+        (Some(source), Some(network)) => block_features_of(
+            env,
+            &network.model,
+            &**source,
+            &network.preprocess,
+            None,
+            options.preprocess.batch_size,
+            request.blocks,
+        ),
+        _ => FeatureSet::read(path).of_setting(setting, ""),
+    };
+    let val = embed(request.val, &val_source, "val")?;
+    let mut fresh = match (&network, &train_source) {
+        (Some(network), Some(source)) if request.augment => Some(Augmented::new(
+            env,
+            network,
+            source.clone(),
+            request.blocks,
+            view,
+            request,
+        )),
+        _ => None,
+    };
+    let train_set = match &mut fresh {
+        Some(fresh) => fresh.first()?,
+        None => embed(request.train, &train_source, "train")?,
+    };
+    learn(
+        env,
+        request,
+        network.as_ref(),
+        (train_set, val),
+        fresh,
+        begins,
+    )
+}
+
+fn learn(
+    env: &Environment<'_>,
+    request: &LinearRequest<'_>,
+    network: Option<&Network>,
+    (train_set, val): (FeatureSet, FeatureSet),
+    mut fresh: Option<Augmented<'_>>,
+    begins: &mut dyn FnMut(LinearSizes),
+) -> Result<LinearReport> {
+    let [train_input, val_input] = [("train", request.train), ("val", request.val)]
+        .map(|(setting, path)| FeatureInput { setting, path });
+    let mut train_set = labelled(env, train_set, train_input)?;
+    let mut val = labelled(env, val, val_input)?;
+    ensure!(
+        train_set.dim == val.dim,
+        "the features are of different widths: {} and {}",
+        train_set.dim,
+        val.dim
+    );
+    let classes = train_set.classes();
+    let (labels, val_labels) = (
+        train_set.label_numbers(&classes)?,
+        val.label_numbers(&classes)?,
+    );
+    let standardiser = request
+        .standardise
+        .then(|| Standardiser::of(&train_set.data, train_set.dim))
+        .transpose()?;
+    if let Some(standardiser) = &standardiser {
+        standardiser.apply(&mut train_set.data);
+        standardiser.apply(&mut val.data);
+    }
+    let config = &request.config;
+    let sizes = LinearSizes {
+        train_images: train_set.len(),
+        val_images: val.len(),
+        classes: classes.len(),
+        feature_width: train_set.dim,
+    };
+    begins(sizes);
+    let problem = Problem {
+        dim: train_set.dim,
+        classes: classes.len(),
+        labels: &labels,
+        validation: Examples {
+            features: &val.data,
+            labels: &val_labels,
+        },
+    };
+    let cached = train_set.data.as_slice();
+    let mut features = |epoch: usize| match &mut fresh {
+        Some(fresh) if epoch > 0 => {
+            let mut data = fresh.epoch(epoch)?;
+            if let Some(standardiser) = &standardiser {
+                standardiser.apply(&mut data);
+            }
+            Ok(Cow::Owned(data))
+        }
+        _ => Ok(Cow::Borrowed(cached)),
+    };
+    let progress = env.progress("epoch", config.epochs);
+    let lrs = request.lrs;
+    let runs = train(&mut features, &problem, lrs, config, &mut |scores| {
+        let epoch = scores.first().map_or(0, |score| score.epoch);
+        let line: Vec<String> = scores
+            .iter()
+            .zip(lrs)
+            .map(|(score, lr)| {
+                let EpochScore { loss, accuracy, .. } = score;
+                format!("lr {lr}: loss {loss:.3}, top-1 {:.2} %", accuracy.top1)
+            })
+            .collect();
+        progress.set(epoch, &line.join("  "));
+    })?;
+    progress.finish();
+    let chosen = &runs[best_run(&runs)];
+    if let Some(path) = request.out {
+        let classifier = match &standardiser {
+            Some(standardiser) => standardiser.fold_into(&chosen.classifier),
+            None => chosen.classifier.clone(),
+        };
+        let file = ClassifierFile {
+            classifier,
+            classes: classes.clone(),
+            backbone: network
+                .filter(|_| !FeatureSet::is_file_of(request.train))
+                .map(|network| {
+                    Backbone::of(&network.model.vit, request.blocks, &network.preprocess)
+                }),
+            protocol: Protocol {
+                config: config.clone(),
+                lr: chosen.lr,
+                augment: request.augment,
+                standardise: request.standardise,
+                images: labels.len(),
+                top1: chosen.last().accuracy.top1,
+            },
+        };
+        file.write(path)?;
+    }
+    let of = |run: &LinearRun| LinearRates {
+        lr: run.lr,
+        last: run.last().clone(),
+        best: run.best().clone(),
+        history: run.history.clone(),
+    };
+    Ok(LinearReport {
+        lr: chosen.lr,
+        lr_chosen_by: "top-1 accuracy on the validation images after the last epoch",
+        last: chosen.last().clone(),
+        best: chosen.best().clone(),
+        runs: runs.iter().map(of).collect(),
+        protocol: config.clone(),
+        augment: request.augment,
+        standardise: request.standardise,
+        feature_width: sizes.feature_width,
+        train_images: sizes.train_images,
+        val_images: sizes.val_images,
+        classes: sizes.classes,
+    })
+}
+
+/// Training features of random views.
+struct Augmented<'a> {
+    env: &'a Environment<'a>,
+    network: &'a Network,
+    source: Arc<dyn Source>,
+    blocks: BlockFeatures,
+    view: RandomView,
+    seed: u64,
+    batch_size: usize,
+    /// Images that can be used, in the order of their names.
+    usable: Vec<usize>,
+}
+
+impl<'a> Augmented<'a> {
+    fn new(
+        env: &'a Environment<'a>,
+        network: &'a Network,
+        source: Arc<dyn Source>,
+        blocks: BlockFeatures,
+        view: RandomView,
+        request: &LinearRequest<'_>,
+    ) -> Self {
+        let mut usable = by_name(&*source);
+        // Views of the others would be made for nothing in every epoch.
+        if !source.classes().is_empty() {
+            usable.retain(|&index| source.label(index).is_some());
+        }
+        Self {
+            env,
+            view: RandomView {
+                size: network.preprocess.crop,
+                ..view
+            },
+            usable,
+            network,
+            source,
+            blocks,
+            seed: request.config.seed,
+            batch_size: request.features.preprocess.batch_size,
+        }
+    }
+
+    /// The first epoch's features, with the labels of all that can be used.
+    fn first(&mut self) -> Result<FeatureSet> {
+        let features = self.embed(0)?;
+        report_skipped(self.env, &features.skipped, &*self.source);
+        self.usable.clone_from(&features.indices);
+        Ok(FeatureSet::of_source(features, &*self.source))
+    }
+
+    /// Another epoch's features of the same images.
+    fn epoch(&self, epoch: usize) -> dinolab_eval::Result<Vec<f32>> {
+        let features = self.embed(epoch)?;
+        match features.skipped.first() {
+            None => Ok(features.data),
+            Some((index, reason)) => Err(dinolab_eval::Error::Invalid {
+                what: "training images",
+                reason: format!(
+                    "{} could be used before: {reason}",
+                    self.source.name(*index)
+                ),
+            }),
+        }
+    }
+
+    fn embed(&self, epoch: usize) -> dinolab_eval::Result<dinolab_eval::network::Features> {
+        let view = |index: usize, image: &dinolab_data::Image| {
+            let mut random = Random::new(self.seed, epoch as u64, index as u64, Purpose::Crops);
+            let at = self.view.place(image, &mut random);
+            self.view.render(image, at)
+        };
+        let progress = self.env.progress("image", self.usable.len());
+        let features = self.blocks.embed_views(
+            &self.network.model.vit,
+            &*self.source,
+            &self.usable,
+            (&view, &self.network.preprocess),
+            self.batch_size,
+            &mut |done| progress.set(done, &format!("views of epoch {}", epoch + 1)),
+        )?;
+        progress.finish();
+        Ok(features)
+    }
+}
+
+impl Report for LinearReport {
+    fn table(&self) -> Table {
+        let mut table = Table::new([
+            "lr",
+            "last top-1 %",
+            "last top-5 %",
+            "best top-1 %",
+            "at epoch",
+            "last loss",
+        ]);
+        for run in &self.runs {
+            let (last, best) = (&run.last, &run.best);
+            table.row([
+                Cell::Number(run.lr.to_string()),
+                Cell::number(last.accuracy.top1, 2),
+                Cell::number(last.accuracy.top5, 2),
+                Cell::number(best.accuracy.top1, 2),
+                Cell::count(best.epoch),
+                Cell::number(last.loss, 4),
+            ]);
+        }
+        table
+    }
+}

@@ -1,0 +1,222 @@
+//! What a run measures of its teacher: k-NN, attention Jaccard, attention pictures.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use dinolab_data::{Image, Size, Source};
+use dinolab_eval::attention::{JaccardMeter, REFERENCE_MASS, score_image};
+use dinolab_eval::knn::{Knn, KnnScore, Labelled, l2_normalise};
+use dinolab_eval::network::{Preprocess, attend, embed, whole_patches};
+use dinolab_nn::Backbone;
+
+use crate::environment::Environment;
+use crate::error::{Context, Error, Result};
+use crate::pictures;
+use crate::settings::Config;
+use crate::sources::Sources;
+
+/// Images at most in the bank of k-NN while training; `eval knn` has no limit.
+const BANK: usize = 20_000;
+/// Images at most that are judged while training.
+const JUDGED: usize = 5_000;
+/// Images at most whose attention is compared with masks.
+const MASKED: usize = 256;
+/// Images through the network at a time.
+const BATCH: usize = 64;
+
+/// Figures of one evaluation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Evaluation {
+    /// k-NN accuracy in percent, where there are labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub knn: Option<f64>,
+    /// Mean Jaccard index of the best head against object masks, in percent, where there are masks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jaccard: Option<f64>,
+}
+
+/// Evaluates the teacher of a run, always on the same images.
+pub struct Evaluator {
+    bank: Arc<dyn Source>,
+    judged: Option<Arc<dyn Source>>,
+    shown: Vec<usize>,
+    preprocess: Preprocess,
+    knn: Knn,
+    attend_size: Size,
+}
+
+/// `most` indices below `len`, evenly spread.
+fn spread(len: usize, most: usize) -> Vec<usize> {
+    let count = len.min(most);
+    (0..count).map(|i| i * len / count).collect()
+}
+
+/// `most` of the images that have a label, evenly spread.
+fn spread_labelled(source: &dyn Source, most: usize) -> Vec<usize> {
+    let labelled: Vec<usize> = (0..source.len())
+        .filter(|&index| source.label(index).is_some())
+        .collect();
+    let places = spread(labelled.len(), most);
+    places.into_iter().map(|place| labelled[place]).collect()
+}
+
+impl Evaluator {
+    /// An evaluator of `sources` as `config` asks.
+    pub fn new(config: &Config, sources: &Sources) -> Self {
+        let pictured = sources.val.as_ref().unwrap_or(&sources.train);
+        Self {
+            shown: spread(pictured.len(), config.attention_images),
+            bank: sources.train.clone(),
+            judged: sources.val.clone(),
+            preprocess: config.preprocess(),
+            knn: Knn {
+                k: vec![config.knn_k],
+                temperature: config.knn_temp,
+            },
+            attend_size: config.attention_size,
+        }
+    }
+
+    /// All figures of `backbone`, and the attention picture at `picture`.
+    ///
+    /// # Errors
+    /// Images of another machine that cannot be fetched; a picture that cannot be written.
+    pub fn evaluate(
+        &self,
+        env: &Environment<'_>,
+        backbone: &dyn Backbone,
+        picture: &Path,
+    ) -> Result<Evaluation> {
+        let knn = match &self.judged {
+            Some(judged) if !self.bank.classes().is_empty() && !judged.classes().is_empty() => {
+                let scores = knn(
+                    env,
+                    backbone,
+                    (&*self.bank, &spread_labelled(&*self.bank, BANK)),
+                    (&**judged, &spread_labelled(&**judged, JUDGED)),
+                    &self.preprocess,
+                    &self.knn,
+                )?;
+                scores.first().map(|score| score.top1)
+            }
+            _ => None,
+        };
+        // A network without attention maps has no figures and pictures of them.
+        if backbone.as_attention_maps().is_none() {
+            return Ok(Evaluation { knn, jaccard: None });
+        }
+        self.picture(backbone, picture)?;
+        Ok(Evaluation {
+            knn,
+            jaccard: self.jaccard(backbone)?,
+        })
+    }
+
+    fn images(&self) -> &Arc<dyn Source> {
+        self.judged.as_ref().unwrap_or(&self.bank)
+    }
+
+    fn jaccard(&self, backbone: &dyn Backbone) -> Result<Option<f64>> {
+        let source = self.images();
+        let normaliser = self.preprocess.normaliser()?;
+        let mut meter = JaccardMeter::default();
+        for index in spread(source.len(), MASKED) {
+            // The mask first: most sources have none, and reading an image costs more.
+            let mask = match source.mask(index) {
+                Ok(Some(mask)) => mask,
+                Ok(None) => break,
+                // A mask that cannot be read says nothing of the others.
+                Err(_) => continue,
+            };
+            let Some(image) = usable(source.image(index))? else {
+                continue;
+            };
+            let side = Some((self.attend_size.height, self.attend_size.width));
+            let image = whole_patches(&image, side, backbone.stride())?;
+            let maps = attend(backbone, &image, &normaliser)?;
+            let size = (mask.height, mask.width);
+            meter.add(&score_image(
+                &maps.maps,
+                maps.grid,
+                &mask.data,
+                size,
+                REFERENCE_MASS,
+            )?);
+        }
+        Ok(meter.mean().map(|mean| 100.0 * mean))
+    }
+
+    fn picture(&self, backbone: &dyn Backbone, path: &Path) -> Result<()> {
+        let source = self.images();
+        let normaliser = self.preprocess.normaliser()?;
+        let mut rows = Vec::new();
+        for &index in &self.shown {
+            let Some(image) = usable(source.image(index))? else {
+                continue;
+            };
+            let side = Some((self.attend_size.height, self.attend_size.width));
+            let image = whole_patches(&image, side, backbone.stride())?;
+            rows.push(attend(backbone, &image, &normaliser)?);
+        }
+        pictures::attention_sheet(&rows, path)
+    }
+}
+
+/// An image where it can be used; an error where it could not be fetched, which says nothing of it.
+fn usable(image: dinolab_data::Result<Image>) -> Result<Option<Image>> {
+    match image {
+        Err(error) if error.is_unreachable() => Err(error.into()),
+        image => Ok(image.ok()),
+    }
+}
+
+/// Weighted k-NN of the features that `backbone` makes of two sets of images (source and indices).
+fn knn(
+    env: &Environment<'_>,
+    backbone: &dyn Backbone,
+    (bank, bank_images): (&dyn Source, &[usize]),
+    (judged, judged_images): (&dyn Source, &[usize]),
+    preprocess: &Preprocess,
+    knn: &Knn,
+) -> Result<Vec<KnnScore>> {
+    let features = |source: &dyn Source, images: &[usize]| {
+        let mut made = embed(backbone, source, images, preprocess, BATCH, &mut |_| {})?;
+        l2_normalise(&mut made.data, made.dim)?;
+        env.skipped(&made.skipped, |index| source.name(index));
+        let labels = made.labels(source).context("an image has no label")?;
+        Ok::<_, Error>((made, labels))
+    };
+    let (bank_features, bank_labels) = features(bank, bank_images)?;
+    let (judged_features, judged_labels) = features(judged, judged_images)?;
+    // Labels count by class names, which need not be the same set on both sides.
+    let judged_labels = translate(&judged_labels, judged.classes(), bank.classes())?;
+    Ok(knn.evaluate(
+        Labelled {
+            features: &bank_features.data,
+            dim: bank_features.dim,
+            labels: &bank_labels,
+        },
+        Labelled {
+            features: &judged_features.data,
+            dim: judged_features.dim,
+            labels: &judged_labels,
+        },
+    )?)
+}
+
+/// Labels of one set of class names in terms of another's; a class that is not there gets a
+/// label of its own, which no vote can give.
+fn translate(labels: &[usize], from: &[String], to: &[String]) -> Result<Vec<usize>> {
+    let place = |label: usize| {
+        let name = from.get(label)?;
+        Some(
+            to.iter()
+                .position(|other| other == name)
+                .unwrap_or(to.len() + label),
+        )
+    };
+    labels
+        .iter()
+        .map(|&label| place(label).with_context(|| format!("label {label} has no class name")))
+        .collect()
+}

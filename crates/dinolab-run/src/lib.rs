@@ -1,0 +1,70 @@
+//! Runs of dinolab as a library: what the program does between its command line and its output.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`settings`] | a run's settings, from what is given over a file over defaults |
+//! | [`session`] | begins, resumes and trains a run |
+//! | [`run_folder`] | its folder: record, lock, images, checkpoints |
+//! | [`train_observer`], [`evaluator`], [`report`] | its metrics, evaluations and report |
+//! | [`weights`], [`model`] | from a run folder, checkpoint or weight file to a network |
+//! | [`sources`], [`image_files`], [`image_lookup`], [`class_masks`] | from an argument to images |
+//! | [`visual_input`] | from an argument to images or a video |
+//! | [`feature_input`], [`feature_index`] | from images or files to features |
+//! | [`result_folder`], [`result_names`], [`pictures`] | results, whole and by names of their own |
+//! | [`evaluate`] | the protocols of evaluation, on weights and images |
+//! | [`embed`], [`attend`], [`pca`], [`neighbours`], [`classify`], [`convert`] | uses of a trained network |
+//! | [`data`] | image sets: fetched, inspected, packed |
+//! | [`overfit`], [`mod@bench`] | tests of the method on one image, and of the machine's speed |
+//! | [`table`] | reports as text tables |
+//! | [`environment`], [`event`] | who hears what happens |
+//!
+//! Nothing here prints, parses a command line, or ends the process. What happens in the course of work
+//! is told as [`Event`]s to a [`Listener`]; what goes wrong is an [`Error`].
+
+#![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+#[macro_use]
+mod error;
+
+pub mod attend;
+pub mod bench;
+pub mod class_masks;
+pub mod classify;
+pub mod convert;
+pub mod data;
+pub mod embed;
+pub mod environment;
+pub mod evaluate;
+pub mod evaluator;
+pub mod event;
+pub mod feature_index;
+pub mod feature_input;
+pub mod image_files;
+pub mod image_lookup;
+pub mod model;
+pub mod neighbours;
+pub mod overfit;
+pub mod pca;
+pub mod pictures;
+pub mod report;
+pub mod result_folder;
+pub mod result_names;
+pub mod run_error;
+pub mod run_folder;
+pub mod session;
+pub mod settings;
+pub mod sources;
+pub mod table;
+pub mod train_observer;
+pub mod values;
+pub mod visual_input;
+pub mod weights;
+
+pub use environment::Environment;
+pub use error::{Error, Result};
+pub use event::{Event, Listener, Severity};
+pub use model::{Model, ModelOptions, Normalisation};
+pub use run_error::{RunError, SettingValue};
+pub use session::{Outcome, Session, Start, TrainRequest};
+pub use settings::{Config, Settings};

@@ -1,0 +1,225 @@
+//! A trained network, ready to use: weights, how images are prepared, where it computes.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use dinolab_data::{Pixels, Size};
+use dinolab_eval::network::Preprocess;
+use dinolab_nn::position::PositionRule;
+use dinolab_nn::weights::{self, LoadOptions, Weights, Which};
+use dinolab_nn::{Parameters, Precision, Vit, device, init::Init};
+use dinolab_train::checkpoint;
+
+use crate::environment::Environment;
+use crate::error::{Context, Error, Result};
+use crate::event::Event;
+use crate::settings::Config;
+use crate::values::Numbers;
+use crate::weights::read;
+
+/// How a network is made of weights.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
+#[cfg_attr(feature = "clap", command(next_help_heading = "Model"))]
+pub struct ModelOptions {
+    /// Network of a training checkpoint: teacher or student
+    #[cfg_attr(
+        feature = "clap",
+        arg(long = "checkpoint-key", value_name = "NETWORK", default_value_t, value_parser = role)
+    )]
+    pub which: Which,
+    /// Attention heads, if the file does not say [default: width / 64]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
+    pub heads: Option<usize>,
+    /// How position embeddings follow other image sizes: dino, ratio or ratio-antialias
+    /// [default: from the file, else from its naming scheme]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "RULE"))]
+    pub position_rule: Option<PositionRule>,
+    /// cpu, or cuda:N, metal, vulkan:N, rocm:N if compiled in
+    #[cfg_attr(feature = "clap", arg(long, default_value = "cpu"))]
+    pub device: String,
+    /// Activations and matrix products in f32 or bf16
+    #[cfg_attr(feature = "clap", arg(long, default_value_t))]
+    pub precision: Precision,
+    /// How values are normalised, for files that do not say it.
+    #[cfg_attr(feature = "clap", command(flatten))]
+    pub normalisation: Normalisation,
+}
+
+/// How values are normalised, in place of what the weights say.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
+pub struct Normalisation {
+    /// Channel means of pixel values in 0–1, such as 0.5 or 0.485,0.456,0.406 [default: from the
+    /// weights, or ImageNet's]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "X,…"))]
+    pub mean: Option<Numbers>,
+    /// Channel standard deviations of pixel values in 0–1 [default: from the weights, or
+    /// ImageNet's]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "X,…"))]
+    pub std: Option<Numbers>,
+}
+
+/// The network of a training checkpoint by its name.
+///
+/// # Errors
+/// Another name, with those that there are.
+pub fn role(key: &str) -> Result<Which, String> {
+    match key {
+        "teacher" => Ok(Which::Teacher),
+        "student" => Ok(Which::Student),
+        _ => Err("one of teacher, student".into()),
+    }
+}
+
+impl Normalisation {
+    /// How images are prepared for a network of `channels`: as the metadata of its file says, with
+    /// these in its place. `None` if neither says it.
+    ///
+    /// # Errors
+    /// Other numbers of values than channels; means without deviations.
+    pub fn of(
+        &self,
+        metadata: &BTreeMap<String, String>,
+        channels: usize,
+    ) -> Result<Option<Preprocess>> {
+        for (setting, numbers) in [("mean", &self.mean), ("std", &self.std)] {
+            let given = numbers.as_ref().map_or(channels, |numbers| numbers.0.len());
+            if given != channels {
+                let what = format!("{given} numbers for a network of {}", count(channels));
+                return Err(Error::Invalid(what)).of_setting(setting, "");
+            }
+        }
+        let known = preprocess_of(metadata).filter(|known| known.mean.len() == channels);
+        let mut preprocess = match (known, &self.mean, &self.std) {
+            (Some(known), ..) => known,
+            (None, None, None) => return Ok(None),
+            (None, Some(_), Some(_)) => Preprocess {
+                stored: channels != 3,
+                ..Preprocess::default()
+            },
+            (None, ..) if channels == 3 => Preprocess::default(),
+            (None, Some(_), None) => {
+                let what = "needs `std` too, the standard deviations".to_owned();
+                return Err(Error::Invalid(what)).of_setting("mean", "");
+            }
+            (None, None, Some(_)) => {
+                let what = "needs `mean` too, the channel means".to_owned();
+                return Err(Error::Invalid(what)).of_setting("std", "");
+            }
+        };
+        if let Some(mean) = &self.mean {
+            preprocess.mean.clone_from(&mean.0);
+        }
+        if let Some(std) = &self.std {
+            preprocess.std.clone_from(&std.0);
+        }
+        preprocess.normaliser().context("`mean`, `std`")?;
+        Ok(Some(preprocess))
+    }
+}
+
+/// A backbone ready to use.
+pub struct Model {
+    /// The network.
+    pub vit: Vit,
+    /// How the run that trained it prepared images; the reference's way if that is unknown.
+    pub preprocess: Preprocess,
+    /// Side of attention pictures in the run that trained it.
+    pub attend_size: Option<Size>,
+}
+
+impl Model {
+    /// Reads the weights `w` and makes their network, for images of any kind.
+    ///
+    /// # Errors
+    /// Weights that cannot be read or do not fit, a device that is not there, and networks of other
+    /// than three channels whose images nobody says how to normalise.
+    pub fn load(env: &Environment<'_>, w: &Path, options: &ModelOptions) -> Result<Self> {
+        let weights = read(w, options.which)?;
+        let mut config = weights.vit_config(options.heads)?;
+        config.position_rule = options.position_rule.unwrap_or(config.position_rule);
+        let name = match options.device.as_str() {
+            "" => "cpu",
+            name => name,
+        };
+        let device = device::by_name(name)?;
+        options
+            .precision
+            .check(&device)
+            .of_setting("device", name)?;
+        let mut vit = Vit::new(&config, &mut Init::new(0), &device)?;
+        vit.set_precision(options.precision);
+        let place = || weights.path.display().to_string();
+        let report = weights::load(&mut vit, "backbone", &weights, LoadOptions::default())
+            .with_context(place)?;
+        env.events.hear(Event::Loaded(&report));
+        let said = |fact: &str| weights.facts.contains_key(fact);
+        if options.heads.is_none() && !said("vit") && !said("num_heads") {
+            let (heads, width) = (config.heads, config.width);
+            env.events.hear(Event::HeadsAssumed { heads, width });
+        }
+        let channels = config.channels;
+        let preprocess = match options.normalisation.of(&weights.facts, channels)? {
+            Some(preprocess) => preprocess,
+            None if channels == 3 => Preprocess::default(),
+            None => bail!(
+                "{}: a network of {}, and the file does not say how its images were normalised; \
+                 give the channels' means and standard deviations, as in `mean` {} `std` {}",
+                weights.path.display(),
+                count(channels),
+                Numbers(vec![0.5; channels]),
+                Numbers(vec![0.25; channels]),
+            ),
+        };
+        Ok(Self {
+            vit,
+            preprocess,
+            attend_size: run_config(&weights).map(|run| run.attention_size),
+        })
+    }
+
+    /// [`Model::load`] for work that takes 8-bit RGB only.
+    ///
+    /// # Errors
+    /// Likewise, and networks for other images.
+    pub fn load_rgb(env: &Environment<'_>, w: &Path, options: &ModelOptions) -> Result<Self> {
+        let model = Self::load(env, w, options)?;
+        match model.pixels() {
+            Pixels::Rgb => Ok(model),
+            Pixels::Stored { channels } => bail!(
+                "this command takes networks for 8-bit RGB; this one was trained on {channels} \
+                 channels as stored (embed, attend, pca, neighbours, eval knn and retrieval by \
+                 labels take it)"
+            ),
+        }
+    }
+
+    /// The kind of images that it was trained on.
+    pub fn pixels(&self) -> Pixels {
+        self.preprocess.pixels()
+    }
+}
+
+/// A number of channels in words.
+pub(crate) fn count(channels: usize) -> String {
+    match channels {
+        1 => "1 channel".into(),
+        n => format!("{n} channels"),
+    }
+}
+
+/// How images are prepared, if the file says it, or the configuration of the run in it.
+fn preprocess_of(metadata: &BTreeMap<String, String>) -> Option<Preprocess> {
+    Preprocess::of_facts(metadata).or_else(|| Some(config_of(metadata)?.preprocess()))
+}
+
+/// The configuration of the run whose checkpoint these weights are from.
+fn run_config(weights: &Weights) -> Option<Config> {
+    config_of(&weights.facts)
+}
+
+fn config_of(metadata: &BTreeMap<String, String>) -> Option<Config> {
+    let position: checkpoint::TrainState = serde_json::from_str(metadata.get("position")?).ok()?;
+    toml::from_str(&position.config).ok()
+}

@@ -1,0 +1,354 @@
+//! A training session: from settings to a run that is begun or resumed, and trained to its end.
+//!
+//! What `dinolab train` does between reading its command line and printing, for any caller:
+//!
+//! ```no_run
+//! use dinolab_run::{Environment, Session, Settings, Start, TrainRequest};
+//!
+//! let env = Environment::default();
+//! let request = TrainRequest {
+//!     settings: Settings { images: Some("photos".into()), ..Settings::default() },
+//!     ..TrainRequest::new("runs/photos", Start::Open)
+//! };
+//! let outcome = Session::open(&env, request)?.train(&|| false)?;
+//! println!("{:?}: {}", outcome.ending, outcome.report.display());
+//! # Ok::<(), dinolab_run::Error>(())
+//! ```
+
+mod preparation;
+
+use std::path::{Path, PathBuf};
+
+use dinolab_eval::health::{Remedy, after_divergence};
+use dinolab_nn::{Device, device};
+use dinolab_train::checkpoint::{self, Checkpoint, TrainState};
+use dinolab_train::{Observer, RunOutcome, TrainConfig, Trainer};
+
+use self::preparation::{measured, train_config};
+use crate::environment::Environment;
+use crate::error::{Context, Result};
+use crate::evaluator::Evaluator;
+use crate::report::{self, Summary};
+use crate::run_error::RunError;
+use crate::run_folder::{Contents, Lock, RunFolder, absolute, parse_toml, read_settings};
+use crate::settings::{Choice, Config, Settings};
+use crate::sources::Sources;
+use crate::train_observer::{StopOnRequest, TrainObserver, context};
+
+/// What becomes of a run that is in the folder already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// It is resumed if it has the same settings; a new one begins if there is none.
+    Open,
+    /// It is resumed with its own settings. With `change`, settings that are given and differ are taken
+    /// from its last sound checkpoint on.
+    Resume {
+        /// Whether settings may change.
+        change: bool,
+    },
+    /// It is removed, and a new one begins.
+    Fresh,
+}
+
+/// What is to be trained, and where.
+#[derive(Clone, Debug)]
+pub struct TrainRequest {
+    /// The run's folder.
+    pub run: PathBuf,
+    /// What becomes of a run that is there.
+    pub start: Start,
+    /// A file of settings, such as another run's `config.toml`, for what `settings` leave open.
+    pub config: Option<PathBuf>,
+    /// Settings as given. Without images, the built-in shapes with their recipe.
+    pub settings: Settings,
+}
+
+impl TrainRequest {
+    /// A run in the folder `run` with default settings.
+    pub fn new(run: impl Into<PathBuf>, start: Start) -> Self {
+        Self {
+            run: run.into(),
+            start,
+            config: None,
+            settings: Settings::default(),
+        }
+    }
+}
+
+/// A run whose folder is locked and whose settings are decided, ready to train.
+pub struct Session<'a> {
+    env: &'a Environment<'a>,
+    folder: RunFolder,
+    lock: Option<Lock>,
+    config: Config,
+    choices: Vec<Choice>,
+    sources: Sources,
+    plan: TrainConfig,
+    device: Device,
+    checkpoint: Option<Checkpoint>,
+}
+
+/// How a session ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Why it ended.
+    pub ending: RunOutcome,
+    /// The evaluations of the whole run.
+    pub summary: Summary,
+    /// Images that could not be used, and the file that lists them.
+    pub skipped: Option<(usize, PathBuf)>,
+    /// The report.
+    pub report: PathBuf,
+}
+
+/// Parameters of a network, in numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParameterCounts {
+    /// Of the backbone.
+    pub backbone: usize,
+    /// Of the head.
+    pub head: usize,
+}
+
+impl<'a> Session<'a> {
+    /// Locks the folder, finds what is there, decides the settings and opens the images. Nothing is
+    /// written before all of that has succeeded.
+    ///
+    /// # Errors
+    /// [`crate::Error::Run`] if the folder cannot be used as asked, [`crate::Error::BadSetting`], and
+    /// whatever is wrong with images, weights and device.
+    pub fn open(env: &'a Environment<'a>, request: TrainRequest) -> Result<Self> {
+        let folder = RunFolder::new(&request.run);
+        let resume = matches!(request.start, Start::Resume { .. });
+        let change = request.start == Start::Resume { change: true };
+        let fresh = request.start == Start::Fresh;
+        let mut lock = folder.lock(env, false)?;
+        let found = match fresh {
+            true => None,
+            false => folder.newest(env, change)?,
+        };
+        if resume && found.is_none() {
+            return Err(RunError::NothingToResume {
+                run: request.run,
+                diverged: !checkpoint::aside(&folder.checkpoints()).is_empty(),
+            }
+            .into());
+        }
+        let recorded = match &found {
+            Some(checkpoint) => Some(parse_toml(&checkpoint.position.config)?),
+            None if fresh => None,
+            // Unreadable, it is no one's but that of an attempt that made no checkpoint.
+            None => folder.settings().ok().flatten(),
+        };
+        let given_images = request.settings.images.is_some();
+        let given = request.settings.clone();
+        let base = match &request.config {
+            Some(path) => read_settings(path)?,
+            None if resume => recorded.clone().unwrap_or_default(),
+            None => Settings::default(),
+        };
+        let mut settings = request.settings.over(base);
+        let none = |path: &PathBuf| path.as_os_str().is_empty();
+        let shapes = settings.images.as_ref().is_none_or(none);
+        if shapes {
+            settings = settings.over_shapes();
+        }
+        let sources = match Sources::of(env, &settings) {
+            Err(error) if resume && !given_images => {
+                return Err(RunError::ImagesMissing {
+                    run: request.run,
+                    source: Box::new(error),
+                }
+                .into());
+            }
+            sources => sources?,
+        };
+        let contents = (!shapes).then(|| Contents::of(&sources));
+        let mut settings = measured(env, settings, &sources, recorded.as_ref())?;
+        if settings.scaled_decoding.is_none() {
+            // A run goes on as it began, also one from before there was this setting.
+            settings.scaled_decoding =
+                recorded.map(|before| before.scaled_decoding.unwrap_or(false));
+        }
+        for path in [
+            &mut settings.images,
+            &mut settings.val,
+            &mut settings.weights,
+        ] {
+            *path = path.take().map(|path| absolute(&path));
+        }
+        let (config, choices) = settings.resolve(sources.train.len())?;
+        given.check_method(config.method)?;
+        let plan = train_config(env, &config, found.is_none())?;
+        let device = device::by_name(&config.device)?;
+        let name = &config.device;
+        config.precision.check(&device).of_setting("device", name)?;
+        let begun = lock.is_some();
+        if !begun {
+            lock = folder.lock(env, true)?;
+            if !checkpoint::list(&folder.checkpoints()).is_empty() && !fresh {
+                let run = request.run;
+                return Err(RunError::Taken { run }.into());
+            }
+        }
+        if fresh {
+            folder.clear()?;
+        }
+        let opened = folder.open(
+            env,
+            &config,
+            found,
+            change,
+            contents.as_ref(),
+            &plan.metadata,
+        );
+        let checkpoint = match opened {
+            Err(error) if !begun => {
+                folder.abandon(lock);
+                return Err(error);
+            }
+            opened => opened?,
+        };
+        Ok(Self {
+            env,
+            folder,
+            lock,
+            config,
+            choices,
+            sources,
+            plan,
+            device,
+            checkpoint,
+        })
+    }
+
+    /// The run's folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.root()
+    }
+
+    /// The settings that the run follows.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Settings that were decided by the number of images.
+    pub fn choices(&self) -> &[Choice] {
+        &self.choices
+    }
+
+    /// The images.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    /// Images to train on.
+    pub fn images(&self) -> usize {
+        self.sources.train.len()
+    }
+
+    /// Where the run is resumed; `None` for a new one.
+    pub fn resumed(&self) -> Option<&TrainState> {
+        Some(&self.checkpoint.as_ref()?.position)
+    }
+
+    /// The network's size.
+    ///
+    /// # Errors
+    /// Settings of the network out of their range.
+    pub fn parameter_counts(&self) -> Result<ParameterCounts> {
+        let method = self.config.method(&device::by_name("cpu")?)?;
+        let backbone = method.backbone().parameter_count();
+        Ok(ParameterCounts {
+            backbone,
+            head: method.learned().parameter_count() - backbone,
+        })
+    }
+
+    /// A checkpoint that is not used, since the run diverged after the one that it is resumed from, and
+    /// what helps; `None` if it did not, or settings were changed since.
+    pub fn diverged_before(&self) -> Option<(PathBuf, Vec<Remedy>)> {
+        let position = self.resumed()?;
+        let changed = |change: &checkpoint::Change| change.step == position.step;
+        let aside = checkpoint::aside(&self.folder.checkpoints());
+        let last = aside
+            .last()
+            .filter(|_| !position.changes.iter().any(changed));
+        Some((last?.clone(), self.remedies()))
+    }
+
+    /// Trains until the schedule ends, or `stop` returns true after a step. Writes checkpoints, metrics,
+    /// pictures and the report into the run's folder.
+    ///
+    /// # Errors
+    /// [`RunError::Diverged`]; an error for which [`is_unreachable`](crate::Error::is_unreachable)
+    /// returns true if images of another machine could not be fetched; whatever else ends a run. Its
+    /// last checkpoint is intact then.
+    pub fn train(self, stop: &dyn Fn() -> bool) -> Result<Outcome> {
+        self.train_observed(stop, &mut [])
+    }
+
+    /// [`Session::train`] with further observers.
+    ///
+    /// # Errors
+    /// As [`Session::train`].
+    pub fn train_observed(
+        mut self,
+        stop: &dyn Fn() -> bool,
+        further: &mut [&mut dyn Observer],
+    ) -> Result<Outcome> {
+        let (env, config, folder, plan) = (self.env, &self.config, &self.folder, &self.plan);
+        let source = &self.sources.train;
+        let checkpoint = self.checkpoint.take();
+        if checkpoint.is_some() {
+            folder.recheck_skipped(env, source, &plan.crops, &plan.loader)?;
+        }
+        let changes = checkpoint
+            .as_ref()
+            .map_or_else(Vec::new, |checkpoint| checkpoint.position.changes.clone());
+        let evaluator = (config.eval_every > 0).then(|| Evaluator::new(config, &self.sources));
+        let images = source.len();
+        let mut observer = TrainObserver::new(env, config, folder, evaluator, images, changes);
+        let mut stopper = StopOnRequest(stop);
+        let mut observers: Vec<&mut dyn Observer> = vec![&mut observer, &mut stopper];
+        observers.extend(
+            further
+                .iter_mut()
+                .map(|observer| &mut **observer as &mut dyn Observer),
+        );
+        let checkpoints = folder.checkpoints();
+        let ended = config.method(&self.device).and_then(|method| {
+            let trainer = Trainer::new(plan, method, source.clone(), &checkpoints, checkpoint)?;
+            Ok(trainer.run(&mut observers)?)
+        });
+        drop(observers);
+        drop(observer);
+        // Also of a run that failed: its curves tell why.
+        let summary = report::write(folder, config, &self.sources.description);
+        let (_, ending) = match ended {
+            Err(crate::Error::Train(source @ dinolab_train::Error::Diverged { .. })) => {
+                return Err(RunError::Diverged {
+                    run: folder.root().into(),
+                    source,
+                    remedies: self.remedies(),
+                }
+                .into());
+            }
+            ended => ended?,
+        };
+        let skipped = folder.skipped_file();
+        let outcome = Outcome {
+            ending,
+            summary: summary?,
+            skipped: skipped.exists().then(|| (folder.skipped(), skipped)),
+            report: folder.join("report.html"),
+        };
+        drop(self.lock);
+        Ok(outcome)
+    }
+
+    /// What helps if the run diverges.
+    fn remedies(&self) -> Vec<Remedy> {
+        after_divergence(&context(&self.config, self.images()))
+    }
+}

@@ -1,0 +1,362 @@
+//! A run's settings: from what is given over a file over defaults, to a complete configuration.
+
+use std::path::PathBuf;
+
+use dinolab_data::Size;
+use dinolab_nn::Precision;
+use dinolab_train::OptimiserKind;
+use serde::{Deserialize, Serialize};
+
+use crate::values::{MethodKind, Numbers, Pair, PixelKind};
+
+mod change;
+mod method;
+mod plan;
+mod resolve;
+mod validate;
+
+pub use change::{Meaning, meaning};
+pub use resolve::Choice;
+
+/// Declares every setting once, in groups: `name: type` (decided by [`Settings::resolve`]) or
+/// `name: type = default`. Makes [`Settings`], all optional, which flags and files fill; and
+/// [`Config`], all present, which a run follows and records.
+macro_rules! settings {
+    ($( $group:literal {
+        $( $(#[$meta:meta])* $([$($arg:tt)*])? $name:ident: $type:ty $(= $default:expr)?; )*
+    } )*) => {
+        /// Settings as given: by flags, by a file, or not at all.
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        #[cfg_attr(feature = "clap", derive(clap::Args))]
+        #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+        pub struct Settings {
+            $( $( $(#[$meta])*
+               #[cfg_attr(feature = "clap", arg(long, help_heading = $group $(, $($arg)*)?))]
+               #[serde(skip_serializing_if = "Option::is_none")]
+               pub $name: Option<$type>, )* )*
+        }
+
+        /// A complete configuration: what `config.toml` of a run folder holds.
+        ///
+        /// One that was written before a setting existed is read with that setting's default.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(rename_all = "kebab-case", try_from = "Settings", into = "Settings")]
+        pub struct Config {
+            $( $( $(#[$meta])* pub $name: $type, )* )*
+        }
+
+        impl Settings {
+            /// These settings, and `base`'s where these say nothing.
+            pub fn over(self, base: Self) -> Self {
+                Self { $( $( $name: self.$name.or(base.$name), )* )* }
+            }
+
+            /// With the defaults that do not depend on anything.
+            fn with_defaults(self) -> Self {
+                Self { $( $( $name: self.$name $( .or_else(|| Some($default)) )?, )* )* }
+            }
+
+            /// These settings, without those that `keep` is false of.
+            fn keep(self, keep: impl Fn(&str) -> bool) -> Self {
+                Self { $( $( $name: self.$name.filter(|_| keep(stringify!($name))), )* )* }
+            }
+
+            /// The names of the settings that are given.
+            pub fn given(&self) -> Vec<&'static str> {
+                let mut names = Vec::new();
+                $( $( if self.$name.is_some() { names.push(stringify!($name)); } )* )*
+                names
+            }
+
+            /// The group of a setting, by its name.
+            fn group(name: &str) -> Option<&'static str> {
+                match name {
+                    $( $( stringify!($name) )|* => Some($group), )*
+                    _ => None,
+                }
+            }
+
+            /// Errs with the name of a setting that is open.
+            fn complete(self) -> Result<Config, &'static str> {
+                Ok(Config { $( $( $name: self.$name.ok_or(stringify!($name))?, )* )* })
+            }
+        }
+
+        impl From<Config> for Settings {
+            /// Without the settings of other methods.
+            fn from(config: Config) -> Self {
+                let method = config.method;
+                let all = Self { $( $( $name: Some(config.$name), )* )* };
+                all.keep(|name| method::owner(name).is_none_or(|owner| owner == method))
+            }
+        }
+
+        impl Config {
+            /// The names of settings that differ from `other`'s.
+            pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+                let mut names = Vec::new();
+                $( $( if self.$name != other.$name { names.push(stringify!($name)); } )* )*
+                // What the method does not have makes no difference.
+                let owned = |owner| owner == self.method || owner == other.method;
+                names.retain(|name| method::owner(name).is_none_or(owned));
+                names
+            }
+        }
+    };
+}
+
+settings! {
+    "Model" {
+        /// Method of training [default: dino; lejepa for the built-in shapes]
+        [value_enum, value_name = "METHOD"]
+        method: MethodKind;
+        /// Start from these weights instead of random ones
+        [value_name = "W"]
+        weights: PathBuf = PathBuf::new();
+        /// Resample the position embeddings of --weights to --image-size [default: false]
+        [value_name = "BOOL"]
+        resize_pos_embed: bool = false;
+        /// vit_tiny, vit_small, vit_base, or custom with --width, --depth and --heads [default: vit_small]
+        [value_name = "NAME"]
+        arch: String = "vit_small".into();
+        /// Side of a patch in pixels [default: 16]
+        [value_name = "PX"]
+        patch_size: usize = 16;
+        /// Width of a token; set by --arch unless it is custom
+        [value_name = "N"]
+        width: usize;
+        /// Number of blocks; set by --arch unless it is custom
+        [value_name = "N"]
+        depth: usize;
+        /// Number of attention heads; set by --arch unless it is custom
+        [value_name = "N"]
+        heads: usize;
+        /// Image side that position embeddings are made for [default: the longer side of the global crops]
+        [value_name = "PX"]
+        image_size: usize;
+        /// Width of the head's hidden layers [default: 2048; LeJEPA: 512]
+        [value_name = "N"]
+        head_hidden_dim: usize = 2048;
+        /// Number of linear layers in the head [default: 3]
+        [value_name = "N"]
+        head_layers: usize = 3;
+        /// Stochastic depth rate of the network that learns [default: 0.1]
+        [value_name = "X"]
+        drop_path_rate: f64 = 0.1;
+        /// Precision of activations and matrix products, f32 or bf16; the rest is f32 [default: f32]
+        [value_name = "TYPE"]
+        precision: Precision = Precision::F32;
+        /// cpu, or cuda:N, metal, vulkan:N, rocm:N if compiled in [default: cpu]
+        [value_name = "DEVICE"]
+        device: String = "cpu".into();
+    }
+
+    "DINO" {
+        /// Number of prototypes K [default: chosen from the dataset size]
+        [value_name = "N"]
+        out_dim: usize;
+        /// Keep prototypes at unit length: steadier, slightly worse features [default: true]
+        [value_name = "BOOL"]
+        norm_last_layer: bool = true;
+        /// Use batch normalisation in the head [default: false]
+        [value_name = "BOOL"]
+        use_bn_in_head: bool = false;
+        /// Width of the head's bottleneck [default: 256]
+        [value_name = "N"]
+        head_bottleneck_dim: usize = 256;
+        /// Teacher momentum at the start; it rises to 1 [default: chosen from the dataset size]
+        [value_name = "X"]
+        momentum_teacher: f64;
+        /// Teacher temperature after its warm-up [default: chosen from the dataset size]
+        [value_name = "X"]
+        teacher_temp: f64;
+        /// Teacher temperature at the start [default: --teacher-temp]
+        [value_name = "X"]
+        warmup_teacher_temp: f64;
+        /// Epochs of the teacher temperature's warm-up [default: 0]
+        [value_name = "N"]
+        warmup_teacher_temp_epochs: u64 = 0;
+        /// Student temperature [default: 0.1]
+        [value_name = "X"]
+        student_temp: f64 = 0.1;
+        /// Momentum of the centre [default: 0.9]
+        [value_name = "X"]
+        center_momentum: f64 = 0.9;
+        /// Freeze the prototypes for N epochs [default: 1]
+        [value_name = "N"]
+        freeze_last_layer: u64 = 1;
+    }
+
+    "LeJEPA" {
+        /// Width of the embeddings [default: 64]
+        [value_name = "N"]
+        proj_dim: usize = 64;
+        /// Weight of SIGReg in the loss, between 0 and 1 [default: 0.05]
+        [value_name = "X"]
+        sigreg_weight: f64 = 0.05;
+        /// Random directions per step [default: 256]
+        [value_name = "N"]
+        sigreg_directions: usize = 256;
+        /// Momentum of the averaged backbone, which is evaluated [default: 0.98]
+        [value_name = "X"]
+        average_momentum: f64 = 0.98;
+        /// Momentum of the averaged backbone at the end [default: --average-momentum]
+        [value_name = "X"]
+        average_momentum_end: f64;
+    }
+
+    "Optimisation" {
+        /// adamw, sgd or lars [default: adamw]
+        [value_name = "NAME", value_parser = crate::values::optimizer]
+        optimizer: OptimiserKind = OptimiserKind::AdamW;
+        /// Length of the schedules in epochs; may be fractional [default: 100]
+        [value_name = "X"]
+        epochs: f64 = 100.0;
+        /// Images per step, or per micro-batch with --accumulate [default: 64]
+        [value_name = "N", alias = "batch-size-per-gpu"]
+        batch_size: usize = 64;
+        /// Micro-batches per step; N of them equal a batch N times as large [default: 1]
+        [value_name = "N"]
+        accumulate: usize = 1;
+        /// Learning rate for a batch of 256, scaled with the batch size [default: 0.0005]
+        [value_name = "X"]
+        lr: f64 = 0.0005;
+        /// Learning rate at the end [default: 1e-6]
+        [value_name = "X"]
+        min_lr: f64 = 1e-6;
+        /// Epochs of the learning rate's warm-up [default: 10, or a tenth of a shorter run]
+        [value_name = "X"]
+        warmup_epochs: f64;
+        /// Weight decay at the start [default: 0.04]
+        [value_name = "X"]
+        weight_decay: f64 = 0.04;
+        /// Weight decay at the end [default: 0.4]
+        [value_name = "X"]
+        weight_decay_end: f64 = 0.4;
+        /// Clip each parameter's gradient to this norm; 0 disables [default: 3]
+        [value_name = "X"]
+        clip_grad: f64 = 3.0;
+    }
+
+    "Augmentation" {
+        /// Side of the global crops, or HEIGHTxWIDTH [default: 224]
+        [value_name = "PX"]
+        global_crops_size: Size = Size::square(224);
+        /// Fraction of the image area that global crops cover, as MIN,MAX [default: 0.4,1]
+        [value_name = "MIN,MAX"]
+        global_crops_scale: Pair = Pair(0.4, 1.0);
+        /// Number of local crops [default: 8]
+        [value_name = "N"]
+        local_crops_number: usize = 8;
+        /// Side of the local crops, or HEIGHTxWIDTH [default: 96]
+        [value_name = "PX"]
+        local_crops_size: Size = Size::square(96);
+        /// Fraction of the image area that local crops cover, as MIN,MAX [default: 0.05,0.4]
+        [value_name = "MIN,MAX"]
+        local_crops_scale: Pair = Pair(0.05, 0.4);
+    }
+
+    "Data" {
+        /// Where the images are, as the positional argument has it; empty for the built-in shapes
+        [hide = true]
+        images: PathBuf = PathBuf::new();
+        /// Channels of the images, 1 to 16; other than 3, or with --pixels stored, files are taken as
+        /// they are, 16 bits included [default: 3]
+        [value_name = "N", alias = "channels"]
+        in_chans: usize = 3;
+        /// rgb: 8-bit RGB whatever a file holds; stored: a file's own channels and depth
+        /// [default: rgb for 3 channels, else stored]
+        [value_enum]
+        pixels: PixelKind;
+        /// Channel means of values in 0–1, as A,B,C [default: ImageNet's; measured for stored pixels]
+        [value_name = "X,…"]
+        mean: Numbers;
+        /// Channel standard deviations of values in 0–1 [default: ImageNet's; measured for stored pixels]
+        [value_name = "X,…"]
+        std: Numbers;
+        /// Number of threads that read and crop images [default: all cores]
+        [value_name = "N"]
+        num_workers: usize;
+        /// Number of files read at once while images are cropped; raise for slow storage [default: 16]
+        [value_name = "N"]
+        read_ahead: usize = dinolab_data::loader::READ_AHEAD;
+        /// Memory for decoded images, in MiB [default: 1024]
+        [value_name = "N"]
+        cache_mb: u64 = 1024;
+        /// Read shards (tar files, Parquet's row groups) sequentially, shuffled within a buffer of N images;
+        /// 0 reads in any order [default: 0]
+        [value_name = "N"]
+        shuffle_buffer: usize = 0;
+        /// Decode JPEG photographs of 12 megapixels and more at half or a quarter of their size, if that
+        /// leaves crops their pixels [default: true]
+        [value_name = "BOOL"]
+        scaled_decoding: bool;
+        /// Abort when more than this percentage of images is unusable [default: 1]
+        #[serde(alias = "max-bad-images")]
+        [value_name = "X", alias = "max-bad-images"]
+        max_unusable_percent: f64 = 1.0;
+        /// Refuse images with more pixels than this [default: 178956970]
+        [value_name = "N"]
+        max_pixels: u64 = 178_956_970;
+        /// Number of images of the built-in shapes set [default: 4096]
+        [value_name = "N"]
+        shapes_images: usize = 4096;
+        /// Side of the built-in shapes images [default: 64]
+        [value_name = "PX"]
+        shapes_size: usize = 64;
+    }
+
+    "Evaluation" {
+        /// Labelled validation images for k-NN [default: held out of the training images]
+        [value_name = "PATH"]
+        val: PathBuf = PathBuf::new();
+        /// Fraction of labelled training images to hold out without --val [default: 0.1]
+        [value_name = "X"]
+        holdout: f64 = 0.1;
+        /// Evaluate every N epochs; 0 disables [default: a tenth of the run]
+        [value_name = "N"]
+        eval_every: u64;
+        /// Resize the shorter side to this for evaluation, or to cover HEIGHTxWIDTH [default: 256/224 of
+        /// the crop]
+        [value_name = "PX"]
+        eval_resize: Size;
+        /// Centre-crop to this for evaluation [default: the global crops' size]
+        [value_name = "PX"]
+        eval_crop: Size;
+        /// Number of neighbours that vote [default: 20]
+        [value_name = "N"]
+        knn_k: usize = 20;
+        /// Temperature of the votes [default: 0.07]
+        [value_name = "X"]
+        knn_temp: f64 = 0.07;
+        /// Size of the images in attention pictures [default: 480, or twice the crop if that is less]
+        #[serde(alias = "attend-size")]
+        [value_name = "PX", alias = "attend-size"]
+        attention_size: Size;
+        /// Number of images in each attention picture [default: 6]
+        #[serde(alias = "attend-images")]
+        [value_name = "N", alias = "attend-images"]
+        attention_images: usize = 6;
+    }
+
+    "Run" {
+        /// Random seed [default: 0]
+        [value_name = "N"]
+        seed: u64 = 0;
+        /// Stop after N epochs, schedules unchanged; 0 trains the whole run [default: 0]
+        [value_name = "X"]
+        stop_after_epochs: f64 = 0.0;
+        /// Write a checkpoint every N epochs [default: 1]
+        [value_name = "N"]
+        checkpoint_every: u64 = 1;
+        /// Write a checkpoint every N steps as well; 0 disables [default: 500]
+        [value_name = "N"]
+        checkpoint_every_steps: u64 = 500;
+        /// Keep a permanent checkpoint every N epochs; 0 disables [default: 20]
+        [value_name = "N"]
+        saveckp_freq: u64 = 20;
+        /// Write metrics every N steps [default: 10]
+        [value_name = "N"]
+        log_every: u64 = 10;
+    }
+}

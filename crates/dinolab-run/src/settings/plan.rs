@@ -1,0 +1,161 @@
+//! A configuration in the words of the libraries.
+
+use dinolab_data::Pixels;
+use dinolab_nn::{Device, HeadConfig, ProjectionConfig, VitConfig};
+use dinolab_train::trainer::Cadence;
+use dinolab_train::{Dino, DinoConfig, DinoSchedule, LeJepa, LeJepaConfig, Method, TrainConfig};
+
+use super::Config;
+use crate::values::{MethodKind, PixelKind};
+
+impl Config {
+    /// The kind of images.
+    pub fn pixels(&self) -> Pixels {
+        match self.pixels {
+            PixelKind::Rgb => Pixels::Rgb,
+            PixelKind::Stored => Pixels::Stored {
+                channels: self.in_chans,
+            },
+        }
+    }
+
+    /// The learning rate for this batch size.
+    pub fn scaled_lr(&self) -> f64 {
+        self.lr * (self.batch_size * self.accumulate) as f64 / 256.0
+    }
+
+    /// The run's settings for the training library.
+    ///
+    /// # Errors
+    /// None in practice: a configuration can be written as TOML.
+    pub fn train_config(&self) -> crate::error::Result<TrainConfig> {
+        let crops = dinolab_data::augment::MultiCrop {
+            global_size: self.global_crops_size,
+            global_scale: (self.global_crops_scale.0, self.global_crops_scale.1),
+            local_size: self.local_crops_size,
+            local_scale: (self.local_crops_scale.0, self.local_crops_scale.1),
+            local_views: self.local_crops_number,
+            pixels: self.pixels(),
+            mean: self.mean.0.clone(),
+            std: self.std.0.clone(),
+            ..Default::default()
+        };
+        Ok(TrainConfig {
+            schedule: dinolab_train::ScheduleConfig {
+                epochs: self.epochs,
+                steps_per_epoch: 0,
+                lr: self.scaled_lr(),
+                min_lr: self.min_lr,
+                warmup_epochs: self.warmup_epochs,
+                weight_decay: self.weight_decay,
+                weight_decay_end: self.weight_decay_end,
+            },
+            crops,
+            loader: dinolab_data::LoaderConfig {
+                batch_size: self.batch_size,
+                workers: self.num_workers,
+                read_ahead: self.read_ahead,
+                queue: 2 * self.batch_size,
+                seed: self.seed,
+                max_bad_images: self.max_unusable_percent / 100.0,
+                cache_bytes: self.cache_mb << 20,
+                shuffle_buffer: self.shuffle_buffer,
+                scaled_decoding: self.scaled_decoding,
+            },
+            accumulate: self.accumulate,
+            stop_after_epochs: (self.stop_after_epochs > 0.0).then_some(self.stop_after_epochs),
+            cadence: Cadence {
+                log_every: self.log_every,
+                evaluate_every: self.eval_every,
+                checkpoint_every: self.checkpoint_every,
+                checkpoint_every_steps: self.checkpoint_every_steps,
+            },
+            keep_every: self.saveckp_freq,
+            initial: None,
+            config: toml::to_string(self)?,
+            metadata: self.preprocess().facts(),
+        })
+    }
+
+    /// The method, with its networks on `device`.
+    ///
+    /// # Errors
+    /// Sizes that make no network; a precision that the device does not compute in.
+    pub fn method(&self, device: &Device) -> crate::error::Result<Box<dyn Method>> {
+        Ok(match self.method {
+            MethodKind::Dino => Box::new(Dino::new(&self.dino(), device)?),
+            MethodKind::LeJepa => Box::new(LeJepa::new(&self.lejepa(), device)?),
+        })
+    }
+
+    fn vit(&self) -> VitConfig {
+        VitConfig {
+            image_size: self.image_size,
+            patch_size: self.patch_size,
+            channels: self.in_chans,
+            width: self.width,
+            depth: self.depth,
+            heads: self.heads,
+            ..Default::default()
+        }
+    }
+
+    fn dino(&self) -> DinoConfig {
+        DinoConfig {
+            vit: self.vit(),
+            head: HeadConfig {
+                out_dim: self.out_dim,
+                hidden_dim: self.head_hidden_dim,
+                bottleneck_dim: self.head_bottleneck_dim,
+                layers: self.head_layers,
+                use_bn: self.use_bn_in_head,
+                norm_last_layer: self.norm_last_layer,
+            },
+            optimizer: self.optimizer,
+            clip_grad: self.clip_grad,
+            freeze_last_layer: self.freeze_last_layer,
+            student_temp: self.student_temp,
+            center_momentum: self.center_momentum,
+            schedule: DinoSchedule {
+                momentum_teacher: self.momentum_teacher,
+                warmup_teacher_temp: self.warmup_teacher_temp,
+                teacher_temp: self.teacher_temp,
+                warmup_teacher_temp_epochs: self.warmup_teacher_temp_epochs,
+            },
+            drop_path: self.drop_path_rate,
+            seed: self.seed,
+            precision: self.precision,
+        }
+    }
+
+    fn lejepa(&self) -> LeJepaConfig {
+        LeJepaConfig {
+            vit: self.vit(),
+            head: ProjectionConfig {
+                hidden_dim: self.head_hidden_dim,
+                out_dim: self.proj_dim,
+                layers: self.head_layers,
+            },
+            optimizer: self.optimizer,
+            clip_grad: self.clip_grad,
+            sigreg_weight: self.sigreg_weight,
+            sigreg_directions: self.sigreg_directions,
+            average_momentum: self.average_momentum,
+            average_momentum_end: self.average_momentum_end,
+            drop_path: self.drop_path_rate,
+            seed: self.seed,
+            precision: self.precision,
+        }
+    }
+
+    /// How images become features.
+    pub fn preprocess(&self) -> dinolab_eval::network::Preprocess {
+        dinolab_eval::network::Preprocess {
+            resize: self.eval_resize,
+            crop: self.eval_crop,
+            mean: self.mean.0.clone(),
+            std: self.std.0.clone(),
+            stored: self.pixels == PixelKind::Stored,
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! From what was given to a complete configuration.
+
+use dinolab_data::augment::normalise::{IMAGENET_MEAN, IMAGENET_STD};
+use dinolab_data::{Pixels, Size};
+
+use super::{Config, Settings};
+use crate::error::{Error, Result};
+use crate::values::{MethodKind, Numbers, PixelKind};
+
+/// A setting that was decided by the number of images.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The setting.
+    pub setting: &'static str,
+    /// The value that was chosen.
+    pub value: String,
+    /// The value that was asked for, if there are too few images for it.
+    pub instead_of: Option<String>,
+}
+
+impl Settings {
+    /// These settings, and for what they leave open the recipe of the built-in `shapes` set: small
+    /// enough to learn in minutes on two cores. A network that is asked for by its name keeps its
+    /// sizes.
+    pub fn over_shapes(self) -> Self {
+        let named = self.arch.as_deref().is_some_and(|arch| arch != "custom");
+        let size = |size: usize| (!named).then_some(size);
+        let method = self.method.unwrap_or(MethodKind::LeJepa);
+        let recipe = match method {
+            MethodKind::Dino => Self {
+                out_dim: Some(512),
+                head_bottleneck_dim: Some(128),
+                teacher_temp: Some(0.02),
+                batch_size: Some(16),
+                lr: Some(0.003),
+                weight_decay_end: Some(0.04),
+                ..Self::default()
+            },
+            MethodKind::LeJepa => Self {
+                batch_size: Some(32),
+                lr: Some(0.008),
+                weight_decay: Some(0.05),
+                weight_decay_end: Some(0.05),
+                ..Self::default()
+            },
+        };
+        self.over(recipe).over(Self {
+            method: Some(method),
+            arch: Some("custom".into()),
+            patch_size: Some(8),
+            width: size(128),
+            depth: size(4),
+            heads: size(4),
+            drop_path_rate: Some(0.0),
+            head_hidden_dim: Some(512),
+            epochs: Some(6.5),
+            warmup_epochs: Some(1.0),
+            global_crops_size: Some(Size::square(48)),
+            local_crops_size: Some(Size::square(24)),
+            local_crops_number: Some(8),
+            eval_every: Some(2),
+            eval_resize: Some(Size::square(56)),
+            attention_size: Some(Size::square(64)),
+            ..Self::default()
+        })
+    }
+
+    /// Defaults that depend on the method.
+    fn of_method(method: MethodKind) -> Self {
+        let method_alone = Self {
+            method: Some(method),
+            ..Self::default()
+        };
+        match method {
+            MethodKind::Dino => method_alone,
+            MethodKind::LeJepa => Self {
+                head_hidden_dim: Some(512),
+                weight_decay: Some(0.05),
+                weight_decay_end: Some(0.05),
+                ..method_alone
+            },
+        }
+    }
+
+    /// The kind of images: as asked for, or 8-bit RGB where there are three channels.
+    pub fn pixels(&self) -> Pixels {
+        let channels = self.in_chans.unwrap_or(3);
+        match (self.pixels, channels) {
+            (Some(PixelKind::Rgb), _) | (None, 3) => Pixels::Rgb,
+            (Some(PixelKind::Stored), channels) | (None, channels) => Pixels::Stored { channels },
+        }
+    }
+
+    /// Decides what is still open, by the number of training images, and says what it decided.
+    ///
+    /// # Errors
+    /// A setting out of its range.
+    pub fn resolve(self, images: usize) -> Result<(Config, Vec<Choice>)> {
+        let mut choices = Vec::new();
+        let method = self.method.unwrap_or(MethodKind::Dino);
+        let mut s = self.over(Self::of_method(method)).with_defaults();
+        let arch = s.arch.clone().unwrap_or_default();
+        match dinolab_nn::VitConfig::named(&arch, 16, 224) {
+            Some(named) => {
+                let sizes = [
+                    ("width", &mut s.width, named.width),
+                    ("depth", &mut s.depth, named.depth),
+                    ("heads", &mut s.heads, named.heads),
+                ];
+                for (name, slot, fixed) in sizes {
+                    let given = *slot.get_or_insert(fixed);
+                    ensure_setting!(
+                        given == fixed,
+                        name,
+                        given,
+                        "{arch} has {fixed}; use `arch` custom for other sizes"
+                    );
+                }
+            }
+            None if arch == "custom" => {
+                let (Some(width), Some(_)) = (s.width, s.depth) else {
+                    let reason = "needs `width` and `depth`";
+                    return Err(Error::setting("arch", "custom", reason));
+                };
+                s.heads.get_or_insert((width / 64).max(1));
+            }
+            None => {
+                let reason = "one of vit_tiny, vit_small, vit_base, custom";
+                return Err(Error::setting("arch", arch, reason));
+            }
+        }
+
+        let fit = SizeDefaults::of(images);
+        let mut decide = |setting, value: String| {
+            choices.push(Choice {
+                setting,
+                value,
+                instead_of: None,
+            });
+        };
+        // Of another method it is not a choice, and written nowhere.
+        let mut decide = |setting, value| {
+            if method == MethodKind::Dino {
+                decide(setting, value);
+            }
+        };
+        if s.out_dim.is_none() {
+            decide("out-dim", s.out_dim.insert(fit.out_dim).to_string());
+        }
+        if s.teacher_temp.is_none() {
+            decide(
+                "teacher-temp",
+                s.teacher_temp.insert(fit.teacher_temp).to_string(),
+            );
+        }
+        if s.momentum_teacher.is_none() {
+            decide(
+                "momentum-teacher",
+                s.momentum_teacher.insert(fit.momentum).to_string(),
+            );
+        }
+        s.warmup_teacher_temp = s.warmup_teacher_temp.or(s.teacher_temp);
+        s.average_momentum_end = s.average_momentum_end.or(s.average_momentum);
+        let epochs = s.epochs.unwrap_or_default();
+        s.warmup_epochs.get_or_insert(10f64.min(epochs * 0.1));
+        s.eval_every
+            .get_or_insert(((epochs / 10.0).round() as u64).max(1));
+        let crop = s.global_crops_size.unwrap_or_default();
+        s.image_size.get_or_insert(crop.longest());
+        let eval_crop = *s.eval_crop.get_or_insert(crop);
+        s.eval_resize
+            .get_or_insert(eval_crop.map(|side| (side * 8).div_ceil(7)));
+        s.attention_size.get_or_insert_with(|| {
+            let longest = 480.min(2 * crop.longest());
+            crop.map(|side| side * longest / crop.longest().max(1))
+        });
+        if s.pixels() == Pixels::Rgb {
+            s.mean
+                .get_or_insert_with(|| Numbers(IMAGENET_MEAN.to_vec()));
+            s.std.get_or_insert_with(|| Numbers(IMAGENET_STD.to_vec()));
+        }
+        s.pixels.get_or_insert(PixelKind::of(s.pixels()));
+        s.scaled_decoding.get_or_insert(true);
+        ensure_setting!(
+            s.mean.is_some() && s.std.is_some(),
+            "mean",
+            "",
+            "needed, and `std` with it, for images taken as stored"
+        );
+        s.num_workers
+            .get_or_insert_with(|| std::thread::available_parallelism().map_or(1, usize::from));
+        if let Some(batch) = s
+            .batch_size
+            .as_mut()
+            .filter(|batch| **batch > images && images > 0)
+        {
+            choices.push(Choice {
+                setting: "batch-size",
+                value: images.to_string(),
+                instead_of: Some(batch.to_string()),
+            });
+            *batch = images;
+        }
+        let config = s.complete().expect("every setting has been decided");
+        config.validate()?;
+        Ok((config, choices))
+    }
+}
+
+/// Defaults for a number of images: few images need few prototypes, a sharper teacher, and a
+/// teacher that follows faster, since there are fewer steps to follow in.
+struct SizeDefaults {
+    out_dim: usize,
+    teacher_temp: f64,
+    momentum: f64,
+}
+
+impl SizeDefaults {
+    fn of(images: usize) -> Self {
+        let (out_dim, teacher_temp, momentum) = match images {
+            0..=20_000 => (1024, 0.03, 0.99),
+            20_001..=50_000 => (2048, 0.03, 0.992),
+            50_001..=100_000 => (4096, 0.04, 0.994),
+            100_001..=200_000 => (16_384, 0.04, 0.996),
+            _ => (65_536, 0.04, 0.996),
+        };
+        Self {
+            out_dim,
+            teacher_temp,
+            momentum,
+        }
+    }
+}
+
+impl Settings {
+    /// Values for what other methods than `method` have, which nothing reads.
+    fn fill_foreign(&mut self, method: MethodKind) {
+        match method {
+            MethodKind::Dino => {
+                self.average_momentum_end = self.average_momentum_end.or(self.average_momentum);
+            }
+            MethodKind::LeJepa => {
+                let fit = SizeDefaults::of(0);
+                self.out_dim.get_or_insert(fit.out_dim);
+                self.teacher_temp.get_or_insert(fit.teacher_temp);
+                self.momentum_teacher.get_or_insert(fit.momentum);
+                self.warmup_teacher_temp.get_or_insert(fit.teacher_temp);
+            }
+        }
+    }
+}
+
+impl TryFrom<Settings> for Config {
+    type Error = String;
+
+    fn try_from(settings: Settings) -> Result<Self, String> {
+        // Runs were DINO's before there was a choice.
+        let method = settings.method.unwrap_or(MethodKind::Dino);
+        let mut settings = settings.over(Settings::of_method(method)).with_defaults();
+        settings.fill_foreign(method);
+        settings
+            .pixels
+            .get_or_insert(PixelKind::of(settings.pixels()));
+        // Runs decoded everything in full before there was a choice.
+        settings.scaled_decoding.get_or_insert(false);
+        let complete = settings.complete();
+        complete.map_err(|name| format!("has no {}", name.replace('_', "-")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_recipe_of_the_shapes_leaves_named_networks_their_sizes() {
+        let resolved = |arch: Option<&str>| {
+            let arch = arch.map(str::to_owned);
+            let asked = Settings {
+                arch,
+                ..Settings::default()
+            };
+            let (config, _) = asked.over_shapes().resolve(4096).unwrap();
+            (config.width, config.depth, config.heads, config.patch_size)
+        };
+        assert_eq!(resolved(None), (128, 4, 4, 8));
+        assert_eq!(resolved(Some("custom")), (128, 4, 4, 8));
+        assert_eq!(resolved(Some("vit_tiny")), (192, 12, 3, 8));
+    }
+
+    #[test]
+    fn keys_of_before_are_read() {
+        let text = "max-bad-images = 2.5\nattend-size = 64\nattend-images = 3\n";
+        let settings: Settings = toml::from_str(text).unwrap();
+        assert_eq!(settings.max_unusable_percent, Some(2.5));
+        assert_eq!(settings.attention_size, Some(Size::square(64)));
+        assert_eq!(settings.attention_images, Some(3));
+        let unknown: Result<Settings, _> = toml::from_str("attend-sides = 64");
+        assert!(unknown.is_err());
+    }
+}

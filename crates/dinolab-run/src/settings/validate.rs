@@ -1,0 +1,129 @@
+//! Checks of a complete configuration.
+
+use dinolab_data::decode::MAX_CHANNELS;
+use dinolab_nn::check_patches;
+
+use super::Config;
+use crate::error::{Context, Result};
+use crate::values::PixelKind;
+
+impl Config {
+    /// Checks the ranges that no library checks.
+    pub(super) fn validate(&self) -> Result<()> {
+        let positive = [
+            ("epochs", self.epochs),
+            ("teacher-temp", self.teacher_temp),
+            ("warmup-teacher-temp", self.warmup_teacher_temp),
+            ("student-temp", self.student_temp),
+            ("knn-temp", self.knn_temp),
+        ];
+        for (name, value) in positive {
+            ensure_setting!(
+                value > 0.0 && value.is_finite(),
+                name,
+                value,
+                "must be above 0"
+            );
+        }
+        let not_negative = [
+            ("lr", self.lr),
+            ("min-lr", self.min_lr),
+            ("warmup-epochs", self.warmup_epochs),
+            ("weight-decay", self.weight_decay),
+            ("weight-decay-end", self.weight_decay_end),
+            ("clip-grad", self.clip_grad),
+            ("stop-after-epochs", self.stop_after_epochs),
+        ];
+        for (name, value) in not_negative {
+            ensure_setting!(
+                value >= 0.0 && value.is_finite(),
+                name,
+                value,
+                "must not be below 0"
+            );
+        }
+        let shares = [
+            ("momentum-teacher", self.momentum_teacher, 1.0),
+            ("center-momentum", self.center_momentum, 1.0),
+            ("sigreg-weight", self.sigreg_weight, 1.0),
+            ("average-momentum", self.average_momentum, 1.0),
+            ("average-momentum-end", self.average_momentum_end, 1.0),
+            ("drop-path-rate", self.drop_path_rate, 0.99),
+            ("holdout", self.holdout, 0.9),
+            ("max-unusable-percent", self.max_unusable_percent, 100.0),
+        ];
+        for (name, value, most) in shares {
+            ensure_setting!(
+                (0.0..=most).contains(&value),
+                name,
+                value,
+                "must be between 0 and {most}"
+            );
+        }
+        let counts = [
+            ("batch-size", self.batch_size),
+            ("accumulate", self.accumulate),
+            ("num-workers", self.num_workers),
+            ("knn-k", self.knn_k),
+            ("proj-dim", self.proj_dim),
+            ("sigreg-directions", self.sigreg_directions),
+            ("eval-crop", self.eval_crop.shortest()),
+            ("attention-size", self.attention_size.shortest()),
+        ];
+        for (name, value) in counts {
+            ensure_setting!(value > 0, name, 0, "must be at least 1");
+        }
+        ensure_setting!(
+            (1..=MAX_CHANNELS).contains(&self.in_chans),
+            "in-chans",
+            self.in_chans,
+            "must be between 1 and {MAX_CHANNELS}"
+        );
+        ensure_setting!(
+            self.pixels != PixelKind::Rgb || self.in_chans == 3,
+            "pixels",
+            "rgb",
+            "has 3 channels, not `in-chans` {}; use `pixels` stored",
+            self.in_chans
+        );
+        for (name, numbers) in [("mean", &self.mean), ("std", &self.std)] {
+            ensure_setting!(
+                numbers.0.len() == self.in_chans,
+                name,
+                "",
+                "{} numbers for `in-chans` {}",
+                numbers.0.len(),
+                self.in_chans
+            );
+        }
+        for (name, size) in [
+            ("global-crops-size", self.global_crops_size),
+            ("local-crops-size", self.local_crops_size),
+        ] {
+            check_patches(size.height, size.width, self.patch_size).of_setting(name, size)?;
+            // A square keeps the reference's way: pixels beyond whole patches are left out.
+            let whole = |side: usize| side.is_multiple_of(self.patch_size.max(1));
+            ensure_setting!(
+                size.is_square() || (whole(size.height) && whole(size.width)),
+                name,
+                size,
+                "both sides must be multiples of the patch size {}",
+                self.patch_size
+            );
+        }
+        for (name, size) in [
+            ("attention-size", self.attention_size),
+            ("eval-crop", self.eval_crop),
+        ] {
+            check_patches(size.height, size.width, self.patch_size).of_setting(name, size)?;
+        }
+        ensure_setting!(
+            !(self.use_bn_in_head && self.accumulate > 1),
+            "accumulate",
+            self.accumulate,
+            "with `use-bn-in-head` true, micro-batches do not equal a large batch, since each is \
+             normalised by itself; use one or the other"
+        );
+        Ok(())
+    }
+}

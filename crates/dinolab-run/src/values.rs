@@ -1,0 +1,129 @@
+//! Values of settings that are more than a number.
+
+use std::str::FromStr;
+
+use dinolab_data::Size;
+use dinolab_train::OptimiserKind;
+use serde::{Deserialize, Serialize};
+
+/// The largest side that images can be brought to.
+const MAX_SIDE: usize = 1 << 14;
+
+/// Two numbers, `MIN,MAX`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pair(pub f64, pub f64);
+
+impl FromStr for Pair {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let [a, b] = numbers(text)?;
+        Ok(Self(a, b))
+    }
+}
+
+/// Numbers, one per channel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Numbers(pub Vec<f32>);
+
+impl FromStr for Numbers {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let numbers = parts(text).ok_or("expected numbers with commas between them")?;
+        Ok(Self(numbers.iter().map(|&value| value as f32).collect()))
+    }
+}
+
+impl std::fmt::Display for Numbers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let numbers: Vec<String> = self.0.iter().map(f32::to_string).collect();
+        f.write_str(&numbers.join(","))
+    }
+}
+
+/// A method of self-supervised training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+#[serde(rename_all = "kebab-case")]
+pub enum MethodKind {
+    /// Self-distillation with no labels (Caron et al.)
+    Dino,
+    /// Joint embedding with a regulariser for normally distributed embeddings (Balestriero & LeCun)
+    #[cfg_attr(feature = "clap", value(name = "lejepa"))]
+    #[serde(rename = "lejepa")]
+    LeJepa,
+}
+
+impl std::fmt::Display for MethodKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Dino => "dino",
+            Self::LeJepa => "lejepa",
+        })
+    }
+}
+
+/// What files are decoded to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+#[serde(rename_all = "kebab-case")]
+pub enum PixelKind {
+    /// 8-bit RGB, whatever a file holds
+    Rgb,
+    /// A file's own channels and depth
+    Stored,
+}
+
+impl PixelKind {
+    /// That of the library's value.
+    pub fn of(pixels: dinolab_data::Pixels) -> Self {
+        match pixels {
+            dinolab_data::Pixels::Rgb => Self::Rgb,
+            dinolab_data::Pixels::Stored { .. } => Self::Stored,
+        }
+    }
+}
+
+/// A size that images can be brought to.
+///
+/// # Errors
+/// Another text, or a side out of the range of sides.
+pub fn size(text: &str) -> Result<Size, String> {
+    let usable = text.parse().ok().filter(|size: &Size| size.is_usable());
+    usable.ok_or_else(|| format!("SIDE or HEIGHTxWIDTH, of 1 to {MAX_SIDE} pixels"))
+}
+
+fn parts(text: &str) -> Option<Vec<f64>> {
+    text.split([',', ' '])
+        .filter(|part| !part.is_empty())
+        .map(|part| part.parse().ok())
+        .collect()
+}
+
+fn numbers<const N: usize>(text: &str) -> Result<[f64; N], String> {
+    parts(text)
+        .and_then(|parts| parts.try_into().ok())
+        .ok_or_else(|| format!("expected {N} numbers with commas between them"))
+}
+
+/// A number as a setting takes it, without thirty zeros.
+pub fn plain_number(value: f64) -> String {
+    let plain = value.to_string();
+    if plain.len() > 12 {
+        format!("{value:e}")
+    } else {
+        plain
+    }
+}
+
+/// An optimiser by its name.
+///
+/// # Errors
+/// Another name, with those that there are.
+pub fn optimizer(text: &str) -> Result<OptimiserKind, String> {
+    match text {
+        "adamw" => Ok(OptimiserKind::AdamW),
+        "sgd" => Ok(OptimiserKind::Sgd),
+        "lars" => Ok(OptimiserKind::Lars),
+        _ => Err("one of adamw, sgd, lars".into()),
+    }
+}

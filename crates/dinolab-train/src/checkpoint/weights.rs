@@ -1,0 +1,22 @@
+//! The weights in a checkpoint, for whoever uses them and does not go on training.
+
+use dinolab_nn::weights::{Weights, Which, from_arrays};
+
+use super::Checkpoint;
+use crate::Result;
+
+impl Checkpoint {
+    /// The network `which`, without reading the file again.
+    ///
+    /// # Errors
+    /// [`crate::Error::Model`] where the checkpoint holds no such network, or values in it are not
+    /// finite.
+    pub fn weights(self, which: Which) -> Result<Weights> {
+        Ok(from_arrays(
+            &self.path,
+            self.state.tensors,
+            self.facts,
+            which,
+        )?)
+    }
+}

@@ -1,0 +1,94 @@
+//! Methods: what one step of training does.
+//!
+//! A [`Method`] owns its networks, heads and losses. It is given the views of a batch and the
+//! values of the schedules, and takes one optimiser step. Everything around the step — reading
+//! images, schedules, checkpoints, evaluation — belongs to the [`Trainer`](crate::Trainer), which
+//! knows no method.
+
+pub mod dino;
+pub mod lejepa;
+mod outputs;
+mod report;
+
+use std::collections::BTreeMap;
+
+use burn::tensor::Device;
+use dinolab_nn::weights::{LoadOptions, LoadReport, Weights};
+use dinolab_nn::{Backbone, Parameters};
+
+pub use self::outputs::{Outputs, PrototypeOutputs};
+pub use self::report::{StepReport, StepTimings};
+use crate::{Result, State, StepHyperparams, Views};
+
+/// How a run feeds a method, to be checked before it begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchShape {
+    /// Images of a micro-batch.
+    pub micro_batch: usize,
+    /// Micro-batches of a step.
+    pub accumulate: usize,
+}
+
+/// A method of self-supervised training.
+pub trait Method {
+    /// Its name, as in configurations and checkpoints: `dino`.
+    fn name(&self) -> &'static str;
+
+    /// The device of the views, without gradients.
+    fn device(&self) -> &Device;
+
+    /// Refuses what the method cannot be given.
+    ///
+    /// # Errors
+    /// [`crate::Error::BadSetting`] names the setting.
+    fn check(&self, _: BatchShape) -> Result<()> {
+        Ok(())
+    }
+
+    /// Takes one optimiser step on the batch that `micro_batches` make together.
+    ///
+    /// # Errors
+    /// [`crate::Error::NonFiniteLoss`], before anything has changed.
+    fn step(&mut self, micro_batches: &[Views], hp: &StepHyperparams) -> Result<StepReport>;
+
+    /// The network that gradients change: the student, where there is a teacher.
+    fn learned(&self) -> &dyn Parameters;
+
+    /// The backbone that is evaluated.
+    fn backbone(&self) -> &dyn Backbone;
+
+    /// The loss of outputs that tell nothing of the images, where that is known: `ln K` for
+    /// cross entropies.
+    fn loss_of_guessing(&self) -> Option<f64> {
+        None
+    }
+
+    /// Everything that training changes, by name.
+    fn state(&self) -> State;
+
+    /// Replaces the state with one from [`Method::state`] of a method of the same configuration.
+    ///
+    /// # Errors
+    /// [`crate::Error::BadCheckpoint`] or [`crate::Error::Model`] if it belongs to another network.
+    fn restore(&mut self, state: &State) -> Result<()>;
+
+    /// Starts from `weights` instead of random ones.
+    ///
+    /// # Errors
+    /// [`crate::Error::Model`] if they do not fit.
+    fn start_from(&mut self, weights: &Weights, options: LoadOptions) -> Result<LoadReport>;
+
+    /// Metadata of its checkpoints: sizes of its networks, and which one to evaluate.
+    fn metadata(&self) -> BTreeMap<String, String>;
+
+    /// Full names of the trained parameters, in the order of [`StepReport::grad_norms`].
+    fn trained_names(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        self.learned().visit("", &mut |name, param| {
+            if param.trainable() {
+                names.push(name.to_owned());
+            }
+        });
+        names
+    }
+}

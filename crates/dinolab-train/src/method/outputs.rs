@@ -1,0 +1,30 @@
+//! What a step shows of its outputs, for the figures of health.
+
+use burn::tensor::Tensor;
+
+/// Outputs of the last micro-batch, without gradients. What a method does not have is absent, and so
+/// are the figures that would be made of it.
+#[derive(Debug)]
+pub struct Outputs {
+    /// Class tokens of global views, `[M, D]`.
+    pub features: Tensor<2>,
+    /// Of a method with prototypes.
+    pub prototypes: Option<PrototypeOutputs>,
+    /// Embeddings of all views, view-major, `[V·B, d]`, of a method with a plain projection.
+    pub embeddings: Option<Tensor<2>>,
+}
+
+/// Outputs over prototypes.
+#[derive(Debug)]
+pub struct PrototypeOutputs {
+    /// Teacher logits of the global views, `[2·B, K]`.
+    pub teacher: Tensor<2>,
+    /// Student logits of all views, `[V·B, K]`, the global ones first.
+    pub student: Tensor<2>,
+    /// The centre that the step used, `[K]`.
+    pub centre: Tensor<1>,
+    /// Teacher temperature, `T_t`.
+    pub teacher_temp: f64,
+    /// Student temperature, `T_s`.
+    pub student_temp: f64,
+}

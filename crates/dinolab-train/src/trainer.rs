@@ -1,0 +1,307 @@
+//! The training loop, for any method.
+
+mod due;
+mod event;
+mod record;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use dinolab_data::augment::MultiCrop;
+use dinolab_data::loader::Epoch;
+use dinolab_data::{Loader, LoaderConfig, Source};
+use dinolab_nn::weights::{LoadOptions, Weights};
+
+pub use self::due::{Cadence, Due};
+pub use self::event::{Event, Observer, StepTime};
+use self::record::Record;
+use crate::checkpoint::Checkpoint;
+use crate::method::BatchShape;
+use crate::soundness::Divergence;
+use crate::{Error, Method, Result, Schedule, ScheduleConfig, StepHyperparams, StepReport, Views};
+
+/// Everything that decides how a run goes, but the method.
+#[derive(Clone, Debug)]
+pub struct TrainConfig {
+    /// Schedules; their `steps_per_epoch` follows from the images.
+    pub schedule: ScheduleConfig,
+    /// The views.
+    pub crops: MultiCrop,
+    /// Reading; its batch is the micro-batch.
+    pub loader: LoaderConfig,
+    /// Micro-batches per optimiser step.
+    pub accumulate: usize,
+    /// Stop (with a checkpoint) after so many epochs, schedules unchanged.
+    pub stop_after_epochs: Option<f64>,
+    /// When to log, evaluate and save.
+    pub cadence: Cadence,
+    /// Keep for good the checkpoint of every so many epochs; 0 for none.
+    pub keep_every: u64,
+    /// Weights that a new run starts from, instead of random ones.
+    pub initial: Option<(Weights, LoadOptions)>,
+    /// The configuration as text, for the record.
+    pub config: String,
+    /// Further metadata of every checkpoint, for whoever uses its weights (`preprocess`).
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// Optimiser steps in an epoch of `images`.
+///
+/// # Errors
+/// [`Error::BadSetting`] where there are fewer images than one step needs.
+pub fn steps_per_epoch(images: usize, batch: usize, accumulate: usize) -> Result<u64> {
+    let steps = images / (batch * accumulate).max(1);
+    if steps == 0 {
+        let field = if accumulate > 1 {
+            "accumulate"
+        } else {
+            "batch-size"
+        };
+        let reason = format!(
+            "a step needs {} images, but there are only {images}; lower it",
+            batch * accumulate
+        );
+        return Err(Error::BadSetting { field, reason });
+    }
+    Ok(steps as u64)
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunOutcome {
+    /// All steps are done.
+    Finished,
+    /// `stop_after_epochs` was reached.
+    StoppedAsPlanned,
+    /// It was asked to stop.
+    Interrupted,
+}
+
+/// A run of a method over a dataset.
+pub struct Trainer<'a> {
+    config: &'a TrainConfig,
+    method: Box<dyn Method>,
+    loader: Loader,
+    schedule: Schedule,
+    record: Record<'a>,
+    observed: BTreeMap<String, String>,
+    /// Steps done.
+    done: u64,
+    /// Steps after which this run ends.
+    last: u64,
+    /// Unusable images that observers know of.
+    known_unusable: usize,
+}
+
+impl<'a> Trainer<'a> {
+    /// A run that begins, or goes on from `resume`; its checkpoints are kept in `checkpoints`.
+    ///
+    /// # Errors
+    /// [`Error::BadSetting`] for settings that do not fit the images or the method;
+    /// [`Error::BadCheckpoint`] or [`Error::Model`] for a checkpoint or weights of another network.
+    pub fn new(
+        config: &'a TrainConfig,
+        mut method: Box<dyn Method>,
+        source: Arc<dyn Source>,
+        checkpoints: &'a Path,
+        resume: Option<Checkpoint>,
+    ) -> Result<Self> {
+        method.check(BatchShape {
+            micro_batch: config.loader.batch_size,
+            accumulate: config.accumulate,
+        })?;
+        let images = source.len();
+        let loader = Loader::new(source, config.crops.clone(), config.loader.clone())?;
+        let steps_per_epoch = steps_per_epoch(images, config.loader.batch_size, config.accumulate)?;
+        let schedule = Schedule::new(ScheduleConfig {
+            steps_per_epoch,
+            ..config.schedule.clone()
+        });
+        let last = match config.stop_after_epochs {
+            Some(epochs) => schedule
+                .steps()
+                .min((epochs * steps_per_epoch as f64).round() as u64),
+            None => schedule.steps(),
+        };
+        if let Some((weights, options)) = config.initial.as_ref().filter(|_| resume.is_none()) {
+            method.start_from(weights, *options)?;
+        }
+        let (mut done, mut observed) = (0, BTreeMap::new());
+        let record = match resume {
+            None => Record::new(config, checkpoints, steps_per_epoch, &*method),
+            Some(checkpoint) => {
+                checkpoint.restore(&mut *method)?;
+                done = checkpoint.position.step;
+                observed.clone_from(&checkpoint.position.observers);
+                Record::resumed(config, checkpoints, steps_per_epoch, &*method, checkpoint)
+            }
+        };
+        Ok(Self {
+            config,
+            method,
+            loader,
+            schedule,
+            record,
+            observed,
+            done,
+            last,
+            known_unusable: 0,
+        })
+    }
+
+    /// The schedules.
+    pub fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// Trains until the schedule ends or an observer stops it.
+    ///
+    /// # Errors
+    /// Whatever ends a run: [`Error::Diverged`], too many unusable images, a full disk. The last
+    /// checkpoint stays as it was; if the run diverged, the last sound one.
+    pub fn run(
+        mut self,
+        observers: &mut [&mut dyn Observer],
+    ) -> Result<(Box<dyn Method>, RunOutcome)> {
+        for observer in observers.iter_mut() {
+            let state = self.observed.get(observer.name());
+            observer.restore(state.map(String::as_str))?;
+        }
+        let (step, schedule) = (self.done, &self.schedule);
+        self.tell(observers, &Event::Started { step, schedule })?;
+        if self.done == 0 && self.config.cadence.evaluate_every > 0 {
+            self.tell(observers, &Event::Evaluate { epochs: 0, step: 0 })?;
+        }
+        let mut batches = self.batches();
+        let (mut clock, mut waited) = (Instant::now(), batches.waited());
+        while self.done < self.last {
+            let hp = self.schedule.at(self.done);
+            let views = self.views(&mut batches, observers)?;
+            let report = self.step(&views, &hp)?;
+            let time = StepTime {
+                total: clock.elapsed(),
+                waited: batches.waited() - waited,
+                images: views.iter().map(|views| views.batch).sum(),
+            };
+            (clock, waited) = (Instant::now(), batches.waited());
+            let due = self
+                .config
+                .cadence
+                .due(&self.schedule, self.done, self.last);
+            let (hp, report, log) = (&hp, &report, due.log);
+            self.tell(
+                observers,
+                &Event::Stepped {
+                    hp,
+                    report,
+                    time,
+                    log,
+                },
+            )?;
+            self.tell_unusable(observers)?;
+            if due.epoch_end {
+                let (epoch, step) = (hp.epoch, self.done);
+                self.tell(observers, &Event::EpochEnded { epoch, step })?;
+                if due.evaluate {
+                    let epochs = epoch + 1;
+                    self.tell(observers, &Event::Evaluate { epochs, step })?;
+                }
+            }
+            // Asked once: what is decided here is also saved here.
+            let stop = observers.iter().any(|observer| observer.stop_requested());
+            if due.save || stop {
+                self.record.save(&*self.method, self.done, observers)?;
+            }
+            if stop && self.done < self.last {
+                return Ok((self.method, RunOutcome::Interrupted));
+            }
+            if due.epoch_end {
+                (clock, waited) = (Instant::now(), batches.waited());
+            }
+        }
+        let outcome = if self.done == self.schedule.steps() {
+            RunOutcome::Finished
+        } else {
+            RunOutcome::StoppedAsPlanned
+        };
+        Ok((self.method, outcome))
+    }
+
+    /// The batches that are left. One stream through all epochs: crops of the next one are made
+    /// while this one is evaluated.
+    fn batches(&self) -> Epoch {
+        let batches_of = |steps: u64| {
+            usize::try_from(steps)
+                .unwrap_or(usize::MAX)
+                .saturating_mul(self.config.accumulate)
+        };
+        let per_epoch = self.schedule.steps_per_epoch();
+        self.loader.train_batches(
+            self.done / per_epoch,
+            batches_of(self.done % per_epoch),
+            batches_of(per_epoch),
+            batches_of(self.last.saturating_sub(self.done)),
+        )
+    }
+
+    /// The micro-batches of a step.
+    fn views(
+        &mut self,
+        batches: &mut Epoch,
+        observers: &mut [&mut dyn Observer],
+    ) -> Result<Vec<Views>> {
+        let mut views = Vec::with_capacity(self.config.accumulate);
+        for _ in 0..self.config.accumulate {
+            match batches.next().expect("a batch for every step") {
+                Ok(crops) => {
+                    views.push(Views::new(&crops, self.method.device()));
+                    self.loader.recycle(crops);
+                }
+                Err(error) => {
+                    // If too many are unusable, which ones is what one wants to know.
+                    self.tell_unusable(observers)?;
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(views)
+    }
+
+    /// One step of the method, checked for divergence.
+    fn step(&mut self, views: &[Views], hp: &StepHyperparams) -> Result<StepReport> {
+        let report = match self.method.step(views, hp) {
+            Err(Error::NonFiniteLoss { loss, .. }) => {
+                return Err(self.record.diverged(self.done, Divergence::Loss(loss)));
+            }
+            report => report?,
+        };
+        let norms = &report.grad_norms;
+        if let Some(place) = norms.iter().position(|norm| !norm.is_finite()) {
+            // The weights have taken the step already.
+            let name = self.method.trained_names().get(place).cloned();
+            let cause = Divergence::Gradient(name.unwrap_or_default());
+            return Err(self.record.diverged(self.done, cause));
+        }
+        let guessing = self.method.loss_of_guessing();
+        self.record.soundness.step(report.loss, norms, guessing);
+        self.done += 1;
+        Ok(report)
+    }
+
+    fn tell(&self, observers: &mut [&mut dyn Observer], event: &Event) -> Result<()> {
+        observers
+            .iter_mut()
+            .try_for_each(|observer| observer.on(event, &*self.method))
+    }
+
+    fn tell_unusable(&mut self, observers: &mut [&mut dyn Observer]) -> Result<()> {
+        let unusable = self.loader.unusable_images();
+        if unusable.len() > self.known_unusable {
+            self.known_unusable = unusable.len();
+            self.tell(observers, &Event::Unusable(&unusable))?;
+        }
+        Ok(())
+    }
+}

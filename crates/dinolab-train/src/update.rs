@@ -1,0 +1,111 @@
+//! From gradients to new weights: clipping, optimiser and moving average, parameter by parameter.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{Gradients, Tensor};
+use dinolab_nn::ops::{self, Average, ParamUpdate};
+use dinolab_nn::optim::{Optimiser, Rates};
+use dinolab_nn::{Param, Parameters};
+
+/// Gradients of a network, summed over micro-batches.
+pub struct GradientSum {
+    /// By the parameter's place in the network.
+    sums: Vec<Option<Tensor<1>>>,
+}
+
+impl GradientSum {
+    /// No gradients yet.
+    pub fn new(network: &(impl Parameters + ?Sized)) -> Self {
+        let mut count = 0;
+        network.visit("", &mut |_, _| count += 1);
+        Self {
+            sums: vec![None; count],
+        }
+    }
+
+    /// Adds the network's gradients of one backward pass.
+    pub fn add(&mut self, network: &(impl Parameters + ?Sized), mut gradients: Gradients) {
+        let mut sums = self.sums.iter_mut();
+        network.visit("", &mut |_, param| {
+            let sum = sums.next().expect("the same network");
+            if let Some(grad) = param.take_grad(&mut gradients) {
+                *sum = Some(match sum.take() {
+                    Some(sum) => sum + grad,
+                    None => grad,
+                });
+            }
+        });
+    }
+}
+
+/// A moving average of a network, or of a part of it.
+pub struct Averaged<'a> {
+    /// The averaged network.
+    pub network: &'a mut dyn Parameters,
+    /// Which part of the learned network it averages: empty for all of it, `backbone`.
+    pub part: &'a str,
+    /// The weight of the average before the step, in 0–1.
+    pub momentum: f64,
+}
+
+/// How parameters are updated.
+pub struct UpdateRule<'a> {
+    /// Learning rate and weight decay.
+    pub rates: Rates,
+    /// Largest norm of each parameter's gradient; 0 disables clipping.
+    pub clip: f64,
+    /// Which parameters stay as they are, by name. Neither their moments nor their step count
+    /// change.
+    pub frozen: &'a dyn Fn(&str) -> bool,
+}
+
+/// Clips each gradient by its own norm, updates its parameter, and then the average over all that is
+/// learned: one pass over each parameter. Returns the norms before clipping, of the parameters that
+/// have a gradient.
+pub fn update(
+    network: &mut (impl Parameters + ?Sized),
+    gradients: GradientSum,
+    optimiser: &mut Optimiser,
+    rule: &UpdateRule,
+    mut average: Option<Averaged>,
+) -> Vec<f32> {
+    let mut averages: BTreeMap<String, Tensor<1>> = BTreeMap::new();
+    let momentum = average.as_ref().map_or(1.0, |average| average.momentum);
+    if let Some(average) = &mut average {
+        average.network.visit_mut(average.part, &mut |name, param| {
+            averages.insert(name.to_owned(), param.take_flat());
+        });
+    }
+    let mut norms = Vec::new();
+    let mut gradients = gradients.sums.into_iter().enumerate();
+    network.visit_mut("", &mut |name, param: &mut Param| {
+        let (place, grad) = gradients.next().expect("the same network");
+        let average = averages.get_mut(name);
+        match grad {
+            Some(grad) if !(rule.frozen)(name) => {
+                let mut value = param.take_flat();
+                let step = ParamUpdate {
+                    value: &mut value,
+                    average: average.map(|value| Average { value, momentum }),
+                    clip: rule.clip,
+                };
+                let shape = param.shape().to_vec();
+                norms.push(optimiser.update(place, name, &shape, step, grad, rule.rates));
+                param.set_flat(value);
+            }
+            grad => {
+                norms.extend(grad.map(|grad| ops::norm(&grad)));
+                if let Some(average) = average.filter(|_| param.trainable()) {
+                    ops::ema(average, &param.flat(), momentum);
+                }
+            }
+        }
+    });
+    if let Some(average) = average {
+        average.network.visit_mut(average.part, &mut |name, param| {
+            param.set_flat(averages.remove(name).expect("taken before"));
+        });
+    }
+    let norms = Tensor::cat(norms, 0).into_data().convert::<f32>();
+    norms.try_to_vec().expect("converted to f32")
+}

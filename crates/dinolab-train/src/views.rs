@@ -1,0 +1,46 @@
+//! The views of a batch on the device.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use dinolab_data::{Crops, Size};
+
+/// The views of a batch, without gradients.
+pub struct Views {
+    /// Images in the batch, `B`.
+    pub batch: usize,
+    /// Global views `[2·B, C, Gh, Gw]`, view-major.
+    pub global: Tensor<4>,
+    /// Local views `[L·B, C, Sh, Sw]`, view-major, if there are any.
+    pub local: Option<Tensor<4>>,
+}
+
+impl Views {
+    /// Crops as tensors on the plain (not gradient-recording) `device`.
+    pub fn new(crops: &Crops, device: &Device) -> Self {
+        let (b, c) = (crops.batch(), crops.channels);
+        let tensor = |data: Vec<f32>, views: usize, size: Size| {
+            let shape = [views * b, c, size.height, size.width];
+            Tensor::from_data(TensorData::new(data, shape), device)
+        };
+        Self {
+            batch: b,
+            global: tensor(crops.global(), 2, crops.global_size),
+            local: (crops.local_views > 0)
+                .then(|| tensor(crops.local(), crops.local_views, crops.local_size)),
+        }
+    }
+
+    /// Number of views of each image, `V`.
+    pub fn count(&self) -> usize {
+        let local = self.local.as_ref().map_or(0, |local| local.dims()[0]);
+        2 + local / self.batch.max(1)
+    }
+
+    /// The views by size, the global ones first, for a network that records gradients.
+    pub fn recorded(&self) -> Vec<Tensor<4>> {
+        let all = [Some(&self.global), self.local.as_ref()];
+        all.into_iter()
+            .flatten()
+            .map(|views| Tensor::from_inner(views.clone()))
+            .collect()
+    }
+}

@@ -1,0 +1,60 @@
+//! `--weights W`: a run folder, a checkpoint of one, or a weight file.
+
+use std::path::{Path, PathBuf};
+
+use dinolab_run::ModelOptions;
+use dinolab_run::feature_input::{FeatureOptions, PreprocessOptions};
+
+/// Flags of every command that uses trained weights.
+#[derive(clap::Args)]
+pub struct ModelArgs {
+    /// A run folder, one of its checkpoints, a .pth or safetensors file, or a model's folder
+    #[arg(long, value_name = "W")]
+    weights: PathBuf,
+    #[command(flatten)]
+    options: ModelOptions,
+}
+
+/// Flags of commands that use trained weights unless they are given features.
+#[derive(clap::Args)]
+pub struct OptionalModelArgs {
+    /// A run folder, one of its checkpoints, a .pth or safetensors file, or a model's folder; not
+    /// needed for features
+    #[arg(long, value_name = "W")]
+    weights: Option<PathBuf>,
+    #[command(flatten)]
+    options: ModelOptions,
+}
+
+impl ModelArgs {
+    /// `W` as given.
+    pub fn weights(&self) -> &Path {
+        &self.weights
+    }
+
+    /// How its network is made.
+    pub fn options(&self) -> ModelOptions {
+        self.options.clone()
+    }
+}
+
+impl OptionalModelArgs {
+    /// `W` as given.
+    pub fn weights(&self) -> Option<&Path> {
+        self.weights.as_deref()
+    }
+
+    /// How its network is made.
+    pub fn options(&self) -> ModelOptions {
+        self.options.clone()
+    }
+
+    /// How features are made of images that are prepared in this way.
+    pub fn features(&self, preprocess: PreprocessOptions) -> FeatureOptions<'_> {
+        FeatureOptions {
+            weights: self.weights(),
+            model: self.options(),
+            preprocess,
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Images or a video, and the pictures that are made of them.
+
+use std::path::PathBuf;
+
+use dinolab_run::visual_input::{VisualOptions, VisualResult};
+
+use crate::output::OutputArgs;
+
+/// Flags of commands that take images or a video.
+#[derive(clap::Args)]
+pub struct VisualArgs {
+    /// One image or video, or a folder, list, tar or VOC tree of images
+    #[arg(value_name = "IMAGE|VIDEO|FOLDER")]
+    input: PathBuf,
+    /// Folder to write to, or for a video also an animation, FILE.gif
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Take the images of a folder for the frames of one video, in the order of their names
+    #[arg(long)]
+    video: bool,
+    /// Frames per second of the animation [default: the video's; 25 if it does not say, and for images]
+    #[arg(long, value_name = "N")]
+    fps: Option<f64>,
+}
+
+impl VisualArgs {
+    /// In the library's words.
+    pub fn options(&self) -> VisualOptions<'_> {
+        VisualOptions {
+            input: &self.input,
+            video: self.video,
+            fps: self.fps,
+        }
+    }
+}
+
+/// Prints of how many images or frames `made` was written, and how many were skipped.
+pub fn print_summary(output: &OutputArgs, made: &str, result: VisualResult, args: &VisualArgs) {
+    let what = if result.frames { "frames" } else { "images" };
+    let (done, skipped, out) = (result.done, result.skipped, &args.out);
+    if output.json {
+        let counts = serde_json::json!({ what: done, "skipped": skipped, "out": out });
+        outln!("{counts}");
+    } else {
+        let out = out.display();
+        outln!("{made} of {done} {what} in {out}; {skipped} skipped");
+    }
+}

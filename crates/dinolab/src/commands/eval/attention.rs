@@ -1,0 +1,91 @@
+//! `dinolab eval attention`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use dinolab_data::source::MaskKind;
+use dinolab_eval::attention::REFERENCE_MASS;
+use dinolab_run::Environment;
+use dinolab_run::evaluate::attention::{AttentionRequest, evaluate};
+
+use crate::args::ModelArgs;
+use crate::output::OutputArgs;
+
+/// Evaluate class-token attention against object masks (Jaccard index)
+///
+/// Example: dinolab eval attention --weights runs/photos VOCdevkit/VOC2012
+///
+/// For each head, the smallest set of patches covering --threshold of the attention mass is compared
+/// with the ground-truth masks; each object is scored with its best head. Baselines: the same model
+/// with random weights, a uniform attention map, and the whole image.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A Pascal VOC tree [default: the built-in shapes that no run trains on]
+    images: Option<PathBuf>,
+    /// The split of the tree
+    #[arg(long, default_value = "val")]
+    split: String,
+    /// What counts as one object: objects (where the tree has such masks) or classes
+    #[arg(long, default_value = "objects")]
+    masks: String,
+    /// Resize images to a square of this side [default: the run's, or 480]
+    #[arg(long)]
+    size: Option<usize>,
+    /// Fraction of the attention that masks hold
+    #[arg(long, default_value_t = REFERENCE_MASS)]
+    threshold: f64,
+    /// Number of networks with random weights to compare with
+    #[arg(long, value_name = "N", alias = "random-networks", default_value_t = 1)]
+    random_baselines: u64,
+    /// Number of built-in shapes
+    #[arg(long, default_value_t = 512)]
+    shapes_images: usize,
+    /// Side of built-in shapes
+    #[arg(long, default_value_t = 64)]
+    shapes_size: usize,
+    /// Seed of built-in shapes and random weights
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+/// Runs the command.
+pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
+    let masks = match args.masks.as_str() {
+        "objects" => MaskKind::Objects,
+        "classes" => MaskKind::Classes,
+        other => bail_usage!("--masks {other}: one of objects, classes"),
+    };
+    let request = AttentionRequest {
+        images: args.images.as_deref(),
+        split: &args.split,
+        masks,
+        size: args.size,
+        threshold: args.threshold,
+        random_networks: args.random_baselines,
+        shapes_images: args.shapes_images,
+        shapes_size: args.shapes_size,
+        seed: args.seed,
+        weights: args.model.weights(),
+        model: args.model.options(),
+    };
+    let report = evaluate(env, &request)?;
+    if !args.output.json {
+        outln!(
+            "Jaccard index of {} objects in {} images at {} px, {} of the attention kept\n",
+            report.objects,
+            report.images,
+            report.size,
+            report.threshold
+        );
+    }
+    args.output.print(&report)?;
+    if !args.output.json {
+        outln!("");
+        out!("{}", report.classes_table());
+    }
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! `dinolab eval knn`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use dinolab_eval::knn::Knn;
+use dinolab_run::Environment;
+use dinolab_run::evaluate::knn::{KnnRequest, evaluate};
+use dinolab_run::feature_input::PreprocessOptions;
+
+use crate::args::OptionalModelArgs;
+use crate::output::OutputArgs;
+
+/// Weighted k-nearest-neighbour accuracy of the features
+///
+/// Example: dinolab eval knn --weights runs/photos --train photos/train --val photos/val
+///
+/// Features saved by `dinolab embed` can be used instead of images; --weights is then not needed:
+/// dinolab eval knn --train train.npy --val val.npy
+#[derive(clap::Args)]
+pub struct Args {
+    /// Labelled images whose features vote (class = first folder level), or saved features
+    #[arg(long)]
+    train: PathBuf,
+    /// Labelled images to classify, or saved features
+    #[arg(long)]
+    val: PathBuf,
+    /// Number of neighbours that vote; one accuracy for each
+    #[arg(
+        long,
+        alias = "nb-knn",
+        value_delimiter = ',',
+        default_value = "10,20,100,200"
+    )]
+    k: Vec<usize>,
+    /// Temperature of the votes
+    #[arg(long, default_value_t = 0.07)]
+    temperature: f64,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    preprocess: PreprocessOptions,
+    #[command(flatten)]
+    model: OptionalModelArgs,
+}
+
+/// Runs the command.
+pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
+    let request = KnnRequest {
+        train: &args.train,
+        val: &args.val,
+        knn: Knn {
+            k: args.k.clone(),
+            temperature: args.temperature,
+        },
+        features: args.model.features(args.preprocess),
+    };
+    args.output.print(&evaluate(env, &request)?)
+}

@@ -1,0 +1,112 @@
+//! `dinolab eval linear`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use dinolab_eval::linear::LinearConfig;
+use dinolab_eval::network::BlockFeatures;
+use dinolab_run::Environment;
+use dinolab_run::evaluate::linear::{LinearRequest, evaluate};
+use dinolab_run::feature_input::PreprocessOptions;
+use dinolab_run::values::Pair;
+
+use crate::args::OptionalModelArgs;
+use crate::output::OutputArgs;
+
+/// Accuracy of a linear classifier on frozen features
+///
+/// Example: dinolab eval linear --weights runs/photos --train photos/train --val photos/val --out photos.classifier
+///
+/// The reference's protocol: class tokens of the last four blocks, SGD with momentum and a
+/// cosine, no weight decay, 100 epochs. Training images are embedded once, from their centres;
+/// --augment gives them a random view in each epoch, as the reference does, at the price of as
+/// many passes through the network. Features saved by `dinolab embed --n-last-blocks 4` can be
+/// used instead of images; --weights is then not needed.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Labelled images to learn from (class = first folder level), or saved features
+    #[arg(long)]
+    train: PathBuf,
+    /// Labelled validation images, or saved features
+    #[arg(long)]
+    val: PathBuf,
+    /// Concatenate the class tokens of the last N blocks
+    #[arg(long, default_value_t = BlockFeatures::default().n_last_blocks)]
+    n_last_blocks: usize,
+    /// Add the mean of the last block's patch tokens: true or false
+    #[arg(long, value_name = "BOOL", default_value_t = false, action = clap::ArgAction::Set)]
+    avgpool_patchtokens: bool,
+    /// Passes over the training set
+    #[arg(long, default_value_t = LinearConfig::default().epochs)]
+    epochs: usize,
+    /// Rows in a step of SGD
+    #[arg(long, default_value_t = LinearConfig::default().batch_size)]
+    batch_size_per_gpu: usize,
+    /// Learning rates for a batch of 256, scaled to the batch; each trains a classifier
+    #[arg(long, value_delimiter = ',', default_value = "0.001")]
+    lr: Vec<f64>,
+    /// Seed of initial weights, order and views
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// A random view of each training image in each epoch: resized crop and flip
+    #[arg(long)]
+    augment: bool,
+    /// Share of the image that those views cover
+    #[arg(long, value_name = "MIN,MAX", default_value = "0.08,1")]
+    crops_scale: Pair,
+    /// Standardise features (zero mean, unit variance over the training set); not in the reference
+    #[arg(long)]
+    standardise: bool,
+    /// Write the classifier of the best learning rate, for `dinolab classify`
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    preprocess: PreprocessOptions,
+    #[command(flatten)]
+    model: OptionalModelArgs,
+}
+
+/// Runs the command.
+pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
+    let request = LinearRequest {
+        train: &args.train,
+        val: &args.val,
+        blocks: BlockFeatures {
+            n_last_blocks: args.n_last_blocks,
+            avgpool_patchtokens: args.avgpool_patchtokens,
+        },
+        config: LinearConfig {
+            epochs: args.epochs,
+            batch_size: args.batch_size_per_gpu,
+            seed: args.seed,
+            ..Default::default()
+        },
+        lrs: &args.lr,
+        augment: args.augment,
+        crops_scale: args.crops_scale,
+        standardise: args.standardise,
+        out: args.out.as_deref(),
+        features: args.model.features(args.preprocess),
+    };
+    let report = evaluate(env, &request, &mut |sizes| {
+        errln!(
+            "{} images of {} classes, features of width {} from {}; {} validation images",
+            sizes.train_images,
+            sizes.classes,
+            sizes.feature_width,
+            if args.augment {
+                "a random view of each image in each epoch"
+            } else {
+                "the centre of each image (--augment for random views)"
+            },
+            sizes.val_images
+        );
+    })?;
+    if let Some(path) = &args.out {
+        let (lr, path) = (report.lr, path.display());
+        errln!("classifier (last epoch, lr {lr}) in {path}");
+    }
+    args.output.print(&report)
+}

@@ -1,0 +1,138 @@
+//! `dinolab eval transfer`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use dinolab_eval::network::transfer::{FineTune, Share};
+use dinolab_run::Environment;
+use dinolab_run::class_masks::MaskOptions;
+use dinolab_run::evaluate::transfer::{TransferRequest, TransferTask, evaluate};
+use dinolab_run::values::Pair;
+
+use crate::args::ModelArgs;
+use crate::output::OutputArgs;
+
+/// Compare fine-tuning from the weights with training from scratch
+///
+/// Example: dinolab eval transfer --weights runs/photos --train photos/train --val photos/val --labels 5%
+///
+/// A linear head on frozen weights, the network fine-tuned from them, and the same network from
+/// random weights learn the same few labelled images: same order, views, steps and optimiser.
+/// Each runs with every seed and learning rate; the best rate of each is marked. With a VOC
+/// tree instead of --train, the task is segmentation.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A Pascal VOC tree to segment, or labelled images of which a part is held out
+    /// [default: the built-in shapes]
+    images: Option<PathBuf>,
+    /// Labelled images to learn from
+    #[arg(long, requires = "val", conflicts_with = "images")]
+    train: Option<PathBuf>,
+    /// Labelled validation images
+    #[arg(long, requires = "train")]
+    val: Option<PathBuf>,
+    /// What is to be learned [default: segmentation for a VOC tree, else classification]
+    #[arg(long)]
+    task: Option<TransferTask>,
+    /// Share of the training images that keep their labels, per class: 5%, or a number
+    /// [default: 5%; of segmentation 100%]
+    #[arg(long)]
+    labels: Option<Share>,
+    /// Of classification: the head sees the class tokens of the last N blocks [default: 4, or
+    /// all if there are fewer]
+    #[arg(long)]
+    n_last_blocks: Option<usize>,
+    /// Of classification: add the mean of the last block's patch tokens: true or false
+    #[arg(long, value_name = "BOOL", default_value_t = false, action = clap::ArgAction::Set)]
+    avgpool_patchtokens: bool,
+    /// Seeds; each draws labelled images, order, views and initial weights anew
+    #[arg(long, value_delimiter = ',', default_value = "0,1,2")]
+    seeds: Vec<u64>,
+    /// Learning rates of AdamW for networks that learn, from the weights and from scratch
+    #[arg(long, value_delimiter = ',', default_value = "0.0003,0.001")]
+    lr: Vec<f64>,
+    /// Learning rates of AdamW for the head on frozen weights
+    #[arg(long, value_delimiter = ',', default_value = "0.001,0.01")]
+    frozen_lr: Vec<f64>,
+    /// Passes over the labelled images
+    #[arg(long, default_value_t = FineTune::default().epochs)]
+    epochs: usize,
+    /// Images in a step
+    #[arg(long, default_value_t = FineTune::default().batch_size)]
+    batch_size: usize,
+    /// Share of the steps in which the rate rises
+    #[arg(long, default_value_t = FineTune::default().warmup)]
+    warmup: f64,
+    /// Weight decay
+    #[arg(long, default_value_t = FineTune::default().weight_decay)]
+    weight_decay: f64,
+    /// Each block learns at this times the rate of the block above it
+    #[arg(long, default_value_t = FineTune::default().layer_decay)]
+    layer_decay: f64,
+    /// Share of the image that training views cover
+    #[arg(long, value_name = "MIN,MAX", default_value = "0.25,1")]
+    crops_scale: Pair,
+    /// Bring the shortest side of images to judge by to this first [default: the run's, or 256]
+    #[arg(long)]
+    resize: Option<usize>,
+    /// Side of training views and of images to judge by [default: the run's, or 224; of
+    /// segmentation the run's attention pictures', or 480]
+    #[arg(long)]
+    crop: Option<usize>,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    masks: MaskOptions,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+/// Runs the command.
+pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
+    let request = TransferRequest {
+        images: args.images.as_deref(),
+        sets: args
+            .train
+            .as_deref()
+            .zip(args.val.as_deref())
+            .map(<[_; 2]>::from),
+        task: args.task,
+        share: args.labels,
+        n_last_blocks: args.n_last_blocks,
+        avgpool_patchtokens: args.avgpool_patchtokens,
+        seeds: args.seeds.clone(),
+        lrs: args.lr.clone(),
+        frozen_lrs: args.frozen_lr.clone(),
+        fine_tune: FineTune {
+            epochs: args.epochs,
+            batch_size: args.batch_size,
+            warmup: args.warmup,
+            weight_decay: args.weight_decay,
+            layer_decay: args.layer_decay,
+        },
+        crops_scale: args.crops_scale,
+        resize: args.resize,
+        crop: args.crop,
+        masks: args.masks.clone(),
+        weights: args.model.weights(),
+        model: args.model.options(),
+    };
+    let report = evaluate(env, &request)?;
+    if !args.output.json {
+        errln!(
+            "{} of {} images labelled, {} validation images; {} steps each; ± is the standard \
+             deviation over {} seeds",
+            report.labelled_images,
+            report.train_images,
+            report.val_images,
+            report.steps,
+            report.seeds.len()
+        );
+    }
+    args.output.print(&report)?;
+    if !args.output.json {
+        let margin = report.margin;
+        outln!("fine-tuned is {margin:+.2} points from scratch, each at its best lr");
+    }
+    Ok(())
+}

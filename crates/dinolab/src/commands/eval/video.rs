@@ -1,0 +1,108 @@
+//! `dinolab eval video`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use dinolab_eval::davis::Year;
+use dinolab_eval::network::video_segmentation::REFERENCE_SIDE;
+use dinolab_eval::propagation::Propagation;
+use dinolab_run::Environment;
+use dinolab_run::evaluate::video::{DavisTree, VideoRequest, evaluate, score};
+
+use crate::args::OptionalModelArgs;
+use crate::output::OutputArgs;
+
+/// Evaluate video object segmentation on DAVIS by label propagation (J&F)
+///
+/// Example: dinolab eval video --weights runs/photos DAVIS --out masks --baselines
+///
+/// The mask of a sequence's first frame flows to the others by the similarity of patches; nothing
+/// is trained. Masks are written as palette PNGs, OUT/SEQUENCE/00000.png, as the benchmark's
+/// evaluation takes them. Masks that exist already, from anywhere, are scored by
+/// dinolab eval video --results masks DAVIS
+#[derive(clap::Args)]
+pub struct Args {
+    /// A DAVIS tree, with JPEGImages, Annotations and ImageSets
+    #[arg(value_name = "DAVIS_TREE")]
+    tree: PathBuf,
+    /// Folder to write masks to
+    #[arg(long, alias = "output-dir", required_unless_present = "results")]
+    out: Option<PathBuf>,
+    /// Score the masks of this folder instead of making some
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["out", "weights"])]
+    results: Option<PathBuf>,
+    /// The list of sequences, ImageSets/YEAR/SPLIT.txt
+    #[arg(long, default_value = "val")]
+    split: String,
+    /// 2016 (one object) or 2017 (several) [default: 2017 where the tree has its lists]
+    #[arg(long)]
+    year: Option<Year>,
+    /// The folder of frames and masks below JPEGImages and Annotations
+    #[arg(long, default_value = "480p")]
+    resolution: String,
+    /// Resize the shorter side of frames to this
+    #[arg(long, default_value_t = REFERENCE_SIDE)]
+    size: usize,
+    /// Number of preceding context frames, in addition to the first
+    #[arg(long, default_value_t = Propagation::default().n_last_frames)]
+    n_last_frames: usize,
+    /// Patches that an object may move per frame at most, in rows and columns; 0 = any
+    #[arg(long, default_value_t = Propagation::default().size_mask_neighborhood)]
+    size_mask_neighborhood: usize,
+    /// Number of nearest patches that labels are propagated from
+    #[arg(long, default_value_t = Propagation::default().topk)]
+    topk: usize,
+    /// Temperature of the similarities
+    #[arg(long, default_value_t = Propagation::default().temperature)]
+    temperature: f64,
+    /// Also score the same network untrained, and a static copy of the first mask
+    #[arg(long)]
+    baselines: bool,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    model: OptionalModelArgs,
+}
+
+/// Runs the command.
+pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
+    let tree = DavisTree {
+        path: &args.tree,
+        split: &args.split,
+        year: args.year,
+        resolution: &args.resolution,
+    };
+    if let Some(results) = &args.results {
+        let report = score(env, tree, results, args.baselines)?;
+        return args.output.print(&report);
+    }
+    let out = args.out.as_ref().context("--out DIR is needed")?;
+    let request = VideoRequest {
+        tree,
+        out,
+        size: args.size,
+        propagation: Propagation {
+            n_last_frames: args.n_last_frames,
+            size_mask_neighborhood: args.size_mask_neighborhood,
+            topk: args.topk,
+            temperature: args.temperature,
+        },
+        baselines: args.baselines,
+        weights: args.model.weights(),
+        model: args.model.options(),
+    };
+    let report = evaluate(env, &request)?;
+    let (frames, rate) = report
+        .made
+        .map_or((0, 0.0), |made| (made.frames, made.frames_per_second));
+    let out = out.display();
+    if report.video.is_empty() {
+        outln!(
+            "masks of {frames} frames in {out}; {rate:.2} frames/s; not scored: no annotations found"
+        );
+        return Ok(());
+    }
+    args.output.print(&report)?;
+    errln!("masks of {frames} frames in {out}");
+    Ok(())
+}
