@@ -11,6 +11,7 @@ use dinolab_data::decode::{
     stored_kind,
 };
 use dinolab_data::source::{self, SourceOptions};
+use dinolab_jpeg::{Decoder, Output, Scale};
 
 /// Larger pictures than this are refused: enough for a fuzzer, and quick.
 const MAX_PIXELS: u64 = 1 << 20;
@@ -27,21 +28,43 @@ pub fn image(data: &[u8]) {
             image.data.len(),
             image.width * image.height * image.channels
         );
-        assert_eq!(size.ok(), Some((image.width, image.height)));
+        assert_eq!(size.ok(), Some(image.size()));
         for scale in [2, 4] {
-            let scaled = decode_scaled(Pixels::Rgb, "fuzzed", data, MAX_PIXELS, &|_, _| scale);
+            let scaled = decode_scaled(Pixels::Rgb, "fuzzed", data, MAX_PIXELS, &|_| scale);
             let scaled = scaled.expect("what is decoded in full is decoded at a scale");
-            assert_eq!(scaled.full, (image.width, image.height));
+            assert_eq!(scaled.full, image.size());
             assert!(scaled.image.is_whole());
         }
     } else {
         // Must return, too.
-        let _ = decode_scaled(Pixels::Rgb, "fuzzed", data, MAX_PIXELS, &|_, _| 4);
+        let _ = decode_scaled(Pixels::Rgb, "fuzzed", data, MAX_PIXELS, &|_| 4);
     }
     if let Ok(mask) = decode_mask("fuzzed", data, MAX_PIXELS) {
         assert_eq!(mask.data.len(), mask.width * mask.height);
     }
     stored(data);
+}
+
+/// Any bytes behind the first ones of a JPEG, in every way that its decoder offers.
+pub fn jpeg(data: &[u8]) {
+    const MAGIC: &[u8] = b"\xFF\xD8";
+    let whole = match data.starts_with(MAGIC) {
+        true => data.to_vec(),
+        false => [MAGIC, data].concat(),
+    };
+    let Ok(decoder) = Decoder::new(&whole) else {
+        return;
+    };
+    let decoder = decoder.with_max_pixels(MAX_PIXELS);
+    for scale in [Scale::Full, Scale::Half, Scale::Quarter, Scale::Eighth] {
+        for output in [Output::Rgb, Output::Stored] {
+            if let Ok(image) = decoder.decode_scaled(output, scale) {
+                assert_eq!(image.width, decoder.info().width.div_ceil(scale.divisor()));
+                let expected = image.width * image.height * image.channels;
+                assert_eq!(image.data.len(), expected);
+            }
+        }
+    }
 }
 
 /// Any bytes behind the first ones of a TIFF, as an image.
@@ -105,6 +128,6 @@ fn opened(data: &[u8], extension: &str) {
             let _ = source.image(index);
         }
         let all: Vec<usize> = (0..source.len()).collect();
-        let _ = source.encoded_run(&all, 1 << 20);
+        let _ = source.read_contiguous(&all, 1 << 20);
     }
 }

@@ -1,4 +1,4 @@
-//! What can go wrong between a path and a crop.
+//! The crate's error type.
 
 use std::path::PathBuf;
 
@@ -17,13 +17,13 @@ pub enum Error {
         /// The reason the system gave.
         source: std::io::Error,
     },
-    /// What lies on another machine could not be fetched, however often it was tried, or is no
-    /// longer what it was. Says nothing of an image: it ends an epoch, and may succeed later.
+    /// A remote object could not be fetched after several attempts, or it has changed. This is not an
+    /// error of one image: it ends an epoch, and may succeed later.
     #[error("cannot fetch {location}: {reason} ({attempts} {})", if *attempts == 1 { "attempt" } else { "attempts" })]
     Unreachable {
-        /// What was asked for.
+        /// The location that was requested.
         location: String,
-        /// How often.
+        /// The number of attempts.
         attempts: u32,
         /// Why the last attempt failed.
         reason: String,
@@ -39,7 +39,7 @@ pub enum Error {
     },
     /// More images than allowed could not be used.
     #[error(
-        "{bad} of {total} images cannot be used, more than the limit of {limit_percent} %; \
+        "{bad} of {total} images cannot be used, more than the limit of {limit_percent}%; \
          the first: {first}"
     )]
     TooManyBadImages {
@@ -60,8 +60,8 @@ pub enum Error {
         /// What was found instead.
         reason: String,
     },
-    /// A folder has no images but NumPy arrays, which are images only to whoever takes their channels
-    /// as stored ([`Pixels::Stored`](crate::Pixels::Stored)).
+    /// A folder holds NumPy arrays and no other images; arrays count as images only if channels are
+    /// taken as stored ([`Pixels::Stored`](crate::Pixels::Stored)).
     #[error(
         "{path}: no usable image: the folder holds {arrays} .npy {}, which are images only where \
          their channels are taken as stored",
@@ -92,8 +92,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether it tells of a machine that could not be reached, and so nothing of the image that was
-    /// asked for: such an image must not be passed over as an unusable one.
+    /// Whether a remote object could not be fetched. The image may be sound, so it must not be skipped
+    /// as unusable.
     pub fn is_unreachable(&self) -> bool {
         matches!(self, Self::Unreachable { .. })
     }

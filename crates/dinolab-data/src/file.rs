@@ -1,4 +1,4 @@
-//! Image files as bytes, within a bound.
+//! Reading of image files, up to a size limit.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -23,8 +23,8 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
     read_within(path, MAX_BYTES)
 }
 
-/// Fails for what is no regular file: opening a pipe would wait for whoever writes to it, and a device
-/// may have no end.
+/// Fails for anything but a regular file: opening a pipe would wait for a writer, and a device may be
+/// endless.
 pub(crate) fn regular(path: &Path) -> io::Result<()> {
     let found = fs::metadata(path)?;
     match (found.is_file(), found.is_dir()) {

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::size::Size;
+
 /// An image, interleaved: sample `(y * width + x) * channels + c`.
 ///
 /// Most are 8-bit RGB ([`Image::is_rgb`]), a byte for a sample. Images of other channels or depths
@@ -13,7 +15,7 @@ pub struct Image {
     pub width: usize,
     /// Rows.
     pub height: usize,
-    /// Samples per pixel (3 unless asked otherwise).
+    /// Samples per pixel, 3 by default.
     pub channels: usize,
     /// What a sample is.
     pub depth: Depth,
@@ -67,6 +69,14 @@ pub struct Mask {
 }
 
 impl Image {
+    /// Height and width.
+    pub fn size(&self) -> Size {
+        Size {
+            height: self.height,
+            width: self.width,
+        }
+    }
+
     /// A black 8-bit image.
     pub fn new(width: usize, height: usize, channels: usize) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! Height and width.
+//! Height and width in pixels.
 
 use std::fmt;
 use std::str::FromStr;

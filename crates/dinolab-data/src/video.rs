@@ -17,7 +17,7 @@ mod ffmpeg;
 mod gif;
 mod mjpeg;
 
-/// Frames per second where a file does not say.
+/// Frames per second, if the file does not specify them.
 pub const DEFAULT_RATE: f64 = 25.0;
 
 /// A picture of a video.
@@ -29,7 +29,7 @@ pub struct Frame {
     pub seconds: f64,
 }
 
-/// Frames in order, read as they are asked for. After an error there are no more.
+/// Iterates over frames, read on demand. Ends after an error.
 pub struct Video {
     frames: Box<dyn Iterator<Item = Result<Frame>>>,
     failed: bool,

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use dinolab_data::Image;
 use dinolab_data::augment::{CropBox, Filter, Normaliser, Resizer, blur, colour, eval, planes};
+use dinolab_data::{Image, Size};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -113,12 +113,15 @@ fn resized_crop() {
             height: side("height"),
             width: side("width"),
         };
-        let size = (side("out_width"), side("out_height"));
+        let size = Size {
+            height: side("out_height"),
+            width: side("out_width"),
+        };
         let mut data = Vec::new();
         Resizer::new()
             .resize(image, crop, size, Filter::Bicubic, &mut data)
             .unwrap();
-        *image = Image::rgb(size.0, size.1, data);
+        *image = Image::rgb(size.width, size.height, data);
     });
 }
 

@@ -1,8 +1,13 @@
 //! The multi-crop augmentation as a whole.
 
-use dinolab_data::augment::multicrop::{Change, MultiCrop, ViewPlan};
+use dinolab_data::augment::multicrop::{JitterOp, MultiCrop, ViewPlan};
 use dinolab_data::augment::{CropBox, Filter, Resizer, Scratch, blur, colour, planes};
-use dinolab_data::{Error, Image};
+use dinolab_data::{Error, Image, Size};
+
+/// The size of a width and a height.
+fn of(width: usize, height: usize) -> Size {
+    Size { height, width }
+}
 
 /// A smooth colourful image with an edge.
 fn image(width: usize, height: usize) -> Image {
@@ -48,7 +53,7 @@ fn probabilities_per_view() {
     let draws = 4_000;
     for view in 0..4 {
         let plans: Vec<ViewPlan> = (0..draws)
-            .map(|i| crops.plan((300, 200), (7, 1, i), view))
+            .map(|i| crops.plan(of(300, 200), (7, 1, i), view))
             .collect();
         let share = |what: &str, expected: f64, has: &dyn Fn(&ViewPlan) -> bool| {
             let share = plans.iter().filter(|plan| has(plan)).count() as f64 / draws as f64;
@@ -88,15 +93,15 @@ fn jitter_covers_ranges_and_orders() {
     let mut orders = std::collections::BTreeSet::new();
     let mut extremes = [(f64::MAX, f64::MIN); 4];
     for index in 0..3_000 {
-        let Some(jitter) = crops.plan((50, 50), (0, 0, index), 0).jitter else {
+        let Some(jitter) = crops.plan(of(50, 50), (0, 0, index), 0).jitter else {
             continue;
         };
         let order = jitter.map(|change| {
             let (kind, value) = match change {
-                Change::Brightness(factor) => (0, f64::from(factor)),
-                Change::Contrast(factor) => (1, f64::from(factor)),
-                Change::Saturation(factor) => (2, f64::from(factor)),
-                Change::Hue(turn) => (3, turn),
+                JitterOp::Brightness(factor) => (0, f64::from(factor)),
+                JitterOp::Contrast(factor) => (1, f64::from(factor)),
+                JitterOp::Saturation(factor) => (2, f64::from(factor)),
+                JitterOp::Hue(turn) => (3, turn),
             };
             extremes[kind].0 = extremes[kind].0.min(value);
             extremes[kind].1 = extremes[kind].1.max(value);
@@ -134,10 +139,10 @@ fn operations_happen_in_order() {
         },
         flip: true,
         jitter: Some([
-            Change::Hue(0.07),
-            Change::Contrast(1.3),
-            Change::Brightness(0.7),
-            Change::Saturation(1.2),
+            JitterOp::Hue(0.07),
+            JitterOp::Contrast(1.3),
+            JitterOp::Brightness(0.7),
+            JitterOp::Saturation(1.2),
         ]),
         greyscale: true,
         blur: Some(1.1),
@@ -151,7 +156,13 @@ fn operations_happen_in_order() {
 
     let mut pixels = Vec::new();
     Resizer::new()
-        .resize(&image, plan.crop, (16, 16), Filter::Bicubic, &mut pixels)
+        .resize(
+            &image,
+            plan.crop,
+            Size::square(16),
+            Filter::Bicubic,
+            &mut pixels,
+        )
         .unwrap();
     let mut mirrored = Vec::new();
     planes::split(&pixels, 16, true, &mut mirrored);
@@ -236,7 +247,7 @@ fn views_do_not_depend_on_each_other() {
 #[test]
 fn draws_are_the_same_on_every_platform() {
     // Numbers of an earlier run: a change here changes every run made so far.
-    let plan = MultiCrop::default().plan((500, 375), (42, 3, 1234), 1);
+    let plan = MultiCrop::default().plan(of(500, 375), (42, 3, 1234), 1);
     let expected = ViewPlan {
         crop: CropBox {
             top: 78,
@@ -246,10 +257,10 @@ fn draws_are_the_same_on_every_platform() {
         },
         flip: false,
         jitter: Some([
-            Change::Contrast(1.0798224),
-            Change::Hue(0.07069342051292854),
-            Change::Brightness(0.86512876),
-            Change::Saturation(0.99104583),
+            JitterOp::Contrast(1.0798224),
+            JitterOp::Hue(0.07069342051292854),
+            JitterOp::Brightness(0.86512876),
+            JitterOp::Saturation(0.99104583),
         ]),
         greyscale: false,
         blur: None,

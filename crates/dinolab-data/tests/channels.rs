@@ -427,7 +427,7 @@ fn the_loader_lists_files_of_other_channels() {
         let source = Arc::from(open(folder.path(), 4));
         let loader = Loader::new(source, crops(4), config).unwrap();
         let batches: Vec<_> = loader.epoch(0, 0).map(|batch| batch.unwrap()).collect();
-        (batches, loader.bad_images())
+        (batches, loader.unusable_images())
     };
     let (one, bad) = batches(1);
     assert_eq!(bad.len(), 1);

@@ -103,7 +103,11 @@ fn images_that_cannot_be_opened_are_images_that_cannot_be_used() {
     let source: Arc<dyn Source> = Arc::from(source);
     let loader = Loader::new(source.clone(), crops.clone(), config(0.8)).unwrap();
     assert!(loader.epoch(0, 0).all(|batch| batch.is_ok()));
-    let bad: Vec<String> = loader.bad_images().into_iter().map(|b| b.name).collect();
+    let bad: Vec<String> = loader
+        .unusable_images()
+        .into_iter()
+        .map(|b| b.name)
+        .collect();
     assert_eq!(bad, [all[1], all[2], all[4], all[5], all[6]]);
     let strict = Loader::new(source, crops, config(0.01)).unwrap();
     match strict.epoch(0, 0).find_map(Result::err) {

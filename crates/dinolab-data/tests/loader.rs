@@ -236,13 +236,16 @@ fn a_stretch_takes_the_first_batches_of_each_epoch_and_no_more() {
     expected.extend_from_slice(&epoch(&loader, 5, 0)[..3]);
     expected.extend_from_slice(&epoch(&loader, 6, 0)[..1]);
     source.decoded.store(0, Ordering::Relaxed);
-    let found: Vec<Crops> = loader.stretch(4, 1, 3, 6).collect::<Result<_>>().unwrap();
+    let found: Vec<Crops> = loader
+        .train_batches(4, 1, 3, 6)
+        .collect::<Result<_>>()
+        .unwrap();
     assert_eq!(found, expected);
     // Nothing was decoded in vain.
     assert_eq!(source.decoded.load(Ordering::Relaxed), 12);
-    assert_eq!(loader.stretch(4, 0, 3, 0).count(), 0);
-    assert_eq!(loader.stretch(4, 0, 0, 5).count(), 0);
-    assert_eq!(loader.stretch(4, 0, 99, 5).count(), 5);
+    assert_eq!(loader.train_batches(4, 0, 3, 0).count(), 0);
+    assert_eq!(loader.train_batches(4, 0, 0, 5).count(), 0);
+    assert_eq!(loader.train_batches(4, 0, 99, 5).count(), 5);
 }
 
 #[test]
@@ -279,7 +282,7 @@ fn a_bad_image_is_replaced_by_the_next_usable_one() {
     let bad = [order[1], order[9], order[10], order[11]];
     let run = |workers| {
         let loader = loader(Made::with_bad(12, bad), config(4, workers));
-        (epoch(&loader, 0, 0), loader.bad_images())
+        (epoch(&loader, 0, 0), loader.unusable_images())
     };
     let (batches, register) = run(1);
     for workers in [2, 5] {
@@ -329,7 +332,7 @@ fn known_bad_images_are_not_decoded_again() {
     assert_eq!(source.decoded.swap(0, Ordering::Relaxed), 12);
     assert_eq!(epoch(&loader, 0, 0), first);
     assert_eq!(source.decoded.load(Ordering::Relaxed), 10);
-    assert_eq!(loader.bad_images().len(), 2);
+    assert_eq!(loader.unusable_images().len(), 2);
 }
 
 #[test]
@@ -355,7 +358,7 @@ fn a_panicking_decoder_is_a_bad_image() {
     let loader = loader(source, config(3, 2));
     let batches = epoch(&loader, 0, 0);
     assert!(batches.iter().all(|batch| !batch.indices().contains(&2)));
-    assert_eq!(loader.bad_images()[0].index, 2);
+    assert_eq!(loader.unusable_images()[0].index, 2);
 }
 
 #[test]

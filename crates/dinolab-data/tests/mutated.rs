@@ -160,7 +160,7 @@ fn altered_images_are_read_or_refused() {
         match decode("altered", bytes, MAX_PIXELS) {
             Ok(image) => {
                 whole += 1;
-                assert_eq!(size.unwrap(), (image.width, image.height));
+                assert_eq!(size.unwrap(), image.size());
                 assert_eq!(
                     image.data.len(),
                     image.width * image.height * image.channels
@@ -189,7 +189,7 @@ fn altered_tiffs_are_read_or_refused() {
             match decode_to(pixels, "altered", bytes, MAX_PIXELS) {
                 Ok(image) => {
                     whole += 1;
-                    assert_eq!(size.as_ref().unwrap(), &(image.width, image.height));
+                    assert_eq!(size.as_ref().unwrap(), &image.size());
                     pixels.check(&image).unwrap();
                 }
                 Err(error) => {
@@ -257,7 +257,7 @@ fn on_altered_sources(extension: &str, seeds: &[Vec<u8>]) {
                 .all(|note| !note.to_string().is_empty())
         );
         let all: Vec<usize> = (0..source.len()).collect();
-        let _ = source.encoded_run(&all, 1 << 20);
+        let _ = source.read_contiguous(&all, 1 << 20);
     });
     assert!(
         opened > 20 && refused > 20,

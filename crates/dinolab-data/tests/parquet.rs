@@ -187,7 +187,7 @@ fn a_run_of_rows_is_read_at_once_as_far_as_its_page() {
         .iter()
         .map(|r| r.bytes.as_ref().unwrap().len() as u64)
         .collect();
-    let run = |indices: &[usize], most| source.encoded_run(indices, most).unwrap().len();
+    let run = |indices: &[usize], most| source.read_contiguous(indices, most).unwrap().len();
     assert_eq!(run(&[0, 1, 2, 3, 4], u64::MAX), 3);
     assert_eq!(run(&[0, 2], u64::MAX), 2);
     assert_eq!(run(&[4, 5, 6, 7], u64::MAX), 2);
@@ -196,7 +196,7 @@ fn a_run_of_rows_is_read_at_once_as_far_as_its_page() {
     assert_eq!(run(&[0, 1, 2], 0), 1);
     assert_eq!(run(&[1, 0], u64::MAX), 1);
     assert_eq!(run(&[], u64::MAX), 0);
-    let files = source.encoded_run(&[7, 9], u64::MAX).unwrap();
+    let files = source.read_contiguous(&[7, 9], u64::MAX).unwrap();
     assert_eq!(files, [picture(7), picture(9)]);
     // Row groups are the shards.
     let shards: Vec<_> = (0..20).map(|index| source.shard(index).unwrap()).collect();

@@ -222,12 +222,12 @@ fn links_are_what_they_link_to() {
             Err(Error::BadImage { reason, .. }) => assert!(reason.contains(why), "{reason}"),
             other => panic!("{other:?}"),
         }
-        assert!(source.encoded_run(&[index, 10], 1 << 20).is_err());
+        assert!(source.read_contiguous(&[index, 10], 1 << 20).is_err());
     }
     // Reading on from one image takes none for another.
     let all: Vec<usize> = (0..source.len()).collect();
     for start in [0, 1, 2, 3, 4, 10] {
-        let run = source.encoded_run(&all[start..], 1 << 20).unwrap();
+        let run = source.read_contiguous(&all[start..], 1 << 20).unwrap();
         assert!(!run.is_empty());
         for (&index, file) in all[start..].iter().zip(run) {
             assert_eq!(source.encoded(index).unwrap(), Some(file), "{index}");

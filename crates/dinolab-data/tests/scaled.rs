@@ -42,7 +42,7 @@ fn full(bytes: &[u8]) -> Image {
 
 /// Decoded at a scale, whatever the size.
 fn at_scale(bytes: &[u8], scale: usize) -> Result<Scaled> {
-    decode_scaled(Pixels::Rgb, "scaled", bytes, u64::MAX, &|_, _| scale)
+    decode_scaled(Pixels::Rgb, "scaled", bytes, u64::MAX, &|_| scale)
 }
 
 /// With an EXIF segment that holds nothing but the orientation.
@@ -127,8 +127,14 @@ fn compare(a: &[u8], b: &[u8]) -> (f64, u8, f64) {
     )
 }
 
+/// The size of a width and a height.
+fn size_of((width, height): (usize, usize)) -> Size {
+    Size { height, width }
+}
+
 /// Crops of the full image and of the scaled one.
 fn both(image: &Image, scaled: &Scaled, crop: CropBox, size: (usize, usize)) -> [Vec<u8>; 2] {
+    let size = size_of(size);
     let (mut resizer, mut a, mut b) = (Resizer::new(), Vec::new(), Vec::new());
     resizer
         .resize_planes(image, crop, size, Filter::Bicubic, false, &mut a)
@@ -196,7 +202,7 @@ fn blocks_are_their_lowest_frequencies() {
         for scale in [2, 4] {
             let scaled = at_scale(bytes, scale).unwrap();
             assert_eq!(scaled.scale, scale);
-            assert_eq!(scaled.full, (image.width, image.height));
+            assert_eq!(scaled.full, image.size());
             let expected = by_formula(&image, scale);
             assert_eq!(scaled.image.data.len(), expected.len());
             let worst = scaled
@@ -281,10 +287,7 @@ fn boxes_lie_to_the_pixel_however_the_picture_is_turned() {
         let image = full(&bytes);
         for scale in [2, 4] {
             let scaled = at_scale(&bytes, scale).unwrap();
-            assert_eq!(
-                (scaled.scale, scaled.full),
-                (scale, (image.width, image.height))
-            );
+            assert_eq!((scaled.scale, scaled.full), (scale, image.size()));
             let crop = |left: usize, top: usize| CropBox {
                 left,
                 top,
@@ -332,7 +335,7 @@ fn what_cannot_be_scaled_is_decoded_in_full() {
     let bytes = jpeg_fixture!("baseline_420.jpg");
     assert_eq!(at_scale(bytes, 1).unwrap(), Scaled::full(full(bytes)));
     let stored = Pixels::Stored { channels: 3 };
-    let found = decode_scaled(stored, "x", bytes, u64::MAX, &|_, _| 4).unwrap();
+    let found = decode_scaled(stored, "x", bytes, u64::MAX, &|_| 4).unwrap();
     assert_eq!((found.scale, found.image.width), (1, 56));
 }
 
@@ -363,11 +366,11 @@ fn damaged_files_get_the_full_decode_s_verdict() {
             if let (Ok(scaled), Ok(full)) = (scaled, full) {
                 let at_most = bytes.len() - cut;
                 assert!(scaled.scale == 1 || at_most < 12, "cut at {cut}");
-                assert_eq!((full.width, full.height), scaled.full);
+                assert_eq!(full.size(), scaled.full);
             }
         }
     }
-    let small = decode_scaled(Pixels::Rgb, "x", jpeg_fixture!("grey.jpg"), 100, &|_, _| 4);
+    let small = decode_scaled(Pixels::Rgb, "x", jpeg_fixture!("grey.jpg"), 100, &|_| 4);
     assert!(small.unwrap_err().to_string().contains("over the limit"));
 }
 
@@ -386,10 +389,10 @@ fn altered_files_are_read_or_refused() {
             let at = random.below(bytes.len() as u64) as usize;
             bytes[at] = random.below(256) as u8;
         }
-        let found = decode_scaled(Pixels::Rgb, "x", &bytes, 1 << 22, &|_, _| 4);
+        let found = decode_scaled(Pixels::Rgb, "x", &bytes, 1 << 22, &|_| 4);
         if let Ok(found) = found {
             assert!(found.image.is_whole());
-            assert_eq!(found.image.width, found.full.0.div_ceil(found.scale));
+            assert_eq!(found.image.width, found.full.width.div_ceil(found.scale));
             scaled += usize::from(found.scale == 4);
             more += usize::from(decode("x", &bytes, 1 << 22).is_err());
         }
@@ -403,15 +406,15 @@ fn large_photographs_give_the_crops_of_the_full_decode() {
     let bytes = jpeg(tiled(4000, 3000, 2), 92);
     let crops = MultiCrop::default();
     let image = full(&bytes);
-    let scaled = decode_scaled(Pixels::Rgb, "x", &bytes, u64::MAX, &|width, height| {
-        crops.scale_of(width, height)
+    let scaled = decode_scaled(Pixels::Rgb, "x", &bytes, u64::MAX, &|size| {
+        crops.scale_of(size)
     })
     .unwrap();
     assert_eq!((scaled.scale, scaled.image.width), (4, 1000));
     let mut scratch = Scratch::default();
     for key in 0..2 {
         for view in 0..crops.views() {
-            let plan = crops.plan((4000, 3000), (key, 0, 0), view);
+            let plan = crops.plan(size_of((4000, 3000)), (key, 0, 0), view);
             let size = crops.view_size(view);
             let [a, b] = both(&image, &scaled, plan.crop, (size.width, size.height));
             let (mean, rare, peak) = compare(&a, &b);
@@ -462,10 +465,10 @@ fn the_scale_leaves_the_smallest_crop_its_pixels() {
         // Nothing that is drawn fits: the box is as high as the image.
         (&default, (120_000, 100), 1),
     ] {
-        assert_eq!(crops.scale_of(size.0, size.1), scale, "{size:?}");
+        assert_eq!(crops.scale_of(size_of(size)), scale, "{size:?}");
     }
-    assert_eq!(MultiCrop::identity(96).scale_of(4000, 3000), 4);
-    assert_eq!(MultiCrop::identity(1000).scale_of(4000, 3000), 2);
+    assert_eq!(MultiCrop::identity(96).scale_of(size_of((4000, 3000))), 4);
+    assert_eq!(MultiCrop::identity(1000).scale_of(size_of((4000, 3000))), 2);
 }
 
 proptest! {
@@ -480,9 +483,9 @@ proptest! {
             local_size: Size { height: size.0, width: size.1 },
             ..MultiCrop::default()
         };
-        let scale = crops.scale_of(width, height);
+        let scale = crops.scale_of(size_of((width, height)));
         for view in 0..crops.views() {
-            let plan = crops.plan((width, height), (seed, 0, 0), view);
+            let plan = crops.plan(size_of((width, height)), (seed, 0, 0), view);
             let size = crops.view_size(view);
             for (side, of) in [(plan.crop.width, size.width), (plan.crop.height, size.height)] {
                 // Boxes are rounded to whole pixels.

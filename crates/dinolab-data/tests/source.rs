@@ -176,7 +176,7 @@ fn parquet_files_need_a_feature() {
         root.path().join("train-{0..1}.parquet"),
     ] {
         let told = error(&path).to_string();
-        assert!(told.contains("--features parquet"), "{told}");
+        assert!(told.contains("cargo feature `parquet`"), "{told}");
     }
     // Beside images such a file is just another file.
     put(root.path(), "a.png", picture(1));

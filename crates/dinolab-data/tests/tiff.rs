@@ -3,7 +3,7 @@
 mod tiffs;
 
 use dinolab_data::decode::{Pixels, decode, decode_to, dimensions, stored_kind};
-use dinolab_data::{Error, Image};
+use dinolab_data::{Error, Image, Size};
 use tiffs::{
     BLACK, LONG, PALETTE, Page, RGB, SHORT, WHITE, YCBCR, deflated, differences, levels, lzw, tiles,
 };
@@ -12,10 +12,7 @@ const LIMIT: u64 = 1 << 20;
 
 fn rgb(file: &[u8]) -> Image {
     let image = decode("a.tif", file, LIMIT).unwrap();
-    assert_eq!(
-        dimensions("a.tif", file).unwrap(),
-        (image.width, image.height)
-    );
+    assert_eq!(dimensions("a.tif", file).unwrap(), image.size());
     image
 }
 
@@ -371,7 +368,11 @@ fn orientations_are_applied() {
     let image = stored(1, &page.file());
     let turned = [8, 4, 0, 9, 5, 1, 10, 6, 2, 11, 7, 3].map(|i| samples[i]);
     assert_eq!(image, Image::sixteen(3, 4, 1, &turned));
-    assert_eq!(dimensions("a.tif", &page.file()).unwrap(), (3, 4));
+    let size = Size {
+        height: 4,
+        width: 3,
+    };
+    assert_eq!(dimensions("a.tif", &page.file()).unwrap(), size);
     let levels: Vec<u8> = turned.iter().flat_map(|&v| [level(v); 3]).collect();
     assert_eq!(rgb(&page.file()).data, levels);
 }

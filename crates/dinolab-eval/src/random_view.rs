@@ -94,7 +94,7 @@ pub(crate) fn render(
         return Ok(view);
     }
     let mut data = Vec::new();
-    Resizer::new().resize(image, at.crop, (width, height), filter, &mut data)?;
+    Resizer::new().resize(image, at.crop, Size { height, width }, filter, &mut data)?;
     if at.flip {
         for row in data.chunks_exact_mut(3 * width) {
             row.as_chunks_mut::<3>().0.reverse();

@@ -12,8 +12,8 @@ use zune_jpeg::errors::DecodeErrors;
 
 use self::frame::Frame;
 use crate::colour::{ColourSpace, ycck_to_cmyk};
-use crate::decoder::{Image, Info, Output};
 use crate::error::{Damage, Error, Result};
+use crate::image::{Image, Info, Output};
 
 mod frame;
 

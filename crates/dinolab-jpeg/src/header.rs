@@ -1,8 +1,8 @@
 //! The header: all that stands before a JPEG's image data.
 
 use crate::colour::Marks;
-use crate::decoder::Info;
 use crate::huffman::Codes;
+use crate::image::Info;
 
 /// A frame of one interleaved baseline scan or of progressive scans, 8-bit, grey or YCbCr.
 #[derive(Clone)]

@@ -47,6 +47,7 @@ mod header;
 mod huffman;
 mod idct;
 mod idct_scaled;
+mod image;
 mod pixels;
 mod plane;
 mod progressive;
@@ -55,6 +56,7 @@ mod trim;
 mod upsample;
 
 pub use colour::ColourSpace;
-pub use decoder::{DEFAULT_MAX_PIXELS, Decoder, Image, Info, Output, Scale};
+pub use decoder::{DEFAULT_MAX_PIXELS, Decoder};
 pub use error::{Damage, Error, Result, Unsupported};
+pub use image::{Image, Info, Output, Scale};
 pub use trim::trim;

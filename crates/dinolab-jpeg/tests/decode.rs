@@ -341,6 +341,42 @@ fn of_altered_files_none_is_taken_that_a_strict_decoder_refuses() {
     assert!(taken > 800 && 200 * more < taken, "{more} of {taken}");
 }
 
+#[test]
+fn altered_files_are_decoded_or_refused_at_every_scale() {
+    let mut random = Random::new(9);
+    let cmyk = include_bytes!("fixtures/cmyk_adobe.jpg").as_slice();
+    let seeds: Vec<&[u8]> = all().iter().map(|seed| seed.1).chain([cmyk]).collect();
+    let (mut decoded, mut refused) = (0, 0);
+    for round in 0..1_500 {
+        let mut bytes = seeds[round % seeds.len()].to_vec();
+        for _ in 0..=random.below(3) {
+            let at = random.below(bytes.len() as u64) as usize;
+            bytes[at] = random.below(256) as u8;
+        }
+        let Ok(decoder) = Decoder::new(&bytes) else {
+            refused += 1;
+            continue;
+        };
+        let decoder = decoder.with_max_pixels(1 << 20);
+        for scale in [Scale::Full, Scale::Half, Scale::Quarter, Scale::Eighth] {
+            for output in [Output::Rgb, Output::Stored] {
+                match decoder.decode_scaled(output, scale) {
+                    Ok(image) => {
+                        decoded += 1;
+                        let side = |side: usize| side.div_ceil(scale.divisor());
+                        assert_eq!(image.width, side(decoder.info().width));
+                        assert_eq!(image.height, side(decoder.info().height));
+                        let expected = image.width * image.height * image.channels;
+                        assert_eq!(image.data.len(), expected);
+                    }
+                    Err(_) => refused += 1,
+                }
+            }
+        }
+    }
+    assert!(decoded > 1_000 && refused > 1_000, "{decoded}, {refused}");
+}
+
 proptest! {
     #[test]
     fn another_decoder_is_near_at_any_size(

@@ -4,7 +4,7 @@ mod health;
 
 use std::time::{Duration, Instant};
 
-use dinolab_data::loader::BadImage;
+use dinolab_data::loader::UnusableImage;
 use dinolab_eval::health::{
     Context, Health, HealthMeter, TeacherContext, Trouble, Warning, diagnose,
 };
@@ -211,7 +211,7 @@ fn observer_error(error: &crate::Error) -> Error {
 }
 
 impl TrainObserver<'_> {
-    fn skipped(&mut self, images: &[BadImage]) -> Result<()> {
+    fn skipped(&mut self, images: &[UnusableImage]) -> Result<()> {
         self.folder
             .write_skipped(images)
             .map_err(|error| observer_error(&error))

@@ -238,7 +238,7 @@ impl<'a> Trainer<'a> {
                 .saturating_mul(self.config.accumulate)
         };
         let per_epoch = self.schedule.steps_per_epoch();
-        self.loader.stretch(
+        self.loader.train_batches(
             self.done / per_epoch,
             batches_of(self.done % per_epoch),
             batches_of(per_epoch),
@@ -297,7 +297,7 @@ impl<'a> Trainer<'a> {
     }
 
     fn tell_unusable(&mut self, observers: &mut [&mut dyn Observer]) -> Result<()> {
-        let unusable = self.loader.bad_images();
+        let unusable = self.loader.unusable_images();
         if unusable.len() > self.known_unusable {
             self.known_unusable = unusable.len();
             self.tell(observers, &Event::Unusable(&unusable))?;

@@ -357,10 +357,10 @@ fn locations_of_other_machines_are_refused_by_name() {
     let photos = root.path().join("photos");
     let error = fails(&["pack", photos.to_str().unwrap(), "s3://bucket/out"]);
     assert!(
-        error.contains("s3://bucket/out: nothing is written to other machines"),
+        error.contains("s3://bucket/out: remote locations cannot be written to"),
         "{error}"
     );
-    let wanted = "this program cannot read s3:// locations: build it with --features remote";
+    let wanted = "this build cannot read s3:// locations: it needs the cargo feature `remote`";
     for error in [
         fails(&["inspect", "s3://bucket/x"]),
         fails(&["inspect", "s3://bucket/x-{000..003}.tar"]),

@@ -181,7 +181,7 @@ fn other_verbs_read_other_machines_too() {
         &["data", "pack", path(&photos), "s3://bucket/out"],
     ));
     assert!(
-        error.contains("nothing is written to other machines"),
+        error.contains("remote locations cannot be written to"),
         "{error}"
     );
 

@@ -52,7 +52,7 @@ fn a_run_inside_its_images_is_never_learned_from() {
     let said = train.clone().succeed();
     assert!(said.contains("10 images in"), "{said}");
     assert_eq!(
-        said.matches("1 folder of a training run is passed over: run")
+        said.matches("1 folder of a training run is skipped: run")
             .count(),
         1,
         "{said}"

@@ -11,13 +11,13 @@ use multiversion::multiversion;
 
 use super::planes::{three, three_mut};
 
-mod cut;
 mod hue;
+mod rounding;
 mod table;
 
 pub use hue::hue;
 
-use cut::cut;
+use rounding::truncate;
 use table::Table;
 
 /// Luma of a pixel, ITU-R 601 in 16-bit fixed point.
@@ -27,11 +27,11 @@ fn luma(red: u8, green: u8, blue: u8) -> u8 {
     ((sum + 0x8000) >> 16) as u8
 }
 
-/// `from + factor · (to − from)` in single precision, cut (not rounded) to 0–255.
+/// `from + factor · (to − from)` in single precision, truncated (not rounded) to 0–255.
 #[inline(always)]
 fn blend(from: f32, to: u8, factor: f32) -> u8 {
     let blended = from + factor * (f32::from(to) - from);
-    cut(blended.clamp(0.0, 255.0))
+    truncate(blended.clamp(0.0, 255.0))
 }
 
 /// Blends every value with the constant `from`.

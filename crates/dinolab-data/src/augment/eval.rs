@@ -81,18 +81,12 @@ pub fn centre_box(width: usize, height: usize, size: impl Into<Size>) -> Option<
 
 /// Resizes to exactly `width × height`; the aspect ratio is not kept.
 pub fn resize(image: &Image, width: usize, height: usize, filter: Filter) -> Result<Image> {
+    let size = Size { height, width };
     if !image.is_rgb() {
-        let size = Size { height, width };
         return multichannel::resized(image, CropBox::whole(image), size, filter);
     }
     let mut data = Vec::new();
-    Resizer::new().resize(
-        image,
-        CropBox::whole(image),
-        (width, height),
-        filter,
-        &mut data,
-    )?;
+    Resizer::new().resize(image, CropBox::whole(image), size, filter, &mut data)?;
     Ok(Image::rgb(width, height, data))
 }
 
@@ -191,13 +185,12 @@ pub fn features(
     };
     // Nothing but the centre is computed.
     let centre = centre_box(width, height, crop_to).unwrap_or(whole);
+    let size = Size { height, width };
     if image.is_rgb() {
         let mut data = Vec::new();
-        let size = (width, height);
         Resizer::new().resize_window(image, size, centre, Filter::Bicubic, &mut data)?;
         return Ok(Image::rgb(centre.width, centre.height, data));
     }
-    let size = Size { height, width };
     if width.saturating_mul(height) / MAX_SHARE > crop_to.area() {
         return multichannel::window(image, size, centre, Filter::Bicubic);
     }

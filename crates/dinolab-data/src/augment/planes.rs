@@ -1,4 +1,4 @@
-//! Pixels side by side, and channels in planes of their own.
+//! Conversion between interleaved pixels and planes.
 //!
 //! Decoding and resizing work on interleaved pixels `[H, W, 3]`; everything after them on planes
 //! `[3, H, W]`, where one vector instruction serves many neighbours alike.

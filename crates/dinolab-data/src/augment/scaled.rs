@@ -3,9 +3,9 @@
 //! Crops are drawn in the full image, so that what is drawn does not depend on the scale; their boxes
 //! are then laid over the pixels that there are.
 
-use super::clock::Stage;
 use super::multicrop::{MultiCrop, Scratch, ViewPlan};
 use super::resize::{CropBox, Filter, MIN_ASPECT, check_rgb};
+use super::stage_timer::Stage;
 use crate::decode::{SCALES, Scaled};
 use crate::{Result, Size};
 
@@ -17,13 +17,13 @@ pub const LARGE: u64 = 12_000_000;
 const ROOM: f64 = 1.5;
 
 impl MultiCrop {
-    /// By how much an image of `width × height` may be smaller, one of [`SCALES`]: 1 for all under
+    /// By how much an image of some size may be smaller, one of [`SCALES`]: 1 for all under
     /// [`LARGE`], else the most that leaves the smallest box that can be drawn with 1.5 times the pixels
     /// of its crop on each side.
     ///
     /// It depends on no random draw: an image is decoded alike for all of its views, in every epoch.
-    pub fn scale_of(&self, width: usize, height: usize) -> usize {
-        if (width as u64).saturating_mul(height as u64) < LARGE {
+    pub fn scale_of(&self, image: Size) -> usize {
+        if (image.width as u64).saturating_mul(image.height as u64) < LARGE {
             return 1;
         }
         let views = [
@@ -34,7 +34,7 @@ impl MultiCrop {
             .into_iter()
             .filter(|(used, ..)| *used)
             .map(|(_, scale, size)| {
-                let (least_width, least_height) = self.least(width, height, scale.0);
+                let (least_width, least_height) = self.least(image, scale.0);
                 (least_width / size.width as f64).min(least_height / size.height as f64)
             })
             .fold(f64::INFINITY, f64::min);
@@ -43,7 +43,7 @@ impl MultiCrop {
     }
 
     /// Width and height that a box of at least a share of the area has at least.
-    fn least(&self, width: usize, height: usize, share: f64) -> (f64, f64) {
+    fn least(&self, Size { height, width }: Size, share: f64) -> (f64, f64) {
         if self.whole_image {
             return (width as f64, height as f64);
         }
@@ -72,15 +72,13 @@ impl MultiCrop {
         let Scratch {
             resizer,
             planes,
-            clock,
+            timer,
             ..
         } = scratch;
-        let Size { height, width } = size;
-        clock.time(Stage::Resize, || {
-            let size = (width, height);
+        timer.time(Stage::Resize, || {
             resizer.resize_scaled(image, plan.crop, size, Filter::Bicubic, plan.flip, planes)
         })?;
-        Ok(self.change(plan, width, scratch))
+        Ok(self.change(plan, size.width, scratch))
     }
 
     /// [`MultiCrop::view`] of an image that may have fewer pixels than its file: what is drawn is the

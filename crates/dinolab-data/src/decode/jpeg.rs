@@ -3,7 +3,8 @@
 use ::image::metadata::Orientation;
 use dinolab_jpeg::{Decoder, Error, Output, Unsupported};
 
-use super::{Reason, check_size, not_read, turns, upright};
+use super::orientation::upright;
+use super::refused::{Reason, check_size, not_read};
 use crate::Image;
 
 /// Why a file is not decoded, and what to do with it.
@@ -35,15 +36,6 @@ pub(super) fn orientation(decoder: &Decoder) -> Orientation {
         .exif()
         .and_then(Orientation::from_exif_chunk)
         .unwrap_or(Orientation::NoTransforms)
-}
-
-/// Width and height of the upright picture.
-pub(super) fn upright_size(decoder: &Decoder) -> (usize, usize) {
-    let info = decoder.info();
-    match turns(orientation(decoder)) {
-        true => (info.height, info.width),
-        false => (info.width, info.height),
-    }
 }
 
 /// Width, height and orientation of a whole file.

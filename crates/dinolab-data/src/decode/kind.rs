@@ -1,24 +1,11 @@
-//! What an image file holds, from its header alone.
+//! The stored channels and depth of a file, from its header alone.
 
 use ::image::ImageDecoder;
 
-use super::{Format, Reason, caught, format_of, jpeg, npy, other, tiff};
-
-/// The channels of a file and the bits of their samples, before any conversion.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct StoredKind {
-    /// Samples per pixel; transparency counts, a palette's colours are looked up.
-    pub channels: usize,
-    /// Of a sample.
-    pub bits: usize,
-}
-
-impl std::fmt::Display for StoredKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let plural = if self.channels == 1 { "" } else { "s" };
-        write!(f, "{} channel{plural}, {} bit", self.channels, self.bits)
-    }
-}
+use super::format::{Format, format_of};
+use super::pixels::StoredKind;
+use super::refused::{Reason, caught};
+use super::{jpeg, npy, other, tiff};
 
 /// Reads what an image file (or a NumPy array) holds from its header; `None` where that is
 /// damaged or of a format that is not read. No pixel is decoded.

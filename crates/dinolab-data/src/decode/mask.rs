@@ -2,7 +2,9 @@
 
 use std::io::Cursor;
 
-use super::{Format, Reason, check_size, format_of, other};
+use super::format::{Format, format_of};
+use super::other;
+use super::refused::{Reason, check_size};
 use crate::Mask;
 
 pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Mask, Reason> {

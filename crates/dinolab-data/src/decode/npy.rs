@@ -4,7 +4,7 @@
 //! dictionary of three keys) and the values. The header is read by a small parser of just that
 //! dictionary: it knows no nesting, so that no file can lead it astray.
 
-use super::Reason;
+use super::refused::Reason;
 use crate::Image;
 use crate::image::Depth;
 

@@ -5,7 +5,9 @@ use std::io::Cursor;
 use ::image::metadata::Orientation;
 use ::image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
-use super::{Format, Reason, check_size, upright};
+use super::format::Format;
+use super::orientation::upright;
+use super::refused::{Reason, check_size};
 use crate::Image;
 
 pub(super) fn open(bytes: &[u8], format: Format) -> Result<impl ImageDecoder + '_, Reason> {

@@ -4,28 +4,33 @@
 //! the block at half (a quarter) of its size. The entropy coding must be undone
 //! in full, but all that comes after it, up to the resizing of crops, has that many pixels fewer to do.
 //!
-//! Anything but the JPEGs that `dinolab-jpeg` can scale, and anything damaged, is left to the full decode
-//! and its verdict.
+//! Anything but a JPEG that `dinolab-jpeg` can scale, and anything damaged, is left to the full decode
+//! and its errors.
 
 use ::image::metadata::Orientation;
-use dinolab_jpeg::{Decoder, Output, Scale};
+use dinolab_jpeg::{Decoder, Info, Output, Scale};
 
-use super::{Format, Pixels, Reason, bad, caught, decode_bytes, decode_to, jpeg, sniff, upright};
-use crate::{Image, Result};
+use super::file::{decode_bytes, decode_to};
+use super::format::{Format, sniff};
+use super::jpeg;
+use super::orientation::{upright, upright_size};
+use super::pixels::Pixels;
+use super::refused::{Reason, bad, caught};
+use crate::{Image, Result, Size};
 
 /// The factors by which images can be smaller.
 pub const SCALES: [usize; 3] = [4, 2, 1];
 
-/// The factor, one of [`SCALES`], for an upright image of some width and height.
-pub type ScaleOf<'a> = &'a dyn Fn(usize, usize) -> usize;
+/// The factor, one of [`SCALES`], for an upright image of some size.
+pub type ScaleOf<'a> = &'a dyn Fn(Size) -> usize;
 
 /// An image that may have fewer pixels than its file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scaled {
     /// The image.
     pub image: Image,
-    /// Width and height of what the file holds, upright, in pixels.
-    pub full: (usize, usize),
+    /// Size of the picture in the file, upright.
+    pub full: Size,
     /// Sides of the file's pixels that make one side of the image's, one of [`SCALES`].
     pub scale: usize,
     /// Where the upper left corner of what the file holds lies in the image, in pixels of the
@@ -37,7 +42,7 @@ impl Scaled {
     /// An image in full.
     pub fn full(image: Image) -> Self {
         Self {
-            full: (image.width, image.height),
+            full: image.size(),
             scale: 1,
             corner: (0.0, 0.0),
             image,
@@ -55,7 +60,7 @@ impl Scaled {
 
 /// Decodes a file as [`decode_to`] does or, where it is a large JPEG to be 8-bit RGB, to fewer pixels.
 ///
-/// `scale_of` gives the factor for an image of some width and height, upright. It is one of [`SCALES`],
+/// `scale_of` gives the factor for an upright image of some size. It is one of [`SCALES`],
 /// and must depend on nothing else, so that a file is always decoded alike. Files that cannot be
 /// decoded at a scale are decoded in full.
 ///
@@ -84,17 +89,18 @@ fn smaller(bytes: &[u8], max_pixels: u64, scale_of: ScaleOf) -> Option<Scaled> {
         return None;
     }
     let decoder = Decoder::new(bytes).ok()?.with_max_pixels(max_pixels);
-    let full = jpeg::upright_size(&decoder);
-    if (full.0 as u64).saturating_mul(full.1 as u64) > max_pixels {
+    let orientation = jpeg::orientation(&decoder);
+    let &Info { width, height, .. } = decoder.info();
+    let full = upright_size(Size { height, width }, orientation);
+    if (width as u64).saturating_mul(height as u64) > max_pixels {
         return None;
     }
-    let scale = match scale_of(full.0, full.1) {
+    let scale = match scale_of(full) {
         2 => Scale::Half,
         4 => Scale::Quarter,
         _ => return None,
     };
     let decoded = decoder.decode_scaled(Output::Rgb, scale).ok()?;
-    let orientation = jpeg::orientation(&decoder);
     let image = upright(decoded.width, decoded.height, decoded.data, orientation).ok()?;
     let scale = scale.divisor();
     // What rounding up has added lies to the right of the file's picture and below it; where that
@@ -103,12 +109,12 @@ fn smaller(bytes: &[u8], max_pixels: u64, scale_of: ScaleOf) -> Option<Scaled> {
     let (left, top) = mirrors(orientation);
     let corner = (
         if left {
-            added(image.width, full.0)
+            added(image.width, full.width)
         } else {
             0.0
         },
         if top {
-            added(image.height, full.1)
+            added(image.height, full.height)
         } else {
             0.0
         },

@@ -9,12 +9,12 @@ use ::image::metadata::Orientation;
 use ::image::{DynamicImage, ImageDecoder};
 use dinolab_jpeg::Output;
 
-use super::{Format, Reason, check_size, format_of, jpeg, not_read, npy, other, tiff};
+use super::channels::{Check, in_range};
+use super::format::{Format, format_of};
+use super::refused::{Reason, check_size};
+use super::{jpeg, npy, other, tiff};
 use crate::Image;
 use crate::image::Depth;
-
-/// The most channels that an image may have.
-pub const MAX_CHANNELS: usize = 16;
 
 pub(super) fn decode(bytes: &[u8], channels: usize, max_pixels: u64) -> Result<Image, Reason> {
     let check = |found: usize| match found {
@@ -38,28 +38,6 @@ pub(super) fn decode(bytes: &[u8], channels: usize, max_pixels: u64) -> Result<I
     };
     in_range(upright(image, orientation))
 }
-
-/// Numbers must be in 0–1: brightness, contrast and solarisation need to know the range.
-pub(super) fn in_range(image: Image) -> Result<Image, Reason> {
-    if image.depth == Depth::Float {
-        let mut values = image
-            .data
-            .as_chunks::<4>()
-            .0
-            .iter()
-            .map(|v| f32::from_ne_bytes(*v));
-        if let Some(wrong) = values.find(|v| !(0.0..=1.0).contains(v)) {
-            return Err(not_read(
-                &format!("floats beyond 0–1 ({wrong})"),
-                "divide them by their range, or bring them to unsigned 16 bits",
-            ));
-        }
-    }
-    Ok(image)
-}
-
-/// Whether a file may have that many channels.
-pub(super) type Check<'a> = &'a dyn Fn(usize) -> Result<(), Reason>;
 
 // ---- JPEG -------------------------------------------------------------------------
 

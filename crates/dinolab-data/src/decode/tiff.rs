@@ -8,9 +8,12 @@
 use ::image::metadata::Orientation;
 
 use self::directory::{Directory, Tag};
-use self::layout::{Layout, Photometric, Size};
-use super::stored::{Check, in_range};
-use super::{Reason, StoredKind, check_size, other::over_black, upright};
+use self::layout::{Layout, Photometric, StoredSize};
+use super::channels::{Check, in_range};
+use super::orientation::upright;
+use super::other::over_black;
+use super::pixels::StoredKind;
+use super::refused::{Reason, check_size};
 use crate::Image;
 use crate::image::Depth;
 
@@ -26,14 +29,14 @@ mod ycbcr;
 
 /// Width, height and orientation.
 pub(super) fn header(bytes: &[u8]) -> Result<(usize, usize, Orientation), Reason> {
-    let size = Size::read(&Directory::read(bytes)?)?;
+    let size = StoredSize::read(&Directory::read(bytes)?)?;
     Ok((size.width, size.height, size.orientation))
 }
 
 /// The channels that [`stored`] gives, and the bits of their samples.
 pub(super) fn kind(bytes: &[u8]) -> Result<StoredKind, Reason> {
     let directory = Directory::read(bytes)?;
-    Size::read(&directory)?;
+    StoredSize::read(&directory)?;
     let samples = layout::samples(&directory)?;
     let (bits, _) = layout::bits(&directory, samples)?;
     Ok(match layout::photometric(&directory, samples) {
@@ -51,7 +54,7 @@ pub(super) fn kind(bytes: &[u8]) -> Result<StoredKind, Reason> {
 /// Decodes to 8-bit RGB.
 pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Image, Reason> {
     let directory = Directory::read(bytes)?;
-    let size = Size::read(&directory)?;
+    let size = StoredSize::read(&directory)?;
     check_size(size.width as u64, size.height as u64, max_pixels)?;
     let layout = Layout::read(&directory)?;
     let (colours, alpha) = colours(&directory, &layout)?;
@@ -69,7 +72,7 @@ pub(super) fn stored(
     max_pixels: u64,
 ) -> Result<(Image, Orientation), Reason> {
     let directory = Directory::read(bytes)?;
-    let size = Size::read(&directory)?;
+    let size = StoredSize::read(&directory)?;
     check_size(size.width as u64, size.height as u64, max_pixels)?;
     check(kind(bytes)?.channels)?;
     let layout = Layout::read(&directory)?;

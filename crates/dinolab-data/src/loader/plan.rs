@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::Shared;
 use super::batch::ImageCrops;
+use super::shared::Shared;
 use super::stream::Stream;
 use crate::random::{epoch_order, reading_order, shard_order};
 use crate::{Result, Source};
 
 /// Where a stream of batches stands.
-pub(super) struct Plan {
+pub(super) struct BatchPlan {
     pub(super) epoch: u64,
     pub(super) first_batch: u64,
     pub(super) batches_per_epoch: u64,
@@ -21,7 +21,7 @@ pub(super) struct Plan {
     order: Option<(u64, Order)>,
 }
 
-impl Plan {
+impl BatchPlan {
     pub(super) fn new(
         epoch: u64,
         first_batch: usize,

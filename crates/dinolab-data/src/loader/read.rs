@@ -1,4 +1,4 @@
-//! Readers: they fetch files while the workers compute, so that nobody waits for storage.
+//! Readers: threads that fetch files while the workers compute.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::Shared;
 use super::plan::Task;
+use super::shared::Shared;
 
 /// A thread that passes tasks on with their files.
 pub(super) struct Reader {
@@ -35,7 +35,7 @@ impl Reader {
     fn read(&self, task: &mut Task) {
         let (index, source) = (task.index(), &*self.shared.source);
         let unwanted =
-            |index| self.shared.cache.get(index).is_some() || self.shared.bad.contains(index);
+            |index| self.shared.cache.get(index).is_some() || self.shared.unusable.contains(index);
         let read = || {
             let held = match task.files.as_deref() {
                 Some(files) => files.take(index, source, unwanted)?,

@@ -112,7 +112,7 @@ impl Stream {
                 run,
                 files: Ok(Vec::new()),
             };
-            reading.files = source.encoded_run(&reading.run, BLOCK);
+            reading.files = source.read_contiguous(&reading.run, BLOCK);
             reading.end(&unwanted);
             state = self.lock();
         }
@@ -137,7 +137,7 @@ impl State {
         let most = (BLOCK / 512) as usize;
         let mut run: Vec<usize> = self.left.iter().rev().take(most).copied().collect();
         // A source that cannot tell in advance is given all of them to choose from.
-        let length = source.run_length(&run, BLOCK);
+        let length = source.contiguous_len(&run, BLOCK);
         if length > 0 {
             run.truncate(length);
         }
@@ -248,7 +248,7 @@ mod tests {
                 reason: "no image".into(),
             })
         }
-        fn encoded_run(&self, indices: &[usize], most: u64) -> Result<Vec<Vec<u8>>> {
+        fn read_contiguous(&self, indices: &[usize], most: u64) -> Result<Vec<Vec<u8>>> {
             let run = &indices[..indices.len().min((most / FILE as u64) as usize)];
             let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
             self.most.fetch_max(now, Ordering::SeqCst);
@@ -260,7 +260,7 @@ mod tests {
                 _ => Ok(run.iter().map(|&i| vec![i as u8; FILE]).collect()),
             }
         }
-        fn run_length(&self, indices: &[usize], most: u64) -> usize {
+        fn contiguous_len(&self, indices: &[usize], most: u64) -> usize {
             match self.tells {
                 true => indices.len().min((most / FILE as u64) as usize),
                 false => 0,

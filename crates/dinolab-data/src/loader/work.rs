@@ -6,12 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::Shared;
-use super::bad::BadImage;
 use super::batch::ImageCrops;
 use super::plan::Task;
+use super::shared::Shared;
+use super::unusable::UnusableImage;
 use crate::augment::Scratch;
-use crate::decode::Scaled;
 use crate::{Error, Result};
 
 /// An image that is ready.
@@ -73,7 +72,7 @@ impl Worker {
         for offset in 0..order.len() {
             let index = order[(task.position + offset) % order.len()];
             let file = task.file.take();
-            if self.shared.bad.contains(index) {
+            if self.shared.unusable.contains(index) {
                 continue;
             }
             // A decoder that panics on a damaged file must not end the run.
@@ -90,14 +89,14 @@ impl Worker {
                 return Ok(());
             }
             let name = self.shared.source.name(index);
-            self.shared.bad.add(BadImage {
+            self.shared.unusable.add(UnusableImage {
                 index,
                 name,
                 reason,
             })?;
         }
         // Every image was bad by now; another worker may have added the last one.
-        self.shared.bad.check()
+        self.shared.unusable.check()
     }
 
     fn fill(
@@ -131,42 +130,5 @@ impl Worker {
         }
         task.crops.index = index;
         Ok(())
-    }
-}
-
-impl Shared {
-    /// An image, from the cache, from its file where that was read already, or from the source.
-    fn image(&self, index: usize, file: Option<Result<Vec<u8>>>) -> Result<Arc<Scaled>> {
-        if let Some(image) = self.cache.get(index) {
-            return Ok(image);
-        }
-        let image = self.decoded(index, file)?;
-        self.crops.pixels.check(&image.image)?;
-        let image = Arc::new(image);
-        self.cache.offer(index, &image);
-        Ok(image)
-    }
-
-    fn decoded(&self, index: usize, file: Option<Result<Vec<u8>>>) -> Result<Scaled> {
-        let file = file.transpose()?;
-        if !self.config.scaled_decoding {
-            let image = match file {
-                Some(file) => self.source.decode(index, &file)?,
-                None => self.source.image(index)?,
-            };
-            return Ok(Scaled::full(image));
-        }
-        let file = match file {
-            Some(file) => Some(file),
-            None => self.source.encoded(index)?,
-        };
-        match file {
-            Some(file) => {
-                let scale_of = |width, height| self.crops.scale_of(width, height);
-                self.source.decode_scaled(index, &file, &scale_of)
-            }
-            // Made, not read.
-            None => self.source.image(index).map(Scaled::full),
-        }
     }
 }

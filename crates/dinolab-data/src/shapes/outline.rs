@@ -2,7 +2,7 @@
 
 use std::f32::consts::{PI, TAU};
 
-use super::CLASSES;
+use super::classes::CLASSES;
 use crate::random::Random;
 
 /// A point, x and y.

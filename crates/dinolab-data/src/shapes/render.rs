@@ -1,10 +1,10 @@
-//! One image: ground, clutter, object, occluder, light, noise.
+//! Rendering of one image: ground, clutter, object, occluder, light, noise.
 
 use std::f32::consts::{PI, TAU};
 
 use tiny_skia::{FillRule, Mask as Coverage, Path, PathBuilder, Transform};
 
-use super::ShapesOptions;
+use super::options::ShapesOptions;
 use super::outline::{self, Outline, Point};
 use super::texture::{Paint, Texture, Window};
 use crate::random::Random;

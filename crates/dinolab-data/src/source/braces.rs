@@ -1,4 +1,4 @@
-//! Many paths as one pattern.
+//! Brace patterns: many paths in one argument.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! Files that are read by ranges, wherever they lie.
+//! Files that are read in ranges, local or remote.
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
@@ -6,9 +6,12 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::UNIX_EPOCH;
+
+use crate::Error;
 
 /// A large file of which parts are read, from several threads.
-pub(super) trait RangeFile: Debug + Send + Sync {
+pub(super) trait ReadRange: Debug + Send + Sync {
     /// What the user knows it by; for errors.
     fn path(&self) -> &Path;
 
@@ -24,11 +27,26 @@ pub(super) trait RangeFile: Debug + Send + Sync {
 
     /// See [`crate::Source::stamp`].
     fn stamp(&self) -> Option<(u64, i64)> {
-        super::stamp_of(self.path())
+        stamp_of(self.path())
     }
 
     /// Fills `bytes` with what lies at `start`.
     fn read(&self, start: u64, bytes: &mut [u8]) -> io::Result<()>;
+}
+
+pub(super) fn io_error(path: &Path, source: std::io::Error) -> Error {
+    // What a `ReadRange` of another machine met comes as it was.
+    source.downcast().unwrap_or_else(|source| Error::Io {
+        path: path.to_path_buf(),
+        source,
+    })
+}
+
+/// [`Source::stamp`](crate::Source::stamp) of a local file.
+pub(super) fn stamp_of(file: &Path) -> Option<(u64, i64)> {
+    let found = file.metadata().ok()?;
+    let since = found.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Some((found.len(), i64::try_from(since.as_nanos()).ok()?))
 }
 
 /// Handles of the files that were read last, so that neither each read opens its file anew nor
@@ -78,7 +96,7 @@ impl LocalFile {
     }
 }
 
-impl RangeFile for LocalFile {
+impl ReadRange for LocalFile {
     fn path(&self) -> &Path {
         &self.path
     }
@@ -112,11 +130,11 @@ fn read_at(file: &File, mut start: u64, mut bytes: &mut [u8]) -> io::Result<()> 
     Ok(())
 }
 
-/// A position in a [`RangeFile`], with a part of it in memory: for readers that go forward in
+/// A position in a [`ReadRange`], with a part of it in memory: for readers that go forward in
 /// small steps.
 #[derive(Debug)]
 pub(super) struct Cursor<'a> {
-    file: &'a dyn RangeFile,
+    file: &'a dyn ReadRange,
     position: u64,
     block: usize,
     held_from: u64,
@@ -125,7 +143,7 @@ pub(super) struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     /// At the file's start; reads `block` bytes at a time.
-    pub(super) fn new(file: &'a dyn RangeFile, block: usize) -> Self {
+    pub(super) fn new(file: &'a dyn ReadRange, block: usize) -> Self {
         Self {
             file,
             position: 0,

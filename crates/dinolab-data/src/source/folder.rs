@@ -7,11 +7,15 @@ use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
 use super::note::{Note, Tally, notes};
-use super::{
-    Decoding, Kind, Labels, SourceOptions, compressed, extension, io_error, is_hidden, kind_of,
-    read_file, read_image, readable, run_folder, slashed,
-};
+use super::{compressed, run_folder};
 use crate::decode::{Pixels, sniff};
+use crate::file::read as read_file;
+use crate::source::dataset::read_image;
+use crate::source::file_kind::{Kind, extension, is_hidden, kind_of};
+use crate::source::files::io_error;
+use crate::source::labels::Labels;
+use crate::source::names::{readable, slashed};
+use crate::source::options::{Decoding, SourceOptions};
 use crate::{Error, Image, Result, Source};
 
 #[derive(Debug)]

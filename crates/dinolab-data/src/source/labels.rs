@@ -1,10 +1,10 @@
-//! Class names, and which image is of which class.
+//! Class names and the labels of images.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
 
 use super::note::{Note, Tally};
-use super::{readable, slashed};
+use crate::source::names::{readable, slashed};
 
 /// Class names and the label of each image.
 #[derive(Debug, Default, PartialEq)]

@@ -5,9 +5,15 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 #[cfg(feature = "remote")]
-use super::remote::Reach;
-use super::{Decoding, Labels, SourceOptions, extension, io_error, read_file, read_image, text};
+use super::remote::UriResolver;
+use super::text;
 use crate::decode::{ScaleOf, Scaled};
+use crate::file::read as read_file;
+use crate::source::dataset::read_image;
+use crate::source::file_kind::extension;
+use crate::source::files::io_error;
+use crate::source::labels::Labels;
+use crate::source::options::{Decoding, SourceOptions};
 use crate::{Error, Image, Result, Source};
 
 #[derive(Debug)]
@@ -17,16 +23,16 @@ pub(super) struct List {
     lines: Vec<(usize, String)>,
     labels: Labels,
     decoding: Decoding,
-    reach: Reach,
+    reach: UriResolver,
 }
 
 /// Without other machines, every line is a local path.
 #[cfg(not(feature = "remote"))]
 #[derive(Debug)]
-pub(super) struct Reach;
+pub(super) struct UriResolver;
 
 #[cfg(not(feature = "remote"))]
-impl Reach {
+impl UriResolver {
     fn new(_: &super::RemoteOptions) -> Self {
         Self
     }
@@ -49,7 +55,7 @@ impl Reach {
 impl List {
     pub(super) fn open(path: &Path, options: &SourceOptions) -> Result<Self> {
         let bytes = fs::read(path).map_err(|source| io_error(path, source))?;
-        Self::of(path, &bytes, Reach::new(&options.remote), options)
+        Self::of(path, &bytes, UriResolver::new(&options.remote), options)
     }
 
     /// A list that was read. What its lines name is found by `reach` or, where that knows of no
@@ -57,7 +63,7 @@ impl List {
     pub(super) fn of(
         path: &Path,
         bytes: &[u8],
-        reach: Reach,
+        reach: UriResolver,
         options: &SourceOptions,
     ) -> Result<Self> {
         let bad = |line: usize, what: &str| Error::BadSource {

@@ -1,4 +1,4 @@
-//! What a source left out, or decided about labels: for its user, who is told once.
+//! What a source left out, or decided about labels: to be reported to the user once.
 
 use std::fmt::{self, Display};
 
@@ -57,8 +57,7 @@ impl Display for Tally {
 pub enum Note {
     /// Folders that could not be listed, with the reasons.
     UnreadableFolders(Tally),
-    /// Entries of which neither the name nor, since they cannot be opened, the content tells whether
-    /// they are images or folders of images; with the reasons.
+    /// Entries that cannot be opened and may be images or folders of images, with the reasons.
     Unopened(Tally),
     /// Folders that hold a training run.
     RunFolders(Tally),
@@ -112,7 +111,7 @@ impl Display for Note {
             ),
             Self::RunFolders(all) => write!(
                 f,
-                "{} of a training run {} passed over: {all}",
+                "{} of a training run {} skipped: {all}",
                 all.of("folder", "folders"),
                 if all.count == 1 { "is" } else { "are" },
             ),

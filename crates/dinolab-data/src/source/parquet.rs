@@ -4,7 +4,6 @@
 //! page of many, all of which have to be unpacked to get it: [`cache`] keeps the last ones.
 //! Row groups are the shards, so that a shuffle buffer goes through each page once.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,10 +11,13 @@ use ::parquet::data_type::{ByteArray, ByteArrayType};
 
 use self::cache::{Cache, Rows};
 use self::contents::{Contents, Group, Names};
+use self::failure::Failure;
 use self::page::{Chunk, Pages};
-use super::files::{LocalFile, OpenFiles, RangeFile};
-use super::{Decoding, Labels, SourceOptions, io_error, read_image};
-use crate::decode::{Reason, caught};
+use super::files::{LocalFile, OpenFiles, ReadRange};
+use crate::source::dataset::read_image;
+use crate::source::files::io_error;
+use crate::source::labels::Labels;
+use crate::source::options::{Decoding, SourceOptions};
 use crate::{Error, Image, Result, Source};
 
 mod cache;
@@ -23,55 +25,20 @@ mod codec;
 mod columns;
 mod compact;
 mod contents;
+mod failure;
 mod footer;
-mod page;
 #[cfg(test)]
-mod reads;
+mod io_tests;
+mod page;
 mod shape;
 mod values;
 
 /// Unpacked pages that are kept, in bytes.
 const CACHE: usize = 256 << 20;
 
-/// Why a part of a file cannot be had.
-#[derive(Debug)]
-enum Failure {
-    /// It is damaged, or of a kind that is not read.
-    Bad(Reason),
-    /// Reading failed, and may not fail again.
-    Read(io::Error),
-}
-
-impl<T: Into<String>> From<T> for Failure {
-    fn from(reason: T) -> Self {
-        Self::Bad(reason.into())
-    }
-}
-
-impl Failure {
-    /// Of a whole file.
-    fn of_file(self, path: &Path) -> Error {
-        match self {
-            Self::Bad(reason) => Error::BadSource {
-                path: path.to_path_buf(),
-                reason,
-            },
-            Self::Read(source) => io_error(path, source),
-        }
-    }
-
-    /// Of one image.
-    fn of_image(self, path: &Path, name: String) -> Error {
-        match self {
-            Self::Bad(reason) => Error::BadImage { name, reason },
-            read => read.of_file(path),
-        }
-    }
-}
-
 #[derive(Debug)]
 pub(super) struct Parquet {
-    files: Vec<Box<dyn RangeFile>>,
+    files: Vec<Box<dyn ReadRange>>,
     groups: Vec<Group>,
     len: usize,
     names: Names,
@@ -86,7 +53,7 @@ impl Parquet {
         let open = Arc::new(OpenFiles::default());
         let files = files.iter().map(|path| {
             let file = LocalFile::new(path, &open).map_err(|source| io_error(path, source))?;
-            Ok(Box::new(file) as Box<dyn RangeFile>)
+            Ok(Box::new(file) as Box<dyn ReadRange>)
         });
         Self::new(source, files.collect::<Result<_>>()?, options)
     }
@@ -94,7 +61,7 @@ impl Parquet {
     /// Files that lie anywhere.
     pub(super) fn new(
         source: &Path,
-        files: Vec<Box<dyn RangeFile>>,
+        files: Vec<Box<dyn ReadRange>>,
         options: &SourceOptions,
     ) -> Result<Self> {
         let mut found = Contents::default();
@@ -232,11 +199,11 @@ impl Source for Parquet {
     }
 
     fn encoded(&self, index: usize) -> Result<Option<Vec<u8>>> {
-        let mut run = self.encoded_run(&[index], 0)?;
+        let mut run = self.read_contiguous(&[index], 0)?;
         Ok(run.pop())
     }
 
-    fn encoded_run(&self, indices: &[usize], most: u64) -> Result<Vec<Vec<u8>>> {
+    fn read_contiguous(&self, indices: &[usize], most: u64) -> Result<Vec<Vec<u8>>> {
         let Some(&first) = indices.first() else {
             return Ok(Vec::new());
         };

@@ -1,4 +1,4 @@
-//! Locations of other machines: `s3://`, `gs://`, `az://`, `http://` and `https://`.
+//! Remote locations: `s3://`, `gs://`, `az://`, `http://` and `https://`.
 //!
 //! ```text
 //! listing ──► names, sizes, versions ──► folder, shards or list
@@ -7,99 +7,38 @@
 //!                              cache ──► client: attempts ──► store
 //! ```
 //!
-//! Behind the cargo feature `remote`; what is asked for is the same without it.
-
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::time::Duration;
+//! Behind the cargo feature `remote`; the options exist without it.
 
 #[cfg(feature = "remote")]
 mod cache;
 #[cfg(feature = "remote")]
 mod client;
 #[cfg(feature = "remote")]
-mod folder;
+mod error;
 #[cfg(feature = "remote")]
-mod listed;
+mod folder;
 #[cfg(feature = "remote")]
 mod location;
 #[cfg(feature = "remote")]
 mod object;
 #[cfg(feature = "remote")]
 mod open;
+mod options;
+#[cfg(feature = "remote")]
+mod parallel;
 #[cfg(feature = "remote")]
 mod runtime;
+mod scheme;
 #[cfg(feature = "remote")]
 mod store;
 #[cfg(feature = "remote")]
-mod trouble;
+mod uri_list;
 
-#[cfg(feature = "remote")]
-pub(super) use listed::Reach;
 #[cfg(feature = "remote")]
 pub(super) use open::open;
-
-/// How locations of other machines are read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RemoteOptions {
-    /// How often a request is made before it counts as failed, at least 1.
-    pub attempts: u32,
-    /// The pause after the first attempt. It doubles with each further one, and of each a random
-    /// half is left out, so that many readers do not come back at once.
-    pub first_pause: Duration,
-    /// The longest pause.
-    pub longest_pause: Duration,
-    /// How long making a connection may take.
-    pub connect_timeout: Duration,
-    /// How long nothing may arrive while an answer is waited for.
-    pub stall_timeout: Duration,
-    /// How long one attempt may take in all.
-    pub request_timeout: Duration,
-    /// Where what was read is kept; nowhere unless given.
-    pub cache: Option<CacheOptions>,
-    /// Variables such as `AWS_ACCESS_KEY_ID`, in place of those of the process.
-    pub environment: Option<BTreeMap<String, String>>,
-}
-
-/// A folder that keeps what was read from other machines.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CacheOptions {
-    /// The folder, made where there is none. Several processes may use one at a time.
-    pub folder: PathBuf,
-    /// Most bytes in it. What was not used for the longest time makes room.
-    pub bytes: u64,
-}
-
-impl Default for RemoteOptions {
-    fn default() -> Self {
-        Self {
-            attempts: 10,
-            first_pause: Duration::from_millis(200),
-            longest_pause: Duration::from_secs(20),
-            connect_timeout: Duration::from_secs(10),
-            stall_timeout: Duration::from_secs(30),
-            request_timeout: Duration::from_secs(300),
-            cache: None,
-            environment: None,
-        }
-    }
-}
-
-/// `s3` of `s3://bucket/folder`.
-pub(super) fn scheme(location: &str) -> Option<&str> {
-    let (scheme, _) = location.split_once("://")?;
-    let is_one = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-        && scheme
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
-    is_one.then_some(scheme)
-}
-
-/// Why a program without the feature does not read a location.
+pub use options::{CacheOptions, RemoteOptions};
 #[cfg(not(feature = "remote"))]
-pub(super) fn not_built(scheme: &str) -> String {
-    format!(
-        "this program cannot read {scheme}:// locations: build it with --features remote, \
-         or copy the images to a local folder first"
-    )
-}
+pub(super) use scheme::not_built;
+pub(super) use scheme::scheme;
+#[cfg(feature = "remote")]
+pub(super) use uri_list::UriResolver;

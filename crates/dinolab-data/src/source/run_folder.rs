@@ -1,4 +1,4 @@
-//! Folders of training runs, whose pictures are no images to learn from.
+//! Detection of run folders, whose pictures must not be trained on.
 
 use std::fs::{self, File};
 use std::io::Read;

@@ -77,14 +77,14 @@ impl Source for Subset {
         self.source.encoded(self.indices[index])
     }
 
-    fn encoded_run(&self, indices: &[usize], most: u64) -> Result<Vec<Vec<u8>>> {
+    fn read_contiguous(&self, indices: &[usize], most: u64) -> Result<Vec<Vec<u8>>> {
         let indices: Vec<usize> = indices.iter().map(|&index| self.indices[index]).collect();
-        self.source.encoded_run(&indices, most)
+        self.source.read_contiguous(&indices, most)
     }
 
-    fn run_length(&self, indices: &[usize], most: u64) -> usize {
+    fn contiguous_len(&self, indices: &[usize], most: u64) -> usize {
         let indices: Vec<usize> = indices.iter().map(|&index| self.indices[index]).collect();
-        self.source.run_length(&indices, most)
+        self.source.contiguous_len(&indices, most)
     }
 
     fn decode(&self, index: usize, bytes: &[u8]) -> Result<Image> {

@@ -8,21 +8,26 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use self::contents::{Contents, Left};
-use super::files::{LocalFile, OpenFiles, RangeFile};
+use self::entry::{Contents, Left};
+use super::files::{LocalFile, OpenFiles, ReadRange};
 use super::note::{Note, Tally, notes};
-use super::{Decoding, Labels, SourceOptions, io_error, read_image, readable, slashed};
+use crate::source::dataset::read_image;
+use crate::source::files::io_error;
+use crate::source::labels::Labels;
+use crate::source::names::{readable, slashed};
+use crate::source::options::{Decoding, SourceOptions};
 use crate::{Error, Image, Result, Source};
 
 pub(super) mod contents;
-mod links;
+pub(super) mod entry;
 #[cfg(test)]
-mod reads;
+mod io_tests;
+mod links;
 mod samples;
 
 #[derive(Debug)]
 pub(super) struct Tar {
-    shards: Vec<Box<dyn RangeFile>>,
+    shards: Vec<Box<dyn ReadRange>>,
     members: Vec<Member>,
     labels: Labels,
     notes: Vec<Note>,
@@ -54,7 +59,7 @@ impl Tar {
                 let file = LocalFile::new(path, &open).map_err(|source| io_error(path, source))?;
                 // Headers are small and far apart.
                 let contents = Contents::of(&file, 4096, options.pixels)?;
-                Ok((Box::new(file) as Box<dyn RangeFile>, contents))
+                Ok((Box::new(file) as Box<dyn ReadRange>, contents))
             })
             .collect::<Result<Vec<_>>>()?;
         Self::new(source, shards, options)
@@ -63,7 +68,7 @@ impl Tar {
     /// Shards whose contents are known.
     pub(super) fn new(
         source: &Path,
-        shards: Vec<(Box<dyn RangeFile>, Contents)>,
+        shards: Vec<(Box<dyn ReadRange>, Contents)>,
         options: &SourceOptions,
     ) -> Result<Self> {
         let several = shards.len() > 1;
@@ -194,7 +199,7 @@ fn most(others: &BTreeMap<String, usize>) -> Vec<(String, usize)> {
 }
 
 fn labels(
-    shards: &[Box<dyn RangeFile>],
+    shards: &[Box<dyn ReadRange>],
     members: &[Member],
     written: &[Option<String>],
     classes: Option<(PathBuf, Vec<String>)>,
@@ -238,7 +243,7 @@ fn labels(
     Ok((Labels::new(classes, of), notes))
 }
 
-fn name(shards: &[Box<dyn RangeFile>], member: &Member, several: bool) -> String {
+fn name(shards: &[Box<dyn ReadRange>], member: &Member, several: bool) -> String {
     let path = slashed(&member.path);
     match (several, shards[member.shard as usize].path().file_name()) {
         (true, Some(shard)) => format!("{}/{path}", readable(shard)),
@@ -282,13 +287,13 @@ impl Source for Tar {
         Ok(Some(bytes))
     }
 
-    fn encoded_run(&self, indices: &[usize], most: u64) -> Result<Vec<Vec<u8>>> {
+    fn read_contiguous(&self, indices: &[usize], most: u64) -> Result<Vec<Vec<u8>>> {
         let Some(&first) = indices.first() else {
             return Ok(Vec::new());
         };
         self.check(first)?;
         let first = &self.members[first];
-        let together = indices[..self.run_length(indices, most)].iter();
+        let together = indices[..self.contiguous_len(indices, most)].iter();
         let together: Vec<&Member> = together.map(|&index| &self.members[index]).collect();
         let end = together
             .last()
@@ -305,7 +310,7 @@ impl Source for Tar {
         Ok(together.into_iter().map(part).collect())
     }
 
-    fn run_length(&self, indices: &[usize], most: u64) -> usize {
+    fn contiguous_len(&self, indices: &[usize], most: u64) -> usize {
         let Some(&first) = indices.first() else {
             return 0;
         };

@@ -1,4 +1,4 @@
-//! Text files that people made, with whatever program.
+//! Text files in the encodings and line endings of common editors.
 
 /// The text of a UTF-8 file, without the byte order mark that some programs put in front of it.
 ///

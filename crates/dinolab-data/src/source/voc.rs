@@ -3,7 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Decoding, MaskKind, SourceOptions, io_error, read_file, read_image, read_mask, text};
+use super::text;
+use crate::file::read as read_file;
+use crate::source::dataset::read_image;
+use crate::source::files::io_error;
+use crate::source::mask::read_mask;
+use crate::source::options::{Decoding, MaskKind, SourceOptions};
 use crate::{Error, Image, Mask, Result, Source};
 
 /// The classes of Pascal VOC by their number in class masks; 0 is the background.

@@ -1,4 +1,4 @@
-//! All other videos, by the program `ffmpeg`: it decodes, and writes raw pictures to a pipe.
+//! All other videos, decoded by the program `ffmpeg` to a pipe of raw frames.
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Read};

@@ -23,7 +23,7 @@ fn an_epoch_over_a_folder_is_complete_whatever_the_network_does() {
         batches == expected,
         "other crops than those of the local files"
     );
-    assert_eq!(loader.bad_images(), []);
+    assert_eq!(loader.unusable_images(), []);
     assert_all_happened(&server);
 }
 
@@ -46,7 +46,7 @@ fn an_epoch_over_shards_is_complete_whatever_the_network_does() {
             batches == expected,
             "other crops than those of the local files"
         );
-        assert_eq!(loader.bad_images(), []);
+        assert_eq!(loader.unusable_images(), []);
     }
     assert_all_happened(&server);
 }

@@ -170,7 +170,7 @@ fn what_cannot_be_fetched_is_no_bad_image() {
     let images = loader(images, 0);
     // An image that is damaged, and one that is gone, are bad images here as anywhere.
     assert_eq!(images.epoch(0, 0).filter(Result::is_ok).count(), 7);
-    let bad = images.bad_images();
+    let bad = images.unusable_images();
     let names: Vec<&str> = bad.iter().map(|bad| bad.name.as_str()).collect();
     assert_eq!(names, ["a cat/000.png", "b&b/001.png"]);
     assert!(bad[1].reason.contains("not found"), "{}", bad[1].reason);
@@ -180,7 +180,7 @@ fn what_cannot_be_fetched_is_no_bad_image() {
     let expected = epoch(&shards, 1);
     for loader in [images, shards] {
         let mut batches = loader.epoch(1, 0);
-        let before = loader.bad_images();
+        let before = loader.unusable_images();
         let first = batches.next().unwrap().unwrap();
         server.behave(|behaviour| {
             behaviour.faults = Faults {
@@ -195,7 +195,7 @@ fn what_cannot_be_fetched_is_no_bad_image() {
         assert!(error.is_unreachable(), "{error}");
         assert!(batches.next().is_none());
         assert!(start.elapsed() < Duration::from_secs(10));
-        assert_eq!(loader.bad_images(), before);
+        assert_eq!(loader.unusable_images(), before);
         // Another time, the epoch is what it would have been.
         server.behave(|behaviour| behaviour.faults = Faults::default());
         let again = epoch(&loader, 1);

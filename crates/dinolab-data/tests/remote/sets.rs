@@ -124,7 +124,7 @@ pub(crate) fn assert_same(remote: &dyn Source, local: &dyn Source) {
         assert_eq!(remote.encoded(index).unwrap(), bytes);
         // Large photographs are decoded at a smaller scale, here as there.
         let [a, b] = [remote, local].map(|source| {
-            let scaled = source.decode_scaled(index, bytes.as_ref().unwrap(), &|_, _| 2);
+            let scaled = source.decode_scaled(index, bytes.as_ref().unwrap(), &|_| 2);
             scaled.map(|scaled| (scaled.scale, scaled.image))
         });
         assert_eq!(a.ok(), b.ok());

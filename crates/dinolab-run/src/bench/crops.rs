@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dinolab_data::augment::clock::{Clock, Stage};
+use dinolab_data::augment::stage_timer::{Stage, StageTimer};
 use dinolab_data::augment::{MultiCrop, Scratch};
 use dinolab_data::decode::Scaled;
 use dinolab_data::loader::READ_AHEAD;
@@ -140,7 +140,7 @@ fn one_thread(
             };
             if images == 0 {
                 crops.apply_scaled(&image, (0, 0, 0), &mut scratch, &mut global, &mut local)?;
-                scratch.clock = Clock::running();
+                scratch.timer = StageTimer::running();
             }
             let key = (0, epoch, index as u64);
             crops.apply_scaled(&image, key, &mut scratch, &mut global, &mut local)?;
@@ -157,7 +157,7 @@ fn one_thread(
     stages.extend(
         Stage::ALL
             .iter()
-            .map(|&stage| (stage.name(), scratch.clock.spent(stage))),
+            .map(|&stage| (stage.name(), scratch.timer.spent(stage))),
     );
     Ok(Alone {
         images,
@@ -176,7 +176,7 @@ fn decode(
 ) -> dinolab_data::Result<Scaled> {
     match source.encoded(index)? {
         Some(file) if scaled => {
-            let scale_of = |width, height| crops.scale_of(width, height);
+            let scale_of = |size| crops.scale_of(size);
             source.decode_scaled(index, &file, &scale_of)
         }
         Some(file) => source.decode(index, &file).map(Scaled::full),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use dinolab_data::augment::MultiCrop;
-use dinolab_data::loader::BadImage;
+use dinolab_data::loader::UnusableImage;
 use dinolab_data::source::Subset;
 use dinolab_data::{Loader, LoaderConfig, Source};
 use dinolab_train::checkpoint::write_atomically;
@@ -63,7 +63,7 @@ impl RunFolder {
                     Err(_) => break,
                 }
             }
-            loader.bad_images()
+            loader.unusable_images()
         };
         let again = names.len() - bad.len().min(names.len());
         if again > 0 {
@@ -94,7 +94,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub fn write_skipped(&self, images: &[BadImage]) -> Result<()> {
+    pub fn write_skipped(&self, images: &[UnusableImage]) -> Result<()> {
         let path = self.join("skipped.tsv");
         let before = fs::read_to_string(&path).unwrap_or_default();
         let mut reasons: BTreeMap<String, String> = before

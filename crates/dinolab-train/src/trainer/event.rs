@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dinolab_data::loader::BadImage;
+use dinolab_data::loader::UnusableImage;
 
 use crate::{Method, Result, Schedule, StepHyperparams, StepReport};
 
@@ -54,7 +54,7 @@ pub enum Event<'a> {
         step: u64,
     },
     /// Images that were found unusable, all so far.
-    Unusable(&'a [BadImage]),
+    Unusable(&'a [UnusableImage]),
 }
 
 /// Observes a run: shows it, writes it down, measures it.

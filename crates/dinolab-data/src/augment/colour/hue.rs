@@ -5,7 +5,7 @@
 
 use multiversion::multiversion;
 
-use super::cut::{byte, cut_wide, nearest};
+use super::rounding::{byte, nearest, truncate_f64};
 use crate::augment::planes::three_mut;
 
 /// Pixels worked on together, so that every step is a loop of its own that becomes vectors.
@@ -146,7 +146,7 @@ fn turn_block(red: &mut [u8; BLOCK], green: &mut [u8; BLOCK], blue: &mut [u8; BL
             let top = f64::from(values[i]);
             let saturation = f64::from(over_255(saturations[i], 1.0));
             let fraction = f64::from(fractions[i]);
-            let level = |share: f64| cut_wide(top * share + 0.5);
+            let level = |share: f64| truncate_f64(top * share + 0.5);
             falling[i] = level(1.0 - saturation * fraction);
             rising[i] = level(1.0 - saturation * (1.0 - fraction));
         }

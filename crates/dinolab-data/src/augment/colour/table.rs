@@ -1,4 +1,4 @@
-//! A level for each level: what a change makes of all 256, so that it is computed only once.
+//! Lookup tables over the 256 levels.
 
 /// The new level of each of the 256.
 #[derive(Clone, Debug, PartialEq)]

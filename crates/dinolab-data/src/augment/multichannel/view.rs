@@ -1,8 +1,8 @@
 //! A view of an image of any channels.
 
-use super::super::clock::Stage;
-use super::super::multicrop::{Change, GLOBAL_VIEWS, MultiCrop, Scratch, ViewPlan};
+use super::super::multicrop::{GLOBAL_VIEWS, JitterOp, MultiCrop, Scratch, ViewPlan};
 use super::super::resize::Filter;
+use super::super::stage_timer::Stage;
 use super::{blur, colour, flip, resize};
 use crate::random::{Purpose, Random};
 use crate::{Image, Result, Size};
@@ -57,11 +57,11 @@ impl MultiCrop {
     ) -> Result<&'a mut [f32]> {
         let Scratch {
             multichannel: scratch,
-            clock,
+            timer,
             ..
         } = scratch;
         let mut planes = std::mem::take(&mut scratch.planes);
-        let resized = clock.time(Stage::Resize, || {
+        let resized = timer.time(Stage::Resize, || {
             resize(
                 image,
                 plan.crop,
@@ -75,25 +75,25 @@ impl MultiCrop {
         resized?;
         let planes = &mut scratch.planes;
         if plan.flip {
-            clock.time(Stage::Resize, || flip(planes, size.width));
+            timer.time(Stage::Resize, || flip(planes, size.width));
         }
         for change in plan.jitter.iter().flatten() {
-            clock.time(Stage::Colour, || match change {
-                Change::Brightness(_) => colour::brightness(planes, &factors.brightness),
-                Change::Contrast(_) => colour::contrast(planes, &factors.contrast),
-                Change::Saturation(_) | Change::Hue(_) => {}
+            timer.time(Stage::Colour, || match change {
+                JitterOp::Brightness(_) => colour::brightness(planes, &factors.brightness),
+                JitterOp::Contrast(_) => colour::contrast(planes, &factors.contrast),
+                JitterOp::Saturation(_) | JitterOp::Hue(_) => {}
             });
         }
         if let Some(radius) = plan.blur {
             let size = (size.height, size.width);
-            clock.time(Stage::Blur, || {
+            timer.time(Stage::Blur, || {
                 blur::gaussian(planes, size, radius, &mut scratch.blur);
             });
         }
         if plan.solarise {
             // Half of 256 levels is half of the range.
             let threshold = f32::from(self.solarise_threshold) / 256.0;
-            clock.time(Stage::Grey, || colour::solarise(planes, threshold));
+            timer.time(Stage::Grey, || colour::solarise(planes, threshold));
         }
         Ok(planes)
     }
@@ -110,7 +110,7 @@ impl MultiCrop {
         scratch: &'a mut Scratch,
     ) -> Result<&'a mut [f32]> {
         self.pixels.check(image)?;
-        let plan = self.plan((image.width, image.height), key, view);
+        let plan = self.plan(image.size(), key, view);
         let factors = self.factors(key, view);
         self.render_channels(image, &plan, &factors, self.view_size(view), scratch)
     }

@@ -1,8 +1,9 @@
 //! Resizing a part of an image that does not begin and end with whole pixels.
 
-use super::{CropBox, Filter, Resizer, check};
+use super::check::check;
+use super::{CropBox, Filter, Resizer};
 use crate::decode::Scaled;
-use crate::{Image, Result};
+use crate::{Image, Result, Size};
 
 /// A part of a side, in pixels from the first one that it touches.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,14 +40,14 @@ impl Resizer {
         &mut self,
         scaled: &Scaled,
         crop: CropBox,
-        (width, height): (usize, usize),
+        size: Size,
         filter: Filter,
         flip: bool,
         out: &mut Vec<u8>,
     ) -> Result<()> {
         let image = &scaled.image;
         if scaled.scale == 1 {
-            return self.resize_planes(image, crop, (width, height), filter, flip, out);
+            return self.resize_planes(image, crop, size, filter, flip, out);
         }
         let (left, top) = scaled.place((crop.left, crop.top));
         let (right, bottom) = scaled.place((
@@ -55,14 +56,14 @@ impl Resizer {
         ));
         let across = Span::new(left, right, image.width);
         let down = Span::new(top, bottom, image.height);
-        self.resize_part(image, (across, down), (width, height), filter, flip, out)
+        self.resize_part(image, (across, down), size, filter, flip, out)
     }
 
     fn resize_part(
         &mut self,
         image: &Image,
         (across, down): (Span, Span),
-        (width, height): (usize, usize),
+        size: Size,
         filter: Filter,
         flip: bool,
         out: &mut Vec<u8>,
@@ -73,13 +74,13 @@ impl Resizer {
             height: down.len,
             width: across.len,
         };
-        check(image, touched, (width, height))?;
-        let set = |weights: &mut super::Weights, span: Span, to| {
+        check(image, touched, size)?;
+        let set = |weights: &mut super::weights::FilterWeights, span: Span, to| {
             weights.set_part((span.start, span.end), span.len, to, filter);
         };
-        set(&mut self.across, across, width);
-        set(&mut self.down, down, height);
-        self.run(image, touched, (width, height), flip, out);
+        set(&mut self.across, across, size.width);
+        set(&mut self.down, down, size.height);
+        self.run(image, touched, size, flip, out);
         Ok(())
     }
 }

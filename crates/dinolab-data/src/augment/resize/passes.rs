@@ -8,7 +8,7 @@
 use multiversion::multiversion;
 
 use super::transpose::{ROWS, gather, scatter};
-use super::weights::{BITS, Weights};
+use super::weights::{BITS, FilterWeights};
 
 /// Values of one column in all its channels.
 const COLUMN: usize = 3 * ROWS;
@@ -31,7 +31,7 @@ impl Passes {
         &mut self,
         rows: usize,
         row: impl Fn(usize) -> &'a [u8],
-        (across, down): (&Weights, &Weights),
+        (across, down): (&FilterWeights, &FilterWeights),
         (width, height): (usize, usize),
         flip: bool,
         planes: &mut [u8],
@@ -77,7 +77,7 @@ fn level(sum: i32) -> u8 {
 
 /// Sums columns `[width, 3, 16]` to results `[3, new width, 16]`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
-fn weigh_columns(columns: &[u8], across: &Weights, flip: bool, results: &mut [u8]) {
+fn weigh_columns(columns: &[u8], across: &FilterWeights, flip: bool, results: &mut [u8]) {
     let (columns, _) = columns.as_chunks::<COLUMN>();
     let (results, _) = results.as_chunks_mut::<ROWS>();
     let width = results.len() / 3;

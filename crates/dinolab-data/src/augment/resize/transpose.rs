@@ -1,4 +1,4 @@
-//! Sixteen rows into columns of sixteen, and back.
+//! Transposition of sixteen rows at a time.
 
 use multiversion::multiversion;
 

@@ -1,10 +1,10 @@
-//! Weights of a resize along one side, in Pillow's fixed point.
+//! Filter weights along one side, in Pillow's fixed point.
 
 use std::ops::Range;
 
 use multiversion::multiversion;
 
-use super::Filter;
+use super::filter::Filter;
 
 /// Bits behind the point: 8 of the value and 2 of overshoot fit into 32 with them.
 pub(super) const BITS: u32 = 32 - 8 - 2;
@@ -13,14 +13,14 @@ const WHOLE: f64 = 4_503_599_627_370_496.0;
 
 /// Which values make up each value of the result, and by how much. Keeps its buffers.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Weights {
+pub(super) struct FilterWeights {
     taps: usize,
     starts: Vec<usize>,
     values: Vec<i32>,
     columns: Columns,
 }
 
-/// Weights of all results at once, tap by tap: one vector instruction serves many results.
+/// FilterWeights of all results at once, tap by tap: one vector instruction serves many results.
 #[derive(Clone, Debug, Default)]
 struct Columns {
     centres: Vec<f64>,
@@ -31,13 +31,13 @@ struct Columns {
     shares: Vec<f64>,
 }
 
-impl Weights {
-    /// Weights for a side of `from` pixels made into `to`, both above 0.
+impl FilterWeights {
+    /// FilterWeights for a side of `from` pixels made into `to`, both above 0.
     pub(super) fn set(&mut self, from: usize, to: usize, filter: Filter) {
         self.set_part((0.0, from as f64), from, to, filter);
     }
 
-    /// [`Weights::set`] for the part from `start` to `end` of a side of `from` pixels, all of which it
+    /// [`FilterWeights::set`] for the part from `start` to `end` of a side of `from` pixels, all of which it
     /// touches: those at its ends count for as much of them as is inside.
     pub(super) fn set_part(
         &mut self,
@@ -49,7 +49,7 @@ impl Weights {
         self.set_window((start, end), from, (to, 0..to), filter);
     }
 
-    /// [`Weights::set_part`] for the results of a range only.
+    /// [`FilterWeights::set_part`] for the results of a range only.
     fn set_window(
         &mut self,
         (start, end): (f64, f64),
@@ -85,7 +85,7 @@ impl Weights {
         columns.write_fixed_point(taps, &mut self.values);
     }
 
-    /// [`Weights::set`] for the results of `window` only; gives the pixels that have a part in them,
+    /// [`FilterWeights::set`] for the results of `window` only; gives the pixels that have a part in them,
     /// from which taps are counted.
     pub(super) fn set_whole_window(
         &mut self,
@@ -174,7 +174,7 @@ impl Columns {
         }
     }
 
-    /// Weights `[results, taps]` in fixed point, rounded away from 0.
+    /// FilterWeights `[results, taps]` in fixed point, rounded away from 0.
     fn write_fixed_point(&mut self, taps: usize, values: &mut [i32]) {
         let results = self.sums.len();
         for (tap, shares) in self.shares.chunks_exact_mut(results).enumerate() {
@@ -291,7 +291,7 @@ mod tests {
         #[test]
         fn weights_sum_to_one(from in 1usize..400, to in 1usize..400, which in 0usize..3) {
             let filter = [Filter::Bicubic, Filter::Bilinear, Filter::Lanczos][which];
-            let mut weights = Weights::default();
+            let mut weights = FilterWeights::default();
             // Buffers of another size must not show.
             weights.set(to, from, filter);
             weights.set(from, to, filter);
@@ -313,7 +313,7 @@ mod tests {
         ) {
             let end = from as f64 - missing;
             prop_assume!(end > start);
-            let mut weights = Weights::default();
+            let mut weights = FilterWeights::default();
             weights.set_part((start, end), from, to, Filter::Bicubic);
             let scale = (end - start) / to as f64;
             for (x, (first, values)) in weights.iter().enumerate() {
@@ -336,7 +336,7 @@ mod tests {
         #[test]
         fn less_of_a_pixel_weighs_less(share in 0.0f64..0.99) {
             let weigh = |start: f64| {
-                let mut weights = Weights::default();
+                let mut weights = FilterWeights::default();
                 weights.set_part((start, 20.0), 20, 2, Filter::Bilinear);
                 let (first, values) = weights.iter().next().unwrap_or_default();
                 (first, values.first().copied().unwrap_or_default())
@@ -349,7 +349,7 @@ mod tests {
 
         #[test]
         fn the_same_size_changes_nothing(side in 1usize..300) {
-            let mut weights = Weights::default();
+            let mut weights = FilterWeights::default();
             weights.set(side, side, Filter::Bicubic);
             for (x, (start, values)) in weights.iter().enumerate() {
                 for (tap, &value) in values.iter().enumerate() {

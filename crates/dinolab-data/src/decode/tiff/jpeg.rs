@@ -5,7 +5,7 @@ use dinolab_jpeg::{ColourSpace, Damage, Decoder, Error, Image, Output, Unsupport
 use super::layout::{Layout, Photometric};
 use super::refused;
 use crate::decode::jpeg::reason;
-use crate::decode::{Reason, not_read};
+use crate::decode::refused::{Reason, not_read};
 
 /// Decodes one: samples of the strip or tile, interleaved, with its width. `tables` come from the
 /// page, `least` is the size that the picture needs, `most` the most pixels there may be.

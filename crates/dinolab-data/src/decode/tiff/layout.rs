@@ -1,4 +1,4 @@
-//! What a page's tags say of its pixels.
+//! The layout of a page's pixels, from its tags.
 
 use ::image::metadata::Orientation;
 
@@ -45,7 +45,7 @@ pub(super) enum Photometric {
 
 /// A page of pixels that can be read.
 pub(super) struct Layout {
-    pub(super) size: Size,
+    pub(super) size: StoredSize,
     pub(super) order: Order,
     /// Samples per pixel.
     pub(super) samples: usize,
@@ -71,13 +71,13 @@ pub(super) struct Layout {
 
 /// Width, height and orientation.
 #[derive(Clone, Copy)]
-pub(super) struct Size {
+pub(super) struct StoredSize {
     pub(super) width: usize,
     pub(super) height: usize,
     pub(super) orientation: Orientation,
 }
 
-impl Size {
+impl StoredSize {
     pub(super) fn read(directory: &Directory) -> Result<Self, Reason> {
         let side = |tag| match directory.number(tag)? {
             Some(side @ 1..=0xFFFF_FFFF) => Ok(side as usize),
@@ -138,7 +138,7 @@ pub(super) fn photometric(directory: &Directory, samples: usize) -> Result<Photo
 
 impl Layout {
     pub(super) fn read(directory: &Directory) -> Result<Self, Reason> {
-        let size = Size::read(directory)?;
+        let size = StoredSize::read(directory)?;
         let samples = samples(directory)?;
         let photometric = photometric(directory, samples)?;
         let (bits, differ) = bits(directory, samples)?;
@@ -298,7 +298,7 @@ fn predictor(directory: &Directory, compression: Compression) -> Result<Predicto
 }
 
 /// The size of a strip or tile.
-fn chunk(directory: &Directory, size: Size) -> Result<((usize, usize), bool), Reason> {
+fn chunk(directory: &Directory, size: StoredSize) -> Result<((usize, usize), bool), Reason> {
     let side = |tag| directory.number(tag);
     let (chunk, is_tiled) = match (side(Tag::TileWidth)?, side(Tag::TileLength)?) {
         (Some(width), Some(height)) => ((width, height), true),

@@ -1,4 +1,4 @@
-//! Strips and tiles to an image of some of their channels.
+//! Assembly of an image from strips and tiles.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! Differences to the sample before, back to samples.
+//! Undoing of horizontal prediction.
 
 use super::directory::Order;
 use super::layout::{Layout, Predictor};

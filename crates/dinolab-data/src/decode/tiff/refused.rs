@@ -1,8 +1,8 @@
-//! What a sound TIFF may hold that is not read, and what to do with it.
+//! TIFFs that are sound and not supported, with advice.
 
 use crate::decode::Reason;
 
-pub(super) use crate::decode::not_read;
+pub(super) use crate::decode::refused::not_read;
 
 /// A convertible kind of file: what it is, and the command.
 fn converted(what: &str, command: &str) -> Reason {

@@ -1,4 +1,4 @@
-//! Luma and chroma that are no JPEG's, to RGB: the pixels of libtiff.
+//! YCbCr outside of JPEGs to RGB, as libtiff converts it.
 
 use super::directory::{Directory, Tag};
 use super::layout::Layout;

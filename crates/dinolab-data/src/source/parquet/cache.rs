@@ -1,4 +1,4 @@
-//! Pages that were unpacked last.
+//! A cache of the most recently decompressed pages.
 //!
 //! A page holds many images, and none of them can be had without unpacking it, so that it is kept
 //! while its other images are likely to be wanted.
@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use parquet::data_type::ByteArray;
 
-use super::{Failure, Reason};
+use crate::decode::Reason;
+use crate::source::parquet::failure::Failure;
 
 /// Row group, and page within it.
 pub(super) type Key = (usize, usize);

@@ -1,4 +1,4 @@
-//! Unpacking pages, each to the size that its header says and no further.
+//! Decompression of pages, each to the size in its header at most.
 //!
 //! The `parquet` crate has no such limit: a page of a few kilobytes would be unpacked to as many
 //! gigabytes as it likes.
@@ -8,7 +8,7 @@ use std::io::Read;
 use bytes::Bytes;
 use parquet::basic::CompressionCodec;
 
-use super::Reason;
+use crate::decode::Reason;
 
 /// The largest page that is read, in bytes.
 pub(super) const LARGEST: u64 = 1 << 30;

@@ -4,7 +4,7 @@ use parquet::basic::Type;
 use parquet::schema::types::SchemaDescriptor;
 use serde_json::Value;
 
-use super::Reason;
+use crate::decode::Reason;
 
 /// Where images may be, in this order: `image: {bytes, path}` is how Hugging Face stores them.
 const IMAGES: &[&[&str]] = &[

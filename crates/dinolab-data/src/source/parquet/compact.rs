@@ -1,4 +1,4 @@
-//! Thrift's compact protocol, in which Parquet's headers are written, as far as they are read here.
+//! A reader of Thrift's compact protocol, the subset that Parquet's headers need.
 //!
 //! Everything that it gives lies in the bytes at hand; nothing is allocated by what they say. A
 //! value is `None` where the bytes end too soon or are of no such kind.

@@ -1,4 +1,4 @@
-//! What files hold: their row groups, and the names and labels of their images.
+//! The contents of a file: its row groups, and the names and labels of their images.
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
@@ -9,11 +9,13 @@ use parquet::basic::Type;
 use parquet::data_type::{ByteArrayType, Int32Type, Int64Type};
 use parquet::file::metadata::ParquetMetaData;
 
-use super::super::Labels;
-use super::super::files::RangeFile;
+use super::super::files::ReadRange;
 use super::columns::{self, Columns};
 use super::page::{Chunk, Pages};
-use super::{Failure, Reason, footer, values};
+use super::{footer, values};
+use crate::decode::Reason;
+use crate::source::labels::Labels;
+use crate::source::parquet::failure::Failure;
 
 /// The images of a row group.
 #[derive(Debug)]
@@ -69,7 +71,7 @@ pub(super) struct Contents {
 
 impl Contents {
     /// Adds the file of a number.
-    pub(super) fn add(&mut self, number: usize, file: &dyn RangeFile) -> Result<(), Failure> {
+    pub(super) fn add(&mut self, number: usize, file: &dyn ReadRange) -> Result<(), Failure> {
         let metadata = footer::read(file)?;
         let columns = Columns::of(metadata.file_metadata().schema_descr())?;
         self.described(file, &metadata, columns.label)?;
@@ -107,7 +109,7 @@ impl Contents {
     /// Takes the names of the classes from the description of a file.
     fn described(
         &mut self,
-        file: &dyn RangeFile,
+        file: &dyn ReadRange,
         metadata: &ParquetMetaData,
         label: Option<usize>,
     ) -> Result<(), Failure> {
@@ -134,7 +136,7 @@ impl Contents {
     fn names(
         &mut self,
         taken: &mut HashSet<String>,
-        file: &dyn RangeFile,
+        file: &dyn ReadRange,
         paths: Option<Chunk>,
         rows: u64,
     ) -> Result<(), Failure> {
@@ -164,7 +166,7 @@ impl Contents {
 
     fn labels_of(
         &mut self,
-        file: &dyn RangeFile,
+        file: &dyn ReadRange,
         labels: Option<Chunk>,
         rows: u64,
     ) -> Result<(), Failure> {

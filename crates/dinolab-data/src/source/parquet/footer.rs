@@ -1,20 +1,22 @@
-//! What a Parquet file says of itself: its columns and where they lie.
+//! The footer of a Parquet file: its columns and their positions.
 
 use std::ops::Range;
 
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader};
 
-use super::super::files::RangeFile;
+use super::super::files::ReadRange;
 use super::compact::{LIST, Reader, STRUCT};
 use super::page::Chunk;
-use super::{Failure, Reason, caught, codec, shape};
+use super::{codec, shape};
+use crate::decode::{Reason, caught};
+use crate::source::parquet::failure::Failure;
 
 /// Both ends of a file.
 const MAGIC: &[u8] = b"PAR1";
 const ENCRYPTED: &[u8] = b"PARE";
 
 /// Reads the footer of a file.
-pub(super) fn read(file: &dyn RangeFile) -> Result<ParquetMetaData, Failure> {
+pub(super) fn read(file: &dyn ReadRange) -> Result<ParquetMetaData, Failure> {
     /// Ten thousand row groups of ten columns take a tenth of it.
     const LONGEST: u64 = 128 << 20;
     let no_parquet = || Failure::from("no Parquet file: it does not end like one");
@@ -85,7 +87,7 @@ fn check(footer: &[u8]) -> Option<()> {
 
 /// A column of a row group, within the file.
 pub(super) fn chunk(
-    file: &dyn RangeFile,
+    file: &dyn ReadRange,
     rows: u64,
     column: &ColumnChunkMetaData,
 ) -> Result<Chunk, Reason> {
@@ -130,7 +132,7 @@ pub(super) fn chunk(
     })
 }
 
-fn get(file: &dyn RangeFile, start: u64, bytes: &mut [u8]) -> Result<(), Failure> {
+fn get(file: &dyn ReadRange, start: u64, bytes: &mut [u8]) -> Result<(), Failure> {
     file.read(start, bytes).map_err(Failure::Read)
 }
 

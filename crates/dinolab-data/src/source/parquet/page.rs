@@ -1,4 +1,4 @@
-//! Where the pages of a column lie, and what is in them.
+//! Positions and contents of the pages of a column.
 //!
 //! Headers of pages are read here, not by the `parquet` crate, which allocates by what they say:
 //! each number in them is held against the bytes that there are before it is used.
@@ -10,10 +10,11 @@ use parquet::basic::{CompressionCodec, Encoding};
 use parquet::column::page::Page;
 use parquet::schema::types::ColumnDescPtr;
 
-use super::super::files::RangeFile;
+use super::super::files::ReadRange;
 use super::codec;
 use super::compact::{LIST, Reader, STRUCT};
-use super::{Failure, Reason};
+use crate::decode::Reason;
+use crate::source::parquet::failure::Failure;
 
 /// A column of a row group.
 #[derive(Debug)]
@@ -46,7 +47,7 @@ pub(super) struct Place {
 
 impl Pages {
     /// Looks the pages of a chunk up: in the file's own list, or header by header.
-    pub(super) fn of(file: &dyn RangeFile, chunk: &Chunk) -> Result<Self, Failure> {
+    pub(super) fn of(file: &dyn ReadRange, chunk: &Chunk) -> Result<Self, Failure> {
         if let Some(index) = &chunk.index {
             /// Far more than lists of pages have.
             const LONGEST: u64 = 64 << 20;
@@ -114,7 +115,7 @@ impl Pages {
     }
 
     /// Header by header, which is one small read for each page.
-    fn walked(file: &dyn RangeFile, chunk: &Chunk) -> Result<Self, Failure> {
+    fn walked(file: &dyn ReadRange, chunk: &Chunk) -> Result<Self, Failure> {
         let mut pages = Self::default();
         let (mut at, mut row) = (chunk.bytes.start, 0);
         while row < chunk.rows && at < chunk.bytes.end {
@@ -151,7 +152,7 @@ impl Pages {
     ///
     /// For small columns: a dictionary that is unpacked for each page could keep a reader busy for
     /// as long as a file likes.
-    pub(super) fn read_all(file: &dyn RangeFile, chunk: &Chunk) -> Result<Vec<Page>, Failure> {
+    pub(super) fn read_all(file: &dyn ReadRange, chunk: &Chunk) -> Result<Vec<Page>, Failure> {
         let found = Self::of(file, chunk)?;
         let mut pages = Vec::with_capacity(found.data.len() + 1);
         if let Some(dictionary) = &found.dictionary {
@@ -173,7 +174,7 @@ impl Pages {
     /// Reads and unpacks a page of values, and the dictionary before it where there is one.
     pub(super) fn read(
         &self,
-        file: &dyn RangeFile,
+        file: &dyn ReadRange,
         chunk: &Chunk,
         number: usize,
     ) -> Result<Vec<Page>, Failure> {
@@ -190,7 +191,7 @@ impl Pages {
 
 /// A page of as many rows or, with `None`, a dictionary.
 fn page(
-    file: &dyn RangeFile,
+    file: &dyn ReadRange,
     chunk: &Chunk,
     place: &Range<u64>,
     rows: Option<u64>,
@@ -354,7 +355,7 @@ struct Header {
 
 impl Header {
     /// Reads the header at a place before `end`; also gives its length.
-    fn at(file: &dyn RangeFile, at: u64, end: u64) -> Result<(Self, u64), Failure> {
+    fn at(file: &dyn ReadRange, at: u64, end: u64) -> Result<(Self, u64), Failure> {
         // Least and greatest values may be in it, whole images among them.
         let mut length = 512;
         loop {
@@ -428,7 +429,7 @@ impl Header {
     }
 }
 
-fn read(file: &dyn RangeFile, place: &Range<u64>) -> Result<Vec<u8>, Failure> {
+fn read(file: &dyn ReadRange, place: &Range<u64>) -> Result<Vec<u8>, Failure> {
     if place.start > place.end || place.end > file.len() {
         return Err("damaged: it goes beyond its end".into());
     }

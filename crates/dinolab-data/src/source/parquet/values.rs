@@ -8,7 +8,7 @@ use parquet::data_type::DataType;
 use parquet::errors::Result as ParquetResult;
 use parquet::schema::types::ColumnDescPtr;
 
-use super::{Reason, caught};
+use crate::decode::{Reason, caught};
 
 /// Pages that were read already.
 struct Given(VecDeque<Page>);

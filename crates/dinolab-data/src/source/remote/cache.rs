@@ -1,4 +1,4 @@
-//! What was read from other machines, kept in a folder of bounded size.
+//! The local cache of remote objects, of bounded size.
 //!
 //! Every entry is a file of its own, `NN/NAME`, named by a hash of what it holds: the location, the
 //! object's version, and the range. It repeats that description and carries a checksum, so that
@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::CacheOptions;
-use crate::source::io_error;
+use crate::source::files::io_error;
 use crate::{Error, Result};
 
 /// Begins every entry; another format would have another number.

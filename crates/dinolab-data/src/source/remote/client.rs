@@ -1,4 +1,4 @@
-//! Requests, as often as it takes.
+//! Requests with retries.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -14,12 +14,12 @@ use object_store::{GetOptions, GetRange, ObjectMeta};
 use tokio::time::timeout;
 
 use super::cache::Cache;
+use super::error::{CHANGED, RequestError};
 use super::location::{Location, Scheme};
 use super::store::Store;
-use super::trouble::{CHANGED, Trouble};
 use super::{RemoteOptions, runtime};
 use crate::Result;
-use crate::source::io_error;
+use crate::source::files::io_error;
 
 /// Attempts to reach a store that never answered: an address with a mistake in it should be
 /// reported soon.
@@ -180,7 +180,7 @@ impl Client {
                 .await
             {
                 Ok(version) => Ok(Some((bytes, version))),
-                Err(Trouble::Unchanged) => Ok(None),
+                Err(RequestError::Unchanged) => Ok(None),
                 Err(trouble) => Err(trouble),
             }
         })
@@ -219,11 +219,13 @@ impl Client {
                             }
                             continue;
                         }
-                        Ok(Some(Err(error))) => Trouble::of(&error, folder, store.signed),
+                        Ok(Some(Err(error))) => RequestError::of(&error, folder, store.signed),
                         Err(trouble) => trouble,
                     };
                     return match trouble {
-                        Trouble::Passing { .. } if in_order && found.len() > before => Ok(false),
+                        RequestError::Transient { .. } if in_order && found.len() > before => {
+                            Ok(false)
+                        }
                         trouble => Err(trouble),
                     };
                 }
@@ -242,11 +244,11 @@ impl Client {
         version: Option<&Version>,
         options: GetOptions,
         bytes: &mut Vec<u8>,
-    ) -> Result<Version, Trouble> {
+    ) -> Result<Version, RequestError> {
         let got = self.ask(store, location, options).await?;
         let found = Version::of(&got.meta);
         if version.is_some_and(|version| !version.is(&found)) {
-            return Err(Trouble::Lasting(CHANGED.into()));
+            return Err(RequestError::Permanent(CHANGED.into()));
         }
         let expected = (got.range.end - got.range.start) as usize;
         let before = bytes.len();
@@ -254,15 +256,15 @@ impl Client {
         bytes.reserve(expected.min(64 << 20));
         let mut parts = got.into_stream();
         while let Some(part) = self.not_stalled(parts.next()).await? {
-            let part = part.map_err(|error| Trouble::of(&error, location, store.signed))?;
+            let part = part.map_err(|error| RequestError::of(&error, location, store.signed))?;
             bytes.extend_from_slice(&part);
             if bytes.len() - before > expected {
                 bytes.truncate(before);
-                return Err(Trouble::passing("more was sent than was asked for"));
+                return Err(RequestError::transient("more was sent than was asked for"));
             }
         }
         match bytes.len() - before {
-            received if received < expected => Err(Trouble::passing(format!(
+            received if received < expected => Err(RequestError::transient(format!(
                 "the connection broke off after {received} of {expected} bytes"
             ))),
             _ => Ok(found),
@@ -274,15 +276,15 @@ impl Client {
         store: &Store,
         location: &Location,
         options: GetOptions,
-    ) -> Result<object_store::GetResult, Trouble> {
+    ) -> Result<object_store::GetResult, RequestError> {
         self.not_stalled(store.objects.get_opts(&location.key, options))
             .await?
-            .map_err(|error| Trouble::of(&error, location, store.signed))
+            .map_err(|error| RequestError::of(&error, location, store.signed))
     }
 
-    async fn not_stalled<T>(&self, work: impl Future<Output = T>) -> Result<T, Trouble> {
+    async fn not_stalled<T>(&self, work: impl Future<Output = T>) -> Result<T, RequestError> {
         let limit = self.options.stall_timeout;
-        let stalled = |_| Trouble::passing(format!("nothing arrived for {limit:?}"));
+        let stalled = |_| RequestError::transient(format!("nothing arrived for {limit:?}"));
         timeout(limit, work).await.map_err(stalled)
     }
 
@@ -290,7 +292,7 @@ impl Client {
     fn wait<T>(
         &self,
         location: &Location,
-        mut once: impl AsyncFnMut() -> Result<T, Trouble>,
+        mut once: impl AsyncFnMut() -> Result<T, RequestError>,
     ) -> Result<T> {
         let options = &self.options;
         let work = async {
@@ -299,7 +301,9 @@ impl Client {
                 made += 1;
                 let limit = options.request_timeout;
                 let outcome = timeout(limit, once()).await.unwrap_or_else(|_| {
-                    Err(Trouble::passing(format!("it took more than {limit:?}")))
+                    Err(RequestError::transient(format!(
+                        "it took more than {limit:?}"
+                    )))
                 });
                 let trouble = match outcome {
                     Ok(value) => {
@@ -309,7 +313,7 @@ impl Client {
                     Err(trouble) => trouble,
                 };
                 let most = match trouble {
-                    Trouble::Passing { unconnected, .. } => {
+                    RequestError::Transient { unconnected, .. } => {
                         let first = unconnected && !self.reached.load(Ordering::Relaxed);
                         let most = if first { FIRST_CONTACT } else { u32::MAX };
                         most.min(options.attempts)

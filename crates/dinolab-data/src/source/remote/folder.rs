@@ -1,17 +1,19 @@
-//! A folder of images in a store, read as a local folder of the same files would be.
+//! A remote folder of images, equivalent to a local folder of the same files.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::client::{Client, Version};
 use super::location::{Location, below};
-use super::open::concurrently;
+use super::parallel::concurrently;
 use crate::decode::sniff;
+use crate::source::dataset::read_image;
+use crate::source::file_kind::{Kind, extension, is_hidden, kind_of};
+use crate::source::labels::Labels;
+use crate::source::names::{readable, slashed};
 use crate::source::note::{Note, Tally, notes};
-use crate::source::{
-    Decoding, Kind, Labels, SourceOptions, extension, is_hidden, kind_of, read_image, readable,
-    run_folder, slashed,
-};
+use crate::source::options::{Decoding, SourceOptions};
+use crate::source::run_folder;
 use crate::{Error, Image, Result, Source};
 
 /// What a folder of a store holds.

@@ -1,4 +1,4 @@
-//! A location, taken apart.
+//! Parsed remote locations.
 
 use std::path::{Path, PathBuf};
 

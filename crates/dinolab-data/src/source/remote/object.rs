@@ -1,4 +1,4 @@
-//! Objects and parts of them, from the cache where they are there.
+//! Objects read in ranges, from the cache if they are there.
 
 use std::io;
 use std::ops::Range;
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::client::{Client, Version};
 use super::location::Location;
-use crate::source::files::RangeFile;
+use crate::source::files::ReadRange;
 use crate::{Error, Result};
 
 /// Parts of shards are kept in blocks of this many bytes.
@@ -179,7 +179,7 @@ impl Object {
     }
 }
 
-impl RangeFile for Object {
+impl ReadRange for Object {
     fn path(&self) -> &Path {
         &self.path
     }
@@ -232,7 +232,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-impl RangeFile for Walk<'_> {
+impl ReadRange for Walk<'_> {
     fn path(&self) -> &Path {
         &self.object.path
     }

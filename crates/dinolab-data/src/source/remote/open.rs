@@ -1,24 +1,23 @@
-//! Opening a location: what lies there decides what it is.
+//! From a remote location to a source.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use super::client::{Client, Version};
 use super::folder::{Folder, scan};
-use super::listed::Reach;
 use super::location::{Location, Scheme};
 use super::object::{Object, Walk};
-use crate::source::files::RangeFile;
+use super::parallel::concurrently;
+use super::uri_list::UriResolver;
+use crate::source::file_kind::extension;
+use crate::source::file_kind::not_a_source;
+use crate::source::files::ReadRange;
 use crate::source::list::List;
+use crate::source::options::SourceOptions;
 use crate::source::tar::Tar;
-use crate::source::tar::contents::Contents;
-use crate::source::{SourceOptions, braces, compressed, extension, not_a_source};
+use crate::source::tar::entry::Contents;
+use crate::source::{braces, compressed};
 use crate::{Error, Result, Source};
-
-/// Requests at a time while a source is opened.
-const AT_ONCE: usize = 16;
 
 /// Opens `s3://bucket/folder` and the like.
 pub(in crate::source) fn open(path: &Path, options: &SourceOptions) -> Result<Box<dyn Source>> {
@@ -48,7 +47,7 @@ pub(in crate::source) fn open(path: &Path, options: &SourceOptions) -> Result<Bo
         }
         "txt" | "tsv" | "lst" => {
             let (bytes, _) = client.read(&location, None, None)?;
-            let reach = Reach::beside(client, &options.remote, &location);
+            let reach = UriResolver::beside(client, &options.remote, &location);
             return Ok(Box::new(List::of(
                 &location.path(),
                 &bytes,
@@ -139,7 +138,7 @@ fn tar(
     let contents = concurrently(&objects, |object| contents(client, object, options))?;
     let shards = objects
         .into_iter()
-        .map(|object| Box::new(object) as Box<dyn RangeFile>)
+        .map(|object| Box::new(object) as Box<dyn ReadRange>)
         .zip(contents)
         .collect();
     Ok(Box::new(Tar::new(source, shards, options)?))
@@ -154,7 +153,7 @@ fn parquet(
 ) -> Result<Box<dyn Source>> {
     let files = objects(client, found)
         .into_iter()
-        .map(|object| Box::new(object) as Box<dyn RangeFile>)
+        .map(|object| Box::new(object) as Box<dyn ReadRange>)
         .collect();
     Ok(Box::new(crate::source::parquet::Parquet::new(
         source, files, options,
@@ -166,9 +165,9 @@ fn parquet(
     _: &Arc<Client>,
     source: &Path,
     _: Vec<(Location, Version)>,
-    options: &SourceOptions,
+    _: &SourceOptions,
 ) -> Result<Box<dyn Source>> {
-    crate::source::open_parquet(source, &[], options)
+    Err(crate::source::file_kind::no_parquet(source))
 }
 
 /// What a shard holds: as the cache knows it, or by a walk over its headers.
@@ -193,35 +192,4 @@ fn contents(client: &Client, object: &Object, options: &SourceOptions) -> Result
         cache.put(&description, &text);
     }
     Ok(contents)
-}
-
-/// What `work` makes of each item, in their order; the error of the first that fails.
-pub(super) fn concurrently<T: Sync, R: Send>(
-    items: &[T],
-    work: impl Fn(&T) -> Result<R> + Sync,
-) -> Result<Vec<R>> {
-    let done: Mutex<Vec<Option<Result<R>>>> = Mutex::new(items.iter().map(|_| None).collect());
-    let next = AtomicUsize::new(0);
-    let run = || {
-        loop {
-            let place = next.fetch_add(1, Ordering::Relaxed);
-            let Some(item) = items.get(place) else {
-                return;
-            };
-            let result = work(item);
-            if result.is_err() {
-                // The others need not start any more.
-                next.store(items.len(), Ordering::Relaxed);
-            }
-            done.lock().unwrap_or_else(PoisonError::into_inner)[place] = Some(result);
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 1..AT_ONCE.min(items.len()) {
-            scope.spawn(run);
-        }
-        run();
-    });
-    let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    done.into_iter().flatten().collect()
 }

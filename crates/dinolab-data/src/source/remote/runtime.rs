@@ -1,4 +1,4 @@
-//! The one place where asynchronous work is driven.
+//! The asynchronous runtime, which nothing else uses.
 
 use std::future::Future;
 use std::io;

@@ -1,4 +1,4 @@
-//! Clients of the stores, and who they are to them.
+//! Clients of the stores, and their credentials.
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};

@@ -1,15 +1,17 @@
-//! What a shard holds: one walk over its headers.
+//! Indexing of a shard in one pass over its headers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
-use super::super::files::{Cursor, RangeFile};
-use super::super::note::Tally;
-use super::super::{Kind, compressed, extension, is_hidden, kind_of, slashed, text};
+use super::super::files::{Cursor, ReadRange};
+use super::super::{compressed, text};
+use super::entry::{Contents, Place};
 use super::links::{Body, Links, Target};
 use super::samples;
 use crate::decode::{Pixels, sniff};
+use crate::source::file_kind::{Kind, extension, is_hidden, kind_of};
+use crate::source::names::slashed;
 use crate::{Error, Result};
 
 /// The member that names the classes, one a line, in the order of the numbers in `.cls` members.
@@ -24,43 +26,6 @@ const BLOCK: u64 = 512;
 /// How far behind an archive's end another one is looked for: the largest blocks that archives are
 /// filled up to.
 const FILLING: u64 = 1 << 20;
-
-/// The images and labels of a shard, in its order.
-#[derive(Debug, Default, PartialEq)]
-#[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
-pub(in crate::source) struct Contents {
-    pub(in crate::source) images: Vec<Place>,
-    /// The lines of [`CLASSES`].
-    pub(in crate::source) classes: Option<Vec<String>>,
-    pub(in crate::source) left: Left,
-}
-
-/// Where an image lies.
-#[derive(Debug, PartialEq)]
-#[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
-pub(in crate::source) struct Place {
-    pub(in crate::source) path: PathBuf,
-    pub(in crate::source) offset: u64,
-    pub(in crate::source) size: u64,
-    /// What its `.cls` member says.
-    pub(in crate::source) label: Option<String>,
-    /// Why it cannot be read; then it lies nowhere.
-    pub(in crate::source) problem: Option<String>,
-}
-
-/// What a shard holds beside images and their labels.
-#[derive(Debug, Default, PartialEq)]
-#[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
-pub(in crate::source) struct Left {
-    pub(in crate::source) secondary: Tally,
-    pub(in crate::source) stray_labels: Tally,
-    pub(in crate::source) unreadable_labels: Tally,
-    pub(in crate::source) replaced: Tally,
-    pub(in crate::source) links: Tally,
-    /// By extension.
-    pub(in crate::source) others: BTreeMap<String, usize>,
-    pub(in crate::source) behind_end: bool,
-}
 
 /// What a member is, by its name and its first bytes.
 #[derive(Clone, Debug, PartialEq)]
@@ -110,7 +75,7 @@ fn label(bytes: &[u8]) -> Result<String, String> {
 
 /// A walk over the members of a tar file.
 struct Walk<'a> {
-    file: &'a dyn RangeFile,
+    file: &'a dyn ReadRange,
     pixels: Pixels,
     members: Vec<Member>,
     /// The last member of each name.
@@ -123,7 +88,7 @@ impl Contents {
     /// Walks over a tar file, reading `block` bytes at a time where there is something to read.
     /// What counts as an image depends on the `pixels` that are wanted.
     pub(in crate::source) fn of(
-        file: &dyn RangeFile,
+        file: &dyn ReadRange,
         block: usize,
         pixels: Pixels,
     ) -> Result<Self> {
@@ -160,7 +125,7 @@ impl Contents {
     }
 }
 
-fn damaged_by(file: &dyn RangeFile, error: &std::io::Error) -> Error {
+fn damaged_by(file: &dyn ReadRange, error: &std::io::Error) -> Error {
     Error::BadSource {
         path: file.path().to_path_buf(),
         reason: format!("damaged or not a tar file: {error}"),
@@ -243,7 +208,9 @@ impl<'a> Walk<'a> {
                 continue;
             }
             let body = if sparse.is_some() || kind.is_gnu_sparse() {
-                Body::Problem("a sparse file, which is not read; pack it without --sparse".into())
+                Body::Problem(
+                    "a sparse file, which is not read; pack it with tar's sparse option off".into(),
+                )
             } else if kind.is_file() || kind.is_contiguous() {
                 if offset.saturating_add(size) > self.file.len() {
                     let path = path.display();

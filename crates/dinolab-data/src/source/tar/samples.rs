@@ -1,4 +1,4 @@
-//! Which members belong to one sample: an image and its label.
+//! Grouping of members into samples: an image and its label.
 //!
 //! WebDataset takes what is before the first dot of a name for its key. Names of ordinary files have
 //! dots too (`Track 2.0 (a).jpg`), so that a label belongs first of all to the image that is called as
@@ -7,10 +7,10 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use super::super::slashed;
-use super::contents::{Left, Place};
+use super::entry::{Left, Place};
 use crate::Pixels;
-use crate::source::{Kind, kind_of};
+use crate::source::file_kind::{Kind, kind_of};
+use crate::source::names::slashed;
 
 /// A path without the last part of its name that begins with a dot, and that part.
 fn cut(path: &Path) -> Option<(PathBuf, String)> {

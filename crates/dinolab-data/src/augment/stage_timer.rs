@@ -1,4 +1,4 @@
-//! Where the time of the crops goes; off unless it is asked for.
+//! Time spent in each stage of making a view; off by default.
 
 use std::time::{Duration, Instant};
 
@@ -45,25 +45,25 @@ impl Stage {
 
 /// Time spent in each stage.
 #[derive(Clone, Debug, Default)]
-pub struct Clock {
+pub struct StageTimer {
     spent: Option<[Duration; Stage::ALL.len()]>,
 }
 
-impl Clock {
-    /// A clock that runs.
+impl StageTimer {
+    /// A timer that runs.
     pub fn running() -> Self {
         Self {
             spent: Some(Default::default()),
         }
     }
 
-    /// What was spent in a stage so far; 0 where the clock does not run.
+    /// What was spent in a stage so far; 0 if the timer does not run.
     pub fn spent(&self, stage: Stage) -> Duration {
         self.spent
             .map_or(Duration::ZERO, |spent| spent[stage as usize])
     }
 
-    /// Does `work` on the stage's account.
+    /// Runs `work` and adds its time to the stage.
     pub(super) fn time<T>(&mut self, stage: Stage, work: impl FnOnce() -> T) -> T {
         let Some(spent) = &mut self.spent else {
             return work();

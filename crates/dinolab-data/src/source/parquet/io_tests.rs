@@ -1,5 +1,6 @@
-//! How often storage is asked, and what is kept in memory.
+//! Tests of the number of reads from storage, and of what is kept in memory.
 
+use std::io;
 use std::sync::Mutex;
 
 use ::parquet::basic::Compression;
@@ -23,7 +24,7 @@ struct Counted {
     reads: Reads,
 }
 
-impl RangeFile for Counted {
+impl ReadRange for Counted {
     fn path(&self) -> &Path {
         Path::new("set.parquet")
     }
@@ -115,7 +116,7 @@ fn memory_is_bounded_whatever_is_asked_for() {
     let mut row = 0;
     let all: Vec<usize> = (0..ROWS).collect();
     while row < ROWS {
-        let run = source.encoded_run(&all[row..], u64::MAX).unwrap();
+        let run = source.read_contiguous(&all[row..], u64::MAX).unwrap();
         assert!(run.iter().zip(row..).all(|(file, row)| *file == image(row)));
         row += run.len();
     }

@@ -1,4 +1,4 @@
-//! Decoded images kept in memory.
+//! An in-memory cache of decoded images.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -6,12 +6,12 @@ use std::sync::{Arc, OnceLock};
 use crate::decode::Scaled;
 
 /// Keeps images until the budget is used up: first come, first kept, none is dropped.
-pub(super) struct Cache {
+pub(super) struct ImageCache {
     images: Vec<OnceLock<Arc<Scaled>>>,
     left: AtomicU64,
 }
 
-impl Cache {
+impl ImageCache {
     pub(super) fn new(len: usize, bytes: u64) -> Self {
         let len = if bytes == 0 { 0 } else { len };
         Self {
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn keeps_what_fits() {
-        let cache = Cache::new(3, 100);
+        let cache = ImageCache::new(3, 100);
         let image = Arc::new(Scaled::full(Image::new(4, 4, 3)));
         cache.offer(2, &image);
         cache.offer(2, &image);
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn keeps_nothing_when_off() {
-        let cache = Cache::new(3, 0);
+        let cache = ImageCache::new(3, 0);
         cache.offer(0, &Arc::new(Scaled::full(Image::default())));
         assert!(cache.get(0).is_none());
     }

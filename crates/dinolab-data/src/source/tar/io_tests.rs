@@ -1,4 +1,4 @@
-//! How often storage is asked.
+//! Tests of the number of reads from storage.
 
 use std::io::{self, Cursor};
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ struct Counted {
     reads: Reads,
 }
 
-impl RangeFile for Counted {
+impl ReadRange for Counted {
     fn path(&self) -> &Path {
         &self.path
     }
@@ -58,7 +58,7 @@ fn shards() -> (Arc<Tar>, Reads) {
             reads: Arc::clone(&reads),
         };
         let contents = Contents::of(&file, 4096, Pixels::Rgb).unwrap();
-        (Box::new(file) as Box<dyn RangeFile>, contents)
+        (Box::new(file) as Box<dyn ReadRange>, contents)
     });
     let tar = Tar::new(
         Path::new("set"),

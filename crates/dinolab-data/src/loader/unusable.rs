@@ -1,4 +1,4 @@
-//! The register of images that cannot be used.
+//! The images that cannot be used.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,7 +7,7 @@ use crate::{Error, Result};
 
 /// An image that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadImage {
+pub struct UnusableImage {
     /// Its index in the source.
     pub index: usize,
     /// Its name in the source.
@@ -16,13 +16,13 @@ pub struct BadImage {
     pub reason: String,
 }
 
-pub(super) struct BadImages {
+pub(super) struct UnusableImages {
     total: usize,
     limit: f64,
-    found: Mutex<BTreeMap<usize, BadImage>>,
+    found: Mutex<BTreeMap<usize, UnusableImage>>,
 }
 
-impl BadImages {
+impl UnusableImages {
     pub(super) fn new(total: usize, limit: f64) -> Self {
         Self {
             total,
@@ -31,7 +31,7 @@ impl BadImages {
         }
     }
 
-    fn found(&self) -> MutexGuard<'_, BTreeMap<usize, BadImage>> {
+    fn found(&self) -> MutexGuard<'_, BTreeMap<usize, UnusableImage>> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -39,12 +39,12 @@ impl BadImages {
         self.found().contains_key(&index)
     }
 
-    pub(super) fn list(&self) -> Vec<BadImage> {
+    pub(super) fn list(&self) -> Vec<UnusableImage> {
         self.found().values().cloned().collect()
     }
 
     /// Adds an image, once; fails when there are now too many.
-    pub(super) fn add(&self, bad: BadImage) -> Result<()> {
+    pub(super) fn add(&self, bad: UnusableImage) -> Result<()> {
         self.found().entry(bad.index).or_insert(bad);
         self.check()
     }

@@ -1,12 +1,11 @@
 //! Image operations and the multi-crop augmentation built from them.
 //!
-//! The single operations follow Pillow's 8-bit arithmetic (what the published DINO
+//! The operations follow Pillow's 8-bit arithmetic (what the published DINO
 //! weights were trained with), one concern per module. They work on planes of `u8` pixels in
-//! place; [`MultiCrop`] strings them together and turns the result into normalised `f32`. Images of
-//! other channels or depths go through [`multichannel`] instead.
+//! place; [`MultiCrop`] composes them and normalises the result to `f32`. Images of other channels or
+//! depths go through [`multichannel`] instead.
 
 pub mod blur;
-pub mod clock;
 pub mod colour;
 pub mod eval;
 pub mod multichannel;
@@ -15,9 +14,10 @@ pub mod normalise;
 pub mod planes;
 pub mod resize;
 pub mod scaled;
+pub mod stage_timer;
 
-pub use clock::{Clock, Stage};
 pub use multichannel::ChannelNormaliser;
 pub use multicrop::{MultiCrop, Scratch};
 pub use normalise::{IMAGENET_MEAN, IMAGENET_STD, Normaliser};
 pub use resize::{CropBox, Filter, Resizer};
+pub use stage_timer::{Stage, StageTimer};

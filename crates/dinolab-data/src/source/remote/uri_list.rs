@@ -1,4 +1,4 @@
-//! Images that a list names by their locations.
+//! Lists whose lines are URIs.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use crate::Result;
 
 /// Reads what the lines of a list name.
 #[derive(Debug)]
-pub(in crate::source) struct Reach {
+pub(in crate::source) struct UriResolver {
     options: RemoteOptions,
     /// Made when the first line needs it: most lists name local files.
     client: OnceLock<Arc<Client>>,
@@ -21,7 +21,7 @@ pub(in crate::source) struct Reach {
     known: Mutex<HashMap<String, Version>>,
 }
 
-impl Reach {
+impl UriResolver {
     /// For a local list, of which some lines may be locations.
     pub(in crate::source) fn new(options: &RemoteOptions) -> Self {
         Self {

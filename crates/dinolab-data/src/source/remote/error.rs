@@ -1,4 +1,4 @@
-//! What went wrong with an attempt, and whether another one may help.
+//! Errors of a request: transient ones, which are retried, and permanent ones.
 
 use std::error::Error as Cause;
 use std::io;
@@ -10,24 +10,24 @@ use crate::Error;
 
 /// Why an attempt failed.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(super) enum RequestError {
     /// Another attempt may succeed.
-    Passing {
+    Transient {
         reason: String,
         /// Not even a connection was made.
         unconnected: bool,
     },
     /// Asking again is of no use; an error that ends a run.
-    Lasting(String),
+    Permanent(String),
     /// There is no such object.
     Missing,
     /// The object is still the one that is known.
     Unchanged,
 }
 
-impl Trouble {
-    pub(super) fn passing(reason: impl Into<String>) -> Self {
-        Self::Passing {
+impl RequestError {
+    pub(super) fn transient(reason: impl Into<String>) -> Self {
+        Self::Transient {
             reason: reason.into(),
             unconnected: false,
         }
@@ -49,16 +49,16 @@ impl Trouble {
             ROLES.iter().any(|path| text.contains(path))
         };
         if status.is_some_and(|status| (400..500).contains(&status)) && asked_role() {
-            return Self::Lasting(no_role(location.scheme));
+            return Self::Permanent(no_role(location.scheme));
         }
         match error {
             Found::NotFound { .. } => return Self::Missing,
             Found::NotModified { .. } => return Self::Unchanged,
-            Found::Precondition { .. } => return Self::Lasting(CHANGED.into()),
-            Found::InvalidPath { source } => return Self::Lasting(format!("{source}")),
+            Found::Precondition { .. } => return Self::Permanent(CHANGED.into()),
+            Found::InvalidPath { source } => return Self::Permanent(format!("{source}")),
             Found::NotSupported { .. } => {
                 let reason = "the server does not give parts of files; copy it to a local folder";
-                return Self::Lasting(reason.into());
+                return Self::Permanent(reason.into());
             }
             _ => {}
         }
@@ -73,23 +73,23 @@ impl Trouble {
                 HttpErrorKind::Timeout => ("it took too long", false),
                 _ => ("the connection broke off", false),
             };
-            return Self::Passing {
+            return Self::Transient {
                 reason: format!("{what}: {last}"),
                 unconnected,
             };
         }
         if chain().any(|cause| cause.to_string().contains("redirect without LOCATION")) {
             let reason = "the bucket is in another region; set AWS_REGION to its region";
-            return Self::Lasting(reason.into());
+            return Self::Permanent(reason.into());
         }
         // An answer that makes no sense, or one that was cut short.
-        Self::passing(last)
+        Self::transient(last)
     }
 
     /// The error to report after so many attempts.
     pub(super) fn into_error(self, location: &Location, attempts: u32) -> Error {
         let reason = match self {
-            Self::Passing { reason, .. } | Self::Lasting(reason) => reason,
+            Self::Transient { reason, .. } | Self::Permanent(reason) => reason,
             Self::Unchanged => {
                 "the server says that it did not change, but it was not known".into()
             }
@@ -141,16 +141,16 @@ fn status_in(text: &str) -> Option<u16> {
     after.get(..3)?.parse().ok()
 }
 
-fn of_status(status: u16, location: &Location, signed: bool) -> Trouble {
+fn of_status(status: u16, location: &Location, signed: bool) -> RequestError {
     match status {
-        404 | 410 => Trouble::Missing,
-        401 | 403 => Trouble::Lasting(refused(status, location.scheme, signed)),
-        412 => Trouble::Lasting(CHANGED.into()),
-        408 | 429 | 500.. => Trouble::passing(format!("the server answered {status}")),
-        301 | 307 | 400 if location.scheme == Scheme::S3 => Trouble::Lasting(format!(
+        404 | 410 => RequestError::Missing,
+        401 | 403 => RequestError::Permanent(refused(status, location.scheme, signed)),
+        412 => RequestError::Permanent(CHANGED.into()),
+        408 | 429 | 500.. => RequestError::transient(format!("the server answered {status}")),
+        301 | 307 | 400 if location.scheme == Scheme::S3 => RequestError::Permanent(format!(
             "the server answered {status}; is AWS_REGION the bucket's region?"
         )),
-        _ => Trouble::Lasting(format!("the server answered {status}")),
+        _ => RequestError::Permanent(format!("the server answered {status}")),
     }
 }
 

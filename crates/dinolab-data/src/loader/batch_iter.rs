@@ -1,4 +1,4 @@
-//! One pass over the source.
+//! The iterator over batches, and the threads behind it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,21 +9,20 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
-use super::Shared;
 use super::batch::{Crops, ImageCrops};
-use super::plan::{Plan, Task};
+use super::plan::{BatchPlan, Task};
 use super::read::Reader;
+use super::shared::Shared;
 use super::work::{Done, Worker};
 use crate::augment::Scratch;
 use crate::{Error, Result};
 
 /// Iterates over the batches of an epoch while readers and workers prepare the next ones.
 ///
-/// Ends after an error. Dropping it stops the threads: each finishes the file or the view it is
-/// at.
-pub struct Epoch {
+/// Ends after an error. Dropping it stops the threads; each finishes its current file or view.
+pub struct BatchIter {
     shared: Arc<Shared>,
-    plan: Plan,
+    plan: BatchPlan,
     /// The number, counted from this iterator's start, of the batch to return next.
     next: u64,
     /// Images handed out so far.
@@ -46,10 +45,10 @@ struct Open {
     missing: usize,
 }
 
-impl Epoch {
-    pub(super) fn start(shared: &Arc<Shared>, plan: Plan) -> Self {
+impl BatchIter {
+    pub(super) fn start(shared: &Arc<Shared>, plan: BatchPlan) -> Self {
         let mut this = Self {
-            failure: shared.bad.check().err(),
+            failure: shared.unusable.check().err(),
             shared: Arc::clone(shared),
             next: 0,
             given: 0,
@@ -200,7 +199,7 @@ fn thread_error(source: io::Error) -> Error {
     }
 }
 
-impl Iterator for Epoch {
+impl Iterator for BatchIter {
     type Item = Result<Crops>;
 
     fn next(&mut self) -> Option<Result<Crops>> {
@@ -234,7 +233,7 @@ impl Iterator for Epoch {
     }
 }
 
-impl Drop for Epoch {
+impl Drop for BatchIter {
     fn drop(&mut self) {
         self.shut_down();
     }

@@ -1,0 +1,78 @@
+//! Settings of the loader.
+
+use crate::{Error, Result};
+
+/// How the loader reads.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoaderConfig {
+    /// Images per batch, `B`.
+    pub batch_size: usize,
+    /// Worker threads.
+    pub workers: usize,
+    /// Number of files that are read concurrently, by threads that only wait for storage. As many again
+    /// may wait for a worker. 0 leaves reading to the workers.
+    pub read_ahead: usize,
+    /// Images that may be finished ahead of the training step. At least one batch is.
+    pub queue: usize,
+    /// Seed of order and crops.
+    pub seed: u64,
+    /// Largest share of unusable images, 0–1: an epoch fails once more than
+    /// `floor(max_bad_images × images)` different ones were met.
+    pub max_bad_images: f64,
+    /// Size of the cache of decoded images in bytes; 0 disables it. Changes speed, never results.
+    pub cache_bytes: u64,
+    /// If the source has shards, they are visited one after the other, shuffled within a buffer of this
+    /// many images ([`shard_order`](crate::random::shard_order)); 0 shuffles all images.
+    pub shuffle_buffer: usize,
+    /// Large photographs are decoded to as many pixels as the crops need
+    /// ([`MultiCrop::scale_of`](crate::augment::MultiCrop::scale_of)), where the source can; within the error that its documentation
+    /// states, crops are those of the full image.
+    pub scaled_decoding: bool,
+}
+
+/// Default of [`LoaderConfig::read_ahead`]: at 10 ms a file, as over a network, enough for 1,600 images/s.
+pub const READ_AHEAD: usize = 16;
+
+impl Default for LoaderConfig {
+    fn default() -> Self {
+        Self {
+            batch_size: 64,
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            read_ahead: READ_AHEAD,
+            queue: 0,
+            seed: 0,
+            max_bad_images: 0.01,
+            cache_bytes: 0,
+            shuffle_buffer: 0,
+            scaled_decoding: false,
+        }
+    }
+}
+
+impl LoaderConfig {
+    /// Checks every setting's range.
+    pub fn validate(&self) -> Result<()> {
+        let bad = |field, reason: String| Err(Error::BadSetting { field, reason });
+        for (field, value, most) in [
+            ("batch-size", self.batch_size, 1 << 20),
+            ("num-workers", self.workers, 1 << 10),
+        ] {
+            if !(1..=most).contains(&value) {
+                return bad(field, format!("must be between 1 and {most}, not {value}"));
+            }
+        }
+        for (field, value, most) in [
+            ("queue", self.queue, 1 << 24),
+            ("read-ahead", self.read_ahead, 1 << 10),
+        ] {
+            if value > most {
+                return bad(field, format!("must be at most {most}, not {value}"));
+            }
+        }
+        if !(0.0..=1.0).contains(&self.max_bad_images) {
+            let reason = format!("must be between 0 and 1, not {}", self.max_bad_images);
+            return bad("max-bad-images", reason);
+        }
+        Ok(())
+    }
+}
