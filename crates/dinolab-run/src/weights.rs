@@ -119,19 +119,19 @@ mod tests {
     fn a_run_its_checkpoint_and_a_plain_file_are_the_same_weights() {
         let root = tempfile::tempdir().unwrap();
         let file = run(root.path());
-        let weights = read(root.path(), Which::Teacher).unwrap();
+        let weights = read(root.path(), None).unwrap();
         assert_eq!(weights.path, file);
-        assert_eq!(weights.which, Some(Which::Teacher));
-        let same = read(&file, Which::Teacher).unwrap();
+        assert_eq!(weights.role, Some(NetworkRole::Teacher));
+        let same = read(&file, None).unwrap();
         assert_eq!(same.arrays, weights.arrays);
-        assert_eq!(same.facts, weights.facts);
+        assert_eq!(same.metadata, weights.metadata);
         let plain = root.path().join("plain.safetensors");
         fs::write(&plain, to_bytes(&weights.arrays, &BTreeMap::new()).unwrap()).unwrap();
-        let plain = read(&plain, Which::Teacher).unwrap();
+        let plain = read(&plain, None).unwrap();
         assert_eq!(plain.arrays, weights.arrays);
-        let both = read_both(root.path()).unwrap();
+        let both = read_all(root.path()).unwrap();
         assert_eq!(both.len(), 1);
-        assert_eq!(both[0].0, Which::Teacher);
+        assert_eq!(both[0].0, NetworkRole::Teacher);
     }
 
     /// Its values are those of no network any more, though the file can be read.
@@ -142,9 +142,9 @@ mod tests {
         let mut bytes = fs::read(&file).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
         fs::write(&file, bytes).unwrap();
-        assert!(weights::read(&file, Which::Teacher).is_ok());
+        assert!(weights::read(&file, None).is_ok());
         for w in [root.path(), &file] {
-            let error = read(w, Which::Teacher).unwrap_err().to_string();
+            let error = read(w, None).unwrap_err().to_string();
             assert!(error.contains("checksum does not match"), "{error}");
         }
     }
