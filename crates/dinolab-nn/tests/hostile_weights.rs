@@ -17,7 +17,7 @@ use dinolab_nn::weights::{
     Array, Backbone, LoadOptions, Naming, NetworkRole, Value, arrays, load, locate, read, to_bytes,
     write_pth,
 };
-use dinolab_nn::{Head, HeadConfig, Network, Vit, VitConfig};
+use dinolab_nn::{Head, HeadConfig, Network, ProjectionHead, Vit, VitConfig};
 use files::{floats, pickle, pth};
 use proptest::prelude::*;
 
@@ -104,7 +104,7 @@ fn seeds(folder: &Path) -> Vec<PathBuf> {
             ..HeadConfig::default()
         },
     );
-    let network = Network::new(&plain, &head, 0, &device()).unwrap();
+    let network = Network::<Head>::new(&plain, &head, 0, &device()).unwrap();
     let state = || {
         let named = arrays(&network, "").into_iter();
         Value::dict(named.map(|(name, array)| (name, Value::Tensor(array))))
@@ -409,7 +409,7 @@ fn names_of_any_length_are_read() {
 #[test]
 fn values_that_are_no_numbers_are_named() {
     let root = tempfile::tempdir().unwrap();
-    let network = Network::new(
+    let network = Network::<Head>::new(
         &VitConfig {
             registers: 0,
             layer_scale: false,
