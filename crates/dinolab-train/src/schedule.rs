@@ -1,6 +1,7 @@
 //! What every method has on a schedule: learning rate and weight decay (the reference's formulas);
 //! and when what is due.
 
+use dinolab_nn::optim::Rates;
 use dinolab_nn::optim::schedule::{WarmupCosine, cosine};
 
 /// Start and end values. Lengths are in epochs, which may be fractions.
@@ -22,6 +23,21 @@ pub struct ScheduleConfig {
     pub weight_decay_end: f64,
 }
 
+/// The reference's values, with a rate for a batch of 256.
+impl Default for ScheduleConfig {
+    fn default() -> Self {
+        Self {
+            epochs: 100.0,
+            steps_per_epoch: 1,
+            lr: 5e-4,
+            min_lr: 1e-6,
+            warmup_epochs: 10.0,
+            weight_decay: 0.04,
+            weight_decay_end: 0.4,
+        }
+    }
+}
+
 /// Where a run is, and the values of its schedules there.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepHyperparams {
@@ -38,6 +54,14 @@ pub struct StepHyperparams {
 }
 
 impl StepHyperparams {
+    /// Learning rate and weight decay.
+    pub fn rates(&self) -> Rates {
+        Rates {
+            lr: self.lr,
+            weight_decay: self.weight_decay,
+        }
+    }
+
     /// A value on a cosine schedule over the whole run, from `base` to `end`.
     pub fn cosine(&self, base: f64, end: f64) -> f64 {
         cosine(base, end, self.step, self.steps)

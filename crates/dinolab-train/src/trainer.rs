@@ -47,6 +47,23 @@ pub struct TrainConfig {
     pub metadata: BTreeMap<String, String>,
 }
 
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            schedule: ScheduleConfig::default(),
+            crops: MultiCrop::default(),
+            loader: LoaderConfig::default(),
+            accumulate: 1,
+            stop_after_epochs: None,
+            cadence: Cadence::default(),
+            keep_every: 0,
+            initial: None,
+            config: String::new(),
+            metadata: BTreeMap::new(),
+        }
+    }
+}
+
 /// Optimiser steps in an epoch of `images`.
 ///
 /// # Errors

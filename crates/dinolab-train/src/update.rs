@@ -59,6 +59,17 @@ pub struct UpdateRule<'a> {
     pub frozen: &'a dyn Fn(&str) -> bool,
 }
 
+impl UpdateRule<'_> {
+    /// No parameter is frozen.
+    pub fn of_all(rates: Rates, clip: f64) -> Self {
+        Self {
+            rates,
+            clip,
+            frozen: &|_| false,
+        }
+    }
+}
+
 /// Clips each gradient by its own norm, updates its parameter, and then the average over all that is
 /// learned: one pass over each parameter. Returns the norms before clipping, of the parameters that
 /// have a gradient.

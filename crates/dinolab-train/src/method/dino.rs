@@ -5,7 +5,7 @@ mod schedule;
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use dinolab_nn::optim::{Optimiser, OptimiserKind, Rates};
+use dinolab_nn::optim::{Optimiser, OptimiserKind};
 use dinolab_nn::vit::NoDropPath;
 use dinolab_nn::weights::{LoadOptions, LoadReport, Weights, load};
 use dinolab_nn::{
@@ -179,10 +179,7 @@ impl Method for Dino {
 
         let frozen = hp.epoch < self.config.freeze_last_layer;
         let rule = UpdateRule {
-            rates: Rates {
-                lr: hp.lr,
-                weight_decay: hp.weight_decay,
-            },
+            rates: hp.rates(),
             clip: self.config.clip_grad,
             frozen: &|name| frozen && name.contains("last_layer"),
         };

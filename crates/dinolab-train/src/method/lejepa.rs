@@ -7,7 +7,7 @@ mod directions;
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor};
-use dinolab_nn::optim::{Optimiser, OptimiserKind, Rates};
+use dinolab_nn::optim::{Optimiser, OptimiserKind};
 use dinolab_nn::vit::NoDropPath;
 use dinolab_nn::weights::{LoadOptions, LoadReport, Weights, load};
 use dinolab_nn::{
@@ -149,14 +149,7 @@ impl LeJepa {
             self.config.average_momentum,
             self.config.average_momentum_end,
         );
-        let rule = UpdateRule {
-            rates: Rates {
-                lr: hp.lr,
-                weight_decay: hp.weight_decay,
-            },
-            clip: self.config.clip_grad,
-            frozen: &|_| false,
-        };
+        let rule = UpdateRule::of_all(hp.rates(), self.config.clip_grad);
         let average = Averaged {
             network: &mut self.average,
             part: "backbone",
@@ -178,11 +171,7 @@ impl LeJepa {
             terms: terms.to_vec(),
             scheduled: vec![("average_momentum", momentum)],
             grad_norms,
-            outputs: Outputs {
-                features,
-                prototypes: None,
-                embeddings: Some(embeddings),
-            },
+            outputs: Outputs::of_embeddings(features, embeddings),
         })
     }
 }

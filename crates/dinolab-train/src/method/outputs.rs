@@ -14,6 +14,17 @@ pub struct Outputs {
     pub embeddings: Option<Tensor<2>>,
 }
 
+impl Outputs {
+    /// Those of a method with a plain projection.
+    pub fn of_embeddings(features: Tensor<2>, embeddings: Tensor<2>) -> Self {
+        Self {
+            features,
+            prototypes: None,
+            embeddings: Some(embeddings),
+        }
+    }
+}
+
 /// Outputs over prototypes.
 #[derive(Debug)]
 pub struct PrototypeOutputs {

@@ -15,6 +15,18 @@ pub struct Cadence {
     pub checkpoint_every_steps: u64,
 }
 
+/// A line every ten steps, a checkpoint every epoch, no evaluation.
+impl Default for Cadence {
+    fn default() -> Self {
+        Self {
+            log_every: 10,
+            evaluate_every: 0,
+            checkpoint_every: 1,
+            checkpoint_every_steps: 0,
+        }
+    }
+}
+
 /// What is due after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Due {
