@@ -211,10 +211,12 @@ fn names_of_the_file_are_in_the_error() {
     common::pictures(&root.path().join("images"), 1);
     let images = root.path().join("images").display().to_string();
     let out = root.path().join("f.npy").display().to_string();
-    let refuse = |arrays: &Arrays| {
+    let refuse_with = |arrays: &Arrays, flags: &[&str]| {
         let weights = save(&root.path().join("w.pth"), arrays);
-        one_error(&run("embed", &weights, &[&images, "--out", &out]))
+        let flags = [&[&images, "--out", &out], flags].concat();
+        one_error(&run("embed", &weights, &flags))
     };
+    let refuse = |arrays: &Arrays| refuse_with(arrays, &[]);
     let named = |f: &dyn Fn(&str) -> String| -> Arrays {
         backbone(3).into_iter().map(|(k, v)| (f(&k), v)).collect()
     };
@@ -226,10 +228,11 @@ fn names_of_the_file_are_in_the_error() {
         told.contains("blocks.0.attn.proj.bias") && told.contains("tensors"),
         "{told}"
     );
-    let told = refuse(&named(&|k| format!("student.net.{k}")));
+    let student = named(&|k| format!("student.net.{k}"));
+    let told = refuse_with(&student, &["--checkpoint-key", "teacher"]);
     assert!(told.contains("has no teacher, only student"), "{told}");
     let flags = told
-        .split("take that one by ")
+        .split("choose by ")
         .nth(1)
         .unwrap()
         .split(' ')
