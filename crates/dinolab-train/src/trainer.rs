@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use dinolab_data::augment::MultiCrop;
-use dinolab_data::loader::Epoch;
+use dinolab_data::loader::BatchIter;
 use dinolab_data::{Loader, LoaderConfig, Source};
 use dinolab_nn::weights::{LoadOptions, Weights};
 
@@ -231,7 +231,7 @@ impl<'a> Trainer<'a> {
 
     /// The batches that are left. One stream through all epochs: crops of the next one are made
     /// while this one is evaluated.
-    fn batches(&self) -> Epoch {
+    fn batches(&self) -> BatchIter {
         let batches_of = |steps: u64| {
             usize::try_from(steps)
                 .unwrap_or(usize::MAX)
@@ -249,7 +249,7 @@ impl<'a> Trainer<'a> {
     /// The micro-batches of a step.
     fn views(
         &mut self,
-        batches: &mut Epoch,
+        batches: &mut BatchIter,
         observers: &mut [&mut dyn Observer],
     ) -> Result<Vec<Views>> {
         let mut views = Vec::with_capacity(self.config.accumulate);
