@@ -29,11 +29,13 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes of a file's name that its temporary name repeats, so that the latter stays below the 255
-/// that file systems allow.
+/// Bytes of a file's name that its temporary name repeats; file systems allow 255 for the whole.
 const NAME_PART: usize = 100;
 
-/// Creates `folder` and its missing parents; returns those that were created, outermost first.
+/// The end of temporary names.
+const TEMPORARY: &str = ".tmp";
+
+/// Makes `folder` and its missing parents; returns those that were made, outermost first.
 ///
 /// # Errors
 /// If a parent is a file, which the error names, or a folder cannot be created. Nothing is left
@@ -54,7 +56,7 @@ pub fn make_folders(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(made)
 }
 
-/// Checks that a file could be created at `path`, before its content is computed.
+/// Checks that a file can be at `path`, before the work whose result it will hold.
 ///
 /// # Errors
 /// If `path` is a folder, or one of its parents is a file.
@@ -92,7 +94,7 @@ pub fn remove_folders(made: &[PathBuf]) {
     }
 }
 
-/// A file under a temporary name in its folder, removed on drop unless it is kept.
+/// A file under a temporary name, which is removed unless it is kept.
 #[derive(Debug)]
 pub struct PartFile {
     path: PathBuf,
@@ -123,12 +125,13 @@ impl PartFile {
         Ok((part, file))
     }
 
-    /// Returns its path until it is kept.
+    /// Its path until it is kept.
     pub fn temporary(&self) -> &Path {
         &self.temporary
     }
 
-    /// Renames the file to its name, replacing an existing one. Its content must be flushed.
+    /// Gives the file its name and replaces one that is there. The file must have been flushed to
+    /// disk.
     ///
     /// # Errors
     /// If the file cannot be renamed.
@@ -143,14 +146,14 @@ impl PartFile {
 impl Drop for PartFile {
     fn drop(&mut self) {
         if !self.kept {
-            // Best effort: the first error is the one worth reporting.
+            // Best effort: the first error is the one to report.
             let _ = fs::remove_file(&self.temporary);
             remove_folders(&self.folders);
         }
     }
 }
 
-/// Files that belong together: none appears before all are written.
+/// Files that belong together: all are written before the first gets its name.
 #[derive(Debug, Default)]
 pub struct FileSet {
     written: Vec<PartFile>,
@@ -199,7 +202,7 @@ impl FileSet {
     }
 }
 
-/// Writes the file at `path` through `fill`, complete or not at all, and creates missing folders.
+/// Writes the file at `path` through `fill`, completely or not at all; missing folders are made.
 ///
 /// # Errors
 /// If the file cannot be written; then nothing is left of it.
@@ -212,8 +215,30 @@ pub fn write_whole(
     one.keep()
 }
 
-/// Syncs the folder of a file, without which a rename may not survive a power cut, if the operating
-/// system supports it.
+/// Replaces the content of the file at `path` with `bytes`: after a crash or a power cut it has the
+/// old content or all of the new. Missing folders are made.
+///
+/// # Errors
+/// A file that cannot be written: it then has its old content.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_whole(path, |out| out.write_all(bytes))
+}
+
+/// Removes the temporary files that a killed process left in `folder`. Only for a folder that no
+/// other process writes into.
+pub fn remove_unfinished(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        // The second is how earlier versions named them.
+        if name.starts_with('.') && name.ends_with(TEMPORARY) || name.ends_with(".part") {
+            // Best effort: they are only in the way.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// A rename survives a power cut only once its folder is flushed, which not every system allows.
 fn sync_folder(path: &Path) {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -224,7 +249,7 @@ fn sync_folder(path: &Path) {
     }
 }
 
-/// Returns an unused name in the folder of `path`.
+/// An unused name in the folder of `path`.
 fn temporary_name(path: &Path) -> PathBuf {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -235,7 +260,7 @@ fn temporary_name(path: &Path) -> PathBuf {
     let mut temporary = OsString::from(".");
     temporary.push(&name[..end]);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    temporary.push(format!(".{}-{count}.tmp", std::process::id()));
+    temporary.push(format!(".{}-{count}{TEMPORARY}", std::process::id()));
     path.with_file_name(temporary)
 }
 
@@ -267,6 +292,27 @@ mod tests {
         write_whole(&path, full).unwrap_err();
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(entries(path.parent().unwrap()), ["c.bin"]);
+    }
+
+    #[test]
+    fn files_are_replaced_and_remains_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("state.bin");
+        write_atomically(&path, b"old").unwrap();
+        write_atomically(&path, b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        // A process that is killed removes nothing.
+        let (part, mut file) = PartFile::create(&path).unwrap();
+        file.write_all(b"half").unwrap();
+        std::mem::forget(part);
+        for name in ["state.part", ".hidden", "a.tmp"] {
+            fs::write(root.path().join(name), "x").unwrap();
+        }
+        assert_eq!(entries(root.path()).len(), 5);
+        remove_unfinished(root.path());
+        assert_eq!(entries(root.path()), [".hidden", "a.tmp", "state.bin"]);
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        remove_unfinished(&root.path().join("absent"));
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use dinolab_nn::init::Init;
 use dinolab_nn::onnx::{Options, export};
-use dinolab_nn::weights::{LoadOptions, Which, load, read};
-use dinolab_nn::{Device, Head, Vit, device};
+use dinolab_nn::weights::{LoadOptions, NetworkRole, load, read};
+use dinolab_nn::{Device, Head, ProjectionHead, Vit, device};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let asked = |name: &str| outputs.iter().any(|output| output == name);
 
     let device: Device = device::by_name("cpu")?;
-    let weights = read(Path::new(from), Which::Teacher)?;
+    let weights = read(Path::new(from), NetworkRole::Teacher)?;
     let config = weights.vit_config(None)?;
     let mut vit = Vit::new(&config, &mut Init::new(0), &device)?;
     println!(

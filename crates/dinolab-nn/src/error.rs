@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::vit::MAX_PATCHES;
-use crate::weights::Which;
+use crate::weights::NetworkRole;
 
 /// The result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -52,28 +52,29 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
-    /// A weight file holds the other network of a training checkpoint only.
-    #[error("{path}: has no {wanted}, only {found}")]
+    /// A training checkpoint does not have the network that was asked for.
+    #[error("{path}: has no {wanted}, only {}", listed(found))]
     NoSuchNetwork {
         /// The file.
         path: PathBuf,
         /// The network that was asked for.
-        wanted: Which,
-        /// The network that is there: a student or a teacher.
-        found: Which,
+        wanted: NetworkRole,
+        /// The networks in the file.
+        found: Vec<NetworkRole>,
     },
-    /// A weight file holds several networks, none of which is plainly the teacher or the student.
+    /// A weight file holds several networks that may be meant.
     #[error(
-        "{path}: holds several networks, and it is not clear which one is the {wanted} ({}); save \
-         that one in a file of its own",
+        "{path}: holds several networks, and it is not clear which one is {} ({}); save that one \
+         in a file of its own",
+        wanted.map_or("meant".into(), |role| format!("the {role}")),
         prefixes.join(", ")
     )]
     SeveralNetworks {
         /// The file.
         path: PathBuf,
-        /// The network that was asked for.
-        wanted: Which,
-        /// What the names of each network's tensors begin with.
+        /// The network that was asked for, if any.
+        wanted: Option<NetworkRole>,
+        /// The prefixes of their tensors' names.
         prefixes: Vec<String>,
     },
     /// Weights are NaN or infinite.
@@ -164,4 +165,13 @@ pub enum Error {
         /// Why it cannot be used.
         reason: String,
     },
+}
+
+/// Names as a list in words.
+fn listed(roles: &[NetworkRole]) -> String {
+    let names: Vec<_> = roles.iter().map(|role| role.key()).collect();
+    match names.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
+        _ => names.concat(),
+    }
 }

@@ -1,9 +1,9 @@
-//! Weights in and out.
+//! Reading and writing of weights.
 //!
-//! Files are read into named arrays ([`Weights`]) with the reference's names, whatever the
-//! format; networks take from them what they need ([`load`]) and report what that was.
+//! Files of every format are read into named arrays ([`Weights`]), by the names of the reference
+//! implementation (facebookresearch/dino). [`load`] copies them into a network and reports what was
+//! loaded.
 
-mod beside;
 mod export;
 mod hugging_face;
 mod infer;
@@ -13,7 +13,9 @@ mod naming;
 mod networks;
 mod preprocess;
 mod pth;
+mod role;
 mod safetensors;
+mod sidecar;
 mod timm;
 
 use std::collections::BTreeMap;
@@ -25,6 +27,7 @@ pub use self::load::{LoadOptions, LoadReport, load};
 pub use self::locate::locate;
 pub use self::naming::Naming;
 pub use self::pth::{Value, write_pth};
+pub use self::role::NetworkRole;
 pub use self::safetensors::{file_arrays, from_arrays, read_arrays, to_bytes};
 
 use burn::tensor::{Tensor, TensorData};
@@ -42,65 +45,35 @@ pub struct Array {
     pub data: Vec<f32>,
 }
 
-/// What a weight file holds of one network.
+/// The content of a weight file about one network.
 #[derive(Clone, Debug, Default)]
 pub struct Weights {
-    /// Where they came from.
+    /// The file.
     pub path: PathBuf,
     /// Arrays by the reference's names: `backbone.…` and `head.…`.
     pub arrays: BTreeMap<String, Array>,
-    /// The centre `c`, `[K]`, where the file has it.
+    /// The centre `c`, `[K]`, if the file has one.
     pub centre: Option<Vec<f32>>,
-    /// What the file says of the network (`arch`, `patch_size`, `out_dim`, …).
-    pub facts: BTreeMap<String, String>,
-    /// Whose names the file uses.
+    /// The file's metadata about the network (`arch`, `patch_size`, `out_dim`, …).
+    pub metadata: BTreeMap<String, String>,
+    /// The naming scheme of the file.
     pub naming: Naming,
-    /// Which network of a training checkpoint; `None` for a file of one network.
-    pub which: Option<Which>,
+    /// The network's role in a training checkpoint; `None` for a file of one network.
+    pub role: Option<NetworkRole>,
 }
 
-/// Which network of a training checkpoint.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Which {
-    /// The moving average, whose features are the better ones.
-    #[default]
-    Teacher,
-    /// The network that learns.
-    Student,
-}
-
-impl Which {
-    /// Its name in checkpoints.
-    pub fn key(self) -> &'static str {
-        match self {
-            Self::Teacher => "teacher",
-            Self::Student => "student",
-        }
-    }
-
-    /// The one of the two that this is not.
-    pub fn other(self) -> Self {
-        match self {
-            Self::Teacher => Self::Student,
-            Self::Student => Self::Teacher,
-        }
-    }
-}
-
-impl std::fmt::Display for Which {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.key())
-    }
-}
-
-/// Reads a `.pth` or safetensors file, told apart by content. Of a training checkpoint the
-/// network `which` is taken; a file of one network has only that.
+/// Reads a `.pth` or safetensors file, distinguished by content.
+///
+/// Of a training checkpoint, the network with `role` is read; without a role, the one that the
+/// file names as `evaluated`, else the teacher or another moving average, else the only one. A file
+/// of one network without a role has only that, whatever `role` is.
 ///
 /// # Errors
-/// [`Error::Io`] and [`Error::BadWeights`] name the file and what is wrong,
-/// [`Error::NotFinite`] the tensor with values that are no numbers, [`Error::NoSuchNetwork`] and
-/// [`Error::SeveralNetworks`] the networks that are there.
-pub fn read(path: &Path, which: Which) -> Result<Weights> {
+/// [`Error::Io`] and [`Error::BadWeights`] name the file and the reason, [`Error::NotFinite`] the
+/// tensor with NaN or infinite values, [`Error::NoSuchNetwork`] and [`Error::SeveralNetworks`] the
+/// networks in the file.
+pub fn read(path: &Path, role: impl Into<Option<NetworkRole>>) -> Result<Weights> {
+    let role = role.into();
     let mut head = [0u8; 64];
     let (length, size) = {
         use std::io::Read;
@@ -114,24 +87,24 @@ pub fn read(path: &Path, which: Which) -> Result<Weights> {
     };
     let head = &head[..length];
     // Safetensors first: the length of its header may begin like a pickle (0x80), but no pickle
-    // or archive begins with a number that is less than the file's size.
+    // or archive begins with a number less than the file's size.
     let header = head
         .first_chunk::<8>()
         .map(|bytes| u64::from_le_bytes(*bytes));
     let safetensors = head.get(8) == Some(&b'{') && header.is_some_and(|length| length < size);
     let mut weights = if safetensors {
-        safetensors::read(path, which)?
+        safetensors::read(path, role)?
     } else if head.starts_with(b"PK\x03\x04") || head.first() == Some(&0x80) {
-        pth::read(path, which)?
+        pth::read(path, role)?
     } else {
         return Err(bad(path, not_weights(head)));
     };
     weights.path = path.into();
-    beside::read(path, &mut weights)?;
+    sidecar::read(path, &mut weights)?;
     Ok(weights)
 }
 
-/// What a file is that is not weights.
+/// The reason why a file is not a weight file.
 fn not_weights(head: &[u8]) -> String {
     let text = head.trim_ascii_start().to_ascii_lowercase();
     let what = if head.is_empty() {
@@ -146,7 +119,8 @@ fn not_weights(head: &[u8]) -> String {
     format!("neither a PyTorch checkpoint nor a safetensors file: it {what}")
 }
 
-/// A network's arrays, by their names in the file, under the reference's; all of them finite.
+/// A network's arrays, renamed from the file's names to the reference's; refuses values that are not
+/// finite.
 fn network(
     path: &Path,
     network: &networks::Network,
@@ -202,9 +176,9 @@ pub fn arrays(network: &(impl Parameters + ?Sized), prefix: &str) -> BTreeMap<St
     arrays
 }
 
-/// How far one backbone is from another of the same sizes: relative errors of all tokens, for an
-/// image of the trained size and one of other sides, as `(height, width, error)`. The images are
-/// random, and the same every time.
+/// The relative error of all tokens between two backbones of the same sizes, as `(height, width,
+/// error)`: for an image of the trained size and one of another size. The images are random, with a
+/// fixed seed.
 pub fn deviation(of: &Vit, from: &Vit) -> Vec<(usize, usize, f64)> {
     let config = from.config();
     let (side, patch) = (config.side(), config.patch_size);

@@ -14,10 +14,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use common::device;
 use dinolab_nn::init::Init;
 use dinolab_nn::weights::{
-    Array, Backbone, LoadOptions, Naming, Value, Which, arrays, load, locate, read, to_bytes,
+    Array, Backbone, LoadOptions, Naming, NetworkRole, Value, arrays, load, locate, read, to_bytes,
     write_pth,
 };
-use dinolab_nn::{Head, HeadConfig, Network, Vit, VitConfig};
+use dinolab_nn::{Head, HeadConfig, Network, ProjectionHead, Vit, VitConfig};
 use files::{floats, pickle, pth};
 use proptest::prelude::*;
 
@@ -65,7 +65,7 @@ fn use_weights(path: &Path) -> Result<(), String> {
     LARGEST.store(0, Ordering::Relaxed);
     let result = (|| {
         let file = locate(path)?;
-        let weights = read(&file, Which::Teacher)?;
+        let weights = read(&file, NetworkRole::Teacher)?;
         let config = weights.vit_config(None)?;
         let mut vit = Vit::new(&config, &mut Init::new(0), &device())?;
         load(&mut vit, "backbone", &weights, LoadOptions::default())?;
@@ -104,7 +104,7 @@ fn seeds(folder: &Path) -> Vec<PathBuf> {
             ..HeadConfig::default()
         },
     );
-    let network = Network::new(&plain, &head, 0, &device()).unwrap();
+    let network = Network::<Head>::new(&plain, &head, 0, &device()).unwrap();
     let state = || {
         let named = arrays(&network, "").into_iter();
         Value::dict(named.map(|(name, array)| (name, Value::Tensor(array))))
@@ -340,9 +340,15 @@ fn calls_are_never_made_wherever_they_hide() {
             ]);
             fs::write(&path, pth(&pickle::whole(&body), &floats(&[1.0]))).unwrap();
             // The network is read; what cannot be without a call is left out.
-            let weights = read(&path, Which::Teacher).unwrap_or_else(|e| panic!("{what}: {e}"));
+            let weights =
+                read(&path, NetworkRole::Teacher).unwrap_or_else(|e| panic!("{what}: {e}"));
             assert_eq!(weights.arrays.len(), 1);
-            assert!(weights.facts.values().all(|fact| !fact.contains("touch")));
+            assert!(
+                weights
+                    .metadata
+                    .values()
+                    .all(|fact| !fact.contains("touch"))
+            );
         }
         // As a tensor's own part it cannot be left out.
         let hooks = call();
@@ -393,7 +399,7 @@ fn names_of_any_length_are_read() {
             [&plain[..end], &long.concat(), &plain[end..]].concat(),
         )
         .unwrap();
-        let weights = read(&path, Which::Teacher).unwrap_or_else(|e| panic!("{length}: {e}"));
+        let weights = read(&path, NetworkRole::Teacher).unwrap_or_else(|e| panic!("{length}: {e}"));
         let array = &weights.arrays["backbone.cls_token"];
         assert_eq!(array.data, [1.0, 2.0, 3.0], "{length}");
     }
@@ -403,7 +409,7 @@ fn names_of_any_length_are_read() {
 #[test]
 fn values_that_are_no_numbers_are_named() {
     let root = tempfile::tempdir().unwrap();
-    let network = Network::new(
+    let network = Network::<Head>::new(
         &VitConfig {
             registers: 0,
             layer_scale: false,
@@ -508,7 +514,7 @@ fn doubles_that_are_too_large_are_named() {
         .collect();
     let body = pickle::dict(&[("cls_token", pickle::tensor("0", "DoubleStorage", 3))]);
     fs::write(&path, pth(&pickle::whole(&body), &doubles)).unwrap();
-    let told = read(&path, Which::Teacher).unwrap_err().to_string();
+    let told = read(&path, NetworkRole::Teacher).unwrap_err().to_string();
     assert!(
         told.contains("cls_token has 2 of 3") && told.contains("inf"),
         "{told}"
@@ -520,7 +526,7 @@ fn doubles_that_are_too_large_are_named() {
         .collect();
     let body = pickle::dict(&[("cls_token", pickle::tensor("0", "HalfStorage", 3))]);
     fs::write(&path, pth(&pickle::whole(&body), &halves)).unwrap();
-    let told = read(&path, Which::Teacher).unwrap_err().to_string();
+    let told = read(&path, NetworkRole::Teacher).unwrap_err().to_string();
     assert!(told.contains("cls_token has 2 of 3"), "{told}");
 }
 

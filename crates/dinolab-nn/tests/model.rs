@@ -5,7 +5,7 @@ mod common;
 use common::device;
 use dinolab_nn::init::Init;
 use dinolab_nn::position::{PositionRule, resample, resampling};
-use dinolab_nn::{Head, HeadConfig, Network, Parameters, Tensor, Vit, VitConfig};
+use dinolab_nn::{Head, HeadConfig, Network, Parameters, ProjectionHead, Tensor, Vit, VitConfig};
 use proptest::prelude::*;
 
 #[test]
@@ -45,7 +45,7 @@ fn initial_weights_have_the_references_spread() {
         out_dim: 1024,
         ..HeadConfig::default()
     };
-    let made = |seed| Network::new(&config, &head, seed, &device()).unwrap();
+    let made = |seed| Network::<dinolab_nn::Head>::new(&config, &head, seed, &device()).unwrap();
     let all = |network: &Network| {
         let mut all = Vec::new();
         network.visit("", &mut |name, param| {

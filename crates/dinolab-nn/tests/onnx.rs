@@ -8,7 +8,7 @@ use std::path::Path;
 use common::device;
 use dinolab_nn::init::Init;
 use dinolab_nn::onnx::{Check, Options, export};
-use dinolab_nn::{Head, HeadConfig, Vit, VitConfig};
+use dinolab_nn::{Head, HeadConfig, ProjectionHead, Vit, VitConfig};
 
 fn vit(seed: u64) -> Vit {
     let config = VitConfig {

@@ -9,7 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use dinolab_nn::weights::{
-    Array, LoadOptions, Value, Weights, Which, arrays, file_arrays, load, read, to_bytes, write_pth,
+    Array, LoadOptions, NetworkRole, Value, Weights, arrays, file_arrays, load, read, to_bytes,
+    write_pth,
 };
 use dinolab_nn::{Error, HeadConfig, Network, Parameters, VitConfig};
 
@@ -47,6 +48,79 @@ fn write(folder: &Path, all: &Arrays) -> PathBuf {
     path
 }
 
+/// A checkpoint of a method without a teacher: `network.…` learns, `average.…` is its average.
+#[test]
+fn the_metadata_names_the_network_to_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let (learned, average) = (network(32, 3), network(32, 4));
+    let mut all = arrays(&learned, "network");
+    all.append(&mut arrays(&average, "average"));
+    let of = |network: &Network| arrays(network, "");
+    let expected = [
+        (None, None, Ok((of(&average), NetworkRole::Average))),
+        (
+            Some("average"),
+            None,
+            Ok((of(&average), NetworkRole::Average)),
+        ),
+        (
+            Some("network"),
+            None,
+            Ok((of(&learned), NetworkRole::Network)),
+        ),
+        (
+            Some("network"),
+            Some("average"),
+            Ok((of(&average), NetworkRole::Average)),
+        ),
+        (
+            Some("average"),
+            Some("network"),
+            Ok((of(&learned), NetworkRole::Network)),
+        ),
+        (
+            Some("average"),
+            Some("teacher"),
+            Err("has no teacher, only average and network"),
+        ),
+        (
+            Some("average"),
+            Some("student"),
+            Err("has no student, only average and network"),
+        ),
+        (
+            Some("teacher"),
+            None,
+            Err("its metadata names teacher as the evaluated network"),
+        ),
+    ];
+    for (evaluated, asked, expected) in expected {
+        let said = evaluated.map(|name: &str| ("evaluated".to_owned(), name.to_owned()));
+        let path = folder.path().join("checkpoint.safetensors");
+        fs::write(&path, to_bytes(&all, &said.into_iter().collect()).unwrap()).unwrap();
+        let role = asked.map(|key: &str| key.parse::<NetworkRole>().unwrap());
+        match (read(&path, role), expected) {
+            (Ok(weights), Ok((arrays, role))) => {
+                assert_eq!(weights.arrays, arrays, "{evaluated:?} {asked:?}");
+                assert_eq!(weights.role, Some(role));
+            }
+            (Err(error), Err(told)) => {
+                assert!(error.to_string().contains(told), "{error}");
+            }
+            (found, _) => panic!(
+                "{evaluated:?} {asked:?}: {:?}",
+                found.map(|found| found.role)
+            ),
+        }
+    }
+    assert!(
+        "both"
+            .parse::<NetworkRole>()
+            .unwrap_err()
+            .contains("student, average")
+    );
+}
+
 #[test]
 fn safetensors_round_trip() {
     let folder = tempfile::tempdir().unwrap();
@@ -64,10 +138,13 @@ fn safetensors_round_trip() {
     let back = file_arrays(&path, &fs::read(&path).unwrap()).unwrap();
     assert_eq!(back, (all, facts.clone()));
 
-    for (which, network) in [(Which::Student, &student), (Which::Teacher, &teacher)] {
+    for (which, network) in [
+        (NetworkRole::Student, &student),
+        (NetworkRole::Teacher, &teacher),
+    ] {
         let weights = read(&path, which).unwrap();
         assert_eq!(weights.arrays, arrays(network, ""));
-        assert_eq!(weights.facts, facts);
+        assert_eq!(weights.metadata, facts);
         assert_eq!(weights.centre.as_ref().unwrap()[9], 9.0);
         // The number of heads does not show in shapes; three were said.
         assert_eq!(weights.vit_config(Some(3)).unwrap(), vit(32));
@@ -91,7 +168,7 @@ fn any_length_of_the_header_is_understood() {
         let bytes = to_bytes(&all, &facts).unwrap();
         first_bytes.insert(bytes[0]);
         fs::write(&path, bytes).unwrap();
-        assert_eq!(read(&path, Which::Teacher).unwrap().arrays, all);
+        assert_eq!(read(&path, NetworkRole::Teacher).unwrap().arrays, all);
     }
     // What a pickle begins with is among them.
     assert!(first_bytes.contains(&0x80), "{first_bytes:?}");
@@ -118,7 +195,7 @@ fn prefixes_of_wrappers_are_understood() {
     for (what, rename) in cases {
         let renamed: Arrays = all.iter().map(|(k, v)| (rename(k), v.clone())).collect();
         assert_ne!(renamed, all);
-        let weights = read(&write(folder.path(), &renamed), Which::Teacher).unwrap();
+        let weights = read(&write(folder.path(), &renamed), NetworkRole::Teacher).unwrap();
         assert_eq!(weights.arrays, all, "{what}");
     }
     // What other programs put before a backbone's names, in either kind of file; each has a second
@@ -148,9 +225,12 @@ fn prefixes_of_wrappers_are_understood() {
         let mut both = Arrays::new();
         put(&mut both, teacher, &lone);
         put(&mut both, student, &other);
-        for (which, network) in [(Which::Teacher, &lone), (Which::Student, &other)] {
+        for (which, network) in [
+            (NetworkRole::Teacher, &lone),
+            (NetworkRole::Student, &other),
+        ] {
             let weights = read(&write(folder.path(), &both), which).unwrap();
-            assert_eq!(weights.which, Some(which), "{teacher}");
+            assert_eq!(weights.role, Some(which), "{teacher}");
             let (outer, _) = teacher.split_once('.').unwrap();
             let nested = both.iter().map(|(name, array)| {
                 let rest = name.split_once('.').unwrap().1.to_owned();
@@ -179,7 +259,7 @@ fn prefixes_of_wrappers_are_understood() {
     let strip =
         |(k, v): (&String, &Array)| Some((k.strip_prefix("backbone.")?.to_owned(), v.clone()));
     let lone: Arrays = all.iter().filter_map(strip).collect();
-    let weights = read(&write(folder.path(), &lone), Which::Teacher).unwrap();
+    let weights = read(&write(folder.path(), &lone), NetworkRole::Teacher).unwrap();
     assert_eq!(weights.arrays.len(), lone.len());
     assert!(
         weights
@@ -308,7 +388,7 @@ fn files_that_hold_no_network_are_refused() {
     let path = folder.path().join("file.bin");
     let refuse = |bytes: &[u8], why: &str| {
         fs::write(&path, bytes).unwrap();
-        let error = read(&path, Which::Teacher).unwrap_err();
+        let error = read(&path, NetworkRole::Teacher).unwrap_err();
         assert!(matches!(error, Error::BadWeights { .. }), "{error}");
         let told = error.to_string();
         assert!(told.contains("file.bin") && told.contains(why), "{told}");
@@ -324,7 +404,7 @@ fn files_that_hold_no_network_are_refused() {
         &to_bytes(&other, &BTreeMap::new()).unwrap(),
         "no vision transformer",
     );
-    let error = read(&folder.path().join("absent"), Which::Teacher).unwrap_err();
+    let error = read(&folder.path().join("absent"), NetworkRole::Teacher).unwrap_err();
     assert!(matches!(error, Error::Io { .. }) && error.to_string().contains("absent"));
 
     // A safetensors file cut off anywhere.
@@ -334,7 +414,10 @@ fn files_that_hold_no_network_are_refused() {
         .chain([7, 8, 9, whole.len() - 1]);
     for length in ends {
         fs::write(&path, &whole[..length]).unwrap();
-        assert!(read(&path, Which::Teacher).is_err(), "cut to {length}");
+        assert!(
+            read(&path, NetworkRole::Teacher).is_err(),
+            "cut to {length}"
+        );
     }
     // Values that do not fill their shape cannot be written either.
     let short = Array {
@@ -363,7 +446,7 @@ fn pth_files_are_read() {
         ("a lone backbone", pickle::dict(&[("cls_token", single)])),
     ] {
         fs::write(&path, pth(&pickle::whole(&body), &floats(&values))).unwrap();
-        let weights = read(&path, Which::Teacher).unwrap_or_else(|e| panic!("{what}: {e}"));
+        let weights = read(&path, NetworkRole::Teacher).unwrap_or_else(|e| panic!("{what}: {e}"));
         assert_eq!(weights.arrays.len(), 1, "{what}");
         let array = &weights.arrays["backbone.cls_token"];
         assert_eq!(array.shape, [1, 1, 3], "{what}");
@@ -386,7 +469,7 @@ fn pth_files_are_read() {
     ] {
         let body = pickle::dict(&[("cls_token", pickle::tensor("0", kind, 3))]);
         fs::write(&path, pth(&pickle::whole(&body), &storage)).unwrap();
-        let weights = read(&path, Which::Teacher).unwrap_or_else(|e| panic!("{kind}: {e}"));
+        let weights = read(&path, NetworkRole::Teacher).unwrap_or_else(|e| panic!("{kind}: {e}"));
         assert_eq!(weights.arrays["backbone.cls_token"].data, values, "{kind}");
     }
 }
@@ -399,7 +482,7 @@ fn a_pth_cut_off_anywhere_is_an_error() {
     let whole = pth(&pickle::whole(&body), &floats(&[1.0, 2.0, 3.0]));
     for length in 0..whole.len() {
         fs::write(&path, &whole[..length]).unwrap();
-        let error = read(&path, Which::Teacher).err();
+        let error = read(&path, NetworkRole::Teacher).err();
         let error = error.unwrap_or_else(|| panic!("cut to {length} of {}", whole.len()));
         assert!(error.to_string().contains("cut.pth"), "{error}");
     }
@@ -407,14 +490,14 @@ fn a_pth_cut_off_anywhere_is_an_error() {
     for storage in [&floats(&[1.0, 2.0])[..], &[]] {
         fs::write(&path, pth(&pickle::whole(&body), storage)).unwrap();
         assert!(
-            read(&path, Which::Teacher).is_err(),
+            read(&path, NetworkRole::Teacher).is_err(),
             "{} bytes",
             storage.len()
         );
     }
     let body = pickle::dict(&[("cls_token", pickle::tensor("7", "FloatStorage", 3))]);
     fs::write(&path, pth(&pickle::whole(&body), &floats(&[1.0, 2.0, 3.0]))).unwrap();
-    assert!(read(&path, Which::Teacher).is_err());
+    assert!(read(&path, NetworkRole::Teacher).is_err());
 }
 
 #[test]
@@ -449,13 +532,18 @@ fn a_pickle_is_never_executed() {
             let bytes = pickle::whole(&body);
             for file in [bytes.clone(), pth(&bytes, &floats(&[1.0]))] {
                 fs::write(&path, &file).unwrap();
-                let found = read(&path, Which::Teacher);
+                let found = read(&path, NetworkRole::Teacher);
                 assert!(!trace.exists(), "{module}.{name} {what} was executed");
                 match found {
                     Ok(weights) => {
                         assert!(may_be_read, "{module}.{name} {what} passed for weights");
                         assert_eq!(weights.arrays.len(), 1);
-                        assert!(!weights.facts.values().any(|value| value.contains("touch")));
+                        assert!(
+                            !weights
+                                .metadata
+                                .values()
+                                .any(|value| value.contains("touch"))
+                        );
                     }
                     Err(error) => assert!(error.to_string().contains("evil.pth"), "{error}"),
                 }

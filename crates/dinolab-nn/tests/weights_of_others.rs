@@ -13,7 +13,7 @@ use common::device;
 use dinolab_nn::init::Init;
 use dinolab_nn::position::PositionRule;
 use dinolab_nn::weights::{
-    Array, Backbone, Kind, LoadOptions, Naming, Weights, Which, deviation, file_arrays, load,
+    Array, Backbone, Kind, LoadOptions, Naming, NetworkRole, Weights, deviation, file_arrays, load,
     locate, read, to_bytes,
 };
 use dinolab_nn::{Tensor, Vit, VitConfig};
@@ -41,7 +41,7 @@ fn arrays_of(path: &Path) -> Arrays {
 }
 
 fn read_at(path: &Path) -> Weights {
-    read(&locate(path).unwrap(), Which::Teacher).unwrap_or_else(|e| panic!("{e}"))
+    read(&locate(path).unwrap(), NetworkRole::Teacher).unwrap_or_else(|e| panic!("{e}"))
 }
 
 fn network(weights: &Weights) -> Vit {
@@ -104,7 +104,7 @@ fn sizes_conventions_and_preparation_are_read() {
         assert_eq!(config.position_rule, rule, "{folder}");
         let eps = if folder == "hf_vit" { 1e-12 } else { 1e-6 };
         assert_eq!(config.layer_norm_eps, eps, "{folder}");
-        let preprocess = &read_at(&fixture(folder)).facts["preprocess"];
+        let preprocess = &read_at(&fixture(folder)).metadata["preprocess"];
         assert_eq!(
             preprocess, r#"{"resize":32,"crop":28,"mean":[0.5,0.5,0.5],"std":[0.25,0.25,0.25]}"#,
             "{folder}"
@@ -118,11 +118,11 @@ fn sizes_conventions_and_preparation_are_read() {
         ("hf_vit", PositionRule::Ratio, 1e-12),
     ] {
         fs::copy(fixture(name).join("model.safetensors"), &file).unwrap();
-        let weights = read(&file, Which::Teacher).unwrap();
+        let weights = read(&file, NetworkRole::Teacher).unwrap();
         let config = weights.vit_config(None).unwrap();
         assert_eq!((config.position_rule, config.layer_norm_eps), (rule, eps));
         assert_eq!(config.heads, 1);
-        assert!(!weights.facts.contains_key("preprocess"));
+        assert!(!weights.metadata.contains_key("preprocess"));
     }
 }
 
@@ -135,7 +135,7 @@ fn what_is_written_is_the_same_network() {
         let vit = network(&weights);
         let config = vit.config();
         let mask_token = weights.arrays.get("backbone.mask_token");
-        let backbone = Backbone::new(&vit, &weights.facts, mask_token);
+        let backbone = Backbone::new(&vit, &weights.metadata, mask_token);
         let kind = Kind::of(config);
         for naming in [Naming::Reference, Naming::Timm, Naming::HuggingFace(kind)] {
             let what = format!("{folder} as {naming:?}");
@@ -159,8 +159,8 @@ fn what_is_written_is_the_same_network() {
                     assert!(error < 1e-6, "{what} {h}×{w}: {error:e}");
                 }
             }
-            let prepared = &read_at(&out).facts["preprocess"];
-            assert_eq!(prepared, &weights.facts["preprocess"], "{what}");
+            let prepared = &read_at(&out).metadata["preprocess"];
+            assert_eq!(prepared, &weights.metadata["preprocess"], "{what}");
         }
     }
 }
@@ -188,7 +188,7 @@ fn names_and_shapes_are_the_librarys() {
             Naming::HuggingFace(Kind::of(vit.config()))
         };
         let mask_token = weights.arrays.get("backbone.mask_token");
-        let backbone = Backbone::new(&vit, &weights.facts, mask_token);
+        let backbone = Backbone::new(&vit, &weights.metadata, mask_token);
         backbone.write_folder(root.path(), naming).unwrap();
         let mut theirs = shapes(&fixture(folder).join("model.safetensors"));
         theirs.retain(|name, _| !name.starts_with("head.") && !name.starts_with("pooler."));
@@ -223,13 +223,13 @@ fn another_trained_size_is_resampled_by_the_networks_rule() {
     let file = root.path().join("larger.safetensors");
     let weights = read_at(&fixture("hf_dinov2"));
     let vit = network(&weights);
-    let larger = Backbone::new(&vit, &weights.facts, None)
+    let larger = Backbone::new(&vit, &weights.metadata, None)
         .resized(45)
         .unwrap();
     // Six patches of seven pixels fit.
     assert_eq!(larger.config().image_size, 42);
     larger.write_safetensors(&file, Naming::Timm).unwrap();
-    let back = network(&read(&file, Which::Teacher).unwrap());
+    let back = network(&read(&file, NetworkRole::Teacher).unwrap());
     let at_size = deviation(&back, &vit);
     assert_eq!(back.config().side(), 6);
     let found = deviation(&vit, &back)[0];
@@ -245,7 +245,7 @@ fn networks_that_are_computed_otherwise_are_refused() {
     let refuse = |arrays: &Arrays, why: &str| {
         let path = root.path().join("model.safetensors");
         fs::write(&path, to_bytes(arrays, &BTreeMap::new()).unwrap()).unwrap();
-        let told = read(&path, Which::Teacher).unwrap_err().to_string();
+        let told = read(&path, NetworkRole::Teacher).unwrap_err().to_string();
         assert!(told.contains(why), "{told}");
     };
     let timm = arrays_of(&fixture("timm").join("model.safetensors"));
@@ -306,7 +306,7 @@ fn networks_that_are_computed_otherwise_are_refused() {
         let changed = config.replacen(is, becomes, 1);
         assert_ne!(changed, config, "{is}");
         fs::write(folder.join("config.json"), changed).unwrap();
-        let found = read(&folder.join("model.safetensors"), Which::Teacher);
+        let found = read(&folder.join("model.safetensors"), NetworkRole::Teacher);
         let told = found.unwrap_err().to_string();
         assert!(told.contains(why) && told.contains("config.json"), "{told}");
     }
@@ -346,13 +346,13 @@ fn dinov2_checkpoints_are_read() {
         .collect();
     assert!(chunked.contains_key("blocks.1.1.ls2.gamma") && chunked.contains_key("mask_token"));
     fs::write(&path, to_bytes(&chunked, &BTreeMap::new()).unwrap()).unwrap();
-    let back = read(&path, Which::Teacher).unwrap();
+    let back = read(&path, NetworkRole::Teacher).unwrap();
     assert_eq!(back.arrays, weights.arrays);
     let pth = root.path().join("dinov2.pth");
     let mask_token = weights.arrays.get("backbone.mask_token");
-    let backbone = Backbone::new(&vit, &weights.facts, mask_token);
+    let backbone = Backbone::new(&vit, &weights.metadata, mask_token);
     backbone.write_pth(&pth, Naming::Reference).unwrap();
-    let back = read(&pth, Which::Teacher).unwrap();
+    let back = read(&pth, NetworkRole::Teacher).unwrap();
     assert_eq!(back.arrays, weights.arrays);
     // Without registers DINOv2 resamples as DINO did.
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Images whose masks tell classes: what segmentation learns from and is judged by.
+//! Images with masks of classes: what segmentation learns from and is evaluated on.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -48,7 +48,7 @@ pub struct MaskOptions {
     pub shapes_size: usize,
 }
 
-/// Images to learn from and images to judge by.
+/// Images to learn from and images to evaluate on.
 type TrainAndVal = [Arc<dyn Source>; 2];
 
 /// Both sets, opened.
@@ -120,7 +120,8 @@ impl MaskOptions {
             );
             Ok(found.usable)
         };
-        let (train_images, val_images) = (usable(&train, "learn from")?, usable(&val, "judge by")?);
+        let (train_images, val_images) =
+            (usable(&train, "learn from")?, usable(&val, "evaluate on")?);
         let names = match rule {
             MaskRule::ObjectOfLabel => std::iter::once("background")
                 .chain(CLASSES)
@@ -168,7 +169,10 @@ impl MaskOptions {
         let all = open(val)?;
         let (kept, held): (Subset, Subset) =
             source::split(all, self.holdout, self.holdout_seed).of_setting("holdout", "")?;
-        let how = format!("{val}, of which {} images held out to judge by", held.len());
+        let how = format!(
+            "{val}, of which {} images held out for validation",
+            held.len()
+        );
         Ok(([Arc::new(kept), Arc::new(held)], how))
     }
 
@@ -200,7 +204,7 @@ impl Masks {
         self.masks(&*self.train)
     }
 
-    /// The set to judge by.
+    /// The validation set.
     pub fn val(&self) -> ClassMasks<'_> {
         self.masks(&*self.val)
     }

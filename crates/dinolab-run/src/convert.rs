@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use dinolab_files::{make_folders, remove_folders};
 use dinolab_nn::position::PositionRule;
-use dinolab_nn::weights::{self, Backbone, Kind, LoadOptions, Naming, Weights, Which};
+use dinolab_nn::weights::{self, Backbone, Kind, LoadOptions, Naming, NetworkRole, Weights};
 use dinolab_nn::{Vit, VitConfig, device, init::Init};
 use serde::Serialize;
 
@@ -28,8 +28,8 @@ pub struct ConvertRequest<'a> {
     pub output: &'a Path,
     /// By default the reference's for a file, Hugging Face's for a folder.
     pub to: Option<WeightFormat>,
-    /// Which network of a training checkpoint.
-    pub which: Which,
+    /// The network of a training checkpoint; by default the one that the run evaluates.
+    pub role: Option<NetworkRole>,
     /// To `.pth`: whether all that the reference needs to resume training is written.
     pub full: bool,
     /// Position embeddings are resampled to images of this side, once.
@@ -230,18 +230,20 @@ fn same_file(a: &Path, b: &Path) -> bool {
 impl Original {
     /// Reads it from IN, which must not be the file to write.
     fn read(request: &ConvertRequest<'_>) -> Result<Self> {
-        let mut weights = read(request.input, request.which)?;
+        let mut weights = read(request.input, request.role)?;
         ensure!(
             !same_file(&weights.path, request.output),
             "{}: IN and OUT are the same file",
             request.output.display()
         );
         let mut config = weights.vit_config(request.heads)?;
-        let preprocess = request.normalisation.of(&weights.facts, config.channels)?;
+        let preprocess = request
+            .normalisation
+            .of(&weights.metadata, config.channels)?;
         // What is said of other channels than the network has is not passed on.
-        weights.facts.remove("preprocess");
+        weights.metadata.remove("preprocess");
         let metadata = preprocess.map(|preprocess| preprocess.facts());
-        weights.facts.extend(metadata.into_iter().flatten());
+        weights.metadata.extend(metadata.into_iter().flatten());
         config.position_rule = request.position_rule.unwrap_or(config.position_rule);
         let (vit, left_over) =
             load(&weights, &config).with_context(|| weights.path.display().to_string())?;
@@ -310,7 +312,7 @@ impl Original {
                  and `std`",
                 count(config.channels)
             ));
-        } else if !colours && !self.weights.facts.contains_key("preprocess") {
+        } else if !colours && !self.weights.metadata.contains_key("preprocess") {
             notes.push(format!(
                 "the weights do not say how images of {} are normalised; `mean` and `std` write it \
                  into what is converted",
@@ -363,7 +365,7 @@ fn write_backbone(
     written: &mut Written,
 ) -> Result<()> {
     let mask_token = original.weights.arrays.get("backbone.mask_token");
-    let mut backbone = Backbone::new(&original.vit, &original.weights.facts, mask_token);
+    let mut backbone = Backbone::new(&original.vit, &original.weights.metadata, mask_token);
     if let Some(side) = request.image_size {
         backbone = backbone.resized(side)?;
     }

@@ -66,7 +66,7 @@ pub struct Embedded {
 pub enum EmbeddedKind {
     /// One row for each image.
     Rows,
-    /// One grid of patch tokens, of so many rows and columns, for each image.
+    /// One grid of patch tokens for each image: rows and columns.
     Grids(usize, usize),
     /// One array of patch tokens for each image.
     Arrays,

@@ -1,4 +1,4 @@
-//! What all work needs beside its own input.
+//! What all work needs in addition to its own input.
 
 use dinolab_data::source::RemoteOptions;
 

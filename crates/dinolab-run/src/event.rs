@@ -1,4 +1,7 @@
 //! What happens in the course of work, for whoever shows or records it.
+//!
+//! Typed, and not log lines of `tracing`: callers take figures from events, show progress by them, and add
+//! what to do in their own words.
 
 mod panel;
 mod text;
@@ -154,7 +157,7 @@ pub enum Event<'a> {
     },
     /// Mean and standard deviation of the channels were measured.
     ChannelsMeasured {
-        /// Over so many images.
+        /// The number of images.
         images: usize,
     },
     /// Images are taken with their channels as stored, normalised by these.

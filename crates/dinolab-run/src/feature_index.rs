@@ -165,7 +165,7 @@ impl Saver {
 }
 
 /// Where the index of `images` for the weights `W` is by default: in the run's folder, or
-/// beside the weight file.
+/// next to the weight file.
 pub fn default_path(weights: &Path, images: &Path) -> PathBuf {
     let mut home = match weights.is_dir() {
         true => weights,
@@ -192,7 +192,7 @@ pub fn default_path(weights: &Path, images: &Path) -> PathBuf {
         .join(format!("{plain}-{digest:08x}.safetensors"))
 }
 
-/// What the features depend on beside the images.
+/// What the features depend on, apart from the images.
 fn key(model: &Model, preprocess: &Preprocess, precision: &str) -> Result<String> {
     let mut hash = Xxh3::new();
     model.vit.visit("", &mut |name, param| {

@@ -6,7 +6,7 @@ use std::path::Path;
 use dinolab_data::{Pixels, Size};
 use dinolab_eval::network::Preprocess;
 use dinolab_nn::position::PositionRule;
-use dinolab_nn::weights::{self, LoadOptions, Weights, Which};
+use dinolab_nn::weights::{self, LoadOptions, NetworkRole, Weights};
 use dinolab_nn::{Parameters, Precision, Vit, device, init::Init};
 use dinolab_train::checkpoint;
 
@@ -22,12 +22,10 @@ use crate::weights::read;
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[cfg_attr(feature = "clap", command(next_help_heading = "Model"))]
 pub struct ModelOptions {
-    /// Network of a training checkpoint: teacher or student
-    #[cfg_attr(
-        feature = "clap",
-        arg(long = "checkpoint-key", value_name = "NETWORK", default_value_t, value_parser = role)
-    )]
-    pub which: Which,
+    /// Network of a training checkpoint: teacher, student, average or network
+    /// [default: the one that the run evaluates]
+    #[cfg_attr(feature = "clap", arg(long = "checkpoint-key", value_name = "ROLE"))]
+    pub role: Option<NetworkRole>,
     /// Attention heads, if the file does not say [default: width / 64]
     #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
     pub heads: Option<usize>,
@@ -58,18 +56,6 @@ pub struct Normalisation {
     /// ImageNet's]
     #[cfg_attr(feature = "clap", arg(long, value_name = "X,…"))]
     pub std: Option<Numbers>,
-}
-
-/// The network of a training checkpoint by its name.
-///
-/// # Errors
-/// Another name, with those that there are.
-pub fn role(key: &str) -> Result<Which, String> {
-    match key {
-        "teacher" => Ok(Which::Teacher),
-        "student" => Ok(Which::Student),
-        _ => Err("one of teacher, student".into()),
-    }
 }
 
 impl Normalisation {
@@ -136,7 +122,7 @@ impl Model {
     /// Weights that cannot be read or do not fit, a device that is not there, and networks of other
     /// than three channels whose images nobody says how to normalise.
     pub fn load(env: &Environment<'_>, w: &Path, options: &ModelOptions) -> Result<Self> {
-        let weights = read(w, options.which)?;
+        let weights = read(w, options.role)?;
         let mut config = weights.vit_config(options.heads)?;
         config.position_rule = options.position_rule.unwrap_or(config.position_rule);
         let name = match options.device.as_str() {
@@ -154,13 +140,13 @@ impl Model {
         let report = weights::load(&mut vit, "backbone", &weights, LoadOptions::default())
             .with_context(place)?;
         env.events.hear(Event::Loaded(&report));
-        let said = |fact: &str| weights.facts.contains_key(fact);
+        let said = |fact: &str| weights.metadata.contains_key(fact);
         if options.heads.is_none() && !said("vit") && !said("num_heads") {
             let (heads, width) = (config.heads, config.width);
             env.events.hear(Event::HeadsAssumed { heads, width });
         }
         let channels = config.channels;
-        let preprocess = match options.normalisation.of(&weights.facts, channels)? {
+        let preprocess = match options.normalisation.of(&weights.metadata, channels)? {
             Some(preprocess) => preprocess,
             None if channels == 3 => Preprocess::default(),
             None => bail!(
@@ -216,7 +202,7 @@ fn preprocess_of(metadata: &BTreeMap<String, String>) -> Option<Preprocess> {
 
 /// The configuration of the run whose checkpoint these weights are from.
 fn run_config(weights: &Weights) -> Option<Config> {
-    config_of(&weights.facts)
+    config_of(&weights.metadata)
 }
 
 fn config_of(metadata: &BTreeMap<String, String>) -> Option<Config> {

@@ -65,7 +65,7 @@ pub enum Search<'a> {
 pub struct NeighbourReport {
     /// Images that can be searched.
     pub images: usize,
-    /// Of which so many were embedded now.
+    /// How many of them were embedded now.
     pub embedded: usize,
     /// Images that were left out.
     pub skipped: usize,

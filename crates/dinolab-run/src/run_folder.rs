@@ -262,7 +262,7 @@ impl RunFolder {
         Ok(changeable.iter().map(change).collect())
     }
 
-    /// An error where a run is to go on with other images or from other weights.
+    /// An error if a run is to be resumed with other images or weights.
     fn compare(&self, before: &Config, now: &Config, contents: Option<&Contents>) -> Result<()> {
         let run = || self.root.clone();
         if !same_place(&before.weights, &now.weights) {

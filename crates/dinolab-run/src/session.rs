@@ -166,7 +166,7 @@ impl<'a> Session<'a> {
         let contents = (!shapes).then(|| Contents::of(&sources));
         let mut settings = measured(env, settings, &sources, recorded.as_ref())?;
         if settings.scaled_decoding.is_none() {
-            // A run goes on as it began, also one from before there was this setting.
+            // A run is resumed as it began, also one from before there was this setting.
             settings.scaled_decoding =
                 recorded.map(|before| before.scaled_decoding.unwrap_or(false));
         }

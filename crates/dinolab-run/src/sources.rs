@@ -1,4 +1,4 @@
-//! Which images to train on, and which to judge by.
+//! Which images to train on, and which to evaluate on.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,15 +15,15 @@ use crate::settings::Settings;
 /// The seed of the shapes that are only looked at, never trained on.
 const SHAPES_VAL: u64 = 1 << 32;
 
-/// Images to train on and images to judge by.
+/// Images to train on and images to evaluate on.
 pub struct Sources {
     /// Trained on; also the bank of k-NN.
     pub train: Arc<dyn Source>,
-    /// Judged by, where there are labels or a `--val`.
+    /// Evaluated on, if there are labels or validation images of their own.
     pub val: Option<Arc<dyn Source>>,
     /// In words.
     pub description: String,
-    /// Whether the images to judge by were held out of those to train on.
+    /// Whether the validation images were held out of those to train on.
     pub held_out: bool,
 }
 
@@ -155,7 +155,7 @@ impl Sources {
         let given = settings.val.clone().unwrap_or_default();
         if !given.as_os_str().is_empty() {
             let val = open_as(env, &given, max_pixels, pixels).of_setting("val", "")?;
-            let description = format!("{found}; judged on {} in {}", val.len(), given.display());
+            let description = format!("{found}; evaluated on {} in {}", val.len(), given.display());
             return Ok(Self {
                 train: all,
                 val: Some(val),
@@ -166,7 +166,7 @@ impl Sources {
         let holdout = settings.holdout.unwrap_or(0.1);
         if labelled && holdout > 0.0 && all.len() >= 20 {
             let (train, val) = source::split(all, holdout, seed)?;
-            let description = format!("{found}; {} of them held out to judge k-NN by", val.len());
+            let description = format!("{found}; {} of them held out for k-NN", val.len());
             return Ok(Self {
                 train: Arc::new(train),
                 val: Some(Arc::new(val)),

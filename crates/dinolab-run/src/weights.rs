@@ -5,34 +5,34 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use dinolab_nn::weights::{self, Weights, Which};
+use dinolab_nn::weights::{self, NetworkRole, Weights};
 use dinolab_train::checkpoint::Checkpoint;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Attempts at a run folder whose checkpoints change meanwhile.
 const ATTEMPTS: usize = 3;
 /// The largest header of a checkpoint that is looked at.
 const MAX_HEADER: u64 = 100_000_000;
 
-/// Reads the network `which` that `w` stands for: of a run folder its newest whole checkpoint, of a
+/// Reads the network with `role`, by default the evaluated one, that `w` stands for: of a run folder its newest whole checkpoint, of a
 /// model's folder its weight file, else the file itself. Checkpoints are read by their checksum.
 ///
 /// # Errors
 /// [`Error::Train`](crate::Error::Train) for checkpoints that are damaged,
 /// [`Error::Model`](crate::Error::Model) for whatever else holds no such weights.
-pub fn read(w: &Path, which: Which) -> Result<Weights> {
+pub fn read(w: &Path, role: Option<NetworkRole>) -> Result<Weights> {
     let mut attempts = ATTEMPTS;
     loop {
         attempts -= 1;
         if let Some((checkpoint, _)) = Checkpoint::latest(&w.join("checkpoints"))? {
-            return Ok(checkpoint.weights(which)?);
+            return Ok(checkpoint.weights(role)?);
         }
         let file = weights::locate(w)?;
         if is_checkpoint(&file) {
-            return Ok(Checkpoint::read(&file)?.weights(which)?);
+            return Ok(Checkpoint::read(&file)?.weights(role)?);
         }
-        match weights::read(&file, which) {
+        match weights::read(&file, role) {
             Ok(weights) => return Ok(weights),
             // Someone else has replaced it since.
             Err(_) if attempts > 0 && w.is_dir() && !file.exists() => {}
@@ -41,18 +41,24 @@ pub fn read(w: &Path, which: Which) -> Result<Weights> {
     }
 }
 
-/// The networks of the training checkpoint at `w`: those of the two that it has, the student first.
+/// All networks of the training checkpoint at `w`, by their roles.
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_both(w: &Path) -> Result<Vec<(Which, Weights)>> {
+pub fn read_all(w: &Path) -> Result<Vec<(NetworkRole, Weights)>> {
+    use dinolab_nn::Error::{NoSuchNetwork, SeveralNetworks};
+    let absent = |error: &Error| match error {
+        Error::Model(error) | Error::Train(dinolab_train::Error::Model(error)) => {
+            matches!(error, NoSuchNetwork { .. } | SeveralNetworks { .. })
+        }
+        _ => false,
+    };
     let mut found = Vec::new();
-    for which in [Which::Student, Which::Teacher] {
-        match read(w, which) {
-            Ok(weights) if weights.which == Some(which) => found.push((which, weights)),
+    for role in NetworkRole::ALL {
+        match read(w, Some(role)) {
+            Ok(weights) if weights.role == Some(role) => found.push((role, weights)),
             Ok(_) => {}
-            // The other one is there, or the file would not have been read before.
-            Err(_) if found.is_empty() => {}
+            Err(error) if absent(&error) => {}
             Err(error) => return Err(error),
         }
     }
@@ -77,4 +83,69 @@ fn is_checkpoint(path: &Path) -> bool {
             .iter()
             .all(|name| said.is_some_and(|said| said.get(name).is_some()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::path::PathBuf;
+
+    use dinolab_nn::init::Init;
+    use dinolab_nn::weights::{arrays, to_bytes};
+    use dinolab_nn::{Vit, VitConfig, device};
+    use dinolab_train::checkpoint::save_weights;
+
+    use super::*;
+
+    /// A run folder with one checkpoint, whose file is returned.
+    fn run(root: &Path) -> PathBuf {
+        let config = VitConfig {
+            image_size: 16,
+            patch_size: 8,
+            width: 8,
+            depth: 1,
+            heads: 2,
+            ..VitConfig::default()
+        };
+        let vit = Vit::new(&config, &mut Init::new(0), &device::by_name("cpu").unwrap()).unwrap();
+        let arrays = arrays(&vit, "teacher.backbone");
+        let vit = serde_json::to_string(&config).unwrap();
+        let metadata = BTreeMap::from([("vit".to_owned(), vit)]);
+        save_weights(&root.join("checkpoints"), &arrays, &metadata).unwrap()
+    }
+
+    #[test]
+    fn a_run_its_checkpoint_and_a_plain_file_are_the_same_weights() {
+        let root = tempfile::tempdir().unwrap();
+        let file = run(root.path());
+        let weights = read(root.path(), None).unwrap();
+        assert_eq!(weights.path, file);
+        assert_eq!(weights.role, Some(NetworkRole::Teacher));
+        let same = read(&file, None).unwrap();
+        assert_eq!(same.arrays, weights.arrays);
+        assert_eq!(same.metadata, weights.metadata);
+        let plain = root.path().join("plain.safetensors");
+        fs::write(&plain, to_bytes(&weights.arrays, &BTreeMap::new()).unwrap()).unwrap();
+        let plain = read(&plain, None).unwrap();
+        assert_eq!(plain.arrays, weights.arrays);
+        let both = read_all(root.path()).unwrap();
+        assert_eq!(both.len(), 1);
+        assert_eq!(both[0].0, NetworkRole::Teacher);
+    }
+
+    /// Its values are those of no network any more, though the file can be read.
+    #[test]
+    fn a_checkpoint_that_was_altered_is_refused_however_it_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let file = run(root.path());
+        let mut bytes = fs::read(&file).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&file, bytes).unwrap();
+        assert!(weights::read(&file, None).is_ok());
+        for w in [root.path(), &file] {
+            let error = read(w, None).unwrap_err().to_string();
+            assert!(error.contains("checksum does not match"), "{error}");
+        }
+    }
 }

@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use dinolab_nn::weights::Which;
-
 use crate::explain::{Flags, Library};
 use crate::terminal::TOO_LARGE;
 
@@ -20,8 +18,8 @@ pub enum Advice {
     MakeClassifier,
     /// Images are arrays, whose channels are read only as stored.
     InChans,
-    /// A training checkpoint has the other network only.
-    CheckpointKey(Which),
+    /// A training checkpoint has other networks only.
+    CheckpointKey,
     /// A frame has too many patches.
     Size,
 }
@@ -35,7 +33,7 @@ impl Advice {
         Self::LowerLr,
         Self::MakeClassifier,
         Self::InChans,
-        Self::CheckpointKey(Which::Student),
+        Self::CheckpointKey,
         Self::Size,
     ];
 
@@ -45,9 +43,7 @@ impl Advice {
             Library::Data(dinolab_data::Error::TooManyBadImages { .. }) => Some(Self::MaxBadImages),
             Library::Data(dinolab_data::Error::OnlyArrays { .. }) => Some(Self::InChans),
             Library::Nn(dinolab_nn::Error::PositionSize { .. }) => Some(Self::ResizePosEmbed),
-            Library::Nn(dinolab_nn::Error::NoSuchNetwork { found, .. }) => {
-                Some(Self::CheckpointKey(*found))
-            }
+            Library::Nn(dinolab_nn::Error::NoSuchNetwork { .. }) => Some(Self::CheckpointKey),
             Library::Run(dinolab_run::Error::FrameTooLarge(_)) => Some(Self::Size),
             Library::Eval(dinolab_eval::Error::Diverged { .. }) => Some(Self::LowerLr),
             Library::Eval(dinolab_eval::Error::NotAClassifier { .. }) => Some(Self::MakeClassifier),
@@ -63,7 +59,7 @@ impl Advice {
             Self::LowerLr => "lr",
             Self::MakeClassifier => "classifier",
             Self::InChans => "in-chans",
-            Self::CheckpointKey(_) => "checkpoint-key",
+            Self::CheckpointKey => "checkpoint-key",
             Self::Size => "size",
         }
     }
@@ -77,9 +73,7 @@ impl Advice {
 impl fmt::Display for Advice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
-            Self::CheckpointKey(found) => {
-                return write!(f, "take that one by --checkpoint-key {found}");
-            }
+            Self::CheckpointKey => "choose by --checkpoint-key ROLE",
             Self::MaxBadImages => "remove them, or allow more with --max-unusable-percent PERCENT",
             Self::ResizePosEmbed => "resample the position embeddings with --resize-pos-embed true",
             Self::LowerLr => "give a lower --lr",

@@ -1,7 +1,7 @@
 //! An error in one line, in the words of the command line.
 //!
 //! The libraries speak of settings, not of flags, and do not say what to do: that depends on the
-//! verb. A setting that the verb has as a flag gets its dashes here, and an error that a flag
+//! command. A setting that the command has as a flag gets its dashes here, and an error that a flag
 //! remedies gets the [`Advice`].
 
 use std::collections::BTreeSet;

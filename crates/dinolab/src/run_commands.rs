@@ -86,7 +86,7 @@ impl<'a> Commands<'a> {
         self.run.join("config.toml").display().to_string()
     }
 
-    /// A folder beside the run that does not exist yet.
+    /// A folder next to the run that does not exist yet.
     fn free(self) -> String {
         let numbered = |n: u32| {
             let mut name = self.run.file_name().unwrap_or("run".as_ref()).to_owned();

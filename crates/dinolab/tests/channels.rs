@@ -9,8 +9,8 @@ use std::process::{Command, Output};
 
 use common::{Train, assert_same, device, figures, newest, one_error, program, text};
 use dinolab_nn::weights::file_arrays;
-use dinolab_train::checkpoint::{self, Checkpoint, Position};
-use dinolab_train::{Dino, DinoConfig, OptimiserKind};
+use dinolab_train::checkpoint::{self, Checkpoint, TrainState};
+use dinolab_train::{Dino, DinoConfig, DinoSchedule, OptimiserKind};
 use tempfile::TempDir;
 use tiff::encoder::TiffEncoder;
 use tiff::encoder::colortype::RGBA16;
@@ -410,6 +410,12 @@ fn begun_earlier(run: &Path) {
         freeze_last_layer: 1,
         student_temp: 0.1,
         center_momentum: 0.9,
+        schedule: DinoSchedule {
+            momentum_teacher: 0.99,
+            warmup_teacher_temp: 0.04,
+            teacher_temp: 0.04,
+            warmup_teacher_temp_epochs: 0,
+        },
         drop_path: 0.1,
         seed: 0,
         precision: Default::default(),
@@ -417,7 +423,7 @@ fn begun_earlier(run: &Path) {
     let mut dino = Dino::new(&config, &device()).unwrap();
     let saved = Checkpoint::read(&path).unwrap();
     saved.restore(&mut dino).unwrap();
-    let position = Position {
+    let position = TrainState {
         config: without_later(&saved.position.config),
         ..saved.position
     };

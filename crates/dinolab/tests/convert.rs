@@ -9,7 +9,7 @@ use common::{
     Arrays, Train, figures, newest, one_error, picture, program, relative, tensors, text,
 };
 use dinolab_eval::npy::read_npy_f32;
-use dinolab_nn::weights::{Which, file_arrays, read};
+use dinolab_nn::weights::{NetworkRole, file_arrays, read};
 use serde_json::Value;
 
 /// A training checkpoint of the reference: patch 16, 224 px, width 128, 2 heads, with head.
@@ -99,7 +99,7 @@ fn a_network_goes_round_and_stays_the_same() {
     }
     // The head came along to the first run folder, and no further.
     let head = |run: &str| {
-        let weights = read(&newest(&at(run)), Which::Teacher).unwrap();
+        let weights = read(&newest(&at(run)), NetworkRole::Teacher).unwrap();
         weights.head_config().map(|head| head.out_dim)
     };
     assert_eq!((head("run"), head("run-again")), (Some(256), None));
@@ -153,9 +153,9 @@ fn a_run_becomes_a_checkpoint_of_the_reference_and_comes_back() {
     );
     Train::tiny(&run).succeed();
     convert(&run, &file, &["--full"]);
-    let written = read(&file, Which::Student).unwrap();
-    assert_eq!(written.facts["out_dim"], "32");
-    assert_eq!(written.facts["num_heads"], "2");
+    let written = read(&file, NetworkRole::Student).unwrap();
+    assert_eq!(written.metadata["out_dim"], "32");
+    assert_eq!(written.metadata["num_heads"], "2");
     convert(&file, &back, &["--to", "run"]);
     let (before, after) = (tensors(&run), tensors(&back));
     let mut compared = 0;
@@ -268,7 +268,7 @@ fn training_goes_on_from_the_references_checkpoint_without_a_jump() {
     assert_eq!(judge(&run), expected);
 
     // Head and centre came along.
-    let given = read(&reference(), Which::Teacher).unwrap();
+    let given = read(&reference(), NetworkRole::Teacher).unwrap();
     let kept = tensors(&run);
     for (name, array) in &given.arrays {
         let found = kept[&format!("teacher.{name}")].data.iter();
@@ -369,7 +369,7 @@ fn values_are_not_touched() {
     let out = root.path().join("x.safetensors");
     convert(&reference(), &out, &[]);
     let (found, facts): (Arrays, _) = file_arrays(&out, &fs::read(&out).unwrap()).unwrap();
-    let given = read(&reference(), Which::Teacher).unwrap();
+    let given = read(&reference(), NetworkRole::Teacher).unwrap();
     for (name, array) in &found {
         assert_eq!(
             given.arrays[&format!("backbone.{name}")].data,

@@ -18,8 +18,8 @@ use dinolab_data::{Image, decode};
 use dinolab_eval::network::{Preprocess, attend, batch, host, planes, whole_patches};
 use dinolab_eval::npy::read_npy_f32;
 use dinolab_nn::init::Init;
-use dinolab_nn::weights::{LoadOptions, Weights, Which, file_arrays, load, read};
-use dinolab_nn::{Head, Vit};
+use dinolab_nn::weights::{LoadOptions, NetworkRole, Weights, file_arrays, load, read};
+use dinolab_nn::{Head, ProjectionHead, Vit};
 
 const IMAGES: [&str; 2] = ["n01532829_house_finch", "n07753592_banana"];
 const CLS224: f64 = 5e-5;
@@ -82,7 +82,7 @@ fn check_maps(what: &str, found: &[f32], expected: &[f32], heads: usize) {
 
 #[test]
 fn sizes_are_read_from_the_checkpoint() {
-    let weights = read(&fixture("checkpoint.pth"), Which::Teacher).unwrap();
+    let weights = read(&fixture("checkpoint.pth"), NetworkRole::Teacher).unwrap();
     let vit = weights.vit_config(None).unwrap();
     assert_eq!((vit.patch_size, vit.image_size, vit.channels), (16, 224, 3));
     assert_eq!(
@@ -100,7 +100,7 @@ fn sizes_are_read_from_the_checkpoint() {
 #[test]
 fn class_tokens_and_logits_of_the_evaluation_view() {
     let (weights, expected) = (
-        read(&fixture("checkpoint.pth"), Which::Teacher).unwrap(),
+        read(&fixture("checkpoint.pth"), NetworkRole::Teacher).unwrap(),
         expected(),
     );
     let vit = backbone(&weights);
@@ -142,7 +142,7 @@ fn class_tokens_and_logits_of_the_evaluation_view() {
 #[test]
 fn attention_maps_of_both_sizes() {
     let (weights, expected) = (
-        read(&fixture("checkpoint.pth"), Which::Teacher).unwrap(),
+        read(&fixture("checkpoint.pth"), NetworkRole::Teacher).unwrap(),
         expected(),
     );
     let vit = backbone(&weights);
@@ -171,7 +171,7 @@ fn attention_maps_of_both_sizes() {
 #[test]
 fn a_rectangle_resamples_the_position_embeddings() {
     let (weights, expected) = (
-        read(&fixture("checkpoint.pth"), Which::Teacher).unwrap(),
+        read(&fixture("checkpoint.pth"), NetworkRole::Teacher).unwrap(),
         expected(),
     );
     let vit = backbone(&weights);

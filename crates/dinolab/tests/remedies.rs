@@ -133,7 +133,7 @@ const MESSAGES: &[(&str, Tried)] = &[
         "--size HEIGHTxWIDTH, such as --size 480x480",
         In("weights", "strips_are_left_out_with_advice_that_helps"),
     ),
-    ("take that one by --checkpoint-key", Here),
+    ("choose by --checkpoint-key", Here),
     (
         "continue with the file",
         In("data", "without_https_the_commands_are_named"),
@@ -505,8 +505,8 @@ fn advice_works_when_followed() {
             ],
         },
         Try {
-            says: "take that one by --checkpoint-key",
-            wrong: embed_with(&taught, &[]),
+            says: "choose by --checkpoint-key",
+            wrong: embed_with(&taught, &["--checkpoint-key", "teacher"]),
             right: vec![embed_with(&taught, &["--checkpoint-key", "student"])],
         },
         Try {

@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use common::{Train, program, text};
-use dinolab_eval::health::{Context, Health, Remedy, Trouble, after_divergence, diagnose};
+use dinolab_eval::health::{
+    Context, Health, Remedy, TeacherContext, Trouble, after_divergence, diagnose,
+};
 
 #[allow(dead_code, reason = "the program uses the rest")]
 #[path = "../src/run_commands.rs"]
@@ -14,14 +16,26 @@ mod run_commands;
 
 use run_commands::Commands;
 
-/// Figures of an epoch of an ordinary run.
-fn ordinary(epoch: usize) -> Health {
-    Health {
+/// Figures of an epoch of an ordinary run, of DINO or of LeJEPA.
+fn ordinary(epoch: usize, dino: bool) -> Health {
+    let shared = Health {
         epoch,
         steps: 100,
         loss: Some(3.0),
         grad_norm: Some(1.0),
         grad_norm_max: Some(2.0),
+        feature_spread: Some(0.5),
+        feature_rank: Some(8.0),
+        ..Health::default()
+    };
+    if !dino {
+        return Health {
+            embedding_std: Some(1.0),
+            embedding_rank: Some(8.0),
+            ..shared
+        };
+    }
+    Health {
         out_dim: 4096,
         rows: 64,
         teacher_temp: Some(0.04),
@@ -29,15 +43,13 @@ fn ordinary(epoch: usize) -> Health {
         marginal_entropy: Some(4.0),
         information: Some(2.0),
         kl: Some(0.5),
-        feature_spread: Some(0.5),
-        feature_rank: Some(8.0),
-        ..Health::default()
+        ..shared
     }
 }
 
 /// Epochs of a run that is in a kind of trouble since its third.
-fn troubled(trouble: Trouble) -> Vec<Health> {
-    let mut run: Vec<Health> = (0..9).map(ordinary).collect();
+fn troubled(trouble: Trouble, dino: bool) -> Vec<Health> {
+    let mut run: Vec<Health> = (0..9).map(|epoch| ordinary(epoch, dino)).collect();
     for (i, health) in run.iter_mut().enumerate().skip(2) {
         match trouble {
             Trouble::ConstantOutput => {
@@ -49,7 +61,9 @@ fn troubled(trouble: Trouble) -> Vec<Health> {
                 health.teacher_entropy = Some(health.max_entropy());
                 health.loss = Some(health.max_entropy());
             }
-            Trouble::Divergence => health.loss = Some(20.0),
+            Trouble::Divergence if dino => health.loss = Some(20.0),
+            Trouble::Divergence => health.loss = Some(3.0 + i as f64),
+            Trouble::EmbeddingCollapse => health.embedding_std = Some(0.001),
             Trouble::FeatureCollapse => health.feature_spread = Some(0.001),
             Trouble::StudentNotFollowing => {
                 health.kl = Some(3.0 + i as f64);
@@ -59,53 +73,79 @@ fn troubled(trouble: Trouble) -> Vec<Health> {
     run
 }
 
-const TROUBLES: [Trouble; 5] = [
+const OF_DINO: &[Trouble] = &[
     Trouble::ConstantOutput,
     Trouble::UniformOutput,
     Trouble::Divergence,
     Trouble::FeatureCollapse,
     Trouble::StudentNotFollowing,
 ];
+const OF_LEJEPA: &[Trouble] = &[
+    Trouble::Divergence,
+    Trouble::EmbeddingCollapse,
+    Trouble::FeatureCollapse,
+];
 
 /// Runs that the remedies are for, as diagnoses know them.
-fn runs() -> [(&'static str, Context); 2] {
+fn runs() -> [(&'static str, Context); 3] {
     let plain = Context {
         images: 32,
         epochs: 8.0,
         warmup_epochs: 1.0,
         lr: 0.0005,
-        teacher_temp: 0.04,
-        momentum_teacher: 0.996,
-        center_momentum: 0.9,
+        teacher: Some(TeacherContext {
+            teacher_temp: 0.04,
+            momentum_teacher: 0.996,
+            center_momentum: 0.9,
+        }),
+        sigreg_weight: None,
         weight_decay_end: 0.4,
         clip_grad: Some(3.0),
         reduced_precision: false,
     };
     let odd = Context {
         lr: 5.0,
-        teacher_temp: 0.5,
-        momentum_teacher: 0.0,
-        center_momentum: 1.0,
+        teacher: Some(TeacherContext {
+            teacher_temp: 0.5,
+            momentum_teacher: 0.0,
+            center_momentum: 1.0,
+        }),
         weight_decay_end: 0.04,
         clip_grad: None,
         reduced_precision: true,
         ..plain.clone()
     };
-    [("plain", plain), ("odd", odd)]
+    let lejepa = Context {
+        teacher: None,
+        sigreg_weight: Some(0.05),
+        ..plain.clone()
+    };
+    [("plain", plain), ("odd", odd), ("lejepa", lejepa)]
 }
 
 /// The settings of such a run.
-fn flags(context: &Context) -> [(&'static str, f64); 8] {
-    [
+fn flags(context: &Context) -> Vec<(&'static str, f64)> {
+    let mut flags = vec![
         ("lr", context.lr),
-        ("teacher-temp", context.teacher_temp),
-        ("momentum-teacher", context.momentum_teacher),
-        ("center-momentum", context.center_momentum),
         ("weight-decay-end", context.weight_decay_end),
         ("clip-grad", context.clip_grad.unwrap_or(0.0)),
         ("warmup-epochs", context.warmup_epochs),
         ("epochs", context.epochs),
-    ]
+    ];
+    if let Some(teacher) = &context.teacher {
+        flags.extend([
+            ("out-dim", 4096.0),
+            ("teacher-temp", teacher.teacher_temp),
+            ("momentum-teacher", teacher.momentum_teacher),
+            ("center-momentum", teacher.center_momentum),
+        ]);
+    }
+    flags.extend(
+        context
+            .sigreg_weight
+            .map(|weight| ("sigreg-weight", weight)),
+    );
+    flags
 }
 
 /// Runs a command as a shell does.
@@ -128,13 +168,15 @@ fn carry_out(command: &str, more: &str) {
     );
 }
 
-fn begun(out: &Path, flags: &[(&str, f64)]) {
-    let run = flags
+fn begun(out: &Path, context: &Context) {
+    let tiny = match context.teacher {
+        Some(_) => Train::tiny(out),
+        None => Train::tiny_lejepa(out),
+    };
+    let run = flags(context)
         .iter()
-        .fold(Train::tiny(out), |run, (flag, value)| run.with(flag, value));
-    run.with("out-dim", 4096)
-        .with("stop-after-epochs", 0.5)
-        .succeed();
+        .fold(tiny, |run, (flag, value)| run.with(flag, value));
+    run.with("stop-after-epochs", 0.5).succeed();
 }
 
 #[test]
@@ -142,8 +184,9 @@ fn begun(out: &Path, flags: &[(&str, f64)]) {
 fn every_remedy_of_every_trouble_works() {
     for (name, context) in runs() {
         let mut remedies: Vec<Remedy> = after_divergence(&context);
-        for trouble in TROUBLES {
-            let run = troubled(trouble);
+        let dino = context.teacher.is_some();
+        for &trouble in if dino { OF_DINO } else { OF_LEJEPA } {
+            let run = troubled(trouble, dino);
             let warnings = diagnose(&run[8], &run[..8], &context);
             let found = warnings.iter().find(|warning| warning.trouble == trouble);
             let found = found.unwrap_or_else(|| panic!("{trouble:?}: {warnings:?}"));
@@ -152,7 +195,7 @@ fn every_remedy_of_every_trouble_works() {
         let root = tempfile::tempdir().unwrap();
         // A name that a shell would take apart.
         let run = root.path().join(format!("a {name} run's"));
-        begun(&run, &flags(&context));
+        begun(&run, &context);
         let mut tried = BTreeSet::new();
         for remedy in &remedies {
             let Some(command) = Commands::new(&run).remedy(remedy, true) else {
@@ -162,7 +205,8 @@ fn every_remedy_of_every_trouble_works() {
                 carry_out(&command, "--stop-after-epochs 0.75");
             }
         }
-        assert!(tried.len() >= 8, "{tried:?}");
+        let least = if dino { 8 } else { 4 };
+        assert!(tried.len() >= least, "{tried:?}");
         // Where nothing is sound, what resumes starts over.
         for remedy in after_divergence(&context) {
             let command = Commands::new(&run).remedy(&remedy, false).unwrap();

@@ -461,7 +461,7 @@ fn embed_of_a_run_prepares_images_as_the_run_did() {
     assert_ne!(embed(&run, "student"), teacher);
 
     // The same, by hand: the run's crop is the global crops' 32, its resize 8/7 of that.
-    let weights = dinolab_nn::weights::read(&common::newest(&run), Default::default()).unwrap();
+    let weights = dinolab_nn::weights::read(&common::newest(&run), None).unwrap();
     let device = dinolab_nn::device::by_name("cpu").unwrap();
     let config = weights.vit_config(None).unwrap();
     assert_eq!(

@@ -19,7 +19,7 @@ use dinolab_data::Image;
 use dinolab_data::augment::ChannelNormaliser;
 use dinolab_data::augment::eval;
 use dinolab_nn::init::Init;
-use dinolab_nn::weights::{self, LoadOptions, Which};
+use dinolab_nn::weights::{self, LoadOptions};
 use dinolab_nn::{Vit, device};
 
 use crate::network::features::{
@@ -49,18 +49,18 @@ pub struct Tokens {
 }
 
 impl Embedder {
-    /// Loads the teacher of a run folder, a checkpoint or another weight file, on the CPU. Images
+    /// Loads the evaluated network of a run folder, a checkpoint or another weight file, on the CPU. Images
     /// are prepared as the file specifies, else as by the reference implementation (resized to 256
     /// pixels, centre-cropped to 224, ImageNet's mean and standard deviation).
     ///
     /// # Errors
     /// [`Error::Model`] unless there are weights of a vision transformer.
     pub fn open(path: &Path) -> Result<Self> {
-        let weights = weights::read(&weights::locate(path)?, Which::Teacher)?;
+        let weights = weights::read(&weights::locate(path)?, None)?;
         let config = weights.vit_config(None)?;
         let mut vit = Vit::new(&config, &mut Init::new(0), &device::by_name("cpu")?)?;
         weights::load(&mut vit, "backbone", &weights, LoadOptions::default())?;
-        let preprocess = Preprocess::of_facts(&weights.facts).unwrap_or_default();
+        let preprocess = Preprocess::of_facts(&weights.metadata).unwrap_or_default();
         Self::new(vit, preprocess)
     }
 

@@ -1,10 +1,10 @@
-//! A backbone in the files of others.
+//! Export of a backbone to third-party formats.
 
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
-use super::preprocess::{FACT, Preparation};
+use super::preprocess::{KEY, Preparation};
 use super::pth::{Value, write_pth};
 use super::{Array, Kind, Naming, arrays, hugging_face, timm, to_bytes, unwritten};
 use crate::position::resample;
@@ -13,29 +13,29 @@ use dinolab_files::{FileSet, write_whole};
 
 type Arrays = BTreeMap<String, Array>;
 
-/// A backbone to be written, with what goes with it.
+/// A backbone to be exported, with its preprocessing.
 #[derive(Clone, Debug)]
 pub struct Backbone {
     config: VitConfig,
     /// By the reference's names, without `backbone.`.
     arrays: Arrays,
     preparation: Option<Preparation>,
-    /// The fact that it is of, which may say more.
+    /// The metadata entry it was read from, which may have more fields.
     said: Option<(String, String)>,
 }
 
 impl Backbone {
-    /// Of a network in memory. `facts` say how images are prepared; a `mask_token` is what
-    /// DINOv2 keeps beside its networks.
-    pub fn new(vit: &Vit, facts: &BTreeMap<String, String>, mask_token: Option<&Array>) -> Self {
+    /// A copy of a network. `metadata` holds the preprocessing of images; `mask_token` is the token
+    /// that DINOv2 stores with its networks.
+    pub fn new(vit: &Vit, metadata: &BTreeMap<String, String>, mask_token: Option<&Array>) -> Self {
         let mut all = arrays(vit, "");
         all.extend(mask_token.map(|array| ("mask_token".to_owned(), array.clone())));
         Self {
             config: vit.config().clone(),
             arrays: all,
-            preparation: Preparation::of_facts(facts),
-            said: facts
-                .get_key_value(FACT)
+            preparation: Preparation::from_metadata(metadata),
+            said: metadata
+                .get_key_value(KEY)
                 .map(|(k, v)| (k.clone(), v.clone())),
         }
     }
@@ -45,8 +45,8 @@ impl Backbone {
         &self.config
     }
 
-    /// For images of side `image_size`: position embeddings are resampled once, by the network's
-    /// own rule, so that others who have another rule need not resample.
+    /// Resamples position embeddings for images of side `image_size`, by the network's own rule, so
+    /// that readers with another rule need not resample.
     pub fn resized(mut self, image_size: usize) -> Result<Self> {
         let from = self.config.side();
         self.config.image_size = image_size;
@@ -103,19 +103,19 @@ impl Backbone {
         }
     }
 
-    /// What a safetensors file says of itself: the format, which Hugging Face asks for, and all
-    /// that other files cannot say.
+    /// The metadata of a safetensors file: the format, which Hugging Face requires, and all that
+    /// other files cannot store.
     fn metadata(&self, naming: Naming) -> BTreeMap<String, String> {
         let mut config = self.config.clone();
         // With layer scale of ones where the class wants it.
         config.layer_scale |= naming == Naming::HuggingFace(Kind::Dinov2WithRegisters);
         let vit = serde_json::to_string(&config).expect("plain data");
-        let mut facts = BTreeMap::from([
+        let mut metadata = BTreeMap::from([
             ("format".to_owned(), "pt".to_owned()),
             ("vit".to_owned(), vit),
         ]);
-        facts.extend(self.said.clone());
-        facts
+        metadata.extend(self.said.clone());
+        metadata
     }
 
     /// Writes a `.pth` with the state dictionary. By the reference's names it is that of the
@@ -141,8 +141,8 @@ impl Backbone {
     }
 
     /// Writes a folder: `model.safetensors`, `config.json`, and Hugging Face's
-    /// `preprocessor_config.json`. Where it is not known how images are prepared, the
-    /// reference's way is written for networks of three channels, and nothing for others.
+    /// `preprocessor_config.json`. If the preprocessing is not known, the reference's is written for
+    /// networks of three channels, and none for others.
     ///
     /// # Errors
     /// [`crate::Error::Write`].

@@ -1,5 +1,5 @@
 //! Hugging Face's `ViTModel`, `Dinov2Model` and `Dinov2WithRegistersModel`: their names and the
-//! two JSON files beside the weights.
+//! two JSON sidecar files.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -50,10 +50,10 @@ impl Kind {
     }
 }
 
-/// The tensor that every such network has; what stands before it stands before all names.
+/// The end of a name that every such network has; what precedes it precedes all names.
 pub(super) const MARK: &str = "embeddings.patch_embeddings.projection.weight";
 
-/// What stands before the names (`vit.`, `dinov2.` or nothing), where they are Hugging Face's.
+/// The prefix of the names (`vit.`, `dinov2.` or nothing), if they are Hugging Face's.
 pub(super) fn prefix(raw: &Arrays) -> Option<String> {
     raw.keys()
         .find_map(|name| name.strip_suffix(MARK))
@@ -129,7 +129,7 @@ pub(super) fn canonical(path: &Path, raw: Arrays, prefix: &str) -> Result<(Array
         let [Some(query), Some(key), Some(value)] = thirds else {
             return Err(bad(
                 path,
-                format!("has not all of query, key and value of {name}"),
+                format!("does not have all of query, key and value of {name}"),
             ));
         };
         if query.shape != key.shape || key.shape != value.shape || query.shape.is_empty() {
@@ -195,13 +195,13 @@ pub(super) fn named(backbone: &Arrays, kind: Kind) -> Arrays {
     arrays
 }
 
-/// What `config.json` says of the network.
+/// The network's metadata in `config.json`.
 ///
 /// # Errors
-/// [`crate::Error::BadWeights`] where it asks for something that is not computed here.
-pub(super) fn facts(path: &Path, config: &Value) -> Result<Vec<(String, String)>> {
+/// [`crate::Error::BadWeights`] if it needs something that is not supported.
+pub(super) fn metadata(path: &Path, config: &Value) -> Result<Vec<(String, String)>> {
     let text = |key: &str| config.get(key).and_then(Value::as_str);
-    let mut facts = Vec::new();
+    let mut metadata = Vec::new();
     if let Some(model_type) = text("model_type") {
         let kind = Kind::of_type(model_type).ok_or_else(|| {
             bad(
@@ -212,29 +212,29 @@ pub(super) fn facts(path: &Path, config: &Value) -> Result<Vec<(String, String)>
             )
         })?;
         let rule = Naming::HuggingFace(kind).position_rule(kind == Kind::Dinov2WithRegisters);
-        facts.push(("position_rule".into(), rule.to_string()));
+        metadata.push(("position_rule".into(), rule.to_string()));
     }
     if let Some(act) = text("hidden_act").filter(|act| !matches!(*act, "gelu" | "gelu_python")) {
         return Err(bad(
             path,
-            format!("hidden_act {act}: only gelu is computed"),
+            format!("hidden_act {act}: only gelu is supported"),
         ));
     }
     if config.get("use_swiglu_ffn") == Some(&Value::Bool(true)) {
-        let reason = "use_swiglu_ffn: a gated MLP (SwiGLU, as DINOv2's giant) is not computed";
+        let reason = "use_swiglu_ffn: a gated MLP (SwiGLU, as in DINOv2's giant) is not supported";
         return Err(bad(path, reason.into()));
     }
-    for (key, fact) in [
+    for (key, entry) in [
         ("num_attention_heads", "num_heads"),
         ("layer_norm_eps", "layer_norm_eps"),
     ] {
         match config.get(key) {
             None => {}
-            Some(Value::Number(number)) => facts.push((fact.into(), number.to_string())),
+            Some(Value::Number(number)) => metadata.push((entry.into(), number.to_string())),
             Some(other) => return Err(bad(path, format!("{key} {other}: not a number"))),
         }
     }
-    Ok(facts)
+    Ok(metadata)
 }
 
 /// `config.json` for a network.
@@ -285,7 +285,7 @@ pub(super) fn config_json(config: &VitConfig, kind: Kind, mask_token: bool) -> V
     value
 }
 
-/// What `preprocessor_config.json` says; `None` where it says less than is needed.
+/// The preprocessing in `preprocessor_config.json`; `None` if it is incomplete.
 ///
 /// Its class for `ViTModel` squeezes images into a square; here the aspect ratio is kept and
 /// the centre cut out.

@@ -17,20 +17,20 @@ impl Weights {
             .map_err(|_| bad(&self.path, format!("tensor {name} has shape {shape:?}")))
     }
 
-    /// The backbone's sizes and conventions: sizes from shapes, the rest as the file says it.
+    /// The backbone's sizes and conventions: sizes from shapes, the rest from the metadata.
     ///
-    /// Heads are not visible in shapes: `heads` where given, else as the file says, else one per
-    /// 64 of width, as almost all published networks have. The rule for position embeddings and
-    /// the epsilon of normalisation are the ones that go with the names of the tensors, unless
-    /// the file says otherwise.
+    /// Shapes do not show the number of heads: it is `heads` if given, else from the metadata,
+    /// else one per 64 of width, as in almost all published networks. The rule for position
+    /// embeddings and the epsilon of normalisation are from the metadata, else those of the naming
+    /// scheme.
     ///
     /// # Errors
-    /// [`crate::Error::BadWeights`] where the tensors make no vision transformer or are not all
-    /// there, and [`crate::Error::BadSetting`] where the sizes do not fit each other. What is
-    /// returned is no larger than the tensors that were read.
+    /// [`crate::Error::BadWeights`] if the tensors are not those of a vision transformer, or not all
+    /// there, and [`crate::Error::BadSetting`] if the sizes do not fit each other. A network of
+    /// the returned sizes is not larger than the tensors that were read.
     pub fn vit_config(&self, heads: Option<usize>) -> Result<VitConfig> {
         let mut config = self.shapes()?;
-        if let Some(text) = self.facts.get("vit") {
+        if let Some(text) = self.metadata.get("vit") {
             let said: VitConfig = serde_json::from_str(text)
                 .map_err(|error| bad(&self.path, format!("its metadata vit: {error}")))?;
             let same = VitConfig {
@@ -40,7 +40,7 @@ impl Weights {
                 image_size: said.image_size,
                 ..config.clone()
             };
-            // A side of the image that is no whole number of patches still fits.
+            // The image's side need not be a whole number of patches.
             if said != same || said.side() != config.side() {
                 return Err(bad(
                     &self.path,
@@ -49,15 +49,15 @@ impl Weights {
             }
             config = said;
         } else {
-            let fact = |name: &str| self.facts.get(name).map(String::as_str);
-            if let Some(said) = fact("num_heads").and_then(|text| text.parse().ok()) {
-                config.heads = said;
+            let said = |name: &str| self.metadata.get(name).map(String::as_str);
+            if let Some(heads) = said("num_heads").and_then(|text| text.parse().ok()) {
+                config.heads = heads;
             }
-            if let Some(said) = fact("layer_norm_eps").and_then(|text| text.parse().ok()) {
-                config.layer_norm_eps = said;
+            if let Some(eps) = said("layer_norm_eps").and_then(|text| text.parse().ok()) {
+                config.layer_norm_eps = eps;
             }
-            if let Some(said) = fact("position_rule").and_then(|text| text.parse().ok()) {
-                config.position_rule = said;
+            if let Some(rule) = said("position_rule").and_then(|text| text.parse().ok()) {
+                config.position_rule = rule;
             }
         }
         config.heads = heads.unwrap_or(config.heads);
@@ -65,7 +65,7 @@ impl Weights {
         Ok(config)
     }
 
-    /// The configuration that shapes show, with every tensor checked against it.
+    /// The configuration by the tensors' shapes, with every tensor checked against it.
     fn shapes(&self) -> Result<VitConfig> {
         let [width, channels, patch_size, _] =
             self.shape_of_rank("backbone.patch_embed.proj.weight")?;
@@ -89,7 +89,7 @@ impl Weights {
         if width == 0 || !hidden.is_multiple_of(width) {
             return Err(bad(
                 &self.path,
-                format!("the MLP's width of {hidden} is no multiple of {width}"),
+                format!("the MLP's width of {hidden} is not a multiple of {width}"),
             ));
         }
         let registers = match self.shape("backbone.register_tokens") {
@@ -113,8 +113,8 @@ impl Weights {
         })
     }
 
-    /// That a network of these sizes holds no more than the file does: made from its shapes, it
-    /// must not be larger than what was read.
+    /// Checks that the file has all tensors of a network of these sizes, so that a network made
+    /// from them is not larger than the file.
     fn check_complete(
         &self,
         width: usize,
@@ -148,7 +148,7 @@ impl Weights {
         Ok(())
     }
 
-    /// Checks that these are weights which training can start from.
+    /// Checks that training can start from these weights.
     ///
     /// # Errors
     /// [`crate::Error::BadSetting`] for networks with layer scale or registers.
@@ -161,7 +161,7 @@ impl Weights {
         .check_trainable()
     }
 
-    /// The head's sizes, where the weights have a whole head.
+    /// The head's sizes, if the weights have a complete head.
     pub fn head_config(&self) -> Option<HeadConfig> {
         let &[out_dim, bottleneck_dim] = self.shape("head.last_layer.weight_v")? else {
             return None;

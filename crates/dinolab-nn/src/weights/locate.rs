@@ -1,16 +1,16 @@
-//! From what a user names to the file that holds the weights.
+//! The weight file behind a path that a user gives.
 
 use std::path::{Path, PathBuf};
 
 use super::bad;
-use super::beside::IN_FOLDERS;
+use super::sidecar::IN_FOLDERS;
 use crate::Result;
 
-/// The weight file that `path` stands for: itself, the newest checkpoint of a run folder, or the
-/// weights in a folder of Hugging Face's or timm's.
+/// Returns the weight file for `path`: `path` itself, the newest checkpoint of a run folder, or the
+/// weights in a model's folder of Hugging Face or timm.
 ///
 /// # Errors
-/// [`crate::Error::BadWeights`] for a folder with neither.
+/// [`crate::Error::BadWeights`] for a folder without any.
 pub fn locate(path: &Path) -> Result<PathBuf> {
     if !path.is_dir() {
         return Ok(path.into());
@@ -28,9 +28,9 @@ pub fn locate(path: &Path) -> Result<PathBuf> {
         }
     }
     let reason = if path.join("model.safetensors.index.json").is_file() {
-        "has its weights in several files, which cannot be read"
+        "has its weights in several files, which is not supported"
     } else {
-        "is no folder of weights: it has no checkpoints of a run and no model.safetensors"
+        "not a run or model folder: found neither checkpoints/ nor model.safetensors"
     };
     Err(bad(path, reason.into()))
 }

@@ -1,12 +1,12 @@
-//! How images are prepared for a network, as weight files say it.
+//! Image preprocessing, as recorded in weight files.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// The fact that says it, as JSON.
-pub(super) const FACT: &str = "preprocess";
-/// Larger images are no preparation but a mistake, or an attack.
+/// The metadata key that holds it, as JSON.
+pub(super) const KEY: &str = "preprocess";
+/// Larger sides are a mistake, or an attack.
 const MAX_SIDE: usize = 1 << 14;
 
 /// From an image to a network's input: the shortest side brought to `resize` pixels (bicubic),
@@ -34,20 +34,20 @@ impl Preparation {
         }
     }
 
-    /// As the facts of weights say it.
-    pub fn of_facts(facts: &BTreeMap<String, String>) -> Option<Self> {
-        serde_json::from_str::<Self>(facts.get(FACT)?)
+    /// As recorded in the metadata of weights.
+    pub fn from_metadata(metadata: &BTreeMap<String, String>) -> Option<Self> {
+        serde_json::from_str::<Self>(metadata.get(KEY)?)
             .ok()?
             .checked()
     }
 
-    /// As a fact of weights.
-    pub fn fact(&self) -> (String, String) {
+    /// As an entry of the metadata of weights.
+    pub fn metadata_entry(&self) -> (String, String) {
         let json = serde_json::to_string(self).expect("plain data");
-        (FACT.to_owned(), json)
+        (KEY.to_owned(), json)
     }
 
-    /// `None` where it is no preparation.
+    /// `None` if it is not valid.
     pub fn checked(self) -> Option<Self> {
         let sides = 1 <= self.crop && self.crop <= self.resize && self.resize <= MAX_SIDE;
         let channels = self.mean.len() == self.std.len()

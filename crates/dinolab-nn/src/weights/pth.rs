@@ -13,14 +13,14 @@ use half::{bf16, f16};
 use pytorch_reader::{DType, PickleValue, PytorchReader, Tensor};
 
 use super::networks::Network;
-use super::{Array, Weights, Which, bad, check_finite, io};
+use super::{Array, NetworkRole, Weights, bad, check_finite, io};
 use crate::Result;
 
 /// The tensor that the reference keeps the centre in.
 const CENTRE: &str = "dino_loss.center";
 
-/// Reads the network `which`, or the only one there is.
-pub(super) fn read(path: &Path, which: Which) -> Result<Weights> {
+/// Reads the network with `role`, or the only one there is.
+pub(super) fn read(path: &Path, role: Option<NetworkRole>) -> Result<Weights> {
     let fail = |error: pytorch_reader::PytorchError| {
         let reason = error.to_string();
         // All that the reader of archives knows of a file that breaks off.
@@ -43,7 +43,7 @@ pub(super) fn read(path: &Path, which: Which) -> Result<Weights> {
             .filter(|(_, tensor)| is_weight(tensor));
         weights.map(|(name, _)| name.as_str())
     };
-    let network = Network::find(path, names(), which)?;
+    let network = Network::find(path, names(), role, None)?;
     let mut budget = Budget::of(path)?;
     let mut raw = Vec::new();
     for name in names().filter(|name| network.local(name).is_some()) {
@@ -54,7 +54,7 @@ pub(super) fn read(path: &Path, which: Which) -> Result<Weights> {
     let mut weights = Weights {
         arrays,
         naming,
-        which: network.which,
+        role: network.role,
         ..Weights::default()
     };
     if let Some(centre) = reader.get(CENTRE).filter(|tensor| is_weight(tensor)) {
@@ -71,7 +71,7 @@ pub(super) fn read(path: &Path, which: Which) -> Result<Weights> {
                 PickleValue::String(value) => value.clone(),
                 _ => continue,
             };
-            weights.facts.insert(name.clone(), text);
+            weights.metadata.insert(name.clone(), text);
         }
     }
     Ok(weights)

@@ -8,32 +8,35 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::Value;
 
 use super::networks::Network;
-use super::{Array, Weights, Which, bad, check_finite, io};
+use super::{Array, NetworkRole, Weights, bad, check_finite, io};
 use crate::Result;
 
+/// The metadata key that names the network to use by default, by the prefix of its tensors.
+const EVALUATED: &str = "evaluated";
 /// The tensor that a checkpoint keeps the centre in.
 const CENTRE: &str = "centre";
 /// The largest header of the format.
 const MAX_HEADER: u64 = 100_000_000;
 
-/// Reads the network `which` of a checkpoint, or the only one there is.
-pub(super) fn read(path: &Path, which: Which) -> Result<Weights> {
-    let (arrays, facts) = read_arrays(path)?;
-    from_arrays(path, arrays, facts, which)
+/// Reads the network with `role` of a checkpoint, or the only one there is.
+pub(super) fn read(path: &Path, role: Option<NetworkRole>) -> Result<Weights> {
+    let (arrays, metadata) = read_arrays(path)?;
+    from_arrays(path, arrays, metadata, role)
 }
 
-/// The network `which` among the arrays of a checkpoint that was read from `path`, or the only one
-/// there is; `facts` are the file's metadata.
+/// The network with `role` among the arrays of a checkpoint that was read from `path`, or the one
+/// that `metadata`, the file's, says is evaluated, or the only one there is.
 ///
 /// # Errors
 /// As [`super::read`], but for those of the file itself.
 pub fn from_arrays(
     path: &Path,
     mut arrays: BTreeMap<String, Array>,
-    facts: BTreeMap<String, String>,
-    which: Which,
+    metadata: BTreeMap<String, String>,
+    role: Option<NetworkRole>,
 ) -> Result<Weights> {
-    let network = Network::find(path, arrays.keys().map(String::as_str), which)?;
+    let evaluated = metadata.get(EVALUATED).map(String::as_str);
+    let network = Network::find(path, arrays.keys().map(String::as_str), role, evaluated)?;
     let centre = arrays.remove(CENTRE);
     check_finite(path, centre.iter().map(|array| (CENTRE, array)))?;
     arrays.retain(|name, _| network.local(name).is_some());
@@ -43,22 +46,23 @@ pub fn from_arrays(
         arrays,
         naming,
         centre: centre.map(|array| array.data),
-        facts,
-        which: network.which,
+        metadata,
+        role: network.role,
+        ..Weights::default()
     })
 }
 
 /// All floating-point arrays of a file, and its metadata.
 ///
 /// # Errors
-/// [`crate::Error::Io`], and [`crate::Error::BadWeights`] for a file that is no safetensors file or
-/// of another length than its header says; such a file is not read.
+/// [`crate::Error::Io`], and [`crate::Error::BadWeights`] for a file that is not a safetensors file or
+/// whose length differs from its header; such a file is not read.
 pub fn read_arrays(path: &Path) -> Result<(BTreeMap<String, Array>, BTreeMap<String, String>)> {
     file_arrays(path, &whole(path)?)
 }
 
-/// A file's bytes, once its header has said that there are as many: a file of any size may begin like
-/// one of these.
+/// A file's bytes, after its length has been checked against its header: a file of any size may begin
+/// like a safetensors file.
 fn whole(path: &Path) -> Result<Vec<u8>> {
     use std::io::Read;
     let mut file = std::fs::File::open(path).map_err(io(path))?;
@@ -93,7 +97,7 @@ fn whole(path: &Path) -> Result<Vec<u8>> {
 /// All floating-point arrays of a file's bytes, and its metadata.
 ///
 /// # Errors
-/// [`crate::Error::BadWeights`] where the bytes are no complete safetensors file.
+/// [`crate::Error::BadWeights`] if the bytes are not a complete safetensors file.
 pub fn file_arrays(
     path: &Path,
     bytes: &[u8],
@@ -101,7 +105,7 @@ pub fn file_arrays(
     let fail = |error: safetensors::SafeTensorError| bad(path, error.to_string());
     let file = SafeTensors::deserialize(bytes).map_err(fail)?;
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(fail)?;
-    let facts = header
+    let metadata = header
         .metadata()
         .iter()
         .flatten()
@@ -145,16 +149,16 @@ pub fn file_arrays(
             },
         );
     }
-    Ok((arrays, facts))
+    Ok((arrays, metadata))
 }
 
-/// A safetensors file of `arrays` with `facts` as its metadata.
+/// A safetensors file of `arrays` with `metadata`.
 ///
 /// # Errors
-/// [`crate::Error::BadWeights`] where an array's values do not fill its shape.
+/// [`crate::Error::BadWeights`] if an array's values do not fill its shape.
 pub fn to_bytes(
     arrays: &BTreeMap<String, Array>,
-    facts: &BTreeMap<String, String>,
+    metadata: &BTreeMap<String, String>,
 ) -> Result<Vec<u8>> {
     let fail =
         |error: safetensors::SafeTensorError| bad(Path::new("safetensors"), error.to_string());
@@ -178,6 +182,6 @@ pub fn to_bytes(
         })
         .collect::<std::result::Result<Vec<_>, _>>()
         .map_err(fail)?;
-    let facts: HashMap<String, String> = facts.clone().into_iter().collect();
-    safetensors::serialize(views, Some(facts)).map_err(fail)
+    let metadata: HashMap<String, String> = metadata.clone().into_iter().collect();
+    safetensors::serialize(views, Some(metadata)).map_err(fail)
 }

@@ -12,20 +12,20 @@ use crate::VitConfig;
 type Arrays = BTreeMap<String, Array>;
 
 /// What timm's `config.json` says; `None` where it is not timm's.
-pub(super) fn facts(config: &Value) -> Option<Vec<(String, String)>> {
+pub(super) fn metadata(config: &Value) -> Option<Vec<(String, String)>> {
     config.get("architecture")?.as_str()?;
     let rule = Naming::Timm.position_rule(false);
-    let mut facts = vec![("position_rule".to_owned(), rule.to_string())];
+    let mut metadata = vec![("position_rule".to_owned(), rule.to_string())];
     let heads = config
         .get("model_args")
         .and_then(|args| args.get("num_heads"));
     if let Some(heads) = heads.and_then(Value::as_u64) {
-        facts.push(("num_heads".into(), heads.to_string()));
+        metadata.push(("num_heads".into(), heads.to_string()));
     }
     // Older files have these at the top.
     let images = config.get("pretrained_cfg").unwrap_or(config);
-    facts.extend(preparation(images).map(|preparation| preparation.fact()));
-    Some(facts)
+    metadata.extend(preparation(images).map(|preparation| preparation.metadata_entry()));
+    Some(metadata)
 }
 
 fn preparation(config: &Value) -> Option<Preparation> {

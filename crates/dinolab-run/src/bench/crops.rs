@@ -44,7 +44,7 @@ pub struct CropsReport {
     pub images_per_s_one_thread: f64,
     /// By the loader that training uses.
     pub images_per_s: f64,
-    /// On so many threads.
+    /// Threads of the loader.
     pub threads: usize,
     /// Images that could not be used.
     pub skipped: usize,

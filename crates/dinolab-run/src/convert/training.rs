@@ -11,7 +11,7 @@ use dinolab_train::reference::{self, Group};
 use super::{ConvertRequest, Original, Written};
 use crate::error::{Context, Result};
 use crate::settings::Config;
-use crate::weights::read_both;
+use crate::weights::read_all;
 
 /// The checkpoint in the reference's layout.
 pub(super) fn write_pth(
@@ -97,7 +97,7 @@ pub(super) fn write_run(
         "",
         "a run folder keeps position embeddings as they are"
     );
-    let networks = read_both(request.input)?;
+    let networks = read_all(request.input)?;
     let mut arrays: BTreeMap<String, Array> = BTreeMap::new();
     let mut put = |which: &str, network: &BTreeMap<String, Array>| {
         arrays.extend(
@@ -126,7 +126,7 @@ pub(super) fn write_run(
     if let Some(head) = original.weights.head_config() {
         facts.insert("head".into(), serde_json::to_string(&head)?);
     }
-    let preprocess = original.weights.facts.get_key_value("preprocess");
+    let preprocess = original.weights.metadata.get_key_value("preprocess");
     facts.extend(preprocess.map(|(k, v)| (k.clone(), v.clone())));
     written.folders.extend(make_folders(&folder)?);
     let saved = save_weights(&folder, &arrays, &facts);

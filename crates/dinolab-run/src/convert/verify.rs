@@ -1,11 +1,11 @@
 //! What was written, read back and compared with the original.
 
-use dinolab_nn::weights::{Weights, Which, deviation};
+use dinolab_nn::weights::{Weights, deviation};
 use serde::Serialize;
 
 use super::{ConvertRequest, Original, load};
 use crate::error::{Context, Result};
-use crate::weights::{read, read_both};
+use crate::weights::{read, read_all};
 
 /// The largest relative error of a file that is kept.
 const LIMIT: f64 = 1e-4;
@@ -29,18 +29,18 @@ pub struct Check {
 /// them; whatever else a format loses shows as a difference.
 pub(super) fn check(request: &ConvertRequest<'_>, original: &Original) -> Result<Vec<Check>> {
     let mut checks = Vec::new();
-    let which = original.weights.which.unwrap_or(Which::Teacher);
-    let weights = read(request.output, which).context("what was written cannot be read")?;
+    let weights =
+        read(request.output, original.weights.role).context("what was written cannot be read")?;
     compare("backbone", &weights, original, &mut checks)?;
     if request.full {
-        let (before, after) = (read_both(request.input)?, read_both(request.output)?);
-        for ((which, before), (_, after)) in before.into_iter().zip(after) {
+        let (before, after) = (read_all(request.input)?, read_all(request.output)?);
+        for ((role, before), (_, after)) in before.into_iter().zip(after) {
             let differ = before
                 .arrays
                 .iter()
                 .find(|(name, array)| after.arrays.get(*name) != Some(array));
             if let Some((name, _)) = differ {
-                bail!("{} {name} is not as it was", which.key());
+                bail!("{role} {name} is not as it was");
             }
             ensure!(before.centre == after.centre, "the centre is not as it was");
         }

@@ -288,7 +288,7 @@ fn decode(
     index: usize,
     bytes: &[u8],
 ) -> dinolab_data::Result<(Image, StoredKind)> {
-    // What even its header hides is judged by the image.
+    // If even its header does not say it, the image does.
     let kind = stored_kind(bytes).unwrap_or(RGB);
     let image = match source.decode(index, bytes) {
         Err(error) if kind != RGB => {

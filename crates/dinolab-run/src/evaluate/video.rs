@@ -70,7 +70,7 @@ pub struct VideoReport {
 /// Masks that were made.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MadeMasks {
-    /// Of so many frames.
+    /// The number of frames.
     pub frames: usize,
     /// Reading and writing included.
     pub frames_per_second: f64,

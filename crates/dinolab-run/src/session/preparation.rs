@@ -3,7 +3,7 @@
 
 use dinolab_data::{Pixels, statistics};
 use dinolab_nn::device;
-use dinolab_nn::weights::{LoadOptions, Which};
+use dinolab_nn::weights::LoadOptions;
 use dinolab_train::TrainConfig;
 
 use crate::environment::Environment;
@@ -75,7 +75,7 @@ pub(super) fn train_config(
     let mut plan = config.train_config()?;
     if new && !config.weights.as_os_str().is_empty() {
         let place = config.weights.display();
-        let weights = read(&config.weights, Which::Teacher)?;
+        let weights = read(&config.weights, None)?;
         weights.check_trainable().of_setting("weights", place)?;
         let kernels = weights.arrays.get("backbone.patch_embed.proj.weight");
         if let Some([_, channels, _, _]) = kernels.map(|kernels| &kernels.shape[..])

@@ -9,9 +9,9 @@ pub enum Meaning {
     Free,
     /// Where something lies, which is compared by its content.
     Place,
-    /// The run goes on in another way, if that is asked for.
+    /// The run can be resumed with it, if that is asked for.
     Changeable,
-    /// The run cannot go on; why.
+    /// The run cannot be resumed with it; why.
     Fixed(&'static str),
 }
 

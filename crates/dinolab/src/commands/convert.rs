@@ -4,10 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use dinolab_nn::position::PositionRule;
-use dinolab_nn::weights::Which;
+use dinolab_nn::weights::NetworkRole;
 use dinolab_run::Normalisation;
 use dinolab_run::convert::{ConvertReport, ConvertRequest, OnnxOutputs, WeightFormat, convert};
-use dinolab_run::model::role;
 
 use crate::explain::as_flags;
 use crate::output::OutputArgs;
@@ -31,9 +30,10 @@ pub struct Args {
     /// Output format [default: reference for a file, hf for a folder]
     #[arg(long)]
     to: Option<WeightFormat>,
-    /// Network of a training checkpoint: teacher or student
-    #[arg(long, value_name = "NETWORK", default_value = "teacher", value_parser = role)]
-    checkpoint_key: Which,
+    /// Network of a training checkpoint: teacher, student, average or network
+    /// [default: the one that the run evaluates]
+    #[arg(long, value_name = "ROLE")]
+    checkpoint_key: Option<NetworkRole>,
     /// To .pth: both networks with their heads, the centre and the optimiser's moments, from
     /// which the reference resumes training
     #[arg(long)]
@@ -75,7 +75,7 @@ pub fn run(args: &Args) -> Result<()> {
         input: &args.input,
         output: &args.output_path,
         to: args.to,
-        which: args.checkpoint_key,
+        role: args.checkpoint_key,
         full: args.full,
         image_size: args.image_size,
         onnx: OnnxOutputs {

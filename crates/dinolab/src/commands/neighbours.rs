@@ -14,7 +14,7 @@ use crate::output::OutputArgs;
 ///
 /// Example: dinolab neighbours --weights runs/photos photos photos/cat.jpg --out near.html
 ///
-/// Images are embedded once: their features are kept in the run's folder (or beside the weight
+/// Images are embedded once: their features are kept in the run's folder (or next to the weight
 /// file, or at --index), and only what is new or changed is embedded again. Without a query the
 /// index is brought up to date and nothing else.
 ///
@@ -32,7 +32,7 @@ pub struct Args {
     /// Show the result as pictures: .png or .html
     #[arg(long, value_name = "SHEET")]
     out: Option<PathBuf>,
-    /// File that keeps the features [default: in the run's folder, or beside the weights]
+    /// File that keeps the features [default: in the run's folder, or next to the weights]
     #[arg(long, value_name = "FILE")]
     index: Option<PathBuf>,
     /// Find groups of near duplicates instead

@@ -52,9 +52,22 @@ impl Train {
         }
     }
 
-    /// A run of four steps an epoch that takes a fraction of a second.
+    /// A run of DINO of four steps an epoch that takes a fraction of a second.
     pub fn tiny(out: &Path) -> Self {
+        Self::tiny_lejepa(out)
+            .with("method", "dino")
+            .with("head-bottleneck-dim", 16)
+            .with("out-dim", 32)
+            .without("proj-dim")
+            .without("sigreg-directions")
+    }
+
+    /// As [`Train::tiny`], of LeJEPA.
+    pub fn tiny_lejepa(out: &Path) -> Self {
         Self::bare(out)
+            .with("method", "lejepa")
+            .with("proj-dim", 8)
+            .with("sigreg-directions", 16)
             .with("arch", "custom")
             .with("width", 32)
             .with("depth", 2)
@@ -64,8 +77,6 @@ impl Train {
             .with("local-crops-size", 16)
             .with("local-crops-number", 2)
             .with("head-hidden-dim", 32)
-            .with("head-bottleneck-dim", 16)
-            .with("out-dim", 32)
             .with("batch-size", 8)
             .with("shapes-images", 32)
             .with("epochs", 3)

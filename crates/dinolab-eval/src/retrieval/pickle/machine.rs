@@ -4,7 +4,7 @@ mod numpy;
 
 use std::collections::HashMap;
 
-use super::{Function, Id, Outcome, Value};
+use super::{Id, Outcome, Value};
 
 /// Runs a pickle and returns all its values and the number of the result.
 pub(super) fn run(bytes: &[u8]) -> Outcome<(Vec<Value>, Id)> {

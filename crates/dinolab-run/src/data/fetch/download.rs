@@ -48,7 +48,7 @@ enum Failure {
 
 use Failure::{Permanent, Transient};
 
-/// Downloads `url` to the file `part`, going on after what is there. `bytes` is its length, where
+/// Downloads `url` to the file `part`, resuming after what is there. `bytes` is its length, where
 /// that is known.
 ///
 /// # Errors

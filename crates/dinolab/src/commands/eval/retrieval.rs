@@ -26,7 +26,7 @@ pub struct Args {
     /// The benchmark's ground truth, .pkl or .json: imlist, qimlist, gnd [easy, hard, junk, bbx]
     #[arg(long, value_name = "FILE", conflicts_with = "images")]
     ground_truth: Option<PathBuf>,
-    /// Folder of the benchmark's images [default: jpg beside the ground truth]
+    /// Folder of the benchmark's images [default: jpg next to the ground truth]
     #[arg(long, value_name = "DIR", requires = "ground_truth")]
     image_folder: Option<PathBuf>,
     /// Longest side of the benchmark's images as the network sees them; smaller ones stay

@@ -72,10 +72,10 @@ pub struct Args {
     /// Share of the image that training views cover
     #[arg(long, value_name = "MIN,MAX", default_value = "0.25,1")]
     crops_scale: Pair,
-    /// Bring the shortest side of images to judge by to this first [default: the run's, or 256]
+    /// Resize the shorter side of validation images to this [default: the run's, or 256]
     #[arg(long)]
     resize: Option<usize>,
-    /// Side of training views and of images to judge by [default: the run's, or 224; of
+    /// Side of training views and of validation images [default: the run's, or 224; of
     /// segmentation the run's attention pictures', or 480]
     #[arg(long)]
     crop: Option<usize>,

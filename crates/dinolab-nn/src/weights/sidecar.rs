@@ -1,4 +1,4 @@
-//! The JSON files that Hugging Face and timm keep beside weights.
+//! JSON sidecar files: the configurations that Hugging Face and timm keep next to weights.
 
 use std::io::Read;
 use std::path::Path;
@@ -9,30 +9,30 @@ use super::naming::Naming;
 use super::{Weights, bad, hugging_face, io, timm};
 use crate::Result;
 
-/// Larger ones are none.
+/// Larger files are refused.
 const MAX_BYTES: u64 = 1 << 20;
-/// Names of weight files in the folders of a model.
+/// Names of weight files in a model's folder.
 pub(super) const IN_FOLDERS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
 
-/// Adds to `weights` what `config.json` and `preprocessor_config.json` in the file's folder say.
-/// What the file itself says takes precedence.
+/// Adds the content of `config.json` and `preprocessor_config.json` in the file's folder to the
+/// metadata of `weights`. The file's own metadata takes precedence.
 ///
 /// # Errors
 /// [`crate::Error::Io`] and [`crate::Error::BadWeights`], which name the JSON file.
 pub(super) fn read(path: &Path, weights: &mut Weights) -> Result<()> {
     let named = path.file_name().and_then(|name| name.to_str());
     let hugging_face = matches!(weights.naming, Naming::HuggingFace(_));
-    // A file by another name may lie beside the configuration of something else.
+    // Next to a file of another name, the configuration may be of something else.
     if !hugging_face && !named.is_some_and(|name| IN_FOLDERS.contains(&name)) {
         return Ok(());
     }
-    let mut facts = Vec::new();
+    let mut metadata = Vec::new();
     let at = path.with_file_name("config.json");
     if let Some(config) = json(&at)? {
         if hugging_face {
-            facts.extend(hugging_face::facts(&at, &config)?);
-        } else if let Some(found) = timm::facts(&config) {
-            facts.extend(found);
+            metadata.extend(hugging_face::metadata(&at, &config)?);
+        } else if let Some(found) = timm::metadata(&config) {
+            metadata.extend(found);
             if weights.naming == Naming::Reference {
                 weights.naming = Naming::Timm;
             }
@@ -40,15 +40,15 @@ pub(super) fn read(path: &Path, weights: &mut Weights) -> Result<()> {
     }
     if let Some(config) = json(&path.with_file_name("preprocessor_config.json"))? {
         let found = hugging_face::preparation(&config);
-        facts.extend(found.map(|preparation| preparation.fact()));
+        metadata.extend(found.map(|preparation| preparation.metadata_entry()));
     }
-    for (name, value) in facts {
-        weights.facts.entry(name).or_insert(value);
+    for (name, value) in metadata {
+        weights.metadata.entry(name).or_insert(value);
     }
     Ok(())
 }
 
-/// The content of a JSON file, `None` where there is no such file.
+/// The content of a JSON file; `None` if there is no such file.
 fn json(path: &Path) -> Result<Option<Value>> {
     let file = match std::fs::File::open(path) {
         Ok(file) => file,
