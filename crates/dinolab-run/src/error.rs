@@ -142,6 +142,7 @@ macro_rules! formats {
 
 formats!(
     serde_json::Error,
+    rayon::ThreadPoolBuildError,
     toml::de::Error,
     toml::ser::Error,
     image::ImageError,
