@@ -11,7 +11,8 @@ use dinolab_train::run::{Observer, StepTime};
 use dinolab_train::{Dino, Error, Result, Schedules, StepReport, StepValues};
 
 use crate::environment::Environment;
-use crate::evaluator::{Evaluation, Evaluator};
+use crate::evaluation::Evaluation;
+use crate::evaluator::Evaluator;
 use crate::event::{Event, Progress};
 use crate::run_folder::RunFolder;
 use crate::settings::Config;
