@@ -4,10 +4,109 @@ pub mod crops;
 pub mod embed;
 pub mod step;
 
-use std::time::Duration;
+use std::io::BufRead;
+use std::time::{Duration, Instant};
 
 use burn::tensor::{Distribution, Tensor};
-use dinolab_nn::{Device, VitConfig};
+use dinolab_nn::{Device, Precision, VitConfig};
+
+use crate::error::{Context, Error, Result};
+
+/// What is measured, and how often.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
+pub struct BenchOptions {
+    /// vit_tiny, vit_small or vit_base
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_name = "NAME", default_value = "vit_small")
+    )]
+    pub arch: String,
+    /// Side of a patch in pixels
+    #[cfg_attr(feature = "clap", arg(long, value_name = "PX", default_value_t = 16))]
+    pub patch_size: usize,
+    /// Number of threads that compute [default: all cores]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
+    pub threads: Option<usize>,
+    /// cpu, or cuda:N, metal, vulkan:N, rocm:N if compiled in
+    #[cfg_attr(feature = "clap", arg(long, default_value = "cpu"))]
+    pub device: String,
+    /// Activations and matrix products in f32 or bf16
+    #[cfg_attr(feature = "clap", arg(long, value_name = "TYPE", default_value_t))]
+    pub precision: Precision,
+    /// Number of repetitions before measuring
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 2))]
+    pub warmup: usize,
+    /// Number of repetitions measured
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 5))]
+    pub steps: usize,
+}
+
+impl BenchOptions {
+    /// The network for images of side `image_size`.
+    ///
+    /// # Errors
+    /// A name that there is not.
+    pub fn vit(&self, image_size: usize) -> Result<VitConfig> {
+        let found = VitConfig::named(&self.arch, self.patch_size, image_size);
+        let known = "one of vit_tiny, vit_small, vit_base";
+        found.ok_or_else(|| Error::setting("arch", &self.arch, known))
+    }
+
+    /// Limits the threads that compute, of the whole process, and finds the device.
+    ///
+    /// # Errors
+    /// A device that is not there, or does not have the precision; threads that run already.
+    pub fn open_device(&self) -> Result<Device> {
+        if let Some(threads) = self.threads {
+            rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build_global()
+                .of_setting("threads", "")?;
+        }
+        let device = dinolab_nn::device::by_name(&self.device)?;
+        self.precision.check(&device)?;
+        Ok(device)
+    }
+
+    /// Warms up and measures: once, or for each of the `requests`, lines `step N`. `once` does one
+    /// repetition; `report` gets their durations.
+    ///
+    /// # Errors
+    /// Those of `once`; a line that is not a request.
+    pub fn repeat(
+        &self,
+        requests: Option<&mut dyn BufRead>,
+        mut once: impl FnMut() -> Result<()>,
+        mut report: impl FnMut(&[Duration]),
+    ) -> Result<()> {
+        let mut measure = |count: usize| -> Result<Vec<Duration>> {
+            (0..count.max(1))
+                .map(|_| {
+                    let clock = Instant::now();
+                    once()?;
+                    Ok(clock.elapsed())
+                })
+                .collect()
+        };
+        if self.warmup > 0 {
+            measure(self.warmup)?;
+        }
+        let Some(requests) = requests else {
+            report(&measure(self.steps)?);
+            return Ok(());
+        };
+        for line in requests.lines() {
+            let line = line.context("standard input")?;
+            let count = line.trim().strip_prefix("step ").map(str::trim);
+            let Some(count) = count.and_then(|count| count.parse().ok()) else {
+                bail!("`{line}`: expected a line `step N`");
+            };
+            report(&measure(count)?);
+        }
+        Ok(())
+    }
+}
 
 /// Images `[B, 3, side, side]` of noise.
 pub fn noise(images: usize, side: usize, device: &Device) -> Tensor<4> {

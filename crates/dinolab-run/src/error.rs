@@ -1,9 +1,11 @@
 //! What can go wrong in a run, and around it.
 
+mod run;
+
 use std::fmt::Display;
 use std::io;
 
-use crate::run_error::RunError;
+pub use self::run::{RunError, SettingValue, or_none};
 
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -145,6 +147,7 @@ macro_rules! formats {
 
 formats!(
     serde_json::Error,
+    rayon::ThreadPoolBuildError,
     toml::de::Error,
     toml::ser::Error,
     image::ImageError,

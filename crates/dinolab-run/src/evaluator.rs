@@ -11,6 +11,7 @@ use dinolab_nn::Backbone;
 
 use crate::environment::Environment;
 use crate::error::{Context, Error, Result};
+use crate::evaluation::Evaluation;
 use crate::pictures;
 use crate::settings::Config;
 use crate::sources::Sources;
@@ -23,17 +24,6 @@ const JUDGED: usize = 5_000;
 const MASKED: usize = 256;
 /// Images through the network at a time.
 const BATCH: usize = 64;
-
-/// Figures of one evaluation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Evaluation {
-    /// k-NN accuracy in percent, where there are labels.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub knn: Option<f64>,
-    /// Mean Jaccard index of the best head against object masks, in percent, where there are masks.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub jaccard: Option<f64>,
-}
 
 /// Evaluates the teacher of a run, always on the same images.
 pub struct Evaluator {

@@ -12,7 +12,7 @@ use dinolab_eval::health::{Health, Warning};
 use dinolab_nn::weights::LoadReport;
 
 use crate::error::Error;
-use crate::evaluator::Evaluation;
+use crate::evaluation::Evaluation;
 use crate::values::Numbers;
 
 /// Hears of everything that happens. Nothing is printed here.

@@ -5,7 +5,7 @@
 //! | [`settings`] | a run's settings, from what is given over a file over defaults |
 //! | [`session`] | begins, resumes and trains a run |
 //! | [`run_folder`] | its folder: record, lock, images, checkpoints |
-//! | [`train_observer`], [`evaluator`], [`report`] | its metrics, evaluations and report |
+//! | [`train_observer`], [`evaluator`], [`evaluation`], [`report`] | its metrics, evaluations and report |
 //! | [`weights`], [`model`] | from a run folder, checkpoint or weight file to a network |
 //! | [`sources`], [`image_files`], [`image_lookup`], [`class_masks`] | from an argument to images |
 //! | [`visual_input`] | from an argument to images or a video |
@@ -16,7 +16,7 @@
 //! | [`data`] | image sets: fetched, inspected, packed |
 //! | [`overfit`], [`mod@bench`] | tests of the method on one image, and of the machine's speed |
 //! | [`table`] | reports as text tables |
-//! | [`environment`], [`event`] | who hears what happens |
+//! | [`error`], [`environment`], [`event`] | who hears what happens |
 //!
 //! Nothing here prints, parses a command line, or ends the process. What happens in the course of work
 //! is told as [`Event`]s to a [`Listener`]; what goes wrong is an [`Error`].
@@ -25,7 +25,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 #[macro_use]
-mod error;
+pub mod error;
 
 pub mod attend;
 pub mod bench;
@@ -36,6 +36,7 @@ pub mod data;
 pub mod embed;
 pub mod environment;
 pub mod evaluate;
+pub mod evaluation;
 pub mod evaluator;
 pub mod event;
 pub mod feature_index;
@@ -50,7 +51,6 @@ pub mod pictures;
 pub mod report;
 pub mod result_folder;
 pub mod result_names;
-pub mod run_error;
 pub mod run_folder;
 pub mod session;
 pub mod settings;
@@ -62,9 +62,8 @@ pub mod visual_input;
 pub mod weights;
 
 pub use environment::Environment;
-pub use error::{Error, Result};
+pub use error::{Error, Result, RunError, SettingValue};
 pub use event::{Event, Listener, Severity};
 pub use model::{Model, ModelOptions, Normalisation};
-pub use run_error::{RunError, SettingValue};
 pub use session::{Outcome, Session, Start, TrainRequest};
 pub use settings::{Config, Settings};

@@ -16,8 +16,8 @@ pub use self::lock::Lock;
 
 use crate::environment::Environment;
 use crate::error::{Context, Error, Result};
+use crate::error::{RunError, SettingValue, or_none};
 use crate::event::Event;
-use crate::run_error::{RunError, SettingValue, or_none};
 use crate::settings::{Config, Meaning, Settings, meaning};
 
 /// A run's folder.

@@ -26,10 +26,10 @@ use dinolab_train::{Observer, RunOutcome, TrainConfig, Trainer};
 
 use self::preparation::{measured, train_config};
 use crate::environment::Environment;
+use crate::error::RunError;
 use crate::error::{Context, Result};
 use crate::evaluator::Evaluator;
 use crate::report::{self, Summary};
-use crate::run_error::RunError;
 use crate::run_folder::{Contents, Lock, RunFolder, absolute, parse_toml, read_settings};
 use crate::settings::{Choice, Config, Settings};
 use crate::sources::Sources;

@@ -19,7 +19,8 @@ use dinolab_train::{
 use serde_json::{Map, Value};
 
 use crate::environment::Environment;
-use crate::evaluator::{Evaluation, Evaluator};
+use crate::evaluation::Evaluation;
+use crate::evaluator::Evaluator;
 use crate::event::{Event, Progress};
 use crate::run_folder::RunFolder;
 use crate::settings::Config;

@@ -2,8 +2,11 @@
 
 use std::fmt;
 
-use crate::explain::{Flags, Library};
-use crate::terminal::TOO_LARGE;
+use crate::library::{Flags, Library};
+
+/// What to do about an image of too many patches.
+const TOO_LARGE: &str =
+    "--size HEIGHTxWIDTH, such as --size 480x480, resizes without keeping the aspect ratio";
 
 /// A remedy that the program's errors name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use dinolab_run::Environment;
 use crate::commands::Command;
 use crate::console::{self, Unheard};
 use crate::exit_code::ExitCode;
-use crate::explain::Flags;
+use crate::library::Flags;
 use crate::terminal::Terminal;
 
 /// Pretrain vision transformers on unlabelled images with DINO self-distillation

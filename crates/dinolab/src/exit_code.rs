@@ -2,7 +2,8 @@
 
 use anyhow::Error;
 
-use crate::explain::{Flags, Library, libraries, one_line};
+use crate::explain::one_line;
+use crate::library::{Flags, Library, libraries};
 use crate::usage::Usage;
 
 /// How the program ended.

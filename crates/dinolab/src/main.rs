@@ -14,6 +14,7 @@ mod cli;
 mod commands;
 mod exit_code;
 mod explain;
+mod library;
 mod output;
 mod run_advice;
 mod run_commands;

@@ -1,6 +1,6 @@
 //! Why a run cannot begin, be resumed, or go on, and the commands that help.
 
-use dinolab_run::run_error::or_none;
+use dinolab_run::error::or_none;
 use dinolab_run::{RunError, SettingValue};
 
 use crate::run_commands::Commands;

@@ -16,10 +16,6 @@ use crate::run_commands::Commands;
 /// How often a plain line is written.
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
 
-/// What to do about an image of too many patches.
-pub const TOO_LARGE: &str =
-    "--size HEIGHTxWIDTH, such as --size 480x480, resizes without keeping the aspect ratio";
-
 /// Shows events on standard error; those of a training run, which has no other result to print, on
 /// standard output.
 pub struct Terminal {

@@ -2,7 +2,7 @@
 
 use dinolab_eval::health::Health;
 
-use crate::evaluator::Evaluation;
+use crate::evaluation::Evaluation;
 
 /// The metrics of an epoch that its method has, in one line; `waited` is the fraction of the steps'
 /// time that was spent on waiting for data.

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::environment::Environment;
+use crate::error::RunError;
 use crate::error::{Context, Result};
-use crate::run_error::RunError;
 
 /// The file that is locked. It stays, since another process may be about to lock it, and is empty
 /// where none holds it.

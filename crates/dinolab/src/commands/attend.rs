@@ -26,12 +26,12 @@ pub struct Args {
     media: VisualArgs,
     /// Resize images to SIDE (of videos the shorter side) or HEIGHTxWIDTH; 0 keeps their size
     /// [default: the run's, or 480]
-    #[arg(long)]
+    #[arg(long, value_name = "PX")]
     size: Option<ResizeTo>,
     /// Fraction of the attention that masks hold, 0–1; no masks without it
-    #[arg(long)]
+    #[arg(long, value_name = "X")]
     threshold: Option<f64>,
-    /// all heads and their mean, the mean alone, or the head of a number [default: all; of videos
+    /// Draw all heads and their mean, the mean alone, or one head by its number [default: all; of videos
     /// mean]
     #[arg(long, value_name = "all|mean|N")]
     maps: Option<Maps>,

@@ -25,7 +25,7 @@ pub struct Args {
     #[arg(long, value_name = "C")]
     classifier: PathBuf,
     /// Classes to name per image
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1)]
     top: usize,
     /// Use other weights of the same sizes than those the classifier was trained on
     #[arg(long, alias = "any-weights")]
@@ -36,7 +36,7 @@ pub struct Args {
     #[command(flatten)]
     output: OutputArgs,
     /// Batch size for inference
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, value_name = "N", default_value_t = 32)]
     batch_size: usize,
     #[command(flatten)]
     model: OptionalModelArgs,

@@ -38,20 +38,20 @@ pub struct Args {
     /// which the reference resumes training
     #[arg(long)]
     full: bool,
-    /// Resample position embeddings to images of this side, once and for all
-    #[arg(long)]
+    /// Resample position embeddings to images of this side, once
+    #[arg(long, value_name = "PX")]
     image_size: Option<usize>,
-    /// To .onnx: also put out the last block's attention of the class token, per head
+    /// To .onnx: also output the last block's attention of the class token, per head
     #[arg(long)]
     attention: bool,
-    /// To .onnx: also put out the patch tokens
+    /// To .onnx: also output the patch tokens
     #[arg(long)]
     patch_features: bool,
-    /// To .onnx: also put out the logits of the head
+    /// To .onnx: also output the logits of the head
     #[arg(long)]
     head: bool,
     /// Attention heads, if the file does not say [default: width / 64]
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     heads: Option<usize>,
     /// How position embeddings follow other image sizes: dino, ratio or ratio-antialias
     /// [default: from the file, else from its naming scheme]

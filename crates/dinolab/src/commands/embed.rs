@@ -27,13 +27,13 @@ pub struct Args {
     /// A folder, list, tar or VOC tree, or one image
     images: PathBuf,
     /// .npy or .safetensors
-    #[arg(long)]
+    #[arg(long, value_name = "PATH")]
     out: PathBuf,
     /// Resize whole images to SIDE or HEIGHTxWIDTH instead of cropping their centre
     #[arg(long, value_name = "PX", value_parser = size, conflicts_with_all = ["resize", "crop"])]
     size: Option<Size>,
     /// Concatenate the class tokens of the last N blocks, as `eval linear` takes 4
-    #[arg(long, default_value_t = CLASS_TOKEN.n_last_blocks)]
+    #[arg(long, value_name = "N", default_value_t = CLASS_TOKEN.n_last_blocks)]
     n_last_blocks: usize,
     /// Add the mean of the last block's patch tokens: true or false
     #[arg(long, value_name = "BOOL", default_value_t = CLASS_TOKEN.avgpool_patchtokens, action = clap::ArgAction::Set)]
@@ -41,7 +41,7 @@ pub struct Args {
     /// Write the patch tokens of each image, [images, rows, columns, width], instead of one row
     #[arg(long, conflicts_with = "avgpool_patchtokens")]
     patch_tokens: bool,
-    /// With --patch-tokens: do not cut out the centre, and write one array per image, [rows,
+    /// With --patch-tokens: do not crop the centre, and write one array per image, [rows,
     /// columns, width], by its path (.safetensors)
     #[arg(long, requires = "patch_tokens", conflicts_with_all = ["size", "crop"])]
     whole: bool,

@@ -26,8 +26,8 @@ pub struct Args {
     images: PathBuf,
     /// Image files, or names of images among those searched
     queries: Vec<String>,
-    /// Neighbours of each query
-    #[arg(long, default_value_t = 10)]
+    /// Number of neighbours of each query
+    #[arg(long, value_name = "N", default_value_t = 10)]
     k: usize,
     /// Show the result as pictures: .png or .html
     #[arg(long, value_name = "SHEET")]

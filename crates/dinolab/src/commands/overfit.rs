@@ -22,13 +22,13 @@ pub struct Args {
     /// An image [default: one of the built-in shapes]
     image: Option<PathBuf>,
     /// Steps without crops
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100)]
     steps: u64,
     /// Steps with crops
-    #[arg(long, default_value_t = 600)]
+    #[arg(long, value_name = "N", default_value_t = 600)]
     crop_steps: u64,
-    /// Seed of weights and crops
-    #[arg(long, default_value_t = 0)]
+    /// Random seed of weights and crops
+    #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// cpu, or cuda:N, metal, vulkan:N, rocm:N if compiled in
     #[arg(long, default_value = "cpu")]

@@ -20,7 +20,7 @@ pub struct Args {
     media: VisualArgs,
     /// Resize the shorter side to SIDE, or images to HEIGHTxWIDTH; 0 keeps their size [default: the
     /// run's, or 480]
-    #[arg(long)]
+    #[arg(long, value_name = "PX")]
     size: Option<ResizeTo>,
     /// The same components for all images, so that colours can be compared (always so in videos)
     #[arg(long)]

@@ -31,10 +31,10 @@ pub struct Args {
     #[arg(value_name = "IMAGES")]
     source: Option<PathBuf>,
     /// The run's folder
-    #[arg(long, default_value = "runs/latest")]
+    #[arg(long, value_name = "PATH", default_value = "runs/latest")]
     out: PathBuf,
     /// Settings from a run's config.toml; flags override them
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Resume the run in --out with its recorded settings; fails if there is none
     #[arg(long, conflicts_with = "fresh")]

@@ -20,25 +20,25 @@ pub struct Args {
     /// Images as for `train` [default: the built-in shapes, drawn, not decoded]
     images: Option<PathBuf>,
     /// Threads of the loader [default: all cores]
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     threads: Option<usize>,
     /// Seconds to measure each of the two
-    #[arg(long, default_value_t = 5.0)]
+    #[arg(long, value_name = "X", default_value_t = 5.0)]
     seconds: f64,
     /// Side of the two global crops, or HEIGHTxWIDTH
-    #[arg(long, default_value = "224")]
+    #[arg(long, value_name = "PX", default_value = "224")]
     global_crops_size: Size,
     /// Side of the local crops, or HEIGHTxWIDTH
-    #[arg(long, default_value = "96")]
+    #[arg(long, value_name = "PX", default_value = "96")]
     local_crops_size: Size,
     /// Local crops of an image
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, value_name = "N", default_value_t = 8)]
     local_crops_number: usize,
     /// Images of a batch
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, value_name = "N", default_value_t = 32)]
     batch_size: usize,
     /// Decode large photographs at the scale that crops need, as `train` does
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     scaled_decoding: bool,
     #[command(flatten)]
     output: OutputArgs,

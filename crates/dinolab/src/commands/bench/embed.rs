@@ -16,19 +16,20 @@ pub struct Args {
     #[command(flatten)]
     common: Common,
     /// Side of the images
-    #[arg(long, default_value_t = 224)]
+    #[arg(long, value_name = "PX", default_value_t = 224)]
     crop: usize,
     /// Batch size for inference
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, value_name = "N", default_value_t = 32)]
     batch_size: usize,
 }
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
     let (common, batch) = (&args.common, args.batch_size);
-    let device = common.device()?;
-    let config = common.vit(args.crop)?;
-    let bench = EmbedBench::new(&config, common.precision, batch, args.crop, &device)?;
+    let options = &common.options;
+    let device = options.open_device()?;
+    let config = options.vit(args.crop)?;
+    let bench = EmbedBench::new(&config, options.precision, batch, args.crop, &device)?;
     common.run(
         || {
             bench.once();
@@ -37,7 +38,7 @@ pub fn run(args: &Args) -> Result<()> {
         |durations| {
             let time = median(durations).as_secs_f64();
             let (rate, speed) = (batch as f64 / time, bench.operations / time / 1e9);
-            if common.json || common.serve {
+            if common.json() {
                 let line = serde_json::json!({
                     "ms": mean_ms(durations),
                     "images_per_s": rate,
@@ -45,18 +46,17 @@ pub fn run(args: &Args) -> Result<()> {
                     "peak_rss_mb": peak_memory(),
                 });
                 outln!("{line}");
-                return Ok(());
+                return;
             }
             outln!(
                 "{} patch {}, {batch} images of {} px: {:.1} ms (median of {}), {rate:.1} images/s, \
                  {speed:.1} nominal GFLOP/s",
-                common.arch,
-                common.patch_size,
+                options.arch,
+                options.patch_size,
                 args.crop,
                 ms(median(durations)),
                 durations.len()
             );
-            Ok(())
         },
     )
 }

@@ -19,43 +19,43 @@ pub struct Args {
     #[command(flatten)]
     common: Common,
     /// Side of the global crops
-    #[arg(long, default_value_t = 224)]
+    #[arg(long, value_name = "PX", default_value_t = 224)]
     global_crops_size: usize,
     /// Side of the local crops
-    #[arg(long, default_value_t = 96)]
+    #[arg(long, value_name = "PX", default_value_t = 96)]
     local_crops_size: usize,
     /// Number of local crops
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, value_name = "N", default_value_t = 8)]
     local_crops_number: usize,
     /// Images per step
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, value_name = "N", default_value_t = 8)]
     batch_size: usize,
-    /// Method
-    #[arg(long, value_enum, default_value_t = MethodKind::Dino)]
+    /// Method of training
+    #[arg(long, value_enum, value_name = "METHOD", default_value_t = MethodKind::Dino)]
     method: MethodKind,
     /// DINO: number of prototypes K
-    #[arg(long, default_value_t = 4096)]
+    #[arg(long, value_name = "N", default_value_t = 4096)]
     out_dim: usize,
     /// Width of the head's hidden layers [default: 2048; LeJEPA: 512]
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     head_hidden_dim: Option<usize>,
     /// DINO: width of the head's bottleneck
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, value_name = "N", default_value_t = 256)]
     head_bottleneck_dim: usize,
     /// LeJEPA: width of the embeddings
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, value_name = "N", default_value_t = 64)]
     proj_dim: usize,
     /// LeJEPA: random directions
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, value_name = "N", default_value_t = 256)]
     sigreg_directions: usize,
     /// Stochastic depth of the student
-    #[arg(long, default_value_t = 0.1)]
+    #[arg(long, value_name = "X", default_value_t = 0.1)]
     drop_path_rate: f64,
     /// Clip each parameter's gradient to this norm; 0 disables
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, value_name = "X", default_value_t = 3.0)]
     clip_grad: f64,
     /// Keep prototypes at unit length
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     norm_last_layer: bool,
 }
 
@@ -84,31 +84,32 @@ impl Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
-    let device = args.common.device()?;
+    let common = &args.common.options;
+    let device = common.open_device()?;
     let options = StepOptions {
-        vit: args.common.vit(args.global_crops_size)?,
+        vit: common.vit(args.global_crops_size)?,
         method: args.method(),
         local_crops_size: args.local_crops_size,
         local_crops_number: args.local_crops_number,
         batch_size: args.batch_size,
         drop_path_rate: args.drop_path_rate,
         clip_grad: args.clip_grad,
-        precision: args.common.precision,
+        precision: common.precision,
     };
     let mut bench = StepBench::new(&options, &device)?;
     let nominal = bench.operations;
     dinolab_kernels::profile::start();
     let once = || {
         bench.once()?;
-        if bench.timings.len() <= args.common.warmup {
+        if bench.timings.len() <= common.warmup {
             // What is measured starts after the warm-up.
             dinolab_kernels::profile::start();
         }
         Ok(())
     };
     let mut measured = Vec::new();
-    let (common, json) = (&args.common, args.common.json || args.common.serve);
-    common.run(once, |durations| {
+    let json = args.common.json();
+    args.common.run(once, |durations| {
         measured = durations.to_vec();
         if json {
             let line = serde_json::json!({
@@ -118,13 +119,11 @@ pub fn run(args: &Args) -> Result<()> {
             });
             outln!("{line}");
         }
-        Ok(())
     })?;
     if json {
         return Ok(());
     }
     let profile = dinolab_kernels::profile::stop();
-    let common = &args.common;
     outln!(
         "{} patch {}, {}",
         common.arch,

@@ -25,7 +25,7 @@ pub struct Args {
     #[arg(value_name = "SOURCE")]
     source: PathBuf,
     /// Channels that images must have, as for train [default: 3]
-    #[arg(long, alias = "channels")]
+    #[arg(long, value_name = "N", alias = "channels")]
     in_chans: Option<usize>,
     /// rgb: 8-bit RGB whatever a file holds; stored: a file's own channels and depth
     /// [default: rgb for 3 channels, else stored]

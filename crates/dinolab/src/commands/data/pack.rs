@@ -24,14 +24,14 @@ pub struct Args {
     #[arg(value_name = "OUT")]
     out: PathBuf,
     /// Begin another shard when one holds this many MiB of images
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, value_name = "N", default_value_t = 256)]
     shard_size: u64,
     /// Shrink images whose longest side is above this, in pixels; those of other channels or depths
     /// than 8-bit RGB are kept as they are, and counted
-    #[arg(long)]
+    #[arg(long, value_name = "PX")]
     longest_side: Option<usize>,
     /// Quality of images that are shrunk, as JPEG
-    #[arg(long, default_value_t = 92, requires = "longest_side", value_parser = clap::value_parser!(u8).range(1..=100))]
+    #[arg(long, value_name = "N", default_value_t = 92, requires = "longest_side", value_parser = clap::value_parser!(u8).range(1..=100))]
     quality: u8,
     /// Write images that are shrunk as PNG instead, which loses nothing more
     #[arg(long, requires = "longest_side", conflicts_with = "quality")]

@@ -25,26 +25,26 @@ pub struct Args {
     /// The split of the tree
     #[arg(long, default_value = "val")]
     split: String,
-    /// What counts as one object: objects (where the tree has such masks) or classes
+    /// What counts as one object: objects (if the tree has such masks) or classes
     #[arg(long, default_value = "objects")]
     masks: String,
     /// Resize images to a square of this side [default: the run's, or 480]
-    #[arg(long)]
+    #[arg(long, value_name = "PX")]
     size: Option<usize>,
     /// Fraction of the attention that masks hold
-    #[arg(long, default_value_t = REFERENCE_MASS)]
+    #[arg(long, value_name = "X", default_value_t = REFERENCE_MASS)]
     threshold: f64,
     /// Number of networks with random weights to compare with
     #[arg(long, value_name = "N", alias = "random-networks", default_value_t = 1)]
     random_baselines: u64,
     /// Number of built-in shapes
-    #[arg(long, default_value_t = 512)]
+    #[arg(long, value_name = "N", default_value_t = 512)]
     shapes_images: usize,
     /// Side of built-in shapes
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, value_name = "PX", default_value_t = 64)]
     shapes_size: usize,
-    /// Seed of built-in shapes and random weights
-    #[arg(long, default_value_t = 0)]
+    /// Random seed of built-in shapes and random weights
+    #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     #[command(flatten)]
     output: OutputArgs,

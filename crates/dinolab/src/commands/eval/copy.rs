@@ -30,7 +30,7 @@ pub struct Args {
     #[command(flatten)]
     attacks: AttackOptions,
     /// Random seed of places and letters
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Write the copies that were made into this folder, with a queries.tsv
     #[arg(long, value_name = "DIR", conflicts_with = "queries")]
@@ -50,16 +50,16 @@ pub struct Args {
     )]
     whitening_centre: String,
     /// Resize images to a square of this side
-    #[arg(long, default_value_t = 320)]
+    #[arg(long, value_name = "PX", default_value_t = 320)]
     imsize: usize,
     /// Exponent of the generalised mean over patch tokens
-    #[arg(long, default_value_t = 4.0)]
+    #[arg(long, value_name = "X", default_value_t = 4.0)]
     gem: f64,
     /// Rank cut-off for average precision; 0 = none
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 20)]
     top: usize,
     /// Batch size for inference
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, value_name = "N", default_value_t = 16)]
     batch_size: usize,
     #[command(flatten)]
     output: OutputArgs,

@@ -11,7 +11,7 @@ use dinolab_run::feature_input::PreprocessOptions;
 use crate::args::OptionalModelArgs;
 use crate::output::OutputArgs;
 
-/// Weighted k-nearest-neighbour accuracy of the features
+/// Evaluate features by weighted k-nearest-neighbour classification
 ///
 /// Example: dinolab eval knn --weights runs/photos --train photos/train --val photos/val
 ///
@@ -20,10 +20,10 @@ use crate::output::OutputArgs;
 #[derive(clap::Args)]
 pub struct Args {
     /// Labelled images whose features vote (class = first folder level), or saved features
-    #[arg(long)]
+    #[arg(long, value_name = "IMAGES")]
     train: PathBuf,
     /// Labelled images to classify, or saved features
-    #[arg(long)]
+    #[arg(long, value_name = "IMAGES")]
     val: PathBuf,
     /// Number of neighbours that vote; one accuracy for each
     #[arg(
@@ -34,7 +34,7 @@ pub struct Args {
     )]
     k: Vec<usize>,
     /// Temperature of the votes
-    #[arg(long, default_value_t = 0.07)]
+    #[arg(long, value_name = "X", default_value_t = 0.07)]
     temperature: f64,
     #[command(flatten)]
     output: OutputArgs,

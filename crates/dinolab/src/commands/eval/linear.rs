@@ -13,7 +13,7 @@ use dinolab_run::values::Pair;
 use crate::args::OptionalModelArgs;
 use crate::output::OutputArgs;
 
-/// Accuracy of a linear classifier on frozen features
+/// Evaluate frozen features by a linear classifier
 ///
 /// Example: dinolab eval linear --weights runs/photos --train photos/train --val photos/val --out photos.classifier
 ///
@@ -25,33 +25,38 @@ use crate::output::OutputArgs;
 #[derive(clap::Args)]
 pub struct Args {
     /// Labelled images to learn from (class = first folder level), or saved features
-    #[arg(long)]
+    #[arg(long, value_name = "IMAGES")]
     train: PathBuf,
     /// Labelled validation images, or saved features
-    #[arg(long)]
+    #[arg(long, value_name = "IMAGES")]
     val: PathBuf,
     /// Concatenate the class tokens of the last N blocks
-    #[arg(long, default_value_t = BlockFeatures::default().n_last_blocks)]
+    #[arg(long, value_name = "N", default_value_t = BlockFeatures::default().n_last_blocks)]
     n_last_blocks: usize,
     /// Add the mean of the last block's patch tokens: true or false
     #[arg(long, value_name = "BOOL", default_value_t = false, action = clap::ArgAction::Set)]
     avgpool_patchtokens: bool,
-    /// Passes over the training set
-    #[arg(long, default_value_t = LinearConfig::default().epochs)]
+    /// Number of passes over the training set
+    #[arg(long, value_name = "N", default_value_t = LinearConfig::default().epochs)]
     epochs: usize,
-    /// Rows in a step of SGD
-    #[arg(long, default_value_t = LinearConfig::default().batch_size)]
+    /// Batch size of SGD
+    #[arg(long, value_name = "N", default_value_t = LinearConfig::default().batch_size)]
     batch_size_per_gpu: usize,
     /// Learning rates for a batch of 256, scaled to the batch; each trains a classifier
-    #[arg(long, value_delimiter = ',', default_value = "0.001")]
+    #[arg(
+        long,
+        value_name = "X,…",
+        value_delimiter = ',',
+        default_value = "0.001"
+    )]
     lr: Vec<f64>,
-    /// Seed of initial weights, order and views
-    #[arg(long, default_value_t = 0)]
+    /// Random seed of initial weights, order and views
+    #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// A random view of each training image in each epoch: resized crop and flip
+    /// Train on a random view of each image in each epoch: resized crop and flip
     #[arg(long)]
     augment: bool,
-    /// Share of the image that those views cover
+    /// Fraction of the image area that those views cover
     #[arg(long, value_name = "MIN,MAX", default_value = "0.08,1")]
     crops_scale: Pair,
     /// Standardise features (zero mean, unit variance over the training set); not in the reference

@@ -30,7 +30,12 @@ pub struct Args {
     #[arg(long, value_name = "DIR", requires = "ground_truth")]
     image_folder: Option<PathBuf>,
     /// Longest side of the benchmark's images as the network sees them; smaller ones stay
-    #[arg(long, default_value_t = 224, requires = "ground_truth")]
+    #[arg(
+        long,
+        value_name = "PX",
+        default_value_t = 224,
+        requires = "ground_truth"
+    )]
     imsize: usize,
     /// Average the class token over the scales 1, 1/√2 and 1/2 of each image
     #[arg(
@@ -57,7 +62,12 @@ pub struct Args {
     #[arg(long, value_name = "IMAGES", requires = "train")]
     val: Option<PathBuf>,
     /// Values of k for precision@k and recall@k
-    #[arg(long, value_delimiter = ',', default_value = "1,5,10")]
+    #[arg(
+        long,
+        value_name = "N,…",
+        value_delimiter = ',',
+        default_value = "1,5,10"
+    )]
     k: Vec<usize>,
     #[command(flatten)]
     output: OutputArgs,

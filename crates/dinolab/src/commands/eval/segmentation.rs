@@ -11,7 +11,7 @@ use dinolab_run::evaluate::segmentation::{SegmentationRequest, evaluate};
 use crate::args::ModelArgs;
 use crate::output::OutputArgs;
 
-/// Mean IoU of a linear layer on frozen patch tokens
+/// Evaluate frozen patch tokens by a linear segmentation layer (mean IoU)
 ///
 /// Example: dinolab eval segmentation --weights runs/photos VOCdevkit/VOC2012
 ///
@@ -23,22 +23,27 @@ pub struct Args {
     /// A Pascal VOC tree [default: the built-in shapes]
     tree: Option<PathBuf>,
     /// Resize images to a square of this side [default: the run's attention pictures', or 480]
-    #[arg(long)]
+    #[arg(long, value_name = "PX")]
     size: Option<usize>,
-    /// Passes over the training images
-    #[arg(long, default_value_t = FrozenSegmentation::default().epochs)]
+    /// Number of passes over the training images
+    #[arg(long, value_name = "N", default_value_t = FrozenSegmentation::default().epochs)]
     epochs: usize,
-    /// Images in a step of SGD
-    #[arg(long, default_value_t = FrozenSegmentation::default().batch_size)]
+    /// Batch size of SGD
+    #[arg(long, value_name = "N", default_value_t = FrozenSegmentation::default().batch_size)]
     batch_size: usize,
     /// Learning rates, falling to 0 by a cosine
-    #[arg(long, value_delimiter = ',', default_value = "0.003,0.01,0.03")]
+    #[arg(
+        long,
+        value_name = "X,…",
+        value_delimiter = ',',
+        default_value = "0.003,0.01,0.03"
+    )]
     lr: Vec<f64>,
-    /// Seed of the initial weights and of the order
-    #[arg(long, default_value_t = 0)]
+    /// Random seed of the initial weights and of the order
+    #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Keep at most this many MiB of tokens; those of further images are computed in each epoch
-    #[arg(long, default_value_t = 1024)]
+    #[arg(long, value_name = "N", default_value_t = 1024)]
     cache_mb: usize,
     #[command(flatten)]
     output: OutputArgs,

@@ -26,58 +26,78 @@ pub struct Args {
     /// [default: the built-in shapes]
     images: Option<PathBuf>,
     /// Labelled images to learn from
-    #[arg(long, requires = "val", conflicts_with = "images")]
+    #[arg(
+        long,
+        value_name = "IMAGES",
+        requires = "val",
+        conflicts_with = "images"
+    )]
     train: Option<PathBuf>,
     /// Labelled validation images
-    #[arg(long, requires = "train")]
+    #[arg(long, value_name = "IMAGES", requires = "train")]
     val: Option<PathBuf>,
     /// What is to be learned [default: segmentation for a VOC tree, else classification]
     #[arg(long)]
     task: Option<TransferTask>,
-    /// Share of the training images that keep their labels, per class: 5%, or a number
+    /// Fraction of the training images that keep their labels, per class: 5%, or a number
     /// [default: 5%; of segmentation 100%]
     #[arg(long)]
     labels: Option<Share>,
     /// Of classification: the head sees the class tokens of the last N blocks [default: 4, or
     /// all if there are fewer]
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     n_last_blocks: Option<usize>,
     /// Of classification: add the mean of the last block's patch tokens: true or false
     #[arg(long, value_name = "BOOL", default_value_t = false, action = clap::ArgAction::Set)]
     avgpool_patchtokens: bool,
-    /// Seeds; each draws labelled images, order, views and initial weights anew
-    #[arg(long, value_delimiter = ',', default_value = "0,1,2")]
+    /// Random seeds; each draws labelled images, order, views and initial weights anew
+    #[arg(
+        long,
+        value_name = "N,…",
+        value_delimiter = ',',
+        default_value = "0,1,2"
+    )]
     seeds: Vec<u64>,
     /// Learning rates of AdamW for networks that learn, from the weights and from scratch
-    #[arg(long, value_delimiter = ',', default_value = "0.0003,0.001")]
+    #[arg(
+        long,
+        value_name = "X,…",
+        value_delimiter = ',',
+        default_value = "0.0003,0.001"
+    )]
     lr: Vec<f64>,
     /// Learning rates of AdamW for the head on frozen weights
-    #[arg(long, value_delimiter = ',', default_value = "0.001,0.01")]
+    #[arg(
+        long,
+        value_name = "X,…",
+        value_delimiter = ',',
+        default_value = "0.001,0.01"
+    )]
     frozen_lr: Vec<f64>,
-    /// Passes over the labelled images
-    #[arg(long, default_value_t = FineTune::default().epochs)]
+    /// Number of passes over the labelled images
+    #[arg(long, value_name = "N", default_value_t = FineTune::default().epochs)]
     epochs: usize,
-    /// Images in a step
-    #[arg(long, default_value_t = FineTune::default().batch_size)]
+    /// Batch size
+    #[arg(long, value_name = "N", default_value_t = FineTune::default().batch_size)]
     batch_size: usize,
-    /// Share of the steps in which the rate rises
-    #[arg(long, default_value_t = FineTune::default().warmup)]
+    /// Fraction of the steps in which the learning rate rises
+    #[arg(long, value_name = "X", default_value_t = FineTune::default().warmup)]
     warmup: f64,
     /// Weight decay
-    #[arg(long, default_value_t = FineTune::default().weight_decay)]
+    #[arg(long, value_name = "X", default_value_t = FineTune::default().weight_decay)]
     weight_decay: f64,
-    /// Each block learns at this times the rate of the block above it
-    #[arg(long, default_value_t = FineTune::default().layer_decay)]
+    /// Scale the learning rate of each block by this relative to the block above it
+    #[arg(long, value_name = "X", default_value_t = FineTune::default().layer_decay)]
     layer_decay: f64,
-    /// Share of the image that training views cover
+    /// Fraction of the image area that training views cover
     #[arg(long, value_name = "MIN,MAX", default_value = "0.25,1")]
     crops_scale: Pair,
     /// Resize the shorter side of validation images to this [default: the run's, or 256]
-    #[arg(long)]
+    #[arg(long, value_name = "PX")]
     resize: Option<usize>,
     /// Side of training views and of validation images [default: the run's, or 224; of
     /// segmentation the run's attention pictures', or 480]
-    #[arg(long)]
+    #[arg(long, value_name = "PX")]
     crop: Option<usize>,
     #[command(flatten)]
     output: OutputArgs,

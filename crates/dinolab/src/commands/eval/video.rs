@@ -26,7 +26,12 @@ pub struct Args {
     #[arg(value_name = "DAVIS_TREE")]
     tree: PathBuf,
     /// Folder to write masks to
-    #[arg(long, alias = "output-dir", required_unless_present = "results")]
+    #[arg(
+        long,
+        value_name = "PATH",
+        alias = "output-dir",
+        required_unless_present = "results"
+    )]
     out: Option<PathBuf>,
     /// Score the masks of this folder instead of making some
     #[arg(long, value_name = "DIR", conflicts_with_all = ["out", "weights"])]
@@ -34,26 +39,26 @@ pub struct Args {
     /// The list of sequences, ImageSets/YEAR/SPLIT.txt
     #[arg(long, default_value = "val")]
     split: String,
-    /// 2016 (one object) or 2017 (several) [default: 2017 where the tree has its lists]
+    /// 2016 (one object) or 2017 (several) [default: 2017 if the tree has its lists]
     #[arg(long)]
     year: Option<Year>,
     /// The folder of frames and masks below JPEGImages and Annotations
     #[arg(long, default_value = "480p")]
     resolution: String,
     /// Resize the shorter side of frames to this
-    #[arg(long, default_value_t = REFERENCE_SIDE)]
+    #[arg(long, value_name = "PX", default_value_t = REFERENCE_SIDE)]
     size: usize,
     /// Number of preceding context frames, in addition to the first
-    #[arg(long, default_value_t = Propagation::default().n_last_frames)]
+    #[arg(long, value_name = "N", default_value_t = Propagation::default().n_last_frames)]
     n_last_frames: usize,
     /// Patches that an object may move per frame at most, in rows and columns; 0 = any
-    #[arg(long, default_value_t = Propagation::default().size_mask_neighborhood)]
+    #[arg(long, value_name = "N", default_value_t = Propagation::default().size_mask_neighborhood)]
     size_mask_neighborhood: usize,
     /// Number of nearest patches that labels are propagated from
-    #[arg(long, default_value_t = Propagation::default().topk)]
+    #[arg(long, value_name = "N", default_value_t = Propagation::default().topk)]
     topk: usize,
     /// Temperature of the similarities
-    #[arg(long, default_value_t = Propagation::default().temperature)]
+    #[arg(long, value_name = "X", default_value_t = Propagation::default().temperature)]
     temperature: f64,
     /// Also score the same network untrained, and a static copy of the first mask
     #[arg(long)]

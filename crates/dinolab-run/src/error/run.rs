@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use dinolab_eval::health::Remedy;
 
-use crate::error::Error;
+use super::Error;
 
 /// A setting, by its name, and a value as it is written.
 pub type SettingValue = (String, String);
