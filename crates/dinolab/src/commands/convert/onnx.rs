@@ -5,14 +5,14 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use dinolab_eval::features::Preprocess;
-use dinolab_nn::onnx::{Check, Options, export};
+use dinolab_nn::onnx::{Options, Output, export};
 use dinolab_nn::weights::{self, LoadOptions};
 use dinolab_nn::{Head, VitConfig, device, init::Init};
 
 use super::{Args, Original, input};
 use crate::output::{self, Cell, Table};
 
-/// Writes the file, which checks itself, and says what it holds.
+/// Writes the file and reports its outputs.
 pub(super) fn run(args: &Args) -> Result<()> {
     ensure_usage!(
         args.to.is_none() && !args.full,
@@ -29,8 +29,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
         metadata: metadata(&original)?,
     };
     let head = args.head.then(|| head(&original)).transpose()?;
-    let checked = export(&original.vit, head.as_ref(), &args.output, &options)?;
-    report(args, &original, checked.bytes, &checked.checks)
+    let written = export(&original.vit, head.as_ref(), &args.output, &options)?;
+    report(args, &original, written.bytes, &written.outputs)
 }
 
 /// The head of the weights.
@@ -68,43 +68,36 @@ struct Report<'a> {
     to: &'static str,
     bytes: u64,
     vit: &'a VitConfig,
-    checks: Vec<Row>,
+    outputs: Vec<Row<'a>>,
 }
 
 #[derive(serde::Serialize)]
-struct Row {
-    what: &'static str,
-    images: usize,
-    height: usize,
-    width: usize,
-    relative_error: f64,
+struct Row<'a> {
+    name: &'a str,
+    shape: &'a [String],
 }
 
-fn report(args: &Args, original: &Original, bytes: u64, checks: &[Check]) -> Result<()> {
-    let mut table = Table::new(["read back", "images", "size", "relative error"]);
-    let mut rows = Vec::new();
-    for check in checks {
-        let [images, _, height, width] = check.images;
-        table.row([
-            Cell::from(check.output),
-            Cell::count(images),
-            Cell::from(format!("{height} × {width}").as_str()),
-            Cell::Number(format!("{:.1e}", check.deviation)),
-        ]);
-        rows.push(Row {
-            what: check.output,
-            images,
-            height,
-            width,
-            relative_error: check.deviation,
-        });
+fn report<'a>(
+    args: &'a Args,
+    original: &'a Original,
+    bytes: u64,
+    outputs: &'a [Output],
+) -> Result<()> {
+    let mut table = Table::new(["output", "shape"]);
+    for output in outputs {
+        let shape = output.shape.join(" × ");
+        table.row([Cell::from(output.name.as_str()), Cell::from(shape.as_str())]);
     }
+    let row = |output: &'a Output| Row {
+        name: &output.name,
+        shape: &output.shape,
+    };
     let report = Report {
         output: &args.output,
         to: "onnx",
         bytes,
         vit: original.vit.config(),
-        checks: rows,
+        outputs: outputs.iter().map(row).collect(),
     };
     output::print(args.json, &report, &table)?;
     if !args.json {
