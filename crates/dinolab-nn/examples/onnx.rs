@@ -7,7 +7,7 @@ use std::path::Path;
 
 use dinolab_nn::init::Init;
 use dinolab_nn::onnx::{Options, export};
-use dinolab_nn::weights::{LoadOptions, NetworkRole, load, read};
+use dinolab_nn::weights::{LoadOptions, load, read};
 use dinolab_nn::{Device, Head, ProjectionHead, Vit, device};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let asked = |name: &str| outputs.iter().any(|output| output == name);
 
     let device: Device = device::by_name("cpu")?;
-    let weights = read(Path::new(from), NetworkRole::Teacher)?;
+    let weights = read(Path::new(from), None)?;
     let config = weights.vit_config(None)?;
     let mut vit = Vit::new(&config, &mut Init::new(0), &device)?;
     println!(
@@ -40,11 +40,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let report = export(&vit, head.as_ref(), Path::new(to), &options)?;
     println!("{} bytes", report.bytes);
-    for check in &report.checks {
-        println!(
-            "{} {:?}: {:.1e}",
-            check.output, check.images, check.deviation
-        );
+    for output in &report.outputs {
+        println!("{} [{}]", output.name, output.shape.join(", "));
     }
     Ok(())
 }

@@ -1,14 +1,113 @@
-//! Export to ONNX: what is written, and what is left where it fails.
+//! Export to ONNX: files compute what the network computes, and what is left if an export fails.
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use common::device;
 use dinolab_nn::init::Init;
-use dinolab_nn::onnx::{Check, Options, export};
-use dinolab_nn::{Head, HeadConfig, ProjectionHead, Vit, VitConfig};
+use dinolab_nn::onnx::{Options, export};
+use dinolab_nn::position::PositionRule;
+use dinolab_nn::{Head, HeadConfig, Parameters, ProjectionHead, Tensor, Vit, VitConfig};
+use proptest::prelude::*;
+use rten_tensor::prelude::*;
+
+/// A shape and values.
+type Array = (Vec<usize>, Vec<f32>);
+
+/// With weights larger than at the start of training, so that every part of the network counts.
+fn network(edit: impl FnOnce(&mut VitConfig)) -> Vit {
+    let mut config = VitConfig {
+        image_size: 20,
+        patch_size: 4,
+        width: 12,
+        depth: 2,
+        heads: 3,
+        ..VitConfig::default()
+    };
+    edit(&mut config);
+    let mut vit = Vit::new(&config, &mut Init::new(5), &device()).unwrap();
+    let mut init = Init::new(6);
+    vit.visit_mut("", &mut |_, param| {
+        let values = init.truncated_normal(param.len(), 0.4);
+        param.set_flat(Tensor::from_data(values.as_slice(), &device()));
+    });
+    vit
+}
+
+/// Random images of `[B, C, H, W]`.
+fn images(shape: [usize; 4]) -> Vec<f32> {
+    Init::new(3).truncated_normal(shape.iter().product(), 1.0)
+}
+
+/// The outputs of the file at `path` in an ONNX runtime.
+fn computed(path: &Path, shape: [usize; 4]) -> BTreeMap<String, Array> {
+    let model = rten::Model::load(fs::read(path).unwrap()).unwrap();
+    let input = rten_tensor::Tensor::from_data(&shape, images(shape));
+    let outputs = model.output_ids().to_vec();
+    let values = model
+        .run(vec![(model.input_ids()[0], input.into())], &outputs, None)
+        .unwrap();
+    let name = |id: &rten::NodeId| model.node_info(*id).unwrap().name().unwrap().to_owned();
+    let array = |value: rten::Value| {
+        let tensor: rten_tensor::Tensor<f32> = value.try_into().unwrap();
+        (tensor.shape().to_vec(), tensor.into_data())
+    };
+    outputs
+        .iter()
+        .map(name)
+        .zip(values.into_iter().map(array))
+        .collect()
+}
+
+/// The outputs of the network.
+fn expected(vit: &Vit, head: Option<&Head>, shape: [usize; 4]) -> BTreeMap<String, Array> {
+    fn host<const D: usize>(tensor: Tensor<D>) -> Array {
+        let shape = tensor.dims().to_vec();
+        (
+            shape,
+            tensor.into_data().convert::<f32>().try_to_vec().unwrap(),
+        )
+    }
+    let images = Tensor::<1>::from_data(images(shape).as_slice(), &device()).reshape(shape);
+    let class = vit.forward(images.clone());
+    let tokens = vit.intermediate(images.clone(), 1).remove(0);
+    let count = tokens.dims()[1];
+    let mut outputs = BTreeMap::from([
+        ("features".to_owned(), host(class.clone())),
+        (
+            "patch_features".to_owned(),
+            host(tokens.narrow(1, 1, count - 1)),
+        ),
+        ("attention".to_owned(), host(vit.class_attention(images))),
+    ]);
+    if let Some(head) = head {
+        outputs.insert("logits".to_owned(), host(head.forward(class)));
+    }
+    outputs
+}
+
+/// The error of the worst row (a token, a map of a head, an image's logits), relative to its
+/// length.
+fn deviation(found: &Array, expected: &Array) -> f64 {
+    assert_eq!(found.0, expected.0);
+    let row = match found.0[..] {
+        [_, _, h, w] => h * w,
+        [.., width] => width,
+        [] => 1,
+    };
+    let length = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+    let rows = found.1.chunks(row).zip(expected.1.chunks(row));
+    let errors = rows.map(|(found, expected)| {
+        let pairs = found.iter().zip(expected);
+        let error = length(&mut pairs.map(|(f, e)| f64::from(*f) - f64::from(*e)));
+        error / length(&mut expected.iter().map(|&e| f64::from(e)))
+    });
+    // NaN is not smaller than anything, and stays.
+    errors.fold(0.0, |worst, next| if next <= worst { worst } else { next })
+}
 
 fn vit(seed: u64) -> Vit {
     let config = VitConfig {
@@ -42,7 +141,7 @@ fn files(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn every_output_is_checked_at_every_size() {
+fn every_output_is_the_networks_at_every_size() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("vit.onnx");
     let options = Options {
@@ -50,20 +149,37 @@ fn every_output_is_checked_at_every_size() {
         attention: true,
         metadata: [("mean".to_owned(), "[0.5,0.5,0.5]".to_owned())].into(),
     };
-    let report = export(&vit(0), Some(&head(false)), &path, &options).unwrap();
+    let (vit, head) = (vit(0), head(false));
+    let report = export(&vit, Some(&head), &path, &options).unwrap();
     assert_eq!(report.bytes, fs::metadata(&path).unwrap().len());
-    let outputs = ["features", "patch_features", "attention", "logits"];
-    let sizes = [[1, 3, 32, 32], [1, 3, 55, 55], [3, 3, 20, 26]];
-    let expected = sizes
+    let outputs: Vec<_> = report
+        .outputs
         .iter()
-        .flat_map(|&size| outputs.map(|output| (output, size)));
-    let found = report
-        .checks
+        .map(|o| (&o.name, o.shape.join(" ")))
+        .collect();
+    let outputs: Vec<_> = outputs
         .iter()
-        .map(|check| (check.output, check.images));
-    assert!(found.eq(expected));
-    assert!(report.deviation() > 0.0 && report.deviation() < Check::LIMIT / 5.0);
-    // Facts and names are readable in the file.
+        .map(|(name, shape)| (name.as_str(), shape.as_str()))
+        .collect();
+    assert_eq!(
+        outputs,
+        [
+            ("features", "batch 24"),
+            ("patch_features", "batch patches 24"),
+            ("attention", "batch 2 rows columns"),
+            ("logits", "batch 10"),
+        ]
+    );
+    // The trained size; a larger square and a smaller rectangle, both with pixels left over.
+    for shape in [[1, 3, 32, 32], [1, 3, 55, 55], [3, 3, 20, 26]] {
+        let (found, expected) = (computed(&path, shape), expected(&vit, Some(&head), shape));
+        assert!(found.keys().eq(expected.keys()), "{:?}", found.keys());
+        for (name, found) in &found {
+            let error = deviation(found, &expected[name]);
+            assert!(error < 2e-5, "{name} {shape:?}: {error}");
+        }
+    }
+    // Metadata and names are readable in the file.
     let bytes = fs::read(&path).unwrap();
     let holds = |text: &str| {
         bytes
@@ -79,6 +195,63 @@ fn every_output_is_checked_at_every_size() {
         assert!(holds(text), "{text}");
     }
     assert_eq!(files(folder.path()), ["vit.onnx"]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_file_computes_what_the_network_computes(
+        b in 1usize..4, height in 4usize..40, width in 4usize..40, rule in 0..3usize,
+        registers in 0usize..3, layer_scale: bool, patch_features: bool
+    ) {
+        let rules = [PositionRule::Dino, PositionRule::Ratio, PositionRule::RatioAntialias];
+        let vit = network(|config| {
+            config.position_rule = rules[rule];
+            config.registers = registers;
+            config.layer_scale = layer_scale;
+            config.layer_norm_eps = 1e-5;
+        });
+        let options = Options { patch_features, attention: true, ..Options::default() };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vit.onnx");
+        export(&vit, None, &path, &options).unwrap();
+        let shape = [b, 3, height, width];
+        let (found, expected) = (computed(&path, shape), expected(&vit, None, shape));
+        prop_assert_eq!(found.len(), if patch_features { 3 } else { 2 });
+        for (name, found) in &found {
+            let error = deviation(found, &expected[name]);
+            prop_assert!(error < 2e-5, "{} {}", name, error);
+        }
+    }
+}
+
+/// The comparison notices one other value, and another rule for positions at other sizes only.
+#[test]
+fn other_networks_are_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vit.onnx");
+    let vit = network(|_| ());
+    let error = |other: &Vit, shape| {
+        export(other, None, &path, &Options::default()).unwrap();
+        deviation(
+            &computed(&path, shape)["features"],
+            &expected(&vit, None, shape)["features"],
+        )
+    };
+    let (trained, larger) = ([1, 3, 20, 20], [1, 3, 31, 31]);
+    assert!(error(&vit, trained) < 2e-5);
+    let mut other = vit.clone();
+    other.visit_mut("", &mut |name, param| {
+        if name == "blocks.1.mlp.fc2.weight" {
+            let mut values = param.to_vec();
+            values[0] = 7.0;
+            param.set_flat(Tensor::from_data(values.as_slice(), &device()));
+        }
+    });
+    assert!(error(&other, trained) > 1e-4);
+    let other = network(|config| config.position_rule = PositionRule::Ratio);
+    assert!(error(&other, trained) < 2e-5 && error(&other, larger) > 1e-4);
 }
 
 #[test]
@@ -127,8 +300,7 @@ fn what_cannot_be_written_leaves_everything_as_it_was() {
 }
 
 #[test]
-fn a_network_without_finite_outputs_is_not_written() {
-    use dinolab_nn::Tensor;
+fn a_network_with_values_that_are_not_finite_is_not_written() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("vit.onnx");
     let mut broken = vit(0);
@@ -140,6 +312,9 @@ fn a_network_without_finite_outputs_is_not_written() {
     let error = export(&broken, None, &path, &Options::default())
         .unwrap_err()
         .to_string();
-    assert!(error.contains("features"), "{error}");
+    assert!(
+        error.contains("norm.bias has values that are not finite"),
+        "{error}"
+    );
     assert!(files(folder.path()).is_empty());
 }

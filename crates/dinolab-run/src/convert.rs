@@ -12,7 +12,7 @@ use dinolab_nn::weights::{self, Backbone, Kind, LoadOptions, Naming, NetworkRole
 use dinolab_nn::{Vit, VitConfig, device, init::Init};
 use serde::Serialize;
 
-pub use self::onnx::{OnnxCheck, OnnxReport};
+pub use self::onnx::{OnnxOutput, OnnxReport};
 pub use self::verify::Check;
 use crate::error::{Context, Error, Result};
 use crate::model::{Normalisation, count};
@@ -410,14 +410,10 @@ impl Report for ConvertReport {
                 table
             }
             ConvertReport::Onnx(report) => {
-                let mut table = Table::new(["read back", "images", "size", "relative error"]);
-                for check in &report.checks {
-                    table.row([
-                        check.what.into(),
-                        Cell::count(check.images),
-                        size(check.height, check.width),
-                        error(check.relative_error),
-                    ]);
+                let mut table = Table::new(["output", "shape"]);
+                for output in &report.outputs {
+                    let shape = output.shape.join(" × ");
+                    table.row([output.name.as_str().into(), shape.as_str().into()]);
                 }
                 table
             }

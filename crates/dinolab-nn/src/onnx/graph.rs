@@ -165,7 +165,8 @@ impl Graph {
         self.graph.node.push(NodeProto {
             input: inputs.iter().map(|value| value.0.clone()).collect(),
             output: outputs.to_vec(),
-            name,
+            // Not a value's name: some runtimes keep nodes and values in one table.
+            name: format!("{name}.node"),
             op_type: op.into(),
             attribute: attributes.iter().map(attribute).collect(),
             ..NodeProto::default()
