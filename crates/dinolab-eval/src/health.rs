@@ -11,14 +11,13 @@
 //! |---|---|---|---|
 //! | teacher entropy | mean of H(p) | 0 – ln K | falls from ln K, stays above 0 |
 //! | marginal entropy | H(m) | 0 – ln K | stays high |
-//! | information | H(m) − mean H(p) | 0 – ln min(K, rows) | rises: outputs differ between images |
+//! | mutual information | H(m) − mean H(p) | 0 – ln min(K, rows) | rises: outputs differ between images |
 //! | KL | mean of KL(p ‖ q) | 0 – ∞ | small next to ln K |
-//! | prototypes used | share of K that is some row's argmax | 1/K – min(1, rows/K) | rises |
-//! | effective prototypes | exp(H(m)) / K | 1/K – 1 | stays well above 1/K |
+//! | active prototypes | share of K that is some row's argmax | 1/K – min(1, rows/K) | stays well above 1/K |
+//! | prototype perplexity | exp(H(m)) / K | 1/K – 1 | stays well above 1/K |
 //! | centre norm | Euclidean length of c | 0 – ∞ | levels off |
-//! | feature spread | mean over dimensions of the standard deviation of the normalised features, × √D | 0 – 1 | well above 0 |
-//! | feature rank | exp of the entropy of the covariance's normalised eigenvalues | 0 – min(D, rows − 1) | rises |
-//!
+//! | feature std | mean over dimensions of the standard deviation of the normalised features, × √D | 0 – 1 | well above 0 |
+//! | effective rank | exp of the entropy of the covariance's normalised eigenvalues | 0 – min(D, rows − 1) | rises after the first epochs |
 //! | loss terms | means of the terms of a loss that has several | | they fall |
 //! | embedding std | mean over dimensions of the embeddings' standard deviation | 0 – ∞ | near 1 under SIGReg |
 //! | embedding rank | as the feature rank, of the embeddings | 0 – min(d, rows − 1) | well above 1 |
@@ -26,7 +25,7 @@
 //! A method has the figures of what it has: those of prototypes or of embeddings, and the others
 //! are absent.
 //!
-//! Entropies are in nats. The feature rank is the effective rank of Roy and Vetterli (2007),
+//! Entropies are in nats. The effective rank is that of Roy and Vetterli (2007),
 //! taken of the covariance.
 
 mod diagnosis;
@@ -83,23 +82,39 @@ pub struct Health {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub marginal_entropy: Option<f64>,
     /// Marginal entropy less teacher entropy, 0 – ln min(K, rows).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub information: Option<f64>,
+    #[serde(
+        default,
+        alias = "information",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub mutual_information: Option<f64>,
     /// Mean KL(teacher ‖ student), from 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kl: Option<f64>,
     /// Share of prototypes that were some row's argmax, 0–1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub used_prototypes: Option<f64>,
+    #[serde(
+        default,
+        alias = "used_prototypes",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub active_prototypes: Option<f64>,
     /// exp(marginal entropy) / K, 1/K – 1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub effective_prototypes: Option<f64>,
+    #[serde(
+        default,
+        alias = "effective_prototypes",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub prototype_perplexity: Option<f64>,
     /// Length of the centre at the last sample.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub centre_norm: Option<f64>,
     /// Spread of the features, 0 (constant) – 1 (even in all directions).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub feature_spread: Option<f64>,
+    #[serde(
+        default,
+        alias = "feature_spread",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub feature_std: Option<f64>,
     /// Effective rank of the features' covariance; 0 if they are constant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feature_rank: Option<f64>,

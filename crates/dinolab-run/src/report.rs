@@ -20,8 +20,17 @@ pub struct Summary {
     pub evaluations: Vec<(u64, Option<f64>, Option<f64>)>,
 }
 
+/// Keys of figures, and what they were called in runs of before.
+const RENAMED: [(&str, &str); 3] = [
+    ("active_prototypes", "used_prototypes"),
+    ("prototype_perplexity", "effective_prototypes"),
+    ("feature_std", "feature_spread"),
+];
+
 fn number(line: &Line, key: &str) -> Option<f64> {
-    line.get(key).and_then(Value::as_f64)
+    let before = RENAMED.iter().find(|(new, _)| *new == key);
+    let value = line.get(key).or_else(|| line.get(before?.1));
+    value.and_then(Value::as_f64)
 }
 
 fn of_kind<'a>(lines: &'a [Line], kind: &'a str) -> impl Iterator<Item = &'a Line> {
@@ -126,10 +135,10 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
             vec![("embedding rank", epoch("embedding_rank"))],
         ),
         chart(
-            "Features: spread",
+            "Features: standard deviation",
             "epoch",
             "0 all alike – 1 isotropic",
-            vec![("feature spread", epoch("feature_spread"))],
+            vec![("feature std", epoch("feature_std"))],
         ),
         chart(
             "Features: effective rank",
@@ -142,8 +151,8 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
             "epoch",
             "share",
             vec![
-                ("chosen by an image", epoch("used_prototypes")),
-                ("effective", epoch("effective_prototypes")),
+                ("active", epoch("active_prototypes")),
+                ("perplexity", epoch("prototype_perplexity")),
             ],
         ),
         chart(

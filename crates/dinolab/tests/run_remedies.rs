@@ -24,7 +24,7 @@ fn ordinary(epoch: usize, dino: bool) -> Health {
         loss: Some(3.0),
         grad_norm: Some(1.0),
         grad_norm_max: Some(2.0),
-        feature_spread: Some(0.5),
+        feature_std: Some(0.5),
         feature_rank: Some(8.0),
         ..Health::default()
     };
@@ -41,7 +41,7 @@ fn ordinary(epoch: usize, dino: bool) -> Health {
         teacher_temp: Some(0.04),
         teacher_entropy: Some(2.0),
         marginal_entropy: Some(4.0),
-        information: Some(2.0),
+        mutual_information: Some(2.0),
         kl: Some(0.5),
         ..shared
     }
@@ -53,7 +53,7 @@ fn troubled(trouble: Trouble, dino: bool) -> Vec<Health> {
     for (i, health) in run.iter_mut().enumerate().skip(2) {
         match trouble {
             Trouble::ConstantOutput => {
-                health.information = Some(0.0);
+                health.mutual_information = Some(0.0);
                 health.teacher_entropy = Some(0.1);
                 health.marginal_entropy = Some(0.1);
             }
@@ -64,7 +64,7 @@ fn troubled(trouble: Trouble, dino: bool) -> Vec<Health> {
             Trouble::Divergence if dino => health.loss = Some(20.0),
             Trouble::Divergence => health.loss = Some(3.0 + i as f64),
             Trouble::EmbeddingCollapse => health.embedding_std = Some(0.001),
-            Trouble::FeatureCollapse => health.feature_spread = Some(0.001),
+            Trouble::FeatureCollapse => health.feature_std = Some(0.001),
             Trouble::StudentNotFollowing => {
                 health.kl = Some(3.0 + i as f64);
             }

@@ -306,7 +306,7 @@ impl Case<'_> {
     fn constant_output(&self) -> Option<Warning> {
         let same = |h: &Health| {
             let most = (h.rows.max(2) as f64).min(h.out_dim as f64).ln();
-            h.information
+            h.mutual_information
                 .is_some_and(|i| most > 0.0 && i < limit::SAME_OUTPUT * most)
                 && h.teacher_entropy
                     .is_some_and(|e| e <= limit::UNIFORM * self.ln_k)
@@ -339,7 +339,7 @@ impl Case<'_> {
 
     fn feature_collapse(&self) -> Option<Warning> {
         let collapsed = |h: &Health| {
-            h.feature_spread.is_some_and(|s| s < limit::FEATURE_SPREAD)
+            h.feature_std.is_some_and(|s| s < limit::FEATURE_SPREAD)
                 || h.feature_rank.is_some_and(|r| r < limit::FEATURE_RANK)
         };
         // Three images span a plane at most: no rank to judge.
@@ -351,7 +351,7 @@ impl Case<'_> {
             seen: format!(
                 "The features' spread is {:.4} (0: constant, 1: even) and their effective \
                  rank {:.2}.",
-                self.now.feature_spread?, self.now.feature_rank?
+                self.now.feature_std?, self.now.feature_rank?
             ),
             meaning: "The backbone gives nearly the same feature to every image, or features \
                       along a single line."

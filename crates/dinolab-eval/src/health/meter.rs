@@ -205,7 +205,7 @@ impl HealthMeter {
         let rows = m.entropy.count;
         let teacher_entropy = m.entropy.value();
         let marginal_entropy = (rows > 0).then(|| entropy(&m.marginal));
-        let (feature_spread, feature_rank) = m.features.figures();
+        let (feature_std, feature_rank) = m.features.figures();
         let terms = m.terms.into_iter();
         let means = terms
             .filter_map(|(name, mean)| Some((name, mean.value()?)))
@@ -224,14 +224,14 @@ impl HealthMeter {
             teacher_temp: m.teacher_temp.value(),
             teacher_entropy,
             marginal_entropy,
-            information: marginal_entropy
+            mutual_information: marginal_entropy
                 .zip(teacher_entropy)
                 .map(|(whole, each)| (whole - each).max(0.0)),
             kl: m.kl.value(),
-            used_prototypes: (rows > 0).then(|| m.used.iter().filter(|&&u| u).count() as f64 / k),
-            effective_prototypes: marginal_entropy.map(|h| h.exp() / k),
+            active_prototypes: (rows > 0).then(|| m.used.iter().filter(|&&u| u).count() as f64 / k),
+            prototype_perplexity: marginal_entropy.map(|h| h.exp() / k),
             centre_norm: m.centre_norm,
-            feature_spread,
+            feature_std,
             feature_rank,
             embedding_std: m.embeddings.deviation(),
             embedding_rank: m.embeddings.figures().1,

@@ -110,10 +110,10 @@ fn learning(e: usize, seed: u64) -> Outputs {
 fn a_healthy_run_is_left_alone() {
     let run = run(8, learning);
     assert_eq!(troubles(&run), vec![vec![]; 8], "{run:#?}");
-    assert!(run[7].information.unwrap() > run[1].information.unwrap());
-    assert!(run[7].used_prototypes.unwrap() > 0.9);
+    assert!(run[7].mutual_information.unwrap() > run[1].mutual_information.unwrap());
+    assert!(run[7].active_prototypes.unwrap() > 0.9);
     assert!(run[7].feature_rank.unwrap() > 14.0);
-    assert!(run[7].feature_spread.unwrap() > 0.95);
+    assert!(run[7].feature_std.unwrap() > 0.95);
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn constant_output() {
     assert_eq!(troubles(&run)[5], [Trouble::ConstantOutput], "{:?}", run[5]);
     assert!(run[5].teacher_entropy.unwrap() < 1e-6);
     assert!(run[5].marginal_entropy.unwrap() < 1e-6);
-    assert_eq!(run[5].used_prototypes, Some(1.0 / K as f64));
+    assert_eq!(run[5].active_prototypes, Some(1.0 / K as f64));
     assert!(troubles(&run)[0].is_empty() && troubles(&run)[1].is_empty());
     let warning = &diagnose(&run[5], &run[..5], &context())[0];
     assert_eq!(
@@ -319,10 +319,13 @@ fn figures_by_the_formula() {
     let near = |a: Option<f64>, b: f64| assert!((a.unwrap() - b).abs() < 1e-5, "{a:?} {b}");
     near(health.teacher_entropy, (h(&p[0]) + h(&p[1])) / 2.0);
     near(health.marginal_entropy, h(&mean));
-    near(health.effective_prototypes, h(&mean).exp() / 3.0);
-    near(health.information, h(&mean) - (h(&p[0]) + h(&p[1])) / 2.0);
+    near(health.prototype_perplexity, h(&mean).exp() / 3.0);
+    near(
+        health.mutual_information,
+        h(&mean) - (h(&p[0]) + h(&p[1])) / 2.0,
+    );
     near(health.kl, kl);
-    near(health.used_prototypes, 2.0 / 3.0);
+    near(health.active_prototypes, 2.0 / 3.0);
     near(health.centre_norm, 0.05 * 2f64.sqrt());
     assert_eq!(
         (health.epoch, health.rows, health.feature_rank),
@@ -480,7 +483,7 @@ fn what_is_advised_is_another_value_within_its_range() {
         }
         let mut constant = run.clone();
         for h in &mut constant {
-            h.information = Some(0.0);
+            h.mutual_information = Some(0.0);
         }
         run[7].grad_norm = Some(1e6);
         let mut seen = std::collections::BTreeSet::new();
@@ -585,7 +588,7 @@ fn a_method_without_prototypes_has_figures_of_its_own() {
     assert!((last.terms["invariance"] - 0.375).abs() < 1e-12);
     assert!(!last.terms.contains_key("sigreg"), "never finite");
     assert_eq!(
-        (last.teacher_entropy, last.kl, last.used_prototypes),
+        (last.teacher_entropy, last.kl, last.active_prototypes),
         (None, None, None)
     );
     let written = serde_json::to_string(last).unwrap();

@@ -19,14 +19,14 @@ pub(super) fn panel(health: &Health, seconds: f64, waited: f64) -> String {
     let most = format!(" of {:.2}", health.max_entropy());
     figure("teacher entropy", health.teacher_entropy, 2, &most);
     figure("KL", health.kl, 2, "");
-    figure("centre", health.centre_norm, 2, "");
+    figure("centre norm", health.centre_norm, 2, "");
     figure("embedding std", health.embedding_std, 2, "");
     figure("embedding rank", health.embedding_rank, 1, "");
-    figure("feature spread", health.feature_spread, 2, "");
-    figure("rank", health.feature_rank, 1, "");
-    let used = percent(health.used_prototypes);
-    figure("prototypes used", used, 0, " %");
-    figure("data", Some(100.0 * waited), 1, " %");
+    figure("feature std", health.feature_std, 2, "");
+    figure("effective rank", health.feature_rank, 1, "");
+    let used = percent(health.active_prototypes);
+    figure("active prototypes", used, 0, "%");
+    figure("data wait", Some(100.0 * waited), 1, "%");
     words.push(format!("{seconds:.0} s"));
     words.join("  ")
 }
