@@ -73,7 +73,7 @@ impl RunFolder {
     /// Removes what [`RunFolder::open`] has made where a run could not begin, as on a full disk; the
     /// folder too, unless something else is in it.
     pub fn abandon(&self, lock: Option<Lock>) {
-        checkpoint::remove_unfinished(&self.root);
+        dinolab_files::remove_unfinished(&self.root);
         for name in ["config.toml", "images.tsv", lock::NAME] {
             let _ = fs::remove_file(self.join(name));
         }
@@ -154,8 +154,8 @@ impl RunFolder {
         contents: Option<&Contents>,
         facts: &BTreeMap<String, String>,
     ) -> Result<Option<Checkpoint>> {
-        for folder in [&self.root, &self.checkpoints()] {
-            checkpoint::remove_unfinished(folder);
+        for folder in [&self.root, &self.checkpoints(), &self.join("pictures")] {
+            dinolab_files::remove_unfinished(folder);
         }
         let mut resumed = None;
         if let Some(mut checkpoint) = found {

@@ -10,16 +10,16 @@ mod weights;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use dinolab_nn::weights::{Array, file_arrays, to_bytes};
 
 use crate::method::Method;
 use crate::soundness::Soundness;
+use crate::state::json;
 use crate::{Error, Result, State};
 
-pub use self::folder::{aside, list, prune, remove_unfinished, set_aside};
+pub use self::folder::{aside, list, prune, set_aside};
 
 /// Rises when a program of before can no longer read what is written.
 const VERSION: u32 = 1;
@@ -107,29 +107,12 @@ fn bad(path: &Path, reason: impl Into<String>) -> Error {
     }
 }
 
-/// Writes `bytes` so that `path` holds either its old content or all of the new.
+/// [`dinolab_files::write_atomically`], with this crate's error.
 ///
 /// # Errors
 /// [`Error::Io`].
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let part = path.with_extension("part");
-    let written = fs::File::create(&part).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    let renamed = written
-        .map_err(io(&part))
-        .and_then(|()| fs::rename(&part, path).map_err(io(path)));
-    if renamed.is_err() {
-        // Of a full disk, half a file is the last thing to keep.
-        let _ = fs::remove_file(&part);
-    }
-    renamed?;
-    // The rename itself must survive a power cut, where the system lets a folder be synced.
-    if let Some(folder) = path.parent().and_then(|folder| fs::File::open(folder).ok()) {
-        let _ = folder.sync_all();
-    }
-    Ok(())
+    dinolab_files::write_atomically(path, bytes).map_err(io(path))
 }
 
 /// Of everything a checkpoint says, but the checksum itself.
@@ -214,10 +197,6 @@ pub fn save_weights(
     write(&path, arrays, &mut facts)?;
     write_atomically(&folder.join("latest"), name.as_bytes())?;
     Ok(path)
-}
-
-pub(crate) fn json(value: &impl serde::Serialize) -> String {
-    serde_json::to_string(value).expect("plain data")
 }
 
 /// A checkpoint's content, verified.

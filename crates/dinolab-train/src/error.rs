@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::soundness::Divergence;
+use crate::divergence::Divergence;
 
 /// The result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -7,6 +7,7 @@
 //! what a method learned as named tensors.
 
 pub mod checkpoint;
+pub mod divergence;
 pub mod drop_path;
 pub mod error;
 pub mod log;

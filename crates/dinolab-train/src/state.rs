@@ -132,3 +132,8 @@ fn shapes(network: &(impl Parameters + ?Sized)) -> Vec<(String, usize)> {
     });
     all
 }
+
+/// Plain data as metadata has it.
+pub(crate) fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("plain data")
+}

@@ -18,8 +18,8 @@ pub use self::due::{Cadence, Due};
 pub use self::event::{Event, Observer, StepTime};
 use self::record::Record;
 use crate::checkpoint::Checkpoint;
+use crate::divergence::Divergence;
 use crate::method::BatchShape;
-use crate::soundness::Divergence;
 use crate::{Error, Method, Result, Schedule, ScheduleConfig, StepHyperparams, StepReport, Views};
 
 /// Everything that decides how a run goes, but the method.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use dinolab_nn::weights::NetworkRole;
+
 use crate::library::{Flags, Library};
 
 /// What to do about an image of too many patches.
@@ -22,7 +24,7 @@ pub enum Advice {
     /// Images are arrays, whose channels are read only as stored.
     InChans,
     /// A training checkpoint has other networks only.
-    CheckpointKey,
+    CheckpointKey(NetworkRole),
     /// A frame has too many patches.
     Size,
 }
@@ -36,7 +38,7 @@ impl Advice {
         Self::LowerLr,
         Self::MakeClassifier,
         Self::InChans,
-        Self::CheckpointKey,
+        Self::CheckpointKey(NetworkRole::Student),
         Self::Size,
     ];
 
@@ -46,7 +48,9 @@ impl Advice {
             Library::Data(dinolab_data::Error::TooManyBadImages { .. }) => Some(Self::MaxBadImages),
             Library::Data(dinolab_data::Error::OnlyArrays { .. }) => Some(Self::InChans),
             Library::Nn(dinolab_nn::Error::PositionSize { .. }) => Some(Self::ResizePosEmbed),
-            Library::Nn(dinolab_nn::Error::NoSuchNetwork { .. }) => Some(Self::CheckpointKey),
+            Library::Nn(dinolab_nn::Error::NoSuchNetwork { found, .. }) => {
+                found.first().copied().map(Self::CheckpointKey)
+            }
             Library::Run(dinolab_run::Error::FrameTooLarge(_)) => Some(Self::Size),
             Library::Eval(dinolab_eval::Error::Diverged { .. }) => Some(Self::LowerLr),
             Library::Eval(dinolab_eval::Error::NotAClassifier { .. }) => Some(Self::MakeClassifier),
@@ -62,7 +66,7 @@ impl Advice {
             Self::LowerLr => "lr",
             Self::MakeClassifier => "classifier",
             Self::InChans => "in-chans",
-            Self::CheckpointKey => "checkpoint-key",
+            Self::CheckpointKey(_) => "checkpoint-key",
             Self::Size => "size",
         }
     }
@@ -76,7 +80,9 @@ impl Advice {
 impl fmt::Display for Advice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
-            Self::CheckpointKey => "choose by --checkpoint-key ROLE",
+            Self::CheckpointKey(role) => {
+                return write!(f, "choose by --checkpoint-key {role}");
+            }
             Self::MaxBadImages => "remove them, or allow more with --max-unusable-percent PERCENT",
             Self::ResizePosEmbed => "resample the position embeddings with --resize-pos-embed true",
             Self::LowerLr => "give a lower --lr",

@@ -104,7 +104,7 @@ fn too_many_unusable_images_end_the_run() {
         .with("epochs", 2);
     let error = settings.fail();
     assert!(error.contains("--max-unusable-percent"), "{error}");
-    assert!(error.contains("of 60") && error.contains("1 %"), "{error}");
+    assert!(error.contains("of 60") && error.contains("1%"), "{error}");
     let named = skipped(&run);
     assert!(
         !named.is_empty() && named.iter().all(|row| bad.contains(&row.0)),

@@ -72,7 +72,10 @@ impl Unbroken {
             settings(&run).succeed();
             assert_same(&self.whole, &run);
             let left = files(&run);
-            let parts: Vec<_> = left.iter().filter(|name| name.ends_with(".part")).collect();
+            let parts: Vec<_> = left
+                .iter()
+                .filter(|name| name.ends_with(".part") || name.ends_with(".tmp"))
+                .collect();
             assert!(parts.is_empty(), "{parts:?}");
             // Steps at which it was stopped are saved in addition.
             let others = |names: Vec<String>| -> Vec<String> {
@@ -242,7 +245,12 @@ fn full_disk(largest: u64) -> impl Fn(&Path, Duration, &mut Draws) {
             let error = one_error(&output);
             assert!(error.contains("too large"), "{error}");
             let left = if run.exists() { files(run) } else { Vec::new() };
-            assert!(!left.iter().any(|name| name.ends_with(".part")), "{left:?}");
+            assert!(
+                !left
+                    .iter()
+                    .any(|name| name.ends_with(".part") || name.ends_with(".tmp")),
+                "{left:?}"
+            );
         }
     }
 }

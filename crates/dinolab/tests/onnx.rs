@@ -10,7 +10,7 @@ use std::process::Output;
 use common::{one_error, program, text};
 use dinolab_nn::init::Init;
 use dinolab_nn::weights::{LoadOptions, load, read};
-use dinolab_nn::{Head, Tensor, Vit, device};
+use dinolab_nn::{Head, ProjectionHead, Tensor, Vit, device};
 use serde_json::Value;
 
 fn checkpoint() -> PathBuf {

@@ -246,8 +246,9 @@ fn transfer_to_segmentation_of_a_tree() {
         json(&mut command(&["--labels", "50%"]))["labelled_images"],
         4
     );
+    let guessing = command(&["--task", "guessing"]).output().unwrap();
+    assert!(common::usage_error(&guessing).contains("--task"));
     for (flags, told) in [
-        (["--task", "guessing"], "--task"),
         (["--crop", "30"], "patch size"),
         (["--crops-scale", "1,0.5"], "crops-scale"),
         (["--layer-decay", "2"], "layer-decay"),

@@ -1,15 +1,15 @@
 //! A training step on noise.
 
+mod method;
+
 use std::fmt::Write;
 use std::time::Duration;
 
 use dinolab_kernels::profile::Profile;
-use dinolab_nn::{Device, HeadConfig, Precision, ProjectionConfig, VitConfig, check_patches};
-use dinolab_train::{
-    Dino, DinoConfig, DinoSchedule, LeJepa, LeJepaConfig, Method, OptimiserKind, StepHyperparams,
-    StepTimings, Views,
-};
+use dinolab_nn::{Device, Precision, VitConfig, check_patches};
+use dinolab_train::{Method, StepHyperparams, StepTimings, Views};
 
+pub use self::method::{MethodOptions, StepMethod};
 use super::{forward_operations, median, ms, noise, peak_memory};
 use crate::error::{Context, Result};
 
@@ -32,85 +32,6 @@ pub struct StepOptions {
     pub clip_grad: f64,
     /// Of activations and matrix products.
     pub precision: Precision,
-}
-
-/// A method with its head.
-#[derive(Clone, Debug)]
-pub enum StepMethod {
-    /// DINO.
-    Dino(HeadConfig),
-    /// LeJEPA.
-    LeJepa {
-        /// The projection.
-        head: ProjectionConfig,
-        /// Random directions of a step.
-        directions: usize,
-    },
-}
-
-impl StepMethod {
-    /// Nominal operations of the head for one row.
-    fn head_operations(&self, width: usize) -> f64 {
-        let sizes = match self {
-            Self::Dino(head) => vec![
-                width,
-                head.hidden_dim,
-                head.hidden_dim,
-                head.bottleneck_dim,
-                head.out_dim,
-            ],
-            Self::LeJepa { head, .. } => {
-                vec![width, head.hidden_dim, head.hidden_dim, head.out_dim]
-            }
-        };
-        let pairs = sizes.windows(2).map(|io| (io[0] * io[1]) as f64);
-        2.0 * pairs.sum::<f64>()
-    }
-
-    fn build(&self, options: &StepOptions, device: &Device) -> Result<Box<dyn Method>> {
-        let (vit, clip_grad) = (options.vit.clone(), options.clip_grad);
-        let (drop_path, precision) = (options.drop_path_rate, options.precision);
-        let optimizer = OptimiserKind::AdamW;
-        Ok(match self {
-            Self::Dino(head) => {
-                let config = DinoConfig {
-                    vit,
-                    head: head.clone(),
-                    optimizer,
-                    clip_grad,
-                    freeze_last_layer: 0,
-                    student_temp: 0.1,
-                    center_momentum: 0.9,
-                    schedule: DinoSchedule {
-                        momentum_teacher: 0.996,
-                        warmup_teacher_temp: 0.04,
-                        teacher_temp: 0.04,
-                        warmup_teacher_temp_epochs: 0,
-                    },
-                    drop_path,
-                    seed: 0,
-                    precision,
-                };
-                Box::new(Dino::new(&config, device)?)
-            }
-            Self::LeJepa { head, directions } => {
-                let config = LeJepaConfig {
-                    vit,
-                    head: head.clone(),
-                    optimizer,
-                    clip_grad,
-                    sigreg_weight: 0.05,
-                    sigreg_directions: *directions,
-                    average_momentum: 0.98,
-                    average_momentum_end: 0.98,
-                    drop_path,
-                    seed: 0,
-                    precision,
-                };
-                Box::new(LeJepa::new(&config, device)?)
-            }
-        })
-    }
 }
 
 /// The whole step of a method, on views that are there already.

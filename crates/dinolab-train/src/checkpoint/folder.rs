@@ -84,13 +84,3 @@ pub fn aside(folder: &Path) -> Vec<PathBuf> {
     found.sort();
     found
 }
-
-/// Removes what [`write_atomically`] left unfinished in `folder`, as where the process was killed.
-/// Only for a folder that no other process writes into.
-pub fn remove_unfinished(folder: &Path) {
-    let entries = fs::read_dir(folder).into_iter().flatten();
-    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    for path in paths.filter(|path| path.extension().is_some_and(|ext| ext == "part")) {
-        let _ = fs::remove_file(path);
-    }
-}

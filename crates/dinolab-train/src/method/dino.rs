@@ -14,8 +14,8 @@ use dinolab_nn::{
 
 pub use self::schedule::DinoSchedule;
 use super::{Method, Outputs, PrototypeOutputs, StepReport, StepTimings};
-use crate::checkpoint::json;
 use crate::drop_path::{DropPathFactors, rates};
+use crate::state::json;
 use crate::update::{Averaged, GradientSum, UpdateRule, update};
 use crate::{Error, Result, State, StepHyperparams, Views};
 

@@ -17,8 +17,8 @@ use dinolab_nn::{
 
 pub use self::directions::directions;
 use super::{BatchShape, Method, Outputs, StepReport, StepTimings};
-use crate::checkpoint::json;
 use crate::drop_path::{DropPathFactors, rates};
+use crate::state::json;
 use crate::update::{Averaged, GradientSum, UpdateRule, update};
 use crate::{Error, Result, State, StepHyperparams, Views};
 

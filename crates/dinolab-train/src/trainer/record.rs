@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::{Observer, TrainConfig};
 use crate::checkpoint::{self, Change, Checkpoint, SOUND, TrainState, YES};
-use crate::soundness::{Divergence, Soundness};
+use crate::divergence::Divergence;
+use crate::soundness::Soundness;
 use crate::{Error, Method, Result};
 
 /// Writes a run's checkpoints, and knows which of them are sound.

@@ -1,10 +1,8 @@
 //! `dinolab bench step`.
 
 use anyhow::Result;
-use dinolab_nn::{HeadConfig, ProjectionConfig};
-use dinolab_run::bench::step::{StepBench, StepMethod, StepOptions};
+use dinolab_run::bench::step::{MethodOptions, StepBench, StepOptions};
 use dinolab_run::bench::{mean_ms, median, peak_memory};
-use dinolab_run::values::MethodKind;
 
 use super::Common;
 
@@ -30,56 +28,14 @@ pub struct Args {
     /// Images per step
     #[arg(long, value_name = "N", default_value_t = 8)]
     batch_size: usize,
-    /// Method of training
-    #[arg(long, value_enum, value_name = "METHOD", default_value_t = MethodKind::Dino)]
-    method: MethodKind,
-    /// DINO: number of prototypes K
-    #[arg(long, value_name = "N", default_value_t = 4096)]
-    out_dim: usize,
-    /// Width of the head's hidden layers [default: 2048; LeJEPA: 512]
-    #[arg(long, value_name = "N")]
-    head_hidden_dim: Option<usize>,
-    /// DINO: width of the head's bottleneck
-    #[arg(long, value_name = "N", default_value_t = 256)]
-    head_bottleneck_dim: usize,
-    /// LeJEPA: width of the embeddings
-    #[arg(long, value_name = "N", default_value_t = 64)]
-    proj_dim: usize,
-    /// LeJEPA: random directions
-    #[arg(long, value_name = "N", default_value_t = 256)]
-    sigreg_directions: usize,
     /// Stochastic depth of the student
     #[arg(long, value_name = "X", default_value_t = 0.1)]
     drop_path_rate: f64,
     /// Clip each parameter's gradient to this norm; 0 disables
     #[arg(long, value_name = "X", default_value_t = 3.0)]
     clip_grad: f64,
-    /// Keep prototypes at unit length
-    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
-    norm_last_layer: bool,
-}
-
-impl Args {
-    fn method(&self) -> StepMethod {
-        match self.method {
-            MethodKind::Dino => StepMethod::Dino(HeadConfig {
-                out_dim: self.out_dim,
-                hidden_dim: self.head_hidden_dim.unwrap_or(2048),
-                bottleneck_dim: self.head_bottleneck_dim,
-                layers: 3,
-                use_bn: false,
-                norm_last_layer: self.norm_last_layer,
-            }),
-            MethodKind::LeJepa => StepMethod::LeJepa {
-                head: ProjectionConfig {
-                    hidden_dim: self.head_hidden_dim.unwrap_or(512),
-                    out_dim: self.proj_dim,
-                    layers: 3,
-                },
-                directions: self.sigreg_directions,
-            },
-        }
-    }
+    #[command(flatten)]
+    method: MethodOptions,
 }
 
 /// Runs the command.
@@ -88,7 +44,7 @@ pub fn run(args: &Args) -> Result<()> {
     let device = common.open_device()?;
     let options = StepOptions {
         vit: common.vit(args.global_crops_size)?,
-        method: args.method(),
+        method: args.method.method(),
         local_crops_size: args.local_crops_size,
         local_crops_number: args.local_crops_number,
         batch_size: args.batch_size,

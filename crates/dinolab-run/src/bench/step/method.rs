@@ -1,0 +1,144 @@
+//! The method whose step is timed.
+
+use dinolab_nn::{Device, HeadConfig, ProjectionConfig};
+use dinolab_train::{Dino, DinoConfig, DinoSchedule, LeJepa, LeJepaConfig, Method, OptimiserKind};
+
+use super::StepOptions;
+use crate::error::Result;
+use crate::values::MethodKind;
+
+/// A method and the sizes of its head.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
+pub struct MethodOptions {
+    /// Method of training
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_enum, value_name = "METHOD", default_value_t = MethodKind::Dino)
+    )]
+    pub method: MethodKind,
+    /// DINO: number of prototypes K
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 4096))]
+    pub out_dim: usize,
+    /// Width of the head's hidden layers [default: 2048; LeJEPA: 512]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
+    pub head_hidden_dim: Option<usize>,
+    /// DINO: width of the head's bottleneck
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 256))]
+    pub head_bottleneck_dim: usize,
+    /// LeJEPA: width of the embeddings
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 64))]
+    pub proj_dim: usize,
+    /// LeJEPA: random directions
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 256))]
+    pub sigreg_directions: usize,
+    /// DINO: keep prototypes at unit length
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)
+    )]
+    pub norm_last_layer: bool,
+}
+
+impl MethodOptions {
+    /// The method with its head.
+    pub fn method(&self) -> StepMethod {
+        let hidden = |default| self.head_hidden_dim.unwrap_or(default);
+        match self.method {
+            MethodKind::Dino => StepMethod::Dino(HeadConfig {
+                out_dim: self.out_dim,
+                hidden_dim: hidden(2048),
+                bottleneck_dim: self.head_bottleneck_dim,
+                norm_last_layer: self.norm_last_layer,
+                ..HeadConfig::default()
+            }),
+            MethodKind::LeJepa => StepMethod::LeJepa {
+                head: ProjectionConfig {
+                    hidden_dim: hidden(512),
+                    out_dim: self.proj_dim,
+                    ..ProjectionConfig::default()
+                },
+                directions: self.sigreg_directions,
+            },
+        }
+    }
+}
+
+/// A method with its head.
+#[derive(Clone, Debug)]
+pub enum StepMethod {
+    /// DINO.
+    Dino(HeadConfig),
+    /// LeJEPA.
+    LeJepa {
+        /// The projection.
+        head: ProjectionConfig,
+        /// Random directions of a step.
+        directions: usize,
+    },
+}
+
+impl StepMethod {
+    /// Nominal operations of the head for one row.
+    pub(super) fn head_operations(&self, width: usize) -> f64 {
+        let sizes = match self {
+            Self::Dino(head) => vec![
+                width,
+                head.hidden_dim,
+                head.hidden_dim,
+                head.bottleneck_dim,
+                head.out_dim,
+            ],
+            Self::LeJepa { head, .. } => {
+                vec![width, head.hidden_dim, head.hidden_dim, head.out_dim]
+            }
+        };
+        let pairs = sizes.windows(2).map(|io| (io[0] * io[1]) as f64);
+        2.0 * pairs.sum::<f64>()
+    }
+
+    pub(super) fn build(&self, options: &StepOptions, device: &Device) -> Result<Box<dyn Method>> {
+        let (vit, clip_grad) = (options.vit.clone(), options.clip_grad);
+        let (drop_path, precision) = (options.drop_path_rate, options.precision);
+        let optimizer = OptimiserKind::AdamW;
+        Ok(match self {
+            Self::Dino(head) => {
+                let config = DinoConfig {
+                    vit,
+                    head: head.clone(),
+                    optimizer,
+                    clip_grad,
+                    freeze_last_layer: 0,
+                    student_temp: 0.1,
+                    center_momentum: 0.9,
+                    schedule: DinoSchedule {
+                        momentum_teacher: 0.996,
+                        warmup_teacher_temp: 0.04,
+                        teacher_temp: 0.04,
+                        warmup_teacher_temp_epochs: 0,
+                    },
+                    drop_path,
+                    seed: 0,
+                    precision,
+                };
+                Box::new(Dino::new(&config, device)?)
+            }
+            Self::LeJepa { head, directions } => {
+                let config = LeJepaConfig {
+                    vit,
+                    head: head.clone(),
+                    optimizer,
+                    clip_grad,
+                    sigreg_weight: 0.05,
+                    sigreg_directions: *directions,
+                    average_momentum: 0.98,
+                    average_momentum_end: 0.98,
+                    drop_path,
+                    seed: 0,
+                    precision,
+                };
+                Box::new(LeJepa::new(&config, device)?)
+            }
+        })
+    }
+}
