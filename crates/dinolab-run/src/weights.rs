@@ -19,8 +19,8 @@ const MAX_HEADER: u64 = 100_000_000;
 /// model's folder its weight file, else the file itself. Checkpoints are read by their checksum.
 ///
 /// # Errors
-/// [`Error::Train`](crate::Error::Train) for checkpoints that are damaged,
-/// [`Error::Model`](crate::Error::Model) for whatever else holds no such weights.
+/// [`Error::Train`] for checkpoints that are damaged,
+/// [`Error::Model`] for whatever else holds no such weights.
 pub fn read(w: &Path, role: Option<NetworkRole>) -> Result<Weights> {
     let mut attempts = ATTEMPTS;
     loop {

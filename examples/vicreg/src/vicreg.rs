@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use dinolab_nn::optim::{Optimiser, OptimiserKind};
 use dinolab_nn::weights::{LoadOptions, LoadReport, Weights, load};
 use dinolab_nn::{Backbone, Device, Network, Parameters, Projection, ProjectionConfig};
-use dinolab_nn::{ProjectionHead, Tensor, VitConfig, vit::NoDropPath};
+use dinolab_nn::{ProjectionHead, Tensor, VitConfig, ops, vit::NoDropPath};
 use dinolab_train::update::{GradientSum, UpdateRule, update};
 use dinolab_train::{BatchShape, Error, Method, Outputs, Result};
 use dinolab_train::{State, StepHyperparams, StepReport, StepTimings, Views};
@@ -43,7 +43,7 @@ fn terms(a: Tensor<2>, b: Tensor<2>) -> [Tensor<1>; 3] {
     let invariance = (a.clone() - b.clone()).powf_scalar(2.0).mean();
     let of_view = |z: Tensor<2>| {
         let z = z.clone() - z.mean_dim(0);
-        let covariance = z.clone().transpose().matmul(z) / (rows - 1) as f64;
+        let covariance = ops::matmul(z.clone().transpose(), z) / (rows - 1) as f64;
         let diagonal = covariance.clone() * Tensor::eye(width, &covariance.device());
         let variances = diagonal.clone().sum_dim(0);
         let hinge = ((variances + 1e-4).sqrt() * -1.0 + 1.0)

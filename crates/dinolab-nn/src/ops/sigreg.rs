@@ -29,9 +29,7 @@ pub fn composite(z: Tensor<2>, directions: Tensor<2>, batch: usize) -> Tensor<1>
     let directions = directions.detach();
     let (rows, count) = (z.dims()[0], directions.dims()[0]);
     let views = rows / batch;
-    let u = z
-        .matmul(directions.transpose())
-        .reshape([views, batch, count]);
+    let u = super::matmul(z, directions.transpose()).reshape([views, batch, count]);
     let knots: Vec<f64> = (0..KNOTS).map(|k| k as f64 * STEP).collect();
     let mut total: Option<Tensor<3>> = None;
     // The first knot, 0, contributes nothing.

@@ -48,7 +48,6 @@ pub fn from_arrays(
         centre: centre.map(|array| array.data),
         metadata,
         role: network.role,
-        ..Weights::default()
     })
 }
 
