@@ -176,7 +176,7 @@ fn write(
 
 /// Writes weights that no run here has made into `folder`, so that they serve wherever a run's
 /// do. `arrays` are named as in any checkpoint (`teacher.…`, `student.…`, `centre`). There is
-/// nothing in it to go on with: [`TrainState::is_of_a_run`] is false.
+/// nothing in it to go on with: [`TrainState::is_resumable`] is false.
 ///
 /// # Errors
 /// [`Error::Io`].
