@@ -75,7 +75,7 @@ pub enum Error {
         /// The reason of the operating system.
         source: std::io::Error,
     },
-    /// A file is not a classifier of [`crate::network::ClassifierFile`].
+    /// A file is not a `ClassifierFile`.
     #[error("{}: is not a classifier", path.display())]
     NotAClassifier {
         /// The file.
