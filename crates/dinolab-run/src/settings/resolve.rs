@@ -60,7 +60,7 @@ impl Settings {
             local_crops_number: Some(8),
             eval_every: Some(2),
             eval_resize: Some(Size::square(56)),
-            attention_size: Some(Size::square(64)),
+            attention_size: Some(Size::square(128)),
             ..Self::default()
         })
     }
