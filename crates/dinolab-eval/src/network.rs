@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`Embedder`], [`Tokens`] | the feature, tokens or attention of one image: for other programs |
 //! | [`Preprocess`], [`whole_patches`] | the input of a network |
-//! | [`embed`], [`embed_usable`], [`Features`], [`Pass`] | features of the images of a source |
+//! | [`embed`], [`embed_usable`], [`Features`], [`FeatureExtractor`] | features of the images of a source |
 //! | [`attend`], [`AttentionMaps`] | attention of the class token |
 //! | [`BlockFeatures`] | features from the last blocks, for linear classifiers |
 //! | [`ClassifierFile`], [`Backbone`], [`Protocol`] | a linear classifier in a file, with its network |
@@ -32,6 +32,6 @@ pub use block_features::BlockFeatures;
 pub use classifier_file::{Backbone, ClassifierFile, Protocol};
 pub use embedder::{Embedder, Tokens};
 pub use features::{
-    AttentionMaps, Features, Pass, Preprocess, Rows, Skipped, View, at_once, attend, batch, embed,
-    embed_usable, host, planes, whole_patches,
+    AttentionMaps, FeatureExtractor, Features, Preprocess, Rows, Skipped, View, at_once, attend,
+    batch, embed, embed_usable, host, planes, whole_patches,
 };

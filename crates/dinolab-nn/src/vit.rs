@@ -189,7 +189,7 @@ impl Vit {
     }
 
     /// Class tokens after the final norm of images of several sizes, each `[B, C, H, W]` →
-    /// `[ΣB, D]`. The tokens of all of them go through each linear map together; attention alone
+    /// `[ΣB, D]`. The tokens of all of them are batched through each linear layer; attention alone
     /// keeps images apart. The last block computes what reaches class tokens and no more.
     pub fn forward_views(&self, views: Vec<Tensor<4>>, drop: &dyn DropPath) -> Tensor<2> {
         let (mut x, runs) = self.embed_all(views);

@@ -55,7 +55,7 @@ pub struct OnnxOutputs {
     pub head: bool,
 }
 
-/// Whose names and files.
+/// Output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
@@ -242,7 +242,7 @@ impl Original {
             .of(&weights.metadata, config.channels)?;
         // What is said of other channels than the network has is not passed on.
         weights.metadata.remove("preprocess");
-        let metadata = preprocess.map(|preprocess| preprocess.facts());
+        let metadata = preprocess.map(|preprocess| preprocess.metadata());
         weights.metadata.extend(metadata.into_iter().flatten());
         config.position_rule = request.position_rule.unwrap_or(config.position_rule);
         let (vit, left_over) =

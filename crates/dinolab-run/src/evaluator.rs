@@ -22,7 +22,7 @@ const BANK: usize = 20_000;
 const JUDGED: usize = 5_000;
 /// Images at most whose attention is compared with masks.
 const MASKED: usize = 256;
-/// Images through the network at a time.
+/// Batch size for inference.
 const BATCH: usize = 64;
 
 /// Evaluates the teacher of a run, always on the same images.

@@ -18,7 +18,7 @@ use crate::model::Model;
 /// New images after which the file is written for the first time in between.
 const SAVE_AFTER: usize = 4096;
 
-/// Images with their features, of length 1.
+/// Images with their features, of unit length.
 pub struct IndexedImages {
     /// Where the images are from.
     pub source: Arc<dyn Source>,

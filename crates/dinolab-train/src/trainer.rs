@@ -33,11 +33,11 @@ pub struct TrainConfig {
     pub loader: LoaderConfig,
     /// Micro-batches per optimiser step.
     pub accumulate: usize,
-    /// Stop (with a checkpoint) after so many epochs, schedules unchanged.
+    /// Stop, with a checkpoint, after N epochs, schedules unchanged.
     pub stop_after_epochs: Option<f64>,
     /// When to log, evaluate and save.
     pub cadence: Cadence,
-    /// Keep for good the checkpoint of every so many epochs; 0 for none.
+    /// Keep a permanent checkpoint every N epochs; 0 disables.
     pub keep_every: u64,
     /// Weights that a new run starts from, instead of random ones.
     pub initial: Option<(Weights, LoadOptions)>,

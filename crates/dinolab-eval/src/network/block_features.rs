@@ -6,7 +6,7 @@ use dinolab_data::{Image, Source};
 use dinolab_nn::vit::NoDropPath;
 use dinolab_nn::{BlockTokens, check_patches};
 
-use crate::network::features::{Features, Pass, Preprocess, View, at_once};
+use crate::network::features::{FeatureExtractor, Features, Preprocess, View, at_once};
 use crate::{Error, Result};
 
 /// The tokens that make up a feature: the class tokens of the last blocks, each after the *final*
@@ -84,7 +84,7 @@ impl BlockFeatures {
     }
 
     /// Computes features of the source's images `indices`, resized and centre-cropped as
-    /// `preprocess` specifies; see [`Pass::run`].
+    /// `preprocess` specifies; see [`FeatureExtractor::run`].
     ///
     /// # Errors
     /// As [`BlockFeatures::check`] and [`embed`](super::embed).
@@ -127,7 +127,7 @@ impl BlockFeatures {
         progress: &mut dyn FnMut(usize),
     ) -> Result<Features> {
         self.check(backbone)?;
-        Pass {
+        FeatureExtractor {
             backbone,
             view,
             feature: &|images| self.of(backbone, images),

@@ -60,7 +60,7 @@ impl Embedder {
         let config = weights.vit_config(None)?;
         let mut vit = Vit::new(&config, &mut Init::new(0), &device::by_name("cpu")?)?;
         weights::load(&mut vit, "backbone", &weights, LoadOptions::default())?;
-        let preprocess = Preprocess::of_facts(&weights.metadata).unwrap_or_default();
+        let preprocess = Preprocess::from_metadata(&weights.metadata).unwrap_or_default();
         Self::new(vit, preprocess)
     }
 

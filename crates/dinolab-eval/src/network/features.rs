@@ -86,12 +86,12 @@ impl Preprocess {
     }
 
     /// As the metadata of a weight file says it; `None` where it does not, or not rightly.
-    pub fn of_facts(facts: &BTreeMap<String, String>) -> Option<Self> {
-        serde_json::from_str(facts.get(PREPROCESS)?).ok()
+    pub fn from_metadata(metadata: &BTreeMap<String, String>) -> Option<Self> {
+        serde_json::from_str(metadata.get(PREPROCESS)?).ok()
     }
 
     /// The metadata that says it.
-    pub fn facts(&self) -> BTreeMap<String, String> {
+    pub fn metadata(&self) -> BTreeMap<String, String> {
         let json = serde_json::to_string(self).expect("plain data");
         BTreeMap::from([(PREPROCESS.to_owned(), json)])
     }
@@ -185,7 +185,7 @@ pub struct Rows {
 }
 
 /// How images become features: a view of each, and what the network makes of a batch of views.
-pub struct Pass<'a> {
+pub struct FeatureExtractor<'a> {
     /// The network.
     pub backbone: &'a dyn Backbone,
     /// Makes the network's input; all of one size.
@@ -196,14 +196,14 @@ pub struct Pass<'a> {
     pub dim: usize,
     /// Turns pixels into values.
     pub normaliser: &'a ChannelNormaliser,
-    /// Images through the network at a time.
+    /// Batch size for inference.
     pub batch_size: usize,
 }
 
 /// An image that could not be used: its index in the source, and why.
 pub type Skipped = (usize, String);
 
-impl Pass<'_> {
+impl FeatureExtractor<'_> {
     /// Features of the source's images number `indices`.
     ///
     /// Images are decoded by all cores, `batch_size` at a time, which bounds the memory.
@@ -224,7 +224,7 @@ impl Pass<'_> {
         some(self.run_usable(source, indices, progress)?)
     }
 
-    /// As [`Pass::run`], but that no image can be used is no error.
+    /// As [`FeatureExtractor::run`], but that no image can be used is no error.
     fn run_usable(
         &self,
         source: &dyn Source,
@@ -245,12 +245,12 @@ impl Pass<'_> {
         Ok(features)
     }
 
-    /// As [`Pass::run`], but that no image can be used is no error, and features are given to `each` as
+    /// As [`FeatureExtractor::run`], but that no image can be used is no error, and features are given to `each` as
     /// they come. Views may be of several sizes. The images that were used, and those that were not
     /// with the reason.
     ///
     /// # Errors
-    /// As [`Pass::run`], and what `each` gives.
+    /// As [`FeatureExtractor::run`], and what `each` gives.
     pub fn each(
         &self,
         source: &dyn Source,
@@ -328,7 +328,7 @@ fn some(features: Features) -> Result<Features> {
 }
 
 /// Class tokens after the final norm, of the source's images number `indices`, each resized and
-/// its centre cut out as `preprocess` says; see [`Pass::run`].
+/// its centre cut out as `preprocess` says; see [`FeatureExtractor::run`].
 ///
 /// # Errors
 /// [`Error::Invalid`] for a preprocessing that is none, or where no image can be used.
@@ -363,7 +363,7 @@ pub fn embed_usable(
     }
     let crop = (preprocess.crop.height, preprocess.crop.width);
     check_patches(crop.0, crop.1, backbone.stride())?;
-    Pass {
+    FeatureExtractor {
         backbone,
         view: &|_, image| Ok(eval::features(image, preprocess.resize, preprocess.crop)?),
         feature: &|images| backbone.class_tokens(vec![images], &NoDropPath),

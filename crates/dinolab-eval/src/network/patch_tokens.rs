@@ -16,7 +16,7 @@ use dinolab_nn::Vit;
 use crate::feature_set::{FileFormat, file_format, names_and_labels, write_companions};
 use crate::file::unwritten;
 use crate::network::block_features::BlockFeatures;
-use crate::network::features::{Pass, Preprocess, Rows, View};
+use crate::network::features::{FeatureExtractor, Preprocess, Rows, View};
 use crate::{Error, Result};
 
 use self::file::{Npy, Safetensors, Tokens};
@@ -84,7 +84,7 @@ impl PatchTokens {
     /// # Errors
     /// [`Error::BadSetting`] for more blocks than the network has; [`Error::Invalid`] for separate
     /// arrays in a `.npy` file and if no image can be used; [`Error::Write`] if a file cannot be
-    /// written; otherwise as [`Pass::each`].
+    /// written; otherwise as [`FeatureExtractor::each`].
     #[allow(
         clippy::too_many_arguments,
         reason = "what is seen, how, and where it goes"
@@ -133,7 +133,7 @@ impl PatchTokens {
             let names: Vec<String> = rows.indices.iter().map(|&i| source.name(i)).collect();
             file.add(&names, rows.grid, &rows.data)
         };
-        let (used, skipped) = Pass {
+        let (used, skipped) = FeatureExtractor {
             backbone: vit,
             view,
             feature: &|images| self.of(vit, images),

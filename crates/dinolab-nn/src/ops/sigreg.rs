@@ -7,7 +7,7 @@ use super::fused::{self, Dispatch, sigreg::SigRegOp};
 /// How far the embeddings of each view are from a standard normal distribution.
 ///
 /// `z` `[V·B, d]` are embeddings, view-major with `batch` images; `directions` `[S, d]` are random
-/// directions of length 1. For each view and direction the statistic of Epps and Pulley compares
+/// unit directions. For each view and direction the statistic of Epps and Pulley compares
 /// the characteristic function of the `B` projected embeddings with that of a standard normal
 /// distribution; see [`dinolab_kernels::sigreg`] for the formula. Returns the mean over views and
 /// directions, `[1]`. Gradients reach `z` alone.

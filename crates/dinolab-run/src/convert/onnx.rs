@@ -87,7 +87,7 @@ fn head(original: &Original) -> Result<Head> {
 
 /// How images are prepared: numbers, and lists of numbers of each channel.
 fn metadata(original: &Original) -> Result<BTreeMap<String, String>> {
-    let said = Preprocess::of_facts(&original.weights.metadata);
+    let said = Preprocess::from_metadata(&original.weights.metadata);
     let reference = || (original.vit.config().channels == 3).then(Preprocess::default);
     let Some(preprocess) = said.or_else(reference) else {
         return Ok(BTreeMap::new());

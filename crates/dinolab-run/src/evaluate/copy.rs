@@ -351,7 +351,7 @@ impl Work<'_> {
         Ok(Whitening::learn(&moments, 0.5, spread)?)
     }
 
-    /// Whitened features of length 1 of a source's images.
+    /// Whitened features of unit length of a source's images.
     fn source(&mut self, source: &dyn Source) -> Result<Features> {
         let load = |i: usize| Ok(source.image(i)?);
         self.loaded(source.len(), &load, &|i| source.name(i))

@@ -73,7 +73,7 @@ impl Config {
             keep_every: self.saveckp_freq,
             initial: None,
             config: toml::to_string(self)?,
-            metadata: self.preprocess().facts(),
+            metadata: self.preprocess().metadata(),
         })
     }
 

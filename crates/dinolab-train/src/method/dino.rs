@@ -28,7 +28,7 @@ pub struct DinoConfig {
     pub head: HeadConfig,
     /// The optimiser.
     pub optimizer: OptimiserKind,
-    /// Largest norm of each tensor's gradient; 0 for no limit.
+    /// Each parameter's gradient is clipped to this norm; 0 disables.
     pub clip_grad: f64,
     /// Epochs during which the prototypes stay as they are.
     pub freeze_last_layer: u64,

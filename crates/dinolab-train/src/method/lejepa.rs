@@ -31,7 +31,7 @@ pub struct LeJepaConfig {
     pub head: ProjectionConfig,
     /// The optimiser.
     pub optimizer: OptimiserKind,
-    /// Largest norm of each tensor's gradient; 0 for no limit.
+    /// Each parameter's gradient is clipped to this norm; 0 disables.
     pub clip_grad: f64,
     /// The weight of SIGReg in the loss, `λ`, in 0–1.
     pub sigreg_weight: f64,
@@ -107,7 +107,7 @@ impl LeJepa {
         }
     }
 
-    /// [`Method::step`] with given directions `[S, d]` of length 1.
+    /// [`Method::step`] with given directions `[S, d]` of unit length.
     ///
     /// # Errors
     /// As [`Method::step`].

@@ -5,13 +5,13 @@ use crate::Schedule;
 /// How often a run logs, evaluates and saves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cadence {
-    /// Log every so many steps.
+    /// Log every N steps.
     pub log_every: u64,
-    /// Evaluate every so many epochs, and at the end; 0 for never.
+    /// Evaluate every N epochs and at the end; 0 disables.
     pub evaluate_every: u64,
-    /// Checkpoint every so many epochs, and at the end.
+    /// Checkpoint every N epochs, and at the end.
     pub checkpoint_every: u64,
-    /// Checkpoint every so many steps besides; 0 for never.
+    /// Also checkpoint every N steps; 0 disables.
     pub checkpoint_every_steps: u64,
 }
 

@@ -10,7 +10,7 @@ use dinolab_nn::Vit;
 use super::{Example, Fitted, Score, Task};
 use crate::linear::accuracy;
 use crate::network::block_features::BlockFeatures;
-use crate::network::features::{Pass, Preprocess, planes};
+use crate::network::features::{FeatureExtractor, Preprocess, planes};
 use crate::random_view::RandomView;
 use crate::{Error, Result};
 
@@ -111,7 +111,7 @@ impl Task for Classification<'_> {
     }
 
     fn evaluate(&self, fitted: &Fitted) -> Result<Score> {
-        let logits = Pass {
+        let logits = FeatureExtractor {
             backbone: &fitted.vit,
             view: &|_, image| self.centre(image),
             feature: &|images| {

@@ -37,7 +37,7 @@ pub trait BranchOp: Backend {
 /// Tokens and parameters, in the order of the operation's arguments.
 type Operands = [FlexTensor; 7];
 
-/// What the way back needs besides the operands.
+/// What the backward pass needs besides the operands.
 #[derive(Debug)]
 enum Saved {
     Attention(AttentionSaved),

@@ -5,7 +5,7 @@ use std::f64::consts::TAU;
 use burn::tensor::{Device, Tensor, TensorData};
 use dinolab_data::random::{Purpose, Random};
 
-/// `count` directions `[count, width]` of length 1, uniform on the sphere, that depend on seed and
+/// `count` directions `[count, width]` of unit length, uniform on the sphere, that depend on seed and
 /// step alone.
 pub fn directions(seed: u64, step: u64, [count, width]: [usize; 2], device: &Device) -> Tensor<2> {
     let mut random = Random::new(seed, step, 0, Purpose::Directions);
