@@ -143,11 +143,15 @@ impl<'a> Session<'a> {
         let given_images = request.settings.images.is_some();
         let given = request.settings.clone();
         let base = match &request.config {
-            Some(path) => read_settings(path)?,
+            Some(path) => read_settings(path)?.with_method_of_before(),
             None if resume => recorded.clone().unwrap_or_default(),
             None => Settings::default(),
         };
         let mut settings = request.settings.over(base);
+        // The same command resumes a run, also one from before another method became the default.
+        settings.method = settings
+            .method
+            .or_else(|| recorded.as_ref()?.clone().with_method_of_before().method);
         let none = |path: &PathBuf| path.as_os_str().is_empty();
         let shapes = settings.images.as_ref().is_none_or(none);
         if shapes {

@@ -15,6 +15,15 @@ pub(super) fn owner(name: &str) -> Option<MethodKind> {
 }
 
 impl Settings {
+    /// The settings of a run from before there was a choice of methods, with its method: DINO. Such a
+    /// configuration is complete, and so it has settings of DINO.
+    pub(crate) fn with_method_of_before(mut self) -> Self {
+        if self.student_temp.is_some() {
+            self.method.get_or_insert(MethodKind::Dino);
+        }
+        self
+    }
+
     /// Refuses settings that belong to another method than `method`.
     ///
     /// # Errors
@@ -48,6 +57,26 @@ mod tests {
         assert!(error.contains("teacher-temp belongs to dino"), "{error}");
         assert_eq!(owner("sigreg_weight"), Some(MethodKind::LeJepa));
         assert_eq!((owner("lr"), owner("head_layers")), (None, None));
+    }
+
+    #[test]
+    fn runs_of_before_are_dinos() {
+        let (config, _) = Settings::default().resolve(100).unwrap();
+        let text = toml::to_string(&config).unwrap();
+        let without = text.replace("method = \"dino\"\n", "");
+        assert_ne!(text, without);
+        let before: Settings = toml::from_str(&without).unwrap();
+        assert_eq!(before.method, None);
+        // Without the choice that there was not, the built-in shapes would be another method's.
+        let shapes = before.clone().with_method_of_before().over_shapes();
+        assert_eq!(shapes.method, Some(MethodKind::Dino));
+        let read: super::super::Config = toml::from_str(&without).unwrap();
+        assert!(read.differences(&config).is_empty());
+        let by_hand = Settings {
+            lr: Some(0.1),
+            ..Settings::default()
+        };
+        assert_eq!(by_hand.with_method_of_before().method, None);
     }
 
     #[test]

@@ -34,6 +34,7 @@ impl Settings {
                 batch_size: Some(16),
                 lr: Some(0.003),
                 weight_decay_end: Some(0.04),
+                attention_size: Some(Size::square(64)),
                 ..Self::default()
             },
             MethodKind::LeJepa => Self {
@@ -41,6 +42,7 @@ impl Settings {
                 lr: Some(0.008),
                 weight_decay: Some(0.05),
                 weight_decay_end: Some(0.05),
+                attention_size: Some(Size::square(128)),
                 ..Self::default()
             },
         };
@@ -60,7 +62,6 @@ impl Settings {
             local_crops_number: Some(8),
             eval_every: Some(2),
             eval_resize: Some(Size::square(56)),
-            attention_size: Some(Size::square(128)),
             ..Self::default()
         })
     }
