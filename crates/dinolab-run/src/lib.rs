@@ -20,6 +20,16 @@
 //!
 //! Nothing here prints, parses a command line, or ends the process. What happens in the course of work
 //! is told as [`Event`]s to a [`Listener`]; what goes wrong is an [`Error`].
+//!
+//! ```
+//! use dinolab_run::Settings;
+//!
+//! // The settings that a run over 5,000 images follows, and which of them were chosen for it.
+//! let (config, choices) = Settings::default().resolve(5000)?;
+//! assert_eq!((config.out_dim, config.teacher_temp), (1024, 0.03));
+//! assert!(choices.iter().any(|choice| choice.setting == "out-dim"));
+//! # Ok::<(), dinolab_run::Error>(())
+//! ```
 
 #![forbid(unsafe_code)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
