@@ -227,10 +227,10 @@ settings! {
         /// Epochs of the learning rate's warm-up [default: 10, or a tenth of a shorter run]
         [value_name = "X"]
         warmup_epochs: f64;
-        /// Weight decay at the start [default: 0.04]
+        /// Weight decay at the start [default: 0.04; LeJEPA: 0.05]
         [value_name = "X"]
         weight_decay: f64 = 0.04;
-        /// Weight decay at the end [default: 0.4]
+        /// Weight decay at the end [default: 0.4; LeJEPA: 0.05]
         [value_name = "X"]
         weight_decay_end: f64 = 0.4;
         /// Clip each parameter's gradient to this norm; 0 disables [default: 3]

@@ -1,0 +1,146 @@
+//! Runs of LeJEPA: the same at any number of threads, resumed exactly, used like any other, and given
+//! nothing that it does not have.
+
+mod common;
+
+use std::fs;
+
+use common::{Train, assert_same, figures, of_kind, one_error, pictures, program, tensors, text};
+
+#[test]
+fn threads_and_interruptions_do_not_show() {
+    let root = tempfile::tempdir().unwrap();
+    let run = |name: &str| Train::tiny_lejepa(&root.path().join(name)).with("eval-every", 1);
+    let path = |name: &str| root.path().join(name);
+    run("whole").threads(2).succeed();
+    run("alone").threads(1).with("num-workers", 1).succeed();
+    // Within an epoch and at the end of one.
+    for epochs in ["0.5", "2", "0"] {
+        run("parts").with("stop-after-epochs", epochs).succeed();
+    }
+    assert_same(&path("whole"), &path("alone"));
+    assert_same(&path("whole"), &path("parts"));
+    assert_eq!(figures(&path("whole"), "train", "sigreg").len(), 12);
+}
+
+#[test]
+fn metrics_are_its_own() {
+    let root = tempfile::tempdir().unwrap();
+    let run = root.path().join("run");
+    let said = Train::tiny_lejepa(&run).succeed();
+    assert!(
+        said.contains("embedding std") && !said.contains("teacher"),
+        "{said}"
+    );
+    for line in of_kind(&run, "epoch") {
+        assert!(line.contains_key("embedding_rank") && line.contains_key("terms"));
+        for absent in [
+            "teacher_entropy",
+            "kl",
+            "active_prototypes",
+            "centre_norm",
+            "out_dim",
+        ] {
+            assert!(!line.contains_key(absent), "{absent}");
+        }
+    }
+    let config = fs::read_to_string(run.join("config.toml")).unwrap();
+    assert!(
+        config.contains("method = \"lejepa\"") && !config.contains("teacher"),
+        "{config}"
+    );
+    let report = fs::read_to_string(run.join("report.html")).unwrap();
+    assert!(report.contains("LeJEPA") && !report.contains("KL(teacher"));
+    let names: Vec<String> = tensors(&run).into_keys().collect();
+    assert!(
+        names
+            .iter()
+            .any(|name| name.starts_with("average.backbone."))
+    );
+    assert!(
+        !names
+            .iter()
+            .any(|name| name.starts_with("teacher.") || name == "centre")
+    );
+}
+
+#[test]
+fn what_it_does_not_have_is_refused_by_name() {
+    let root = tempfile::tempdir().unwrap();
+    let run = || Train::tiny_lejepa(&root.path().join("run"));
+    let error = run().with("accumulate", 2).fail();
+    assert!(
+        error.contains("--accumulate") && error.contains("LeJEPA"),
+        "{error}"
+    );
+    let error = run().with("teacher-temp", 0.04).fail();
+    assert!(
+        error.contains("teacher-temp") && error.contains("dino"),
+        "{error}"
+    );
+    let error = run().with("sigreg-weight", 1.5).fail();
+    assert!(error.contains("--sigreg-weight"), "{error}");
+    let dino = Train::tiny(&root.path().join("dino"));
+    let error = dino.with("proj-dim", 8).fail();
+    assert!(
+        error.contains("proj-dim") && error.contains("lejepa"),
+        "{error}"
+    );
+    assert!(!root.path().join("run/checkpoints").exists());
+}
+
+#[test]
+fn the_averaged_backbone_serves_every_command() {
+    let root = tempfile::tempdir().unwrap();
+    let (run, images) = (root.path().join("run"), root.path().join("images"));
+    pictures(&images, 4);
+    Train::tiny_lejepa(&run).succeed();
+    let embed = |name: &str, role: &[&str]| {
+        let out = root.path().join(name);
+        let output = program()
+            .args(["embed", "--weights"])
+            .arg(&run)
+            .arg(&images)
+            .arg("--out")
+            .arg(&out)
+            .args(role)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        fs::read(out).unwrap()
+    };
+    let evaluated = embed("evaluated.npy", &[]);
+    assert!(evaluated == embed("average.npy", &["--checkpoint-key", "average"]));
+    assert!(evaluated != embed("network.npy", &["--checkpoint-key", "network"]));
+    let attend = program()
+        .args(["attend", "--weights"])
+        .arg(&run)
+        .arg(&images)
+        .arg("--out")
+        .arg(root.path().join("attention"))
+        .output()
+        .unwrap();
+    assert!(attend.status.success(), "{}", text(&attend.stderr));
+    // There is no teacher to export, and the error says which networks there are.
+    let teacher = program()
+        .args(["embed", "--checkpoint-key", "teacher", "--weights"])
+        .arg(&run)
+        .arg(&images)
+        .arg("--out")
+        .arg(root.path().join("teacher.npy"))
+        .output()
+        .unwrap();
+    let error = one_error(&teacher);
+    assert!(
+        error.contains("average") && error.contains("network"),
+        "{error}"
+    );
+    // Either method starts from the other's weights.
+    Train::tiny(&root.path().join("dino"))
+        .with("weights", run.display())
+        .succeed();
+    let from_dino = Train::tiny_lejepa(&root.path().join("back"));
+    from_dino
+        .with("weights", root.path().join("dino").display())
+        .succeed();
+}
