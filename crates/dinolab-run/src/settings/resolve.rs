@@ -34,6 +34,7 @@ impl Settings {
                 batch_size: Some(16),
                 lr: Some(0.003),
                 weight_decay_end: Some(0.04),
+                epochs: Some(6.5),
                 attention_size: Some(Size::square(64)),
                 ..Self::default()
             },
@@ -42,6 +43,7 @@ impl Settings {
                 lr: Some(0.008),
                 weight_decay: Some(0.05),
                 weight_decay_end: Some(0.05),
+                epochs: Some(10.0),
                 attention_size: Some(Size::square(128)),
                 ..Self::default()
             },
@@ -55,7 +57,6 @@ impl Settings {
             heads: size(4),
             drop_path_rate: Some(0.0),
             head_hidden_dim: Some(512),
-            epochs: Some(6.5),
             warmup_epochs: Some(1.0),
             global_crops_size: Some(Size::square(48)),
             local_crops_size: Some(Size::square(24)),
