@@ -148,10 +148,12 @@ impl<'a> Session<'a> {
             None => Settings::default(),
         };
         let mut settings = request.settings.over(base);
-        // The same command resumes a run, also one from before another method became the default.
+        // The same command resumes a run from before there was a choice of methods. One that was
+        // given is part of the command, as every other setting is.
+        let of_before = recorded.clone().filter(|before| before.method.is_none());
         settings.method = settings
             .method
-            .or_else(|| recorded.as_ref()?.clone().with_method_of_before().method);
+            .or_else(|| of_before?.with_method_of_before().method);
         let none = |path: &PathBuf| path.as_os_str().is_empty();
         let shapes = settings.images.as_ref().is_none_or(none);
         if shapes {

@@ -87,6 +87,11 @@ fn what_it_does_not_have_is_refused_by_name() {
         "{error}"
     );
     assert!(!root.path().join("run/checkpoints").exists());
+    // Nor does a run change its method because a command does not name it.
+    let started = Train::tiny_lejepa(&root.path().join("started"));
+    started.with("stop-after-epochs", 1).succeed();
+    let other = Train::tiny(&root.path().join("started")).fail();
+    assert!(other.contains("method"), "{other}");
 }
 
 #[test]

@@ -133,17 +133,14 @@ impl Settings {
         }
 
         let fit = SizeDefaults::of(images);
-        let mut decide = |setting, value: String| {
-            choices.push(Choice {
-                setting,
-                value,
-                instead_of: None,
-            });
-        };
-        // Of another method it is not a choice, and written nowhere.
         let mut decide = |setting, value| {
+            // Of another method it is not a choice, and written nowhere.
             if method == MethodKind::Dino {
-                decide(setting, value);
+                choices.push(Choice {
+                    setting,
+                    value,
+                    instead_of: None,
+                });
             }
         };
         if s.out_dim.is_none() {
