@@ -21,7 +21,6 @@ pub mod vit;
 pub mod weights;
 
 pub use burn::tensor::{Device, Tensor};
-pub use dinolab_files as files;
 
 pub use crate::backbone::{AttentionMaps, Backbone, BlockTokens, Tokens};
 pub use crate::error::{Error, Result};
