@@ -8,12 +8,13 @@ use dinolab_eval::attention::{mass_mask, resize_mask};
 use dinolab_eval::network::{AttentionMaps, attend, whole_patches};
 use dinolab_eval::npy::write_npy_f32;
 use dinolab_view::GifWriter;
-use dinolab_view::{ColourMap, Rgb, contact_sheet, draw_mask, heat_map, overlay, write_png};
+use dinolab_view::{
+    ColourMap, PAPER, Rgb, contact_sheet, draw_mask, enlarge_map, heat_map, overlay, write_png,
+};
 
 use crate::environment::Environment;
 use crate::error::{Context, Result};
 use crate::model::{Model, ModelOptions};
-use crate::pictures::{PAPER, enlarged, rgb};
 use crate::result_folder::ResultFolder;
 use crate::visual_input::{
     ImageSet, ResizeTo, VideoClip, VisualInput, VisualOptions, VisualResult, not_shown, of_frame,
@@ -293,7 +294,7 @@ impl Drawing {
     /// The pictures of an image, each with its part of the file name.
     fn pictures(&self, maps: &AttentionMaps) -> Result<Named> {
         let size = (maps.image.height, maps.image.width);
-        let picture = rgb(&maps.image)?;
+        let picture = Rgb::from_image(&maps.image)?;
         let mean = maps.mean();
         let patches = maps.grid.0 * maps.grid.1;
         let mut out = Named::new();
@@ -303,7 +304,7 @@ impl Drawing {
             .map(|(head, map)| (format!("head{head}"), map));
         let mean = (!matches!(self.maps, Maps::Head(_))).then_some(("mean".to_owned(), &*mean));
         for (which, map) in named.chain(mean) {
-            let large = enlarged(map, maps, size)?;
+            let large = enlarge_map(map, maps.grid, size)?;
             for &kind in &self.kinds {
                 let drawn = match (kind, self.threshold) {
                     (PictureKind::Heat, _) => heat_map(&large, size, ColourMap::default())?,

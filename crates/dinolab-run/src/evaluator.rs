@@ -1,4 +1,4 @@
-//! What a run measures of its teacher: k-NN, attention Jaccard, attention pictures.
+//! What a run measures of its evaluated backbone: k-NN, attention Jaccard, attention pictures.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -7,13 +7,12 @@ use dinolab_eval::Embedder;
 use dinolab_eval::network::whole_patches;
 use dinolab_eval::patch_colours::{PatchColours, PatchSource, PatchVisitor, patch_colours};
 use dinolab_view::GifWriter;
-use dinolab_view::{Filter, Rgb, contact_sheet, resize_map, write_png};
+use dinolab_view::{Filter, PAPER, Rgb, contact_sheet, patch_colour_map, write_png};
 
 use crate::environment::Environment;
 use crate::error::{Context, Result};
 use crate::event::Progress;
 use crate::model::{Model, ModelOptions};
-use crate::pictures::{PAPER, rgb};
 use crate::result_folder::ResultFolder;
 use crate::visual_input::{
     ImageSet, ResizeTo, VideoClip, VisualInput, VisualOptions, VisualResult, not_shown, of_frame,
@@ -272,23 +271,14 @@ fn picture(request: &PcaRequest<'_>, image: &Image, colours: &PatchColours) -> R
         true => Filter::Nearest,
         false => Filter::Bilinear,
     };
-    let mut data = vec![0; size.0 * size.1 * 3];
-    for channel in 0..3 {
-        let map: Vec<f32> = colours
-            .colours
-            .iter()
-            .skip(channel)
-            .step_by(3)
-            .copied()
-            .collect();
-        let large = resize_map(&map, colours.grid, size, filter)?;
-        for (to, value) in data[channel..].iter_mut().step_by(3).zip(large) {
-            *to = (value * 255.0).round() as u8;
-        }
-    }
-    let coloured = Rgb::new(size.1, size.0, data)?;
+    let coloured = patch_colour_map(&colours.colours, colours.grid, size, filter)?;
     match request.side_by_side {
-        true => Ok(contact_sheet(&[rgb(image)?, coloured], 2, GAP, PAPER)?),
+        true => Ok(contact_sheet(
+            &[Rgb::from_image(image)?, coloured],
+            2,
+            GAP,
+            PAPER,
+        )?),
         false => Ok(coloured),
     }
 }

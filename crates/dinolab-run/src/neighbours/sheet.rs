@@ -7,12 +7,11 @@ use dinolab_data::Image;
 use dinolab_data::augment::{eval, resize::Filter};
 use dinolab_files::write_whole;
 use dinolab_view::captioned_sheet::{Row, Tile, page, picture};
-use dinolab_view::write_png;
+use dinolab_view::{Rgb, write_png};
 
 use super::{NeighbourRequest, Search, Shown, WrittenSheet, file_of, name_of};
 use crate::error::{Context, Error, Result};
 use crate::feature_index::IndexedImages;
-use crate::pictures::rgb;
 
 /// Side of a small picture, in pixels.
 const SIDE: usize = 128;
@@ -128,7 +127,7 @@ pub fn write(
 fn tile(image: &Image, caption: &str, name: &str, link: Option<String>) -> Result<Tile> {
     let (width, height) = eval::fitted(image.width, image.height, SIDE);
     Ok(Tile {
-        picture: rgb(&eval::resize(image, width, height, Filter::Lanczos)?)?,
+        picture: Rgb::from_image(&eval::resize(image, width, height, Filter::Lanczos)?)?,
         caption: caption.to_owned(),
         name: name.to_owned(),
         link,
