@@ -1,6 +1,6 @@
 //! A configuration in the words of the libraries.
 
-use dinolab_data::Pixels;
+use dinolab_data::{Pixels, Size};
 use dinolab_nn::{Device, HeadConfig, ProjectionConfig, VitConfig};
 use dinolab_train::trainer::Cadence;
 use dinolab_train::{Dino, DinoConfig, DinoSchedule, LeJepa, LeJepaConfig, Method, TrainConfig};
@@ -40,6 +40,15 @@ impl Config {
             std: self.std.0.clone(),
             ..Default::default()
         };
+        let half = |size: Size| size.map(|side| (side / 2).next_multiple_of(self.patch_size));
+        let early_crops = (self.low_resolution_epochs > 0).then(|| {
+            let crops = dinolab_data::augment::MultiCrop {
+                global_size: half(crops.global_size),
+                local_size: half(crops.local_size),
+                ..crops.clone()
+            };
+            (self.low_resolution_epochs, crops)
+        });
         Ok(TrainConfig {
             schedule: dinolab_train::ScheduleConfig {
                 epochs: self.epochs,
@@ -51,6 +60,7 @@ impl Config {
                 weight_decay_end: self.weight_decay_end,
             },
             crops,
+            early_crops,
             loader: dinolab_data::LoaderConfig {
                 batch_size: self.batch_size,
                 workers: self.num_workers,

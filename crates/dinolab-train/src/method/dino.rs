@@ -20,6 +20,7 @@ use dinolab_nn::{
 pub use self::schedule::DinoSchedule;
 pub use self::targets::Centering;
 use self::targets::Taught;
+use super::directions::directions;
 use super::{BatchShape, Method, Outputs, PrototypeOutputs, StepReport, StepTimings};
 use crate::drop_path::{DropPathFactors, rates};
 use crate::state::json;
@@ -155,24 +156,20 @@ impl Dino {
             student.forward_views(sizes, &NoDropPath)
         }
     }
-}
-
-impl Method for Dino {
-    fn name(&self) -> &'static str {
-        "dino"
-    }
-
-    fn device(&self) -> &Device {
-        &self.device
-    }
-
-    fn check(&self, shape: BatchShape) -> Result<()> {
-        self.config.check_accumulation(shape.accumulate)
-    }
 
     /// One update of the student, of the centre and of the teacher. Cutting a batch differently
     /// changes nothing but rounding.
-    fn step(&mut self, micro_batches: &[Views], hp: &StepHyperparams) -> Result<StepReport> {
+    ///
+    /// SIGReg, if its weight is above 0, looks along `directions` `[S, D]` of unit length.
+    ///
+    /// # Errors
+    /// As [`Method::step`].
+    pub fn step_along(
+        &mut self,
+        micro_batches: &[Views],
+        hp: &StepHyperparams,
+        directions: Option<Tensor<2>>,
+    ) -> Result<StepReport> {
         let batch: usize = micro_batches.iter().map(|views| views.batch).sum();
         let (momentum, teacher_temp) = self.config.schedule.at(hp);
         let mut gradients = GradientSum::new(&self.student);
@@ -209,7 +206,10 @@ impl Method for Dino {
             let mut micro_loss =
                 ops::dino_loss(student, targets, views.batch, self.config.student_temp);
             if self.config.has_terms() {
-                (micro_loss, terms) = self.with_terms(micro_loss, class, views.batch, hp.step);
+                let along = directions.clone();
+                (micro_loss, terms) = self
+                    .config
+                    .with_terms(micro_loss, class, views.batch, along);
             }
             let share = views.batch as f64 / batch as f64;
             loss += share * micro_loss.clone().into_scalar::<f32>() as f64;
@@ -281,6 +281,29 @@ impl Method for Dino {
                 embeddings: None,
             },
         })
+    }
+}
+
+impl Method for Dino {
+    fn name(&self) -> &'static str {
+        "dino"
+    }
+
+    fn device(&self) -> &Device {
+        &self.device
+    }
+
+    fn check(&self, shape: BatchShape) -> Result<()> {
+        self.config.check_accumulation(shape.accumulate)
+    }
+
+    fn step(&mut self, micro_batches: &[Views], hp: &StepHyperparams) -> Result<StepReport> {
+        let config = &self.config;
+        let along = (config.sigreg_weight > 0.0).then(|| {
+            let sizes = [config.sigreg_directions, config.vit.width];
+            directions(config.seed, hp.step, sizes, &self.device)
+        });
+        self.step_along(micro_batches, hp, along)
     }
 
     fn learned(&self) -> &dyn Parameters {

@@ -3,8 +3,7 @@
 use burn::tensor::Tensor;
 use dinolab_nn::ops;
 
-use super::{Dino, DinoConfig};
-use crate::method::directions::directions;
+use super::DinoConfig;
 use crate::{Error, Result};
 
 /// Terms by name.
@@ -52,9 +51,7 @@ impl DinoConfig {
             ),
         })
     }
-}
 
-impl Dino {
     /// The loss with its terms on the student's class tokens `class` `[V·B, D]`, and all of them by
     /// name.
     pub(super) fn with_terms(
@@ -62,23 +59,20 @@ impl Dino {
         dino: Tensor<1>,
         class: Tensor<2>,
         batch: usize,
-        step: u64,
+        directions: Option<Tensor<2>>,
     ) -> (Tensor<1>, Terms) {
-        let config = &self.config;
         let value = |x: &Tensor<1>| f64::from(x.clone().into_scalar::<f32>());
         let mut terms = vec![("dino", value(&dino))];
         let mut loss = dino;
-        if config.koleo_weight > 0.0 {
+        if self.koleo_weight > 0.0 {
             let koleo = ops::koleo(class.clone().narrow(0, 0, 2 * batch), batch);
             terms.push(("koleo", value(&koleo)));
-            loss = loss + koleo * config.koleo_weight;
+            loss = loss + koleo * self.koleo_weight;
         }
-        if config.sigreg_weight > 0.0 {
-            let sizes = [config.sigreg_directions, config.vit.width];
-            let along = directions(config.seed, step, sizes, &self.device);
-            let sigreg = ops::sigreg(class, Tensor::from_inner(along), batch);
+        if let Some(directions) = directions.filter(|_| self.sigreg_weight > 0.0) {
+            let sigreg = ops::sigreg(class, Tensor::from_inner(directions), batch);
             terms.push(("sigreg", value(&sigreg)));
-            loss = loss + sigreg * config.sigreg_weight;
+            loss = loss + sigreg * self.sigreg_weight;
         }
         (loss, terms)
     }
