@@ -143,6 +143,9 @@ settings! {
         /// Stochastic depth rate of the network that learns [default: 0.1]
         [value_name = "X"]
         drop_path_rate: f64 = 0.1;
+        /// Share of the patches of its global views that the network that learns does not see [default: 0]
+        [value_name = "X"]
+        patch_drop_rate: f64 = 0.0;
         /// Precision of activations and matrix products, f32 or bf16; the rest is f32 [default: f32]
         [value_name = "TYPE"]
         precision: Precision = Precision::F32;

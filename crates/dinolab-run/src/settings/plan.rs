@@ -138,6 +138,7 @@ impl Config {
                 warmup_teacher_temp_epochs: self.warmup_teacher_temp_epochs,
             },
             drop_path: self.drop_path_rate,
+            patch_drop: self.patch_drop_rate,
             seed: self.seed,
             precision: self.precision,
         }
@@ -158,6 +159,7 @@ impl Config {
             average_momentum: self.average_momentum,
             average_momentum_end: self.average_momentum_end,
             drop_path: self.drop_path_rate,
+            patch_drop: self.patch_drop_rate,
             seed: self.seed,
             precision: self.precision,
         }

@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use dinolab_nn::optim::{Optimiser, OptimiserKind};
-use dinolab_nn::vit::NoDropPath;
 use dinolab_nn::weights::{LoadOptions, LoadReport, Weights, load};
 use dinolab_nn::{
     Backbone, HeadConfig, Network, Parameters, Precision, ProjectionHead, VitConfig, ops,
@@ -22,7 +21,7 @@ pub use self::targets::Centering;
 use self::targets::Taught;
 use super::directions::directions;
 use super::{BatchShape, Method, Outputs, PrototypeOutputs, StepReport, StepTimings};
-use crate::drop_path::{DropPathFactors, rates};
+use crate::dropout::Dropout;
 use crate::state::json;
 use crate::update::{Averaged, GradientSum, UpdateRule, update};
 use crate::{Error, Result, State, StepHyperparams, Views};
@@ -61,6 +60,9 @@ pub struct DinoConfig {
     pub schedule: DinoSchedule,
     /// Largest rate of stochastic depth.
     pub drop_path: f64,
+    /// Share of the patches of its global views that the student does not see.
+    #[serde(default)]
+    pub patch_drop: f64,
     /// Seed of initial weights and of stochastic depth.
     pub seed: u64,
     /// What activations and matrix products are computed in.
@@ -85,6 +87,7 @@ impl Default for DinoConfig {
             sigreg_directions: 256,
             schedule: DinoSchedule::default(),
             drop_path: 0.1,
+            patch_drop: 0.0,
             seed: 0,
             precision: Precision::default(),
         }
@@ -102,7 +105,7 @@ pub struct Dino {
     pub centre: Option<Tensor<1>>,
     /// Moments of the student's parameters.
     optimiser: Optimiser,
-    rates: Vec<f64>,
+    dropout: Dropout,
     device: Device,
 }
 
@@ -127,7 +130,12 @@ impl Dino {
             centre: (config.centering == Centering::Centre)
                 .then(|| Tensor::zeros([config.head.out_dim], &device)),
             optimiser: Optimiser::new(config.optimizer, parameters),
-            rates: rates(config.drop_path, config.vit.depth),
+            dropout: Dropout::new(
+                config.seed,
+                config.vit.depth,
+                config.drop_path,
+                config.patch_drop,
+            ),
             config: config.clone(),
             student,
             teacher,
@@ -147,14 +155,9 @@ impl Dino {
         step: u64,
         images: std::ops::Range<usize>,
     ) -> Tensor<2> {
-        let (sizes, student) = (views.recorded(), &self.student.backbone);
-        if self.config.drop_path > 0.0 {
-            let seed = self.config.seed;
-            let factors = DropPathFactors::draw(&self.rates, seed, step, views.count(), images);
-            student.forward_views(sizes, &factors)
-        } else {
-            student.forward_views(sizes, &NoDropPath)
-        }
+        let dropped = self.dropout.draw(step, views.count(), images);
+        let student = &self.student.backbone;
+        student.forward_views(views.recorded(), &dropped)
     }
 
     /// One update of the student, of the centre and of the teacher. Cutting a batch differently

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor};
 use dinolab_nn::optim::{Optimiser, OptimiserKind};
-use dinolab_nn::vit::NoDropPath;
 use dinolab_nn::weights::{LoadOptions, LoadReport, Weights, load};
 use dinolab_nn::{
     Backbone, Network, Parameters, Precision, Projection, ProjectionConfig, ProjectionHead, Vit,
@@ -15,7 +14,7 @@ use dinolab_nn::{
 
 use super::directions::directions;
 use super::{BatchShape, Method, Outputs, StepReport, StepTimings};
-use crate::drop_path::{DropPathFactors, rates};
+use crate::dropout::Dropout;
 use crate::state::json;
 use crate::update::{Averaged, GradientSum, UpdateRule, update};
 use crate::{Error, Result, State, StepHyperparams, Views};
@@ -41,6 +40,9 @@ pub struct LeJepaConfig {
     pub average_momentum_end: f64,
     /// Largest rate of stochastic depth.
     pub drop_path: f64,
+    /// Share of the patches of its global views that the network does not see.
+    #[serde(default)]
+    pub patch_drop: f64,
     /// Seed of initial weights, of stochastic depth and of directions.
     pub seed: u64,
     /// What activations and matrix products are computed in.
@@ -56,7 +58,7 @@ pub struct LeJepa {
     /// The moving average of the network's backbone; records no gradients.
     pub average: Vit,
     optimiser: Optimiser,
-    rates: Vec<f64>,
+    dropout: Dropout,
     device: Device,
 }
 
@@ -80,7 +82,12 @@ impl LeJepa {
         network.visit("", &mut |_, _| parameters += 1);
         Ok(Self {
             optimiser: Optimiser::new(config.optimizer, parameters),
-            rates: rates(config.drop_path, config.vit.depth),
+            dropout: Dropout::new(
+                config.seed,
+                config.vit.depth,
+                config.drop_path,
+                config.patch_drop,
+            ),
             config: config.clone(),
             network,
             average,
@@ -95,14 +102,9 @@ impl LeJepa {
 
     /// Class tokens of all views, `[V·B, D]`.
     fn class_tokens(&self, views: &Views, step: u64) -> Tensor<2> {
+        let dropped = self.dropout.draw(step, views.count(), 0..views.batch);
         let backbone = &self.network.backbone;
-        if self.config.drop_path > 0.0 {
-            let (seed, images) = (self.config.seed, 0..views.batch);
-            let factors = DropPathFactors::draw(&self.rates, seed, step, views.count(), images);
-            backbone.forward_views(views.recorded(), &factors)
-        } else {
-            backbone.forward_views(views.recorded(), &NoDropPath)
-        }
+        backbone.forward_views(views.recorded(), &dropped)
     }
 
     /// [`Method::step`] with given directions `[S, d]` of unit length.

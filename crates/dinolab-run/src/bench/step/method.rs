@@ -136,6 +136,7 @@ impl StepMethod {
                     average_momentum: 0.98,
                     average_momentum_end: 0.98,
                     drop_path,
+                    patch_drop: 0.0,
                     seed: 0,
                     precision,
                 };
