@@ -162,6 +162,7 @@ impl Overfit {
             drop_path: 0.0,
             seed: self.seed,
             precision: Default::default(),
+            feature: Default::default(),
         };
         let schedule = Schedule::new(ScheduleConfig {
             epochs: 1.0,

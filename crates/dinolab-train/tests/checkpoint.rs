@@ -49,6 +49,7 @@ fn config(optimizer: OptimiserKind) -> DinoConfig {
         drop_path: 0.2,
         seed: 4,
         precision: Default::default(),
+        feature: Default::default(),
     }
 }
 

@@ -91,6 +91,7 @@ fn learner(log: &Value, inputs: &Arrays) -> (Dino, Schedule) {
         drop_path: 0.0,
         seed: 0,
         precision: Default::default(),
+        feature: Default::default(),
     };
     let schedule = Schedule::new(ScheduleConfig {
         epochs: float("epochs"),

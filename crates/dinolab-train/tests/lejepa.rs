@@ -197,6 +197,7 @@ fn six_steps_follow_pytorch() {
         drop_path: 0.0,
         seed: 0,
         precision: Default::default(),
+        feature: Default::default(),
     };
     let schedule = Schedule::new(ScheduleConfig {
         epochs: number(&c["epochs"]),
@@ -344,6 +345,7 @@ fn small() -> LeJepaConfig {
         drop_path: 0.2,
         seed: 4,
         precision: Default::default(),
+        feature: Default::default(),
     }
 }
 

@@ -44,6 +44,7 @@ fn trained(optimizer: OptimiserKind) -> Dino {
         drop_path: 0.0,
         seed: 1,
         precision: Default::default(),
+        feature: Default::default(),
     };
     let mut dino = Dino::new(&config, &common::device()).unwrap();
     let pixels: Vec<f32> = (0..4 * 3 * 16 * 16)

@@ -51,6 +51,7 @@ fn dino() -> Dino {
         drop_path: 0.0,
         seed: 4,
         precision: Default::default(),
+        feature: Default::default(),
     };
     Dino::new(&config, &common::device()).unwrap()
 }

@@ -419,6 +419,7 @@ fn begun_earlier(run: &Path) {
         drop_path: 0.1,
         seed: 0,
         precision: Default::default(),
+        feature: Default::default(),
     };
     let mut dino = Dino::new(&config, &device()).unwrap();
     let saved = Checkpoint::read(&path).unwrap();

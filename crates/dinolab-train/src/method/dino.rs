@@ -9,7 +9,7 @@ use dinolab_nn::optim::{Optimiser, OptimiserKind};
 use dinolab_nn::vit::NoDropPath;
 use dinolab_nn::weights::{LoadOptions, LoadReport, Weights, load};
 use dinolab_nn::{
-    Backbone, HeadConfig, Network, Parameters, Precision, ProjectionHead, VitConfig, ops,
+    Backbone, Feature, HeadConfig, Network, Parameters, Precision, ProjectionHead, VitConfig, ops,
 };
 
 pub use self::schedule::DinoSchedule;
@@ -24,6 +24,9 @@ use crate::{Error, Result, State, StepHyperparams, Views};
 pub struct DinoConfig {
     /// The backbone.
     pub vit: VitConfig,
+    /// What of its tokens the head is on.
+    #[serde(default)]
+    pub feature: Feature,
     /// The projection head.
     pub head: HeadConfig,
     /// The optimiser.
@@ -72,7 +75,8 @@ impl Dino {
         let device = device.clone().without_autodiff();
         config.precision.check(&device)?;
         config.vit.check_trainable()?;
-        let mut teacher = Network::new(&config.vit, &config.head, config.seed, &device)?;
+        let (vit, head) = (&config.vit, &config.head);
+        let mut teacher = Network::of_feature(vit, config.feature, head, config.seed, &device)?;
         teacher.set_precision(config.precision);
         let mut student = teacher.clone();
         student.to_device(&device.clone().autodiff());
@@ -134,7 +138,8 @@ impl Method for Dino {
         let mut timings = StepTimings::start();
         for views in micro_batches {
             // The teacher sees the global views only, and nothing records how.
-            let features = self.teacher.backbone.forward(views.global.clone());
+            let global = vec![views.global.clone()];
+            let features = self.teacher.features(global, &NoDropPath);
             let logits = self.teacher.head.forward(features.clone());
             let targets =
                 ops::teacher_probabilities(logits.clone(), self.centre.clone(), teacher_temp);
@@ -261,6 +266,7 @@ impl Method for Dino {
     fn metadata(&self) -> BTreeMap<String, String> {
         BTreeMap::from([
             ("method".to_owned(), self.name().to_owned()),
+            self.config.feature.metadata_entry(),
             ("vit".to_owned(), json(&self.config.vit)),
             ("head".to_owned(), json(&self.config.head)),
         ])

@@ -11,8 +11,8 @@ use dinolab_nn::optim::{Optimiser, OptimiserKind};
 use dinolab_nn::vit::NoDropPath;
 use dinolab_nn::weights::{LoadOptions, LoadReport, Weights, load};
 use dinolab_nn::{
-    Backbone, Network, Parameters, Precision, Projection, ProjectionConfig, ProjectionHead, Vit,
-    VitConfig, ops,
+    Backbone, Feature, Network, Parameters, Precision, Projection, ProjectionConfig,
+    ProjectionHead, Vit, VitConfig, ops,
 };
 
 pub use self::directions::directions;
@@ -27,6 +27,9 @@ use crate::{Error, Result, State, StepHyperparams, Views};
 pub struct LeJepaConfig {
     /// The backbone.
     pub vit: VitConfig,
+    /// What of its tokens the head is on.
+    #[serde(default)]
+    pub feature: Feature,
     /// The projection.
     pub head: ProjectionConfig,
     /// The optimiser.
@@ -73,8 +76,13 @@ impl LeJepa {
         let device = device.clone().without_autodiff();
         config.precision.check(&device)?;
         config.vit.check_trainable()?;
-        let mut network: Network<Projection> =
-            Network::new(&config.vit, &config.head, config.seed, &device)?;
+        let mut network: Network<Projection> = Network::of_feature(
+            &config.vit,
+            config.feature,
+            &config.head,
+            config.seed,
+            &device,
+        )?;
         network.set_precision(config.precision);
         let average = network.backbone.clone();
         network.to_device(&device.clone().autodiff());
@@ -95,15 +103,15 @@ impl LeJepa {
         &self.config
     }
 
-    /// Class tokens of all views, `[V·B, D]`.
-    fn class_tokens(&self, views: &Views, step: u64) -> Tensor<2> {
-        let backbone = &self.network.backbone;
+    /// Features of all views, `[V·B, F]`.
+    fn features(&self, views: &Views, step: u64) -> Tensor<2> {
+        let network = &self.network;
         if self.config.drop_path > 0.0 {
             let (seed, images) = (self.config.seed, 0..views.batch);
             let factors = DropPathFactors::draw(&self.rates, seed, step, views.count(), images);
-            backbone.forward_views(views.recorded(), &factors)
+            network.features(views.recorded(), &factors)
         } else {
-            backbone.forward_views(views.recorded(), &NoDropPath)
+            network.features(views.recorded(), &NoDropPath)
         }
     }
 
@@ -118,10 +126,10 @@ impl LeJepa {
         directions: Tensor<2>,
     ) -> Result<StepReport> {
         let mut timings = StepTimings::start();
-        let class = self.class_tokens(views, hp.step);
-        let features = class.clone().without_autodiff();
+        let all = self.features(views, hp.step);
+        let features = all.clone().without_autodiff();
         let features = features.narrow(0, 0, 2 * views.batch);
-        let z = self.network.head.forward(class);
+        let z = self.network.head.forward(all);
         let embeddings = z.clone().without_autodiff();
         timings.lap("network");
 
@@ -233,6 +241,7 @@ impl Method for LeJepa {
     fn metadata(&self) -> BTreeMap<String, String> {
         BTreeMap::from([
             ("method".to_owned(), self.name().to_owned()),
+            self.config.feature.metadata_entry(),
             ("evaluated".to_owned(), "average".to_owned()),
             ("vit".to_owned(), json(&self.config.vit)),
             ("projection".to_owned(), json(&self.config.head)),
