@@ -16,7 +16,7 @@ use crate::ops::branch::TokenGroup;
 use crate::param::{Param, parameters};
 use crate::position::resampling;
 use crate::precision::single;
-use crate::{Result, ops};
+use crate::{Feature, Result, ops};
 
 /// What is dropped for which image while a network learns: residual branches and patches.
 ///
@@ -227,6 +227,38 @@ impl Vit {
         let x = last.forward_class(x, &runs, before.len(), drop);
         let [b, d] = x.dims();
         self.norm.forward(x.reshape([1, b, d])).reshape([b, d])
+    }
+
+    /// Features after the final norm of images of several sizes, each `[B, C, H, W]` → `[ΣB, F]`, `F`
+    /// the [width](Feature::width) of the feature. For the class token alone, this is
+    /// [`Vit::forward_views`]; for the mean of patches, the last block computes all tokens.
+    pub fn features(
+        &self,
+        views: Vec<Tensor<4>>,
+        feature: Feature,
+        drop: &dyn DropPath,
+    ) -> Tensor<2> {
+        if feature.is_class() {
+            return self.forward_views(views, drop);
+        }
+        let (mut x, runs) = self.embed_all(views, drop);
+        for (i, block) in self.blocks.iter().enumerate() {
+            x = block.forward(x, &runs, i, drop);
+        }
+        let [rows, d] = x.dims();
+        let x = self.norm.forward(x.reshape([1, rows, d]));
+        let mut row = 0;
+        let parts = runs.iter().map(|&TokenGroup { images, tokens }| {
+            let part = x.clone().narrow(1, row, images * tokens);
+            row += images * tokens;
+            let patches = tokens - self.config.prefix();
+            feature.of(part.reshape([images, tokens, d]), patches)
+        });
+        let mut parts: Vec<_> = parts.collect();
+        match parts.len() {
+            1 => parts.remove(0),
+            _ => Tensor::cat(parts, 0),
+        }
     }
 
     /// All tokens of the last `n` blocks, each after the *final* norm: `n` × `[B, 1 + N, D]`,

@@ -102,6 +102,7 @@ fn learner(log: &Value, inputs: &Arrays) -> (Dino, Schedule) {
         patch_drop: 0.0,
         seed: 0,
         precision: Default::default(),
+        feature: Default::default(),
     };
     let schedule = Schedule::new(ScheduleConfig {
         epochs: float("epochs"),

@@ -199,6 +199,7 @@ fn six_steps_follow_pytorch() {
         patch_drop: 0.0,
         seed: 0,
         precision: Default::default(),
+        feature: Default::default(),
     };
     let schedule = Schedule::new(ScheduleConfig {
         epochs: number(&c["epochs"]),
@@ -347,6 +348,7 @@ fn small() -> LeJepaConfig {
         patch_drop: 0.3,
         seed: 4,
         precision: Default::default(),
+        feature: Default::default(),
     }
 }
 

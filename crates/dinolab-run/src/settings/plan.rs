@@ -113,6 +113,7 @@ impl Config {
     fn dino(&self) -> DinoConfig {
         DinoConfig {
             vit: self.vit(),
+            feature: self.feature,
             head: HeadConfig {
                 out_dim: self.out_dim,
                 hidden_dim: self.head_hidden_dim,
@@ -147,6 +148,7 @@ impl Config {
     fn lejepa(&self) -> LeJepaConfig {
         LeJepaConfig {
             vit: self.vit(),
+            feature: self.feature,
             head: ProjectionConfig {
                 hidden_dim: self.head_hidden_dim,
                 out_dim: self.proj_dim,

@@ -1,7 +1,7 @@
 //! DINO (Caron et al., ICCV 2021): read [`Dino::step`] beside the paper's algorithm 1.
 //!
 //! Beside the paper: Sinkhorn–Knopp targets in place of the centre, and two terms on the student's
-//! class tokens that hold them apart, KoLeo and SIGReg.
+//! features that hold them apart, KoLeo and SIGReg.
 
 mod schedule;
 mod targets;
@@ -13,7 +13,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use dinolab_nn::optim::{Optimiser, OptimiserKind};
 use dinolab_nn::weights::{LoadOptions, LoadReport, Weights, load};
 use dinolab_nn::{
-    Backbone, HeadConfig, Network, Parameters, Precision, ProjectionHead, VitConfig, ops,
+    Backbone, Feature, HeadConfig, Network, Parameters, Precision, ProjectionHead, VitConfig, ops,
 };
 
 pub use self::schedule::DinoSchedule;
@@ -31,6 +31,9 @@ use crate::{Error, Result, State, StepHyperparams, Views};
 pub struct DinoConfig {
     /// The backbone.
     pub vit: VitConfig,
+    /// What of its tokens the head is on.
+    #[serde(default)]
+    pub feature: Feature,
     /// The projection head.
     pub head: HeadConfig,
     /// The optimiser.
@@ -46,11 +49,11 @@ pub struct DinoConfig {
     pub centering: Centering,
     /// Momentum of the centre, where there is one.
     pub center_momentum: f64,
-    /// Weight of KoLeo on the student's class tokens of the global views; 0 disables. (DINOv2 adds
+    /// Weight of KoLeo on the student's features of the global views; 0 disables. (DINOv2 adds
     /// up the two views: its weight of 0.1 is 0.2 here.)
     #[serde(default)]
     pub koleo_weight: f64,
-    /// Weight of SIGReg on the student's class tokens of all views; 0 disables.
+    /// Weight of SIGReg on the student's features of all views; 0 disables.
     #[serde(default)]
     pub sigreg_weight: f64,
     /// Random directions of a step, if there is SIGReg.
@@ -90,6 +93,7 @@ impl Default for DinoConfig {
             patch_drop: 0.0,
             seed: 0,
             precision: Precision::default(),
+            feature: Feature::default(),
         }
     }
 }
@@ -120,7 +124,8 @@ impl Dino {
         let device = device.clone().without_autodiff();
         config.precision.check(&device)?;
         config.vit.check_trainable()?;
-        let mut teacher = Network::new(&config.vit, &config.head, config.seed, &device)?;
+        let (vit, head) = (&config.vit, &config.head);
+        let mut teacher = Network::of_feature(vit, config.feature, head, config.seed, &device)?;
         teacher.set_precision(config.precision);
         let mut student = teacher.clone();
         student.to_device(&device.clone().autodiff());
@@ -148,7 +153,7 @@ impl Dino {
         &self.config
     }
 
-    /// The student's class tokens of all views, `[V·B, D]`.
+    /// The student's features of all views, `[V·B, F]`.
     fn student_features(
         &self,
         views: &Views,
@@ -156,14 +161,13 @@ impl Dino {
         images: std::ops::Range<usize>,
     ) -> Tensor<2> {
         let dropped = self.dropout.draw(step, views.count(), images);
-        let student = &self.student.backbone;
-        student.forward_views(views.recorded(), &dropped)
+        self.student.features(views.recorded(), &dropped)
     }
 
     /// One update of the student, of the centre and of the teacher. Cutting a batch differently
     /// changes nothing but rounding.
     ///
-    /// SIGReg, if its weight is above 0, looks along `directions` `[S, D]` of unit length.
+    /// SIGReg, if its weight is above 0, looks along `directions` `[S, F]` of unit length.
     ///
     /// # Errors
     /// As [`Method::step`].
@@ -200,8 +204,8 @@ impl Dino {
 
             let images = first_image..first_image + views.batch;
             first_image = images.end;
-            let class = self.student_features(views, hp.step, images);
-            let student = self.student.head.forward(class.clone());
+            let own = self.student_features(views, hp.step, images);
+            let student = self.student.head.forward(own.clone());
             timings.lap("student");
 
             let student_plain = student.clone().without_autodiff();
@@ -210,9 +214,7 @@ impl Dino {
                 ops::dino_loss(student, targets, views.batch, self.config.student_temp);
             if self.config.has_terms() {
                 let along = directions.clone();
-                (micro_loss, terms) = self
-                    .config
-                    .with_terms(micro_loss, class, views.batch, along);
+                (micro_loss, terms) = self.config.with_terms(micro_loss, own, views.batch, along);
             }
             let share = views.batch as f64 / batch as f64;
             loss += share * micro_loss.clone().into_scalar::<f32>() as f64;
@@ -303,7 +305,8 @@ impl Method for Dino {
     fn step(&mut self, micro_batches: &[Views], hp: &StepHyperparams) -> Result<StepReport> {
         let config = &self.config;
         let along = (config.sigreg_weight > 0.0).then(|| {
-            let sizes = [config.sigreg_directions, config.vit.width];
+            let width = config.feature.width(config.vit.width);
+            let sizes = [config.sigreg_directions, width];
             directions(config.seed, hp.step, sizes, &self.device)
         });
         self.step_along(micro_batches, hp, along)
@@ -357,6 +360,7 @@ impl Method for Dino {
     fn metadata(&self) -> BTreeMap<String, String> {
         BTreeMap::from([
             ("method".to_owned(), self.name().to_owned()),
+            self.config.feature.metadata_entry(),
             ("vit".to_owned(), json(&self.config.vit)),
             ("head".to_owned(), json(&self.config.head)),
         ])

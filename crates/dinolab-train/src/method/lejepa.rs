@@ -8,8 +8,8 @@ use burn::tensor::{Device, Tensor};
 use dinolab_nn::optim::{Optimiser, OptimiserKind};
 use dinolab_nn::weights::{LoadOptions, LoadReport, Weights, load};
 use dinolab_nn::{
-    Backbone, Network, Parameters, Precision, Projection, ProjectionConfig, ProjectionHead, Vit,
-    VitConfig, ops,
+    Backbone, Feature, Network, Parameters, Precision, Projection, ProjectionConfig,
+    ProjectionHead, Vit, VitConfig, ops,
 };
 
 use super::directions::directions;
@@ -24,6 +24,9 @@ use crate::{Error, Result, State, StepHyperparams, Views};
 pub struct LeJepaConfig {
     /// The backbone.
     pub vit: VitConfig,
+    /// What of its tokens the head is on.
+    #[serde(default)]
+    pub feature: Feature,
     /// The projection.
     pub head: ProjectionConfig,
     /// The optimiser.
@@ -73,8 +76,13 @@ impl LeJepa {
         let device = device.clone().without_autodiff();
         config.precision.check(&device)?;
         config.vit.check_trainable()?;
-        let mut network: Network<Projection> =
-            Network::new(&config.vit, &config.head, config.seed, &device)?;
+        let mut network: Network<Projection> = Network::of_feature(
+            &config.vit,
+            config.feature,
+            &config.head,
+            config.seed,
+            &device,
+        )?;
         network.set_precision(config.precision);
         let average = network.backbone.clone();
         network.to_device(&device.clone().autodiff());
@@ -100,11 +108,10 @@ impl LeJepa {
         &self.config
     }
 
-    /// Class tokens of all views, `[V·B, D]`.
-    fn class_tokens(&self, views: &Views, step: u64) -> Tensor<2> {
+    /// Features of all views, `[V·B, F]`.
+    fn features(&self, views: &Views, step: u64) -> Tensor<2> {
         let dropped = self.dropout.draw(step, views.count(), 0..views.batch);
-        let backbone = &self.network.backbone;
-        backbone.forward_views(views.recorded(), &dropped)
+        self.network.features(views.recorded(), &dropped)
     }
 
     /// [`Method::step`] with given directions `[S, d]` of unit length.
@@ -118,10 +125,10 @@ impl LeJepa {
         directions: Tensor<2>,
     ) -> Result<StepReport> {
         let mut timings = StepTimings::start();
-        let class = self.class_tokens(views, hp.step);
-        let features = class.clone().without_autodiff();
+        let all = self.features(views, hp.step);
+        let features = all.clone().without_autodiff();
         let features = features.narrow(0, 0, 2 * views.batch);
-        let z = self.network.head.forward(class);
+        let z = self.network.head.forward(all);
         let embeddings = z.clone().without_autodiff();
         timings.lap("network");
 
@@ -233,6 +240,7 @@ impl Method for LeJepa {
     fn metadata(&self) -> BTreeMap<String, String> {
         BTreeMap::from([
             ("method".to_owned(), self.name().to_owned()),
+            self.config.feature.metadata_entry(),
             ("evaluated".to_owned(), "average".to_owned()),
             ("vit".to_owned(), json(&self.config.vit)),
             ("projection".to_owned(), json(&self.config.head)),

@@ -105,6 +105,7 @@ impl StepMethod {
             Self::Dino(head) => {
                 let config = DinoConfig {
                     vit,
+                    feature: options.feature,
                     head: head.clone(),
                     optimizer,
                     clip_grad,
@@ -128,6 +129,7 @@ impl StepMethod {
             Self::LeJepa { head, directions } => {
                 let config = LeJepaConfig {
                     vit,
+                    feature: options.feature,
                     head: head.clone(),
                     optimizer,
                     clip_grad,
