@@ -23,6 +23,7 @@ mod matmul;
 mod prototypes;
 mod sigreg;
 mod update;
+mod visreg;
 
 pub use attention::{attention, attention_probabilities, first_attention_probabilities};
 pub use branch::branch;
@@ -34,6 +35,7 @@ pub use matmul::{matmul, matmul_f32};
 pub use prototypes::prototypes;
 pub use sigreg::sigreg;
 pub use update::{AdamW, Average, Lars, ParamUpdate, Sgd, ema, norm};
+pub use visreg::visreg;
 
 /// The composite bodies, by which the fused ones are judged in tests.
 pub mod composite {
@@ -47,4 +49,5 @@ pub mod composite {
     };
     pub use super::prototypes::composite as prototypes;
     pub use super::sigreg::composite as sigreg;
+    pub use super::visreg::composite as visreg;
 }

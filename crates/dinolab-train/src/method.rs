@@ -6,9 +6,11 @@
 //! knows no method.
 
 pub mod dino;
+pub mod joint_embedding;
 pub mod lejepa;
 mod outputs;
 mod report;
+pub mod visreg;
 
 use std::collections::BTreeMap;
 

@@ -13,6 +13,7 @@ pub(super) mod loss;
 pub(super) mod prototypes;
 pub(super) mod sigreg;
 pub(super) mod update;
+pub(super) mod visreg;
 
 use std::sync::LazyLock;
 

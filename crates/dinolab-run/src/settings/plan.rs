@@ -3,7 +3,10 @@
 use dinolab_data::Pixels;
 use dinolab_nn::{Device, HeadConfig, ProjectionConfig, VitConfig};
 use dinolab_train::trainer::Cadence;
-use dinolab_train::{Dino, DinoConfig, DinoSchedule, LeJepa, LeJepaConfig, Method, TrainConfig};
+use dinolab_train::{
+    Dino, DinoConfig, DinoSchedule, JointEmbeddingConfig, LeJepa, LeJepaObjective, Method,
+    TrainConfig, VisReg, VisRegObjective,
+};
 
 use super::Config;
 use crate::values::{MethodKind, PixelKind};
@@ -84,7 +87,18 @@ impl Config {
     pub fn method(&self, device: &Device) -> crate::error::Result<Box<dyn Method>> {
         Ok(match self.method {
             MethodKind::Dino => Box::new(Dino::new(&self.dino(), device)?),
-            MethodKind::LeJepa => Box::new(LeJepa::new(&self.lejepa(), device)?),
+            MethodKind::LeJepa => {
+                let objective = LeJepaObjective {
+                    sigreg_weight: self.sigreg_weight,
+                };
+                Box::new(LeJepa::new(&self.joint_embedding(objective), device)?)
+            }
+            MethodKind::VisReg => {
+                let objective = VisRegObjective {
+                    visreg_weight: self.visreg_weight,
+                };
+                Box::new(VisReg::new(&self.joint_embedding(objective), device)?)
+            }
         })
     }
 
@@ -128,8 +142,8 @@ impl Config {
         }
     }
 
-    fn lejepa(&self) -> LeJepaConfig {
-        LeJepaConfig {
+    fn joint_embedding<O>(&self, objective: O) -> JointEmbeddingConfig<O> {
+        JointEmbeddingConfig {
             vit: self.vit(),
             head: ProjectionConfig {
                 hidden_dim: self.head_hidden_dim,
@@ -138,8 +152,8 @@ impl Config {
             },
             optimizer: self.optimizer,
             clip_grad: self.clip_grad,
-            sigreg_weight: self.sigreg_weight,
-            sigreg_directions: self.sigreg_directions,
+            objective,
+            directions: self.directions,
             average_momentum: self.average_momentum,
             average_momentum_end: self.average_momentum_end,
             drop_path: self.drop_path_rate,
