@@ -54,6 +54,7 @@ mod attention;
 mod branch;
 mod embedding_shape;
 mod gelu;
+mod koleo;
 mod layer_norm;
 mod linear;
 mod loss;
@@ -65,6 +66,7 @@ mod prototypes;
 mod scratch;
 mod sigreg;
 mod simd;
+mod sinkhorn;
 mod token_layout;
 mod update;
 mod visreg;
@@ -77,6 +79,7 @@ pub use branch::{
 };
 pub use embedding_shape::EmbeddingShape;
 pub use gelu::{gelu, gelu_backward, gelu_with_derivative};
+pub use koleo::koleo;
 pub use layer_norm::{LayerNormGradients, layer_norm, layer_norm_backward};
 pub use linear::{
     bias_gradient, gelu_bias_gradient, input_gradient, linear, linear_gelu,
@@ -87,6 +90,7 @@ pub use normal_quantiles::normal_quantiles;
 pub use prototypes::{PrototypesGradients, prototypes, prototypes_backward};
 pub use scratch::keep_memory;
 pub use sigreg::sigreg;
+pub use sinkhorn::sinkhorn;
 pub use token_layout::{TokenGroup, TokenLayout};
 pub use update::{AdamWStep, EmaStep, adamw, adamw_and_ema, ema, norm, scale};
 pub use visreg::visreg;

@@ -7,7 +7,7 @@ use dinolab_nn::Precision;
 use dinolab_train::OptimiserKind;
 use serde::{Deserialize, Serialize};
 
-use crate::values::{MethodKind, Numbers, Pair, PixelKind};
+use crate::values::{CenteringKind, MethodKind, Numbers, Pair, PixelKind};
 
 mod change;
 mod method;
@@ -165,9 +165,12 @@ settings! {
         /// Width of the head's bottleneck [default: 256]
         [value_name = "N"]
         head_bottleneck_dim: usize = 256;
-        /// Teacher momentum at the start; it rises to 1 [default: chosen from the dataset size]
+        /// Teacher momentum at the start [default: chosen from the dataset size]
         [value_name = "X"]
         momentum_teacher: f64;
+        /// Teacher momentum at the end [default: 1]
+        [value_name = "X"]
+        momentum_teacher_end: f64 = 1.0;
         /// Teacher temperature after its warm-up [default: chosen from the dataset size]
         [value_name = "X"]
         teacher_temp: f64;
@@ -180,34 +183,44 @@ settings! {
         /// Student temperature [default: 0.1]
         [value_name = "X"]
         student_temp: f64 = 0.1;
+        /// What keeps the teacher from preferring some prototypes [default: centre]
+        [value_enum, value_name = "NAME"]
+        centering: CenteringKind = CenteringKind::Centre;
         /// Momentum of the centre [default: 0.9]
         [value_name = "X"]
         center_momentum: f64 = 0.9;
         /// Freeze the prototypes for N epochs [default: 1]
         [value_name = "N"]
         freeze_last_layer: u64 = 1;
+        /// Weight of KoLeo on the class tokens of the student's global views; 0 disables [default: 0]
+        [value_name = "X"]
+        koleo_weight: f64 = 0.0;
     }
 
-    "LeJEPA" of [LeJepa] {
-        /// Weight of SIGReg in the loss, between 0 and 1 [default: 0.05]
+    "SIGReg and VISReg" of [Dino, LeJepa] {
+        /// Weight of SIGReg in the loss of LeJEPA, or on DINO's class tokens; between 0 and 1
+        /// [default: 0.05; DINO: 0]
         [value_name = "X"]
         sigreg_weight: f64 = 0.05;
     }
 
-    "VISReg" of [VisReg] {
-        /// Weight of the regulariser in the loss, between 0 and 1 [default: 0.6]
+    "SIGReg and VISReg" of [VisReg] {
+        /// Weight of VISReg's regulariser in the loss, between 0 and 1 [default: 0.6]
         [value_name = "X"]
         visreg_weight: f64 = 0.6;
+    }
+
+    "SIGReg and VISReg" of [Dino, LeJepa, VisReg] {
+        /// Random directions per step [default: 256]
+        #[serde(alias = "sigreg-directions")]
+        [value_name = "N", alias = "sigreg-directions"]
+        directions: usize = 256;
     }
 
     "LeJEPA and VISReg" of [LeJepa, VisReg] {
         /// Width of the embeddings [default: 64]
         [value_name = "N"]
         proj_dim: usize = 64;
-        /// Random directions per step [default: 256]
-        #[serde(alias = "sigreg-directions")]
-        [value_name = "N", alias = "sigreg-directions"]
-        directions: usize = 256;
         /// Momentum of the averaged backbone, which is evaluated [default: 0.98]
         [value_name = "X"]
         average_momentum: f64 = 0.98;
@@ -262,6 +275,9 @@ settings! {
         /// Side of the local crops, or HEIGHTxWIDTH [default: 96]
         [value_name = "PX"]
         local_crops_size: Size = Size::square(96);
+        /// Begin with crops of half their size for N epochs, which take a quarter of the time [default: 0]
+        [value_name = "N"]
+        low_resolution_epochs: u64 = 0;
         /// Fraction of the image area that local crops cover, as MIN,MAX [default: 0.05,0.4]
         [value_name = "MIN,MAX"]
         local_crops_scale: Pair = Pair(0.05, 0.4);

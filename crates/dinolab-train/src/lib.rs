@@ -22,7 +22,7 @@ pub mod update;
 mod views;
 
 pub use crate::error::{Error, Result};
-pub use crate::method::dino::{Dino, DinoConfig, DinoSchedule};
+pub use crate::method::dino::{Centering, Dino, DinoConfig, DinoSchedule};
 pub use crate::method::joint_embedding::{JointEmbedding, JointEmbeddingConfig};
 pub use crate::method::lejepa::{LeJepa, LeJepaConfig, LeJepaObjective};
 pub use crate::method::visreg::{VisReg, VisRegConfig, VisRegObjective};

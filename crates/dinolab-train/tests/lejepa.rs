@@ -13,7 +13,7 @@ use common::joint_embedding::{
 use dinolab_nn::init::Init;
 use dinolab_nn::weights::{LoadOptions, Weights, load};
 use dinolab_nn::{Parameters, Projection, ProjectionConfig, ProjectionHead};
-use dinolab_train::method::joint_embedding::directions;
+use dinolab_train::method::directions;
 use dinolab_train::{LeJepa, LeJepaConfig, LeJepaObjective};
 
 fn own() -> LeJepaConfig {

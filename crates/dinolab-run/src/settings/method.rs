@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn a_configuration_has_its_own_method_and_no_other() {
         for (method, own, other) in [
-            (MethodKind::Dino, "teacher-temp", "sigreg-weight"),
+            (MethodKind::Dino, "teacher-temp", "proj-dim"),
             (MethodKind::LeJepa, "sigreg-weight", "teacher-temp"),
             (MethodKind::VisReg, "visreg-weight", "sigreg-weight"),
         ] {

@@ -2,8 +2,6 @@
 //! the views of an image together while it keeps the embeddings apart from each other. A moving
 //! average of the backbone is kept for evaluation only.
 
-mod directions;
-
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor};
@@ -15,7 +13,7 @@ use dinolab_nn::{
     VitConfig,
 };
 
-pub use self::directions::directions;
+use super::directions::directions;
 use super::{BatchShape, Method, Outputs, StepReport, StepTimings};
 use crate::drop_path::{DropPathFactors, rates};
 use crate::state::json;
