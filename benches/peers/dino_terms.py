@@ -20,7 +20,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dino import clip_each, decays, dino_loss, follow
-from lejepa import array, sigreg, single, summary, unit_directions, write_json
+from joint_embedding import array, single, summary, unit_directions, write_json
+from lejepa import sigreg
 from model import HeadConfig, Network, VitConfig
 
 

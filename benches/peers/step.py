@@ -1,18 +1,21 @@
-"""Times full training steps in PyTorch, of DINO or LeJEPA, on random images that are made once."""
+"""Times full training steps in PyTorch, of DINO, LeJEPA or VISReg, on random images that are made once."""
 
 from __future__ import annotations
 
 import argparse
 import time
+from functools import partial
 
 import torch
 
+import lejepa
 import serving
+import visreg
 from dino import Dino, StepConfig, StepValues
-from lejepa import Lejepa, LejepaConfig, ProjectionConfig
+from joint_embedding import Learner, LearnerConfig, ProjectionConfig
 from model import ARCHITECTURES, HeadConfig, VitConfig
 
-HEADS = {"dino": (4096, 2048), "lejepa": (64, 512)}
+HEADS = {"dino": (4096, 2048), "lejepa": (64, 512), "visreg": (64, 512)}
 """Default output and hidden width of the head, by method."""
 
 
@@ -26,14 +29,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--local-crops-size", type=int, default=96)
     parser.add_argument("--local-crops-number", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--out-dim", type=int, help="default: dino: 4096, lejepa: 64")
-    parser.add_argument("--head-hidden-dim", type=int, help="default: dino: 2048, lejepa: 512")
+    parser.add_argument("--out-dim", type=int, help="default: dino: 4096, others: 64")
+    parser.add_argument("--head-hidden-dim", type=int, help="default: dino: 2048, others: 512")
     parser.add_argument("--head-bottleneck-dim", type=int, default=256, help="dino only")
     parser.add_argument("--drop-path-rate", type=float, default=0.1)
     parser.add_argument("--clip-grad", type=float, default=3.0, help="0: no clipping")
     parser.add_argument("--norm-last-layer", type=serving.boolean, default=True, help="dino only")
     parser.add_argument("--sigreg-weight", type=float, default=0.05, help="lejepa only")
-    parser.add_argument("--directions", type=int, default=256, help="number of SIGReg's directions; lejepa only")
+    parser.add_argument("--visreg-weight", type=float, default=0.6, help="visreg only")
+    parser.add_argument("--directions", type=int, default=256, help="lejepa and visreg only")
     parser.add_argument("--adamw", choices=("fused", "foreach", "loop"), default="fused")
     serving.add_common(parser)
     args = parser.parse_args()
@@ -45,7 +49,7 @@ def arguments() -> argparse.Namespace:
     return args
 
 
-def learner(args: argparse.Namespace, device: torch.device) -> Dino | Lejepa:
+def learner(args: argparse.Namespace, device: torch.device) -> Dino | Learner:
     """Returns the method with its networks and optimiser."""
     vit = VitConfig.named(args.arch, args.patch_size, args.global_crops_size, args.drop_path_rate)
     common = {
@@ -54,9 +58,14 @@ def learner(args: argparse.Namespace, device: torch.device) -> Dino | Lejepa:
         "precision": args.precision,
         "compiled": args.mode == "compile",
     }
-    if args.method == "lejepa":
+    losses = {
+        "lejepa": partial(lejepa.objective, weight=args.sigreg_weight),
+        "visreg": partial(visreg.objective, weight=args.visreg_weight),
+    }
+    if args.method in losses:
         head = ProjectionConfig(args.out_dim, args.head_hidden_dim)
-        return Lejepa(LejepaConfig(vit, head, args.sigreg_weight, args.directions, **common), device)
+        config = LearnerConfig(vit, head, args.directions, **common)
+        return Learner(config, losses[args.method], device)
     head = HeadConfig(args.out_dim, args.head_hidden_dim, args.head_bottleneck_dim, args.norm_last_layer)
     return Dino(StepConfig(vit, head, **common), device)
 
@@ -68,7 +77,7 @@ def main() -> None:
     trained = learner(args, device)
     batch = args.batch_size
     values = StepValues()
-    if args.method == "lejepa":
+    if isinstance(trained, Learner):
         values = StepValues(weight_decay=0.05, momentum=0.98)
     views = [torch.randn(2 * batch, 3, args.global_crops_size, args.global_crops_size, device=device)]
     if args.local_crops_number > 0:

@@ -1,5 +1,6 @@
 //! The Kozachenko–Leonenko regulariser (KoLeo; Sablayrolles et al., arXiv 1806.03198).
 
+use crate::embedding_shape::EmbeddingShape;
 use crate::parallel::{light_step, map_blocks};
 use crate::simd::{dot, multiversioned};
 
@@ -9,17 +10,6 @@ const EPSILON: f64 = 1e-8;
 const NO_DIRECTION: f64 = 1e-6;
 /// Shorter rows are not scaled up.
 const SHORTEST: f64 = 1e-12;
-
-/// Sizes of a [`koleo`] problem.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KoLeoShape {
-    /// Images, `B`.
-    pub batch: usize,
-    /// Views of each image, `V`.
-    pub views: usize,
-    /// Width of a feature, `D`.
-    pub width: usize,
-}
 
 multiversioned! {
     /// The row of `rows` `[B, D]` nearest to row `own`, itself apart: the first one of those with
@@ -46,8 +36,8 @@ multiversioned! {
 /// One image has no neighbour: the value is 0.
 ///
 /// Returns the value and the gradient `[V·B, D]`.
-pub fn koleo(x: &[f32], shape: KoLeoShape) -> (f32, Vec<f32>) {
-    let KoLeoShape {
+pub fn koleo(x: &[f32], shape: EmbeddingShape) -> (f32, Vec<f32>) {
+    let EmbeddingShape {
         batch,
         views,
         width,

@@ -52,11 +52,13 @@
 
 mod attention;
 mod branch;
+mod embedding_shape;
 mod gelu;
 mod koleo;
 mod layer_norm;
 mod linear;
 mod loss;
+mod normal_quantiles;
 mod parallel;
 mod product;
 pub mod profile;
@@ -67,6 +69,7 @@ mod simd;
 mod sinkhorn;
 mod token_layout;
 mod update;
+mod visreg;
 
 pub use attention::{AttentionShape, attention, attention_backward};
 pub use branch::{
@@ -74,17 +77,20 @@ pub use branch::{
     attention_branch, attention_branch_backward, class_attention_branch,
     class_attention_branch_backward, mlp_branch, mlp_branch_backward,
 };
+pub use embedding_shape::EmbeddingShape;
 pub use gelu::{gelu, gelu_backward, gelu_with_derivative};
-pub use koleo::{KoLeoShape, koleo};
+pub use koleo::koleo;
 pub use layer_norm::{LayerNormGradients, layer_norm, layer_norm_backward};
 pub use linear::{
     bias_gradient, gelu_bias_gradient, input_gradient, linear, linear_gelu,
     linear_gelu_with_derivative, weight_gradient,
 };
 pub use loss::{LossShape, dino_loss, softmax_rows};
+pub use normal_quantiles::normal_quantiles;
 pub use prototypes::{PrototypesGradients, prototypes, prototypes_backward};
 pub use scratch::keep_memory;
-pub use sigreg::{SigRegShape, sigreg};
+pub use sigreg::sigreg;
 pub use sinkhorn::sinkhorn;
 pub use token_layout::{TokenGroup, TokenLayout};
 pub use update::{AdamWStep, EmaStep, adamw, adamw_and_ema, ema, norm, scale};
+pub use visreg::visreg;

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use crate::embedding_shape::EmbeddingShape;
 use crate::parallel::ordered_sum;
 use crate::simd::{fma, multiversioned};
 
@@ -11,17 +12,6 @@ const KNOTS: usize = 17;
 const END: f64 = 3.0;
 /// Directions of a task, one a lane.
 const BLOCK: usize = 16;
-
-/// Sizes of a [`sigreg`] problem.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SigRegShape {
-    /// Images, `B`.
-    pub batch: usize,
-    /// Views of each image, `V`.
-    pub views: usize,
-    /// Width of an embedding, `d`.
-    pub width: usize,
-}
 
 /// `t`, `e^{−t²/2}` and the quadrature's weight of each knot but the first, where the integrand
 /// vanishes.
@@ -115,16 +105,13 @@ multiversioned! {
 /// by the trapezoid rule with 17 knots on `[0, 3]` and their mirror images.
 ///
 /// Returns its mean over views and directions, and the gradient `[V·B, d]`.
-pub fn sigreg(z: &[f32], directions: &[f32], shape: SigRegShape) -> (f32, Vec<f32>) {
-    let SigRegShape {
+pub fn sigreg(z: &[f32], directions: &[f32], shape: EmbeddingShape) -> (f32, Vec<f32>) {
+    let count = shape.check(z, directions);
+    let EmbeddingShape {
         batch,
         views,
         width,
     } = shape;
-    assert!(batch > 0 && views > 0 && width > 0);
-    assert_eq!(z.len(), views * batch * width);
-    assert!(!directions.is_empty() && directions.len().is_multiple_of(width));
-    let count = directions.len() / width;
     let blocks: Vec<Vec<f32>> = directions
         .chunks(BLOCK * width)
         .map(|rows| columns(rows, width))

@@ -6,8 +6,8 @@ use common::{close, differences, numbers, same_on_any_threads, wide};
 use dinolab_kernels::*;
 
 /// The definition, with the neighbours found by distance.
-fn exact(x: &[f64], shape: KoLeoShape) -> f64 {
-    let KoLeoShape {
+fn exact(x: &[f64], shape: EmbeddingShape) -> f64 {
+    let EmbeddingShape {
         batch,
         views,
         width,
@@ -37,7 +37,7 @@ fn exact(x: &[f64], shape: KoLeoShape) -> f64 {
 #[test]
 fn value_and_gradient() {
     for (batch, views, width) in [(2, 1, 2), (5, 2, 3), (9, 1, 17), (16, 2, 33)] {
-        let shape = KoLeoShape {
+        let shape = EmbeddingShape {
             batch,
             views,
             width,
@@ -57,7 +57,7 @@ fn value_and_gradient() {
 
 #[test]
 fn one_image_and_equal_images_have_no_gradient() {
-    let shape = |batch| KoLeoShape {
+    let shape = |batch| EmbeddingShape {
         batch,
         views: 2,
         width: 3,
@@ -72,7 +72,7 @@ fn one_image_and_equal_images_have_no_gradient() {
 
 #[test]
 fn far_neighbours_score_better() {
-    let shape = KoLeoShape {
+    let shape = EmbeddingShape {
         batch: 3,
         views: 1,
         width: 2,
@@ -84,7 +84,7 @@ fn far_neighbours_score_better() {
 
 #[test]
 fn the_same_on_any_number_of_threads() {
-    let shape = KoLeoShape {
+    let shape = EmbeddingShape {
         batch: common::under_miri(5, 70),
         views: 2,
         width: common::under_miri(5, 130),

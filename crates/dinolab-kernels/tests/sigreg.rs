@@ -2,22 +2,12 @@
 
 mod common;
 
-use common::{close, differences, numbers, same_on_any_threads, wide};
+use common::{close, differences, numbers, same_on_any_threads, unit_rows, wide};
 use dinolab_kernels::*;
 
-/// Unit vectors `[count, width]`.
-fn directions(seed: u64, count: usize, width: usize) -> Vec<f32> {
-    let mut all = numbers(seed, count * width);
-    for row in all.chunks_mut(width) {
-        let length = row.iter().map(|v| v * v).sum::<f32>().sqrt();
-        row.iter_mut().for_each(|v| *v /= length);
-    }
-    all
-}
-
 /// The definition, term by term.
-fn exact(z: &[f64], directions: &[f64], shape: SigRegShape) -> f64 {
-    let SigRegShape {
+fn exact(z: &[f64], directions: &[f64], shape: EmbeddingShape) -> f64 {
+    let EmbeddingShape {
         batch,
         views,
         width,
@@ -46,13 +36,13 @@ fn exact(z: &[f64], directions: &[f64], shape: SigRegShape) -> f64 {
 #[test]
 fn statistic_and_gradient() {
     for (batch, views, width, count) in [(1, 1, 1, 1), (5, 3, 6, 7), (3, 2, 4, 16), (9, 4, 5, 41)] {
-        let shape = SigRegShape {
+        let shape = EmbeddingShape {
             batch,
             views,
             width,
         };
         let z = numbers(1, views * batch * width);
-        let a = directions(2, count, width);
+        let a = unit_rows(2, count, width);
         let (zw, aw) = (wide(&z), wide(&a));
         let (value, gradient) = sigreg(&z, &a, shape);
         let expected = exact(&zw, &aw, shape);
@@ -67,7 +57,7 @@ fn statistic_and_gradient() {
 
 #[test]
 fn normal_embeddings_score_better_than_collapsed_ones() {
-    let shape = SigRegShape {
+    let shape = EmbeddingShape {
         batch: 256,
         views: 1,
         width: 4,
@@ -78,7 +68,7 @@ fn normal_embeddings_score_better_than_collapsed_ones() {
         .chunks(12)
         .map(|x| x.iter().sum::<f32>() / spread)
         .collect();
-    let a = directions(2, 64, 4);
+    let a = unit_rows(2, 64, 4);
     let score = |z: &[f32]| sigreg(z, &a, shape).0;
     let (normal, constant) = (score(&normal), score(&vec![0.3; 256 * 4]));
     assert!(normal * 10.0 < constant, "{normal} {constant}");
@@ -89,11 +79,11 @@ fn normal_embeddings_score_better_than_collapsed_ones() {
 
 #[test]
 fn threads_do_not_show() {
-    let shape = SigRegShape {
+    let shape = EmbeddingShape {
         batch: 33,
         views: 5,
         width: 12,
     };
-    let (z, a) = (numbers(1, 33 * 5 * 12), directions(2, 100, 12));
+    let (z, a) = (numbers(1, 33 * 5 * 12), unit_rows(2, 100, 12));
     same_on_any_threads(|| sigreg(&z, &a, shape));
 }

@@ -25,6 +25,7 @@ mod prototypes;
 mod sigreg;
 mod sinkhorn;
 mod update;
+mod visreg;
 
 pub use attention::{attention, attention_probabilities, first_attention_probabilities};
 pub use branch::branch;
@@ -38,6 +39,7 @@ pub use prototypes::prototypes;
 pub use sigreg::sigreg;
 pub use sinkhorn::sinkhorn;
 pub use update::{AdamW, Average, Lars, ParamUpdate, Sgd, ema, norm};
+pub use visreg::visreg;
 
 /// The composite bodies, by which the fused ones are judged in tests.
 pub mod composite {
@@ -53,4 +55,5 @@ pub mod composite {
     pub use super::prototypes::composite as prototypes;
     pub use super::sigreg::composite as sigreg;
     pub use super::sinkhorn::composite as sinkhorn;
+    pub use super::visreg::composite as visreg;
 }

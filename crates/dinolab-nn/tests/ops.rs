@@ -438,27 +438,39 @@ fn products_of_single_precision_keep_it() {
 
 #[test]
 fn sigreg() {
+    regulariser([1], ops::sigreg, composite::sigreg);
+}
+
+#[test]
+fn visreg() {
+    regulariser([3], ops::visreg, composite::visreg);
+}
+
+/// A regulariser of embeddings along random directions.
+fn regulariser(terms: [usize; 1], ours: Regulariser, composite: Regulariser) {
     for [views, batch, width, count] in [[1, 1, 1, 1], [3, 5, 6, 7], [4, 9, 12, 40]] {
         let z = random([views * batch, width]);
         let directions: Tensor<2> = random([count, width]);
         let lengths = (directions.clone() * directions.clone()).sum_dim(1).sqrt();
-        let (directions, w) = (directions / lengths, random([1]));
-        let run = |f: fn(Tensor<2>, Tensor<2>, usize) -> Tensor<1>| {
+        let (directions, w) = (directions / lengths, random(terms));
+        let run = |f: Regulariser| {
             let z = leaf(&z);
             let y = f(z.clone(), Tensor::from_inner(here(&directions)), batch);
             let grads = backward(y.clone(), &w);
             (y.inner(), z.grad(&grads).unwrap())
         };
-        let ((y, dz), (y2, dz2)) = (run(ops::sigreg), on_cpu(|| run(composite::sigreg)));
+        let ((y, dz), (y2, dz2)) = (run(ours), on_cpu(|| run(composite)));
         same(
             "plain",
-            ops::sigreg(here(&z), here(&directions), batch),
+            ours(here(&z), here(&directions), batch),
             y2.clone(),
         );
         same("y", y, y2);
         same("dz", dz, dz2);
     }
 }
+
+type Regulariser = fn(Tensor<2>, Tensor<2>, usize) -> Tensor<1>;
 
 #[test]
 fn koleo() {

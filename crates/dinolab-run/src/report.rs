@@ -104,6 +104,9 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
                 ("loss", step("loss")),
                 ("invariance", step("invariance")),
                 ("SIGReg", step("sigreg")),
+                ("location", step("location")),
+                ("scale", step("scale")),
+                ("shape", step("shape")),
             ],
         ),
         chart(
@@ -285,6 +288,7 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
             match config.method {
                 MethodKind::Dino => format!("DINO, {} prototypes", config.out_dim),
                 MethodKind::LeJepa => format!("LeJEPA, embeddings of {}", config.proj_dim),
+                MethodKind::VisReg => format!("VISReg, embeddings of {}", config.proj_dim),
             },
         ),
         (

@@ -19,10 +19,10 @@ pub use change::{Meaning, meaning};
 pub use resolve::Choice;
 
 /// Declares every setting once, in groups: `name: type` (decided by [`Settings::resolve`]) or
-/// `name: type = default`. Makes [`Settings`], all optional, which flags and files fill; and
+/// `name: type = default`. Settings of a group `of [METHODS]` belong to these methods alone. Makes [`Settings`], all optional, which flags and files fill; and
 /// [`Config`], all present, which a run follows and records.
 macro_rules! settings {
-    ($( $group:literal {
+    ($( $group:literal $(of [$($method:ident),*])? {
         $( $(#[$meta:meta])* $([$($arg:tt)*])? $name:ident: $type:ty $(= $default:expr)?; )*
     } )*) => {
         /// Settings as given: by flags, by a file, or not at all.
@@ -68,10 +68,10 @@ macro_rules! settings {
                 names
             }
 
-            /// The group of a setting, by its name.
-            fn group(name: &str) -> Option<&'static str> {
+            /// The methods that alone have a setting, by its name; `None` for a setting of all.
+            fn methods(name: &str) -> Option<&'static [MethodKind]> {
                 match name {
-                    $( $( stringify!($name) )|* => Some($group), )*
+                    $( $( stringify!($name) )|* => settings!(@methods $($($method)*)?), )*
                     _ => None,
                 }
             }
@@ -87,7 +87,7 @@ macro_rules! settings {
             fn from(config: Config) -> Self {
                 let method = config.method;
                 let all = Self { $( $( $name: Some(config.$name), )* )* };
-                all.keep(|name| method::owner(name).is_none_or(|owner| owner == method))
+                all.keep(|name| method.has(name))
             }
         }
 
@@ -97,12 +97,13 @@ macro_rules! settings {
                 let mut names = Vec::new();
                 $( $( if self.$name != other.$name { names.push(stringify!($name)); } )* )*
                 // What the method does not have makes no difference.
-                let owned = |owner| owner == self.method || owner == other.method;
-                names.retain(|name| method::owner(name).is_none_or(owned));
+                names.retain(|name| self.method.has(name) || other.method.has(name));
                 names
             }
         }
     };
+    (@methods) => { None };
+    (@methods $($method:ident)+) => { Some(&[$(MethodKind::$method),+]) };
 }
 
 settings! {
@@ -138,7 +139,7 @@ settings! {
         /// patches (the mean of the patch tokens) or both [default: class]
         [value_name = "FEATURE"]
         feature: Feature = Feature::Class;
-        /// Width of the head's hidden layers [default: 2048; LeJEPA: 512]
+        /// Width of the head's hidden layers [default: 2048; LeJEPA, VISReg: 512]
         [value_name = "N"]
         head_hidden_dim: usize = 2048;
         /// Number of linear layers in the head [default: 3]
@@ -158,7 +159,7 @@ settings! {
         device: String = "cpu".into();
     }
 
-    "DINO" {
+    "DINO" of [Dino] {
         /// Number of prototypes K [default: chosen from the dataset size]
         [value_name = "N"]
         out_dim: usize;
@@ -203,16 +204,30 @@ settings! {
         koleo_weight: f64 = 0.0;
     }
 
-    "LeJEPA" {
+    "SIGReg and VISReg" of [Dino, LeJepa] {
+        /// Weight of SIGReg in the loss of LeJEPA, or on DINO's class tokens; between 0 and 1
+        /// [default: 0.05; DINO: 0]
+        [value_name = "X"]
+        sigreg_weight: f64 = 0.05;
+    }
+
+    "SIGReg and VISReg" of [VisReg] {
+        /// Weight of VISReg's regulariser in the loss, between 0 and 1 [default: 0.6]
+        [value_name = "X"]
+        visreg_weight: f64 = 0.6;
+    }
+
+    "SIGReg and VISReg" of [Dino, LeJepa, VisReg] {
+        /// Random directions per step [default: 256]
+        #[serde(alias = "sigreg-directions")]
+        [value_name = "N", alias = "sigreg-directions"]
+        directions: usize = 256;
+    }
+
+    "LeJEPA and VISReg" of [LeJepa, VisReg] {
         /// Width of the embeddings [default: 64]
         [value_name = "N"]
         proj_dim: usize = 64;
-        /// Weight of SIGReg in the loss, between 0 and 1 [default: 0.05]
-        [value_name = "X"]
-        sigreg_weight: f64 = 0.05;
-        /// Random directions per step [default: 256]
-        [value_name = "N"]
-        sigreg_directions: usize = 256;
         /// Momentum of the averaged backbone, which is evaluated [default: 0.98]
         [value_name = "X"]
         average_momentum: f64 = 0.98;
@@ -243,10 +258,10 @@ settings! {
         /// Epochs of the learning rate's warm-up [default: 10, or a tenth of a shorter run]
         [value_name = "X"]
         warmup_epochs: f64;
-        /// Weight decay at the start [default: 0.04; LeJEPA: 0.05]
+        /// Weight decay at the start [default: 0.04; LeJEPA, VISReg: 0.05]
         [value_name = "X"]
         weight_decay: f64 = 0.04;
-        /// Weight decay at the end [default: 0.4; LeJEPA: 0.05]
+        /// Weight decay at the end [default: 0.4; LeJEPA, VISReg: 0.05]
         [value_name = "X"]
         weight_decay_end: f64 = 0.4;
         /// Clip each parameter's gradient to this norm; 0 disables [default: 3]

@@ -42,6 +42,7 @@ pub fn context(config: &Config, images: usize) -> Context {
             center_momentum: config.center_momentum,
         }),
         sigreg_weight: (config.method == MethodKind::LeJepa).then_some(config.sigreg_weight),
+        visreg_weight: (config.method == MethodKind::VisReg).then_some(config.visreg_weight),
         weight_decay_end: config.weight_decay_end,
         clip_grad: (config.clip_grad > 0.0).then_some(config.clip_grad),
         reduced_precision: config.precision != Precision::F32,

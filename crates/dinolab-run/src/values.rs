@@ -51,6 +51,10 @@ pub enum MethodKind {
     #[cfg_attr(feature = "clap", value(name = "lejepa"))]
     #[serde(rename = "lejepa")]
     LeJepa,
+    /// Joint embedding with a regulariser for location, scale and shape of embeddings (arXiv 2606.02572)
+    #[cfg_attr(feature = "clap", value(name = "visreg"))]
+    #[serde(rename = "visreg")]
+    VisReg,
 }
 
 impl std::fmt::Display for MethodKind {
@@ -58,6 +62,7 @@ impl std::fmt::Display for MethodKind {
         f.write_str(match self {
             Self::Dino => "dino",
             Self::LeJepa => "lejepa",
+            Self::VisReg => "visreg",
         })
     }
 }

@@ -1,7 +1,8 @@
 //! Self-supervised training.
 //!
 //! A [`Method`] is one objective with its networks: [`method::dino`] is DINO, read top to bottom
-//! beside the paper's algorithm 1, [`method::lejepa`] LeJEPA. The [`Trainer`] runs any of them: it
+//! beside the paper's algorithm 1; [`method::joint_embedding`] is the step of methods without a teacher,
+//! [`method::lejepa`] and [`method::visreg`] are their losses. The [`Trainer`] runs any of them: it
 //! reads views, follows a [`Schedule`], tells [observers](Observer) what happens, and keeps
 //! [checkpoints](checkpoint), [sound](soundness) or not. [`update`] applies gradients, [`State`] holds
 //! what a method learned as named tensors.
@@ -22,7 +23,9 @@ mod views;
 
 pub use crate::error::{Error, Result};
 pub use crate::method::dino::{Centering, Dino, DinoConfig, DinoSchedule};
-pub use crate::method::lejepa::{LeJepa, LeJepaConfig};
+pub use crate::method::joint_embedding::{JointEmbedding, JointEmbeddingConfig};
+pub use crate::method::lejepa::{LeJepa, LeJepaConfig, LeJepaObjective};
+pub use crate::method::visreg::{VisReg, VisRegConfig, VisRegObjective};
 pub use crate::method::{BatchShape, Method, Outputs, PrototypeOutputs, StepReport, StepTimings};
 pub use crate::schedule::{Schedule, ScheduleConfig, StepHyperparams};
 pub use crate::state::State;

@@ -7,9 +7,11 @@
 
 pub mod dino;
 mod directions;
+pub mod joint_embedding;
 pub mod lejepa;
 mod outputs;
 mod report;
+pub mod visreg;
 
 use std::collections::BTreeMap;
 

@@ -80,6 +80,12 @@ fn what_it_does_not_have_is_refused_by_name() {
     );
     let error = run().with("sigreg-weight", 1.5).fail();
     assert!(error.contains("--sigreg-weight"), "{error}");
+    // Under its name of before.
+    let error = run()
+        .without("directions")
+        .with("sigreg-directions", 0)
+        .fail();
+    assert!(error.contains("--directions"), "{error}");
     let dino = Train::tiny(&root.path().join("dino"));
     let error = dino.with("proj-dim", 8).fail();
     assert!(

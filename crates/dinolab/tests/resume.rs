@@ -104,7 +104,7 @@ fn a_run_in_pieces_ends_like_an_unbroken_one() {
             .with("centering", "sinkhorn")
             .with("koleo-weight", 0.1)
             .with("sigreg-weight", 0.02)
-            .with("sigreg-directions", 16)
+            .with("directions", 16)
             .with("momentum-teacher-end", 0.99)
     };
     run(&whole).threads(1).succeed();

@@ -16,7 +16,7 @@ mod run_commands;
 
 use run_commands::Commands;
 
-/// Figures of an epoch of an ordinary run, of DINO or of LeJEPA.
+/// Figures of an epoch of an ordinary run, of DINO or of a method with a projection.
 fn ordinary(epoch: usize, dino: bool) -> Health {
     let shared = Health {
         epoch,
@@ -80,14 +80,14 @@ const OF_DINO: &[Trouble] = &[
     Trouble::FeatureCollapse,
     Trouble::StudentNotFollowing,
 ];
-const OF_LEJEPA: &[Trouble] = &[
+const OF_A_PROJECTION: &[Trouble] = &[
     Trouble::Divergence,
     Trouble::EmbeddingCollapse,
     Trouble::FeatureCollapse,
 ];
 
 /// Runs that the remedies are for, as diagnoses know them.
-fn runs() -> [(&'static str, Context); 3] {
+fn runs() -> [(&'static str, Context); 4] {
     let plain = Context {
         images: 32,
         epochs: 8.0,
@@ -99,6 +99,7 @@ fn runs() -> [(&'static str, Context); 3] {
             center_momentum: 0.9,
         }),
         sigreg_weight: None,
+        visreg_weight: None,
         weight_decay_end: 0.4,
         clip_grad: Some(3.0),
         reduced_precision: false,
@@ -120,7 +121,17 @@ fn runs() -> [(&'static str, Context); 3] {
         sigreg_weight: Some(0.05),
         ..plain.clone()
     };
-    [("plain", plain), ("odd", odd), ("lejepa", lejepa)]
+    let visreg = Context {
+        sigreg_weight: None,
+        visreg_weight: Some(0.6),
+        ..lejepa.clone()
+    };
+    [
+        ("plain", plain),
+        ("odd", odd),
+        ("lejepa", lejepa),
+        ("visreg", visreg),
+    ]
 }
 
 /// The settings of such a run.
@@ -144,6 +155,11 @@ fn flags(context: &Context) -> Vec<(&'static str, f64)> {
         context
             .sigreg_weight
             .map(|weight| ("sigreg-weight", weight)),
+    );
+    flags.extend(
+        context
+            .visreg_weight
+            .map(|weight| ("visreg-weight", weight)),
     );
     flags
 }
@@ -169,9 +185,10 @@ fn carry_out(command: &str, more: &str) {
 }
 
 fn begun(out: &Path, context: &Context) {
-    let tiny = match context.teacher {
-        Some(_) => Train::tiny(out),
-        None => Train::tiny_lejepa(out),
+    let tiny = match (&context.teacher, context.visreg_weight) {
+        (Some(_), _) => Train::tiny(out),
+        (None, None) => Train::tiny_lejepa(out),
+        (None, Some(_)) => Train::tiny_visreg(out),
     };
     let run = flags(context)
         .iter()
@@ -185,7 +202,7 @@ fn every_remedy_of_every_trouble_works() {
     for (name, context) in runs() {
         let mut remedies: Vec<Remedy> = after_divergence(&context);
         let dino = context.teacher.is_some();
-        for &trouble in if dino { OF_DINO } else { OF_LEJEPA } {
+        for &trouble in if dino { OF_DINO } else { OF_A_PROJECTION } {
             let run = troubled(trouble, dino);
             let warnings = diagnose(&run[8], &run[..8], &context);
             let found = warnings.iter().find(|warning| warning.trouble == trouble);

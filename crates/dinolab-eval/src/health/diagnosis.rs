@@ -22,6 +22,8 @@ pub struct Context {
     pub teacher: Option<TeacherContext>,
     /// The weight of SIGReg in the loss, of a method that has it.
     pub sigreg_weight: Option<f64>,
+    /// The weight of VISReg's regulariser in the loss, of a method that has it.
+    pub visreg_weight: Option<f64>,
     /// Weight decay, the final one.
     pub weight_decay_end: f64,
     /// Largest norm of each parameter's gradient, where gradients are clipped.
@@ -393,6 +395,7 @@ impl Case<'_> {
                 Remedy::NewRun,
                 [
                     self.context.more_sigreg(),
+                    self.context.more_visreg(),
                     self.context.lower_lr(),
                     self.context.longer_warmup(),
                 ],

@@ -28,6 +28,8 @@ pub enum Setting {
     OutDim,
     /// Weight of SIGReg in the loss.
     SigRegWeight,
+    /// Weight of VISReg's regulariser in the loss.
+    VisRegWeight,
 }
 
 impl Setting {
@@ -43,6 +45,7 @@ impl Setting {
             Self::WeightDecayEnd => "weight decay at the end",
             Self::OutDim => "number of prototypes",
             Self::SigRegWeight => "weight of SIGReg",
+            Self::VisRegWeight => "weight of the regulariser",
         }
     }
 }
@@ -188,6 +191,13 @@ impl Context {
     pub(super) fn more_sigreg(&self) -> Option<Adjustment> {
         let from = self.sigreg_weight?;
         adjust(Setting::SigRegWeight, from, (2.0 * from).clamp(0.02, 0.5))
+            .filter(|weight| weight.to > from)
+    }
+
+    pub(super) fn more_visreg(&self) -> Option<Adjustment> {
+        let from = self.visreg_weight?;
+        // Of the part that invariance has, half.
+        adjust(Setting::VisRegWeight, from, (1.0 + from).min(1.9) / 2.0)
             .filter(|weight| weight.to > from)
     }
 

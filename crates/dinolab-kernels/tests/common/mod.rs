@@ -19,6 +19,16 @@ pub fn numbers(seed: u64, n: usize) -> Vec<f32> {
         .collect()
 }
 
+/// Unit vectors `[count, width]`.
+pub fn unit_rows(seed: u64, count: usize, width: usize) -> Vec<f32> {
+    let mut all = numbers(seed, count * width);
+    for row in all.chunks_mut(width) {
+        let length = row.iter().map(|v| v * v).sum::<f32>().sqrt();
+        row.iter_mut().for_each(|v| *v /= length);
+    }
+    all
+}
+
 /// The values in double precision.
 pub fn wide(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&x| f64::from(x)).collect()

@@ -14,6 +14,7 @@ pub(super) mod prototypes;
 pub(super) mod scalar;
 pub(super) mod sigreg;
 pub(super) mod update;
+pub(super) mod visreg;
 
 use std::sync::LazyLock;
 

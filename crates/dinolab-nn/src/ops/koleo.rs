@@ -1,7 +1,7 @@
 //! The Kozachenko–Leonenko regulariser (KoLeo; Sablayrolles et al., arXiv 1806.03198; DINOv2).
 
 use burn::tensor::Tensor;
-use dinolab_kernels::{self as kernels, KoLeoShape};
+use dinolab_kernels::{self as kernels, EmbeddingShape};
 
 use super::fused;
 
@@ -14,7 +14,7 @@ pub fn koleo(x: Tensor<2>, batch: usize) -> Tensor<1> {
         return composite(x, batch);
     }
     let [rows, width] = x.dims();
-    let shape = KoLeoShape {
+    let shape = EmbeddingShape {
         batch,
         views: rows / batch,
         width,

@@ -69,7 +69,7 @@ impl StepBench {
         let local = locals as f64 * forward_operations(vit, local);
         let teacher = match options.method {
             StepMethod::Dino(_) => 1.0,
-            StepMethod::LeJepa { .. } => 0.0,
+            StepMethod::LeJepa(_) | StepMethod::VisReg(_) => 0.0,
         };
         let rows = 2.0 * teacher + 3.0 * (2.0 + locals as f64);
         let head = rows
@@ -120,7 +120,9 @@ impl StepBench {
         let seconds = time.as_secs_f64();
         let head = match method {
             StepMethod::Dino(head) => format!("{} prototypes", head.out_dim),
-            StepMethod::LeJepa { directions, .. } => format!("{directions} directions"),
+            StepMethod::LeJepa(sizes) | StepMethod::VisReg(sizes) => {
+                format!("{} directions", sizes.directions)
+            }
         };
         let mut text = format!(
             "batch {batch_size}, views 2 × {} px and {local_crops_number} × {local_crops_size} px, {head}, \

@@ -4,17 +4,10 @@ use super::Settings;
 use crate::error::{Error, Result};
 use crate::values::MethodKind;
 
-/// The method that alone has a setting, by its name in a [`Config`](super::Config); `None` for a
-/// setting of all.
-pub(super) fn owner(name: &str) -> Option<MethodKind> {
-    // DINO may have SIGReg as well.
-    if matches!(name, "sigreg_weight" | "sigreg_directions") {
-        return None;
-    }
-    match Settings::group(name)? {
-        "DINO" => Some(MethodKind::Dino),
-        "LeJEPA" => Some(MethodKind::LeJepa),
-        _ => None,
+impl MethodKind {
+    /// Whether the method has a setting, by its name in a [`Config`](super::Config).
+    pub(super) fn has(self, name: &str) -> bool {
+        Settings::methods(name).is_none_or(|methods| methods.contains(&self))
     }
 }
 
@@ -28,15 +21,17 @@ impl Settings {
         self
     }
 
-    /// Refuses settings that belong to another method than `method`.
+    /// Refuses settings that belong to other methods than `method`.
     ///
     /// # Errors
     /// [`Error::BadSetting`] names the first one.
     pub(crate) fn check_method(&self, method: MethodKind) -> Result<()> {
         for name in self.given() {
-            if let Some(owner) = owner(name).filter(|owner| *owner != method) {
-                let setting = name.replace('_', "-");
-                let reason = format!("{setting} belongs to {owner}; {method} has no such setting");
+            if !method.has(name) {
+                let owners = Settings::methods(name).unwrap_or_default();
+                let owners: Vec<String> = owners.iter().map(ToString::to_string).collect();
+                let (setting, owners) = (name.replace('_', "-"), owners.join(" and "));
+                let reason = format!("{setting} belongs to {owners}; {method} has no such setting");
                 return Err(Error::setting("method", method, reason));
             }
         }
@@ -59,8 +54,22 @@ mod tests {
         let refused = settings.check_method(MethodKind::LeJepa).unwrap_err();
         let error = refused.to_string();
         assert!(error.contains("teacher-temp belongs to dino"), "{error}");
-        assert_eq!(owner("sigreg_weight"), Some(MethodKind::LeJepa));
-        assert_eq!((owner("lr"), owner("head_layers")), (None, None));
+        let shared = Settings {
+            proj_dim: Some(8),
+            ..Settings::default()
+        };
+        assert!(shared.check_method(MethodKind::LeJepa).is_ok());
+        assert!(shared.check_method(MethodKind::VisReg).is_ok());
+        let refused = shared.check_method(MethodKind::Dino).unwrap_err();
+        let error = refused.to_string();
+        assert!(
+            error.contains("proj-dim belongs to lejepa and visreg"),
+            "{error}"
+        );
+        assert!(
+            !MethodKind::VisReg.has("sigreg_weight") && MethodKind::LeJepa.has("sigreg_weight")
+        );
+        assert!(MethodKind::Dino.has("lr") && MethodKind::VisReg.has("head_layers"));
     }
 
     #[test]
@@ -84,10 +93,17 @@ mod tests {
     }
 
     #[test]
+    fn directions_had_the_name_of_lejepas() {
+        let read: Settings = toml::from_str("sigreg-directions = 32").unwrap();
+        assert_eq!(read.directions, Some(32));
+    }
+
+    #[test]
     fn a_configuration_has_its_own_method_and_no_other() {
         for (method, own, other) in [
-            (MethodKind::Dino, "teacher-temp", "sigreg-weight"),
+            (MethodKind::Dino, "teacher-temp", "proj-dim"),
             (MethodKind::LeJepa, "sigreg-weight", "teacher-temp"),
+            (MethodKind::VisReg, "visreg-weight", "sigreg-weight"),
         ] {
             let settings = Settings {
                 method: Some(method),

@@ -3,7 +3,10 @@
 use dinolab_data::{Pixels, Size};
 use dinolab_nn::{Device, HeadConfig, ProjectionConfig, VitConfig};
 use dinolab_train::trainer::Cadence;
-use dinolab_train::{Dino, DinoConfig, DinoSchedule, LeJepa, LeJepaConfig, Method, TrainConfig};
+use dinolab_train::{
+    Dino, DinoConfig, DinoSchedule, JointEmbeddingConfig, LeJepa, LeJepaObjective, Method,
+    TrainConfig, VisReg, VisRegObjective,
+};
 
 use super::Config;
 use crate::values::{MethodKind, PixelKind};
@@ -94,7 +97,18 @@ impl Config {
     pub fn method(&self, device: &Device) -> crate::error::Result<Box<dyn Method>> {
         Ok(match self.method {
             MethodKind::Dino => Box::new(Dino::new(&self.dino(), device)?),
-            MethodKind::LeJepa => Box::new(LeJepa::new(&self.lejepa(), device)?),
+            MethodKind::LeJepa => {
+                let objective = LeJepaObjective {
+                    sigreg_weight: self.sigreg_weight,
+                };
+                Box::new(LeJepa::new(&self.joint_embedding(objective), device)?)
+            }
+            MethodKind::VisReg => {
+                let objective = VisRegObjective {
+                    visreg_weight: self.visreg_weight,
+                };
+                Box::new(VisReg::new(&self.joint_embedding(objective), device)?)
+            }
         })
     }
 
@@ -130,7 +144,7 @@ impl Config {
             center_momentum: self.center_momentum,
             koleo_weight: self.koleo_weight,
             sigreg_weight: self.sigreg_weight,
-            sigreg_directions: self.sigreg_directions,
+            sigreg_directions: self.directions,
             schedule: DinoSchedule {
                 momentum_teacher: self.momentum_teacher,
                 momentum_teacher_end: self.momentum_teacher_end,
@@ -145,8 +159,8 @@ impl Config {
         }
     }
 
-    fn lejepa(&self) -> LeJepaConfig {
-        LeJepaConfig {
+    fn joint_embedding<O>(&self, objective: O) -> JointEmbeddingConfig<O> {
+        JointEmbeddingConfig {
             vit: self.vit(),
             feature: self.feature,
             head: ProjectionConfig {
@@ -156,8 +170,8 @@ impl Config {
             },
             optimizer: self.optimizer,
             clip_grad: self.clip_grad,
-            sigreg_weight: self.sigreg_weight,
-            sigreg_directions: self.sigreg_directions,
+            objective,
+            directions: self.directions,
             average_momentum: self.average_momentum,
             average_momentum_end: self.average_momentum_end,
             drop_path: self.drop_path_rate,

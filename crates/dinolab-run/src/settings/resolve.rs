@@ -38,7 +38,7 @@ impl Settings {
                 attention_size: Some(Size::square(64)),
                 ..Self::default()
             },
-            MethodKind::LeJepa => Self {
+            MethodKind::LeJepa | MethodKind::VisReg => Self {
                 batch_size: Some(32),
                 lr: Some(0.008),
                 weight_decay: Some(0.05),
@@ -78,7 +78,7 @@ impl Settings {
                 sigreg_weight: Some(0.0),
                 ..method_alone
             },
-            MethodKind::LeJepa => Self {
+            MethodKind::LeJepa | MethodKind::VisReg => Self {
                 head_hidden_dim: Some(512),
                 weight_decay: Some(0.05),
                 weight_decay_end: Some(0.05),
@@ -136,9 +136,9 @@ impl Settings {
         }
 
         let fit = SizeDefaults::of(images);
-        let mut decide = |setting, value| {
+        let mut decide = |setting: &'static str, value| {
             // Of another method it is not a choice, and written nowhere.
-            if method == MethodKind::Dino {
+            if method.has(&setting.replace('-', "_")) {
                 choices.push(Choice {
                     setting,
                     value,
@@ -237,17 +237,20 @@ impl SizeDefaults {
 impl Settings {
     /// Values for what other methods than `method` have, which nothing reads.
     fn fill_foreign(&mut self, method: MethodKind) {
-        match method {
-            MethodKind::Dino => {
-                self.average_momentum_end = self.average_momentum_end.or(self.average_momentum);
-            }
-            MethodKind::LeJepa => {
-                let fit = SizeDefaults::of(0);
-                self.out_dim.get_or_insert(fit.out_dim);
-                self.teacher_temp.get_or_insert(fit.teacher_temp);
-                self.momentum_teacher.get_or_insert(fit.momentum);
-                self.warmup_teacher_temp.get_or_insert(fit.teacher_temp);
-            }
+        let fit = SizeDefaults::of(0);
+        let foreign = |name: &str| !method.has(name);
+        if foreign("out_dim") {
+            self.out_dim.get_or_insert(fit.out_dim);
+        }
+        if foreign("teacher_temp") {
+            self.teacher_temp.get_or_insert(fit.teacher_temp);
+            self.warmup_teacher_temp.get_or_insert(fit.teacher_temp);
+        }
+        if foreign("momentum_teacher") {
+            self.momentum_teacher.get_or_insert(fit.momentum);
+        }
+        if foreign("average_momentum_end") {
+            self.average_momentum_end = self.average_momentum_end.or(self.average_momentum);
         }
     }
 }

@@ -46,6 +46,7 @@ impl Config {
             ("momentum-teacher", self.momentum_teacher, 1.0),
             ("center-momentum", self.center_momentum, 1.0),
             ("sigreg-weight", self.sigreg_weight, 1.0),
+            ("visreg-weight", self.visreg_weight, 1.0),
             ("average-momentum", self.average_momentum, 1.0),
             ("average-momentum-end", self.average_momentum_end, 1.0),
             ("drop-path-rate", self.drop_path_rate, 0.99),
@@ -67,7 +68,7 @@ impl Config {
             ("num-workers", self.num_workers),
             ("knn-k", self.knn_k),
             ("proj-dim", self.proj_dim),
-            ("sigreg-directions", self.sigreg_directions),
+            ("directions", self.directions),
             ("eval-crop", self.eval_crop.shortest()),
             ("attention-size", self.attention_size.shortest()),
         ];

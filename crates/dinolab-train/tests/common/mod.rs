@@ -1,5 +1,8 @@
 //! What the tests share.
 
+pub mod golden;
+pub mod joint_embedding;
+
 use dinolab_nn::Device;
 
 /// The device that the tests run on: `DINOLAB_TEST_DEVICE`, or the CPU.

@@ -59,7 +59,12 @@ impl Train {
             .with("head-bottleneck-dim", 16)
             .with("out-dim", 32)
             .without("proj-dim")
-            .without("sigreg-directions")
+            .without("directions")
+    }
+
+    /// As [`Train::tiny`], of VISReg.
+    pub fn tiny_visreg(out: &Path) -> Self {
+        Self::tiny_lejepa(out).with("method", "visreg")
     }
 
     /// As [`Train::tiny`], of LeJEPA.
@@ -67,7 +72,7 @@ impl Train {
         Self::bare(out)
             .with("method", "lejepa")
             .with("proj-dim", 8)
-            .with("sigreg-directions", 16)
+            .with("directions", 16)
             .with("arch", "custom")
             .with("width", 32)
             .with("depth", 2)

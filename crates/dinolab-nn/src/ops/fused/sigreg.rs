@@ -6,7 +6,7 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Flex, TensorMetadata, backend_extension};
-use dinolab_kernels::{self as kernels, SigRegShape};
+use dinolab_kernels::{self as kernels, EmbeddingShape};
 
 use super::{dense, tensor, values};
 
@@ -25,7 +25,7 @@ pub trait SigRegOp: Backend {
 fn forward(z: FlexTensor, directions: FlexTensor, batch: usize) -> (FlexTensor, FlexTensor) {
     let [z, directions] = [z, directions].map(dense);
     let shape = z.shape();
-    let sizes = SigRegShape {
+    let sizes = EmbeddingShape {
         batch,
         views: shape[0] / batch,
         width: shape[1],

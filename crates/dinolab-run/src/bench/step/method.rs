@@ -1,7 +1,10 @@
 //! The method whose step is timed.
 
 use dinolab_nn::{Device, HeadConfig, ProjectionConfig};
-use dinolab_train::{Dino, DinoConfig, DinoSchedule, LeJepa, LeJepaConfig, Method, OptimiserKind};
+use dinolab_train::{
+    Dino, DinoConfig, DinoSchedule, JointEmbeddingConfig, LeJepa, LeJepaObjective, Method,
+    OptimiserKind, VisReg, VisRegObjective,
+};
 
 use super::StepOptions;
 use crate::error::Result;
@@ -20,18 +23,26 @@ pub struct MethodOptions {
     /// DINO: number of prototypes K
     #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 4096))]
     pub out_dim: usize,
-    /// Width of the head's hidden layers [default: 2048; LeJEPA: 512]
+    /// Width of the head's hidden layers [default: 2048; LeJEPA, VISReg: 512]
     #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
     pub head_hidden_dim: Option<usize>,
     /// DINO: width of the head's bottleneck
     #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 256))]
     pub head_bottleneck_dim: usize,
-    /// LeJEPA: width of the embeddings
+    /// LeJEPA, VISReg: width of the embeddings
     #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 64))]
     pub proj_dim: usize,
-    /// LeJEPA: random directions
-    #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 256))]
-    pub sigreg_directions: usize,
+    /// LeJEPA, VISReg: random directions
+    #[cfg_attr(
+        feature = "clap",
+        arg(
+            long,
+            alias = "sigreg-directions",
+            value_name = "N",
+            default_value_t = 256
+        )
+    )]
+    pub directions: usize,
     /// DINO: keep prototypes at unit length
     #[cfg_attr(
         feature = "clap",
@@ -44,6 +55,14 @@ impl MethodOptions {
     /// The method with its head.
     pub fn method(&self) -> StepMethod {
         let hidden = |default| self.head_hidden_dim.unwrap_or(default);
+        let sizes = EmbeddingSizes {
+            head: ProjectionConfig {
+                hidden_dim: hidden(512),
+                out_dim: self.proj_dim,
+                ..ProjectionConfig::default()
+            },
+            directions: self.directions,
+        };
         match self.method {
             MethodKind::Dino => StepMethod::Dino(HeadConfig {
                 out_dim: self.out_dim,
@@ -52,14 +71,8 @@ impl MethodOptions {
                 norm_last_layer: self.norm_last_layer,
                 ..HeadConfig::default()
             }),
-            MethodKind::LeJepa => StepMethod::LeJepa {
-                head: ProjectionConfig {
-                    hidden_dim: hidden(512),
-                    out_dim: self.proj_dim,
-                    ..ProjectionConfig::default()
-                },
-                directions: self.sigreg_directions,
-            },
+            MethodKind::LeJepa => StepMethod::LeJepa(sizes),
+            MethodKind::VisReg => StepMethod::VisReg(sizes),
         }
     }
 }
@@ -70,12 +83,18 @@ pub enum StepMethod {
     /// DINO.
     Dino(HeadConfig),
     /// LeJEPA.
-    LeJepa {
-        /// The projection.
-        head: ProjectionConfig,
-        /// Random directions of a step.
-        directions: usize,
-    },
+    LeJepa(EmbeddingSizes),
+    /// VISReg.
+    VisReg(EmbeddingSizes),
+}
+
+/// Sizes of a method without a teacher.
+#[derive(Clone, Debug)]
+pub struct EmbeddingSizes {
+    /// The projection.
+    pub head: ProjectionConfig,
+    /// Random directions of a step.
+    pub directions: usize,
 }
 
 impl StepMethod {
@@ -89,7 +108,8 @@ impl StepMethod {
                 head.bottleneck_dim,
                 head.out_dim,
             ],
-            Self::LeJepa { head, .. } => {
+            Self::LeJepa(EmbeddingSizes { head, .. })
+            | Self::VisReg(EmbeddingSizes { head, .. }) => {
                 vec![width, head.hidden_dim, head.hidden_dim, head.out_dim]
             }
         };
@@ -126,24 +146,36 @@ impl StepMethod {
                 };
                 Box::new(Dino::new(&config, device)?)
             }
-            Self::LeJepa { head, directions } => {
-                let config = LeJepaConfig {
-                    vit,
-                    feature: options.feature,
-                    head: head.clone(),
-                    optimizer,
-                    clip_grad,
+            Self::LeJepa(sizes) => {
+                let objective = LeJepaObjective {
                     sigreg_weight: 0.05,
-                    sigreg_directions: *directions,
-                    average_momentum: 0.98,
-                    average_momentum_end: 0.98,
-                    drop_path,
-                    patch_drop: 0.0,
-                    seed: 0,
-                    precision,
                 };
-                Box::new(LeJepa::new(&config, device)?)
+                Box::new(LeJepa::new(&sizes.config(objective, options), device)?)
+            }
+            Self::VisReg(sizes) => {
+                let objective = VisRegObjective { visreg_weight: 0.6 };
+                Box::new(VisReg::new(&sizes.config(objective, options), device)?)
             }
         })
+    }
+}
+
+impl EmbeddingSizes {
+    fn config<O>(&self, objective: O, options: &StepOptions) -> JointEmbeddingConfig<O> {
+        JointEmbeddingConfig {
+            vit: options.vit.clone(),
+            feature: options.feature,
+            head: self.head.clone(),
+            optimizer: OptimiserKind::AdamW,
+            clip_grad: options.clip_grad,
+            objective,
+            directions: self.directions,
+            average_momentum: 0.98,
+            average_momentum_end: 0.98,
+            drop_path: options.drop_path_rate,
+            patch_drop: 0.0,
+            seed: 0,
+            precision: options.precision,
+        }
     }
 }

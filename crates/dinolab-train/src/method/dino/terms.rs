@@ -29,7 +29,7 @@ impl DinoConfig {
         }
         if self.sigreg_weight > 0.0 && self.sigreg_directions == 0 {
             let reason = "must be at least 1".to_owned();
-            let field = "sigreg-directions";
+            let field = "directions";
             return Err(Error::BadSetting { field, reason });
         }
         Ok(())

@@ -1,0 +1,327 @@
+//! Methods without a teacher: one network embeds all views of a batch, and an [`Objective`] draws
+//! the views of an image together while it keeps the embeddings apart from each other. A moving
+//! average of the backbone is kept for evaluation only.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{Device, Tensor};
+use dinolab_nn::optim::{Optimiser, OptimiserKind};
+use dinolab_nn::weights::{LoadOptions, LoadReport, Weights, load};
+use dinolab_nn::{
+    Backbone, Feature, Network, Parameters, Precision, Projection, ProjectionConfig,
+    ProjectionHead, Vit, VitConfig,
+};
+
+use super::directions::directions;
+use super::{BatchShape, Method, Outputs, StepReport, StepTimings};
+use crate::dropout::Dropout;
+use crate::state::json;
+use crate::update::{Averaged, GradientSum, UpdateRule, update};
+use crate::{Error, Result, State, StepHyperparams, Views};
+
+/// What distinguishes one method without a teacher from another: its loss.
+pub trait Objective: Clone {
+    /// The method, as in configurations and checkpoints: `lejepa`.
+    const METHOD: &'static str;
+    /// The method's name in text: `LeJEPA`.
+    const TITLE: &'static str;
+
+    /// Refuses settings out of their range.
+    ///
+    /// # Errors
+    /// [`Error::BadSetting`] names the setting.
+    fn check(&self) -> Result<()>;
+
+    /// The terms of the loss for embeddings `[V·B, d]`, view-major with `batch` images and the global
+    /// views first. `directions` `[S, d]` are random unit vectors. The loss is their weighted sum.
+    fn terms(&self, z: Tensor<2>, directions: Tensor<2>, batch: usize) -> Vec<Term>;
+}
+
+/// A term of a loss.
+pub struct Term {
+    /// Its name in metrics.
+    pub name: &'static str,
+    /// Its value, `[1]`.
+    pub value: Tensor<1>,
+    /// Its weight in the loss.
+    pub weight: f64,
+}
+
+/// The settings of a method without a teacher.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct JointEmbeddingConfig<O> {
+    /// The backbone.
+    pub vit: VitConfig,
+    /// What of its tokens the head is on.
+    #[serde(default)]
+    pub feature: Feature,
+    /// The projection.
+    pub head: ProjectionConfig,
+    /// The optimiser.
+    pub optimizer: OptimiserKind,
+    /// Each parameter's gradient is clipped to this norm; 0 disables.
+    pub clip_grad: f64,
+    /// The loss.
+    pub objective: O,
+    /// Random directions of a step, `S`.
+    pub directions: usize,
+    /// Momentum of the averaged backbone at the start.
+    pub average_momentum: f64,
+    /// Momentum of the averaged backbone at the end.
+    pub average_momentum_end: f64,
+    /// Largest rate of stochastic depth.
+    pub drop_path: f64,
+    /// Share of the patches of its global views that the network does not see.
+    #[serde(default)]
+    pub patch_drop: f64,
+    /// Seed of initial weights, of stochastic depth and of directions.
+    pub seed: u64,
+    /// What activations and matrix products are computed in.
+    #[serde(default)]
+    pub precision: Precision,
+}
+
+/// Network, averaged backbone and optimiser: the state that training changes.
+pub struct JointEmbedding<O> {
+    config: JointEmbeddingConfig<O>,
+    /// Learns; lives on a gradient-recording device.
+    pub network: Network<Projection>,
+    /// The moving average of the network's backbone; records no gradients.
+    pub average: Vit,
+    optimiser: Optimiser,
+    dropout: Dropout,
+    device: Device,
+}
+
+impl<O: Objective> JointEmbedding<O> {
+    /// A network with random weights, on `device`.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if the sizes make no network, or one that is not trained here, or the
+    /// device does not compute in the precision; [`Error::BadSetting`] for an impossible number.
+    pub fn new(config: &JointEmbeddingConfig<O>, device: &Device) -> Result<Self> {
+        config.check()?;
+        let device = device.clone().without_autodiff();
+        config.precision.check(&device)?;
+        config.vit.check_trainable()?;
+        let mut network: Network<Projection> = Network::of_feature(
+            &config.vit,
+            config.feature,
+            &config.head,
+            config.seed,
+            &device,
+        )?;
+        network.set_precision(config.precision);
+        let average = network.backbone.clone();
+        network.to_device(&device.clone().autodiff());
+        let mut parameters = 0;
+        network.visit("", &mut |_, _| parameters += 1);
+        Ok(Self {
+            optimiser: Optimiser::new(config.optimizer, parameters),
+            dropout: Dropout::new(
+                config.seed,
+                config.vit.depth,
+                config.drop_path,
+                config.patch_drop,
+            ),
+            config: config.clone(),
+            network,
+            average,
+            device,
+        })
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &JointEmbeddingConfig<O> {
+        &self.config
+    }
+
+    /// Features of all views, `[V·B, F]`.
+    fn features(&self, views: &Views, step: u64) -> Tensor<2> {
+        let dropped = self.dropout.draw(step, views.count(), 0..views.batch);
+        self.network.features(views.recorded(), &dropped)
+    }
+
+    /// [`Method::step`] with given directions `[S, d]` of unit length.
+    ///
+    /// # Errors
+    /// As [`Method::step`].
+    pub fn step_along(
+        &mut self,
+        views: &Views,
+        hp: &StepHyperparams,
+        directions: Tensor<2>,
+    ) -> Result<StepReport> {
+        let mut timings = StepTimings::start();
+        let all = self.features(views, hp.step);
+        let features = all.clone().without_autodiff();
+        let features = features.narrow(0, 0, 2 * views.batch);
+        let z = self.network.head.forward(all);
+        let embeddings = z.clone().without_autodiff();
+        timings.lap("network");
+
+        let directions = Tensor::from_inner(directions);
+        let terms = self.config.objective.terms(z, directions, views.batch);
+        let values = terms.iter().map(|term| (term.name, scalar(&term.value)));
+        let values = values.collect();
+        let weighted = terms.into_iter().map(|term| term.value * term.weight);
+        let loss = weighted.reduce(|sum, term| sum + term);
+        let loss = loss.expect("a loss has a term");
+        let value = scalar(&loss);
+        timings.lap("loss");
+        if !value.is_finite() {
+            let (step, loss) = (hp.step, value);
+            return Err(Error::NonFiniteLoss { step, loss });
+        }
+
+        let mut gradients = GradientSum::new(&self.network);
+        gradients.add(&self.network, loss.backward());
+        timings.lap("backward");
+
+        let momentum = hp.cosine(
+            self.config.average_momentum,
+            self.config.average_momentum_end,
+        );
+        let rule = UpdateRule::of_all(hp.rates(), self.config.clip_grad);
+        let average = Averaged {
+            network: &mut self.average,
+            part: "backbone",
+            momentum,
+        };
+        let optimiser = &mut self.optimiser;
+        let grad_norms = update(
+            &mut self.network,
+            gradients,
+            optimiser,
+            &rule,
+            Some(average),
+        );
+        timings.lap("update");
+
+        Ok(StepReport {
+            timings,
+            loss: value,
+            terms: values,
+            scheduled: vec![("average_momentum", momentum)],
+            grad_norms,
+            outputs: Outputs::of_embeddings(features, embeddings),
+        })
+    }
+}
+
+impl<O: Objective> Method for JointEmbedding<O> {
+    fn name(&self) -> &'static str {
+        O::METHOD
+    }
+
+    fn device(&self) -> &Device {
+        &self.device
+    }
+
+    fn check(&self, shape: BatchShape) -> Result<()> {
+        match shape.accumulate {
+            1 => Ok(()),
+            several => Err(no_accumulation::<O>(several)),
+        }
+    }
+
+    fn step(&mut self, micro_batches: &[Views], hp: &StepHyperparams) -> Result<StepReport> {
+        let [views] = micro_batches else {
+            return Err(no_accumulation::<O>(micro_batches.len()));
+        };
+        let (count, width) = (self.config.directions, self.config.head.out_dim);
+        let directions = directions(self.config.seed, hp.step, [count, width], &self.device);
+        self.step_along(views, hp, directions)
+    }
+
+    fn learned(&self) -> &dyn Parameters {
+        &self.network
+    }
+
+    fn backbone(&self) -> &dyn Backbone {
+        &self.average
+    }
+
+    fn state(&self) -> State {
+        let mut state = State::default();
+        state.put_network("network", &self.network);
+        state.put_network("average.backbone", &self.average);
+        state.put_optimiser(&self.network, &self.optimiser);
+        state
+    }
+
+    fn restore(&mut self, state: &State) -> Result<()> {
+        state.load_network("network", &mut self.network)?;
+        state.load_network("average.backbone", &mut self.average)?;
+        state.load_optimiser(&self.network, &mut self.optimiser, &self.device)
+    }
+
+    /// Takes the backbone; the projection starts from random weights.
+    fn start_from(&mut self, weights: &Weights, options: LoadOptions) -> Result<LoadReport> {
+        let report = load(&mut self.network.backbone, "backbone", weights, options)?;
+        load(&mut self.average, "backbone", weights, options)?;
+        Ok(report)
+    }
+
+    fn metadata(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([
+            ("method".to_owned(), self.name().to_owned()),
+            self.config.feature.metadata_entry(),
+            ("evaluated".to_owned(), "average".to_owned()),
+            ("vit".to_owned(), json(&self.config.vit)),
+            ("projection".to_owned(), json(&self.config.head)),
+        ])
+    }
+}
+
+impl<O: Objective> JointEmbeddingConfig<O> {
+    fn check(&self) -> Result<()> {
+        self.objective.check()?;
+        if self.directions == 0 {
+            return Err(bad("directions", "must be at least 1"));
+        }
+        check_share("average-momentum", self.average_momentum)?;
+        check_share("average-momentum-end", self.average_momentum_end)
+    }
+}
+
+/// Refuses what is not between 0 and 1.
+pub(super) fn check_share(field: &'static str, value: f64) -> Result<()> {
+    match (0.0..=1.0).contains(&value) {
+        true => Ok(()),
+        false => Err(bad(field, "must be between 0 and 1")),
+    }
+}
+
+fn bad(field: &'static str, reason: &str) -> Error {
+    let reason = reason.to_owned();
+    Error::BadSetting { field, reason }
+}
+
+fn no_accumulation<O: Objective>(micro_batches: usize) -> Error {
+    Error::BadSetting {
+        field: "accumulate",
+        reason: format!(
+            "{micro_batches} micro-batches do not equal a large batch, since batch normalisation and \
+             the loss see each by itself; {} takes 1",
+            O::TITLE
+        ),
+    }
+}
+
+/// Mean square distance of all views `[V·B, d]` from the mean of their image's global views, `[1]`.
+/// Gradients reach that mean, too.
+pub fn invariance(z: Tensor<2>, batch: usize) -> Tensor<1> {
+    let [rows, width] = z.dims();
+    let views = rows / batch;
+    let z = z.reshape([views, batch, width]);
+    let mean = z.clone().narrow(0, 0, 2).mean_dim(0);
+    let distance = z - mean;
+    // Row sums first: a fixed order of additions, whatever the number of threads.
+    let squares = (distance.clone() * distance).reshape([rows, width]);
+    squares.sum_dim(1).reshape([rows]).sum() / (rows * width) as f64
+}
+
+fn scalar(x: &Tensor<1>) -> f64 {
+    f64::from(x.clone().into_scalar::<f32>())
+}
