@@ -72,6 +72,8 @@ pub fn six_steps<O: Objective>(folder: &str, objective: impl Fn(&Value) -> O) {
         average_momentum: number(&c["average_momentum"]),
         average_momentum_end: number(&c["average_momentum"]),
         drop_path: 0.0,
+        patch_drop: 0.0,
+        feature: Default::default(),
         seed: 0,
         precision: Default::default(),
     };
@@ -227,6 +229,8 @@ pub fn small<O>(objective: O) -> JointEmbeddingConfig<O> {
         average_momentum: 0.9,
         average_momentum_end: 0.99,
         drop_path: 0.2,
+        patch_drop: 0.3,
+        feature: Default::default(),
         seed: 4,
         precision: Default::default(),
     }

@@ -125,6 +125,7 @@ impl StepMethod {
             Self::Dino(head) => {
                 let config = DinoConfig {
                     vit,
+                    feature: options.feature,
                     head: head.clone(),
                     optimizer,
                     clip_grad,
@@ -163,6 +164,7 @@ impl EmbeddingSizes {
     fn config<O>(&self, objective: O, options: &StepOptions) -> JointEmbeddingConfig<O> {
         JointEmbeddingConfig {
             vit: options.vit.clone(),
+            feature: options.feature,
             head: self.head.clone(),
             optimizer: OptimiserKind::AdamW,
             clip_grad: options.clip_grad,
@@ -171,6 +173,7 @@ impl EmbeddingSizes {
             average_momentum: 0.98,
             average_momentum_end: 0.98,
             drop_path: options.drop_path_rate,
+            patch_drop: 0.0,
             seed: 0,
             precision: options.precision,
         }
