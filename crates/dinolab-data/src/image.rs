@@ -68,13 +68,17 @@ pub struct Mask {
     pub data: Vec<u8>,
 }
 
+impl Mask {
+    /// Height and width.
+    pub fn size(&self) -> Size {
+        Size::new(self.height, self.width)
+    }
+}
+
 impl Image {
     /// Height and width.
     pub fn size(&self) -> Size {
-        Size {
-            height: self.height,
-            width: self.width,
-        }
+        Size::new(self.height, self.width)
     }
 
     /// A black 8-bit image.

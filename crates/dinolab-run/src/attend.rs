@@ -293,7 +293,7 @@ fn each_frame(
 impl Drawing {
     /// The pictures of an image, each with its part of the file name.
     fn pictures(&self, maps: &AttentionMaps) -> Result<Named> {
-        let size = (maps.image.height, maps.image.width);
+        let size = maps.image.size();
         let picture = Rgb::from_image(&maps.image)?;
         let mean = maps.mean();
         let patches = maps.grid.0 * maps.grid.1;

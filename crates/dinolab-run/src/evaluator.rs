@@ -124,7 +124,7 @@ impl Evaluator {
             let side = Some((self.attend_size.height, self.attend_size.width));
             let image = whole_patches(&image, side, backbone.stride())?;
             let maps = attend(backbone, &image, &normaliser)?;
-            let size = (mask.height, mask.width);
+            let size = mask.size();
             meter.add(&score_image(
                 &maps.maps,
                 maps.grid,

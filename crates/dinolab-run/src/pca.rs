@@ -266,7 +266,7 @@ fn video(
 
 /// The colours at the size of the image.
 fn picture(request: &PcaRequest<'_>, image: &Image, colours: &PatchColours) -> Result<Rgb> {
-    let size = (image.height, image.width);
+    let size = image.size();
     let filter = match !request.interpolate {
         true => Filter::Nearest,
         false => Filter::Bilinear,

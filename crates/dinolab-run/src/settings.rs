@@ -17,6 +17,7 @@ mod validate;
 
 pub use change::{Meaning, meaning};
 pub use resolve::Choice;
+pub(crate) use resolve::suited_out_dim;
 
 /// Declares every setting once, in groups: `name: type` (decided by [`Settings::resolve`]) or
 /// `name: type = default`. Makes [`Settings`], all optional, which flags and files fill; and

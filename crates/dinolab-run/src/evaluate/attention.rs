@@ -146,7 +146,7 @@ pub fn evaluate(env: &Environment<'_>, request: &AttentionRequest<'_>) -> Result
                 let image = whole_patches(&image, Some((side, side)), config.patch_size)?;
                 for (network, summary) in networks.iter().zip(&mut summaries) {
                     let maps = attend(network, &image, &normaliser)?;
-                    let size = (mask.height, mask.width);
+                    let size = mask.size();
                     let threshold = request.threshold;
                     let scores =
                         attention_heads(&maps.maps, maps.grid, &mask.data, size, threshold)?;

@@ -311,8 +311,8 @@ fn learn(
 }
 
 /// What a network is called.
-fn title(arm: TransferMode) -> &'static str {
-    match arm {
+fn title(mode: TransferMode) -> &'static str {
+    match mode {
         TransferMode::Frozen => "frozen, linear head",
         TransferMode::FineTuned => "fine-tuned",
         TransferMode::Scratch => "from scratch",
@@ -321,8 +321,8 @@ fn title(arm: TransferMode) -> &'static str {
 
 /// How far the fine-tuned network is ahead of the one from scratch, in points.
 fn margin(trials: &[Trial]) -> f64 {
-    let best = |arm| {
-        let found = trials.iter().find(|trial| trial.mode == arm && trial.best);
+    let best = |mode| {
+        let found = trials.iter().find(|trial| trial.mode == mode && trial.best);
         found.map_or(f64::NAN, Trial::mean)
     };
     best(TransferMode::FineTuned) - best(TransferMode::Scratch)

@@ -231,6 +231,11 @@ impl SizeDefaults {
     }
 }
 
+/// The default number of prototypes for a number of images.
+pub(crate) fn suited_out_dim(images: usize) -> usize {
+    SizeDefaults::of(images).out_dim
+}
+
 impl Settings {
     /// Values for what other methods than `method` have, which nothing reads.
     fn fill_foreign(&mut self, method: MethodKind) {
