@@ -12,7 +12,8 @@ use dinolab_nn::init::Init;
 use dinolab_nn::weights::{Array, LoadOptions, Weights, file_arrays, load};
 use dinolab_nn::{Parameters, Projection, ProjectionConfig, ProjectionHead, VitConfig, ops};
 use dinolab_train::checkpoint::{Checkpoint, TrainState, save};
-use dinolab_train::method::lejepa::{directions, invariance};
+use dinolab_train::method::directions;
+use dinolab_train::method::lejepa::invariance;
 use dinolab_train::{
     BatchShape, LeJepa, LeJepaConfig, Method, OptimiserKind, Schedule, ScheduleConfig,
     StepHyperparams, StepReport, Views,

@@ -24,6 +24,7 @@ fn dino() -> DinoSchedule {
         warmup_teacher_temp: 0.04,
         teacher_temp: 0.07,
         warmup_teacher_temp_epochs: 3,
+        ..Default::default()
     }
 }
 

@@ -2,8 +2,6 @@
 //! keeps the embeddings of a batch normally distributed, so they cannot collapse. There is no
 //! teacher; a moving average of the backbone is kept for evaluation only.
 
-mod directions;
-
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor};
@@ -15,7 +13,7 @@ use dinolab_nn::{
     VitConfig, ops,
 };
 
-pub use self::directions::directions;
+use super::directions::directions;
 use super::{BatchShape, Method, Outputs, StepReport, StepTimings};
 use crate::drop_path::{DropPathFactors, rates};
 use crate::state::json;

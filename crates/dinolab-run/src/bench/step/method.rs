@@ -116,10 +116,12 @@ impl StepMethod {
                         warmup_teacher_temp: 0.04,
                         teacher_temp: 0.04,
                         warmup_teacher_temp_epochs: 0,
+                        ..Default::default()
                     },
                     drop_path,
                     seed: 0,
                     precision,
+                    ..Default::default()
                 };
                 Box::new(Dino::new(&config, device)?)
             }
