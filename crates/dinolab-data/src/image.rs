@@ -130,7 +130,7 @@ impl Image {
         self.channels == 3 && self.depth == Depth::Eight
     }
 
-    /// Whether it holds as many samples as it says, at least one.
+    /// Whether it has as many samples as its sizes require, at least one.
     pub fn is_whole(&self) -> bool {
         let bytes = [self.height, self.channels, self.depth.bytes()]
             .iter()

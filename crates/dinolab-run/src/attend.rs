@@ -152,7 +152,7 @@ pub fn draw(env: &Environment<'_>, request: &AttendRequest<'_>) -> Result<Visual
         normaliser: model.preprocess.normaliser()?,
         size: request.size.unwrap_or(
             model
-                .attend_size
+                .attention_size
                 .map_or(ResizeTo::Side(480), ResizeTo::from),
         ),
         model,

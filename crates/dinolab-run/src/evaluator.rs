@@ -32,7 +32,7 @@ pub struct Evaluator {
     shown: Vec<usize>,
     preprocess: Preprocess,
     knn: Knn,
-    attend_size: Size,
+    attention_size: Size,
 }
 
 /// `most` indices below `len`, evenly spread.
@@ -63,7 +63,7 @@ impl Evaluator {
                 k: vec![config.knn_k],
                 temperature: config.knn_temp,
             },
-            attend_size: config.attention_size,
+            attention_size: config.attention_size,
         }
     }
 
@@ -121,7 +121,7 @@ impl Evaluator {
             let Some(image) = usable(source.image(index))? else {
                 continue;
             };
-            let side = Some((self.attend_size.height, self.attend_size.width));
+            let side = Some((self.attention_size.height, self.attention_size.width));
             let image = whole_patches(&image, side, backbone.stride())?;
             let maps = attend(backbone, &image, &normaliser)?;
             let size = mask.size();
@@ -144,7 +144,7 @@ impl Evaluator {
             let Some(image) = usable(source.image(index))? else {
                 continue;
             };
-            let side = Some((self.attend_size.height, self.attend_size.width));
+            let side = Some((self.attention_size.height, self.attention_size.width));
             let image = whole_patches(&image, side, backbone.stride())?;
             rows.push(attend(backbone, &image, &normaliser)?);
         }

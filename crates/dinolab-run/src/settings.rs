@@ -16,7 +16,7 @@ mod resolve;
 mod validate;
 
 pub use change::{Meaning, meaning};
-pub use resolve::Choice;
+pub use resolve::AutoSetting;
 pub(crate) use resolve::suited_out_dim;
 
 /// Declares every setting once, in groups: `name: type` (decided by [`Settings::resolve`]) or

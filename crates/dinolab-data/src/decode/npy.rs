@@ -10,8 +10,8 @@ pub(super) fn is_array(bytes: &[u8]) -> bool {
     bytes.starts_with(MAGIC)
 }
 
-/// Height, width, channels and the depth, and where the values begin. Nothing is allocated by
-/// what the header says.
+/// Height, width, channels and depth of an array, and where its values begin. Nothing is allocated by
+/// the header's claims.
 pub(super) struct Layout {
     pub(super) width: usize,
     pub(super) height: usize,

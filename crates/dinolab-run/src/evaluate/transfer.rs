@@ -172,7 +172,7 @@ fn segmentation(env: &Environment<'_>, request: &TransferRequest<'_>) -> Result<
     let masks = request.masks.open(env, request.images)?;
     let model = Model::load_rgb(env, request.weights, &request.model)?;
     let patch = model.vit.config().patch_size;
-    let side = model.attend_size.map_or(480, Size::longest) / patch * patch;
+    let side = model.attention_size.map_or(480, Size::longest) / patch * patch;
     let task = Segmentation::new(
         (masks.train(), masks.train_images.clone()),
         (masks.val(), masks.val_images.clone()),
