@@ -6,9 +6,9 @@
 //! |---|---|
 //! | [`Embedder`], [`Tokens`] | the feature, tokens or attention of one image: for other programs |
 //! | [`Preprocess`], [`whole_patches`] | the input of a network |
-//! | [`embed`], [`embed_usable`], [`Features`], [`FeatureExtractor`] | features of the images of a source |
+//! | [`embed`], [`Features`], [`FeatureExtractor`] | features of the images of a source |
 //! | [`attend`], [`AttentionMaps`] | attention of the class token |
-//! | [`BlockFeatures`] | features from the last blocks, for linear classifiers |
+//! | [`BlockFeatures`] | features from the last blocks |
 //! | [`ClassifierFile`], [`Backbone`], [`Protocol`] | a linear classifier in a file, with its network |
 //! | [`patch_tokens`] | patch tokens of many images, in a file |
 //! | [`descriptor`] | vectors for retrieval: several scales, class token and pooled patches |
@@ -33,5 +33,5 @@ pub use classifier_file::{Backbone, ClassifierFile, Protocol};
 pub use embedder::{Embedder, Tokens};
 pub use features::{
     AttentionMaps, FeatureExtractor, Features, Preprocess, Rows, Skipped, View, at_once, attend,
-    batch, embed, embed_usable, host, planes, whole_patches,
+    batch, embed, host, planes, whole_patches,
 };

@@ -7,7 +7,7 @@ use dinolab_data::{Image, Size, shapes::Shapes};
 use dinolab_eval::network::{Preprocess, attend, embed, whole_patches};
 use dinolab_nn::init::Init;
 use dinolab_nn::vit::DropPath;
-use dinolab_nn::{Backbone, Param, Parameters, Tokens, backbone};
+use dinolab_nn::{Backbone, Feature, Param, Parameters, Tokens, backbone};
 
 const WIDTH: usize = 6;
 const STRIDE: usize = 8;
@@ -74,9 +74,36 @@ fn features_need_no_transformer() {
         ..Preprocess::default()
     };
     let indices: Vec<usize> = (0..5).collect();
-    let found = embed(&network(), &shapes, &indices, &preprocess, 2, &mut |_| {}).unwrap();
+    let found = embed(
+        &network(),
+        Feature::Class,
+        &shapes,
+        &indices,
+        &preprocess,
+        2,
+        &mut |_| {},
+    )
+    .unwrap();
     assert_eq!((found.dim, found.indices.len()), (WIDTH, 5));
     assert_ne!(found.data[..WIDTH], found.data[WIDTH..2 * WIDTH]);
+    // Its class token is the mean of its patches already.
+    let both = embed(
+        &network(),
+        Feature::Both,
+        &shapes,
+        &indices,
+        &preprocess,
+        2,
+        &mut |_| {},
+    );
+    for (both, class) in both
+        .unwrap()
+        .data
+        .chunks(2 * WIDTH)
+        .zip(found.data.chunks(WIDTH))
+    {
+        assert_eq!(both, [class, class].concat());
+    }
 }
 
 #[test]

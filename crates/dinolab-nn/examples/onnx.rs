@@ -27,13 +27,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
     let head = match weights.head_config() {
         Some(config) if asked("head") => {
-            let mut head = Head::new(&config, vit.config().width, &mut Init::new(0), &device)?;
+            let width = weights.feature()?.width(vit.config().width);
+            let mut head = Head::new(&config, width, &mut Init::new(0), &device)?;
             load(&mut head, "head", &weights, LoadOptions::default())?;
             Some(head)
         }
         _ => None,
     };
     let options = Options {
+        feature: weights.feature()?,
         attention: asked("attention"),
         patch_features: asked("patch_features"),
         ..Options::default()

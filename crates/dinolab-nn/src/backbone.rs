@@ -9,7 +9,7 @@
 use burn::tensor::{Device, Tensor};
 
 use crate::vit::{DropPath, Vit};
-use crate::{Error, Parameters, Result};
+use crate::{Error, Feature, Parameters, Result};
 
 /// Tokens of a batch of images of one size, after the final norm.
 #[derive(Clone, Debug)]
@@ -43,6 +43,23 @@ pub trait Backbone: Parameters {
 
     /// Class and patch tokens of images `[B, C, H, W]`.
     fn tokens(&self, images: Tensor<4>) -> Tokens;
+
+    /// Features of views of one or more sizes, each `[B, C, H, W]` → `[ΣB, F]` in the same order, `F`
+    /// the [width](Feature::width) of the feature; `drop` as in [`Backbone::class_tokens`].
+    ///
+    /// Patches are averaged over what [`Backbone::tokens`] returns, which knows no stochastic depth: a
+    /// network that has it brings its own.
+    fn features(&self, views: Vec<Tensor<4>>, feature: Feature, drop: &dyn DropPath) -> Tensor<2> {
+        if feature.is_class() {
+            return self.class_tokens(views, drop);
+        }
+        let of_view = |images| {
+            let Tokens { class, patches, .. } = self.tokens(images);
+            let [b, n, d] = patches.dims();
+            feature.of(Tensor::cat(vec![class.reshape([b, 1, d]), patches], 1), n)
+        };
+        Tensor::cat(views.into_iter().map(of_view).collect(), 0)
+    }
 
     /// Its attention maps, if it has any.
     fn as_attention_maps(&self) -> Option<&dyn AttentionMaps> {
@@ -127,6 +144,10 @@ impl Backbone for Vit {
 
     fn class_tokens(&self, views: Vec<Tensor<4>>, drop: &dyn DropPath) -> Tensor<2> {
         self.forward_views(views, drop)
+    }
+
+    fn features(&self, views: Vec<Tensor<4>>, feature: Feature, drop: &dyn DropPath) -> Tensor<2> {
+        Vit::features(self, views, feature, drop)
     }
 
     fn tokens(&self, images: Tensor<4>) -> Tokens {

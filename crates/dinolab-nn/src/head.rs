@@ -1,4 +1,4 @@
-//! Projection heads: what a method puts on the class token while it trains.
+//! Projection heads: what a method puts on the feature of an image while it trains.
 
 mod mlp;
 mod projection;
@@ -15,18 +15,18 @@ use crate::{Error, Result};
 /// Epsilon of the bottleneck's normalisation.
 const L2_EPS: f64 = 1e-12;
 
-/// A head on class tokens.
+/// A head on features.
 pub trait ProjectionHead: Parameters + Clone {
     /// Its sizes.
     type Config;
 
-    /// A head on tokens of width `width`, with its initial weights.
+    /// A head on features of width `width`, with its initial weights.
     ///
     /// # Errors
     /// [`Error::BadSetting`] where a size is 0.
     fn new(config: &Self::Config, width: usize, init: &mut Init, device: &Device) -> Result<Self>;
 
-    /// Class tokens `[R, D]` → outputs `[R, K]`.
+    /// Features `[R, F]` → outputs `[R, K]`.
     fn forward(&self, x: Tensor<2>) -> Tensor<2>;
 }
 
@@ -105,7 +105,7 @@ impl ProjectionHead for Head {
         })
     }
 
-    /// Class tokens `[R, D]` → raw logits `[R, K]`.
+    /// Features `[R, F]` → raw logits `[R, K]`.
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let x = self.mlp.forward(x);
         let length = (x.clone() * x.clone()).sum_dim(1).sqrt().clamp_min(L2_EPS);
@@ -119,6 +119,13 @@ impl Head {
     /// The sizes.
     pub fn config(&self) -> &HeadConfig {
         &self.config
+    }
+
+    /// The width of the features that it is on.
+    pub fn width(&self) -> usize {
+        let (last, before) = self.linears();
+        let first = before.first().map_or(last.1, |(_, linear)| linear);
+        first.weight.shape()[1]
     }
 
     /// The linear layers with their names, the last one apart; GELU follows all others.

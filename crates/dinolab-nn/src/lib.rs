@@ -8,6 +8,7 @@
 pub mod backbone;
 pub mod device;
 pub mod error;
+pub mod feature;
 pub mod head;
 pub mod init;
 pub mod network;
@@ -24,6 +25,7 @@ pub use burn::tensor::{Device, Tensor};
 
 pub use crate::backbone::{AttentionMaps, Backbone, BlockTokens, Tokens};
 pub use crate::error::{Error, Result};
+pub use crate::feature::Feature;
 pub use crate::head::{Head, HeadConfig, Projection, ProjectionConfig, ProjectionHead};
 pub use crate::network::Network;
 pub use crate::param::{Param, Parameters};

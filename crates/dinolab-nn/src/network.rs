@@ -2,38 +2,65 @@
 
 use burn::tensor::{Device, Tensor};
 
-use crate::Result;
 use crate::head::{Head, ProjectionHead};
 use crate::init::Init;
 use crate::param::{Param, Parameters, join};
 use crate::vit::{DropPath, Vit, VitConfig};
+use crate::{Feature, Result};
 
 /// A backbone with a projection head: DINO's, or another one.
 #[derive(Clone, Debug)]
 pub struct Network<H = Head> {
     /// The vision transformer.
     pub backbone: Vit,
+    /// What of the backbone's tokens the head is on.
+    pub feature: Feature,
     /// The projection head.
     pub head: H,
 }
 
 impl<H: ProjectionHead> Network<H> {
-    /// A network with the reference's initial weights for `seed`.
+    /// A network with the reference's initial weights for `seed`, whose head is on the class token.
     ///
     /// # Errors
     /// [`crate::Error::BadSetting`] where the sizes make no network.
     pub fn new(vit: &VitConfig, head: &H::Config, seed: u64, device: &Device) -> Result<Self> {
+        Self::of_feature(vit, Feature::Class, head, seed, device)
+    }
+
+    /// [`Network::new`] with the head on another feature. The backbone's weights are the same for
+    /// all of them.
+    ///
+    /// # Errors
+    /// [`crate::Error::BadSetting`] where the sizes make no network.
+    pub fn of_feature(
+        vit: &VitConfig,
+        feature: Feature,
+        head: &H::Config,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self> {
         let mut init = Init::new(seed);
         let backbone = Vit::new(vit, &mut init, device)?;
-        let head = H::new(head, vit.width, &mut init, device)?;
-        Ok(Self { backbone, head })
+        let head = H::new(head, feature.width(vit.width), &mut init, device)?;
+        Ok(Self {
+            backbone,
+            feature,
+            head,
+        })
+    }
+
+    /// Views of one or more sizes, each `[V·B, C, H, W]` view-major, to the features that the head is
+    /// on, `[ΣV·B, F]` in the same order. `drop` knows all views.
+    pub fn features(&self, views: Vec<Tensor<4>>, drop: &dyn DropPath) -> Tensor<2> {
+        self.backbone.features(views, self.feature, drop)
     }
 
     /// Views of one or more sizes, each `[V·B, C, H, W]` view-major, to the head's outputs
-    /// `[ΣV·B, K]` in the same order; the head runs once over all class tokens. `drop` knows all
+    /// `[ΣV·B, K]` in the same order; the head runs once over all features. `drop` knows all
     /// views.
     pub fn forward(&self, views: Vec<Tensor<4>>, drop: &dyn DropPath) -> Tensor<2> {
-        self.head.forward(self.backbone.forward_views(views, drop))
+        self.head.forward(self.features(views, drop))
     }
 }
 

@@ -7,7 +7,7 @@
 //! | name | | shape |
 //! |---|---|---|
 //! | `images` | input | `[batch, 3, height, width]`, normalised; at least one patch in size |
-//! | `features` | output | `[batch, D]`, class tokens after the final norm |
+//! | `features` | output | `[batch, F]`, the [`Feature`] of the final norm's tokens, by default class tokens `[batch, D]` |
 //! | `patch_features` | output, where asked for | `[batch, h·w, D]`, patch tokens after the final norm, row by row |
 //! | `attention` | output, where asked for | `[batch, H, h, w]`, of the last block's class token to the patches |
 //! | `logits` | output, with a head | `[batch, K]`, not divided by a temperature |
@@ -33,7 +33,7 @@ use prost::Message;
 use self::proto::{
     DimensionValue, ModelProto, OperatorSetIdProto, StringStringEntryProto, ValueInfoProto,
 };
-use crate::{Error, Head, Parameters, Result, Vit};
+use crate::{Error, Feature, Head, Parameters, Result, Vit};
 use dinolab_files::PartFile;
 
 /// The version of ONNX's operators that is used: the first with `LayerNormalization`. ONNX Runtime
@@ -48,7 +48,7 @@ const REST: usize = 16 << 20;
 
 /// The name of the input.
 pub const IMAGES: &str = "images";
-/// The name of the class tokens.
+/// The name of the features.
 pub const FEATURES: &str = "features";
 /// The name of the patch tokens.
 pub const PATCH_FEATURES: &str = "patch_features";
@@ -60,8 +60,10 @@ pub const LOGITS: &str = "logits";
 /// What a file holds in addition to the features of whole images.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Adds the output [`PATCH_FEATURES`]. Without it, the last block computes only what the class
-    /// token needs.
+    /// The output [`FEATURES`], on which a head is.
+    pub feature: Feature,
+    /// Adds the output [`PATCH_FEATURES`]. Where neither it nor the feature needs patches, the last
+    /// block computes only what the class token needs.
     pub patch_features: bool,
     /// Adds the output [`ATTENTION`].
     pub attention: bool,
@@ -106,7 +108,7 @@ impl Output {
     }
 }
 
-/// Writes a backbone, with a head on its class tokens if one is given, to the file `path`, which
+/// Writes a backbone, with a head on its features if one is given, to the file `path`, which
 /// appears, or changes, only after it has been checked. All products are in single precision.
 ///
 /// # Errors
@@ -124,6 +126,13 @@ pub fn export(vit: &Vit, head: Option<&Head>, path: &Path, options: &Options) ->
              the other images of the batch; export the backbone alone"
                 .into(),
         ));
+    }
+    let width = options.feature.width(vit.config().width);
+    if let Some(takes) = head.map(Head::width).filter(|takes| *takes != width) {
+        return Err(fail(format!(
+            "the head takes features of width {takes}, and the feature {} has {width}",
+            options.feature
+        )));
     }
     let parameters = vit.parameter_count() + head.map_or(0, Parameters::parameter_count);
     if let Some(reason) = too_large(parameters) {
@@ -165,6 +174,7 @@ fn model(vit: &Vit, head: Option<&Head>, options: &Options) -> ModelProto {
     let mut metadata = options.metadata.clone();
     let json = |value: serde_json::Result<String>| value.expect("sizes are plain numbers");
     metadata.insert("vit".into(), json(serde_json::to_string(vit.config())));
+    metadata.extend((!options.feature.is_class()).then(|| options.feature.metadata_entry()));
     if let Some(head) = head {
         metadata.insert("head".into(), json(serde_json::to_string(head.config())));
     }

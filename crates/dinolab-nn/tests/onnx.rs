@@ -10,7 +10,8 @@ use common::device;
 use dinolab_nn::init::Init;
 use dinolab_nn::onnx::{Options, export};
 use dinolab_nn::position::PositionRule;
-use dinolab_nn::{Head, HeadConfig, Parameters, ProjectionHead, Tensor, Vit, VitConfig};
+use dinolab_nn::vit::NoDropPath;
+use dinolab_nn::{Feature, Head, HeadConfig, Parameters, ProjectionHead, Tensor, Vit, VitConfig};
 use proptest::prelude::*;
 use rten_tensor::prelude::*;
 
@@ -62,8 +63,18 @@ fn computed(path: &Path, shape: [usize; 4]) -> BTreeMap<String, Array> {
         .collect()
 }
 
-/// The outputs of the network.
+/// The outputs of the network, with the class token as its feature.
 fn expected(vit: &Vit, head: Option<&Head>, shape: [usize; 4]) -> BTreeMap<String, Array> {
+    expected_of(vit, Feature::Class, head, shape)
+}
+
+/// The outputs of the network.
+fn expected_of(
+    vit: &Vit,
+    feature: Feature,
+    head: Option<&Head>,
+    shape: [usize; 4],
+) -> BTreeMap<String, Array> {
     fn host<const D: usize>(tensor: Tensor<D>) -> Array {
         let shape = tensor.dims().to_vec();
         (
@@ -72,11 +83,11 @@ fn expected(vit: &Vit, head: Option<&Head>, shape: [usize; 4]) -> BTreeMap<Strin
         )
     }
     let images = Tensor::<1>::from_data(images(shape).as_slice(), &device()).reshape(shape);
-    let class = vit.forward(images.clone());
+    let features = vit.features(vec![images.clone()], feature, &NoDropPath);
     let tokens = vit.intermediate(images.clone(), 1).remove(0);
     let count = tokens.dims()[1];
     let mut outputs = BTreeMap::from([
-        ("features".to_owned(), host(class.clone())),
+        ("features".to_owned(), host(features.clone())),
         (
             "patch_features".to_owned(),
             host(tokens.narrow(1, 1, count - 1)),
@@ -84,7 +95,7 @@ fn expected(vit: &Vit, head: Option<&Head>, shape: [usize; 4]) -> BTreeMap<Strin
         ("attention".to_owned(), host(vit.class_attention(images))),
     ]);
     if let Some(head) = head {
-        outputs.insert("logits".to_owned(), host(head.forward(class)));
+        outputs.insert("logits".to_owned(), host(head.forward(features)));
     }
     outputs
 }
@@ -122,6 +133,10 @@ fn vit(seed: u64) -> Vit {
 }
 
 fn head(use_bn: bool) -> Head {
+    head_on(24, use_bn)
+}
+
+fn head_on(width: usize, use_bn: bool) -> Head {
     let config = HeadConfig {
         out_dim: 10,
         hidden_dim: 16,
@@ -130,7 +145,7 @@ fn head(use_bn: bool) -> Head {
         norm_last_layer: false,
         ..HeadConfig::default()
     };
-    Head::new(&config, 24, &mut Init::new(1), &device()).unwrap()
+    Head::new(&config, width, &mut Init::new(1), &device()).unwrap()
 }
 
 fn files(folder: &Path) -> Vec<String> {
@@ -148,6 +163,7 @@ fn every_output_is_the_networks_at_every_size() {
         patch_features: true,
         attention: true,
         metadata: [("mean".to_owned(), "[0.5,0.5,0.5]".to_owned())].into(),
+        ..Options::default()
     };
     let (vit, head) = (vit(0), head(false));
     let report = export(&vit, Some(&head), &path, &options).unwrap();
@@ -223,6 +239,39 @@ proptest! {
             let error = deviation(found, &expected[name]);
             prop_assert!(error < 2e-5, "{} {}", name, error);
         }
+    }
+}
+
+#[test]
+fn the_feature_is_the_one_that_was_trained() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vit.onnx");
+    let vit = network(|config| config.registers = 2);
+    for feature in Feature::ALL {
+        let head = head_on(feature.width(12), false);
+        for patch_features in [false, true] {
+            let options = Options {
+                feature,
+                patch_features,
+                ..Options::default()
+            };
+            let report = export(&vit, Some(&head), &path, &options).unwrap();
+            let width = feature.width(12).to_string();
+            assert_eq!(report.outputs[0].shape, ["batch", width.as_str()]);
+            for shape in [[2, 3, 20, 20], [1, 3, 31, 18]] {
+                let found = computed(&path, shape);
+                let expected = expected_of(&vit, feature, Some(&head), shape);
+                for (name, found) in &found {
+                    let error = deviation(found, &expected[name]);
+                    assert!(error < 2e-5, "{feature} {name} {shape:?}: {error}");
+                }
+            }
+        }
+        let bytes = fs::read(&path).unwrap();
+        let holds = |text: &[u8]| bytes.windows(text.len()).any(|part| part == text);
+        let (class, other) = (Feature::Class, feature.name().as_bytes());
+        let entry = [b"\x0a\x07feature\x12", &[other.len() as u8][..], other].concat();
+        assert_eq!(holds(&entry), feature != class, "{feature}");
     }
 }
 

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::environment::Environment;
 use crate::error::{Context, Result};
-use crate::feature_input::{FeatureOptions, block_features_of};
+use crate::feature_input::{FeatureOptions, features_of};
 use crate::image_files;
 use crate::model::Model;
 use crate::result_folder::check_out;
@@ -106,7 +106,7 @@ pub fn classify(env: &Environment<'_>, request: &ClassifyRequest<'_>) -> Result<
         let model = request.features.load_rgb(env)?;
         check(request, backbone, &model)?;
         for source in sources {
-            let set = block_features_of(
+            let set = features_of(
                 env,
                 &model,
                 &*source,

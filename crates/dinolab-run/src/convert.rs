@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use dinolab_files::{make_folders, remove_folders};
 use dinolab_nn::position::PositionRule;
 use dinolab_nn::weights::{self, Backbone, Kind, LoadOptions, Naming, NetworkRole, Weights};
-use dinolab_nn::{Vit, VitConfig, device, init::Init};
+use dinolab_nn::{Feature, Vit, VitConfig, device, init::Init};
 use serde::Serialize;
 
 pub use self::onnx::{OnnxOutput, OnnxReport};
@@ -244,6 +244,7 @@ impl Original {
         weights.metadata.remove("preprocess");
         let metadata = preprocess.map(|preprocess| preprocess.metadata());
         weights.metadata.extend(metadata.into_iter().flatten());
+        weights.feature()?;
         config.position_rule = request.position_rule.unwrap_or(config.position_rule);
         let (vit, left_over) =
             load(&weights, &config).with_context(|| weights.path.display().to_string())?;
@@ -300,13 +301,15 @@ impl Original {
             ));
         }
         let colours = config.channels == 3;
-        if to == WeightFormat::Reference
+        let pth = to == WeightFormat::Reference
             && request
                 .output
                 .extension()
-                .is_none_or(|ext| ext != "safetensors")
-            && !colours
-        {
+                .is_none_or(|ext| ext != "safetensors");
+        if let Some(feature) = self.feature_note(request, pth) {
+            notes.push(feature);
+        }
+        if pth && !colours {
             notes.push(format!(
                 "a .pth does not say how images of {} are normalised: readers have to be given `mean` \
                  and `std`",
@@ -320,6 +323,22 @@ impl Original {
             ));
         }
         notes
+    }
+}
+
+impl Original {
+    /// What readers of a file have to know if the feature is not the class token, which they take.
+    fn feature_note(&self, request: &ConvertRequest<'_>, pth: bool) -> Option<String> {
+        let feature = self.weights.feature().ok().filter(|f| !f.is_class())?;
+        let trained = match feature {
+            Feature::Class | Feature::Patches => "the mean of the patch tokens",
+            Feature::Both => "the class token and the mean of the patch tokens",
+        };
+        let what = format!("the network was trained on {trained} after the final norm");
+        Some(match pth && !request.full {
+            true => format!("{what}, and a .pth does not say it: `feature` {feature} takes it"),
+            false => format!("{what}; other programs than this take the class token by default"),
+        })
     }
 }
 

@@ -7,14 +7,15 @@ use dinolab_data::augment::{Filter, eval};
 use dinolab_data::source::SourceOptions;
 use dinolab_data::{Image, Size, Source};
 use dinolab_eval::feature_set::{FeatureSet, labels_file, names_file};
-use dinolab_eval::network::BlockFeatures;
 use dinolab_eval::network::patch_tokens::{Layout, PatchTokens};
 use dinolab_eval::network::{Preprocess, View, at_once, whole_patches};
 use dinolab_nn::check_patches;
 
 use crate::environment::Environment;
 use crate::error::{Context, Result};
-use crate::feature_input::{PreprocessOptions, block_features_of, by_name, report_skipped};
+use crate::feature_input::{
+    FeatureChoice, PreprocessOptions, by_name, features_of, report_skipped,
+};
 use crate::model::{Model, ModelOptions};
 use crate::result_folder::check_out;
 use crate::sources;
@@ -29,7 +30,7 @@ pub struct EmbedRequest<'a> {
     /// What whole images are resized to, instead of cutting out their centre.
     pub size: Option<Size>,
     /// What is taken of the network.
-    pub blocks: BlockFeatures,
+    pub choice: FeatureChoice,
     /// Whether the patch tokens of each image are written, instead of one row.
     pub patch_tokens: bool,
     /// With patch tokens: whether whole images are seen, and written one array each.
@@ -126,14 +127,14 @@ pub fn embed(env: &Environment<'_>, request: &EmbedRequest<'_>) -> Result<Embedd
     if request.patch_tokens {
         return patch_tokens(env, request, &model, &*source, &preprocess);
     }
-    let features = block_features_of(
+    let features = features_of(
         env,
         &model,
         &*source,
         &preprocess,
         request.size,
         request.preprocess.batch_size,
-        request.blocks,
+        request.choice.of(&model, 1)?,
     )?;
     features.write(out)?;
     Ok(Embedded {
@@ -193,7 +194,7 @@ fn patch_tokens(
     let order = by_name(source);
     let progress = env.progress("image", order.len());
     let tokens = PatchTokens {
-        n_last_blocks: request.blocks.n_last_blocks,
+        n_last_blocks: request.choice.n_last_blocks.unwrap_or(1),
     };
     let written = tokens.write(
         vit,

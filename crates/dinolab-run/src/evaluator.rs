@@ -7,7 +7,7 @@ use dinolab_data::{Image, Size, Source};
 use dinolab_eval::attention::{JaccardMeter, REFERENCE_MASS, score_image};
 use dinolab_eval::knn::{Knn, KnnScore, Labelled, l2_normalise};
 use dinolab_eval::network::{Preprocess, attend, embed, whole_patches};
-use dinolab_nn::Backbone;
+use dinolab_nn::{Backbone, Feature};
 
 use crate::environment::Environment;
 use crate::error::{Context, Error, Result};
@@ -30,6 +30,7 @@ pub struct Evaluator {
     bank: Arc<dyn Source>,
     judged: Option<Arc<dyn Source>>,
     shown: Vec<usize>,
+    feature: Feature,
     preprocess: Preprocess,
     knn: Knn,
     attention_size: Size,
@@ -58,6 +59,7 @@ impl Evaluator {
             shown: spread(pictured.len(), config.attention_images),
             bank: sources.train.clone(),
             judged: sources.val.clone(),
+            feature: config.feature,
             preprocess: config.preprocess(),
             knn: Knn {
                 k: vec![config.knn_k],
@@ -81,7 +83,7 @@ impl Evaluator {
             Some(judged) if !self.bank.classes().is_empty() && !judged.classes().is_empty() => {
                 let scores = knn(
                     env,
-                    backbone,
+                    (backbone, self.feature),
                     (&*self.bank, &spread_labelled(&*self.bank, BANK)),
                     (&**judged, &spread_labelled(&**judged, JUDGED)),
                     &self.preprocess,
@@ -163,14 +165,15 @@ fn usable(image: dinolab_data::Result<Image>) -> Result<Option<Image>> {
 /// Weighted k-NN of the features that `backbone` makes of two sets of images (source and indices).
 fn knn(
     env: &Environment<'_>,
-    backbone: &dyn Backbone,
+    (backbone, feature): (&dyn Backbone, Feature),
     (bank, bank_images): (&dyn Source, &[usize]),
     (judged, judged_images): (&dyn Source, &[usize]),
     preprocess: &Preprocess,
     knn: &Knn,
 ) -> Result<Vec<KnnScore>> {
     let features = |source: &dyn Source, images: &[usize]| {
-        let mut made = embed(backbone, source, images, preprocess, BATCH, &mut |_| {})?;
+        let silent = &mut |_| {};
+        let mut made = embed(backbone, feature, source, images, preprocess, BATCH, silent)?;
         l2_normalise(&mut made.data, made.dim)?;
         env.skipped(&made.skipped, |index| source.name(index));
         let labels = made.labels(source).context("an image has no label")?;

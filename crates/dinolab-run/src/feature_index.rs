@@ -6,8 +6,8 @@ use std::sync::Arc;
 use dinolab_data::{Source, source};
 use dinolab_eval::index::{FileFingerprint, Index};
 use dinolab_eval::knn::l2_normalise;
-use dinolab_eval::network::{Preprocess, embed_usable};
-use dinolab_nn::Parameters;
+use dinolab_eval::network::{BlockFeatures, Preprocess};
+use dinolab_nn::{Feature, Parameters};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::environment::Environment;
@@ -44,13 +44,13 @@ pub struct IndexedImages {
 pub fn open(
     env: &Environment<'_>,
     source: Arc<dyn Source>,
-    model: &Model,
+    (model, features): (&Model, BlockFeatures),
     preprocess: &Preprocess,
     precision: &str,
     path: PathBuf,
     batch_size: usize,
 ) -> Result<IndexedImages> {
-    let key = key(model, preprocess, precision)?;
+    let key = key(model, features, preprocess, precision)?;
     let stamps = (0..source.len())
         .map(|index| stamp(&*source, index))
         .collect::<Vec<_>>();
@@ -64,7 +64,7 @@ pub fn open(
     let plan = old.compare(&key, &stamps);
     let mut index = Index {
         key,
-        dim: model.vit.config().width,
+        dim: features.dim(&model.vit),
         ..Index::default()
     };
     let mut rows = Vec::with_capacity(stamps.len());
@@ -79,7 +79,7 @@ pub fn open(
     let (mut done, mut skipped) = (0, 0);
     for part in plan.new.chunks(batch_size.max(1) * 16) {
         let before = done;
-        let mut made = embed_usable(
+        let mut made = features.embed_usable(
             &model.vit,
             &*source,
             part,
@@ -193,7 +193,12 @@ pub fn default_path(weights: &Path, images: &Path) -> PathBuf {
 }
 
 /// What the features depend on, apart from the images.
-fn key(model: &Model, preprocess: &Preprocess, precision: &str) -> Result<String> {
+fn key(
+    model: &Model,
+    features: BlockFeatures,
+    preprocess: &Preprocess,
+    precision: &str,
+) -> Result<String> {
     let mut hash = Xxh3::new();
     model.vit.visit("", &mut |name, param| {
         hash.update(name.as_bytes());
@@ -201,12 +206,16 @@ fn key(model: &Model, preprocess: &Preprocess, precision: &str) -> Result<String
             hash.update(&value.to_le_bytes());
         }
     });
-    let key = serde_json::json!({
+    let mut key = serde_json::json!({
         "weights": format!("{:032x}", hash.digest128()),
         "network": serde_json::to_value(model.vit.config())?,
         "preprocess": serde_json::to_value(preprocess)?,
         "precision": precision,
     });
+    // Indexes from before there was a choice are of class tokens, and stay valid.
+    if features != Feature::Class.into() {
+        key["features"] = serde_json::to_value(features)?;
+    }
     serde_json::to_string(&key).context("the key of the index")
 }
 

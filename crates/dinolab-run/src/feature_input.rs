@@ -8,7 +8,7 @@ use dinolab_data::{Image, Size, Source};
 use dinolab_eval::feature_set::{FeatureSet, labels_file};
 use dinolab_eval::network::BlockFeatures;
 use dinolab_eval::network::{Preprocess, View, at_once};
-use dinolab_nn::check_patches;
+use dinolab_nn::{Feature, check_patches};
 
 use crate::environment::Environment;
 use crate::error::{Context, Error, Result};
@@ -16,11 +16,47 @@ use crate::event::Event;
 use crate::model::{Model, ModelOptions};
 use crate::sources;
 
-/// The network's feature: the last block's class token.
-pub const CLASS_TOKEN: BlockFeatures = BlockFeatures {
-    n_last_blocks: 1,
-    avgpool_patchtokens: false,
-};
+/// What is taken of a network, in place of the feature that its weights were trained on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
+pub struct FeatureChoice {
+    /// Feature of an image: class (the class token), patches (the mean of the patch tokens) or both
+    /// [default: what the weights were trained on]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "FEATURE"))]
+    pub feature: Option<Feature>,
+    /// Concatenate the features of the last N blocks [default: 1; eval linear and transfer: 4]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
+    pub n_last_blocks: Option<usize>,
+    /// As the reference: the class tokens of these blocks, and the mean of the patch tokens of the last
+    /// one: true or false [default: false]
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_name = "BOOL", num_args = 1, action = clap::ArgAction::Set)
+    )]
+    pub avgpool_patchtokens: Option<bool>,
+}
+
+impl FeatureChoice {
+    /// What is taken of `model`; of so many `blocks` if it does not say of how many.
+    ///
+    /// # Errors
+    /// More blocks than the network has; averaged patches that are asked for twice.
+    pub fn of(&self, model: &Model, blocks: usize) -> Result<BlockFeatures> {
+        let avgpool_patchtokens = self.avgpool_patchtokens == Some(true);
+        let features = BlockFeatures {
+            n_last_blocks: self.n_last_blocks.unwrap_or(blocks),
+            avgpool_patchtokens,
+            feature: match self.feature {
+                Some(feature) => feature,
+                // Whatever the weights were trained on: the reference knows the class token.
+                None if avgpool_patchtokens => Feature::Class,
+                None => model.feature,
+            },
+        };
+        features.check(&model.vit)?;
+        Ok(features)
+    }
+}
 
 /// How images are brought to the network's size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +90,8 @@ pub struct FeatureOptions<'a> {
     pub weights: Option<&'a Path>,
     /// How their network is made.
     pub model: ModelOptions,
+    /// What is taken of it.
+    pub choice: FeatureChoice,
     /// How images are prepared.
     pub preprocess: PreprocessOptions,
 }
@@ -90,35 +128,13 @@ pub struct FeatureInput<'a> {
     pub path: &'a Path,
 }
 
-/// Class tokens of all images of a source, in the order of their names. Images that cannot be used
-/// are told of and left out.
+/// Features of all images of a source, in the order of their names; of whole images brought to `size`
+/// (bicubic, the aspect ratio not kept) if there is one. Images that cannot be used are told of and
+/// left out.
 ///
 /// # Errors
 /// Images of too many patches, a machine that cannot be reached, features that are not finite.
 pub fn features_of(
-    env: &Environment<'_>,
-    model: &Model,
-    source: &dyn Source,
-    preprocess: &Preprocess,
-    batch_size: usize,
-) -> Result<FeatureSet> {
-    block_features_of(
-        env,
-        model,
-        source,
-        preprocess,
-        None,
-        batch_size,
-        CLASS_TOKEN,
-    )
-}
-
-/// [`features_of`] of other tokens; of whole images brought to `size` (bicubic, the aspect ratio not
-/// kept) if there is one.
-///
-/// # Errors
-/// As of [`features_of`].
-pub fn block_features_of(
     env: &Environment<'_>,
     model: &Model,
     source: &dyn Source,
@@ -239,8 +255,19 @@ pub fn feature_sets<const N: usize>(
         let most = SourceOptions::default().max_pixels;
         let source = sources::open_as(env, path, most, network.pixels()).of_argument(setting)?;
         let wanted = options.preprocess.of(network);
-        let batch_size = options.preprocess.batch_size;
-        sets.push(features_of(env, network, &*source, &wanted, batch_size)?);
+        sets.push(features_of(
+            env,
+            network,
+            &*source,
+            &wanted,
+            None,
+            options.preprocess.batch_size,
+            options.choice.of(network, 1)?,
+        )?);
+    }
+    if let (Some(feature), None) = (options.choice.feature, &loaded) {
+        let reason = "is made of images, and saved features are what they are";
+        return Err(Error::setting("feature", feature, reason));
     }
     let dims: Vec<usize> = sets.iter().map(|set| set.dim).collect();
     ensure!(

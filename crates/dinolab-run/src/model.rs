@@ -7,7 +7,7 @@ use dinolab_data::{Pixels, Size};
 use dinolab_eval::network::Preprocess;
 use dinolab_nn::position::PositionRule;
 use dinolab_nn::weights::{self, LoadOptions, NetworkRole, Weights};
-use dinolab_nn::{Parameters, Precision, Vit, device, init::Init};
+use dinolab_nn::{Feature, Parameters, Precision, Vit, device, init::Init};
 use dinolab_train::checkpoint;
 
 use crate::environment::Environment;
@@ -109,6 +109,8 @@ impl Normalisation {
 pub struct Model {
     /// The network.
     pub vit: Vit,
+    /// The feature that it was trained on: the class token if the weights do not say it.
+    pub feature: Feature,
     /// How the run that trained it prepared images; the reference's way if that is unknown.
     pub preprocess: Preprocess,
     /// Side of attention pictures in the run that trained it.
@@ -160,6 +162,7 @@ impl Model {
         };
         Ok(Self {
             vit,
+            feature: weights.feature()?,
             preprocess,
             attention_size: run_config(&weights).map(|run| run.attention_size),
         })

@@ -10,14 +10,13 @@ use dinolab_data::{Image, Pixels, decode};
 use dinolab_eval::Embedder;
 use dinolab_eval::duplicates::near_duplicates;
 use dinolab_eval::knn::{Neighbour, l2_normalise, nearest_neighbours};
-use dinolab_eval::network::Preprocess;
 use serde::Serialize;
 
 use self::sheet::{MOST_MEMBERS, MOST_ROWS};
 use crate::environment::Environment;
 use crate::error::{Context, Result};
 use crate::feature_index::{self, IndexedImages};
-use crate::feature_input::PreprocessOptions;
+use crate::feature_input::{FeatureChoice, PreprocessOptions};
 use crate::model::{Model, ModelOptions};
 use crate::result_folder::check_out;
 use crate::sources;
@@ -34,6 +33,8 @@ pub struct NeighbourRequest<'a> {
     pub out: Option<&'a Path>,
     /// The file that keeps the features; by default in the run's folder, or next to the weights.
     pub index: Option<&'a Path>,
+    /// What is taken of the network.
+    pub choice: FeatureChoice,
     /// How images are prepared.
     pub preprocess: PreprocessOptions,
     /// The weights `W`.
@@ -152,10 +153,11 @@ pub fn search(env: &Environment<'_>, request: &NeighbourRequest<'_>) -> Result<N
         Some(path) => path.to_owned(),
         None => feature_index::default_path(request.weights, request.images),
     };
+    let features = request.choice.of(&model, 1)?;
     let indexed = feature_index::open(
         env,
         source,
-        &model,
+        (&model, features),
         &preprocess,
         &request.model.precision.to_string(),
         path,
@@ -163,7 +165,10 @@ pub fn search(env: &Environment<'_>, request: &NeighbourRequest<'_>) -> Result<N
     )?;
     let (found, shown) = match request.search {
         Search::Duplicates { threshold } => groups(env, &indexed, threshold)?,
-        Search::Nearest { queries, k } => nearest(&indexed, model, preprocess, queries, k)?,
+        Search::Nearest { queries, k } => {
+            let embedder = Embedder::new(model.vit, preprocess)?.with_features(features)?;
+            nearest(&indexed, &embedder, queries, k)?
+        }
     };
     let sheet = match (request.out, kind) {
         (Some(out), Some(kind)) if !shown.is_empty() => {
@@ -197,16 +202,14 @@ enum Query {
 
 fn nearest(
     indexed: &IndexedImages,
-    model: Model,
-    preprocess: Preprocess,
+    embedder: &Embedder,
     names: &[String],
     k: usize,
 ) -> Result<(FoundImages, Vec<Shown>)> {
     let queries = names
         .iter()
-        .map(|query| find(indexed, query, model.pixels()))
+        .map(|query| find(indexed, query, embedder.preprocess().pixels()))
         .collect::<Result<Vec<_>>>()?;
-    let embedder = Embedder::new(model.vit, preprocess)?;
     let dim = indexed.dim;
     let mut asked = Vec::with_capacity(queries.len() * dim);
     for (name, query) in names.iter().zip(&queries) {

@@ -111,7 +111,7 @@ fn images(
     network: &Network,
 ) -> Result<(usize, usize)> {
     let mut out = ResultFolder::open(request.out)?;
-    let dim = network.embedder.dim();
+    let dim = network.embedder.vit().config().width;
     let names = stills.result_names();
     let mut write = |index: usize, colours: &PatchColours| -> Result<()> {
         let image = network.prepared(&stills.image(index)?)?;
@@ -240,9 +240,13 @@ fn video(
         progress: clip.progress(env, passes(request)),
         done: 0,
     };
-    let all = patch_colours(&mut moving, network.embedder.dim(), request.foreground)
-        .map_err(of_frame)
-        .context("the colours of the frames")?;
+    let all = patch_colours(
+        &mut moving,
+        network.embedder.vit().config().width,
+        request.foreground,
+    )
+    .map_err(of_frame)
+    .context("the colours of the frames")?;
     drop(moving);
     let (mut gif, mut folder) = match animation {
         true => (Some(GifWriter::create(out)?), None),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use dinolab_data::Size;
-use dinolab_nn::Precision;
+use dinolab_nn::{Feature, Precision};
 use dinolab_train::OptimiserKind;
 use serde::{Deserialize, Serialize};
 
@@ -135,6 +135,10 @@ settings! {
         /// Image side that position embeddings are made for [default: the longer side of the global crops]
         [value_name = "PX"]
         image_size: usize;
+        /// Feature of an image that is trained, and that the weights are used with: class (the class token),
+        /// patches (the mean of the patch tokens) or both [default: class]
+        [value_name = "FEATURE"]
+        feature: Feature = Feature::Class;
         /// Width of the head's hidden layers [default: 2048; LeJEPA: 512]
         [value_name = "N"]
         head_hidden_dim: usize = 2048;
@@ -144,6 +148,9 @@ settings! {
         /// Stochastic depth rate of the network that learns [default: 0.1]
         [value_name = "X"]
         drop_path_rate: f64 = 0.1;
+        /// Share of the patches of its global views that the network that learns does not see [default: 0]
+        [value_name = "X"]
+        patch_drop_rate: f64 = 0.0;
         /// Precision of activations and matrix products, f32 or bf16; the rest is f32 [default: f32]
         [value_name = "TYPE"]
         precision: Precision = Precision::F32;
@@ -192,7 +199,7 @@ settings! {
         /// Freeze the prototypes for N epochs [default: 1]
         [value_name = "N"]
         freeze_last_layer: u64 = 1;
-        /// Weight of KoLeo on the class tokens of the student's global views; 0 disables [default: 0]
+        /// Weight of KoLeo on the student's features of global views; 0 disables [default: 0]
         [value_name = "X"]
         koleo_weight: f64 = 0.0;
     }

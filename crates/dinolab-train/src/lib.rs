@@ -8,7 +8,7 @@
 
 pub mod checkpoint;
 pub mod divergence;
-pub mod drop_path;
+pub mod dropout;
 pub mod error;
 pub mod log;
 pub mod method;

@@ -99,8 +99,10 @@ fn learner(log: &Value, inputs: &Arrays) -> (Dino, Schedule) {
             warmup_teacher_temp_epochs: int("warmup_teacher_temp_epochs"),
         },
         drop_path: 0.0,
+        patch_drop: 0.0,
         seed: 0,
         precision: Default::default(),
+        feature: Default::default(),
     };
     let schedule = Schedule::new(ScheduleConfig {
         epochs: float("epochs"),

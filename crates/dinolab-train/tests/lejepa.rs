@@ -196,8 +196,10 @@ fn six_steps_follow_pytorch() {
         average_momentum: number(&c["average_momentum"]),
         average_momentum_end: number(&c["average_momentum"]),
         drop_path: 0.0,
+        patch_drop: 0.0,
         seed: 0,
         precision: Default::default(),
+        feature: Default::default(),
     };
     let schedule = Schedule::new(ScheduleConfig {
         epochs: number(&c["epochs"]),
@@ -343,8 +345,10 @@ fn small() -> LeJepaConfig {
         average_momentum: 0.9,
         average_momentum_end: 0.99,
         drop_path: 0.2,
+        patch_drop: 0.3,
         seed: 4,
         precision: Default::default(),
+        feature: Default::default(),
     }
 }
 

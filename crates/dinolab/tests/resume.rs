@@ -100,6 +100,7 @@ fn a_run_in_pieces_ends_like_an_unbroken_one() {
         Train::tiny(out)
             .with("epochs", 4)
             .with("low-resolution-epochs", 2)
+            .with("patch-drop-rate", 0.3)
             .with("centering", "sinkhorn")
             .with("koleo-weight", 0.1)
             .with("sigreg-weight", 0.02)

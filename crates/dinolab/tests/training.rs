@@ -478,8 +478,15 @@ fn embed_of_a_run_prepares_images_as_the_run_did() {
         crop: 32.into(),
         ..Default::default()
     };
-    let by_hand =
-        dinolab_eval::network::embed(&vit, &*source, &[0, 1, 2, 3], &preprocess, 4, &mut |_| {})
-            .unwrap();
+    let by_hand = dinolab_eval::network::embed(
+        &vit,
+        dinolab_nn::Feature::Class,
+        &*source,
+        &[0, 1, 2, 3],
+        &preprocess,
+        4,
+        &mut |_| {},
+    )
+    .unwrap();
     assert!(relative(&teacher.data, &by_hand.data) < 1e-6);
 }

@@ -1,25 +1,30 @@
-//! Features from the last blocks, for linear classifiers.
+//! Features from the last blocks.
 
 use burn::tensor::Tensor;
+use dinolab_data::Source;
 use dinolab_data::augment::eval;
-use dinolab_data::{Image, Source};
 use dinolab_nn::vit::NoDropPath;
-use dinolab_nn::{BlockTokens, check_patches};
+use dinolab_nn::{BlockTokens, Feature};
 
-use crate::network::features::{FeatureExtractor, Features, Preprocess, View, at_once};
+use crate::network::features::{
+    FeatureExtractor, Features, Preprocess, View, at_once, check_crop, some,
+};
 use crate::{Error, Result};
 
-/// The tokens that make up a feature: the class tokens of the last blocks, each after the *final*
+/// The tokens that make up a feature: the [`Feature`] of each of the last blocks, after the *final*
 /// norm, earliest block first, and optionally the mean of the last block's patch tokens.
 ///
-/// The reference implementation uses four blocks of ViT-S, and one block and the mean patch token
-/// of ViT-B.
+/// The reference implementation uses the class tokens of four blocks of ViT-S, and of one block and
+/// the mean patch token of ViT-B.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct BlockFeatures {
     /// Number of last blocks, from 1 to the network's depth.
     pub n_last_blocks: usize,
-    /// Whether the mean patch token is appended.
+    /// Whether the mean patch token of the last block is appended to the class tokens.
     pub avgpool_patchtokens: bool,
+    /// What is taken of each block; of files from before there was a choice, the class token.
+    #[serde(default, skip_serializing_if = "Feature::is_class")]
+    pub feature: Feature,
 }
 
 impl Default for BlockFeatures {
@@ -27,16 +32,35 @@ impl Default for BlockFeatures {
         Self {
             n_last_blocks: 4,
             avgpool_patchtokens: false,
+            feature: Feature::Class,
+        }
+    }
+}
+
+impl From<Feature> for BlockFeatures {
+    /// That of the last block: what a network was trained on.
+    fn from(feature: Feature) -> Self {
+        Self {
+            n_last_blocks: 1,
+            avgpool_patchtokens: false,
+            feature,
         }
     }
 }
 
 impl BlockFeatures {
-    /// Checks that `backbone` has this many blocks.
+    /// Checks that `backbone` has this many blocks, and that patches are averaged once.
     ///
     /// # Errors
-    /// [`Error::BadSetting`] if it does not.
+    /// [`Error::BadSetting`] otherwise.
     pub fn check(&self, backbone: &dyn BlockTokens) -> Result<()> {
+        if self.avgpool_patchtokens && !self.feature.is_class() {
+            let reason = format!(
+                "adds averaged patches to class tokens; the feature {} has them of each block",
+                self.feature
+            );
+            return Err(Error::setting("avgpool-patchtokens", reason));
+        }
         let depth = backbone.depth();
         if (1..=depth).contains(&self.n_last_blocks) {
             return Ok(());
@@ -50,18 +74,15 @@ impl BlockFeatures {
 
     /// Returns the width of a feature of `backbone`.
     pub fn dim(&self, backbone: &dyn BlockTokens) -> usize {
-        backbone.width() * (self.n_last_blocks + usize::from(self.avgpool_patchtokens))
+        let width = backbone.width();
+        self.feature.width(width) * self.n_last_blocks
+            + width * usize::from(self.avgpool_patchtokens)
     }
 
     /// Computes features `[B, dim]` of images `[B, C, H, W]`.
     pub fn of(&self, backbone: &dyn BlockTokens, images: Tensor<4>) -> Tensor<2> {
-        if *self
-            == (Self {
-                n_last_blocks: 1,
-                avgpool_patchtokens: false,
-            })
-        {
-            return backbone.class_tokens(vec![images], &NoDropPath);
+        if *self == Self::from(self.feature) {
+            return backbone.features(vec![images], self.feature, &NoDropPath);
         }
         let [_, _, height, width] = images.dims();
         let patch = backbone.stride();
@@ -69,16 +90,10 @@ impl BlockFeatures {
         let blocks = backbone.last_blocks(images, self.n_last_blocks);
         let mut parts: Vec<Tensor<2>> = blocks
             .iter()
-            .map(|tokens| {
-                let [b, _, d] = tokens.dims();
-                tokens.clone().narrow(1, 0, 1).reshape([b, d])
-            })
+            .map(|tokens| self.feature.of(tokens.clone(), patches))
             .collect();
         if let Some(last) = blocks.last().filter(|_| self.avgpool_patchtokens) {
-            let [b, n, d] = last.dims();
-            // Tokens between the class token and the patches, such as registers, are not part of the mean.
-            let patches = last.clone().narrow(1, n - patches, patches);
-            parts.push(patches.mean_dim(1).reshape([b, d]));
+            parts.push(Feature::Patches.of(last.clone(), patches));
         }
         Tensor::cat(parts, 1)
     }
@@ -97,19 +112,34 @@ impl BlockFeatures {
         batch_size: usize,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Features> {
-        let view =
-            |_, image: &Image| Ok(eval::features(image, preprocess.resize, preprocess.crop)?);
+        some(self.embed_usable(backbone, source, indices, preprocess, batch_size, progress)?)
+    }
+
+    /// As [`BlockFeatures::embed`], but that no image can be used is no error.
+    ///
+    /// # Errors
+    /// As [`BlockFeatures::check`], and [`Error::Model`] for a crop of too many patches.
+    pub fn embed_usable(
+        &self,
+        backbone: &dyn BlockTokens,
+        source: &dyn Source,
+        indices: &[usize],
+        preprocess: &Preprocess,
+        batch_size: usize,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Features> {
+        self.check(backbone)?;
         let (crop, patch) = (preprocess.crop, backbone.stride());
-        check_patches(crop.height, crop.width, patch)?;
-        let batch_size = at_once(batch_size, (crop.height, crop.width), patch);
-        self.embed_views(
+        check_crop(crop, patch)?;
+        FeatureExtractor {
             backbone,
-            source,
-            indices,
-            (&view, preprocess),
-            batch_size,
-            progress,
-        )
+            view: &|_, image| Ok(eval::features(image, preprocess.resize, preprocess.crop)?),
+            feature: &|images| self.of(backbone, images),
+            dim: self.dim(backbone),
+            normaliser: &preprocess.normaliser()?,
+            batch_size: at_once(batch_size, (crop.height, crop.width), patch),
+        }
+        .run_usable(source, indices, progress)
     }
 
     /// [`BlockFeatures::embed`] of other views, all of one size; only the channel means and
@@ -175,6 +205,7 @@ mod tests {
         let spec = BlockFeatures {
             n_last_blocks: 2,
             avgpool_patchtokens: true,
+            feature: Feature::Class,
         };
         spec.check(&vit).unwrap();
         assert_eq!(spec.dim(&vit), 36);
@@ -192,10 +223,7 @@ mod tests {
             }
         }
         // One block is the network's feature.
-        let one = BlockFeatures {
-            n_last_blocks: 1,
-            avgpool_patchtokens: false,
-        };
+        let one = BlockFeatures::from(Feature::Class);
         let (a, b) = (
             one.of(&vit, images()),
             vit.intermediate(images(), 1).remove(0),
@@ -206,6 +234,40 @@ mod tests {
                 assert!((a[image * 12 + d] - b[image * 60 + d]).abs() < 1e-5);
             }
         }
+        // Averaged patches of each block, after its class token.
+        let both = BlockFeatures {
+            avgpool_patchtokens: false,
+            feature: Feature::Both,
+            ..spec
+        };
+        both.check(&vit).unwrap();
+        assert_eq!(both.dim(&vit), 48);
+        let (both, reference) = (host(both.of(&vit, images())), found);
+        for (row, old) in both.chunks(48).zip(reference.chunks(36)) {
+            assert_eq!(row[..12], old[..12]);
+            assert_eq!(row[24..36], old[12..24]);
+            assert_eq!(row[36..], old[24..]);
+        }
+        let patches = BlockFeatures {
+            avgpool_patchtokens: false,
+            feature: Feature::Patches,
+            ..spec
+        };
+        let patches = host(patches.of(&vit, images()));
+        for (row, both) in patches.chunks(24).zip(both.chunks(48)) {
+            assert_eq!(row[..12], both[12..24]);
+            assert_eq!(row[12..], both[36..]);
+        }
+        let twice = BlockFeatures {
+            feature: Feature::Both,
+            ..spec
+        };
+        let refused = twice.check(&vit).unwrap_err().to_string();
+        assert!(refused.contains("avgpool-patchtokens"), "{refused}");
+        // As files from before have it.
+        let text = serde_json::to_string(&spec).unwrap();
+        assert_eq!(text, r#"{"n_last_blocks":2,"avgpool_patchtokens":true}"#);
+        assert_eq!(serde_json::from_str::<BlockFeatures>(&text).unwrap(), spec);
         for n_last_blocks in [0, 4] {
             assert!(
                 BlockFeatures {

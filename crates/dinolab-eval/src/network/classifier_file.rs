@@ -224,7 +224,7 @@ mod tests {
                 vit,
                 BlockFeatures {
                     n_last_blocks: 2,
-                    avgpool_patchtokens: false,
+                    ..BlockFeatures::default()
                 },
                 &Preprocess::default(),
             )),

@@ -1,5 +1,5 @@
-//! Retrieval descriptors, one vector per image of any size: class tokens at several scales, or
-//! class token and pooled patch tokens.
+//! Retrieval descriptors, one vector per image of any size: features at several scales, or class token
+//! and pooled patch tokens.
 
 mod resample;
 
@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use dinolab_data::augment::ChannelNormaliser;
 use dinolab_data::augment::{eval, resize::Filter};
 use dinolab_data::{Image, Pixels};
-use dinolab_nn::{Vit, check_patches};
+use dinolab_nn::vit::NoDropPath;
+use dinolab_nn::{Feature, Vit, check_patches};
 use rayon::prelude::*;
 
 use self::resample::resample;
@@ -36,17 +37,17 @@ impl View {
 /// The tokens that make up a descriptor.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Descriptor {
-    /// The mean of the class tokens, `[D]`, at these scales of the input, each above 0.
-    ClassToken(Vec<f64>),
-    /// The class token and the generalised mean of the patch tokens (see [`gem`]) with this
-    /// exponent, `[2 · D]`.
-    ClassAndGem(f64),
+    /// The mean of the features at these scales of the input, each above 0.
+    Feature(Feature, Vec<f64>),
+    /// The same tokens, but the generalised mean of the patch tokens (see [`gem`]) with this exponent
+    /// in place of their mean.
+    Gem(Feature, f64),
 }
 
 impl Descriptor {
-    /// Returns the three scales of the reference implementation: 1, 1/√2, 1/2.
-    pub fn multi_scale() -> Self {
-        Self::ClassToken(vec![1.0, std::f64::consts::FRAC_1_SQRT_2, 0.5])
+    /// Returns a feature at the three scales of the reference implementation: 1, 1/√2, 1/2.
+    pub fn multi_scale(feature: Feature) -> Self {
+        Self::Feature(feature, vec![1.0, std::f64::consts::FRAC_1_SQRT_2, 0.5])
     }
 }
 
@@ -83,8 +84,8 @@ impl<'a> DescriptorExtractor<'a> {
             return Err(Error::setting("imsize", "is smaller than a patch"));
         }
         let range = match &descriptor {
-            Descriptor::ClassToken(scales) => scales.clone(),
-            Descriptor::ClassAndGem(power) => vec![*power],
+            Descriptor::Feature(_, scales) => scales.clone(),
+            Descriptor::Gem(_, power) => vec![*power],
         };
         if range.is_empty() || range.iter().any(|v| !(v.is_finite() && *v > 0.0)) {
             return Err(Error::invalid(
@@ -93,8 +94,8 @@ impl<'a> DescriptorExtractor<'a> {
             ));
         }
         let most = match &descriptor {
-            Descriptor::ClassToken(scales) => scales.iter().copied().fold(1.0, f64::max),
-            Descriptor::ClassAndGem(_) => 1.0,
+            Descriptor::Feature(_, scales) => scales.iter().copied().fold(1.0, f64::max),
+            Descriptor::Gem(..) => 1.0,
         };
         let largest = (side as f64 * most) as usize;
         check_patches(largest, largest, vit.config().patch_size)?;
@@ -108,10 +109,8 @@ impl<'a> DescriptorExtractor<'a> {
 
     /// Returns the number of values per image.
     pub fn dim(&self) -> usize {
-        match self.descriptor {
-            Descriptor::ClassToken(_) => self.vit.config().width,
-            Descriptor::ClassAndGem(_) => 2 * self.vit.config().width,
-        }
+        let (Descriptor::Feature(feature, _) | Descriptor::Gem(feature, _)) = self.descriptor;
+        feature.width(self.vit.config().width)
     }
 
     /// Returns descriptors `[B, dim]` of images in memory, not normalised. Images of the same input
@@ -179,8 +178,8 @@ impl<'a> DescriptorExtractor<'a> {
     fn input(&self, image: &Image) -> Result<Input> {
         let image = self.view.of(image)?;
         let least = match &self.descriptor {
-            Descriptor::ClassToken(scales) => scales.iter().copied().fold(1.0, f64::min),
-            Descriptor::ClassAndGem(_) => 1.0,
+            Descriptor::Feature(_, scales) => scales.iter().copied().fold(1.0, f64::min),
+            Descriptor::Gem(..) => 1.0,
         };
         let side = (image.width.min(image.height) as f64 * least) as usize;
         if side < self.vit.config().patch_size {
@@ -212,8 +211,12 @@ impl<'a> DescriptorExtractor<'a> {
             for places in places.chunks(most) {
                 let planes: Vec<&[f32]> = places.iter().map(|&p| &inputs[p].planes[..]).collect();
                 let rows = match &self.descriptor {
-                    Descriptor::ClassToken(scales) => self.class_tokens(&planes, size, scales),
-                    Descriptor::ClassAndGem(power) => self.class_and_gem(&planes, size, *power),
+                    Descriptor::Feature(feature, scales) => {
+                        self.at_scales(&planes, size, *feature, scales)
+                    }
+                    Descriptor::Gem(feature, power) => {
+                        self.with_gem(&planes, size, *feature, *power)
+                    }
                 };
                 for (row, place) in rows.chunks_exact(dim).zip(places) {
                     all[place * dim..][..dim].copy_from_slice(row);
@@ -223,10 +226,11 @@ impl<'a> DescriptorExtractor<'a> {
         all
     }
 
-    fn class_tokens(
+    fn at_scales(
         &self,
         images: &[&[f32]],
         (height, width): (usize, usize),
+        feature: Feature,
         scales: &[f64],
     ) -> Vec<f32> {
         let mut sum = vec![0.0f32; images.len() * self.dim()];
@@ -240,7 +244,8 @@ impl<'a> DescriptorExtractor<'a> {
                     planes
                 })
                 .collect();
-            let tokens = host(self.vit.forward(batch(self.vit, &scaled, h, w)));
+            let images = vec![batch(self.vit, &scaled, h, w)];
+            let tokens = host(self.vit.features(images, feature, &NoDropPath));
             for (sum, value) in sum.iter_mut().zip(tokens) {
                 *sum += value;
             }
@@ -251,10 +256,11 @@ impl<'a> DescriptorExtractor<'a> {
         sum
     }
 
-    fn class_and_gem(
+    fn with_gem(
         &self,
         images: &[&[f32]],
         (height, width): (usize, usize),
+        feature: Feature,
         power: f64,
     ) -> Vec<f32> {
         let planes: Vec<Vec<f32>> = images.iter().map(|planes| planes.to_vec()).collect();
@@ -269,9 +275,19 @@ impl<'a> DescriptorExtractor<'a> {
         host(tokens)
             .chunks_exact(count * width_of_token)
             .flat_map(|image| {
-                let patches = &image[first_patch * width_of_token..];
-                let pooled = gem(patches, width_of_token, power);
-                [image[..width_of_token].to_vec(), pooled].concat()
+                let class = &image[..width_of_token];
+                let pooled = || {
+                    gem(
+                        &image[first_patch * width_of_token..],
+                        width_of_token,
+                        power,
+                    )
+                };
+                match feature {
+                    Feature::Class => class.to_vec(),
+                    Feature::Patches => pooled(),
+                    Feature::Both => [class, &pooled()[..]].concat(),
+                }
             })
             .collect()
     }

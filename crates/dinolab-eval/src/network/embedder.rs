@@ -21,8 +21,9 @@ use dinolab_data::augment::ChannelNormaliser;
 use dinolab_data::augment::eval;
 use dinolab_nn::init::Init;
 use dinolab_nn::weights::{self, LoadOptions, Weights};
-use dinolab_nn::{Vit, device};
+use dinolab_nn::{Feature, Vit, device};
 
+use crate::network::block_features::BlockFeatures;
 use crate::network::features::{
     AttentionMaps, Preprocess, attend, batch, check_rows, described, host, planes, whole_patches,
 };
@@ -32,6 +33,7 @@ use crate::{Error, Result};
 #[derive(Clone, Debug)]
 pub struct Embedder {
     vit: Vit,
+    features: BlockFeatures,
     preprocess: Preprocess,
     normaliser: ChannelNormaliser,
 }
@@ -50,9 +52,9 @@ pub struct Tokens {
 }
 
 impl Embedder {
-    /// Makes the backbone of `weights`, on the CPU. Images are prepared as the file specifies, else as
-    /// by the reference implementation (resized to 256 pixels, centre-cropped to 224, ImageNet's mean
-    /// and standard deviation).
+    /// Makes the backbone of `weights`, on the CPU, with the feature that it was trained on. Images are
+    /// prepared as the file specifies, else as by the reference implementation (resized to 256 pixels,
+    /// centre-cropped to 224, ImageNet's mean and standard deviation).
     ///
     /// # Errors
     /// [`Error::Model`] unless they are those of a vision transformer.
@@ -61,10 +63,10 @@ impl Embedder {
         let mut vit = Vit::new(&config, &mut Init::new(0), &device::by_name("cpu")?)?;
         weights::load(&mut vit, "backbone", weights, LoadOptions::default())?;
         let preprocess = Preprocess::from_metadata(&weights.metadata).unwrap_or_default();
-        Self::new(vit, preprocess)
+        Self::new(vit, preprocess)?.with_features(weights.feature()?.into())
     }
 
-    /// Wraps a network in memory.
+    /// Wraps a network in memory, whose feature is the class token.
     ///
     /// # Errors
     /// [`Error::Invalid`], [`Error::BadSetting`] or [`Error::Data`] for an unusable preprocessing.
@@ -78,14 +80,24 @@ impl Embedder {
         preprocess.check(vit.config().patch_size)?;
         Ok(Self {
             vit,
+            features: Feature::Class.into(),
             preprocess,
             normaliser,
         })
     }
 
-    /// Returns the width of a feature, `D`.
+    /// The same network with other features.
+    ///
+    /// # Errors
+    /// [`Error::BadSetting`] for more blocks than the network has.
+    pub fn with_features(self, features: BlockFeatures) -> Result<Self> {
+        features.check(&self.vit)?;
+        Ok(Self { features, ..self })
+    }
+
+    /// Returns the width of a feature.
     pub fn dim(&self) -> usize {
-        self.vit.config().width
+        self.features.dim(&self.vit)
     }
 
     /// Returns the network.
@@ -98,7 +110,7 @@ impl Embedder {
         &self.preprocess
     }
 
-    /// Returns the class token `[D]` of an image of any size, not normalised. The image is 8-bit RGB
+    /// Returns the feature of an image of any size, not normalised. The image is 8-bit RGB
     /// unless the network was trained on others.
     ///
     /// # Errors
@@ -108,7 +120,7 @@ impl Embedder {
         self.embed_batch(std::slice::from_ref(image))
     }
 
-    /// Returns the class tokens of several images, `[B, D]`, computed as one batch.
+    /// Returns the features of several images, `[B, dim]`, computed as one batch.
     ///
     /// # Errors
     /// As [`Embedder::embed`], for the first unusable image.
@@ -125,7 +137,7 @@ impl Embedder {
             })
             .collect::<Result<Vec<_>>>()?;
         let input = batch(&self.vit, &inputs, crop.height, crop.width);
-        let features = host(self.vit.forward(input));
+        let features = host(self.features.of(&self.vit, input));
         check_rows(&features, self.dim(), |row| described(&images[row]))?;
         Ok(features)
     }
@@ -145,7 +157,7 @@ impl Embedder {
             image.width,
         );
         let grid = (image.height / patch, image.width / patch);
-        let dim = self.dim();
+        let dim = self.vit.config().width;
         let all = host(self.vit.intermediate(input, 1).remove(0));
         check_rows(&all, all.len(), |_| described(&image))?;
         // Tokens between the class token and the patches, such as registers, are left out.

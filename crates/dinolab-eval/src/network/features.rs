@@ -8,7 +8,7 @@ use dinolab_data::augment::{ChannelNormaliser, eval, resize::Filter};
 use dinolab_data::{Image, Pixels, Size, Source};
 use dinolab_nn::backbone::attention_maps;
 use dinolab_nn::vit::NoDropPath;
-use dinolab_nn::{Backbone, MAX_PATCHES, check_patches};
+use dinolab_nn::{Backbone, Feature, MAX_PATCHES, check_patches};
 use rayon::prelude::*;
 
 use crate::{Error, Result};
@@ -225,7 +225,7 @@ impl FeatureExtractor<'_> {
     }
 
     /// As [`FeatureExtractor::run`], but that no image can be used is no error.
-    fn run_usable(
+    pub(super) fn run_usable(
         &self,
         source: &dyn Source,
         indices: &[usize],
@@ -313,7 +313,7 @@ impl FeatureExtractor<'_> {
 }
 
 /// Errs where no image could be used.
-fn some(features: Features) -> Result<Features> {
+pub(super) fn some(features: Features) -> Result<Features> {
     if features.indices.is_empty() {
         let why = features
             .skipped
@@ -327,51 +327,39 @@ fn some(features: Features) -> Result<Features> {
     Ok(features)
 }
 
-/// Class tokens after the final norm, of the source's images number `indices`, each resized and
-/// its centre cut out as `preprocess` says; see [`FeatureExtractor::run`].
+/// Features of the last block after the final norm, of the source's images number `indices`, each
+/// resized and its centre cut out as `preprocess` says; see [`FeatureExtractor::run`].
 ///
 /// # Errors
 /// [`Error::Invalid`] for a preprocessing that is none, or where no image can be used.
 pub fn embed(
     backbone: &dyn Backbone,
+    feature: Feature,
     source: &dyn Source,
     indices: &[usize],
     preprocess: &Preprocess,
     batch_size: usize,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Features> {
-    some(embed_usable(
-        backbone, source, indices, preprocess, batch_size, progress,
-    )?)
-}
-
-/// As [`embed`], but that no image can be used is no error.
-///
-/// # Errors
-/// [`Error::Invalid`] for a preprocessing that is none.
-pub fn embed_usable(
-    backbone: &dyn Backbone,
-    source: &dyn Source,
-    indices: &[usize],
-    preprocess: &Preprocess,
-    batch_size: usize,
-    progress: &mut dyn FnMut(usize),
-) -> Result<Features> {
-    let normaliser = preprocess.normaliser()?;
-    if preprocess.crop.shortest() < backbone.stride() {
-        return Err(Error::setting("eval-crop", "is smaller than a patch"));
-    }
-    let crop = (preprocess.crop.height, preprocess.crop.width);
-    check_patches(crop.0, crop.1, backbone.stride())?;
+    let (crop, patch) = (preprocess.crop, backbone.stride());
+    check_crop(crop, patch)?;
     FeatureExtractor {
         backbone,
         view: &|_, image| Ok(eval::features(image, preprocess.resize, preprocess.crop)?),
-        feature: &|images| backbone.class_tokens(vec![images], &NoDropPath),
-        dim: backbone.width(),
-        normaliser: &normaliser,
-        batch_size: at_once(batch_size, crop, backbone.stride()),
+        feature: &|images| backbone.features(vec![images], feature, &NoDropPath),
+        dim: feature.width(backbone.width()),
+        normaliser: &preprocess.normaliser()?,
+        batch_size: at_once(batch_size, (crop.height, crop.width), patch),
     }
-    .run_usable(source, indices, progress)
+    .run(source, indices, progress)
+}
+
+/// Errs where the cut-out centre is smaller than a patch, or has too many of them.
+pub(super) fn check_crop(crop: Size, patch: usize) -> Result<()> {
+    if crop.shortest() < patch {
+        return Err(Error::setting("eval-crop", "is smaller than a patch"));
+    }
+    Ok(check_patches(crop.height, crop.width, patch)?)
 }
 
 /// Attention of the last block's class token, per head.

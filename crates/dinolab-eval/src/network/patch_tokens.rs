@@ -11,7 +11,7 @@ use std::path::Path;
 use burn::tensor::Tensor;
 use dinolab_data::Source;
 use dinolab_files::FileSet;
-use dinolab_nn::Vit;
+use dinolab_nn::{Feature, Vit};
 
 use crate::feature_set::{FileFormat, file_format, names_and_labels, write_companions};
 use crate::file::unwritten;
@@ -101,7 +101,7 @@ impl PatchTokens {
     ) -> Result<Written> {
         let blocks = BlockFeatures {
             n_last_blocks: self.n_last_blocks,
-            avgpool_patchtokens: false,
+            ..Feature::Class.into()
         };
         blocks.check(vit)?;
         let dim = self.dim(vit);

@@ -136,8 +136,13 @@ impl VideoSegmentation {
         };
         let (first, grid) = features(&image)?;
         let labels = labels_of_mask(&mask.data, mask.size(), grid, 1 + object_count(&mask))?;
-        let mut propagator =
-            Propagator::new(self.propagation, grid, embedder.dim(), first, labels)?;
+        let mut propagator = Propagator::new(
+            self.propagation,
+            grid,
+            embedder.vit().config().width,
+            first,
+            labels,
+        )?;
         each(0, mask)?;
         for (frame, path) in sequence.images.iter().enumerate().skip(1) {
             let image = read_image(path)?;

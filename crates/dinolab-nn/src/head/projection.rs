@@ -69,7 +69,7 @@ impl ProjectionHead for Projection {
         })
     }
 
-    /// Class tokens `[R, D]` → embeddings `[R, d]`.
+    /// Features `[R, F]` → embeddings `[R, d]`.
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         self.mlp.forward(x)
     }

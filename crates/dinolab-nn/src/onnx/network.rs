@@ -5,12 +5,12 @@ use super::positions::{self, Grid};
 use super::{ATTENTION, FEATURES, IMAGES, LOGITS, Options, PATCH_FEATURES};
 use crate::param::Param;
 use crate::vit::{Block, LayerNorm, LayerScale, Linear};
-use crate::{Head, Vit};
+use crate::{Feature, Head, Vit};
 
 /// The end of an axis, whatever its length.
 const END: i64 = i64::MAX;
 
-/// The graph of a backbone, and of a head on its class tokens.
+/// The graph of a backbone, and of a head on its features.
 pub(super) fn graph(vit: &Vit, head: Option<&Head>, options: &Options) -> Graph {
     let mut g = Graph::new("vit");
     let config = vit.config();
@@ -35,16 +35,23 @@ pub(super) fn graph(vit: &Vit, head: Option<&Head>, options: &Options) -> Graph 
     for (i, block) in before.iter().enumerate() {
         (x, _) = emit.block(i, block, &x, Queries::All);
     }
-    let queries = match options.patch_features {
+    let queries = match options.patch_features || !options.feature.is_class() {
         true => Queries::All,
         false => Queries::Class,
     };
     let (x, probabilities) = emit.block(before.len(), last, &x, queries);
     emit.g.enter("norm");
     let x = emit.layer_norm(&vit.norm, "norm", &x);
-    let features = emit.class_token(&x, queries);
-    let dims = [Dim::Name("batch"), Dim::Size(config.width)];
-    let about = "Class token of the last block after the final norm.";
+    let features = emit.feature(&x, queries, options.feature);
+    let width = options.feature.width(config.width);
+    let dims = [Dim::Name("batch"), Dim::Size(width)];
+    let about = match options.feature {
+        Feature::Class => "Class token of the last block after the final norm.",
+        Feature::Patches => "Mean of the patch tokens of the last block after the final norm.",
+        Feature::Both => {
+            "Class token, then mean of the patch tokens, of the last block after the final norm."
+        }
+    };
     emit.g.output(FEATURES, features.clone(), &dims, about);
     if options.patch_features {
         let patches = emit.patch_tokens(&x);
@@ -278,6 +285,28 @@ impl Emit<'_> {
         self.g.op("Squeeze", [&x, &self.shared.first])
     }
 
+    /// The features `[B, F]` of normalised tokens.
+    fn feature(&mut self, x: &Value, queries: Queries, feature: Feature) -> Value {
+        match feature {
+            Feature::Class => self.class_token(x, queries),
+            Feature::Patches => self.mean_patch(x),
+            Feature::Both => {
+                let (class, mean) = (self.class_token(x, queries), self.mean_patch(x));
+                self.concat([&class, &mean], 1)
+            }
+        }
+    }
+
+    /// The mean of the patch tokens, `[B, D]`.
+    fn mean_patch(&mut self, x: &Value) -> Value {
+        let patches = self.patch_tokens(x);
+        let over_patches = [
+            Attribute::Ints("axes", vec![1]),
+            Attribute::Int("keepdims", 0),
+        ];
+        self.g.node("ReduceMean", [&patches], &over_patches)
+    }
+
     fn patch_tokens(&mut self, x: &Value) -> Value {
         self.slice_tokens(x, self.vit.config().prefix() as i64, END)
     }
@@ -296,7 +325,7 @@ impl Emit<'_> {
         self.g.op("Reshape", [&row, &shape])
     }
 
-    /// Class tokens `[B, D]` to logits `[B, K]`.
+    /// Features `[B, F]` to logits `[B, K]`.
     fn head(&mut self, head: &Head, features: &Value) -> Value {
         self.g.enter("head");
         let mut x = features.clone();

@@ -8,7 +8,7 @@ use super::preprocess::{KEY, Preparation};
 use super::pth::{Value, write_pth};
 use super::{Array, Kind, Naming, arrays, hugging_face, timm, to_bytes, unwritten};
 use crate::position::resample;
-use crate::{Result, Vit, VitConfig};
+use crate::{Result, Vit, VitConfig, feature};
 use dinolab_files::{FileSet, write_whole};
 
 type Arrays = BTreeMap<String, Array>;
@@ -20,23 +20,24 @@ pub struct Backbone {
     /// By the reference's names, without `backbone.`.
     arrays: Arrays,
     preparation: Option<Preparation>,
-    /// The metadata entry it was read from, which may have more fields.
-    said: Option<(String, String)>,
+    /// Entries of the metadata that are passed on: what the preparation was read from, which may
+    /// have more fields, and the feature.
+    said: BTreeMap<String, String>,
 }
 
 impl Backbone {
-    /// A copy of a network. `metadata` holds the preprocessing of images; `mask_token` is the token
+    /// A copy of a network. `metadata` holds the preprocessing of images and the feature; `mask_token` is the token
     /// that DINOv2 stores with its networks.
     pub fn new(vit: &Vit, metadata: &BTreeMap<String, String>, mask_token: Option<&Array>) -> Self {
         let mut all = arrays(vit, "");
         all.extend(mask_token.map(|array| ("mask_token".to_owned(), array.clone())));
+        let said = [KEY, feature::KEY].into_iter();
+        let said = said.filter_map(|key| metadata.get_key_value(key));
         Self {
             config: vit.config().clone(),
             arrays: all,
             preparation: Preparation::from_metadata(metadata),
-            said: metadata
-                .get_key_value(KEY)
-                .map(|(k, v)| (k.clone(), v.clone())),
+            said: said.map(|(k, v)| (k.clone(), v.clone())).collect(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The sizes of the networks that weights belong to.
 
 use super::{Weights, bad};
-use crate::{HeadConfig, Result, VitConfig};
+use crate::{Feature, HeadConfig, Result, VitConfig, feature};
 
 impl Weights {
     fn shape(&self, name: &str) -> Option<&[usize]> {
@@ -161,6 +161,19 @@ impl Weights {
         .check_trainable()
     }
 
+    /// The feature that the head was trained on, which is the one to use: as the metadata says, else
+    /// the class token.
+    ///
+    /// # Errors
+    /// [`crate::Error::BadWeights`] if the metadata names one that there is not.
+    pub fn feature(&self) -> Result<Feature> {
+        let Some(name) = self.metadata.get(feature::KEY) else {
+            return Ok(Feature::Class);
+        };
+        let unknown = |known| bad(&self.path, format!("its metadata feature {name}: {known}"));
+        name.parse().map_err(unknown)
+    }
+
     /// The head's sizes, if the weights have a complete head.
     pub fn head_config(&self) -> Option<HeadConfig> {
         let &[out_dim, bottleneck_dim] = self.shape("head.last_layer.weight_v")? else {
@@ -171,7 +184,8 @@ impl Weights {
             .filter(|(_, shape)| shape.len() == 2)
             .collect();
         let hidden_dim = linears.first().map_or(2048, |(_, shape)| shape[0]);
-        let mut sizes = vec![*self.shape("backbone.cls_token")?.last()?];
+        let width = *self.shape("backbone.cls_token")?.last()?;
+        let mut sizes = vec![self.feature().ok()?.width(width)];
         sizes.extend(std::iter::repeat_n(
             hidden_dim,
             linears.len().saturating_sub(1),

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use dinolab_kernels::profile::Profile;
-use dinolab_nn::{Device, Precision, VitConfig, check_patches};
+use dinolab_nn::{Device, Feature, Precision, VitConfig, check_patches};
 use dinolab_train::{Method, StepHyperparams, StepTimings, Views};
 
 pub use self::method::{MethodOptions, StepMethod};
@@ -18,6 +18,8 @@ use crate::error::{Context, Result};
 pub struct StepOptions {
     /// The backbone; its image size is the side of the global crops.
     pub vit: VitConfig,
+    /// What of its tokens the head is on.
+    pub feature: Feature,
     /// The method and its head.
     pub method: StepMethod,
     /// Side of the local crops.
@@ -70,7 +72,10 @@ impl StepBench {
             StepMethod::LeJepa { .. } => 0.0,
         };
         let rows = 2.0 * teacher + 3.0 * (2.0 + locals as f64);
-        let head = rows * options.method.head_operations(vit.width);
+        let head = rows
+            * options
+                .method
+                .head_operations(options.feature.width(vit.width));
         Ok(Self {
             options: options.clone(),
             method,

@@ -52,6 +52,7 @@ pub(super) fn convert(request: &ConvertRequest<'_>) -> Result<OnnxReport> {
     );
     let original = Original::read(request)?;
     let options = Options {
+        feature: original.weights.feature()?,
         patch_features: request.onnx.patch_features,
         attention: request.onnx.attention,
         metadata: metadata(&original)?,
@@ -78,7 +79,7 @@ fn head(original: &Original) -> Result<Head> {
     let config = weights
         .head_config()
         .with_context(|| format!("`head`: {path} has none"))?;
-    let width = original.vit.config().width;
+    let width = weights.feature()?.width(original.vit.config().width);
     let mut head = Head::new(&config, width, &mut Init::new(0), &device::by_name("cpu")?)?;
     weights::load(&mut head, "head", weights, LoadOptions::default())
         .with_context(|| path.to_string())?;

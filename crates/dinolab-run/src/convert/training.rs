@@ -40,7 +40,8 @@ pub(super) fn write_pth(
         ..head
     };
     let vit = original.vit.config();
-    let network = Network::new(vit, &head, 0, &device::by_name("cpu")?)?;
+    let (feature, cpu) = (original.weights.feature()?, device::by_name("cpu")?);
+    let network = Network::of_feature(vit, feature, &head, 0, &cpu)?;
     let group = Group {
         kind: config.optimizer,
         lr: config.scaled_lr(),
@@ -126,6 +127,7 @@ pub(super) fn write_run(
     if let Some(head) = original.weights.head_config() {
         facts.insert("head".into(), serde_json::to_string(&head)?);
     }
+    facts.extend([original.weights.feature()?.metadata_entry()]);
     let preprocess = original.weights.metadata.get_key_value("preprocess");
     facts.extend(preprocess.map(|(k, v)| (k.clone(), v.clone())));
     written.folders.extend(make_folders(&folder)?);

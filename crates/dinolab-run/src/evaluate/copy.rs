@@ -15,7 +15,7 @@ use dinolab_eval::network::descriptor::{Descriptor, DescriptorExtractor, View};
 use dinolab_eval::whitening::CovarianceAccumulator;
 use dinolab_eval::whitening::{Whitening, WhiteningCentre};
 use dinolab_files::write_whole;
-use dinolab_nn::check_patches;
+use dinolab_nn::{Feature, check_patches};
 use dinolab_view::{Rgb, encode_png};
 
 pub use self::figures::{CopyFigures, CopyReport};
@@ -50,6 +50,8 @@ pub struct CopyRequest<'a> {
     pub whitening_centre: WhiteningCentre,
     /// Side of the square that images are resized to.
     pub imsize: usize,
+    /// The class token, the pooled patch tokens, or both, as in the paper.
+    pub feature: Feature,
     /// Exponent of the generalised mean over patch tokens.
     pub gem: f64,
     /// Rank cut-off for average precision; 0 for none.
@@ -194,7 +196,7 @@ pub fn evaluate(env: &Environment<'_>, request: &CopyRequest<'_>) -> Result<Copy
         .map(|path| open(path).of_setting("whitening", ""))
         .transpose()?;
     let colours = (model.preprocess.mean, model.preprocess.std);
-    let descriptor = Descriptor::ClassAndGem(request.gem);
+    let descriptor = Descriptor::Gem(request.feature, request.gem);
     let imsize = request.imsize;
     check_patches(imsize, imsize, model.vit.config().patch_size).of_setting("imsize", imsize)?;
     let describer =

@@ -18,7 +18,7 @@ use serde::Serialize;
 use crate::environment::Environment;
 use crate::error::{Context, Result};
 use crate::feature_input::{
-    FeatureInput, FeatureOptions, block_features_of, by_name, labelled, report_skipped,
+    FeatureInput, FeatureOptions, by_name, features_of, labelled, report_skipped,
 };
 use crate::model::Model;
 use crate::result_folder::check_out;
@@ -33,8 +33,6 @@ pub struct LinearRequest<'a> {
     pub train: &'a Path,
     /// Labelled images to evaluate on, or saved features.
     pub val: &'a Path,
-    /// What is taken of the network.
-    pub blocks: BlockFeatures,
     /// Epochs, batch and seed.
     pub config: LinearConfig,
     /// Learning rates for a batch of 256, each of which trains a classifier.
@@ -109,6 +107,7 @@ pub struct LinearSizes {
 /// The network and how its features are made, if there is one.
 struct Network {
     model: Model,
+    blocks: BlockFeatures,
     preprocess: Preprocess,
 }
 
@@ -142,8 +141,12 @@ pub fn evaluate(
     let network = (!saved[0] || !saved[1])
         .then(|| {
             let model = options.load_rgb(env)?;
-            let preprocess = options.preprocess.of(&model);
-            Ok::<_, crate::Error>(Network { model, preprocess })
+            let blocks = BlockFeatures::default().n_last_blocks;
+            Ok::<_, crate::Error>(Network {
+                blocks: options.choice.of(&model, blocks)?,
+                preprocess: options.preprocess.of(&model),
+                model,
+            })
         })
         .transpose()?;
     let images = |saved: bool, path: &Path, setting| {
@@ -154,27 +157,22 @@ pub fn evaluate(
     let train_source = images(saved[0], request.train, "train")?;
     let val_source = images(saved[1], request.val, "val")?;
     let embed = |path: &Path, source: &Option<Arc<dyn Source>>, setting| match (source, &network) {
-        (Some(source), Some(network)) => block_features_of(
+        (Some(source), Some(network)) => features_of(
             env,
             &network.model,
             &**source,
             &network.preprocess,
             None,
             options.preprocess.batch_size,
-            request.blocks,
+            network.blocks,
         ),
         _ => FeatureSet::read(path).of_setting(setting, ""),
     };
     let val = embed(request.val, &val_source, "val")?;
     let mut fresh = match (&network, &train_source) {
-        (Some(network), Some(source)) if request.augment => Some(Augmented::new(
-            env,
-            network,
-            source.clone(),
-            request.blocks,
-            view,
-            request,
-        )),
+        (Some(network), Some(source)) if request.augment => {
+            Some(Augmented::new(env, network, source.clone(), view, request))
+        }
         _ => None,
     };
     let train_set = match &mut fresh {
@@ -277,7 +275,7 @@ fn learn(
             backbone: network
                 .filter(|_| !FeatureSet::is_file_of(request.train))
                 .map(|network| {
-                    Backbone::of(&network.model.vit, request.blocks, &network.preprocess)
+                    Backbone::of(&network.model.vit, network.blocks, &network.preprocess)
                 }),
             protocol: Protocol {
                 config: config.clone(),
@@ -317,7 +315,6 @@ struct Augmented<'a> {
     env: &'a Environment<'a>,
     network: &'a Network,
     source: Arc<dyn Source>,
-    blocks: BlockFeatures,
     view: RandomView,
     seed: u64,
     batch_size: usize,
@@ -330,7 +327,6 @@ impl<'a> Augmented<'a> {
         env: &'a Environment<'a>,
         network: &'a Network,
         source: Arc<dyn Source>,
-        blocks: BlockFeatures,
         view: RandomView,
         request: &LinearRequest<'_>,
     ) -> Self {
@@ -348,7 +344,6 @@ impl<'a> Augmented<'a> {
             usable,
             network,
             source,
-            blocks,
             seed: request.config.seed,
             batch_size: request.features.preprocess.batch_size,
         }
@@ -384,7 +379,7 @@ impl<'a> Augmented<'a> {
             self.view.render(image, at)
         };
         let progress = self.env.progress("image", self.usable.len());
-        let features = self.blocks.embed_views(
+        let features = self.network.blocks.embed_views(
             &self.network.model.vit,
             &*self.source,
             &self.usable,

@@ -32,7 +32,7 @@ pub struct RevisitedRequest<'a> {
     pub image_folder: Option<&'a Path>,
     /// Longest side of images as the network sees them.
     pub imsize: usize,
-    /// Whether the class token is averaged over three scales.
+    /// Whether the feature is averaged over three scales.
     pub multiscale: bool,
     /// Whether queries are cut to their box.
     pub query_crop: bool,
@@ -145,9 +145,18 @@ pub fn revisited(env: &Environment<'_>, request: &RevisitedRequest<'_>) -> Resul
         folder.display()
     );
     let model = request.features.load_rgb(env)?;
+    let choice = request.features.choice;
+    ensure_setting!(
+        choice.n_last_blocks.is_none() && choice.avgpool_patchtokens.is_none(),
+        "ground-truth",
+        "",
+        "the benchmark takes the last block's feature, without `n-last-blocks` and \
+         `avgpool-patchtokens`"
+    );
+    let feature = choice.of(&model, 1)?.feature;
     let descriptor = match request.multiscale {
-        true => Descriptor::multi_scale(),
-        false => Descriptor::ClassToken(vec![1.0]),
+        true => Descriptor::multi_scale(feature),
+        false => Descriptor::Feature(feature, vec![1.0]),
     };
     let colours = (model.preprocess.mean, model.preprocess.std);
     let imsize = request.imsize;

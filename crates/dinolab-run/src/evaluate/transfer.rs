@@ -18,6 +18,7 @@ use crate::class_masks::MaskOptions;
 use crate::environment::Environment;
 use crate::error::{Context, Result};
 use crate::event::Progress;
+use crate::feature_input::FeatureChoice;
 use crate::model::{Model, ModelOptions};
 use crate::sources;
 use crate::table::{Cell, Report, Table};
@@ -45,11 +46,8 @@ pub struct TransferRequest<'a> {
     pub task: Option<TransferTask>,
     /// The fraction of the training images that keep their labels; by default 5%, of segmentation all.
     pub share: Option<Share>,
-    /// Of classification: of how many of the last blocks the head sees the class tokens; by default 4, or
-    /// all if there are fewer.
-    pub n_last_blocks: Option<usize>,
-    /// Of classification: whether it sees the mean of the last block's patch tokens too.
-    pub avgpool_patchtokens: bool,
+    /// Of classification: what the head sees; by default of 4 blocks, or of all if there are fewer.
+    pub choice: FeatureChoice,
     /// Each draws labelled images, order, views and initial weights anew.
     pub seeds: Vec<u64>,
     /// Learning rates for networks that learn.
@@ -199,13 +197,8 @@ fn classification(env: &Environment<'_>, request: &TransferRequest<'_>) -> Resul
     };
     let view = view(request, preprocess.crop)?;
     let depth = model.vit.config().depth;
-    let blocks = BlockFeatures {
-        n_last_blocks: request
-            .n_last_blocks
-            .unwrap_or(depth.min(BlockFeatures::default().n_last_blocks)),
-        avgpool_patchtokens: request.avgpool_patchtokens,
-    };
-    blocks.check(&model.vit)?;
+    let blocks = depth.min(BlockFeatures::default().n_last_blocks);
+    let blocks = request.choice.of(&model, blocks)?;
     let task = Classification::new(&*train, &*val, blocks, view, &preprocess, 64)?;
     let description = Description {
         measure: ["top-1 %", "top-5 %"],

@@ -61,6 +61,7 @@ pub fn meaning(name: &str) -> Meaning {
         }
         "optimizer" => Meaning::Fixed("its moments are those of another optimiser"),
         "method" => Meaning::Fixed("its networks and losses are those of another method"),
+        "feature" => Meaning::Fixed("the head is trained on it"),
         "seed" => Meaning::Fixed("all random draws follow from it"),
         "arch"
         | "patch_size"

@@ -113,6 +113,7 @@ impl Config {
     fn dino(&self) -> DinoConfig {
         DinoConfig {
             vit: self.vit(),
+            feature: self.feature,
             head: HeadConfig {
                 out_dim: self.out_dim,
                 hidden_dim: self.head_hidden_dim,
@@ -138,6 +139,7 @@ impl Config {
                 warmup_teacher_temp_epochs: self.warmup_teacher_temp_epochs,
             },
             drop_path: self.drop_path_rate,
+            patch_drop: self.patch_drop_rate,
             seed: self.seed,
             precision: self.precision,
         }
@@ -146,6 +148,7 @@ impl Config {
     fn lejepa(&self) -> LeJepaConfig {
         LeJepaConfig {
             vit: self.vit(),
+            feature: self.feature,
             head: ProjectionConfig {
                 hidden_dim: self.head_hidden_dim,
                 out_dim: self.proj_dim,
@@ -158,6 +161,7 @@ impl Config {
             average_momentum: self.average_momentum,
             average_momentum_end: self.average_momentum_end,
             drop_path: self.drop_path_rate,
+            patch_drop: self.patch_drop_rate,
             seed: self.seed,
             precision: self.precision,
         }

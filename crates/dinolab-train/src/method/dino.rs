@@ -1,7 +1,7 @@
 //! DINO (Caron et al., ICCV 2021): read [`Dino::step`] beside the paper's algorithm 1.
 //!
 //! Beside the paper: Sinkhorn–Knopp targets in place of the centre, and two terms on the student's
-//! class tokens that hold them apart, KoLeo and SIGReg.
+//! features that hold them apart, KoLeo and SIGReg.
 
 mod schedule;
 mod targets;
@@ -11,10 +11,9 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use dinolab_nn::optim::{Optimiser, OptimiserKind};
-use dinolab_nn::vit::NoDropPath;
 use dinolab_nn::weights::{LoadOptions, LoadReport, Weights, load};
 use dinolab_nn::{
-    Backbone, HeadConfig, Network, Parameters, Precision, ProjectionHead, VitConfig, ops,
+    Backbone, Feature, HeadConfig, Network, Parameters, Precision, ProjectionHead, VitConfig, ops,
 };
 
 pub use self::schedule::DinoSchedule;
@@ -22,7 +21,7 @@ pub use self::targets::Centering;
 use self::targets::Taught;
 use super::directions::directions;
 use super::{BatchShape, Method, Outputs, PrototypeOutputs, StepReport, StepTimings};
-use crate::drop_path::{DropPathFactors, rates};
+use crate::dropout::Dropout;
 use crate::state::json;
 use crate::update::{Averaged, GradientSum, UpdateRule, update};
 use crate::{Error, Result, State, StepHyperparams, Views};
@@ -32,6 +31,9 @@ use crate::{Error, Result, State, StepHyperparams, Views};
 pub struct DinoConfig {
     /// The backbone.
     pub vit: VitConfig,
+    /// What of its tokens the head is on.
+    #[serde(default)]
+    pub feature: Feature,
     /// The projection head.
     pub head: HeadConfig,
     /// The optimiser.
@@ -47,11 +49,11 @@ pub struct DinoConfig {
     pub centering: Centering,
     /// Momentum of the centre, where there is one.
     pub center_momentum: f64,
-    /// Weight of KoLeo on the student's class tokens of the global views; 0 disables. (DINOv2 adds
+    /// Weight of KoLeo on the student's features of the global views; 0 disables. (DINOv2 adds
     /// up the two views: its weight of 0.1 is 0.2 here.)
     #[serde(default)]
     pub koleo_weight: f64,
-    /// Weight of SIGReg on the student's class tokens of all views; 0 disables.
+    /// Weight of SIGReg on the student's features of all views; 0 disables.
     #[serde(default)]
     pub sigreg_weight: f64,
     /// Random directions of a step, if there is SIGReg.
@@ -61,6 +63,9 @@ pub struct DinoConfig {
     pub schedule: DinoSchedule,
     /// Largest rate of stochastic depth.
     pub drop_path: f64,
+    /// Share of the patches of its global views that the student does not see.
+    #[serde(default)]
+    pub patch_drop: f64,
     /// Seed of initial weights and of stochastic depth.
     pub seed: u64,
     /// What activations and matrix products are computed in.
@@ -85,8 +90,10 @@ impl Default for DinoConfig {
             sigreg_directions: 256,
             schedule: DinoSchedule::default(),
             drop_path: 0.1,
+            patch_drop: 0.0,
             seed: 0,
             precision: Precision::default(),
+            feature: Feature::default(),
         }
     }
 }
@@ -102,7 +109,7 @@ pub struct Dino {
     pub centre: Option<Tensor<1>>,
     /// Moments of the student's parameters.
     optimiser: Optimiser,
-    rates: Vec<f64>,
+    dropout: Dropout,
     device: Device,
 }
 
@@ -117,7 +124,8 @@ impl Dino {
         let device = device.clone().without_autodiff();
         config.precision.check(&device)?;
         config.vit.check_trainable()?;
-        let mut teacher = Network::new(&config.vit, &config.head, config.seed, &device)?;
+        let (vit, head) = (&config.vit, &config.head);
+        let mut teacher = Network::of_feature(vit, config.feature, head, config.seed, &device)?;
         teacher.set_precision(config.precision);
         let mut student = teacher.clone();
         student.to_device(&device.clone().autodiff());
@@ -127,7 +135,12 @@ impl Dino {
             centre: (config.centering == Centering::Centre)
                 .then(|| Tensor::zeros([config.head.out_dim], &device)),
             optimiser: Optimiser::new(config.optimizer, parameters),
-            rates: rates(config.drop_path, config.vit.depth),
+            dropout: Dropout::new(
+                config.seed,
+                config.vit.depth,
+                config.drop_path,
+                config.patch_drop,
+            ),
             config: config.clone(),
             student,
             teacher,
@@ -140,27 +153,21 @@ impl Dino {
         &self.config
     }
 
-    /// The student's class tokens of all views, `[V·B, D]`.
+    /// The student's features of all views, `[V·B, F]`.
     fn student_features(
         &self,
         views: &Views,
         step: u64,
         images: std::ops::Range<usize>,
     ) -> Tensor<2> {
-        let (sizes, student) = (views.recorded(), &self.student.backbone);
-        if self.config.drop_path > 0.0 {
-            let seed = self.config.seed;
-            let factors = DropPathFactors::draw(&self.rates, seed, step, views.count(), images);
-            student.forward_views(sizes, &factors)
-        } else {
-            student.forward_views(sizes, &NoDropPath)
-        }
+        let dropped = self.dropout.draw(step, views.count(), images);
+        self.student.features(views.recorded(), &dropped)
     }
 
     /// One update of the student, of the centre and of the teacher. Cutting a batch differently
     /// changes nothing but rounding.
     ///
-    /// SIGReg, if its weight is above 0, looks along `directions` `[S, D]` of unit length.
+    /// SIGReg, if its weight is above 0, looks along `directions` `[S, F]` of unit length.
     ///
     /// # Errors
     /// As [`Method::step`].
@@ -197,8 +204,8 @@ impl Dino {
 
             let images = first_image..first_image + views.batch;
             first_image = images.end;
-            let class = self.student_features(views, hp.step, images);
-            let student = self.student.head.forward(class.clone());
+            let own = self.student_features(views, hp.step, images);
+            let student = self.student.head.forward(own.clone());
             timings.lap("student");
 
             let student_plain = student.clone().without_autodiff();
@@ -207,9 +214,7 @@ impl Dino {
                 ops::dino_loss(student, targets, views.batch, self.config.student_temp);
             if self.config.has_terms() {
                 let along = directions.clone();
-                (micro_loss, terms) = self
-                    .config
-                    .with_terms(micro_loss, class, views.batch, along);
+                (micro_loss, terms) = self.config.with_terms(micro_loss, own, views.batch, along);
             }
             let share = views.batch as f64 / batch as f64;
             loss += share * micro_loss.clone().into_scalar::<f32>() as f64;
@@ -300,7 +305,8 @@ impl Method for Dino {
     fn step(&mut self, micro_batches: &[Views], hp: &StepHyperparams) -> Result<StepReport> {
         let config = &self.config;
         let along = (config.sigreg_weight > 0.0).then(|| {
-            let sizes = [config.sigreg_directions, config.vit.width];
+            let width = config.feature.width(config.vit.width);
+            let sizes = [config.sigreg_directions, width];
             directions(config.seed, hp.step, sizes, &self.device)
         });
         self.step_along(micro_batches, hp, along)
@@ -354,6 +360,7 @@ impl Method for Dino {
     fn metadata(&self) -> BTreeMap<String, String> {
         BTreeMap::from([
             ("method".to_owned(), self.name().to_owned()),
+            self.config.feature.metadata_entry(),
             ("vit".to_owned(), json(&self.config.vit)),
             ("head".to_owned(), json(&self.config.head)),
         ])

@@ -6,16 +6,15 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor};
 use dinolab_nn::optim::{Optimiser, OptimiserKind};
-use dinolab_nn::vit::NoDropPath;
 use dinolab_nn::weights::{LoadOptions, LoadReport, Weights, load};
 use dinolab_nn::{
-    Backbone, Network, Parameters, Precision, Projection, ProjectionConfig, ProjectionHead, Vit,
-    VitConfig, ops,
+    Backbone, Feature, Network, Parameters, Precision, Projection, ProjectionConfig,
+    ProjectionHead, Vit, VitConfig, ops,
 };
 
 use super::directions::directions;
 use super::{BatchShape, Method, Outputs, StepReport, StepTimings};
-use crate::drop_path::{DropPathFactors, rates};
+use crate::dropout::Dropout;
 use crate::state::json;
 use crate::update::{Averaged, GradientSum, UpdateRule, update};
 use crate::{Error, Result, State, StepHyperparams, Views};
@@ -25,6 +24,9 @@ use crate::{Error, Result, State, StepHyperparams, Views};
 pub struct LeJepaConfig {
     /// The backbone.
     pub vit: VitConfig,
+    /// What of its tokens the head is on.
+    #[serde(default)]
+    pub feature: Feature,
     /// The projection.
     pub head: ProjectionConfig,
     /// The optimiser.
@@ -41,6 +43,9 @@ pub struct LeJepaConfig {
     pub average_momentum_end: f64,
     /// Largest rate of stochastic depth.
     pub drop_path: f64,
+    /// Share of the patches of its global views that the network does not see.
+    #[serde(default)]
+    pub patch_drop: f64,
     /// Seed of initial weights, of stochastic depth and of directions.
     pub seed: u64,
     /// What activations and matrix products are computed in.
@@ -56,7 +61,7 @@ pub struct LeJepa {
     /// The moving average of the network's backbone; records no gradients.
     pub average: Vit,
     optimiser: Optimiser,
-    rates: Vec<f64>,
+    dropout: Dropout,
     device: Device,
 }
 
@@ -71,8 +76,13 @@ impl LeJepa {
         let device = device.clone().without_autodiff();
         config.precision.check(&device)?;
         config.vit.check_trainable()?;
-        let mut network: Network<Projection> =
-            Network::new(&config.vit, &config.head, config.seed, &device)?;
+        let mut network: Network<Projection> = Network::of_feature(
+            &config.vit,
+            config.feature,
+            &config.head,
+            config.seed,
+            &device,
+        )?;
         network.set_precision(config.precision);
         let average = network.backbone.clone();
         network.to_device(&device.clone().autodiff());
@@ -80,7 +90,12 @@ impl LeJepa {
         network.visit("", &mut |_, _| parameters += 1);
         Ok(Self {
             optimiser: Optimiser::new(config.optimizer, parameters),
-            rates: rates(config.drop_path, config.vit.depth),
+            dropout: Dropout::new(
+                config.seed,
+                config.vit.depth,
+                config.drop_path,
+                config.patch_drop,
+            ),
             config: config.clone(),
             network,
             average,
@@ -93,16 +108,10 @@ impl LeJepa {
         &self.config
     }
 
-    /// Class tokens of all views, `[V·B, D]`.
-    fn class_tokens(&self, views: &Views, step: u64) -> Tensor<2> {
-        let backbone = &self.network.backbone;
-        if self.config.drop_path > 0.0 {
-            let (seed, images) = (self.config.seed, 0..views.batch);
-            let factors = DropPathFactors::draw(&self.rates, seed, step, views.count(), images);
-            backbone.forward_views(views.recorded(), &factors)
-        } else {
-            backbone.forward_views(views.recorded(), &NoDropPath)
-        }
+    /// Features of all views, `[V·B, F]`.
+    fn features(&self, views: &Views, step: u64) -> Tensor<2> {
+        let dropped = self.dropout.draw(step, views.count(), 0..views.batch);
+        self.network.features(views.recorded(), &dropped)
     }
 
     /// [`Method::step`] with given directions `[S, d]` of unit length.
@@ -116,10 +125,10 @@ impl LeJepa {
         directions: Tensor<2>,
     ) -> Result<StepReport> {
         let mut timings = StepTimings::start();
-        let class = self.class_tokens(views, hp.step);
-        let features = class.clone().without_autodiff();
+        let all = self.features(views, hp.step);
+        let features = all.clone().without_autodiff();
         let features = features.narrow(0, 0, 2 * views.batch);
-        let z = self.network.head.forward(class);
+        let z = self.network.head.forward(all);
         let embeddings = z.clone().without_autodiff();
         timings.lap("network");
 
@@ -231,6 +240,7 @@ impl Method for LeJepa {
     fn metadata(&self) -> BTreeMap<String, String> {
         BTreeMap::from([
             ("method".to_owned(), self.name().to_owned()),
+            self.config.feature.metadata_entry(),
             ("evaluated".to_owned(), "average".to_owned()),
             ("vit".to_owned(), json(&self.config.vit)),
             ("projection".to_owned(), json(&self.config.head)),

@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 /// are the figures that would be made of it.
 #[derive(Debug)]
 pub struct Outputs {
-    /// Class tokens of global views, `[M, D]`.
+    /// Features of global views, `[M, F]`.
     pub features: Tensor<2>,
     /// Of a method with prototypes.
     pub prototypes: Option<PrototypeOutputs>,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use dinolab_run::ModelOptions;
-use dinolab_run::feature_input::{FeatureOptions, PreprocessOptions};
+use dinolab_run::feature_input::{FeatureChoice, FeatureOptions, PreprocessOptions};
 
 /// Flags of every command that uses trained weights.
 #[derive(clap::Args)]
@@ -50,10 +50,15 @@ impl OptionalModelArgs {
     }
 
     /// How features are made of images that are prepared in this way.
-    pub fn features(&self, preprocess: PreprocessOptions) -> FeatureOptions<'_> {
+    pub fn features(
+        &self,
+        choice: FeatureChoice,
+        preprocess: PreprocessOptions,
+    ) -> FeatureOptions<'_> {
         FeatureOptions {
             weights: self.weights(),
             model: self.options(),
+            choice,
             preprocess,
         }
     }

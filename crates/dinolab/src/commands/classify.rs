@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use dinolab_run::Environment;
 use dinolab_run::classify::{ClassifyRequest, classify};
-use dinolab_run::feature_input::PreprocessOptions;
+use dinolab_run::feature_input::{FeatureChoice, PreprocessOptions};
 
 use crate::args::OptionalModelArgs;
 use crate::output::OutputArgs;
@@ -50,11 +50,15 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
         top: args.top,
         allow_other_weights: args.allow_other_weights,
         out: args.out.as_deref(),
-        features: args.model.features(PreprocessOptions {
-            resize: None,
-            crop: None,
-            batch_size: args.batch_size,
-        }),
+        // The classifier says what it takes.
+        features: args.model.features(
+            FeatureChoice::default(),
+            PreprocessOptions {
+                resize: None,
+                crop: None,
+                batch_size: args.batch_size,
+            },
+        ),
     };
     let report = classify(env, &request)?;
     if let Some(out) = &args.out {

@@ -4,10 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use dinolab_data::Size;
-use dinolab_eval::network::BlockFeatures;
 use dinolab_run::Environment;
 use dinolab_run::embed::{EmbedRequest, embed};
-use dinolab_run::feature_input::{CLASS_TOKEN, PreprocessOptions};
+use dinolab_run::feature_input::{FeatureChoice, PreprocessOptions};
 use dinolab_run::values::size;
 
 use crate::args::ModelArgs;
@@ -32,14 +31,10 @@ pub struct Args {
     /// Resize whole images to SIDE or HEIGHTxWIDTH instead of cropping their centre
     #[arg(long, value_name = "PX", value_parser = size, conflicts_with_all = ["resize", "crop"])]
     size: Option<Size>,
-    /// Concatenate the class tokens of the last N blocks, as `eval linear` takes 4
-    #[arg(long, value_name = "N", default_value_t = CLASS_TOKEN.n_last_blocks)]
-    n_last_blocks: usize,
-    /// Add the mean of the last block's patch tokens: true or false
-    #[arg(long, value_name = "BOOL", default_value_t = CLASS_TOKEN.avgpool_patchtokens, action = clap::ArgAction::Set)]
-    avgpool_patchtokens: bool,
+    #[command(flatten)]
+    choice: FeatureChoice,
     /// Write the patch tokens of each image, [images, rows, columns, width], instead of one row
-    #[arg(long, conflicts_with = "avgpool_patchtokens")]
+    #[arg(long, conflicts_with_all = ["feature", "avgpool_patchtokens"])]
     patch_tokens: bool,
     /// With --patch-tokens: do not crop the centre, and write one array per image, [rows,
     /// columns, width], by its path (.safetensors)
@@ -57,10 +52,7 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
         images: &args.images,
         out: &args.out,
         size: args.size,
-        blocks: BlockFeatures {
-            n_last_blocks: args.n_last_blocks,
-            avgpool_patchtokens: args.avgpool_patchtokens,
-        },
+        choice: args.choice,
         patch_tokens: args.patch_tokens,
         whole: args.whole,
         preprocess: args.preprocess,

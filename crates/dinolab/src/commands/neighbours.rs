@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use dinolab_run::Environment;
-use dinolab_run::feature_input::PreprocessOptions;
+use dinolab_run::feature_input::{FeatureChoice, PreprocessOptions};
 use dinolab_run::neighbours::{NeighbourRequest, Search, search};
 
 use crate::args::ModelArgs;
@@ -49,6 +49,8 @@ pub struct Args {
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
+    choice: FeatureChoice,
+    #[command(flatten)]
     preprocess: PreprocessOptions,
     #[command(flatten)]
     model: ModelArgs,
@@ -69,6 +71,7 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
         },
         out: args.out.as_deref(),
         index: args.index.as_deref(),
+        choice: args.choice,
         preprocess: args.preprocess,
         weights: args.model.weights(),
         model: args.model.options(),

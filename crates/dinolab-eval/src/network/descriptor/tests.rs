@@ -48,8 +48,8 @@ fn mixed_sizes_come_out_in_order() {
         picture(12, 20, 4),
     ];
     for (view, descriptor) in [
-        (View::Fit(16), Descriptor::multi_scale()),
-        (View::Square(16), Descriptor::ClassAndGem(4.0)),
+        (View::Fit(16), Descriptor::multi_scale(Feature::Class)),
+        (View::Square(16), Descriptor::Gem(Feature::Both, 4.0)),
     ] {
         let extractor =
             DescriptorExtractor::new(&vit, ([0.5; 3], [0.25; 3]), view, descriptor).unwrap();
@@ -77,14 +77,27 @@ fn the_class_token_is_the_networks() {
     let normaliser = ChannelNormaliser::new(Pixels::Rgb, &[0.5; 3], &[0.25; 3]).unwrap();
     let input = batch(&vit, &[planes(&image, &normaliser).unwrap()], 16, 16);
     let class = host(vit.forward(input.clone()));
-    let single = describe(View::Fit(16), Descriptor::ClassToken(vec![1.0]));
-    let both = describe(View::Square(16), Descriptor::ClassAndGem(4.0));
+    let single = describe(
+        View::Fit(16),
+        Descriptor::Feature(Feature::Class, vec![1.0]),
+    );
+    let both = describe(View::Square(16), Descriptor::Gem(Feature::Both, 4.0));
     let tokens = host(vit.intermediate(input, 1).remove(0));
     let pooled = gem(&tokens[16..], 16, 4.0);
     for i in 0..16 {
         assert!((single[i] - class[i]).abs() < 1e-6);
         assert!((both[i] - class[i]).abs() < 1e-5);
         assert!((both[16 + i] - pooled[i]).abs() < 1e-5);
+    }
+    let part = |feature| describe(View::Square(16), Descriptor::Gem(feature, 4.0));
+    assert_eq!(part(Feature::Class), both[..16]);
+    assert_eq!(part(Feature::Patches), both[16..]);
+    // Without an exponent, the patches are those of the network's feature.
+    let mean = describe(View::Fit(16), Descriptor::Feature(Feature::Both, vec![1.0]));
+    assert_eq!(mean.len(), 32);
+    for i in 0..16 {
+        let patches = tokens[16 + i..].iter().step_by(16);
+        assert!((mean[16 + i] - patches.sum::<f32>() / 16.0).abs() < 1e-5);
     }
 }
 
@@ -93,11 +106,17 @@ fn refuses_what_makes_no_sense() {
     let vit = tiny();
     let make =
         |view, descriptor| DescriptorExtractor::new(&vit, ([0.5; 3], [0.25; 3]), view, descriptor);
-    assert!(make(View::Fit(3), Descriptor::multi_scale()).is_err());
-    assert!(make(View::Fit(16), Descriptor::ClassToken(vec![])).is_err());
-    assert!(make(View::Fit(16), Descriptor::ClassToken(vec![0.0])).is_err());
-    assert!(make(View::Square(16), Descriptor::ClassAndGem(f64::NAN)).is_err());
-    let extractor = make(View::Fit(16), Descriptor::multi_scale()).unwrap();
+    assert!(make(View::Fit(3), Descriptor::multi_scale(Feature::Class)).is_err());
+    assert!(make(View::Fit(16), Descriptor::Feature(Feature::Class, vec![])).is_err());
+    assert!(
+        make(
+            View::Fit(16),
+            Descriptor::Feature(Feature::Class, vec![0.0])
+        )
+        .is_err()
+    );
+    assert!(make(View::Square(16), Descriptor::Gem(Feature::Both, f64::NAN)).is_err());
+    let extractor = make(View::Fit(16), Descriptor::multi_scale(Feature::Class)).unwrap();
     assert!(
         extractor.extract(&[picture(64, 7, 0)]).is_err(),
         "3 pixels high at half size"

@@ -131,6 +131,7 @@ fn one_array_of_all_that_can_be_used() {
     let blocks = BlockFeatures {
         n_last_blocks: 1,
         avgpool_patchtokens: true,
+        feature: Feature::Class,
     };
     let features = blocks
         .embed(
@@ -155,6 +156,7 @@ fn one_array_of_all_that_can_be_used() {
     // And no other feature has changed: class tokens come before.
     let class = embed(
         &vit(),
+        Feature::Class,
         &source,
         &[0, 2, 3, 4],
         &preprocess(),
@@ -241,7 +243,18 @@ fn what_is_no_number_is_told_with_the_image() {
         assert!(matches!(error, Error::NotFinite { .. }), "{error}");
         error.to_string()
     };
-    let told = check(embed(&vit, &source, &[0, 1, 2], &preprocess(), 2, &mut |_| {}).unwrap_err());
+    let told = check(
+        embed(
+            &vit,
+            Feature::Class,
+            &source,
+            &[0, 1, 2],
+            &preprocess(),
+            2,
+            &mut |_| {},
+        )
+        .unwrap_err(),
+    );
     assert!(told.starts_with(&named), "{told}");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("t.npy");
@@ -297,6 +310,17 @@ fn images_of_too_many_patches_are_refused_before_anything_is_made_for_them() {
     };
     assert!(large.check(4).is_err());
     let source = Pictures(vec![(40, 30)]);
-    assert!(embed(&vit(), &source, &[0], &large, 1, &mut |_| {}).is_err());
+    assert!(
+        embed(
+            &vit(),
+            Feature::Class,
+            &source,
+            &[0],
+            &large,
+            1,
+            &mut |_| {}
+        )
+        .is_err()
+    );
     assert!(Embedder::new(vit(), large).is_err());
 }

@@ -1,7 +1,7 @@
 use dinolab_data::Size;
 use dinolab_data::shapes::Shapes;
 use dinolab_nn::init::Init;
-use dinolab_nn::{Parameters, Vit, VitConfig, device};
+use dinolab_nn::{Feature, Parameters, Vit, VitConfig, device};
 use proptest::prelude::*;
 
 use super::*;
@@ -38,11 +38,13 @@ fn values(vit: &Vit) -> Vec<f32> {
 const ONE: BlockFeatures = BlockFeatures {
     n_last_blocks: 1,
     avgpool_patchtokens: false,
+    feature: Feature::Class,
 };
 
 const TWO: BlockFeatures = BlockFeatures {
     n_last_blocks: 2,
     avgpool_patchtokens: true,
+    feature: Feature::Class,
 };
 
 const VIEW: RandomView = RandomView {

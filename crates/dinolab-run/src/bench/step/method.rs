@@ -105,6 +105,7 @@ impl StepMethod {
             Self::Dino(head) => {
                 let config = DinoConfig {
                     vit,
+                    feature: options.feature,
                     head: head.clone(),
                     optimizer,
                     clip_grad,
@@ -128,6 +129,7 @@ impl StepMethod {
             Self::LeJepa { head, directions } => {
                 let config = LeJepaConfig {
                     vit,
+                    feature: options.feature,
                     head: head.clone(),
                     optimizer,
                     clip_grad,
@@ -136,6 +138,7 @@ impl StepMethod {
                     average_momentum: 0.98,
                     average_momentum_end: 0.98,
                     drop_path,
+                    patch_drop: 0.0,
                     seed: 0,
                     precision,
                 };

@@ -1,6 +1,7 @@
 //! The teacher's targets: centred, or balanced over a batch.
 
 use burn::tensor::Tensor;
+use dinolab_nn::vit::NoDropPath;
 use dinolab_nn::{ProjectionHead, ops};
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +21,7 @@ pub enum Centering {
 
 /// What the teacher makes of the global views of a micro-batch.
 pub(super) struct Taught {
-    /// Class tokens, `[2·B, D]`.
+    /// Features, `[2·B, F]`.
     pub features: Tensor<2>,
     /// Logits that the targets are a softmax of, `[2·B, K]`: raw ones, where there is a centre.
     pub logits: Tensor<2>,
@@ -31,7 +32,8 @@ pub(super) struct Taught {
 impl Dino {
     /// The teacher sees the global views only, and nothing records how.
     fn teach(&self, views: &Views) -> (Tensor<2>, Tensor<2>) {
-        let features = self.teacher.backbone.forward(views.global.clone());
+        let global = vec![views.global.clone()];
+        let features = self.teacher.features(global, &NoDropPath);
         let logits = self.teacher.head.forward(features.clone());
         (features, logits)
     }

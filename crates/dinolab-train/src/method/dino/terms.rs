@@ -1,4 +1,4 @@
-//! Terms beside DINO's loss, on the student's class tokens.
+//! Terms beside DINO's loss, on the student's features.
 
 use burn::tensor::Tensor;
 use dinolab_nn::ops;
@@ -52,12 +52,11 @@ impl DinoConfig {
         })
     }
 
-    /// The loss with its terms on the student's class tokens `class` `[V·B, D]`, and all of them by
-    /// name.
+    /// The loss with its terms on the student's `features` `[V·B, F]`, and all of them by name.
     pub(super) fn with_terms(
         &self,
         dino: Tensor<1>,
-        class: Tensor<2>,
+        features: Tensor<2>,
         batch: usize,
         directions: Option<Tensor<2>>,
     ) -> (Tensor<1>, Terms) {
@@ -65,12 +64,12 @@ impl DinoConfig {
         let mut terms = vec![("dino", value(&dino))];
         let mut loss = dino;
         if self.koleo_weight > 0.0 {
-            let koleo = ops::koleo(class.clone().narrow(0, 0, 2 * batch), batch);
+            let koleo = ops::koleo(features.clone().narrow(0, 0, 2 * batch), batch);
             terms.push(("koleo", value(&koleo)));
             loss = loss + koleo * self.koleo_weight;
         }
         if let Some(directions) = directions.filter(|_| self.sigreg_weight > 0.0) {
-            let sigreg = ops::sigreg(class, Tensor::from_inner(directions), batch);
+            let sigreg = ops::sigreg(features, Tensor::from_inner(directions), batch);
             terms.push(("sigreg", value(&sigreg)));
             loss = loss + sigreg * self.sigreg_weight;
         }

@@ -1,6 +1,7 @@
 //! `dinolab bench step`.
 
 use anyhow::Result;
+use dinolab_nn::Feature;
 use dinolab_run::bench::step::{MethodOptions, StepBench, StepOptions};
 use dinolab_run::bench::{mean_ms, median, peak_memory};
 
@@ -34,6 +35,9 @@ pub struct Args {
     /// Clip each parameter's gradient to this norm; 0 disables
     #[arg(long, value_name = "X", default_value_t = 3.0)]
     clip_grad: f64,
+    /// What the head is on: class, patches or both
+    #[arg(long, value_name = "FEATURE", default_value_t)]
+    feature: Feature,
     #[command(flatten)]
     method: MethodOptions,
 }
@@ -44,6 +48,7 @@ pub fn run(args: &Args) -> Result<()> {
     let device = common.open_device()?;
     let options = StepOptions {
         vit: common.vit(args.global_crops_size)?,
+        feature: args.feature,
         method: args.method.method(),
         local_crops_size: args.local_crops_size,
         local_crops_number: args.local_crops_number,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use dinolab_eval::whitening::WhiteningCentre;
+use dinolab_nn::Feature;
 use dinolab_run::Environment;
 use dinolab_run::evaluate::copy::{AttackOptions, CopyRequest, evaluate};
 
@@ -52,6 +53,10 @@ pub struct Args {
     /// Resize images to a square of this side
     #[arg(long, value_name = "PX", default_value_t = 320)]
     imsize: usize,
+    /// Descriptor of an image: class (the class token), patches (the generalised mean of the patch
+    /// tokens) or both, as in the paper
+    #[arg(long, value_name = "FEATURE", default_value_t = Feature::Both)]
+    feature: Feature,
     /// Exponent of the generalised mean over patch tokens
     #[arg(long, value_name = "X", default_value_t = 4.0)]
     gem: f64,
@@ -83,6 +88,7 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
             _ => WhiteningCentre::Origin,
         },
         imsize: args.imsize,
+        feature: args.feature,
         gem: args.gem,
         top: args.top,
         batch_size: args.batch_size,

@@ -6,7 +6,7 @@ use anyhow::Result;
 use dinolab_eval::knn::Knn;
 use dinolab_run::Environment;
 use dinolab_run::evaluate::knn::{KnnRequest, evaluate};
-use dinolab_run::feature_input::PreprocessOptions;
+use dinolab_run::feature_input::{FeatureChoice, PreprocessOptions};
 
 use crate::args::OptionalModelArgs;
 use crate::output::OutputArgs;
@@ -39,6 +39,8 @@ pub struct Args {
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
+    choice: FeatureChoice,
+    #[command(flatten)]
     preprocess: PreprocessOptions,
     #[command(flatten)]
     model: OptionalModelArgs,
@@ -53,7 +55,7 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
             k: args.k.clone(),
             temperature: args.temperature,
         },
-        features: args.model.features(args.preprocess),
+        features: args.model.features(args.choice, args.preprocess),
     };
     args.output.print(&evaluate(env, &request)?)
 }

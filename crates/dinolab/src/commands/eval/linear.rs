@@ -4,10 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use dinolab_eval::linear::LinearConfig;
-use dinolab_eval::network::BlockFeatures;
 use dinolab_run::Environment;
 use dinolab_run::evaluate::linear::{LinearRequest, evaluate};
-use dinolab_run::feature_input::PreprocessOptions;
+use dinolab_run::feature_input::{FeatureChoice, PreprocessOptions};
 use dinolab_run::values::Pair;
 
 use crate::args::OptionalModelArgs;
@@ -30,12 +29,8 @@ pub struct Args {
     /// Labelled validation images, or saved features
     #[arg(long, value_name = "IMAGES")]
     val: PathBuf,
-    /// Concatenate the class tokens of the last N blocks
-    #[arg(long, value_name = "N", default_value_t = BlockFeatures::default().n_last_blocks)]
-    n_last_blocks: usize,
-    /// Add the mean of the last block's patch tokens: true or false
-    #[arg(long, value_name = "BOOL", default_value_t = false, action = clap::ArgAction::Set)]
-    avgpool_patchtokens: bool,
+    #[command(flatten)]
+    choice: FeatureChoice,
     /// Number of passes over the training set
     #[arg(long, value_name = "N", default_value_t = LinearConfig::default().epochs)]
     epochs: usize,
@@ -78,10 +73,6 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
     let request = LinearRequest {
         train: &args.train,
         val: &args.val,
-        blocks: BlockFeatures {
-            n_last_blocks: args.n_last_blocks,
-            avgpool_patchtokens: args.avgpool_patchtokens,
-        },
         config: LinearConfig {
             epochs: args.epochs,
             batch_size: args.batch_size_per_gpu,
@@ -93,7 +84,7 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
         crops_scale: args.crops_scale,
         standardise: args.standardise,
         out: args.out.as_deref(),
-        features: args.model.features(args.preprocess),
+        features: args.model.features(args.choice, args.preprocess),
     };
     let report = evaluate(env, &request, &mut |sizes| {
         errln!(

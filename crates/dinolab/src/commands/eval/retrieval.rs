@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use dinolab_run::Environment;
 use dinolab_run::evaluate::retrieval::{LabelledRequest, RevisitedRequest, by_labels, revisited};
-use dinolab_run::feature_input::{FeatureInput, PreprocessOptions};
+use dinolab_run::feature_input::{FeatureChoice, FeatureInput, PreprocessOptions};
 
 use crate::args::OptionalModelArgs;
 use crate::output::OutputArgs;
@@ -37,7 +37,7 @@ pub struct Args {
         requires = "ground_truth"
     )]
     imsize: usize,
-    /// Average the class token over the scales 1, 1/√2 and 1/2 of each image
+    /// Average the feature over the scales 1, 1/√2 and 1/2 of each image
     #[arg(
         long,
         action = clap::ArgAction::Set,
@@ -72,6 +72,8 @@ pub struct Args {
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
+    choice: FeatureChoice,
+    #[command(flatten)]
     preprocess: PreprocessOptions,
     #[command(flatten)]
     model: OptionalModelArgs,
@@ -89,7 +91,7 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
                 multiscale: args.multiscale,
                 query_crop: args.query_crop,
                 k: &args.k,
-                features: args.model.features(args.preprocess),
+                features: args.model.features(args.choice, args.preprocess),
             };
             args.output.print(&revisited(env, &request)?)
         }
@@ -111,7 +113,7 @@ fn labelled(
         database,
         queries,
         k: &args.k,
-        features: args.model.features(args.preprocess),
+        features: args.model.features(args.choice, args.preprocess),
     };
     let report = by_labels(env, &request)?;
     if report.queries_without_match > 0 {

@@ -7,6 +7,7 @@ use dinolab_eval::network::transfer::{FineTune, Share};
 use dinolab_run::Environment;
 use dinolab_run::class_masks::MaskOptions;
 use dinolab_run::evaluate::transfer::{TransferRequest, TransferTask, evaluate};
+use dinolab_run::feature_input::FeatureChoice;
 use dinolab_run::values::Pair;
 
 use crate::args::ModelArgs;
@@ -43,13 +44,8 @@ pub struct Args {
     /// [default: 5%; of segmentation 100%]
     #[arg(long)]
     labels: Option<Share>,
-    /// Of classification: the head sees the class tokens of the last N blocks [default: 4, or
-    /// all if there are fewer]
-    #[arg(long, value_name = "N")]
-    n_last_blocks: Option<usize>,
-    /// Of classification: add the mean of the last block's patch tokens: true or false
-    #[arg(long, value_name = "BOOL", default_value_t = false, action = clap::ArgAction::Set)]
-    avgpool_patchtokens: bool,
+    #[command(flatten)]
+    choice: FeatureChoice,
     /// Random seeds; each draws labelled images, order, views and initial weights anew
     #[arg(
         long,
@@ -118,8 +114,7 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
             .map(<[_; 2]>::from),
         task: args.task,
         share: args.labels,
-        n_last_blocks: args.n_last_blocks,
-        avgpool_patchtokens: args.avgpool_patchtokens,
+        choice: args.choice,
         seeds: args.seeds.clone(),
         lrs: args.lr.clone(),
         frozen_lrs: args.frozen_lr.clone(),
