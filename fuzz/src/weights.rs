@@ -6,7 +6,7 @@ use std::path::Path;
 
 use dinolab_nn::init::Init;
 use dinolab_nn::weights::{
-    Backbone, LoadOptions, Naming, Value, NetworkRole, arrays, load, locate, read, write_pth,
+    Backbone, LoadOptions, Naming, Value, NetworkRole, arrays, load, read, write_pth,
 };
 use dinolab_nn::{Head, HeadConfig, Network, Vit, VitConfig, device};
 
@@ -39,7 +39,7 @@ pub fn read_and_load(data: &[u8]) {
 fn use_weights(path: &Path) -> dinolab_nn::Result<()> {
     let device = device::by_name("cpu")?;
     for which in [NetworkRole::Teacher, NetworkRole::Student] {
-        let weights = read(&locate(path)?, which)?;
+        let weights = read(path, which)?;
         let config = weights.vit_config(None)?;
         let mut vit = Vit::new(&config, &mut Init::new(0), &device)?;
         load(&mut vit, "backbone", &weights, LoadOptions::default())?;

@@ -42,7 +42,7 @@ pub enum Error {
         "{bad} of {total} images cannot be used, more than the limit of {limit_percent}%; \
          the first: {first}"
     )]
-    TooManyBadImages {
+    TooManyUnusable {
         /// Unusable images found so far.
         bad: usize,
         /// Images in the source.

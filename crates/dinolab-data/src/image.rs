@@ -68,13 +68,17 @@ pub struct Mask {
     pub data: Vec<u8>,
 }
 
+impl Mask {
+    /// Height and width.
+    pub fn size(&self) -> Size {
+        Size::new(self.height, self.width)
+    }
+}
+
 impl Image {
     /// Height and width.
     pub fn size(&self) -> Size {
-        Size {
-            height: self.height,
-            width: self.width,
-        }
+        Size::new(self.height, self.width)
     }
 
     /// A black 8-bit image.
@@ -126,7 +130,7 @@ impl Image {
         self.channels == 3 && self.depth == Depth::Eight
     }
 
-    /// Whether it holds as many samples as it says, at least one.
+    /// Whether it has as many samples as its sizes require, at least one.
     pub fn is_whole(&self) -> bool {
         let bytes = [self.height, self.channels, self.depth.bytes()]
             .iter()

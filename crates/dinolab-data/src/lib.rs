@@ -47,6 +47,7 @@ pub mod error;
 pub mod file;
 pub mod image;
 pub mod loader;
+pub mod npy;
 pub mod random;
 pub mod shapes;
 pub mod size;

@@ -50,7 +50,7 @@ impl Loader {
     /// A loader over all images of a source. Fails for settings out of range and for a
     /// source without images; a source with fewer images than a batch has no batches.
     pub fn new(source: Arc<dyn Source>, crops: MultiCrop, config: LoaderConfig) -> Result<Self> {
-        let unusable = UnusableImages::new(source.len(), config.max_bad_images);
+        let unusable = UnusableImages::new(source.len(), config.max_unusable);
         Self::with(source, crops, config, Arc::new(unusable))
     }
 

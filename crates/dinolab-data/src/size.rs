@@ -20,6 +20,11 @@ pub struct Size {
 pub const MAX_SIDE: usize = 1 << 14;
 
 impl Size {
+    /// A rectangle.
+    pub const fn new(height: usize, width: usize) -> Self {
+        Self { height, width }
+    }
+
     /// A square.
     pub const fn square(side: usize) -> Self {
         Self {

@@ -421,7 +421,7 @@ fn the_loader_lists_files_of_other_channels() {
         let config = LoaderConfig {
             batch_size: 3,
             workers,
-            max_bad_images: 0.5,
+            max_unusable: 0.5,
             ..LoaderConfig::default()
         };
         let source = Arc::from(open(folder.path(), 4));
@@ -447,7 +447,7 @@ fn the_loader_lists_files_of_other_channels() {
     let error = loader.epoch(0, 0).find_map(Result::err).unwrap();
     assert!(matches!(
         error,
-        Error::TooManyBadImages { .. } | Error::NoImages { .. }
+        Error::TooManyUnusable { .. } | Error::NoImages { .. }
     ));
     assert!(
         error.to_string().contains("channels instead of 5"),

@@ -94,10 +94,10 @@ fn images_that_cannot_be_opened_are_images_that_cannot_be_used() {
         local_size: 8.into(),
         ..MultiCrop::default()
     };
-    let config = |max_bad_images| LoaderConfig {
+    let config = |max_unusable| LoaderConfig {
         batch_size: 7,
         workers: 1,
-        max_bad_images,
+        max_unusable,
         ..LoaderConfig::default()
     };
     let source: Arc<dyn Source> = Arc::from(source);
@@ -111,7 +111,7 @@ fn images_that_cannot_be_opened_are_images_that_cannot_be_used() {
     assert_eq!(bad, [all[1], all[2], all[4], all[5], all[6]]);
     let strict = Loader::new(source, crops, config(0.01)).unwrap();
     match strict.epoch(0, 0).find_map(Result::err) {
-        Some(error @ Error::TooManyBadImages { .. }) => {
+        Some(error @ Error::TooManyUnusable { .. }) => {
             // How to allow more is for the program to say.
             assert!(!error.to_string().contains("--"), "{error}");
         }

@@ -87,7 +87,7 @@ fn config(batch_size: usize, workers: usize) -> LoaderConfig {
         batch_size,
         workers,
         seed: 5,
-        max_bad_images: 0.5,
+        max_unusable: 0.5,
         ..LoaderConfig::default()
     }
 }
@@ -365,7 +365,7 @@ fn a_panicking_decoder_is_a_bad_image() {
 fn too_many_bad_images_end_the_epoch() {
     // floor(0.25 × 10) = 2 are allowed.
     let limit = |workers| LoaderConfig {
-        max_bad_images: 0.25,
+        max_unusable: 0.25,
         ..config(5, workers)
     };
     let allowed = loader(Made::with_bad(10, [1, 8]), limit(2));
@@ -375,7 +375,7 @@ fn too_many_bad_images_end_the_epoch() {
         for _ in 0..2 {
             let mut epoch = loader.epoch(0, 0);
             let error = epoch.by_ref().find_map(Result::err).unwrap();
-            let Error::TooManyBadImages {
+            let Error::TooManyUnusable {
                 bad,
                 total,
                 limit_percent,
@@ -396,7 +396,7 @@ fn no_usable_image_is_an_error() {
     for (len, limit) in [(1, 0.0), (6, 1.0)] {
         let error = within_seconds(20, move || {
             let config = LoaderConfig {
-                max_bad_images: limit,
+                max_unusable: limit,
                 ..config(1, 2)
             };
             let loader = loader(Made::with_bad(len, 0..len), config);
@@ -581,14 +581,14 @@ fn settings_out_of_range_are_named() {
         (
             "max-bad-images",
             LoaderConfig {
-                max_bad_images: 1.5,
+                max_unusable: 1.5,
                 ..config(1, 1)
             },
         ),
         (
             "max-bad-images",
             LoaderConfig {
-                max_bad_images: f64::NAN,
+                max_unusable: f64::NAN,
                 ..config(1, 1)
             },
         ),

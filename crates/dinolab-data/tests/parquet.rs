@@ -108,7 +108,7 @@ fn batches(source: &Arc<dyn Source>, workers: usize, buffer: usize, first: usize
         workers,
         read_ahead: if workers == 1 { 0 } else { 4 },
         seed: 7,
-        max_bad_images: 0.2,
+        max_unusable: 0.2,
         shuffle_buffer: buffer,
         ..LoaderConfig::default()
     };

@@ -501,7 +501,7 @@ fn config(workers: usize, read_ahead: usize, cache_bytes: u64) -> LoaderConfig {
         workers,
         read_ahead,
         cache_bytes,
-        max_bad_images: 0.5,
+        max_unusable: 0.5,
         scaled_decoding: true,
         ..LoaderConfig::default()
     }

@@ -6,12 +6,13 @@
 //! Each object is scored with its best head.
 //!
 //! ```
+//! use dinolab_data::Size;
 //! use dinolab_eval::attention::{REFERENCE_MASS, score_image};
 //!
 //! // One head over 2 × 2 patches, and an object that fills the left half of 4 × 4 pixels.
 //! let attention = [0.45, 0.05, 0.45, 0.05];
 //! let labels: Vec<u8> = (0..16).map(|pixel| u8::from(pixel % 4 < 2)).collect();
-//! let scores = score_image(&attention, (2, 2), &labels, (4, 4), REFERENCE_MASS)?;
+//! let scores = score_image(&attention, (2, 2), &labels, Size::square(4), REFERENCE_MASS)?;
 //! assert_eq!(scores[0].jaccard, 1.0);
 //! # Ok::<(), dinolab_eval::Error>(())
 //! ```
@@ -19,6 +20,8 @@
 mod summary;
 
 pub use summary::{ClassScore, JaccardSummary, ObjectHeads, attention_heads};
+
+use dinolab_data::Size;
 
 use crate::error::{check_finite, check_length};
 use crate::{Error, Result};
@@ -65,21 +68,20 @@ pub fn mass_mask(attention: &[f32], mass: f64) -> Result<Vec<bool>> {
     Ok(mask)
 }
 
-/// Resizes a mask of `from` = (height, width) to `to` = (height, width): each target pixel takes
-/// the value of the source cell it lies in.
+/// Resizes a mask of a grid (rows, columns) to `size`: each pixel takes the value of the cell it lies
+/// in.
 ///
 /// # Errors
-/// [`Error::Length`] if the mask does not have the size `from`, [`Error::Invalid`] for an empty
-/// mask.
-pub fn resize_mask(mask: &[bool], from: (usize, usize), to: (usize, usize)) -> Result<Vec<bool>> {
-    check_length("mask", from.0 * from.1, mask.len())?;
+/// [`Error::Length`] if the mask does not match the grid, [`Error::Invalid`] for an empty mask.
+pub fn resize_mask(mask: &[bool], grid: (usize, usize), size: Size) -> Result<Vec<bool>> {
+    check_length("mask", grid.0 * grid.1, mask.len())?;
     if mask.is_empty() {
         return Err(Error::invalid("mask", "is empty"));
     }
-    let mut out = Vec::with_capacity(to.0 * to.1);
-    for y in 0..to.0 {
-        let row = &mask[y * from.0 / to.0 * from.1..][..from.1];
-        out.extend((0..to.1).map(|x| row[x * from.1 / to.1]));
+    let mut out = Vec::with_capacity(size.area());
+    for y in 0..size.height {
+        let row = &mask[y * grid.0 / size.height * grid.1..][..grid.1];
+        out.extend((0..size.width).map(|x| row[x * grid.1 / size.width]));
     }
     Ok(out)
 }
@@ -139,9 +141,9 @@ impl ObjectScore {
 
 /// Scores the best head for each object of one image, in ascending order of the labels.
 ///
-/// `attention` is `[heads, h, w]` with `grid` = (h, w), `labels` are object numbers of `size` =
-/// (height, width) with 0 for background and [`VOID`] ignored, and `mass` is the share of attention
-/// to keep.
+/// `attention` is `[heads, h, w]` with `grid` = (h, w), `labels` are the object numbers of the pixels
+/// of an image of `size`, with 0 for background and [`VOID`] ignored, and `mass` is the share of
+/// attention to keep.
 ///
 /// # Errors
 /// As [`mass_mask`] and [`resize_mask`]; [`Error::Invalid`] without heads.
@@ -149,7 +151,7 @@ pub fn score_image(
     attention: &[f32],
     grid: (usize, usize),
     labels: &[u8],
-    size: (usize, usize),
+    size: Size,
     mass: f64,
 ) -> Result<Vec<ObjectScore>> {
     let objects = attention_heads(attention, grid, labels, size, mass)?;
@@ -260,12 +262,12 @@ mod tests {
         let t = true;
         let f = false;
         assert_eq!(
-            resize_mask(&m, (2, 2), (4, 4)).unwrap(),
+            resize_mask(&m, (2, 2), Size::square(4)).unwrap(),
             [t, t, f, f, t, t, f, f, f, f, t, t, f, f, t, t]
         );
-        assert_eq!(resize_mask(&m, (2, 2), (1, 3)).unwrap(), [t, t, f]);
-        assert!(resize_mask(&m, (2, 3), (4, 4)).is_err());
-        assert!(resize_mask(&[], (0, 0), (4, 4)).is_err());
+        assert_eq!(resize_mask(&m, (2, 2), Size::new(1, 3)).unwrap(), [t, t, f]);
+        assert!(resize_mask(&m, (2, 3), Size::square(4)).is_err());
+        assert!(resize_mask(&[], (0, 0), Size::square(4)).is_err());
     }
 
     #[test]
@@ -323,7 +325,7 @@ mod tests {
         let labels: Vec<u8> = (0..h * w).map(|i| u8::from(i % w < w / 4)).collect();
         let mask = mass_mask(&a, 0.6).unwrap();
         let kept = mask.iter().filter(|&&m| m).count() as f64 / mask.len() as f64;
-        let score = score_image(&a, (h, w), &labels, (h, w), 0.6).unwrap();
+        let score = score_image(&a, (h, w), &labels, Size::new(h, w), 0.6).unwrap();
         assert!((score[0].jaccard - chance_jaccard(kept, 0.25)).abs() < 0.02);
         assert_eq!(chance_jaccard(1.0, 0.25), 0.25);
         assert_eq!(chance_jaccard(0.0, 0.0), 0.0);

@@ -25,7 +25,8 @@
 //! | [`patch_colours`] | the principal components of patches as colours |
 //! | [`npy`] | arrays in NumPy's `.npy` files |
 //!
-//! Matrices are row-major: `[N, D]` means `data[n * D + d]`. Sizes and grids are (height, width).
+//! Matrices are row-major: `[N, D]` means `data[n * D + d]`. Sizes are in pixels
+//! ([`Size`](dinolab_data::Size)), grids are (rows, columns) of patches.
 //!
 //! ```
 //! use dinolab_eval::knn::{Knn, Labelled, l2_normalise};

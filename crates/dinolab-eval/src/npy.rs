@@ -1,31 +1,52 @@
-//! Arrays in NumPy's `.npy` files, by the crate npyz.
+//! Arrays in NumPy's `.npy` files.
 //!
 //! Written: format 1.0, little-endian, C order. Read: either byte order, C order.
 
 use std::fs::File;
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Read, Seek};
 use std::path::Path;
 
-use npyz::{AutoSerialize, Deserialize, NpyFile, Order, WriterBuilder};
+use dinolab_data::npy::Header;
 
 use crate::error::check_length;
 use crate::file::write_whole;
 use crate::{Error, Result};
 
+/// Values read or written at a time.
+const BLOCK: usize = 1 << 14;
+
 /// A supported type of values: `f32`, `f64`, `u8`, `i64`.
-pub trait Element: AutoSerialize + Deserialize + Copy + private::Sealed {}
+pub trait Element: Copy + private::Sealed {}
 
 mod private {
-    pub trait Sealed {}
+    pub trait Sealed: Sized {
+        /// Type of the values, with the byte order that is written.
+        const DESCR: &'static str;
+        /// Values of little-endian or, if so, big-endian bytes.
+        fn values(bytes: &[u8], big_endian: bool) -> impl Iterator<Item = Self>;
+        /// Adds a value's bytes in little-endian order.
+        fn put(self, bytes: &mut Vec<u8>);
+    }
 }
 
 macro_rules! elements {
-    ($($t:ty),*) => {$(
-        impl private::Sealed for $t {}
+    ($($t:ty: $descr:literal),*) => {$(
+        impl private::Sealed for $t {
+            const DESCR: &'static str = $descr;
+
+            fn values(bytes: &[u8], big_endian: bool) -> impl Iterator<Item = Self> {
+                let value = if big_endian { <$t>::from_be_bytes } else { <$t>::from_le_bytes };
+                bytes.as_chunks().0.iter().map(move |&bytes| value(bytes))
+            }
+
+            fn put(self, bytes: &mut Vec<u8>) {
+                bytes.extend(self.to_le_bytes());
+            }
+        }
         impl Element for $t {}
     )*};
 }
-elements!(f32, f64, u8, i64);
+elements!(f32: "<f4", f64: "<f8", u8: "|u1", i64: "<i8");
 
 /// An array read from a file.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,14 +73,14 @@ pub(crate) fn npy_to<T: Element>(
     shape: &[usize],
     data: &[T],
 ) -> io::Result<()> {
-    let shape: Vec<u64> = shape.iter().map(|&n| n as u64).collect();
-    let mut npy = npyz::WriteOptions::new()
-        .default_dtype()
-        .shape(&shape)
-        .writer(out)
-        .begin_nd()?;
-    npy.extend(data.iter())?;
-    npy.finish()
+    out.write_all(&Header::bytes(T::DESCR, shape))?;
+    let mut bytes = Vec::new();
+    for block in data.chunks(BLOCK) {
+        bytes.clear();
+        block.iter().for_each(|value| value.put(&mut bytes));
+        out.write_all(&bytes)?;
+    }
+    Ok(())
 }
 
 /// [`write_npy`] for `f32`.
@@ -93,28 +114,37 @@ pub fn read_npy<T: Element>(path: impl AsRef<Path>) -> Result<Array<T>> {
     };
     let file = File::open(path).map_err(failed)?;
     let length = file.metadata().map_err(failed)?.len();
-    let npy = NpyFile::new(BufReader::new(file)).map_err(failed)?;
-    let shape: Vec<usize> = npy
-        .shape()
-        .iter()
-        .map(|&n| usize::try_from(n))
-        .collect::<std::result::Result<_, _>>()
-        .map_err(|e| wrong(format!("shape: {e}")))?;
-    if npy.order() == Order::Fortran && shape.len() > 1 {
+    let mut file = BufReader::new(file);
+    let header = Header::read(&mut file).map_err(failed)?;
+    let kind = &T::DESCR[1..];
+    let big_endian = match header.value_type() {
+        Some((found, big_endian)) if found == kind => big_endian,
+        _ => {
+            let found = &header.descr;
+            return Err(wrong(format!("values of type {found}; wanted are {kind}")));
+        }
+    };
+    let shape = header.shape;
+    if header.fortran_order && shape.len() > 1 {
         return Err(wrong("Fortran order; save it in C order".into()));
     }
-    // A header may claim anything; a value takes at least a byte.
+    // A header may claim anything: nothing is allocated that the file is too short for.
+    let present = length.saturating_sub(file.stream_position().map_err(failed)?);
     let expected = shape.iter().try_fold(1usize, |all, &n| all.checked_mul(n));
-    let Some(expected) = expected.filter(|&values| values as u64 <= length) else {
+    let bytes = expected.and_then(|values| values.checked_mul(size_of::<T>()));
+    let (Some(expected), Some(bytes)) = (expected, bytes.filter(|&n| n as u64 <= present)) else {
         return Err(wrong(format!(
             "is cut short, or its shape {shape:?} is wrong"
         )));
     };
-    let values = npy.data::<T>().map_err(|e| wrong(format!("values: {e}")))?;
-    let data = values.collect::<io::Result<Vec<T>>>().map_err(failed)?;
-    if data.len() != expected {
-        let reason = format!("{} values for a shape of {expected}", data.len());
-        return Err(wrong(reason));
+    let mut data = Vec::with_capacity(expected);
+    let mut block = vec![0; BLOCK * size_of::<T>()];
+    let mut left = bytes;
+    while left > 0 {
+        let block = &mut block[..left.min(BLOCK * size_of::<T>())];
+        file.read_exact(block).map_err(failed)?;
+        data.extend(T::values(block, big_endian));
+        left -= block.len();
     }
     Ok(Array { shape, data })
 }
@@ -174,6 +204,19 @@ mod tests {
     }
 
     #[test]
+    fn either_byte_order_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.npy");
+        let values: Vec<f32> = (0..2 * BLOCK + 3).map(|i| i as f32 - 0.5).collect();
+        let mut bytes = Header::bytes(">f4", &[values.len()]);
+        bytes.extend(values.iter().flat_map(|v| v.to_be_bytes()));
+        std::fs::write(&path, &bytes).unwrap();
+        assert_eq!(read_npy_f32(&path).unwrap().data, values);
+        write_npy_f32(&path, &[values.len()], &values).unwrap();
+        assert_eq!(read_npy_f32(&path).unwrap().data, values);
+    }
+
+    #[test]
     fn wrong_files_are_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.npy");
@@ -188,5 +231,18 @@ mod tests {
         std::fs::write(&path, b"something else").unwrap();
         let told = read_npy_f32(&path).unwrap_err().to_string();
         assert!(told.contains("a.npy"), "{told}");
+        let fortran =
+            String::from_utf8_lossy(&Header::bytes("<f4", &[0, 2])[8..]).replace("False", "True ");
+        let fortran = [&b"\x93NUMPY\x01\x00"[..], fortran.as_bytes()].concat();
+        for (header, reason) in [
+            (Header::bytes("<f4", &[1 << 40]), "is cut short"),
+            (Header::bytes("<f4", &[usize::MAX, 2]), "is cut short"),
+            (Header::bytes("<f2", &[0]), "values of type <f2"),
+            (fortran, "Fortran order"),
+        ] {
+            std::fs::write(&path, header).unwrap();
+            let told = read_npy_f32(&path).unwrap_err().to_string();
+            assert!(told.contains(reason), "{told}");
+        }
     }
 }

@@ -10,6 +10,7 @@
 
 use std::collections::VecDeque;
 
+use dinolab_data::Size;
 use rayon::prelude::*;
 
 use crate::bilinear::enlarge;
@@ -255,15 +256,15 @@ fn normalised(mut features: Vec<f32>, dim: usize) -> Result<Vec<f32>> {
 /// the pixel at its centre.
 ///
 /// # Errors
-/// [`Error::Length`] for a mask that is not of `size` = (height, width), [`Error::Invalid`] for a
+/// [`Error::Length`] for a mask that is not of `size`, [`Error::Invalid`] for a
 /// class of `classes` or above.
 pub fn labels_of_mask(
     mask: &[u8],
-    size: (usize, usize),
+    size: Size,
     grid: (usize, usize),
     classes: usize,
 ) -> Result<Vec<f32>> {
-    let small = resize_nearest(mask, size, grid)?;
+    let small = resize_nearest(mask, (size.height, size.width), grid)?;
     let mut labels = vec![0.0; small.len() * classes];
     for (labels, &class) in labels.chunks_exact_mut(classes.max(1)).zip(&small) {
         match labels.get_mut(usize::from(class)) {
@@ -279,7 +280,7 @@ pub fn labels_of_mask(
     Ok(labels)
 }
 
-/// Converts the labels `[N, C]` of a grid to a mask of `size` = (height, width).
+/// Converts the labels `[N, C]` of a grid to a mask of `size`.
 ///
 /// The map of each class is enlarged bilinearly by `patch` and scaled to 0–1 unless it is 0
 /// everywhere. Each pixel takes the class with the greatest value, the first of equals. The mask is
@@ -292,7 +293,7 @@ pub fn mask_of_labels(
     labels: &[f32],
     grid: (usize, usize),
     patch: usize,
-    size: (usize, usize),
+    size: Size,
 ) -> Result<Vec<u8>> {
     let patches = grid.0 * grid.1;
     let classes = labels.len() / patches.max(1);
@@ -322,7 +323,7 @@ pub fn mask_of_labels(
             }
         }
     }
-    resize_nearest(&mask, large, size)
+    resize_nearest(&mask, large, (size.height, size.width))
 }
 
 /// Scales a map so that its least value is 0 and its greatest 1, unless no value is above 0. Equal

@@ -11,10 +11,10 @@ use burn::tensor::DeviceType;
 
 use crate::{Error, Result};
 
-/// The names there are, for messages.
+/// All names of devices, for messages.
 const NAMES: &str = "cpu, cuda:N, metal, vulkan[:N|:integrated|:virtual|:cpu], rocm:N";
 
-/// The device called `name`:
+/// Returns the device called `name`:
 ///
 /// | name | is |
 /// |---|---|
@@ -22,17 +22,16 @@ const NAMES: &str = "cpu, cuda:N, metal, vulkan[:N|:integrated|:virtual|:cpu], r
 /// | `cuda`, `cuda:N` | NVIDIA GPU number N, from 0 |
 /// | `rocm`, `rocm:N` | AMD GPU number N, from 0 |
 /// | `metal` | the GPU of a Mac |
-/// | `vulkan` | the first adapter there is, of discrete, integrated, virtual and software ones |
+/// | `vulkan` | the first adapter found, in the order discrete, integrated, virtual, software |
 /// | `vulkan:N` | discrete GPU number N, from 0 |
 /// | `vulkan:integrated`, `vulkan:virtual` | the first GPU of that kind |
 /// | `vulkan:cpu` | a driver that computes on the processor, such as Mesa's lavapipe |
 ///
-/// All but `cpu` are there where the program was built with the feature of that name. Nothing
-/// is started on the device yet.
+/// All but `cpu` need the build feature of that name. The device is not initialised yet.
 ///
 /// # Errors
-/// [`Error::Device`] where the name is unknown, the feature is not part of this build, or the
-/// machine has no such device.
+/// [`Error::Device`] if the name is unknown, the feature is not part of this build, or the machine has
+/// no such device.
 pub fn by_name(name: &str) -> Result<Device> {
     let (kind, which) = match name.split_once(':') {
         Some((kind, which)) => (kind, Some(which)),
@@ -72,7 +71,7 @@ pub fn by_name(name: &str) -> Result<Device> {
     }
 }
 
-/// Number `which` of the devices that were found, or the first.
+/// Returns number `which` of the devices found, or the first.
 #[cfg(any(feature = "cuda", feature = "rocm", feature = "metal"))]
 fn numbered(name: &str, which: Option<&str>, found: &[Device]) -> Result<Device> {
     let refuse = |reason| {
@@ -89,9 +88,9 @@ fn numbered(name: &str, which: Option<&str>, found: &[Device]) -> Result<Device>
     }
 }
 
-/// The adapters that Vulkan drivers offer, the best kind first.
+/// Returns the adapters of all Vulkan drivers, the best kind first.
 ///
-/// They are listed before one is opened, because opening one that is not there panics.
+/// They are listed before one is opened, because opening a missing one panics.
 #[cfg(feature = "vulkan")]
 static ADAPTERS: LazyLock<Vec<Device>> = LazyLock::new(|| {
     use WgpuDeviceKind as Kind;

@@ -1,36 +1,36 @@
-//! What is computed in how many bits.
+//! The precision of activations and matrix products.
 
 use burn::tensor::{Device, FloatDType, Tensor};
 
 use crate::{Error, Result};
 
-/// The numbers that activations and matrix products are computed in.
+/// The type in which activations and matrix products are computed.
 ///
-/// A network carries it ([`Parameters::set_precision`](crate::Parameters::set_precision)). It
-/// decides what the *matrices* of the linear maps are presented in, and the rest follows, as in
-/// PyTorch's automatic mixed precision:
+/// It is a property of a network ([`Parameters::set_precision`](crate::Parameters::set_precision)) and
+/// determines the type of the *weights* of linear layers; the rest follows, as in PyTorch's automatic
+/// mixed precision:
 ///
 /// | in `bf16` | always in `f32` |
 /// |---|---|
-/// | operands and results of linear maps | parameters, their gradients, optimiser, teacher |
-/// | queries, keys, values, their products | softmax, layer and batch normalisation, GELU inside |
+/// | operands and results of linear layers | parameters, their gradients, optimiser, teacher |
+/// | queries, keys, values, their products | softmax, layer and batch normalisation, the inside of GELU |
 /// | hidden activations of MLP and head | the sum of the residual branches; features |
 /// | | bottleneck, prototypes, logits, loss, centre |
 ///
-/// Products in `bf16` are summed in `f32` by the hardware. Logits stay in `f32`, since they are
-/// divided by temperatures as small as 0.02, which would magnify a rounding to eight bits.
+/// Products in `bf16` are summed in `f32` by the hardware. Logits stay in `f32` because they are divided
+/// by temperatures as low as 0.02, which would magnify a rounding to 8 bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// Single precision throughout: 24 bits, never fewer.
+    /// Single precision throughout (24 bits, never TF32).
     #[default]
     F32,
-    /// Brain floating point: the range of `f32` with 8 bits of precision.
+    /// bfloat16: the exponent range of `f32` with 8 bits of precision.
     Bf16,
 }
 
 impl Precision {
-    /// The type of a number.
+    /// Returns the element type.
     pub fn dtype(self) -> FloatDType {
         match self {
             Self::F32 => FloatDType::F32,
@@ -38,10 +38,10 @@ impl Precision {
         }
     }
 
-    /// Whether `device` can store, convert and compute in it.
+    /// Checks that `device` can store, convert and compute in it.
     ///
     /// # Errors
-    /// [`Error::BadSetting`] where it can not.
+    /// [`Error::BadSetting`] if it cannot.
     pub fn check(self, device: &Device) -> Result<()> {
         if device.supports_dtype(self.dtype()) {
             return Ok(());
@@ -73,12 +73,12 @@ impl std::str::FromStr for Precision {
     }
 }
 
-/// The same numbers in `f32`.
+/// Converts a tensor to `f32`.
 pub(crate) fn single<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     x.cast(FloatDType::F32)
 }
 
-/// The same numbers as `other` has them.
+/// Converts a tensor to the type of `other`.
 pub(crate) fn as_of<const D: usize, const E: usize>(x: Tensor<D>, other: &Tensor<E>) -> Tensor<D> {
     x.cast(FloatDType::from(other.dtype()))
 }

@@ -8,7 +8,7 @@ mod export;
 mod hugging_face;
 mod infer;
 mod load;
-mod locate;
+mod model_folder;
 mod naming;
 mod networks;
 mod preprocess;
@@ -24,7 +24,6 @@ use std::path::{Path, PathBuf};
 pub use self::export::Backbone;
 pub use self::hugging_face::Kind;
 pub use self::load::{LoadOptions, LoadReport, load};
-pub use self::locate::locate;
 pub use self::naming::Naming;
 pub use self::pth::{Value, write_pth};
 pub use self::role::NetworkRole;
@@ -62,7 +61,8 @@ pub struct Weights {
     pub role: Option<NetworkRole>,
 }
 
-/// Reads a `.pth` or safetensors file, distinguished by content.
+/// Reads a `.pth` or safetensors file, distinguished by content, or the one in a model's folder of
+/// Hugging Face or timm.
 ///
 /// Of a training checkpoint, the network with `role` is read; without a role, the one that the
 /// file names as `evaluated`, else the teacher or another moving average, else the only one. A file
@@ -74,6 +74,7 @@ pub struct Weights {
 /// networks in the file.
 pub fn read(path: &Path, role: impl Into<Option<NetworkRole>>) -> Result<Weights> {
     let role = role.into();
+    let path = &model_folder::weight_file(path)?;
     let mut head = [0u8; 64];
     let (length, size) = {
         use std::io::Read;

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use common::device;
 use dinolab_nn::init::Init;
 use dinolab_nn::weights::{
-    Array, Backbone, LoadOptions, Naming, NetworkRole, Value, arrays, load, locate, read, to_bytes,
+    Array, Backbone, LoadOptions, Naming, NetworkRole, Value, arrays, load, read, to_bytes,
     write_pth,
 };
 use dinolab_nn::{Head, HeadConfig, Network, ProjectionHead, Vit, VitConfig};
@@ -64,8 +64,7 @@ fn config() -> VitConfig {
 fn use_weights(path: &Path) -> Result<(), String> {
     LARGEST.store(0, Ordering::Relaxed);
     let result = (|| {
-        let file = locate(path)?;
-        let weights = read(&file, NetworkRole::Teacher)?;
+        let weights = read(path, NetworkRole::Teacher)?;
         let config = weights.vit_config(None)?;
         let mut vit = Vit::new(&config, &mut Init::new(0), &device())?;
         load(&mut vit, "backbone", &weights, LoadOptions::default())?;

@@ -14,7 +14,7 @@ use dinolab_nn::init::Init;
 use dinolab_nn::position::PositionRule;
 use dinolab_nn::weights::{
     Array, Backbone, Kind, LoadOptions, Naming, NetworkRole, Weights, deviation, file_arrays, load,
-    locate, read, to_bytes,
+    read, to_bytes,
 };
 use dinolab_nn::{Tensor, Vit, VitConfig};
 
@@ -41,7 +41,7 @@ fn arrays_of(path: &Path) -> Arrays {
 }
 
 fn read_at(path: &Path) -> Weights {
-    read(&locate(path).unwrap(), NetworkRole::Teacher).unwrap_or_else(|e| panic!("{e}"))
+    read(path, NetworkRole::Teacher).unwrap_or_else(|e| panic!("{e}"))
 }
 
 fn network(weights: &Weights) -> Vit {
@@ -319,7 +319,7 @@ fn networks_that_are_computed_otherwise_are_refused() {
     fs::remove_file(folder.join("model.safetensors")).unwrap();
     fs::write(folder.join("model.safetensors.index.json"), "{}").unwrap();
     assert!(
-        locate(&folder)
+        read(&folder, NetworkRole::Teacher)
             .unwrap_err()
             .to_string()
             .contains("several files")

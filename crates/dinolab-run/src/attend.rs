@@ -152,7 +152,7 @@ pub fn draw(env: &Environment<'_>, request: &AttendRequest<'_>) -> Result<Visual
         normaliser: model.preprocess.normaliser()?,
         size: request.size.unwrap_or(
             model
-                .attend_size
+                .attention_size
                 .map_or(ResizeTo::Side(480), ResizeTo::from),
         ),
         model,
@@ -293,7 +293,7 @@ fn each_frame(
 impl Drawing {
     /// The pictures of an image, each with its part of the file name.
     fn pictures(&self, maps: &AttentionMaps) -> Result<Named> {
-        let size = (maps.image.height, maps.image.width);
+        let size = maps.image.size();
         let picture = Rgb::from_image(&maps.image)?;
         let mean = maps.mean();
         let patches = maps.grid.0 * maps.grid.1;

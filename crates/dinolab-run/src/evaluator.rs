@@ -33,7 +33,7 @@ pub struct Evaluator {
     feature: Feature,
     preprocess: Preprocess,
     knn: Knn,
-    attend_size: Size,
+    attention_size: Size,
 }
 
 /// `most` indices below `len`, evenly spread.
@@ -65,7 +65,7 @@ impl Evaluator {
                 k: vec![config.knn_k],
                 temperature: config.knn_temp,
             },
-            attend_size: config.attention_size,
+            attention_size: config.attention_size,
         }
     }
 
@@ -123,10 +123,10 @@ impl Evaluator {
             let Some(image) = usable(source.image(index))? else {
                 continue;
             };
-            let side = Some((self.attend_size.height, self.attend_size.width));
+            let side = Some((self.attention_size.height, self.attention_size.width));
             let image = whole_patches(&image, side, backbone.stride())?;
             let maps = attend(backbone, &image, &normaliser)?;
-            let size = (mask.height, mask.width);
+            let size = mask.size();
             meter.add(&score_image(
                 &maps.maps,
                 maps.grid,
@@ -146,7 +146,7 @@ impl Evaluator {
             let Some(image) = usable(source.image(index))? else {
                 continue;
             };
-            let side = Some((self.attend_size.height, self.attend_size.width));
+            let side = Some((self.attention_size.height, self.attention_size.width));
             let image = whole_patches(&image, side, backbone.stride())?;
             rows.push(attend(backbone, &image, &normaliser)?);
         }

@@ -114,7 +114,7 @@ pub struct Model {
     /// How the run that trained it prepared images; the reference's way if that is unknown.
     pub preprocess: Preprocess,
     /// Side of attention pictures in the run that trained it.
-    pub attend_size: Option<Size>,
+    pub attention_size: Option<Size>,
 }
 
 impl Model {
@@ -164,7 +164,7 @@ impl Model {
             vit,
             feature: weights.feature()?,
             preprocess,
-            attend_size: run_config(&weights).map(|run| run.attention_size),
+            attention_size: run_config(&weights).map(|run| run.attention_size),
         })
     }
 

@@ -54,7 +54,7 @@ pub fn colour(env: &Environment<'_>, request: &PcaRequest<'_>) -> Result<VisualR
     let input = request.input.open(env, model.pixels())?;
     let animation = input.is_animation(request.out)?;
     let side = model
-        .attend_size
+        .attention_size
         .map_or(ResizeTo::Side(480), ResizeTo::from);
     let network = Network {
         size: request.size.unwrap_or(side),
@@ -270,7 +270,7 @@ fn video(
 
 /// The colours at the size of the image.
 fn picture(request: &PcaRequest<'_>, image: &Image, colours: &PatchColours) -> Result<Rgb> {
-    let size = (image.height, image.width);
+    let size = image.size();
     let filter = match !request.interpolate {
         true => Filter::Nearest,
         false => Filter::Bilinear,

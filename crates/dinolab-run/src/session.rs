@@ -31,7 +31,7 @@ use crate::error::{Context, Result};
 use crate::evaluator::Evaluator;
 use crate::report::{self, Summary};
 use crate::run_folder::{Contents, Lock, RunFolder, absolute, parse_toml, read_settings};
-use crate::settings::{Choice, Config, Settings};
+use crate::settings::{AutoSetting, Config, Settings};
 use crate::sources::Sources;
 use crate::train_observer::{StopOnRequest, TrainObserver, context};
 
@@ -81,7 +81,7 @@ pub struct Session<'a> {
     folder: RunFolder,
     lock: Option<Lock>,
     config: Config,
-    choices: Vec<Choice>,
+    choices: Vec<AutoSetting>,
     sources: Sources,
     plan: TrainConfig,
     device: Device,
@@ -239,7 +239,7 @@ impl<'a> Session<'a> {
     }
 
     /// Settings that were decided by the number of images.
-    pub fn choices(&self) -> &[Choice] {
+    pub fn choices(&self) -> &[AutoSetting] {
         &self.choices
     }
 

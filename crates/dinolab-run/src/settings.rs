@@ -16,7 +16,8 @@ mod resolve;
 mod validate;
 
 pub use change::{Meaning, meaning};
-pub use resolve::Choice;
+pub use resolve::AutoSetting;
+pub(crate) use resolve::suited_out_dim;
 
 /// Declares every setting once, in groups: `name: type` (decided by [`Settings::resolve`]) or
 /// `name: type = default`. Settings of a group `of [METHODS]` belong to these methods alone. Makes [`Settings`], all optional, which flags and files fill; and

@@ -23,7 +23,7 @@ use crate::evaluation::Evaluation;
 use crate::evaluator::Evaluator;
 use crate::event::{Event, Progress};
 use crate::run_folder::RunFolder;
-use crate::settings::Config;
+use crate::settings::{Config, suited_out_dim};
 use crate::values::MethodKind;
 
 /// The kind of a line about a setting that was changed.
@@ -40,6 +40,7 @@ pub fn context(config: &Config, images: usize) -> Context {
             teacher_temp: config.teacher_temp,
             momentum_teacher: config.momentum_teacher,
             center_momentum: config.center_momentum,
+            suited_out_dim: suited_out_dim(images),
         }),
         sigreg_weight: (config.method == MethodKind::LeJepa).then_some(config.sigreg_weight),
         visreg_weight: (config.method == MethodKind::VisReg).then_some(config.visreg_weight),

@@ -10,35 +10,30 @@ use dinolab_train::checkpoint::Checkpoint;
 
 use crate::error::{Error, Result};
 
-/// Attempts at a run folder whose checkpoints change meanwhile.
-const ATTEMPTS: usize = 3;
 /// The largest header of a checkpoint that is looked at.
 const MAX_HEADER: u64 = 100_000_000;
 
-/// Reads the network with `role`, by default the evaluated one, that `w` stands for: of a run folder its newest whole checkpoint, of a
-/// model's folder its weight file, else the file itself. Checkpoints are read by their checksum.
+/// Reads the network with `role`, by default the evaluated one, of `w`: the newest intact checkpoint of a
+/// run folder, the weight file of a model's folder, or the file itself. Checkpoints are verified by
+/// their checksum.
 ///
 /// # Errors
 /// [`Error::Train`] for checkpoints that are damaged,
 /// [`Error::Model`] for whatever else holds no such weights.
 pub fn read(w: &Path, role: Option<NetworkRole>) -> Result<Weights> {
-    let mut attempts = ATTEMPTS;
-    loop {
-        attempts -= 1;
-        if let Some((checkpoint, _)) = Checkpoint::latest(&w.join("checkpoints"))? {
-            return Ok(checkpoint.weights(role)?);
-        }
-        let file = weights::locate(w)?;
-        if is_checkpoint(&file) {
-            return Ok(Checkpoint::read(&file)?.weights(role)?);
-        }
-        match weights::read(&file, role) {
-            Ok(weights) => return Ok(weights),
-            // Someone else has replaced it since.
-            Err(_) if attempts > 0 && w.is_dir() && !file.exists() => {}
-            Err(error) => return Err(error.into()),
-        }
+    if let Some((checkpoint, _)) = Checkpoint::latest(&w.join("checkpoints"))? {
+        return Ok(checkpoint.weights(role)?);
     }
+    if is_checkpoint(w) {
+        return Ok(Checkpoint::read(w)?.weights(role)?);
+    }
+    Ok(weights::read(w, role).map_err(|error| match error {
+        dinolab_nn::Error::BadWeights { path, reason } if path == w && w.is_dir() => {
+            let reason = format!("has no checkpoints of a run, and {reason}");
+            dinolab_nn::Error::BadWeights { path, reason }
+        }
+        error => error,
+    })?)
 }
 
 /// All networks of the training checkpoint at `w`, by their roles.
@@ -129,9 +124,33 @@ mod tests {
         fs::write(&plain, to_bytes(&weights.arrays, &BTreeMap::new()).unwrap()).unwrap();
         let plain = read(&plain, None).unwrap();
         assert_eq!(plain.arrays, weights.arrays);
+        let model = root.path().join("model");
+        fs::create_dir(&model).unwrap();
+        fs::copy(&plain.path, model.join("model.safetensors")).unwrap();
+        assert_eq!(read(&model, None).unwrap().arrays, weights.arrays);
         let both = read_all(root.path()).unwrap();
         assert_eq!(both.len(), 1);
         assert_eq!(both[0].0, NetworkRole::Teacher);
+    }
+
+    #[test]
+    fn the_newest_intact_checkpoint_is_read_whatever_latest_names() {
+        let root = tempfile::tempdir().unwrap();
+        let file = run(root.path());
+        let newer = file.with_file_name("step-000000007.safetensors");
+        fs::write(&newer, &fs::read(&file).unwrap()[..100]).unwrap();
+        fs::write(file.with_file_name("latest"), "step-000000007.safetensors").unwrap();
+        assert_eq!(read(root.path(), None).unwrap().path, file);
+    }
+
+    #[test]
+    fn a_folder_of_neither_kind_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let error = read(root.path(), None).unwrap_err().to_string();
+        assert!(
+            error.contains("has no checkpoints of a run, and is not a model folder"),
+            "{error}"
+        );
     }
 
     /// Its values are those of no network any more, though the file can be read.

@@ -1,7 +1,7 @@
 //! A contact sheet of attention maps.
 
-use dinolab_data::Image;
 use dinolab_data::augment::{eval, resize};
+use dinolab_data::{Image, Size};
 
 use crate::colour_map::ColourMap;
 use crate::contact_sheet::contact_sheet;
@@ -40,8 +40,8 @@ pub fn attention_sheet(rows: &[AttentionRow<'_>]) -> Result<Rgb> {
     let columns = 2 + heads;
     let mut tiles = Vec::with_capacity(rows.len() * columns);
     for row in rows {
-        let size @ (height, width) = tile_size(row.image);
-        let small = eval::resize(row.image, width, height, resize::Filter::Bicubic)?;
+        let size = tile_size(row.image);
+        let small = eval::resize(row.image, size.width, size.height, resize::Filter::Bicubic)?;
         let picture = Rgb::from_image(&small)?;
         let mean = enlarge_map(row.mean, row.grid, size)?;
         tiles.push(picture.clone());
@@ -54,11 +54,10 @@ pub fn attention_sheet(rows: &[AttentionRow<'_>]) -> Result<Rgb> {
     contact_sheet(&tiles, columns, PADDING, PAPER)
 }
 
-/// Height and width of an image's tile.
-fn tile_size(image: &Image) -> (usize, usize) {
-    let longest = image.width.max(image.height).max(1);
-    let side = |length: usize| (length * TILE / longest).max(1);
-    (side(image.height), side(image.width))
+/// Size of an image's tile.
+fn tile_size(image: &Image) -> Size {
+    let longest = image.size().longest().max(1);
+    image.size().map(|side| (side * TILE / longest).max(1))
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Heat maps of patches and their overlay on a picture.
 
+use dinolab_data::Size;
+
 use crate::colour_map::ColourMap;
 use crate::error::{check_finite, check_length};
 use crate::picture::{Rgb, blend};
@@ -14,28 +16,28 @@ pub enum Filter {
     Bilinear,
 }
 
-/// Resizes a map of `from` = (height, width) values to `to`.
+/// Resizes a map of a grid (rows, columns) of values to `size`.
 ///
 /// # Errors
-/// [`Error::Length`] unless there are `height × width` values; [`Error::Invalid`] for an empty
+/// [`Error::Length`] unless there are `rows × columns` values; [`Error::Invalid`] for an empty
 /// map.
 pub fn resize_map(
     values: &[f32],
-    from: (usize, usize),
-    to: (usize, usize),
+    grid: (usize, usize),
+    size: Size,
     filter: Filter,
 ) -> Result<Vec<f32>> {
-    check_length("map", from.0 * from.1, values.len())?;
+    check_length("map", grid.0 * grid.1, values.len())?;
     if values.is_empty() {
         return Err(Error::invalid("map", "is empty"));
     }
-    let rows = taps(from.0, to.0, filter);
-    let columns = taps(from.1, to.1, filter);
-    let mut out = Vec::with_capacity(to.0 * to.1);
+    let rows = taps(grid.0, size.height, filter);
+    let columns = taps(grid.1, size.width, filter);
+    let mut out = Vec::with_capacity(size.area());
     for &(y0, y1, v) in &rows {
         for &(x0, x1, u) in &columns {
             let row = |y: usize| {
-                let row = &values[y * from.1..][..from.1];
+                let row = &values[y * grid.1..][..grid.1];
                 row[x0] + u * (row[x1] - row[x0])
             };
             let (above, below) = (row(y0), row(y1));
@@ -78,14 +80,14 @@ pub fn stretch(values: &[f32]) -> Result<Vec<f32>> {
     Ok(values.iter().map(|v| (v - least) * scale).collect())
 }
 
-/// Draws a map of `size` = (height, width) values of 0–1, one pixel per value.
+/// Draws a map of `size` with values of 0–1, one pixel per value.
 ///
 /// # Errors
 /// [`Error::Length`] unless there are `height × width` values.
-pub fn heat_map(values: &[f32], size: (usize, usize), map: ColourMap) -> Result<Rgb> {
-    check_length("map", size.0 * size.1, values.len())?;
+pub fn heat_map(values: &[f32], size: Size, map: ColourMap) -> Result<Rgb> {
+    check_length("map", size.area(), values.len())?;
     let data = values.iter().flat_map(|&v| map.colour(v)).collect();
-    Rgb::new(size.1, size.0, data)
+    Rgb::new(size.width, size.height, data)
 }
 
 /// Overlays a map of 0–1, one value per pixel of `picture`, with opacity `alpha` (0–1).
@@ -102,15 +104,15 @@ pub fn overlay(picture: &Rgb, values: &[f32], map: ColourMap, alpha: f32) -> Res
 }
 
 /// Scales a map of `grid` = (rows, columns) of patches to 0–1 and enlarges it bilinearly to
-/// `size` = (height, width), for [`heat_map`] and [`overlay`].
+/// `size`, for [`heat_map`] and [`overlay`].
 ///
 /// # Errors
 /// As [`stretch`] and [`resize_map`].
-pub fn enlarge_map(map: &[f32], grid: (usize, usize), size: (usize, usize)) -> Result<Vec<f32>> {
+pub fn enlarge_map(map: &[f32], grid: (usize, usize), size: Size) -> Result<Vec<f32>> {
     resize_map(&stretch(map)?, grid, size, Filter::Bilinear)
 }
 
-/// Draws patches in their own colours, enlarged to `size` = (height, width).
+/// Draws patches in their own colours, enlarged to `size`.
 ///
 /// `colours` is `[h · w, 3]` in 0–1 for `grid` = (h, w), patches row by row.
 ///
@@ -119,10 +121,10 @@ pub fn enlarge_map(map: &[f32], grid: (usize, usize), size: (usize, usize)) -> R
 pub fn patch_colour_map(
     colours: &[f32],
     grid: (usize, usize),
-    size: (usize, usize),
+    size: Size,
     filter: Filter,
 ) -> Result<Rgb> {
-    let mut data = vec![0; size.0 * size.1 * 3];
+    let mut data = vec![0; size.area() * 3];
     for channel in 0..3 {
         let map: Vec<f32> = colours.iter().skip(channel).step_by(3).copied().collect();
         let large = resize_map(&map, grid, size, filter)?;
@@ -130,7 +132,7 @@ pub fn patch_colour_map(
             *to = (value * 255.0).round() as u8;
         }
     }
-    Rgb::new(size.1, size.0, data)
+    Rgb::new(size.width, size.height, data)
 }
 
 #[cfg(test)]
@@ -140,20 +142,20 @@ mod tests {
     #[test]
     fn enlarges() {
         let v = [0.0, 1.0, 2.0, 3.0];
-        let near = resize_map(&v, (2, 2), (4, 4), Filter::Nearest).unwrap();
+        let near = resize_map(&v, (2, 2), Size::square(4), Filter::Nearest).unwrap();
         assert_eq!(near[..4], [0.0, 0.0, 1.0, 1.0]);
-        let smooth = resize_map(&v, (2, 2), (4, 4), Filter::Bilinear).unwrap();
+        let smooth = resize_map(&v, (2, 2), Size::square(4), Filter::Bilinear).unwrap();
         assert_eq!(smooth[..4], [0.0, 0.25, 0.75, 1.0]);
         assert_eq!(smooth[4..8], [0.5, 0.75, 1.25, 1.5]);
         assert_eq!(smooth[15], 3.0);
         for filter in [Filter::Nearest, Filter::Bilinear] {
-            assert_eq!(resize_map(&v, (2, 2), (2, 2), filter).unwrap(), v);
+            assert_eq!(resize_map(&v, (2, 2), Size::square(2), filter).unwrap(), v);
             assert_eq!(
-                resize_map(&v[..1], (1, 1), (2, 1), filter).unwrap(),
+                resize_map(&v[..1], (1, 1), Size::new(2, 1), filter).unwrap(),
                 [0.0; 2]
             );
-            assert!(resize_map(&[], (0, 0), (2, 1), filter).is_err());
-            assert!(resize_map(&v, (2, 1), (2, 1), filter).is_err());
+            assert!(resize_map(&[], (0, 0), Size::new(2, 1), filter).is_err());
+            assert!(resize_map(&v, (2, 1), Size::new(2, 1), filter).is_err());
         }
         assert_eq!(stretch(&[2.0, 4.0, 3.0]).unwrap(), [0.0, 1.0, 0.5]);
         assert_eq!(stretch(&[2.0, 2.0]).unwrap(), [0.0, 0.0]);
@@ -166,14 +168,14 @@ mod tests {
         let out = overlay(&black, &[0.0, 1.0], ColourMap::Grey, 0.5).unwrap();
         assert_eq!(out.data, [0, 0, 0, 128, 128, 128]);
         assert!(overlay(&black, &[0.0], ColourMap::Grey, 0.5).is_err());
-        let heat = heat_map(&[0.0, 1.0], (1, 2), ColourMap::Grey).unwrap();
+        let heat = heat_map(&[0.0, 1.0], Size::new(1, 2), ColourMap::Grey).unwrap();
         assert_eq!(heat.data, [0, 0, 0, 255, 255, 255]);
     }
 
     #[test]
     fn patches_keep_their_colours() {
         let colours = [1.0, 0.0, 0.0, 0.0, 0.5, 1.0];
-        let drawn = patch_colour_map(&colours, (1, 2), (2, 4), Filter::Nearest).unwrap();
+        let drawn = patch_colour_map(&colours, (1, 2), Size::new(2, 4), Filter::Nearest).unwrap();
         assert_eq!(
             (drawn.pixel(0, 0), drawn.pixel(1, 1)),
             ([255, 0, 0], [255, 0, 0])
@@ -182,6 +184,6 @@ mod tests {
             (drawn.pixel(2, 0), drawn.pixel(3, 1)),
             ([0, 128, 255], [0, 128, 255])
         );
-        assert!(patch_colour_map(&colours, (2, 2), (2, 4), Filter::Nearest).is_err());
+        assert!(patch_colour_map(&colours, (2, 2), Size::new(2, 4), Filter::Nearest).is_err());
     }
 }

@@ -14,7 +14,7 @@ const TOO_LARGE: &str =
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Advice {
     /// More images than allowed cannot be used.
-    MaxBadImages,
+    MaxUnusable,
     /// Position embeddings are those of another image size.
     ResizePosEmbed,
     /// A learning rate at which the loss is no longer a number.
@@ -33,7 +33,7 @@ impl Advice {
     /// All of them.
     #[cfg(test)]
     pub const ALL: [Self; 7] = [
-        Self::MaxBadImages,
+        Self::MaxUnusable,
         Self::ResizePosEmbed,
         Self::LowerLr,
         Self::MakeClassifier,
@@ -45,7 +45,7 @@ impl Advice {
     /// What to do about an error.
     pub fn on(error: Library<'_>) -> Option<Self> {
         match error {
-            Library::Data(dinolab_data::Error::TooManyBadImages { .. }) => Some(Self::MaxBadImages),
+            Library::Data(dinolab_data::Error::TooManyUnusable { .. }) => Some(Self::MaxUnusable),
             Library::Data(dinolab_data::Error::OnlyArrays { .. }) => Some(Self::InChans),
             Library::Nn(dinolab_nn::Error::PositionSize { .. }) => Some(Self::ResizePosEmbed),
             Library::Nn(dinolab_nn::Error::NoSuchNetwork { found, .. }) => {
@@ -61,7 +61,7 @@ impl Advice {
     /// The flag that helps, without dashes.
     fn flag(self) -> &'static str {
         match self {
-            Self::MaxBadImages => "max-unusable-percent",
+            Self::MaxUnusable => "max-unusable-percent",
             Self::ResizePosEmbed => "resize-pos-embed",
             Self::LowerLr => "lr",
             Self::MakeClassifier => "classifier",
@@ -83,7 +83,7 @@ impl fmt::Display for Advice {
             Self::CheckpointKey(role) => {
                 return write!(f, "choose by --checkpoint-key {role}");
             }
-            Self::MaxBadImages => "remove them, or allow more with --max-unusable-percent PERCENT",
+            Self::MaxUnusable => "remove them, or allow more with --max-unusable-percent PERCENT",
             Self::ResizePosEmbed => "resample the position embeddings with --resize-pos-embed true",
             Self::LowerLr => "give a lower --lr",
             Self::MakeClassifier => {

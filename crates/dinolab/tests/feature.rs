@@ -296,7 +296,8 @@ fn exported_weights_know_their_feature() {
     let head = Head::new(&head, 2 * WIDTH, &mut Init::new(0), &common::device()).unwrap();
     assert_eq!(head.width(), 2 * WIDTH);
     // The embedder of other programs.
-    let embedder = dinolab_eval::Embedder::open(&run).unwrap();
+    let weights = dinolab_run::weights::read(&run, None).unwrap();
+    let embedder = dinolab_eval::Embedder::from_weights(&weights).unwrap();
     assert_eq!(embedder.dim(), 2 * WIDTH);
     let bytes = fs::read(place.path("train/class-0/0.png")).unwrap();
     let image = dinolab_data::decode::decode("0.png", &bytes, 1 << 20).unwrap();

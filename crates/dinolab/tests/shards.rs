@@ -58,7 +58,7 @@ fn batches(
         workers,
         read_ahead: if workers == 1 { 0 } else { 5 },
         seed: 7,
-        max_bad_images: 0.1,
+        max_unusable: 0.1,
         shuffle_buffer,
         ..LoaderConfig::default()
     };

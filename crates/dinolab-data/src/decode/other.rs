@@ -105,7 +105,7 @@ pub(super) fn check_png(bytes: &[u8]) -> Result<(), Reason> {
     Err("truncated PNG: it ends before the image does".into())
 }
 
-/// A WebP file says its own length.
+/// A WebP file records its own length.
 fn check_webp(bytes: &[u8]) -> Result<(), Reason> {
     match bytes.get(4..8) {
         Some(&[a, b, c, d]) if u32::from_le_bytes([a, b, c, d]) as usize <= bytes.len() - 8 => {

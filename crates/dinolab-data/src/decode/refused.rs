@@ -10,7 +10,7 @@ pub(crate) type Reason = String;
 /// The side, in pixels, that an image must have at least.
 const MIN_SIDE: u64 = 2;
 
-/// A decoder that panics has met a file that it did not expect: no reason to end a run.
+/// Runs a decoder. A panic means an unexpected file and does not end a run.
 pub(crate) fn caught<T>(decode: impl FnOnce() -> Result<T, Reason>) -> Result<T, Reason> {
     catch_unwind(AssertUnwindSafe(decode))
         .unwrap_or_else(|_| Err("damaged: its decoder gave up on it (a panic)".into()))

@@ -102,7 +102,7 @@ fn decode_other(
     Ok((image, orientation))
 }
 
-/// Turned and mirrored as its orientation says.
+/// Rotates and mirrors by the orientation.
 fn upright(image: Image, orientation: Orientation) -> Image {
     use Orientation::{
         FlipHorizontal, FlipVertical, NoTransforms, Rotate90, Rotate90FlipH, Rotate180, Rotate270,

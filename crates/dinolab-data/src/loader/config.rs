@@ -17,8 +17,8 @@ pub struct LoaderConfig {
     /// Seed of order and crops.
     pub seed: u64,
     /// Largest share of unusable images, 0–1: an epoch fails once more than
-    /// `floor(max_bad_images × images)` different ones were met.
-    pub max_bad_images: f64,
+    /// `floor(max_unusable × images)` different ones were found.
+    pub max_unusable: f64,
     /// Size of the cache of decoded images in bytes; 0 disables it. Changes speed, never results.
     pub cache_bytes: u64,
     /// If the source has shards, they are visited one after the other, shuffled within a buffer of this
@@ -41,7 +41,7 @@ impl Default for LoaderConfig {
             read_ahead: READ_AHEAD,
             queue: 0,
             seed: 0,
-            max_bad_images: 0.01,
+            max_unusable: 0.01,
             cache_bytes: 0,
             shuffle_buffer: 0,
             scaled_decoding: false,
@@ -69,9 +69,9 @@ impl LoaderConfig {
                 return bad(field, format!("must be at most {most}, not {value}"));
             }
         }
-        if !(0.0..=1.0).contains(&self.max_bad_images) {
-            let reason = format!("must be between 0 and 1, not {}", self.max_bad_images);
-            return bad("max-bad-images", reason);
+        if !(0.0..=1.0).contains(&self.max_unusable) {
+            let reason = format!("must be between 0 and 1, not {}", self.max_unusable);
+            return bad("max-unusable", reason);
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Ends when there are no more tasks, or nobody to pass them on to.
+    /// Ends when there are no more tasks or no receivers.
     pub(super) fn run(self) {
         for mut task in &self.tasks {
             // What is still to be handed out is not wanted any more, and may take long.

@@ -8,7 +8,7 @@ use crate::{Error, Result, Source};
 /// Bytes that are read at once.
 const BLOCK: u64 = 4 << 20;
 
-/// The files that an epoch still wants, in the order in which they lie in the shards.
+/// The files that an epoch still needs, in the order in which they lie in the shards.
 ///
 /// They are read in runs, by whoever needs the next one; others that need a later one read that
 /// meanwhile, which hides the time that storage takes. Files that are read before their turn wait in
@@ -23,9 +23,9 @@ pub(super) struct Stream {
 }
 
 struct State {
-    /// What nobody has begun to read, the next one last.
+    /// Files whose reading has not begun, the next one last.
     left: Vec<usize>,
-    /// What somebody is reading.
+    /// Files being read.
     coming: HashSet<usize>,
     /// Runs that are being read.
     runs: usize,
@@ -146,7 +146,7 @@ impl State {
     }
 }
 
-/// A run that is being read. When it ends, in whatever way, those that wait for it go on.
+/// A run of files being read. When it ends, in whatever way, the threads that wait for it continue.
 struct Reading<'a> {
     stream: &'a Stream,
     run: Vec<usize>,

@@ -64,7 +64,7 @@ impl UnusableImages {
             });
         }
         if found.len() > (self.limit * self.total as f64).floor() as usize {
-            return Err(Error::TooManyBadImages {
+            return Err(Error::TooManyUnusable {
                 bad: found.len(),
                 total: self.total,
                 limit_percent: self.limit * 100.0,

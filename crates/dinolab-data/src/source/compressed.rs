@@ -1,4 +1,4 @@
-//! Compressed archives, which cannot be read at random: recognised, to say how to unpack them.
+//! Recognises compressed archives, which do not allow random access, to name the command that unpacks them.
 
 use std::path::Path;
 

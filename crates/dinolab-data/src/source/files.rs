@@ -12,7 +12,7 @@ use crate::Error;
 
 /// A large file of which parts are read, from several threads.
 pub(super) trait ReadRange: Debug + Send + Sync {
-    /// What the user knows it by; for errors.
+    /// Its name in errors.
     fn path(&self) -> &Path;
 
     /// Its length in bytes.
@@ -30,7 +30,7 @@ pub(super) trait ReadRange: Debug + Send + Sync {
         stamp_of(self.path())
     }
 
-    /// Fills `bytes` with what lies at `start`.
+    /// Reads the bytes from `start` on.
     fn read(&self, start: u64, bytes: &mut [u8]) -> io::Result<()>;
 }
 

@@ -27,7 +27,7 @@ pub(super) struct Folder {
     decoding: Decoding,
 }
 
-/// What lies below a folder.
+/// The contents of a folder.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// Images, relative to the folder, sorted. Whether they can be read shows when they are.
@@ -161,7 +161,7 @@ impl Found {
         }
     }
 
-    /// An entry of which only the content could have told what it is.
+    /// An entry that only its content could have identified.
     fn cannot_open(&mut self, root: &Path, path: &Path, error: &io::Error) {
         // What went away since the folder was listed is not missed; a link that leads nowhere is.
         if error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(path).is_err() {
@@ -204,7 +204,7 @@ impl Found {
     }
 }
 
-/// What the system says, without its number.
+/// The operating system's message, without its number.
 fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     // `walkdir` says which path it was about, which is said already.

@@ -151,7 +151,7 @@ impl List {
     }
 }
 
-/// Why there is no file of a name, as far as the name tells.
+/// Why no file has this name, as far as the name shows.
 fn likely(name: &str, kind: ErrorKind) -> Option<&'static str> {
     let quoted = |mark: char| name.len() > 1 && name.starts_with(mark) && name.ends_with(mark);
     let extension = extension(Path::new(name));

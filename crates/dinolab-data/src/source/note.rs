@@ -63,7 +63,7 @@ pub enum Note {
     RunFolders(Tally),
     /// Archives beside images.
     Archives(Tally),
-    /// Images that lie beside the folders which are the classes.
+    /// Images next to the class folders.
     Strays(Tally),
     /// Folders that were not taken for classes, because as many images or more lie beside them, or
     /// there is only one.

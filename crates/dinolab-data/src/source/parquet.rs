@@ -58,7 +58,7 @@ impl Parquet {
         Self::new(source, files.collect::<Result<_>>()?, options)
     }
 
-    /// Files that lie anywhere.
+    /// Files at any location.
     pub(super) fn new(
         source: &Path,
         files: Vec<Box<dyn ReadRange>>,

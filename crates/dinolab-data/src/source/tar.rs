@@ -41,7 +41,7 @@ struct Member {
     offset: u64,
     size: u64,
     path: PathBuf,
-    /// Why it lies nowhere.
+    /// Why it has no position.
     problem: Option<Box<str>>,
 }
 
@@ -128,7 +128,7 @@ impl Tar {
         })
     }
 
-    /// What is wrong with an image that lies nowhere.
+    /// What is wrong with an image without a position.
     fn check(&self, index: usize) -> Result<()> {
         match &self.members[index].problem {
             None => Ok(()),

@@ -14,7 +14,7 @@ use crate::{Error, Result};
 /// Bytes that a chunk may have at most to be read.
 const MAX_BYTES: u32 = 1 << 28;
 
-/// A chunk that is no list.
+/// A chunk other than a list.
 struct Chunk {
     id: [u8; 4],
     length: u32,

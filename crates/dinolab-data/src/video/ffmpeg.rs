@@ -116,7 +116,7 @@ fn last_line(text: impl BufRead) -> String {
     last
 }
 
-/// Frames per second, by what ffmpeg says of the file.
+/// Frames per second, from ffmpeg's description of the file.
 fn frame_rate(input: &OsString) -> io::Result<f64> {
     // Without an output it describes the input, and fails.
     let described = Command::new(PROGRAM)

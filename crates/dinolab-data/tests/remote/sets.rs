@@ -142,7 +142,7 @@ pub(crate) fn loader(source: Box<dyn Source>, shuffle_buffer: usize) -> Loader {
         batch_size: 4,
         workers: 2,
         read_ahead: 8,
-        max_bad_images: 0.5,
+        max_unusable: 0.5,
         shuffle_buffer,
         ..LoaderConfig::default()
     };

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use dinolab_data::Size;
+
 use super::{Jaccard, VOID, mass_mask, resize_mask};
 use crate::error::check_length;
 use crate::{Error, Result};
@@ -71,10 +73,10 @@ pub fn attention_heads(
     attention: &[f32],
     grid: (usize, usize),
     labels: &[u8],
-    size: (usize, usize),
+    size: Size,
     mass: f64,
 ) -> Result<Vec<ObjectHeads>> {
-    check_length("labels", size.0 * size.1, labels.len())?;
+    check_length("labels", size.area(), labels.len())?;
     let patches = grid.0 * grid.1;
     if patches == 0 {
         return Err(Error::invalid("attention", "the grid is empty"));

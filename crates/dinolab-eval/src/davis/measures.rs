@@ -1,5 +1,7 @@
 //! J and F of a mask, and their statistics over a sequence.
 
+use dinolab_data::Size;
+
 use super::boundary::{boundary, dilated};
 use crate::error::{check_finite, check_length};
 use crate::{Error, Result};
@@ -32,7 +34,7 @@ pub fn region_similarity(truth: &[bool], predicted: &[bool], void: Option<&[bool
     })
 }
 
-/// Returns the boundary measure *F*, 0–1, of two masks of `size` = (height, width): the harmonic
+/// Returns the boundary measure *F*, 0–1, of two masks of `size`: the harmonic
 /// mean of the fraction of the predicted boundary near the true one (precision) and of the true
 /// boundary near the predicted one (recall). "Near" means within 0.008 of the diagonal, rounded up
 /// to whole pixels. Pixels of `void` are background in both.
@@ -45,9 +47,9 @@ pub fn boundary_measure(
     truth: &[bool],
     predicted: &[bool],
     void: Option<&[bool]>,
-    size: (usize, usize),
+    size: Size,
 ) -> Result<f64> {
-    let (height, width) = size;
+    let Size { height, width } = size;
     check_length("true mask", height * width, truth.len())?;
     check_length("predicted mask", height * width, predicted.len())?;
     if let Some(void) = void {
@@ -135,12 +137,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn rectangle(size: (usize, usize), top: usize, left: usize, h: usize, w: usize) -> Vec<bool> {
+    fn rectangle(size: Size, top: usize, left: usize, h: usize, w: usize) -> Vec<bool> {
         let inside = |i: usize| {
-            let (y, x) = (i / size.1, i % size.1);
+            let (y, x) = (i / size.width, i % size.width);
             (top..top + h).contains(&y) && (left..left + w).contains(&x)
         };
-        (0..size.0 * size.1).map(inside).collect()
+        (0..size.area()).map(inside).collect()
     }
 
     #[test]
@@ -160,7 +162,7 @@ mod tests {
     #[test]
     fn boundary_by_hand() {
         // The diagonal of 20 × 20 is 28.3: boundaries may be one pixel off.
-        let size = (20, 20);
+        let size = Size::square(20);
         let truth = rectangle(size, 5, 5, 6, 6);
         let score = |p: &[bool]| boundary_measure(&truth, p, None, size).unwrap();
         assert_eq!(score(&truth), 1.0);
@@ -179,7 +181,7 @@ mod tests {
             boundary_measure(&truth, &none, Some(&void), size).unwrap(),
             1.0
         );
-        assert!(boundary_measure(&none, &none, None, (20, 19)).is_err());
+        assert!(boundary_measure(&none, &none, None, Size::new(20, 19)).is_err());
     }
 
     #[test]
@@ -208,7 +210,7 @@ mod tests {
             let b: Vec<bool> = bits.iter().map(|b| b & 2 > 0).collect();
             for measure in [
                 |a: &[bool], b: &[bool]| region_similarity(a, b, None).unwrap(),
-                |a: &[bool], b: &[bool]| boundary_measure(a, b, None, (7, 9)).unwrap(),
+                |a: &[bool], b: &[bool]| boundary_measure(a, b, None, Size::new(7, 9)).unwrap(),
             ] {
                 let forth = measure(&a, &b);
                 prop_assert!((0.0..=1.0).contains(&forth));

@@ -4,8 +4,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use dinolab_data::Mask;
 use dinolab_data::decode::decode_mask;
+use dinolab_data::{Mask, Size};
 use rayon::prelude::*;
 
 use super::measures::{Statistics, boundary_measure, region_similarity};
@@ -77,12 +77,12 @@ fn object_scores(
         .collect()
 }
 
-/// Returns J and F of each object in one frame of `size` = (height, width).
+/// Returns J and F of each object in one frame of `size`.
 fn score_frame(
     objects: usize,
     truth: &[u8],
     predicted: &[u8],
-    size: (usize, usize),
+    size: Size,
 ) -> Result<Vec<(f64, f64)>> {
     check_length("predicted mask", truth.len(), predicted.len())?;
     if let Some(&label) = predicted
@@ -199,14 +199,14 @@ pub fn score_sequence(
                 path: format!("{}/{}", sequence.name, sequence.frames[frame]).into(),
                 reason,
             };
-            if (mask.height, mask.width) != (truth.height, truth.width) {
+            if mask.size() != truth.size() {
                 return Err(at(format!(
                     "the mask has {} × {} pixels, the annotation {} × {}",
                     mask.width, mask.height, truth.width, truth.height
                 )));
             }
-            let size = (truth.height, truth.width);
-            score_frame(objects, &truth.data, &mask.data, size).map_err(|e| at(e.to_string()))
+            score_frame(objects, &truth.data, &mask.data, truth.size())
+                .map_err(|e| at(e.to_string()))
         })
         .collect::<Result<Vec<_>>>()?;
     object_scores(&sequence.name, objects, &scored)
@@ -280,11 +280,11 @@ mod tests {
     #[test]
     fn unknown_objects_are_refused() {
         let truth = [0, 1, 2, 0];
-        let error = score_frame(2, &truth, &[0, 1, 3, 0], (2, 2)).unwrap_err();
+        let error = score_frame(2, &truth, &[0, 1, 3, 0], Size::square(2)).unwrap_err();
         assert!(error.to_string().contains("object 3"), "{error}");
         assert!(object_scores("none", 2, &[]).is_err());
         // An object that is not predicted at all counts as missed.
-        let frame = score_frame(2, &truth, &[0, 1, 0, 0], (2, 2)).unwrap();
+        let frame = score_frame(2, &truth, &[0, 1, 0, 0], Size::square(2)).unwrap();
         let scores = object_scores("swan", 2, &[frame]).unwrap();
         assert_eq!((scores[0].j.mean, scores[1].j.mean), (1.0, 0.0));
         assert_eq!(DavisSummary::of(scores).unwrap().j.mean, 0.5);

@@ -41,6 +41,8 @@ pub struct TeacherContext {
     pub momentum_teacher: f64,
     /// Momentum of the centre.
     pub center_momentum: f64,
+    /// Number of prototypes that suits the size of the training set.
+    pub suited_out_dim: usize,
 }
 
 /// What kind of trouble.

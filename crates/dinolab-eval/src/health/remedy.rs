@@ -203,19 +203,8 @@ impl Context {
 
     pub(super) fn fewer_prototypes(&self, out_dim: usize) -> Option<Adjustment> {
         let from = out_dim as f64;
-        let suited = suited_out_dim(self.images) as f64;
+        let suited = self.teacher.as_ref()?.suited_out_dim as f64;
         adjust(Setting::OutDim, from, suited).filter(|fewer| fewer.to < from)
-    }
-}
-
-/// Prototypes that suit a set of this size.
-fn suited_out_dim(images: usize) -> usize {
-    match images {
-        0..=20_000 => 1024,
-        20_001..=50_000 => 2048,
-        50_001..=100_000 => 4096,
-        100_001..=200_000 => 16_384,
-        _ => 65_536,
     }
 }
 

@@ -67,6 +67,7 @@ fn context() -> Context {
             teacher_temp: 0.04,
             momentum_teacher: 0.996,
             center_momentum: 0.9,
+            suited_out_dim: 1024,
         }),
         sigreg_weight: None,
         visreg_weight: None,
@@ -508,6 +509,7 @@ fn what_is_advised_is_another_value_within_its_range() {
                 teacher_temp: 0.01,
                 momentum_teacher: 1.0,
                 center_momentum: 1.0,
+                suited_out_dim: 1024,
             }),
             ..ordinary.clone()
         },
@@ -519,6 +521,7 @@ fn what_is_advised_is_another_value_within_its_range() {
                 teacher_temp: 0.5,
                 momentum_teacher: 0.999_99,
                 center_momentum: 0.9,
+                suited_out_dim: 1024,
             }),
             sigreg_weight: Some(0.0),
             visreg_weight: Some(0.9),

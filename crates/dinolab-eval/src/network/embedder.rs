@@ -2,9 +2,12 @@
 //!
 //! ```no_run
 //! use dinolab_eval::Embedder;
+//! use dinolab_nn::weights;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let embedder = Embedder::open("runs/photos".as_ref())?;
+//! // `dinolab_run::weights::read` takes run folders and checkpoints as well.
+//! let weights = weights::read("vits16.safetensors".as_ref(), None)?;
+//! let embedder = Embedder::from_weights(&weights)?;
 //! let bytes = std::fs::read("cat.jpg")?;
 //! let image = dinolab_data::decode::decode("cat.jpg", &bytes, 1 << 28)?;
 //! let feature: Vec<f32> = embedder.embed(&image)?;
@@ -13,13 +16,11 @@
 //! # }
 //! ```
 
-use std::path::Path;
-
 use dinolab_data::Image;
 use dinolab_data::augment::ChannelNormaliser;
 use dinolab_data::augment::eval;
 use dinolab_nn::init::Init;
-use dinolab_nn::weights::{self, LoadOptions};
+use dinolab_nn::weights::{self, LoadOptions, Weights};
 use dinolab_nn::{Feature, Vit, device};
 
 use crate::network::block_features::BlockFeatures;
@@ -51,17 +52,16 @@ pub struct Tokens {
 }
 
 impl Embedder {
-    /// Loads the evaluated network of a run folder, a checkpoint or another weight file, on the CPU, with
-    /// the feature that it was trained on. Images are prepared as the file specifies, else as by the reference implementation (resized to 256
-    /// pixels, centre-cropped to 224, ImageNet's mean and standard deviation).
+    /// Makes the backbone of `weights`, on the CPU, with the feature that it was trained on. Images are
+    /// prepared as the file specifies, else as by the reference implementation (resized to 256 pixels,
+    /// centre-cropped to 224, ImageNet's mean and standard deviation).
     ///
     /// # Errors
-    /// [`Error::Model`] unless there are weights of a vision transformer.
-    pub fn open(path: &Path) -> Result<Self> {
-        let weights = weights::read(&weights::locate(path)?, None)?;
+    /// [`Error::Model`] unless they are those of a vision transformer.
+    pub fn from_weights(weights: &Weights) -> Result<Self> {
         let config = weights.vit_config(None)?;
         let mut vit = Vit::new(&config, &mut Init::new(0), &device::by_name("cpu")?)?;
-        weights::load(&mut vit, "backbone", &weights, LoadOptions::default())?;
+        weights::load(&mut vit, "backbone", weights, LoadOptions::default())?;
         let preprocess = Preprocess::from_metadata(&weights.metadata).unwrap_or_default();
         Self::new(vit, preprocess)?.with_features(weights.feature()?.into())
     }

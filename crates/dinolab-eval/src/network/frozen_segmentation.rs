@@ -223,7 +223,7 @@ impl FrozenSegmentation {
                     scored += 1;
                     for run in &mut runs {
                         let logits = run.classifier.logits(&tokens)?;
-                        let size = (mask.height, mask.width);
+                        let size = mask.size();
                         let map = class_map(&logits, cache.grid(), classes, size)?;
                         run.meter.add(&mask.data, &map)?;
                     }

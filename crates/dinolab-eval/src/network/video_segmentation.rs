@@ -4,7 +4,7 @@ use std::path::Path;
 
 use dinolab_data::decode::decode;
 use dinolab_data::source::SourceOptions;
-use dinolab_data::{Image, Mask};
+use dinolab_data::{Image, Mask, Size};
 use dinolab_nn::check_patches;
 
 use crate::bilinear::taps;
@@ -135,7 +135,7 @@ impl VideoSegmentation {
             Ok((tokens.patches, tokens.grid))
         };
         let (first, grid) = features(&image)?;
-        let labels = labels_of_mask(&mask.data, size, grid, 1 + object_count(&mask))?;
+        let labels = labels_of_mask(&mask.data, mask.size(), grid, 1 + object_count(&mask))?;
         let mut propagator = Propagator::new(
             self.propagation,
             grid,
@@ -153,7 +153,7 @@ impl VideoSegmentation {
                 ));
             }
             let labels = propagator.next(features(&image)?.0)?;
-            let data = mask_of_labels(&labels, grid, patch, size)?;
+            let data = mask_of_labels(&labels, grid, patch, Size::new(size.0, size.1))?;
             let (height, width) = size;
             let mask = Mask {
                 width,

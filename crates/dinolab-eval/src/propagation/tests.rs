@@ -106,7 +106,7 @@ fn a_moving_patch_takes_its_label_along() {
             .collect()
     };
     let mask: Vec<u8> = (0..h * w).map(|i| u8::from(i == w + 2)).collect();
-    let labels = labels_of_mask(&mask, (h, w), (h, w), 2).unwrap();
+    let labels = labels_of_mask(&mask, Size::new(h, w), (h, w), 2).unwrap();
     let start = |reach: usize| {
         let settings = Propagation {
             size_mask_neighborhood: reach,
@@ -119,13 +119,13 @@ fn a_moving_patch_takes_its_label_along() {
     let mut near = start(3);
     for column in [5, 8, 11] {
         let labels = near.next(frame(column)).unwrap();
-        let mask = mask_of_labels(&labels, (h, w), 1, (h, w)).unwrap();
+        let mask = mask_of_labels(&labels, (h, w), 1, Size::new(h, w)).unwrap();
         let found: Vec<usize> = (0..h * w).filter(|&i| mask[i] == 1).collect();
         assert_eq!(found, [w + column]);
     }
     // It is out of reach of two columns and does not appear elsewhere.
     let labels = start(2).next(frame(5)).unwrap();
-    let mask = mask_of_labels(&labels, (h, w), 1, (h, w)).unwrap();
+    let mask = mask_of_labels(&labels, (h, w), 1, Size::new(h, w)).unwrap();
     assert_eq!(mask.iter().filter(|&&m| m == 1).count(), 0);
 }
 
@@ -138,7 +138,7 @@ fn masks_to_labels_and_back() {
         0, 0, 0, 0, 0, 0, //
         0, 0, 1, 1, 1, 0,
     ];
-    let labels = labels_of_mask(&mask, (4, 6), (2, 3), 3).unwrap();
+    let labels = labels_of_mask(&mask, Size::new(4, 6), (2, 3), 3).unwrap();
     let classes = |labels: &[f32]| -> Vec<usize> {
         labels
             .chunks(3)
@@ -146,23 +146,26 @@ fn masks_to_labels_and_back() {
             .collect()
     };
     assert_eq!(classes(&labels), [2, 1, 2, 0, 1, 0]);
-    let back = mask_of_labels(&labels, (2, 3), 1, (2, 3)).unwrap();
+    let back = mask_of_labels(&labels, (2, 3), 1, Size::new(2, 3)).unwrap();
     assert_eq!(back, [2, 1, 2, 0, 1, 0]);
-    assert!(labels_of_mask(&mask, (4, 6), (2, 3), 2).is_err());
-    assert!(labels_of_mask(&mask[1..], (4, 6), (2, 3), 3).is_err());
+    assert!(labels_of_mask(&mask, Size::new(4, 6), (2, 3), 2).is_err());
+    assert!(labels_of_mask(&mask[1..], Size::new(4, 6), (2, 3), 3).is_err());
     // Faint classes are stretched: 0.2 against 0.8 wins where it is at its greatest.
     let faint = [1.0, 0.0, 0.8, 0.2];
-    assert_eq!(mask_of_labels(&faint, (1, 2), 1, (1, 2)).unwrap(), [0, 1]);
+    assert_eq!(
+        mask_of_labels(&faint, (1, 2), 1, Size::new(1, 2)).unwrap(),
+        [0, 1]
+    );
     // A class that is nowhere never wins, and one class alone is everywhere.
     assert_eq!(
-        mask_of_labels(&[0.5, 0.0, 0.5, 0.0], (1, 2), 1, (1, 2)).unwrap(),
+        mask_of_labels(&[0.5, 0.0, 0.5, 0.0], (1, 2), 1, Size::new(1, 2)).unwrap(),
         [0, 0]
     );
     assert_eq!(
-        mask_of_labels(&[1.0; 4], (2, 2), 2, (3, 5)).unwrap(),
+        mask_of_labels(&[1.0; 4], (2, 2), 2, Size::new(3, 5)).unwrap(),
         [0; 15]
     );
-    assert!(mask_of_labels(&[], (2, 2), 2, (3, 5)).is_err());
+    assert!(mask_of_labels(&[], (2, 2), 2, Size::new(3, 5)).is_err());
 }
 
 #[test]
@@ -170,10 +173,10 @@ fn enlarged_between_the_middles_of_patches() {
     // Two patches of 4 pixels, background 1 → 0 and object 0 → 1: they meet in the middle,
     // and equal values go to the first class.
     let labels = [1.0, 0.0, 0.0, 1.0];
-    let mask = mask_of_labels(&labels, (1, 2), 4, (4, 8)).unwrap();
+    let mask = mask_of_labels(&labels, (1, 2), 4, Size::new(4, 8)).unwrap();
     assert_eq!(mask[..8], [0, 0, 0, 0, 1, 1, 1, 1]);
     // Pillow's nearest: 8 columns to 5 take 0, 2, 4, 5, 7.
-    let mask = mask_of_labels(&labels, (1, 2), 4, (4, 5)).unwrap();
+    let mask = mask_of_labels(&labels, (1, 2), 4, Size::new(4, 5)).unwrap();
     assert_eq!(mask[..5], [0, 0, 1, 1, 1]);
 }
 

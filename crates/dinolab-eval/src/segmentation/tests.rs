@@ -1,6 +1,6 @@
 use dinolab_data::augment::CropBox;
 use dinolab_data::shapes::Shapes;
-use dinolab_data::{Mask, Source};
+use dinolab_data::{Mask, Size, Source};
 use proptest::prelude::*;
 
 use super::*;
@@ -89,14 +89,17 @@ fn logits_grow_bilinearly() {
     // Class 0 says 0 everywhere; class 1 rises from -3 to 1 along a line of two patches. Enlarged
     // to eight pixels its values are -3, -3, -2.5, -1.5, -0.5, 0.5, 1, 1.
     let logits = [0.0, -3.0, 0.0, 1.0];
-    let map = class_map(&logits, (1, 2), 2, (2, 8)).unwrap();
+    let map = class_map(&logits, (1, 2), 2, Size::new(2, 8)).unwrap();
     assert_eq!(map[..8], [0, 0, 0, 0, 0, 1, 1, 1]);
     assert_eq!(map[8..], map[..8]);
     // Equal logits are the lower class.
-    assert_eq!(class_map(&[1.0, 1.0], (1, 1), 2, (1, 1)).unwrap(), [0]);
-    assert!(class_map(&logits, (1, 1), 2, (2, 2)).is_err());
-    assert!(class_map(&[], (0, 0), 2, (2, 2)).is_err());
-    assert!(class_map(&[0.0; 300], (1, 1), 300, (1, 1)).is_err());
+    assert_eq!(
+        class_map(&[1.0, 1.0], (1, 1), 2, Size::square(1)).unwrap(),
+        [0]
+    );
+    assert!(class_map(&logits, (1, 1), 2, Size::square(2)).is_err());
+    assert!(class_map(&[], (0, 0), 2, Size::square(2)).is_err());
+    assert!(class_map(&[0.0; 300], (1, 1), 300, Size::square(1)).is_err());
 }
 
 #[test]

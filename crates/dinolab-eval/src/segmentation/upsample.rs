@@ -1,12 +1,13 @@
 //! From logits of patches to classes of pixels.
 
+use dinolab_data::Size;
 use rayon::prelude::*;
 
 use crate::bilinear::taps;
 use crate::error::check_length;
 use crate::{Error, Result};
 
-/// Enlarges logits `[h · w, classes]` of a grid (h, w) bilinearly to `size` = (height, width) and
+/// Enlarges logits `[h · w, classes]` of a grid (h, w) bilinearly to `size` and
 /// returns the class with the greatest logit per pixel, the lowest of equals: `[height · width]`.
 ///
 /// # Errors
@@ -15,7 +16,7 @@ pub fn class_map(
     logits: &[f32],
     grid: (usize, usize),
     classes: usize,
-    size: (usize, usize),
+    size: Size,
 ) -> Result<Vec<u8>> {
     if !(1..=255).contains(&classes) {
         return Err(Error::invalid(
@@ -27,7 +28,7 @@ pub fn class_map(
     if logits.is_empty() {
         return Err(Error::invalid("logits", "must not be empty"));
     }
-    let (rows, columns) = (taps(grid.0, size.0), taps(grid.1, size.1));
+    let (rows, columns) = (taps(grid.0, size.height), taps(grid.1, size.width));
     let line = grid.1 * classes;
     let map = rows
         .par_iter()

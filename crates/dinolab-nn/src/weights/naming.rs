@@ -1,6 +1,6 @@
-//! From the names that others give a vision transformer's tensors to the reference's.
+//! Renames the tensors of other libraries to the reference's names.
 //!
-//! Register tokens and layer scale, which the reference does not have, are called as in DINOv2:
+//! Register tokens and layer scale, which the reference does not have, are named as in DINOv2:
 //! `register_tokens`, `blocks.N.ls1.gamma`.
 
 use std::collections::BTreeMap;
@@ -13,20 +13,21 @@ use crate::{Result, VitConfig};
 
 type Arrays = BTreeMap<String, Array>;
 
-/// Whose names a file uses.
+/// The naming scheme of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Naming {
-    /// The reference's, and DINOv2's, which extend them.
+    /// The reference's, extended by DINOv2's.
     #[default]
     Reference,
-    /// timm's: the reference's but for registers, which have `reg_token`.
+    /// timm's: the reference's, except `reg_token` for registers.
     Timm,
     /// Hugging Face's.
     HuggingFace(Kind),
 }
 
 impl Naming {
-    /// How networks with these names resample position embeddings, unless a file says otherwise.
+    /// Returns the rule by which networks with these names resample position embeddings, unless the file
+    /// states another.
     pub fn position_rule(self, registers: bool) -> PositionRule {
         match self {
             // DINOv2 went on with the reference's rule; its networks with registers came later.
@@ -37,7 +38,7 @@ impl Naming {
         }
     }
 
-    /// The epsilon of layer normalisation, likewise.
+    /// Returns the epsilon of layer normalisation, likewise.
     pub fn layer_norm_eps(self) -> f64 {
         match self {
             Self::HuggingFace(Kind::Vit) => 1e-12,
@@ -46,11 +47,11 @@ impl Naming {
     }
 }
 
-/// All arrays under the reference's full names (`backbone.…`, `head.…`), and whose names they
-/// had. `exported` says that the file is of a kind that the reference does not write.
+/// Returns all arrays under the reference's full names (`backbone.…`, `head.…`), and the scheme that
+/// they had. `exported`: the file is of a kind that the reference does not write.
 ///
 /// # Errors
-/// [`crate::Error::BadWeights`] where tensors show a network that is computed otherwise.
+/// [`crate::Error::BadWeights`] if the tensors are those of a network that is computed in another way.
 pub(super) fn canonical(path: &Path, raw: Arrays, exported: bool) -> Result<(Arrays, Naming)> {
     let names: Vec<String> = raw.keys().cloned().collect();
     let lone = !raw.keys().any(|name| name.starts_with("backbone."));
@@ -95,7 +96,7 @@ pub(super) fn canonical(path: &Path, raw: Arrays, exported: bool) -> Result<(Arr
     Ok((arrays, naming))
 }
 
-/// The reference's full name, with `backbone.` where a lone backbone has none.
+/// Returns the reference's full name, adding `backbone.` to the names of a lone backbone.
 fn full_name(name: &str) -> String {
     match name.split_once('.') {
         Some(("backbone", rest)) => format!("backbone.{}", part(rest)),
@@ -110,7 +111,7 @@ fn full_name(name: &str) -> String {
     }
 }
 
-/// A backbone's part: timm's name for registers, and DINOv2's blocks in chunks.
+/// Renames a part of a backbone: timm's registers and DINOv2's chunked blocks.
 fn part(name: &str) -> String {
     let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     match name.split('.').collect::<Vec<_>>()[..] {
@@ -123,7 +124,7 @@ fn part(name: &str) -> String {
     }
 }
 
-/// Refuses networks that would be computed wrongly without the tensors that are not known here.
+/// Refuses networks with unknown tensors, without which they would be computed wrongly.
 fn check_supported(path: &Path, arrays: &Arrays) -> Result<()> {
     let unknown = |name: &&String| {
         let Some(name) = name.strip_prefix("backbone.") else {
@@ -171,8 +172,8 @@ fn check_supported(path: &Path, arrays: &Arrays) -> Result<()> {
     ))
 }
 
-/// Brings position embeddings to one for the class token and one for each patch. What others
-/// add to register tokens is added to them here; a class token without a place gets one of 0.
+/// Brings position embeddings to one for the class token and one for each patch. Those of register
+/// tokens are added to the tokens; a class token without one gets zeros.
 fn positions(path: &Path, arrays: &mut Arrays) -> Result<()> {
     let registers = match arrays.get("backbone.register_tokens") {
         Some(array) => match array.shape[..] {
@@ -231,7 +232,7 @@ fn positions(path: &Path, arrays: &mut Arrays) -> Result<()> {
     Ok(())
 }
 
-/// A map without biases is one with biases of 0.
+/// Adds biases of 0 to linear layers without biases.
 fn query_key_value_biases(arrays: &mut Arrays) {
     let missing: Vec<_> = arrays
         .iter()

@@ -39,7 +39,7 @@ pub(super) struct Network {
     pub role: Option<NetworkRole>,
 }
 
-/// What a prefix says of its network.
+/// What a prefix implies about its network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Label {
     /// It names the role.

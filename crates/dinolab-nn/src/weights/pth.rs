@@ -1,4 +1,4 @@
-//! PyTorch checkpoints, read without executing anything they contain.
+//! PyTorch checkpoints, read without executing their content.
 
 mod archive;
 mod pickle;
@@ -16,10 +16,10 @@ use super::networks::Network;
 use super::{Array, NetworkRole, Weights, bad, check_finite, io};
 use crate::Result;
 
-/// The tensor that the reference keeps the centre in.
+/// The reference's name of the centre.
 const CENTRE: &str = "dino_loss.center";
 
-/// Reads the network with `role`, or the only one there is.
+/// Reads the network with `role`, or the only one.
 pub(super) fn read(path: &Path, role: Option<NetworkRole>) -> Result<Weights> {
     let fail = |error: pytorch_reader::PytorchError| {
         let reason = error.to_string();
@@ -77,8 +77,8 @@ pub(super) fn read(path: &Path, role: Option<NetworkRole>) -> Result<Weights> {
     Ok(weights)
 }
 
-/// Bytes that a file's tensors may still take. A pickle can declare many tensors over one
-/// storage, or views that repeat it; real weights take no more than the file itself.
+/// Bytes that a file's tensors may still take. A pickle can declare many tensors over one storage, or
+/// views that repeat it; genuine weights take no more than the file itself.
 struct Budget(u64);
 
 impl Budget {

@@ -25,7 +25,7 @@ pub(super) fn read(path: &Path, role: Option<NetworkRole>) -> Result<Weights> {
 }
 
 /// The network with `role` among the arrays of a checkpoint that was read from `path`, or the one
-/// that `metadata`, the file's, says is evaluated, or the only one there is.
+/// that the file's `metadata` names as evaluated, or the only one.
 ///
 /// # Errors
 /// As [`super::read`], but for those of the file itself.

@@ -11,7 +11,7 @@ use crate::VitConfig;
 
 type Arrays = BTreeMap<String, Array>;
 
-/// What timm's `config.json` says; `None` where it is not timm's.
+/// Returns the metadata in timm's `config.json`; `None` if the file is not timm's.
 pub(super) fn metadata(config: &Value) -> Option<Vec<(String, String)>> {
     config.get("architecture")?.as_str()?;
     let rule = Naming::Timm.position_rule(false);

@@ -199,7 +199,7 @@ fn loader(
         read_ahead: READ_AHEAD,
         queue: 2 * batch_size,
         seed: 0,
-        max_bad_images: 1.0,
+        max_unusable: 1.0,
         cache_bytes: 0,
         shuffle_buffer: 0,
         scaled_decoding: request.scaled_decoding,

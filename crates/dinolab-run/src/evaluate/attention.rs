@@ -32,7 +32,7 @@ pub struct AttentionRequest<'a> {
     /// The fraction of the attention that masks hold.
     pub threshold: f64,
     /// How many networks with random weights are compared with.
-    pub random_networks: u64,
+    pub random_baselines: u64,
     /// Number of built-in shapes.
     pub shapes_images: usize,
     /// Side of built-in shapes.
@@ -125,14 +125,14 @@ pub fn evaluate(env: &Environment<'_>, request: &AttentionRequest<'_>) -> Result
     let config = model.vit.config().clone();
     let device = model.vit.cls_token.flat().device();
     let mut networks = vec![model.vit];
-    for seed in 0..request.random_networks {
+    for seed in 0..request.random_baselines {
         let mut init = Init::new(request.seed + seed);
         networks.push(Vit::new(&config, &mut init, &device)?);
     }
     let normaliser = model.preprocess.normaliser()?;
     let side = request
         .size
-        .or(model.attend_size.map(Size::longest))
+        .or(model.attention_size.map(Size::longest))
         .unwrap_or(480);
 
     check_patches(side, side, config.patch_size).of_setting("size", "")?;
@@ -146,7 +146,7 @@ pub fn evaluate(env: &Environment<'_>, request: &AttentionRequest<'_>) -> Result
                 let image = whole_patches(&image, Some((side, side)), config.patch_size)?;
                 for (network, summary) in networks.iter().zip(&mut summaries) {
                     let maps = attend(network, &image, &normaliser)?;
-                    let size = (mask.height, mask.width);
+                    let size = mask.size();
                     let threshold = request.threshold;
                     let scores =
                         attention_heads(&maps.maps, maps.grid, &mask.data, size, threshold)?;

@@ -47,7 +47,7 @@ pub struct CopyRequest<'a> {
     /// Images to learn PCA whitening from.
     pub whitening: Option<&'a Path>,
     /// What whitening measures deviations from.
-    pub whitening_about: WhiteningCentre,
+    pub whitening_centre: WhiteningCentre,
     /// Side of the square that images are resized to.
     pub imsize: usize,
     /// The class token, the pooled patch tokens, or both, as in the paper.
@@ -217,7 +217,7 @@ pub fn evaluate(env: &Environment<'_>, request: &CopyRequest<'_>) -> Result<Copy
         skipped: 0,
     };
     if let Some(source) = whitening {
-        work.whitening = Some(work.learn(&*source, request.whitening_about)?);
+        work.whitening = Some(work.learn(&*source, request.whitening_centre)?);
     }
     let known = work.source(&*originals)?;
     ensure!(!known.indices.is_empty(), "no original can be used");

@@ -95,7 +95,7 @@ pub fn evaluate(
     let masks = request.masks.open(env, request.tree)?;
     let model = Model::load_rgb(env, request.weights, &request.model)?;
     let patch = model.vit.config().patch_size;
-    let side = model.attend_size.map_or(480, Size::longest) / patch * patch;
+    let side = model.attention_size.map_or(480, Size::longest) / patch * patch;
     let settings = FrozenSegmentation {
         size: request.size.unwrap_or(side.max(patch)),
         ..request.settings.clone()

@@ -170,7 +170,7 @@ fn segmentation(env: &Environment<'_>, request: &TransferRequest<'_>) -> Result<
     let masks = request.masks.open(env, request.images)?;
     let model = Model::load_rgb(env, request.weights, &request.model)?;
     let patch = model.vit.config().patch_size;
-    let side = model.attend_size.map_or(480, Size::longest) / patch * patch;
+    let side = model.attention_size.map_or(480, Size::longest) / patch * patch;
     let task = Segmentation::new(
         (masks.train(), masks.train_images.clone()),
         (masks.val(), masks.val_images.clone()),
@@ -304,8 +304,8 @@ fn learn(
 }
 
 /// What a network is called.
-fn title(arm: TransferMode) -> &'static str {
-    match arm {
+fn title(mode: TransferMode) -> &'static str {
+    match mode {
         TransferMode::Frozen => "frozen, linear head",
         TransferMode::FineTuned => "fine-tuned",
         TransferMode::Scratch => "from scratch",
@@ -314,8 +314,8 @@ fn title(arm: TransferMode) -> &'static str {
 
 /// How far the fine-tuned network is ahead of the one from scratch, in points.
 fn margin(trials: &[Trial]) -> f64 {
-    let best = |arm| {
-        let found = trials.iter().find(|trial| trial.mode == arm && trial.best);
+    let best = |mode| {
+        let found = trials.iter().find(|trial| trial.mode == mode && trial.best);
         found.map_or(f64::NAN, Trial::mean)
     };
     best(TransferMode::FineTuned) - best(TransferMode::Scratch)

@@ -203,7 +203,7 @@ fn follow(env: &Environment<'_>, request: &VideoRequest<'_>, tree: &Tree) -> Res
     let mut folder = ResultFolder::open(request.out)?;
     let mut masks_of = |embedder: &Embedder,
                         mut out: Option<&mut ResultFolder>|
-     -> Result<Followed> {
+     -> Result<PropagationResult> {
         let began = Instant::now();
         let mut objects = Vec::new();
         let mut scored = true;
@@ -234,7 +234,7 @@ fn follow(env: &Environment<'_>, request: &VideoRequest<'_>, tree: &Tree) -> Res
         }
         let rate = frames as f64 / began.elapsed().as_secs_f64();
         let summary = DavisSummary::of(objects).filter(|_| scored);
-        Ok(Followed { summary, rate })
+        Ok(PropagationResult { summary, rate })
     };
     let own = masks_of(&embedder, Some(&mut folder))?;
     let mut scored = Vec::new();
@@ -266,7 +266,7 @@ fn stopped(kept: &mut Option<Error>, error: Error) -> dinolab_eval::Error {
     }
 }
 
-struct Followed {
+struct PropagationResult {
     /// `None` where a sequence is not annotated.
     summary: Option<DavisSummary>,
     rate: f64,

@@ -47,7 +47,7 @@ impl RunFolder {
         } else {
             let alone = LoaderConfig {
                 batch_size: 1,
-                max_bad_images: 1.0,
+                max_unusable: 1.0,
                 cache_bytes: 0,
                 shuffle_buffer: 0,
                 ..config.clone()

@@ -70,7 +70,7 @@ impl Config {
                 read_ahead: self.read_ahead,
                 queue: 2 * self.batch_size,
                 seed: self.seed,
-                max_bad_images: self.max_unusable_percent / 100.0,
+                max_unusable: self.max_unusable_percent / 100.0,
                 cache_bytes: self.cache_mb << 20,
                 shuffle_buffer: self.shuffle_buffer,
                 scaled_decoding: self.scaled_decoding,

@@ -9,7 +9,7 @@ use crate::values::{MethodKind, Numbers, PixelKind};
 
 /// A setting that was decided by the number of images.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Choice {
+pub struct AutoSetting {
     /// The setting.
     pub setting: &'static str,
     /// The value that was chosen.
@@ -100,7 +100,7 @@ impl Settings {
     ///
     /// # Errors
     /// A setting out of its range.
-    pub fn resolve(self, images: usize) -> Result<(Config, Vec<Choice>)> {
+    pub fn resolve(self, images: usize) -> Result<(Config, Vec<AutoSetting>)> {
         let mut choices = Vec::new();
         let method = self.method.unwrap_or(MethodKind::Dino);
         let mut s = self.over(Self::of_method(method)).with_defaults();
@@ -139,7 +139,7 @@ impl Settings {
         let mut decide = |setting: &'static str, value| {
             // Of another method it is not a choice, and written nowhere.
             if method.has(&setting.replace('-', "_")) {
-                choices.push(Choice {
+                choices.push(AutoSetting {
                     setting,
                     value,
                     instead_of: None,
@@ -196,7 +196,7 @@ impl Settings {
             .as_mut()
             .filter(|batch| **batch > images && images > 0)
         {
-            choices.push(Choice {
+            choices.push(AutoSetting {
                 setting: "batch-size",
                 value: images.to_string(),
                 instead_of: Some(batch.to_string()),
@@ -232,6 +232,11 @@ impl SizeDefaults {
             momentum,
         }
     }
+}
+
+/// The default number of prototypes for a number of images.
+pub(crate) fn suited_out_dim(images: usize) -> usize {
+    SizeDefaults::of(images).out_dim
 }
 
 impl Settings {

@@ -1,3 +1,5 @@
+use dinolab_data::Size;
+
 use super::chart::{Axis, MAX_POINTS, thinned};
 use super::*;
 use crate::{ColourMap, encode_png, heat_map, write_png};
@@ -38,7 +40,7 @@ fn assert_balanced(page: &str) {
 #[test]
 fn a_full_page() {
     let ramp: Vec<f32> = (0..64).map(|i| i as f32 / 63.0).collect();
-    let heat = heat_map(&ramp, (8, 8), ColourMap::Tide).unwrap();
+    let heat = heat_map(&ramp, Size::square(8), ColourMap::Tide).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("heat.png");
     write_png(&file, &heat).unwrap();

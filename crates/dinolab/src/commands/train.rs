@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 use dinolab_run::report::Summary;
-use dinolab_run::settings::Choice;
+use dinolab_run::settings::AutoSetting;
 use dinolab_run::{Environment, Session, Settings, Start, TrainRequest};
 use dinolab_train::RunOutcome;
 
@@ -118,7 +118,7 @@ fn describe(session: &Session<'_>) -> Result<()> {
     };
     outln!("{}{hint}", sources.description);
     for choice in session.choices() {
-        let Choice { setting, value, .. } = choice;
+        let AutoSetting { setting, value, .. } = choice;
         let why = match &choice.instead_of {
             Some(asked) => format!(" (instead of {asked}: there are only {images} images)"),
             None => String::new(),

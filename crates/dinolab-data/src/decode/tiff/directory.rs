@@ -56,7 +56,7 @@ struct Entry {
     tag: u16,
     kind: u16,
     count: u64,
-    /// Where the values lie in the file.
+    /// Position of the values in the file.
     at: u64,
 }
 

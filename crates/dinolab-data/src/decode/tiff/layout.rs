@@ -114,7 +114,7 @@ pub(super) fn bits(directory: &Directory, samples: usize) -> Result<(usize, bool
     }
 }
 
-/// What samples mean, guessed as libtiff does where the file does not say.
+/// The meaning of samples, guessed as by libtiff if the file does not record it.
 pub(super) fn photometric(directory: &Directory, samples: usize) -> Result<Photometric, Reason> {
     Ok(match directory.number(Tag::Photometric)? {
         Some(0) => Photometric::MinIsWhite,

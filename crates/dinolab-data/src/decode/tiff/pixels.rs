@@ -97,7 +97,7 @@ struct Rows {
     stride: usize,
 }
 
-/// Where the strips or tiles lie in the file.
+/// The positions of the strips or tiles in the file.
 struct Parts<'a> {
     file: &'a [u8],
     layout: &'a Layout,

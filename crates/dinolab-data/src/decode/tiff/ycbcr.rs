@@ -23,7 +23,7 @@ pub(super) fn spread(layout: &Layout, data: &[u8], width: usize, rows: usize) ->
     out
 }
 
-/// Bytes of the units of so many rows.
+/// Bytes of the units of this many rows.
 pub(super) fn bytes(layout: &Layout, width: usize, rows: usize) -> Option<usize> {
     let (across, down) = layout.subsampling;
     let units = width.div_ceil(across).checked_mul(rows.div_ceil(down))?;

@@ -30,7 +30,7 @@ struct Slot {
     bytes: AtomicUsize,
 }
 
-/// At most so many bytes of unpacked pages, and the one that was asked for last.
+/// A bounded number of bytes of unpacked pages, and the page requested last.
 #[derive(Debug)]
 pub(super) struct Cache {
     most: usize,

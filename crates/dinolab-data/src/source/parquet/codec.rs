@@ -18,7 +18,7 @@ const TIGHTEST: u64 = 1024;
 /// Pages up to this size may be packed as tightly as they like.
 const SMALL: u64 = 1 << 16;
 
-/// Refuses what no honest page says of its sizes, before anything is allocated.
+/// Refuses sizes that no valid page has, before anything is allocated.
 pub(super) fn check(packed: u64, unpacked: u64) -> Result<(), Reason> {
     if packed.max(unpacked) > LARGEST {
         return Err(format!(

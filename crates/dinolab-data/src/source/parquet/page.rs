@@ -1,6 +1,6 @@
 //! Positions and contents of the pages of a column.
 //!
-//! Headers of pages are read here, not by the `parquet` crate, which allocates by what they say:
+//! Headers of pages are read here, not by the `parquet` crate, which allocates by their claims:
 //! each number in them is held against the bytes that there are before it is used.
 
 use std::ops::Range;
@@ -21,7 +21,7 @@ use crate::source::parquet::failure::Failure;
 pub(super) struct Chunk {
     pub(super) column: ColumnDescPtr,
     pub(super) codec: CompressionCodec,
-    /// Its pages lie there.
+    /// The position of its pages.
     pub(super) bytes: Range<u64>,
     /// Its rows; every one has a value or none.
     pub(super) rows: u64,
@@ -341,7 +341,7 @@ enum Kind {
     Other,
 }
 
-/// What the header of a page says.
+/// The header of a page.
 #[derive(Debug, PartialEq)]
 struct Header {
     kind: Kind,

@@ -1,7 +1,7 @@
 //! Which kind of value each field of a footer has.
 //!
 //! The crate that decodes footers reads a field by its number, whatever kind the bytes say it has,
-//! and goes on behind what it took for the value: bytes of a name become the length of a list. So the
+//! and continues after what it took for the value: bytes of a name become the length of a list. So the
 //! kinds are checked first; fields that are not in these tables are passed over by both.
 
 use super::compact::{LIST, Reader, STRUCT};

@@ -42,7 +42,7 @@ pub(super) struct Cache {
     lock: Mutex<File>,
 }
 
-/// An entry as it lies in the folder.
+/// An entry in the folder.
 struct Entry {
     path: PathBuf,
     bytes: u64,
@@ -112,7 +112,7 @@ impl Cache {
         None
     }
 
-    /// Keeps something. That it cannot be kept is no error: it is only read again.
+    /// Stores an entry. A failure is not an error: the entry is read again.
     pub(super) fn put(&self, description: &str, content: &[u8]) {
         let bytes = (HEAD + description.len() + content.len()) as u64;
         if bytes > self.most {

@@ -45,7 +45,7 @@ pub(super) struct Version {
     pub(super) size: u64,
     /// What the store calls it, without quotes; `W/` before it where equal bytes are not promised.
     pub(super) e_tag: Option<Box<str>>,
-    /// Seconds since 1970; 0 where the store does not say.
+    /// Seconds since 1970; 0 if the store does not report them.
     pub(super) modified: i64,
 }
 
@@ -111,7 +111,7 @@ impl Client {
         Ok(store)
     }
 
-    /// Which object lies at a location now.
+    /// Returns the object at a location now.
     pub(super) fn version(&self, location: &Location) -> Result<Version> {
         let store = self.store(location)?;
         // Servers of plain files need not know HEAD, and must know ranges.

@@ -33,7 +33,7 @@ impl RequestError {
         }
     }
 
-    /// What an error of the client's says.
+    /// The message of an error of the client.
     pub(super) fn of(error: &object_store::Error, location: &Location, signed: bool) -> Self {
         use object_store::Error as Found;
         let mut causes = Vec::new();
@@ -86,7 +86,7 @@ impl RequestError {
         Self::transient(last)
     }
 
-    /// The error to report after so many attempts.
+    /// The error to report after this many attempts.
     pub(super) fn into_error(self, location: &Location, attempts: u32) -> Error {
         let reason = match self {
             Self::Transient { reason, .. } | Self::Permanent(reason) => reason,
@@ -113,7 +113,7 @@ impl RequestError {
 pub(super) const CHANGED: &str = "it has changed since it was first looked at; start again to use \
                                   it as it is now";
 
-/// Where machines of a cloud ask who they are.
+/// The address from which machines of a cloud obtain their credentials.
 const ROLES: [&str; 4] = [
     "/latest/api/token",
     "/latest/meta-data/",

@@ -104,7 +104,7 @@ impl Location {
         })
     }
 
-    /// What lies at `name` below this folder; `name` is a path with `/`.
+    /// Returns the location `name` below this folder; `name` is a path with `/`.
     pub(super) fn below(&self, name: &str) -> Result<Self> {
         Self::parse(&below(&self.text, name))
     }
@@ -115,7 +115,7 @@ pub(super) fn below(folder: &str, name: &str) -> String {
     format!("{}/{name}", folder.trim_end_matches('/'))
 }
 
-/// The folder that a location lies in, in writing.
+/// Returns the folder of a location as text.
 pub(super) fn folder_of(location: &str) -> &str {
     let location = location.split('?').next().unwrap_or_default();
     let start = location.find("://").map_or(0, |at| at + 3);

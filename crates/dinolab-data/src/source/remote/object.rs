@@ -13,7 +13,7 @@ use crate::{Error, Result};
 /// Parts of shards are kept in blocks of this many bytes.
 const BLOCK: u64 = 1 << 20;
 /// The walk over a shard's headers reads on where the next one is no farther than this: another
-/// request costs the time of about so many bytes.
+/// request takes as long as about this many bytes.
 const NEAR: u64 = 512 << 10;
 /// What it reads at a time where headers are near each other, and where they are not.
 const AHEAD: usize = 1 << 20;
@@ -67,7 +67,7 @@ impl Client {
         Ok(())
     }
 
-    /// What the cache knows a part by.
+    /// The cache key of a part.
     fn description(
         &self,
         location: &Location,
@@ -82,7 +82,7 @@ impl Client {
         ))
     }
 
-    /// What the cache knows an object by.
+    /// The cache key of an object.
     pub(super) fn described(&self, location: &Location, version: &Version) -> Result<String> {
         Ok(format!(
             "{} {} {} {} {}",
@@ -138,7 +138,7 @@ impl Object {
         }
     }
 
-    /// Blocks that are missing and lie beside each other are one request.
+    /// Adjacent missing blocks are one request.
     fn by_blocks(&self, range: Range<u64>) -> Result<Vec<u8>> {
         let cache = self.client.cache.as_ref().expect("there is one");
         let of = |block: u64| block * BLOCK..((block + 1) * BLOCK).min(self.version.size);

@@ -170,7 +170,7 @@ fn parquet(
     Err(crate::source::file_kind::no_parquet(source))
 }
 
-/// What a shard holds: as the cache knows it, or by a walk over its headers.
+/// Returns the contents of a shard, from the cache or by walking over its headers.
 fn contents(client: &Client, object: &Object, options: &SourceOptions) -> Result<Contents> {
     let described = client.described(object.location(), object.version())?;
     let description = format!("contents 2 {described} {:?}", options.pixels);

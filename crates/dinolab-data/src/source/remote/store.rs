@@ -16,7 +16,7 @@ use super::RemoteOptions;
 use super::location::{Location, Scheme};
 use crate::{Error, Result};
 
-/// A store that can be asked.
+/// A store ready for requests.
 #[derive(Clone, Debug)]
 pub(super) struct Store {
     pub(super) objects: Arc<dyn ObjectStore>,
@@ -84,7 +84,7 @@ fn settings<'a, K: std::str::FromStr>(
     })
 }
 
-/// Whether a variable says yes, in any of the ways that the client takes for it.
+/// Whether a variable is set to true, in any spelling that the client accepts.
 fn is_on(value: Option<String>) -> bool {
     let value = value.unwrap_or_default().to_ascii_lowercase();
     ["1", "true", "on", "yes", "y"].contains(&value.as_str())
@@ -229,7 +229,7 @@ fn http(location: &Location, options: &RemoteOptions) -> Built {
     })
 }
 
-/// Whether this machine can ask its cloud who it is. All three clouds answer at one address;
+/// Whether this machine can obtain credentials from its cloud. All three clouds answer at one address;
 /// elsewhere nothing does, and each request would wait for it.
 fn is_machine_of_a_cloud() -> bool {
     static KNOWN: OnceLock<bool> = OnceLock::new();

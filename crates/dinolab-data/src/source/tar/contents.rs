@@ -132,7 +132,7 @@ fn damaged_by(file: &dyn ReadRange, error: &std::io::Error) -> Error {
     }
 }
 
-/// Where another archive begins behind `end`, and whether something else lies there.
+/// Where another archive begins after `end`, and whether something else follows.
 fn next_archive(
     cursor: &mut Cursor<'_>,
     end: u64,

@@ -22,9 +22,9 @@ pub(in crate::source) struct Place {
     pub(in crate::source) path: PathBuf,
     pub(in crate::source) offset: u64,
     pub(in crate::source) size: u64,
-    /// What its `.cls` member says.
+    /// The content of its `.cls` member.
     pub(in crate::source) label: Option<String>,
-    /// Why it cannot be read; then it lies nowhere.
+    /// Why it cannot be read; it then has no position.
     pub(in crate::source) problem: Option<String>,
 }
 

@@ -1,5 +1,5 @@
 //! Files that grow by one image at a time. Their headers are known only at the end, so space is
-//! reserved for them: npyz and safetensors, which need the shapes at the beginning, do not serve.
+//! reserved for them: `npy` and safetensors, which need the shapes at the beginning, cannot write them.
 
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;

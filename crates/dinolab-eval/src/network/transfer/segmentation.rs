@@ -123,7 +123,7 @@ impl Task for Segmentation<'_> {
                 side,
             );
             let logits = fitted.logits(self.head_input(&fitted.vit, input));
-            let size = (mask.height, mask.width);
+            let size = mask.size();
             let map = class_map(&logits, self.grid(), self.classes(), size)?;
             meter.add(&mask.data, &map)?;
         }

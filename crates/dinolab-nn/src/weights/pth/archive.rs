@@ -1,9 +1,9 @@
-//! Archives whose end misleads the reader of archives.
+//! A workaround for archives whose end of directory is ambiguous.
 //!
-//! `torch.save` ends every archive with the records of large ones (zip64), and fills in the old,
-//! short record as well. The reader goes by the short one and takes the directory to lie right
-//! before it, which is 76 bytes too late; it notices, unless a file's entry begins just there.
-//! The first entry of a checkpoint whose name has 21 letters is 76 bytes long.
+//! `torch.save` ends every archive with the records of large archives (zip64) and fills in the old,
+//! short record as well. The `zip` crate uses the short one and expects the directory immediately
+//! before it, 76 bytes too late. It detects this, unless an entry begins at that very place: the first
+//! entry of a checkpoint whose name has 21 letters is 76 bytes long.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -17,11 +17,11 @@ use crate::Result;
 const END: &[u8] = b"PK\x05\x06";
 const LOCATOR: &[u8] = b"PK\x06\x07";
 const ENTRY: &[u8] = b"PK\x01\x02";
-/// Lengths of the short record at the very end, and of the locator before it.
+/// Lengths of the short record at the end and of the locator before it.
 const END_LENGTH: usize = 22;
 const LOCATOR_LENGTH: usize = 20;
 
-/// A checkpoint's path, or a corrected copy that goes when this does.
+/// The path of a checkpoint, or of a corrected copy that is removed on drop.
 pub(super) enum Archive {
     Original(PathBuf),
     Copy(TempPath),
@@ -66,7 +66,7 @@ fn misleads(path: &Path) -> std::io::Result<bool> {
     Ok(file.read_exact(&mut entry).is_ok() && entry == ENTRY)
 }
 
-/// A copy whose short record says, as it should, to look at the long one.
+/// Writes a copy whose short record refers to the long one, as the format requires.
 fn corrected(path: &Path) -> std::io::Result<TempPath> {
     let mut copy = NamedTempFile::new()?;
     std::io::copy(&mut fs::File::open(path)?, &mut copy)?;

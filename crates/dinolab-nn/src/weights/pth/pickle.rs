@@ -1,4 +1,4 @@
-//! The few opcodes of pickle that PyTorch's checkpoints need.
+//! Writes the few opcodes of pickle that PyTorch's checkpoints need.
 
 use super::super::Array;
 
@@ -33,7 +33,7 @@ impl Value {
     }
 }
 
-/// A pickle of protocol 2, and the tensors that it refers to as storages 0, 1, ….
+/// Returns a pickle of protocol 2 and the tensors that it refers to as storages 0, 1, ….
 pub(super) fn pickle(value: &Value) -> (Vec<u8>, Vec<&Array>) {
     let mut pickle = vec![0x80, 2];
     let mut storages = Vec::new();

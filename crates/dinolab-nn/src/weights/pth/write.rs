@@ -1,4 +1,4 @@
-//! PyTorch checkpoints, written as `torch.save` lays them out.
+//! Writes PyTorch checkpoints in the layout of `torch.save`.
 
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -11,11 +11,10 @@ use super::pickle::{Value, pickle};
 use crate::Result;
 use dinolab_files::write_whole;
 
-/// The folder inside the archive, whatever the file is called.
+/// The folder inside the archive, independent of the file's name.
 const ROOT: &str = "archive";
 
-/// Writes a checkpoint that `torch.load(…, weights_only=True)` reads. `path` holds either its
-/// old content or all of the new.
+/// Writes a checkpoint that `torch.load(…, weights_only=True)` reads, complete or not at all.
 ///
 /// # Errors
 /// [`crate::Error::Write`].
@@ -32,12 +31,12 @@ pub fn write_pth(path: &Path, value: &Value) -> Result<()> {
     .map_err(unwritten(path))
 }
 
-/// Keeps the first error to itself: the archive, told of one, would try again when it is dropped
-/// and write to standard error.
+/// A writer that stores the first error instead of returning it: on an error, the archive would retry
+/// when dropped and print to standard error.
 struct Remembering<W> {
     out: W,
     failed: Option<io::Error>,
-    /// Where it is, or would be.
+    /// The position, as if no write had failed.
     at: u64,
 }
 

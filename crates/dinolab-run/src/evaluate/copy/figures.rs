@@ -117,7 +117,7 @@ pub(super) fn report(
         imsize: request.imsize,
         gem: request.gem,
         top: request.top,
-        whitening: request.whitening.map(|_| match request.whitening_about {
+        whitening: request.whitening.map(|_| match request.whitening_centre {
             WhiteningCentre::Mean => "mean",
             WhiteningCentre::Origin => "origin",
         }),

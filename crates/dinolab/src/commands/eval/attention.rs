@@ -65,7 +65,7 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
         masks,
         size: args.size,
         threshold: args.threshold,
-        random_networks: args.random_baselines,
+        random_baselines: args.random_baselines,
         shapes_images: args.shapes_images,
         shapes_size: args.shapes_size,
         seed: args.seed,

@@ -83,7 +83,7 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
         save_queries: args.save_queries.as_deref(),
         distractors: args.distractors.as_deref(),
         whitening: args.whitening.as_deref(),
-        whitening_about: match args.whitening_centre.as_str() {
+        whitening_centre: match args.whitening_centre.as_str() {
             "mean" => WhiteningCentre::Mean,
             _ => WhiteningCentre::Origin,
         },
