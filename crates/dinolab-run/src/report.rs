@@ -347,13 +347,13 @@ fn whitening_note(evaluations: &[(u64, Evaluation)]) -> String {
     let Some((Some(raw), Some(whitened))) = figures else {
         return String::new();
     };
-    // A figure of a thousand images has a standard error of more than a point.
+    // Twice the standard error of a figure of a thousand images.
     let reading = match whitened - raw {
-        more if more > 1.5 => {
+        more if more > 3.0 => {
             "here it is higher: directions of small variance hold what a few large ones hide, and \
              whitening the features brings it out"
         }
-        less if less < -1.5 => {
+        less if less < -3.0 => {
             "here it is lower: directions of small variance are noise, and features are best used raw"
         }
         _ => "here both are much the same: the features are used about evenly",
