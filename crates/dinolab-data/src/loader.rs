@@ -50,6 +50,28 @@ impl Loader {
     /// A loader over all images of a source. Fails for settings out of range and for a
     /// source without images; a source with fewer images than a batch has no batches.
     pub fn new(source: Arc<dyn Source>, crops: MultiCrop, config: LoaderConfig) -> Result<Self> {
+        let unusable = UnusableImages::new(source.len(), config.max_bad_images);
+        Self::with(source, crops, config, Arc::new(unusable))
+    }
+
+    /// A loader of the same images with the same settings that makes other crops. The list of
+    /// unusable images is shared; the cache is not, since crops decide how large images are decoded.
+    pub fn with_crops(&self, crops: MultiCrop) -> Result<Self> {
+        let Shared {
+            source,
+            config,
+            unusable,
+            ..
+        } = &*self.shared;
+        Self::with(source.clone(), crops, config.clone(), unusable.clone())
+    }
+
+    fn with(
+        source: Arc<dyn Source>,
+        crops: MultiCrop,
+        config: LoaderConfig,
+        unusable: Arc<UnusableImages>,
+    ) -> Result<Self> {
         config.validate()?;
         crops.validate()?;
         if source.is_empty() {
@@ -67,7 +89,7 @@ impl Loader {
                 Pixels::Rgb => None,
                 Pixels::Stored { .. } => Some(crops.channel_normaliser()?),
             },
-            unusable: UnusableImages::new(source.len(), config.max_bad_images),
+            unusable,
             cache: ImageCache::new(source.len(), config.cache_bytes),
             // Those under way, and those of a batch that was returned.
             pool: Pool::new(config.queue.max(config.batch_size) + config.batch_size),

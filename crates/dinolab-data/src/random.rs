@@ -33,6 +33,8 @@ pub enum Purpose {
     Statistics = 7,
     /// Random directions of a loss.
     Directions = 8,
+    /// Patches that the student does not see.
+    PatchDropout = 9,
 }
 
 /// A generator for one key.

@@ -53,6 +53,7 @@
 mod attention;
 mod branch;
 mod gelu;
+mod koleo;
 mod layer_norm;
 mod linear;
 mod loss;
@@ -63,6 +64,7 @@ mod prototypes;
 mod scratch;
 mod sigreg;
 mod simd;
+mod sinkhorn;
 mod token_layout;
 mod update;
 
@@ -73,6 +75,7 @@ pub use branch::{
     class_attention_branch_backward, mlp_branch, mlp_branch_backward,
 };
 pub use gelu::{gelu, gelu_backward, gelu_with_derivative};
+pub use koleo::{KoLeoShape, koleo};
 pub use layer_norm::{LayerNormGradients, layer_norm, layer_norm_backward};
 pub use linear::{
     bias_gradient, gelu_bias_gradient, input_gradient, linear, linear_gelu,
@@ -82,5 +85,6 @@ pub use loss::{LossShape, dino_loss, softmax_rows};
 pub use prototypes::{PrototypesGradients, prototypes, prototypes_backward};
 pub use scratch::keep_memory;
 pub use sigreg::{SigRegShape, sigreg};
+pub use sinkhorn::sinkhorn;
 pub use token_layout::{TokenGroup, TokenLayout};
 pub use update::{AdamWStep, EmaStep, adamw, adamw_and_ema, ema, norm, scale};

@@ -16,23 +16,27 @@ mod attention;
 pub mod branch;
 mod fused;
 mod gelu;
+mod koleo;
 mod layer_norm;
 mod linear;
 mod loss;
 mod matmul;
 mod prototypes;
 mod sigreg;
+mod sinkhorn;
 mod update;
 
 pub use attention::{attention, attention_probabilities, first_attention_probabilities};
 pub use branch::branch;
 pub use gelu::gelu;
+pub use koleo::koleo;
 pub use layer_norm::layer_norm;
 pub use linear::{linear, linear_gelu};
 pub use loss::{dino_loss, teacher_probabilities};
 pub use matmul::{matmul, matmul_f32};
 pub use prototypes::prototypes;
 pub use sigreg::sigreg;
+pub use sinkhorn::sinkhorn;
 pub use update::{AdamW, Average, Lars, ParamUpdate, Sgd, ema, norm};
 
 /// The composite bodies, by which the fused ones are judged in tests.
@@ -40,6 +44,7 @@ pub mod composite {
     pub use super::attention::composite as attention;
     pub use super::branch::composite as branch;
     pub use super::gelu::composite as gelu;
+    pub use super::koleo::composite as koleo;
     pub use super::layer_norm::composite as layer_norm;
     pub use super::linear::{composite as linear, composite_gelu as linear_gelu};
     pub use super::loss::{
@@ -47,4 +52,5 @@ pub mod composite {
     };
     pub use super::prototypes::composite as prototypes;
     pub use super::sigreg::composite as sigreg;
+    pub use super::sinkhorn::composite as sinkhorn;
 }

@@ -6,7 +6,7 @@
 mod block;
 mod config;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
 pub use self::block::{Attention, Block, LayerNorm, LayerScale, Linear, Mlp};
 pub use self::config::{MAX_PATCHES, VitConfig, check_patches};
@@ -18,14 +18,22 @@ use crate::position::resampling;
 use crate::precision::single;
 use crate::{Feature, Result, ops};
 
-/// Which residual branches are dropped for which sample, during training of the student.
+/// What is dropped for which image while a network learns: residual branches and patches.
 ///
 /// Stochastic depth (Huang et al.): a branch's output is multiplied by 0, or by
-/// 1 / (1 − rate) where it survives, independently per sample, block and branch.
+/// 1 / (1 − rate) where it survives, independently per image, block and branch.
+/// Patch dropout (Liu et al., arXiv 2208.07220): the network does not see some of the patches.
 pub trait DropPath {
     /// Factors of all images, in the order of their tokens, of branch `branch` (0 attention,
     /// 1 MLP) of block `block`; `None` drops nothing.
     fn factors(&self, block: usize, branch: usize) -> Option<Vec<f32>>;
+
+    /// The patches that are kept of the views of size number `size`, of which there are `images` with
+    /// `patches` patches each: places in the grid, row by row, as many for each image as for another.
+    /// `None` keeps all.
+    fn kept_patches(&self, _size: usize, _images: usize, _patches: usize) -> Option<Vec<usize>> {
+        None
+    }
 }
 
 /// The most tokens whose attention is computed as a whole matrix where one row is wanted.
@@ -116,9 +124,10 @@ impl Vit {
     }
 
     /// Images `[B, C, H, W]` as tokens `[B, 1 + R + N, D]`, class token first, then registers,
-    /// then patches, positions added.
+    /// then patches, positions added. `kept` are the places of patches `[B · N]` that are seen, if
+    /// those are not all.
     /// Pixels beyond a whole number of patches are left out, as a strided convolution does.
-    fn embed(&self, images: Tensor<4>) -> Tensor<3> {
+    fn embed(&self, images: Tensor<4>, kept: Option<Vec<usize>>) -> Tensor<3> {
         let [b, c, height, width] = images.dims();
         let (p, d) = (self.config.patch_size, self.config.width);
         let (h, w) = (height / p, width / p);
@@ -128,14 +137,25 @@ impl Vit {
             .reshape([b, c, h, p, w, p])
             .permute([0, 2, 4, 1, 3, 5])
             .reshape([b, h * w, c * p * p]);
-        let tokens = single(self.patch_embed.proj.forward(patches));
         let cls = self.cls_token.get::<3>().expand([b, 1, d]);
-        let x = Tensor::cat(vec![cls, tokens], 1) + self.positions(h, w);
+        let positions = self.positions(h, w);
+        let x = match kept {
+            None => {
+                let tokens = single(self.patch_embed.proj.forward(patches));
+                Tensor::cat(vec![cls, tokens], 1) + positions
+            }
+            Some(kept) => {
+                let (patches, own) = keep(patches, positions.clone(), &kept);
+                let tokens = single(self.patch_embed.proj.forward(patches)) + own;
+                Tensor::cat(vec![cls + positions.narrow(1, 0, 1), tokens], 1)
+            }
+        };
         let Some(registers) = &self.register_tokens else {
             return x;
         };
         let registers = registers.get::<3>().expand([b, self.config.registers, d]);
-        let (cls, tokens) = (x.clone().narrow(1, 0, 1), x.narrow(1, 1, h * w));
+        let n = x.dims()[1] - 1;
+        let (cls, tokens) = (x.clone().narrow(1, 0, 1), x.narrow(1, 1, n));
         Tensor::cat(vec![cls, registers, tokens], 1)
     }
 
@@ -167,11 +187,18 @@ impl Vit {
     }
 
     /// Tokens `[R, D]` of images of several sizes, one size after the other, and their runs.
-    fn embed_all(&self, sizes: Vec<Tensor<4>>) -> (Tensor<2>, Vec<TokenGroup>) {
+    fn embed_all(
+        &self,
+        sizes: Vec<Tensor<4>>,
+        drop: &dyn DropPath,
+    ) -> (Tensor<2>, Vec<TokenGroup>) {
         let mut runs = Vec::with_capacity(sizes.len());
         let mut tokens = Vec::with_capacity(sizes.len());
-        for images in sizes {
-            let x = self.embed(images);
+        for (size, images) in sizes.into_iter().enumerate() {
+            let [b, _, height, width] = images.dims();
+            let p = self.config.patch_size;
+            let kept = drop.kept_patches(size, b, (height / p) * (width / p));
+            let x = self.embed(images, kept);
             let [images, n, d] = x.dims();
             runs.push(TokenGroup { images, tokens: n });
             tokens.push(x.reshape([images * n, d]));
@@ -192,7 +219,7 @@ impl Vit {
     /// `[ΣB, D]`. The tokens of all of them are batched through each linear layer; attention alone
     /// keeps images apart. The last block computes what reaches class tokens and no more.
     pub fn forward_views(&self, views: Vec<Tensor<4>>, drop: &dyn DropPath) -> Tensor<2> {
-        let (mut x, runs) = self.embed_all(views);
+        let (mut x, runs) = self.embed_all(views, drop);
         let (last, before) = self.blocks.split_last().expect("a network has blocks");
         for (i, block) in before.iter().enumerate() {
             x = block.forward(x, &runs, i, drop);
@@ -214,7 +241,7 @@ impl Vit {
         if feature.is_class() {
             return self.forward_views(views, drop);
         }
-        let (mut x, runs) = self.embed_all(views);
+        let (mut x, runs) = self.embed_all(views, drop);
         for (i, block) in self.blocks.iter().enumerate() {
             x = block.forward(x, &runs, i, drop);
         }
@@ -237,7 +264,7 @@ impl Vit {
     /// All tokens of the last `n` blocks, each after the *final* norm: `n` × `[B, 1 + N, D]`,
     /// earliest block first. Registers are left out.
     pub fn intermediate(&self, images: Tensor<4>, n: usize) -> Vec<Tensor<3>> {
-        let (mut x, runs) = self.embed_all(vec![images]);
+        let (mut x, runs) = self.embed_all(vec![images], &NoDropPath);
         let TokenGroup { images, tokens } = runs[0];
         let first = self.blocks.len().saturating_sub(n);
         let mut taps = Vec::with_capacity(n);
@@ -260,7 +287,7 @@ impl Vit {
 
     /// The last block and what comes into it, `[B, 1 + R + N, D]`.
     fn before_last(&self, images: Tensor<4>) -> (&Block, Tensor<3>) {
-        let (mut x, runs) = self.embed_all(vec![images]);
+        let (mut x, runs) = self.embed_all(vec![images], &NoDropPath);
         let TokenGroup { images, tokens } = runs[0];
         let (last, before) = self.blocks.split_last().expect("a network has blocks");
         for (i, block) in before.iter().enumerate() {
@@ -289,4 +316,22 @@ impl Vit {
             .narrow(3, self.config.prefix(), h * w)
             .reshape([b, heads, h, w])
     }
+}
+
+/// Those patches `[B, N, P]` and position embeddings (of `[1, 1 + N, D]`) that are kept, as
+/// `[B, M, P]` and `[B, M, D]`.
+fn keep(patches: Tensor<3>, positions: Tensor<3>, kept: &[usize]) -> (Tensor<3>, Tensor<3>) {
+    let ([b, n, pixels], d) = (patches.dims(), positions.dims()[2]);
+    let m = kept.len() / b;
+    let indices = |places: Vec<i64>| {
+        let data = TensorData::new(places, [kept.len()]);
+        Tensor::<1, Int>::from_data(data, &patches.device())
+    };
+    let places = kept.iter().map(|&place| place as i64).collect();
+    let rows = kept.iter().enumerate();
+    let rows = rows.map(|(i, place)| (i / m * n + place) as i64).collect();
+    let own = positions.narrow(1, 1, n).reshape([n, d]);
+    let own = own.select(0, indices(places)).reshape([b, m, d]);
+    let seen = patches.clone().reshape([b * n, pixels]);
+    (seen.select(0, indices(rows)).reshape([b, m, pixels]), own)
 }

@@ -5,6 +5,7 @@ mod common;
 use common::device;
 use dinolab_nn::init::Init;
 use dinolab_nn::position::{PositionRule, resample, resampling};
+use dinolab_nn::vit::{DropPath, NoDropPath};
 use dinolab_nn::{Head, HeadConfig, Network, Parameters, ProjectionHead, Tensor, Vit, VitConfig};
 use proptest::prelude::*;
 
@@ -404,5 +405,43 @@ proptest! {
             let expected: f32 = row.iter().zip(grid.chunks(3)).map(|(a, t)| a * t[i % 3]).sum();
             prop_assert!((value - expected).abs() < 1e-3, "{} {}", value, expected);
         }
+    }
+}
+
+/// Keeps the same patches of every image, whatever the size.
+struct Keep(Vec<usize>);
+
+impl DropPath for Keep {
+    fn factors(&self, _: usize, _: usize) -> Option<Vec<f32>> {
+        None
+    }
+
+    fn kept_patches(&self, _: usize, images: usize, _: usize) -> Option<Vec<usize>> {
+        Some(self.0.repeat(images))
+    }
+}
+
+#[test]
+fn dropped_patches_have_no_part_in_the_features() {
+    for edit in [|_: &mut VitConfig| (), |c: &mut VitConfig| c.registers = 2] {
+        let vit = lively(&small(edit));
+        let features =
+            |images: Tensor<4>, drop: &dyn DropPath| host(vit.forward_views(vec![images], drop));
+        let picture = images(32, 24);
+        let all = features(picture.clone(), &Keep((0..12).collect()));
+        near(&all, &features(picture.clone(), &NoDropPath));
+        // Another first patch, which is seen or not.
+        let patch = Tensor::ones([2, 3, 8, 8], &device());
+        let changed = picture
+            .clone()
+            .slice_assign([0..2, 0..3, 0..8, 0..8], patch);
+        let kept = Keep(vec![1, 2, 5, 7, 11]);
+        near(
+            &features(picture.clone(), &kept),
+            &features(changed.clone(), &kept),
+        );
+        let seen = Keep(vec![0, 2, 5, 7, 11]);
+        let (before, after) = (features(picture, &seen), features(changed, &seen));
+        assert!(before.iter().zip(&after).any(|(a, b)| (a - b).abs() > 1e-2));
     }
 }

@@ -459,3 +459,37 @@ fn sigreg() {
         same("dz", dz, dz2);
     }
 }
+
+#[test]
+fn koleo() {
+    for [views, batch, width] in [[1, 2, 3], [2, 7, 5], [2, 16, 33], [2, 1, 4]] {
+        let (x, w) = (random([views * batch, width]), random([1]));
+        let run = |f: fn(Tensor<2>, usize) -> Tensor<1>| {
+            let x = leaf(&x);
+            let y = f(x.clone(), batch);
+            let grads = backward(y.clone(), &w);
+            (y.inner(), x.grad(&grads).unwrap())
+        };
+        let ((y, dx), (y2, dx2)) = (run(ops::koleo), on_cpu(|| run(composite::koleo)));
+        same("plain", ops::koleo(here(&x), batch), y2.clone());
+        same("y", y, y2);
+        same("dx", dx, dx2);
+    }
+    let equal = leaf(&random([1, 5]).expand([6, 5]));
+    let loss = composite::koleo(equal.clone(), 3);
+    let gradient = equal.grad(&loss.backward()).unwrap();
+    assert!(host(gradient).iter().all(|g| *g == 0.0));
+}
+
+#[test]
+fn sinkhorn() {
+    for [rows, prototypes] in [[2, 3], [6, 40], [12, 5]] {
+        let logits: Tensor<2> = random([rows, prototypes]);
+        let targets = ops::sinkhorn(here(&logits), 0.1);
+        same(
+            "targets",
+            targets,
+            on_cpu(|| composite::sinkhorn(logits, 0.1)),
+        );
+    }
+}

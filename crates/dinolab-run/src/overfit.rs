@@ -158,11 +158,12 @@ impl Overfit {
                 warmup_teacher_temp: 0.04,
                 teacher_temp: 0.04,
                 warmup_teacher_temp_epochs: 0,
+                ..Default::default()
             },
             drop_path: 0.0,
             seed: self.seed,
             precision: Default::default(),
-            feature: Default::default(),
+            ..Default::default()
         };
         let schedule = Schedule::new(ScheduleConfig {
             epochs: 1.0,
@@ -294,8 +295,8 @@ fn teacher_entropy(report: &StepReport) -> f64 {
         .prototypes
         .as_ref()
         .expect("DINO has prototypes");
-    let targets =
-        ops::teacher_probabilities(out.teacher.clone(), out.centre.clone(), out.teacher_temp);
+    let centre = out.centre.clone().expect("a centre is the default");
+    let targets = ops::teacher_probabilities(out.teacher.clone(), centre, out.teacher_temp);
     let rows = targets.dims()[0];
     let values = dinolab_eval::network::host(targets);
     let sum: f64 = values

@@ -7,7 +7,7 @@ use dinolab_nn::{Feature, Precision};
 use dinolab_train::OptimiserKind;
 use serde::{Deserialize, Serialize};
 
-use crate::values::{MethodKind, Numbers, Pair, PixelKind};
+use crate::values::{CenteringKind, MethodKind, Numbers, Pair, PixelKind};
 
 mod change;
 mod method;
@@ -147,6 +147,9 @@ settings! {
         /// Stochastic depth rate of the network that learns [default: 0.1]
         [value_name = "X"]
         drop_path_rate: f64 = 0.1;
+        /// Share of the patches of its global views that the network that learns does not see [default: 0]
+        [value_name = "X"]
+        patch_drop_rate: f64 = 0.0;
         /// Precision of activations and matrix products, f32 or bf16; the rest is f32 [default: f32]
         [value_name = "TYPE"]
         precision: Precision = Precision::F32;
@@ -168,9 +171,12 @@ settings! {
         /// Width of the head's bottleneck [default: 256]
         [value_name = "N"]
         head_bottleneck_dim: usize = 256;
-        /// Teacher momentum at the start; it rises to 1 [default: chosen from the dataset size]
+        /// Teacher momentum at the start [default: chosen from the dataset size]
         [value_name = "X"]
         momentum_teacher: f64;
+        /// Teacher momentum at the end [default: 1]
+        [value_name = "X"]
+        momentum_teacher_end: f64 = 1.0;
         /// Teacher temperature after its warm-up [default: chosen from the dataset size]
         [value_name = "X"]
         teacher_temp: f64;
@@ -183,12 +189,18 @@ settings! {
         /// Student temperature [default: 0.1]
         [value_name = "X"]
         student_temp: f64 = 0.1;
+        /// What keeps the teacher from preferring some prototypes [default: centre]
+        [value_enum, value_name = "NAME"]
+        centering: CenteringKind = CenteringKind::Centre;
         /// Momentum of the centre [default: 0.9]
         [value_name = "X"]
         center_momentum: f64 = 0.9;
         /// Freeze the prototypes for N epochs [default: 1]
         [value_name = "N"]
         freeze_last_layer: u64 = 1;
+        /// Weight of KoLeo on the student's features of global views; 0 disables [default: 0]
+        [value_name = "X"]
+        koleo_weight: f64 = 0.0;
     }
 
     "LeJEPA" {
@@ -255,6 +267,9 @@ settings! {
         /// Side of the local crops, or HEIGHTxWIDTH [default: 96]
         [value_name = "PX"]
         local_crops_size: Size = Size::square(96);
+        /// Begin with crops of half their size for N epochs, which take a quarter of the time [default: 0]
+        [value_name = "N"]
+        low_resolution_epochs: u64 = 0;
         /// Fraction of the image area that local crops cover, as MIN,MAX [default: 0.05,0.4]
         [value_name = "MIN,MAX"]
         local_crops_scale: Pair = Pair(0.05, 0.4);

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use dinolab_data::Size;
-use dinolab_train::OptimiserKind;
+use dinolab_train::{Centering, OptimiserKind};
 use serde::{Deserialize, Serialize};
 
 /// The largest side that images can be brought to.
@@ -59,6 +59,26 @@ impl std::fmt::Display for MethodKind {
             Self::Dino => "dino",
             Self::LeJepa => "lejepa",
         })
+    }
+}
+
+/// What keeps DINO's teacher from preferring some prototypes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+#[serde(rename_all = "kebab-case")]
+pub enum CenteringKind {
+    /// The moving average of its logits is taken off them (Caron et al.)
+    Centre,
+    /// Sinkhorn-Knopp: the targets of a batch use all prototypes alike (SwAV, DINOv2)
+    Sinkhorn,
+}
+
+impl From<CenteringKind> for Centering {
+    fn from(kind: CenteringKind) -> Self {
+        match kind {
+            CenteringKind::Centre => Self::Centre,
+            CenteringKind::Sinkhorn => Self::Sinkhorn,
+        }
     }
 }
 

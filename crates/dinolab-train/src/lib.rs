@@ -8,7 +8,7 @@
 
 pub mod checkpoint;
 pub mod divergence;
-pub mod drop_path;
+pub mod dropout;
 pub mod error;
 pub mod log;
 pub mod method;
@@ -21,7 +21,7 @@ pub mod update;
 mod views;
 
 pub use crate::error::{Error, Result};
-pub use crate::method::dino::{Dino, DinoConfig, DinoSchedule};
+pub use crate::method::dino::{Centering, Dino, DinoConfig, DinoSchedule};
 pub use crate::method::lejepa::{LeJepa, LeJepaConfig};
 pub use crate::method::{BatchShape, Method, Outputs, PrototypeOutputs, StepReport, StepTimings};
 pub use crate::schedule::{Schedule, ScheduleConfig, StepHyperparams};

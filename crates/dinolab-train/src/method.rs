@@ -6,6 +6,7 @@
 //! knows no method.
 
 pub mod dino;
+mod directions;
 pub mod lejepa;
 mod outputs;
 mod report;
@@ -16,6 +17,7 @@ use burn::tensor::Device;
 use dinolab_nn::weights::{LoadOptions, LoadReport, Weights};
 use dinolab_nn::{Backbone, Parameters};
 
+pub use self::directions::directions;
 pub use self::outputs::{Outputs, PrototypeOutputs};
 pub use self::report::{StepReport, StepTimings};
 use crate::{Result, State, StepHyperparams, Views};

@@ -1,5 +1,6 @@
 //! The training loop, for any method.
 
+mod batches;
 mod due;
 mod event;
 mod record;
@@ -10,10 +11,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use dinolab_data::augment::MultiCrop;
-use dinolab_data::loader::BatchIter;
 use dinolab_data::{Loader, LoaderConfig, Source};
 use dinolab_nn::weights::{LoadOptions, Weights};
 
+use self::batches::{Batches, Loaders};
 pub use self::due::{Cadence, Due};
 pub use self::event::{Event, Observer, StepTime};
 use self::record::Record;
@@ -29,6 +30,9 @@ pub struct TrainConfig {
     pub schedule: ScheduleConfig,
     /// The views.
     pub crops: MultiCrop,
+    /// Other views for the first epochs, and the number of those: a curriculum that begins with a
+    /// low resolution, which costs less.
+    pub early_crops: Option<(u64, MultiCrop)>,
     /// Reading; its batch is the micro-batch.
     pub loader: LoaderConfig,
     /// Micro-batches per optimiser step.
@@ -52,6 +56,7 @@ impl Default for TrainConfig {
         Self {
             schedule: ScheduleConfig::default(),
             crops: MultiCrop::default(),
+            early_crops: None,
             loader: LoaderConfig::default(),
             accumulate: 1,
             stop_after_epochs: None,
@@ -100,7 +105,7 @@ pub enum RunOutcome {
 pub struct Trainer<'a> {
     config: &'a TrainConfig,
     method: Box<dyn Method>,
-    loader: Loader,
+    loaders: Loaders,
     schedule: Schedule,
     record: Record<'a>,
     observed: BTreeMap<String, String>,
@@ -130,7 +135,11 @@ impl<'a> Trainer<'a> {
             accumulate: config.accumulate,
         })?;
         let images = source.len();
-        let loader = Loader::new(source, config.crops.clone(), config.loader.clone())?;
+        let full = Loader::new(source, config.crops.clone(), config.loader.clone())?;
+        let early = match &config.early_crops {
+            Some((epochs, crops)) => Some((*epochs, full.with_crops(crops.clone())?)),
+            None => None,
+        };
         let steps_per_epoch = steps_per_epoch(images, config.loader.batch_size, config.accumulate)?;
         let schedule = Schedule::new(ScheduleConfig {
             steps_per_epoch,
@@ -158,7 +167,7 @@ impl<'a> Trainer<'a> {
         Ok(Self {
             config,
             method,
-            loader,
+            loaders: Loaders { early, full },
             schedule,
             record,
             observed,
@@ -191,7 +200,14 @@ impl<'a> Trainer<'a> {
         if self.done == 0 && self.config.cadence.evaluate_every > 0 {
             self.tell(observers, &Event::Evaluate { epochs: 0, step: 0 })?;
         }
-        let mut batches = self.batches();
+        let accumulate = self.config.accumulate;
+        let mut batches = Batches::new(
+            &self.loaders,
+            &self.schedule,
+            self.done,
+            self.last,
+            accumulate,
+        );
         let (mut clock, mut waited) = (Instant::now(), batches.waited());
         while self.done < self.last {
             let hp = self.schedule.at(self.done);
@@ -246,27 +262,10 @@ impl<'a> Trainer<'a> {
         Ok((self.method, outcome))
     }
 
-    /// The batches that are left. One stream through all epochs: crops of the next one are made
-    /// while this one is evaluated.
-    fn batches(&self) -> BatchIter {
-        let batches_of = |steps: u64| {
-            usize::try_from(steps)
-                .unwrap_or(usize::MAX)
-                .saturating_mul(self.config.accumulate)
-        };
-        let per_epoch = self.schedule.steps_per_epoch();
-        self.loader.train_batches(
-            self.done / per_epoch,
-            batches_of(self.done % per_epoch),
-            batches_of(per_epoch),
-            batches_of(self.last.saturating_sub(self.done)),
-        )
-    }
-
     /// The micro-batches of a step.
     fn views(
         &mut self,
-        batches: &mut BatchIter,
+        batches: &mut Batches,
         observers: &mut [&mut dyn Observer],
     ) -> Result<Vec<Views>> {
         let mut views = Vec::with_capacity(self.config.accumulate);
@@ -274,7 +273,7 @@ impl<'a> Trainer<'a> {
             match batches.next().expect("a batch for every step") {
                 Ok(crops) => {
                     views.push(Views::new(&crops, self.method.device()));
-                    self.loader.recycle(crops);
+                    batches.recycle(crops);
                 }
                 Err(error) => {
                     // If too many are unusable, which ones is what one wants to know.
@@ -314,7 +313,7 @@ impl<'a> Trainer<'a> {
     }
 
     fn tell_unusable(&mut self, observers: &mut [&mut dyn Observer]) -> Result<()> {
-        let unusable = self.loader.unusable_images();
+        let unusable = self.loaders.full.unusable_images();
         if unusable.len() > self.known_unusable {
             self.known_unusable = unusable.len();
             self.tell(observers, &Event::Unusable(&unusable))?;

@@ -45,11 +45,12 @@ fn config(optimizer: OptimiserKind) -> DinoConfig {
             warmup_teacher_temp: 0.04,
             teacher_temp: 0.04,
             warmup_teacher_temp_epochs: 0,
+            ..Default::default()
         },
         drop_path: 0.2,
         seed: 4,
         precision: Default::default(),
-        feature: Default::default(),
+        ..Default::default()
     }
 }
 
@@ -94,7 +95,13 @@ fn step(dino: &mut Dino, number: u64) -> f64 {
 }
 
 fn everything(dino: &Dino) -> impl PartialEq + std::fmt::Debug {
-    let centre = dino.centre.to_data().try_to_vec::<f32>().unwrap();
+    let centre = dino
+        .centre
+        .as_ref()
+        .unwrap()
+        .to_data()
+        .try_to_vec::<f32>()
+        .unwrap();
     (
         arrays(&dino.student, "student"),
         arrays(&dino.teacher, "teacher"),

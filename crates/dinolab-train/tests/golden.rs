@@ -13,7 +13,8 @@ use common::device;
 use dinolab_nn::weights::{Array, LoadOptions, Weights, file_arrays, load};
 use dinolab_nn::{HeadConfig, Network, Parameters, Precision, VitConfig};
 use dinolab_train::{
-    Dino, DinoConfig, DinoSchedule, Method, OptimiserKind, Schedule, ScheduleConfig, Views,
+    Centering, Dino, DinoConfig, DinoSchedule, Method, OptimiserKind, Schedule, ScheduleConfig,
+    Views,
 };
 use serde_json::Value;
 
@@ -55,6 +56,7 @@ fn learner(log: &Value, inputs: &Arrays) -> (Dino, Schedule) {
     let int = |key: &str| c[key].as_u64().unwrap();
     let float = |key: &str| c[key].as_f64().unwrap();
     let size = |key: &str| int(key) as usize;
+    let or = |key: &str, otherwise: f64| c[key].as_f64().unwrap_or(otherwise);
     let config = DinoConfig {
         vit: VitConfig {
             image_size: size("img_size"),
@@ -81,14 +83,23 @@ fn learner(log: &Value, inputs: &Arrays) -> (Dino, Schedule) {
         clip_grad: float("clip_grad"),
         freeze_last_layer: int("freeze_last_layer"),
         student_temp: float("student_temp"),
+        centering: match c["centering"].as_str() {
+            Some("sinkhorn") => Centering::Sinkhorn,
+            _ => Centering::Centre,
+        },
         center_momentum: float("center_momentum"),
+        koleo_weight: or("koleo_weight", 0.0),
+        sigreg_weight: or("sigreg_weight", 0.0),
+        sigreg_directions: or("sigreg_directions", 0.0) as usize,
         schedule: DinoSchedule {
             momentum_teacher: float("momentum_teacher"),
+            momentum_teacher_end: or("momentum_teacher_end", 1.0),
             warmup_teacher_temp: float("warmup_teacher_temp"),
             teacher_temp: float("teacher_temp"),
             warmup_teacher_temp_epochs: int("warmup_teacher_temp_epochs"),
         },
         drop_path: 0.0,
+        patch_drop: 0.0,
         seed: 0,
         precision: Default::default(),
         feature: Default::default(),
@@ -231,6 +242,8 @@ fn six_steps(optimiser: &str, cut: bool) {
         }
         let centre = dino
             .centre
+            .as_ref()
+            .unwrap()
             .to_data()
             .convert::<f32>()
             .try_to_vec::<f32>()
@@ -263,6 +276,72 @@ fn accumulated_micro_batches_equal_the_large_batch() {
     six_steps("adamw", true);
 }
 
+/// The terms beside DINO's loss, against numbers derived independently in PyTorch
+/// (`fixtures/dino/README.md`).
+#[test]
+fn sinkhorn_koleo_and_sigreg_follow_pytorch() {
+    let inputs = arrays("inputs.safetensors");
+    let log = json("../dino/steps.json");
+    let (mut dino, schedule) = learner(&log, &inputs);
+    assert!(dino.centre.is_none());
+    for (step, expected) in log["log"].as_array().unwrap().iter().enumerate() {
+        let hp = schedule.at(step as u64);
+        let number = |key: &str| expected[key].as_f64().unwrap();
+        let numbers = |value: &Value| -> Vec<f32> {
+            let list = value.as_array().unwrap().iter();
+            list.map(|v| v.as_f64().unwrap() as f32).collect()
+        };
+        let momentum = dino.config().schedule.at(&hp).0;
+        assert!((momentum - number("teacher_momentum")).abs() < 1e-9);
+        let directions = numbers(&expected["directions"]["data"]);
+        let size = [12, directions.len() / 12];
+        let along = Tensor::from_data(TensorData::new(directions, size), dino.device());
+        let batch = views(&inputs, step, dino.device());
+        let report = dino.step_along(&[batch], &hp, Some(along)).unwrap();
+        let found = [&[("loss", report.loss)], &report.terms[..]].concat();
+        assert_eq!(found.len(), 4);
+        for (name, value) in found {
+            let error = (value - number(name)).abs();
+            assert!(error < 1e-4, "step {step} {name}: {value} {error}");
+        }
+        let norms = numbers(&expected["grad_norms"]);
+        assert_eq!(norms.len(), report.grad_norms.len());
+        for (i, (ours, theirs)) in report.grad_norms.iter().zip(&norms).enumerate() {
+            assert!(
+                (ours - theirs).abs() <= 2e-3 * theirs + 1e-6,
+                "step {step} norm {i}: {ours} {theirs}"
+            );
+        }
+    }
+    for (who, network) in [("student", &dino.student), ("teacher", &dino.teacher)] {
+        network.visit("", &mut |name, param| {
+            let golden = &log["final"][who][name];
+            let expected = |key: &str| golden[key].as_f64().unwrap();
+            let values = param.to_vec();
+            let start = &inputs[&format!("init.student.{name}")].data;
+            let change = || values.iter().zip(start).map(|(a, b)| f64::from(a - b));
+            let norm = values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>();
+            let moved = change().map(|v| v.powi(2)).sum::<f64>().sqrt();
+            // A pattern in which misplaced values show.
+            let pattern = change()
+                .enumerate()
+                .map(|(i, v)| (1.0 + i as f64).cos() * v);
+            let pairs = [
+                ("norm", norm.sqrt(), 1e-3 * expected("norm")),
+                ("change_norm", moved, 0.05 * expected("change_norm")),
+                ("change_cos", pattern.sum(), 0.05 * expected("change_norm")),
+            ];
+            for (key, value, tolerance) in pairs {
+                let error = (value - expected(key)).abs();
+                assert!(
+                    error <= tolerance + 1e-9,
+                    "{who} {name} {key}: {value} {golden}"
+                );
+            }
+        });
+    }
+}
+
 #[test]
 fn logits_and_raw_gradients_of_the_first_step() {
     let (inputs, log) = (arrays("inputs.safetensors"), json("adamw.json"));
@@ -288,7 +367,8 @@ fn logits_and_raw_gradients_of_the_first_step() {
     assert!(relative(&host(&teacher), &inputs["step0.teacher_logits"].data) < 1e-4);
     assert!(relative(&host(&student), &inputs["step0.student_logits"].data) < 1e-4);
 
-    let targets = dinolab_nn::ops::teacher_probabilities(teacher, dino.centre.clone(), 0.04);
+    let targets =
+        dinolab_nn::ops::teacher_probabilities(teacher, dino.centre.clone().unwrap(), 0.04);
     let loss = dinolab_nn::ops::dino_loss(student, Tensor::from_inner(targets), batch.batch, 0.1);
     let mut grads = loss.backward();
     let mut checked = 0;
@@ -339,5 +419,5 @@ fn training_in_bf16_stays_near_the_reference() {
             assert_eq!(param.flat().dtype(), DType::F32, "{name}");
         });
     }
-    assert_eq!(dino.centre.dtype(), DType::F32);
+    assert_eq!(dino.centre.as_ref().unwrap().dtype(), DType::F32);
 }

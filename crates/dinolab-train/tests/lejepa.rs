@@ -12,7 +12,8 @@ use dinolab_nn::init::Init;
 use dinolab_nn::weights::{Array, LoadOptions, Weights, file_arrays, load};
 use dinolab_nn::{Parameters, Projection, ProjectionConfig, ProjectionHead, VitConfig, ops};
 use dinolab_train::checkpoint::{Checkpoint, TrainState, save};
-use dinolab_train::method::lejepa::{directions, invariance};
+use dinolab_train::method::directions;
+use dinolab_train::method::lejepa::invariance;
 use dinolab_train::{
     BatchShape, LeJepa, LeJepaConfig, Method, OptimiserKind, Schedule, ScheduleConfig,
     StepHyperparams, StepReport, Views,
@@ -195,6 +196,7 @@ fn six_steps_follow_pytorch() {
         average_momentum: number(&c["average_momentum"]),
         average_momentum_end: number(&c["average_momentum"]),
         drop_path: 0.0,
+        patch_drop: 0.0,
         seed: 0,
         precision: Default::default(),
         feature: Default::default(),
@@ -343,6 +345,7 @@ fn small() -> LeJepaConfig {
         average_momentum: 0.9,
         average_momentum_end: 0.99,
         drop_path: 0.2,
+        patch_drop: 0.3,
         seed: 4,
         precision: Default::default(),
         feature: Default::default(),

@@ -40,11 +40,12 @@ fn trained(optimizer: OptimiserKind) -> Dino {
             warmup_teacher_temp: 0.04,
             teacher_temp: 0.04,
             warmup_teacher_temp_epochs: 0,
+            ..Default::default()
         },
         drop_path: 0.0,
         seed: 1,
         precision: Default::default(),
-        feature: Default::default(),
+        ..Default::default()
     };
     let mut dino = Dino::new(&config, &common::device()).unwrap();
     let pixels: Vec<f32> = (0..4 * 3 * 16 * 16)

@@ -1,7 +1,5 @@
-//! Schedules and stochastic depth against values worked out by hand.
+//! Schedules against values worked out by hand.
 
-use dinolab_nn::vit::DropPath;
-use dinolab_train::drop_path::{DropPathFactors, rates};
 use dinolab_train::trainer::{Cadence, steps_per_epoch};
 use dinolab_train::{DinoSchedule, Schedule, ScheduleConfig};
 use proptest::prelude::*;
@@ -24,6 +22,7 @@ fn dino() -> DinoSchedule {
         warmup_teacher_temp: 0.04,
         teacher_temp: 0.07,
         warmup_teacher_temp_epochs: 3,
+        ..Default::default()
     }
 }
 
@@ -161,60 +160,7 @@ fn an_epoch_needs_a_step() {
     );
 }
 
-#[test]
-fn rates_rise_with_depth() {
-    assert_eq!(rates(0.3, 4), [0.0, 0.3 * 1.0 / 3.0, 0.3 * 2.0 / 3.0, 0.3]);
-    assert_eq!(rates(0.3, 1), [0.0], "the first block never drops");
-}
-
-#[test]
-fn survivors_make_up_for_the_dropped() {
-    let rates = rates(0.5, 3);
-    let masks = DropPathFactors::draw(&rates, 1, 7, 4, 0..1000);
-    assert!(masks.factors(0, 0).is_none() && masks.factors(0, 1).is_none());
-    for block in [1, 2] {
-        let keep = 1.0 - rates[block];
-        for branch in [0, 1] {
-            let factors = masks.factors(block, branch).unwrap();
-            assert_eq!(factors.len(), 4000);
-            assert!(
-                factors
-                    .iter()
-                    .all(|&f| f == 0.0 || f == (1.0 / keep) as f32)
-            );
-            // 4000 draws: four deviations of the mean are at most 0.064.
-            let mean = factors.iter().sum::<f32>() / 4000.0;
-            assert!((mean - 1.0).abs() < 0.064, "block {block}: {mean}");
-        }
-    }
-    // Branches, steps and seeds draw for themselves.
-    assert_ne!(masks.factors(2, 0), masks.factors(2, 1));
-    for other in [
-        DropPathFactors::draw(&rates, 1, 8, 4, 0..1000),
-        DropPathFactors::draw(&rates, 2, 7, 4, 0..1000),
-    ] {
-        assert_ne!(masks.factors(2, 0), other.factors(2, 0));
-    }
-}
-
 proptest! {
-    #[test]
-    fn draws_do_not_depend_on_the_cut(images in 2usize..20, cut in 1usize..19, views in 1usize..5, step: u64) {
-        prop_assume!(cut < images);
-        let rates = rates(0.4, 3);
-        let all = |masks: &DropPathFactors, count: usize| {
-            masks.factors(2, 1).unwrap_or_else(|| vec![1.0; views * count])
-        };
-        let whole = all(&DropPathFactors::draw(&rates, 3, step, views, 0..images), images);
-        let first = all(&DropPathFactors::draw(&rates, 3, step, views, 0..cut), cut);
-        let rest = all(&DropPathFactors::draw(&rates, 3, step, views, cut..images), images - cut);
-        for view in 0..views {
-            let row = &whole[view * images..][..images];
-            prop_assert_eq!(&row[..cut], &first[view * cut..][..cut]);
-            prop_assert_eq!(&row[cut..], &rest[view * (images - cut)..][..images - cut]);
-        }
-    }
-
     #[test]
     fn every_value_stays_between_its_ends(epochs in 0.1f64..30.0, warmup in 0.0f64..30.0, per_epoch in 1u64..40) {
         let config = ScheduleConfig {

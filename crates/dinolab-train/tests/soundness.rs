@@ -47,11 +47,12 @@ fn dino() -> Dino {
             warmup_teacher_temp: 0.04,
             teacher_temp: 0.04,
             warmup_teacher_temp_epochs: 0,
+            ..Default::default()
         },
         drop_path: 0.0,
         seed: 4,
         precision: Default::default(),
-        feature: Default::default(),
+        ..Default::default()
     };
     Dino::new(&config, &common::device()).unwrap()
 }

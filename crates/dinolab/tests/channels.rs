@@ -415,11 +415,12 @@ fn begun_earlier(run: &Path) {
             warmup_teacher_temp: 0.04,
             teacher_temp: 0.04,
             warmup_teacher_temp_epochs: 0,
+            ..Default::default()
         },
         drop_path: 0.1,
         seed: 0,
         precision: Default::default(),
-        feature: Default::default(),
+        ..Default::default()
     };
     let mut dino = Dino::new(&config, &device()).unwrap();
     let saved = Checkpoint::read(&path).unwrap();

@@ -91,6 +91,35 @@ fn a_killed_run_ends_like_an_unbroken_one() {
     assert!(pictures(&whole) == pictures(&killed));
 }
 
+/// Everything that draws by step or changes by epoch, stopped before, at and after the changes.
+#[test]
+fn a_run_in_pieces_ends_like_an_unbroken_one() {
+    let root = tempfile::tempdir().unwrap();
+    let (whole, pieces) = (root.path().join("whole"), root.path().join("pieces"));
+    let run = |out: &Path| {
+        Train::tiny(out)
+            .with("epochs", 4)
+            .with("low-resolution-epochs", 2)
+            .with("patch-drop-rate", 0.3)
+            .with("centering", "sinkhorn")
+            .with("koleo-weight", 0.1)
+            .with("sigreg-weight", 0.02)
+            .with("sigreg-directions", 16)
+            .with("momentum-teacher-end", 0.99)
+    };
+    run(&whole).threads(1).succeed();
+    for stop in [0.5, 1.75, 2.0, 3.25] {
+        run(&pieces).with("stop-after-epochs", stop).succeed();
+    }
+    run(&pieces).succeed();
+    assert_same(&whole, &pieces);
+    // Steps at half the resolution see other crops.
+    let other = root.path().join("other");
+    run(&other).with("low-resolution-epochs", 0).succeed();
+    let losses = |run: &Path| figures(run, "train", "loss");
+    assert_ne!(losses(&whole)[0], losses(&other)[0]);
+}
+
 #[test]
 fn a_damaged_checkpoint_is_passed_over() {
     let root = tempfile::tempdir().unwrap();

@@ -19,7 +19,7 @@ pub(super) struct Shared {
     /// For images of any other kind, where those are wanted.
     pub(super) channel_normaliser: Option<ChannelNormaliser>,
     pub(super) config: LoaderConfig,
-    pub(super) unusable: UnusableImages,
+    pub(super) unusable: Arc<UnusableImages>,
     pub(super) cache: ImageCache,
     pub(super) pool: Pool,
 }

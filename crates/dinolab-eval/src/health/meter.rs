@@ -32,8 +32,8 @@ pub struct PrototypeSample<'a> {
     /// Raw student logits `[N, K]`: row *n* is another view of the image of teacher row *n*.
     /// May be empty: then there is no KL.
     pub student: &'a [f32],
-    /// The centre that the step used, `[K]`.
-    pub centre: &'a [f32],
+    /// The centre that the step used, `[K]`, if there is one.
+    pub centre: Option<&'a [f32]>,
     /// T_t, above 0.
     pub teacher_temp: f64,
     /// T_s, above 0 (0.1 in the reference).
@@ -165,7 +165,9 @@ impl HealthMeter {
         if !sample.student.is_empty() {
             check_length("student logits", n * k, sample.student.len())?;
         }
-        check_length("centre", k, sample.centre.len())?;
+        if let Some(centre) = sample.centre {
+            check_length("centre", k, centre.len())?;
+        }
         for (what, temp) in [
             ("teacher temperature", sample.teacher_temp),
             ("student temperature", sample.student_temp),
@@ -193,8 +195,9 @@ impl HealthMeter {
             }
         }
         self.teacher_temp.add(sample.teacher_temp);
-        let squares: f64 = sample.centre.iter().map(|&c| f64::from(c).powi(2)).sum();
-        self.centre_norm = Some(squares.sqrt()).filter(|n| n.is_finite());
+        let squares = |centre: &[f32]| centre.iter().map(|&c| f64::from(c).powi(2)).sum::<f64>();
+        let length = sample.centre.map(|centre| squares(centre).sqrt());
+        self.centre_norm = length.filter(|n| n.is_finite());
         Ok(())
     }
 

@@ -29,9 +29,13 @@ impl Part {
         let mut y = vec![0.0f32; k];
         for &row in rows {
             let teacher = &sample.teacher[row * k..][..k];
-            for ((x, &t), &c) in x.iter_mut().zip(teacher).zip(sample.centre) {
-                *x = (t - c) * sharpen;
+            for (x, &t) in x.iter_mut().zip(teacher) {
+                *x = t;
             }
+            for (x, &c) in x.iter_mut().zip(sample.centre.unwrap_or_default()) {
+                *x -= c;
+            }
+            x.iter_mut().for_each(|x| *x *= sharpen);
             let Some(top) = settle(&mut x) else {
                 part.non_finite_rows += 1;
                 continue;

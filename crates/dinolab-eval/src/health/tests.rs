@@ -39,7 +39,7 @@ fn epoch(epoch: usize, steps: u64, outputs: impl Fn(u64) -> Outputs) -> Health {
                     prototypes: Some(PrototypeSample {
                         teacher: &o.teacher,
                         student: &o.student,
-                        centre: &[0.0; K],
+                        centre: Some(&[0.0; K]),
                         teacher_temp: 0.04,
                         student_temp: 0.1,
                     }),
@@ -308,7 +308,7 @@ fn figures_by_the_formula() {
             prototypes: Some(PrototypeSample {
                 teacher: &teacher,
                 student: &student,
-                centre: &centre,
+                centre: Some(&centre),
                 teacher_temp: 0.04,
                 student_temp: 0.1,
             }),
@@ -381,7 +381,7 @@ fn odd_input() {
         prototypes: Some(PrototypeSample {
             teacher: &[0.0, f32::NAN, 1.0, 0.0],
             student: &[],
-            centre: &[0.0, 0.0],
+            centre: Some(&[0.0, 0.0]),
             teacher_temp: 0.04,
             student_temp: 0.1,
         }),
@@ -436,7 +436,7 @@ fn thread_count_does_not_matter() {
                 prototypes: Some(PrototypeSample {
                     teacher: &teacher,
                     student: &teacher,
-                    centre: &[0.1; 1000],
+                    centre: Some(&[0.1; 1000]),
                     teacher_temp: 0.5,
                     student_temp: 0.5,
                 }),

@@ -11,6 +11,7 @@ pub(super) mod layer_norm;
 pub(super) mod linear;
 pub(super) mod loss;
 pub(super) mod prototypes;
+pub(super) mod scalar;
 pub(super) mod sigreg;
 pub(super) mod update;
 

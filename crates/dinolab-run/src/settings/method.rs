@@ -7,6 +7,10 @@ use crate::values::MethodKind;
 /// The method that alone has a setting, by its name in a [`Config`](super::Config); `None` for a
 /// setting of all.
 pub(super) fn owner(name: &str) -> Option<MethodKind> {
+    // DINO may have SIGReg as well.
+    if matches!(name, "sigreg_weight" | "sigreg_directions") {
+        return None;
+    }
     match Settings::group(name)? {
         "DINO" => Some(MethodKind::Dino),
         "LeJEPA" => Some(MethodKind::LeJepa),

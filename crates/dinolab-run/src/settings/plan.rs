@@ -1,6 +1,6 @@
 //! A configuration in the words of the libraries.
 
-use dinolab_data::Pixels;
+use dinolab_data::{Pixels, Size};
 use dinolab_nn::{Device, HeadConfig, ProjectionConfig, VitConfig};
 use dinolab_train::trainer::Cadence;
 use dinolab_train::{Dino, DinoConfig, DinoSchedule, LeJepa, LeJepaConfig, Method, TrainConfig};
@@ -40,6 +40,15 @@ impl Config {
             std: self.std.0.clone(),
             ..Default::default()
         };
+        let half = |size: Size| size.map(|side| (side / 2).next_multiple_of(self.patch_size));
+        let early_crops = (self.low_resolution_epochs > 0).then(|| {
+            let crops = dinolab_data::augment::MultiCrop {
+                global_size: half(crops.global_size),
+                local_size: half(crops.local_size),
+                ..crops.clone()
+            };
+            (self.low_resolution_epochs, crops)
+        });
         Ok(TrainConfig {
             schedule: dinolab_train::ScheduleConfig {
                 epochs: self.epochs,
@@ -51,6 +60,7 @@ impl Config {
                 weight_decay_end: self.weight_decay_end,
             },
             crops,
+            early_crops,
             loader: dinolab_data::LoaderConfig {
                 batch_size: self.batch_size,
                 workers: self.num_workers,
@@ -116,14 +126,20 @@ impl Config {
             clip_grad: self.clip_grad,
             freeze_last_layer: self.freeze_last_layer,
             student_temp: self.student_temp,
+            centering: self.centering.into(),
             center_momentum: self.center_momentum,
+            koleo_weight: self.koleo_weight,
+            sigreg_weight: self.sigreg_weight,
+            sigreg_directions: self.sigreg_directions,
             schedule: DinoSchedule {
                 momentum_teacher: self.momentum_teacher,
+                momentum_teacher_end: self.momentum_teacher_end,
                 warmup_teacher_temp: self.warmup_teacher_temp,
                 teacher_temp: self.teacher_temp,
                 warmup_teacher_temp_epochs: self.warmup_teacher_temp_epochs,
             },
             drop_path: self.drop_path_rate,
+            patch_drop: self.patch_drop_rate,
             seed: self.seed,
             precision: self.precision,
         }
@@ -145,6 +161,7 @@ impl Config {
             average_momentum: self.average_momentum,
             average_momentum_end: self.average_momentum_end,
             drop_path: self.drop_path_rate,
+            patch_drop: self.patch_drop_rate,
             seed: self.seed,
             precision: self.precision,
         }

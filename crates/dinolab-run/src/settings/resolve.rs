@@ -74,7 +74,10 @@ impl Settings {
             ..Self::default()
         };
         match method {
-            MethodKind::Dino => method_alone,
+            MethodKind::Dino => Self {
+                sigreg_weight: Some(0.0),
+                ..method_alone
+            },
             MethodKind::LeJepa => Self {
                 head_hidden_dim: Some(512),
                 weight_decay: Some(0.05),

@@ -49,6 +49,7 @@ impl Config {
             ("average-momentum", self.average_momentum, 1.0),
             ("average-momentum-end", self.average_momentum_end, 1.0),
             ("drop-path-rate", self.drop_path_rate, 0.99),
+            ("patch-drop-rate", self.patch_drop_rate, 0.99),
             ("holdout", self.holdout, 0.9),
             ("max-unusable-percent", self.max_unusable_percent, 100.0),
         ];

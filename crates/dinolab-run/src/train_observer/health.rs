@@ -44,7 +44,8 @@ fn sample(meter: &mut HealthMeter, outputs: &Outputs) -> Result<()> {
         // Each teacher row beside the student's other global view of the same image.
         let crossed = Tensor::cat(vec![student(rows), student(0)], 0);
         let teacher = host(prototypes.teacher.clone());
-        (teacher, host(crossed), host(prototypes.centre.clone()))
+        let centre = prototypes.centre.clone().map(host);
+        (teacher, host(crossed), centre)
     });
     let embeddings = outputs.embeddings.as_ref();
     let embeddings = embeddings.map(|z| (host(z.clone()), z.dims()[1]));
@@ -55,7 +56,7 @@ fn sample(meter: &mut HealthMeter, outputs: &Outputs) -> Result<()> {
             |(settings, (teacher, student, centre))| PrototypeSample {
                 teacher,
                 student,
-                centre,
+                centre: centre.as_deref(),
                 teacher_temp: settings.teacher_temp,
                 student_temp: settings.student_temp,
             },

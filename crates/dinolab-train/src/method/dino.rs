@@ -1,20 +1,27 @@
 //! DINO (Caron et al., ICCV 2021): read [`Dino::step`] beside the paper's algorithm 1.
+//!
+//! Beside the paper: Sinkhorn–Knopp targets in place of the centre, and two terms on the student's
+//! features that hold them apart, KoLeo and SIGReg.
 
 mod schedule;
+mod targets;
+mod terms;
 
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use dinolab_nn::optim::{Optimiser, OptimiserKind};
-use dinolab_nn::vit::NoDropPath;
 use dinolab_nn::weights::{LoadOptions, LoadReport, Weights, load};
 use dinolab_nn::{
     Backbone, Feature, HeadConfig, Network, Parameters, Precision, ProjectionHead, VitConfig, ops,
 };
 
 pub use self::schedule::DinoSchedule;
-use super::{Method, Outputs, PrototypeOutputs, StepReport, StepTimings};
-use crate::drop_path::{DropPathFactors, rates};
+pub use self::targets::Centering;
+use self::targets::Taught;
+use super::directions::directions;
+use super::{BatchShape, Method, Outputs, PrototypeOutputs, StepReport, StepTimings};
+use crate::dropout::Dropout;
 use crate::state::json;
 use crate::update::{Averaged, GradientSum, UpdateRule, update};
 use crate::{Error, Result, State, StepHyperparams, Views};
@@ -37,12 +44,28 @@ pub struct DinoConfig {
     pub freeze_last_layer: u64,
     /// Student temperature, `T_s`.
     pub student_temp: f64,
-    /// Momentum of the centre.
+    /// What keeps the teacher from preferring some prototypes.
+    #[serde(default)]
+    pub centering: Centering,
+    /// Momentum of the centre, where there is one.
     pub center_momentum: f64,
+    /// Weight of KoLeo on the student's features of the global views; 0 disables. (DINOv2 adds
+    /// up the two views: its weight of 0.1 is 0.2 here.)
+    #[serde(default)]
+    pub koleo_weight: f64,
+    /// Weight of SIGReg on the student's features of all views; 0 disables.
+    #[serde(default)]
+    pub sigreg_weight: f64,
+    /// Random directions of a step, if there is SIGReg.
+    #[serde(default)]
+    pub sigreg_directions: usize,
     /// Teacher momentum and temperature.
     pub schedule: DinoSchedule,
     /// Largest rate of stochastic depth.
     pub drop_path: f64,
+    /// Share of the patches of its global views that the student does not see.
+    #[serde(default)]
+    pub patch_drop: f64,
     /// Seed of initial weights and of stochastic depth.
     pub seed: u64,
     /// What activations and matrix products are computed in.
@@ -50,18 +73,43 @@ pub struct DinoConfig {
     pub precision: Precision,
 }
 
-/// Student, teacher, centre and optimiser: the state that training changes.
+/// The reference's settings.
+impl Default for DinoConfig {
+    fn default() -> Self {
+        Self {
+            vit: VitConfig::default(),
+            head: HeadConfig::default(),
+            optimizer: OptimiserKind::AdamW,
+            clip_grad: 3.0,
+            freeze_last_layer: 1,
+            student_temp: 0.1,
+            centering: Centering::Centre,
+            center_momentum: 0.9,
+            koleo_weight: 0.0,
+            sigreg_weight: 0.0,
+            sigreg_directions: 256,
+            schedule: DinoSchedule::default(),
+            drop_path: 0.1,
+            patch_drop: 0.0,
+            seed: 0,
+            precision: Precision::default(),
+            feature: Feature::default(),
+        }
+    }
+}
+
+/// Student, teacher, centre (if there is one) and optimiser: the state that training changes.
 pub struct Dino {
     config: DinoConfig,
     /// Learns; lives on a gradient-recording device.
     pub student: Network,
     /// The student's moving average; records no gradients.
     pub teacher: Network,
-    /// The centre `c`, `[K]`.
-    pub centre: Tensor<1>,
+    /// The centre `c`, `[K]`; `None` with Sinkhorn–Knopp.
+    pub centre: Option<Tensor<1>>,
     /// Moments of the student's parameters.
     optimiser: Optimiser,
-    rates: Vec<f64>,
+    dropout: Dropout,
     device: Device,
 }
 
@@ -70,8 +118,9 @@ impl Dino {
     ///
     /// # Errors
     /// [`Error::Model`] where the sizes make no network, or one that DINO does not train, or the
-    /// device does not compute in the precision.
+    /// device does not compute in the precision; [`Error::BadSetting`] for an impossible number.
     pub fn new(config: &DinoConfig, device: &Device) -> Result<Self> {
+        config.check_terms()?;
         let device = device.clone().without_autodiff();
         config.precision.check(&device)?;
         config.vit.check_trainable()?;
@@ -83,9 +132,15 @@ impl Dino {
         let mut parameters = 0;
         student.visit("", &mut |_, _| parameters += 1);
         Ok(Self {
-            centre: Tensor::zeros([config.head.out_dim], &device),
+            centre: (config.centering == Centering::Centre)
+                .then(|| Tensor::zeros([config.head.out_dim], &device)),
             optimiser: Optimiser::new(config.optimizer, parameters),
-            rates: rates(config.drop_path, config.vit.depth),
+            dropout: Dropout::new(
+                config.seed,
+                config.vit.depth,
+                config.drop_path,
+                config.patch_drop,
+            ),
             config: config.clone(),
             student,
             teacher,
@@ -98,62 +153,69 @@ impl Dino {
         &self.config
     }
 
-    /// Raw student logits of all views, `[V·B, K]`.
-    fn student_logits(
+    /// The student's features of all views, `[V·B, F]`.
+    fn student_features(
         &self,
         views: &Views,
         step: u64,
         images: std::ops::Range<usize>,
     ) -> Tensor<2> {
-        let sizes = views.recorded();
-        if self.config.drop_path > 0.0 {
-            let seed = self.config.seed;
-            let factors = DropPathFactors::draw(&self.rates, seed, step, views.count(), images);
-            self.student.forward(sizes, &factors)
-        } else {
-            self.student.forward(sizes, &NoDropPath)
-        }
-    }
-}
-
-impl Method for Dino {
-    fn name(&self) -> &'static str {
-        "dino"
-    }
-
-    fn device(&self) -> &Device {
-        &self.device
+        let dropped = self.dropout.draw(step, views.count(), images);
+        self.student.features(views.recorded(), &dropped)
     }
 
     /// One update of the student, of the centre and of the teacher. Cutting a batch differently
     /// changes nothing but rounding.
-    fn step(&mut self, micro_batches: &[Views], hp: &StepHyperparams) -> Result<StepReport> {
+    ///
+    /// SIGReg, if its weight is above 0, looks along `directions` `[S, F]` of unit length.
+    ///
+    /// # Errors
+    /// As [`Method::step`].
+    pub fn step_along(
+        &mut self,
+        micro_batches: &[Views],
+        hp: &StepHyperparams,
+        directions: Option<Tensor<2>>,
+    ) -> Result<StepReport> {
         let batch: usize = micro_batches.iter().map(|views| views.batch).sum();
         let (momentum, teacher_temp) = self.config.schedule.at(hp);
         let mut gradients = GradientSum::new(&self.student);
         let mut loss = 0.0;
+        let mut terms = Vec::new();
         let mut centre_sum: Option<Tensor<1>> = None;
         let mut seen = None;
         let mut first_image = 0;
         let mut timings = StepTimings::start();
+        // Sinkhorn–Knopp balances all images of a step; the centre is one of steps before.
+        let mut balanced = match self.config.centering {
+            Centering::Sinkhorn => self.balanced(micro_batches, teacher_temp).into_iter(),
+            Centering::Centre => Vec::new().into_iter(),
+        };
         for views in micro_batches {
-            // The teacher sees the global views only, and nothing records how.
-            let global = vec![views.global.clone()];
-            let features = self.teacher.features(global, &NoDropPath);
-            let logits = self.teacher.head.forward(features.clone());
-            let targets =
-                ops::teacher_probabilities(logits.clone(), self.centre.clone(), teacher_temp);
+            let Taught {
+                features,
+                logits,
+                targets,
+            } = match balanced.next() {
+                Some(taught) => taught,
+                None => self.centred(views, teacher_temp),
+            };
             timings.lap("teacher");
 
             let images = first_image..first_image + views.batch;
             first_image = images.end;
-            let student = self.student_logits(views, hp.step, images);
+            let own = self.student_features(views, hp.step, images);
+            let student = self.student.head.forward(own.clone());
             timings.lap("student");
 
             let student_plain = student.clone().without_autodiff();
             let targets = Tensor::from_inner(targets);
-            let micro_loss =
+            let mut micro_loss =
                 ops::dino_loss(student, targets, views.batch, self.config.student_temp);
+            if self.config.has_terms() {
+                let along = directions.clone();
+                (micro_loss, terms) = self.config.with_terms(micro_loss, own, views.batch, along);
+            }
             let share = views.batch as f64 / batch as f64;
             loss += share * micro_loss.clone().into_scalar::<f32>() as f64;
             timings.lap("loss");
@@ -161,12 +223,14 @@ impl Method for Dino {
             gradients.add(&self.student, (micro_loss * share).backward());
             timings.lap("backward");
 
-            let k = self.config.head.out_dim;
-            let sum = logits.clone().sum_dim(0).reshape([k]);
-            centre_sum = Some(match centre_sum {
-                Some(total) => total + sum,
-                None => sum,
-            });
+            if self.centre.is_some() {
+                let k = self.config.head.out_dim;
+                let sum = logits.clone().sum_dim(0).reshape([k]);
+                centre_sum = Some(match centre_sum {
+                    Some(total) => total + sum,
+                    None => sum,
+                });
+            }
             seen = Some((logits, student_plain, features));
         }
         if !loss.is_finite() {
@@ -176,10 +240,10 @@ impl Method for Dino {
 
         let centre = self.centre.clone();
         // The centre follows the raw teacher logits, after the loss has used the old one.
-        if let Some(sum) = centre_sum {
+        if let (Some(centre), Some(sum)) = (&mut self.centre, centre_sum) {
             let m = self.config.center_momentum;
             let mean = sum / (2 * batch) as f64;
-            self.centre = self.centre.clone() * m + mean * (1.0 - m);
+            *centre = centre.clone() * m + mean * (1.0 - m);
         }
 
         let frozen = hp.epoch < self.config.freeze_last_layer;
@@ -207,7 +271,7 @@ impl Method for Dino {
         Ok(StepReport {
             timings,
             loss,
-            terms: Vec::new(),
+            terms,
             scheduled: vec![("momentum", momentum), ("teacher_temp", teacher_temp)],
             grad_norms,
             outputs: Outputs {
@@ -223,6 +287,30 @@ impl Method for Dino {
             },
         })
     }
+}
+
+impl Method for Dino {
+    fn name(&self) -> &'static str {
+        "dino"
+    }
+
+    fn device(&self) -> &Device {
+        &self.device
+    }
+
+    fn check(&self, shape: BatchShape) -> Result<()> {
+        self.config.check_accumulation(shape.accumulate)
+    }
+
+    fn step(&mut self, micro_batches: &[Views], hp: &StepHyperparams) -> Result<StepReport> {
+        let config = &self.config;
+        let along = (config.sigreg_weight > 0.0).then(|| {
+            let width = config.feature.width(config.vit.width);
+            let sizes = [config.sigreg_directions, width];
+            directions(config.seed, hp.step, sizes, &self.device)
+        });
+        self.step_along(micro_batches, hp, along)
+    }
 
     fn learned(&self) -> &dyn Parameters {
         &self.student
@@ -233,14 +321,17 @@ impl Method for Dino {
     }
 
     fn loss_of_guessing(&self) -> Option<f64> {
-        Some((self.config.head.out_dim as f64).ln())
+        let cross_entropy = (self.config.head.out_dim as f64).ln();
+        (!self.config.has_terms()).then_some(cross_entropy)
     }
 
     fn state(&self) -> State {
         let mut state = State::default();
         state.put_network("student", &self.student);
         state.put_network("teacher", &self.teacher);
-        state.put_vector("centre", &self.centre);
+        if let Some(centre) = &self.centre {
+            state.put_vector("centre", centre);
+        }
         state.put_optimiser(&self.student, &self.optimiser);
         state
     }
@@ -248,7 +339,9 @@ impl Method for Dino {
     fn restore(&mut self, state: &State) -> Result<()> {
         state.load_network("student", &mut self.student)?;
         state.load_network("teacher", &mut self.teacher)?;
-        self.centre = state.vector("centre", self.config.head.out_dim, &self.device)?;
+        if let Some(centre) = &mut self.centre {
+            *centre = state.vector("centre", self.config.head.out_dim, &self.device)?;
+        }
         state.load_optimiser(&self.student, &mut self.optimiser, &self.device)
     }
 
@@ -256,9 +349,10 @@ impl Method for Dino {
         let report = load(&mut self.student, "", weights, options)?;
         load(&mut self.teacher, "", weights, options)?;
         let fits = |centre: &&Vec<f32>| centre.len() == self.config.head.out_dim;
-        if let Some(centre) = weights.centre.as_ref().filter(fits) {
-            let data = TensorData::new(centre.clone(), [centre.len()]);
-            self.centre = Tensor::from_data(data, &self.device);
+        let known = weights.centre.as_ref().filter(fits);
+        if let (Some(centre), Some(known)) = (&mut self.centre, known) {
+            let data = TensorData::new(known.clone(), [known.len()]);
+            *centre = Tensor::from_data(data, &self.device);
         }
         Ok(report)
     }

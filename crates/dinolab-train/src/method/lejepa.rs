@@ -2,22 +2,19 @@
 //! keeps the embeddings of a batch normally distributed, so they cannot collapse. There is no
 //! teacher; a moving average of the backbone is kept for evaluation only.
 
-mod directions;
-
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor};
 use dinolab_nn::optim::{Optimiser, OptimiserKind};
-use dinolab_nn::vit::NoDropPath;
 use dinolab_nn::weights::{LoadOptions, LoadReport, Weights, load};
 use dinolab_nn::{
     Backbone, Feature, Network, Parameters, Precision, Projection, ProjectionConfig,
     ProjectionHead, Vit, VitConfig, ops,
 };
 
-pub use self::directions::directions;
+use super::directions::directions;
 use super::{BatchShape, Method, Outputs, StepReport, StepTimings};
-use crate::drop_path::{DropPathFactors, rates};
+use crate::dropout::Dropout;
 use crate::state::json;
 use crate::update::{Averaged, GradientSum, UpdateRule, update};
 use crate::{Error, Result, State, StepHyperparams, Views};
@@ -46,6 +43,9 @@ pub struct LeJepaConfig {
     pub average_momentum_end: f64,
     /// Largest rate of stochastic depth.
     pub drop_path: f64,
+    /// Share of the patches of its global views that the network does not see.
+    #[serde(default)]
+    pub patch_drop: f64,
     /// Seed of initial weights, of stochastic depth and of directions.
     pub seed: u64,
     /// What activations and matrix products are computed in.
@@ -61,7 +61,7 @@ pub struct LeJepa {
     /// The moving average of the network's backbone; records no gradients.
     pub average: Vit,
     optimiser: Optimiser,
-    rates: Vec<f64>,
+    dropout: Dropout,
     device: Device,
 }
 
@@ -90,7 +90,12 @@ impl LeJepa {
         network.visit("", &mut |_, _| parameters += 1);
         Ok(Self {
             optimiser: Optimiser::new(config.optimizer, parameters),
-            rates: rates(config.drop_path, config.vit.depth),
+            dropout: Dropout::new(
+                config.seed,
+                config.vit.depth,
+                config.drop_path,
+                config.patch_drop,
+            ),
             config: config.clone(),
             network,
             average,
@@ -105,14 +110,8 @@ impl LeJepa {
 
     /// Features of all views, `[V·B, F]`.
     fn features(&self, views: &Views, step: u64) -> Tensor<2> {
-        let network = &self.network;
-        if self.config.drop_path > 0.0 {
-            let (seed, images) = (self.config.seed, 0..views.batch);
-            let factors = DropPathFactors::draw(&self.rates, seed, step, views.count(), images);
-            network.features(views.recorded(), &factors)
-        } else {
-            network.features(views.recorded(), &NoDropPath)
-        }
+        let dropped = self.dropout.draw(step, views.count(), 0..views.batch);
+        self.network.features(views.recorded(), &dropped)
     }
 
     /// [`Method::step`] with given directions `[S, d]` of unit length.

@@ -28,12 +28,12 @@ impl Outputs {
 /// Outputs over prototypes.
 #[derive(Debug)]
 pub struct PrototypeOutputs {
-    /// Teacher logits of the global views, `[2·B, K]`.
+    /// Teacher logits of the global views, `[2·B, K]`, whose `softmax((t − c) / T_t)` are the targets.
     pub teacher: Tensor<2>,
     /// Student logits of all views, `[V·B, K]`, the global ones first.
     pub student: Tensor<2>,
-    /// The centre that the step used, `[K]`.
-    pub centre: Tensor<1>,
+    /// The centre that the step used, `[K]`, if there is one.
+    pub centre: Option<Tensor<1>>,
     /// Teacher temperature, `T_t`.
     pub teacher_temp: f64,
     /// Student temperature, `T_s`.

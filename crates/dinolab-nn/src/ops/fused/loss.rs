@@ -101,3 +101,11 @@ pub fn probabilities(logits: Tensor<2>, centre: Tensor<1>, temperature: f64) -> 
     let y = kernels::softmax_rows(values(&logits), values(&centre), scale);
     super::wrap(tensor(y, logits.shape()))
 }
+
+/// Sinkhorn–Knopp targets of plain logits.
+pub fn sinkhorn(logits: Tensor<2>, temperature: f64, iterations: usize) -> Tensor<2> {
+    let logits = dense(super::primitive(logits));
+    let shape = logits.shape();
+    let y = kernels::sinkhorn(values(&logits), shape[1], temperature, iterations);
+    super::wrap(tensor(y, shape))
+}

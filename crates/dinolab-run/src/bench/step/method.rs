@@ -117,10 +117,12 @@ impl StepMethod {
                         warmup_teacher_temp: 0.04,
                         teacher_temp: 0.04,
                         warmup_teacher_temp_epochs: 0,
+                        ..Default::default()
                     },
                     drop_path,
                     seed: 0,
                     precision,
+                    ..Default::default()
                 };
                 Box::new(Dino::new(&config, device)?)
             }
@@ -136,6 +138,7 @@ impl StepMethod {
                     average_momentum: 0.98,
                     average_momentum_end: 0.98,
                     drop_path,
+                    patch_drop: 0.0,
                     seed: 0,
                     precision,
                 };
