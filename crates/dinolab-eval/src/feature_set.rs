@@ -2,7 +2,8 @@
 //!
 //! `photos.npy` (or `.safetensors`, tensor `features`) holds `[N, D]`. Next to it,
 //! `photos.paths.txt` holds the names of the rows and `photos.labels.txt` their classes, one line
-//! per row, empty for a row without class. Both companions are optional.
+//! per row, empty for a row without class. `photos.whitening.safetensors` holds the whitening of
+//! features that were whitened. All companions are optional.
 
 mod companions;
 
@@ -19,6 +20,7 @@ use self::companions::{read_lines, some};
 use crate::error::check_length;
 use crate::file::unwritten;
 use crate::npy::{npy_to, read_npy_f32};
+use crate::whitening::{Whitening, whitening_file};
 use crate::{Error, Result};
 
 /// Name of the tensor in a safetensors file.
@@ -114,6 +116,18 @@ impl FeatureSet {
     /// [`Error::Format`] for a path that ends in neither `.npy` nor `.safetensors`,
     /// [`Error::Write`] if a file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
+        self.write_with(path, None)
+    }
+
+    /// [`FeatureSet::write`] of features that were whitened, with their whitening.
+    ///
+    /// # Errors
+    /// As [`FeatureSet::write`].
+    pub fn write_whitened(&self, path: &Path, whitening: &Whitening) -> Result<()> {
+        self.write_with(path, Some(whitening))
+    }
+
+    fn write_with(&self, path: &Path, whitening: Option<&Whitening>) -> Result<()> {
         let shape = [self.len(), self.dim];
         check_length("features", shape[0] * shape[1], self.data.len())?;
         let mut files = FileSet::default();
@@ -140,6 +154,13 @@ impl FeatureSet {
         .map_err(unwritten(path))?;
         let (names, labels) = (self.names.as_deref(), self.labels.as_deref());
         write_companions(&mut files, path, names, labels)?;
+        let companion = whitening_file(path);
+        match whitening.map(Whitening::to_bytes).transpose()? {
+            Some(bytes) => files
+                .write(&companion, |out| out.write_all(&bytes))
+                .map_err(unwritten(&companion))?,
+            None => files.without(&companion),
+        }
         files.keep().map_err(unwritten(path))
     }
 

@@ -1,6 +1,6 @@
 //! Principal component analysis of features.
 
-use nalgebra::SymmetricEigen;
+use nalgebra::{DMatrix, SymmetricEigen};
 
 use crate::covariance::CovarianceAccumulator;
 use crate::error::check_length;
@@ -26,21 +26,7 @@ impl Pca {
         if sums.count() == 0 {
             return Err(Error::invalid("features", "must not be empty"));
         }
-        let eigen = SymmetricEigen::new(sums.covariance());
-        let mut order: Vec<usize> = (0..eigen.eigenvalues.len()).collect();
-        order.sort_by(|&a, &b| eigen.eigenvalues[b].total_cmp(&eigen.eigenvalues[a]));
-        let mut components = Vec::new();
-        let mut variances = Vec::new();
-        for &index in order.iter().take(k) {
-            let column = eigen.eigenvectors.column(index);
-            // The sign of an eigenvector is arbitrary: make its greatest entry positive.
-            let greatest = column
-                .iter()
-                .copied()
-                .fold(0.0, |a: f64, b| if b.abs() > a.abs() { b } else { a });
-            components.extend(column.iter().map(|v| v * greatest.signum()));
-            variances.push(eigen.eigenvalues[index].max(0.0));
-        }
+        let (components, variances) = principal(sums.covariance(), k);
         Ok(Self {
             mean: sums.mean(),
             components,
@@ -66,6 +52,27 @@ impl Pca {
         }
         Ok(out)
     }
+}
+
+/// The first `k` eigenvectors `[K, D]` of a matrix of second moments, and the eigenvalues `[K]`, in
+/// descending order. One thread computes them, in a fixed order.
+pub(crate) fn principal(moments: DMatrix<f64>, k: usize) -> (Vec<f64>, Vec<f64>) {
+    let eigen = SymmetricEigen::new(moments);
+    let mut order: Vec<usize> = (0..eigen.eigenvalues.len()).collect();
+    order.sort_by(|&a, &b| eigen.eigenvalues[b].total_cmp(&eigen.eigenvalues[a]));
+    let mut components = Vec::new();
+    let mut variances = Vec::new();
+    for &index in order.iter().take(k) {
+        let column = eigen.eigenvectors.column(index);
+        // The sign of an eigenvector is arbitrary: make its greatest entry positive.
+        let greatest = column
+            .iter()
+            .copied()
+            .fold(0.0, |a: f64, b| if b.abs() > a.abs() { b } else { a });
+        components.extend(column.iter().map(|v| v * greatest.signum()));
+        variances.push(eigen.eigenvalues[index].max(0.0));
+    }
+    (components, variances)
 }
 
 #[cfg(test)]

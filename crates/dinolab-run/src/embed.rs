@@ -7,8 +7,10 @@ use dinolab_data::augment::{Filter, eval};
 use dinolab_data::source::SourceOptions;
 use dinolab_data::{Image, Size, Source};
 use dinolab_eval::feature_set::{FeatureSet, labels_file, names_file};
+use dinolab_eval::knn::l2_normalise;
 use dinolab_eval::network::patch_tokens::{Layout, PatchTokens};
 use dinolab_eval::network::{Preprocess, View, at_once, whole_patches};
+use dinolab_eval::whitening::whitening_file;
 use dinolab_nn::check_patches;
 
 use crate::environment::Environment;
@@ -19,6 +21,7 @@ use crate::feature_input::{
 use crate::model::{Model, ModelOptions};
 use crate::result_folder::check_out;
 use crate::sources;
+use crate::whitening::WhiteningOptions;
 
 /// What is embedded, and how.
 #[derive(Clone, Debug)]
@@ -31,6 +34,8 @@ pub struct EmbedRequest<'a> {
     pub size: Option<Size>,
     /// What is taken of the network.
     pub choice: FeatureChoice,
+    /// Whether features are whitened, fitted to those that are written.
+    pub whitening: WhiteningOptions,
     /// Whether the patch tokens of each image are written, instead of one row.
     pub patch_tokens: bool,
     /// With patch tokens: whether whole images are seen, and written one array each.
@@ -58,6 +63,8 @@ pub struct Embedded {
     pub names: PathBuf,
     /// The file of the images' classes, if they have some.
     pub labels: Option<PathBuf>,
+    /// The file of the whitening, if there was one.
+    pub whitening: Option<PathBuf>,
     /// Images that were left out.
     pub skipped: usize,
 }
@@ -94,8 +101,11 @@ impl fmt::Display for Embedded {
                  their paths in {names}; {skipped} images skipped"
             )?,
         }
-        match &self.labels {
-            Some(labels) => write!(f, "\ntheir classes in {}", labels.display()),
+        if let Some(labels) = &self.labels {
+            write!(f, "\ntheir classes in {}", labels.display())?;
+        }
+        match &self.whitening {
+            Some(whitening) => write!(f, "\nwhitened as in {}", whitening.display()),
             None => Ok(()),
         }
     }
@@ -119,6 +129,12 @@ pub fn embed(env: &Environment<'_>, request: &EmbedRequest<'_>) -> Result<Embedd
         out.display(),
         "with `whole`, images of different sizes go to a file that ends in .safetensors"
     );
+    ensure_setting!(
+        !(request.patch_tokens && request.whitening.is_on()),
+        "patch-tokens",
+        "",
+        "whitening is of one row per image"
+    );
     check_out(out)?;
     let model = Model::load(env, request.weights, &request.model)?;
     let most = SourceOptions::default().max_pixels;
@@ -127,7 +143,7 @@ pub fn embed(env: &Environment<'_>, request: &EmbedRequest<'_>) -> Result<Embedd
     if request.patch_tokens {
         return patch_tokens(env, request, &model, &*source, &preprocess);
     }
-    let features = features_of(
+    let mut features = features_of(
         env,
         &model,
         &*source,
@@ -136,7 +152,20 @@ pub fn embed(env: &Environment<'_>, request: &EmbedRequest<'_>) -> Result<Embedd
         request.preprocess.batch_size,
         request.choice.of(&model, 1)?,
     )?;
-    features.write(out)?;
+    let whitening = match request.whitening.is_on() {
+        true => {
+            l2_normalise(&mut features.data, features.dim)?;
+            request.whitening.of(&features.data, features.dim)?
+        }
+        false => None,
+    };
+    match &whitening {
+        Some(whitening) => {
+            whitening.apply(&mut features.data)?;
+            features.write_whitened(out, whitening)?;
+        }
+        None => features.write(out)?,
+    }
     Ok(Embedded {
         images: features.len(),
         width: features.dim,
@@ -144,6 +173,7 @@ pub fn embed(env: &Environment<'_>, request: &EmbedRequest<'_>) -> Result<Embedd
         out: out.to_owned(),
         names: names_file(out),
         labels: features.labels.is_some().then(|| labels_file(out)),
+        whitening: whitening.map(|_| whitening_file(out)),
         skipped: source.len() - features.len(),
     })
 }
@@ -217,6 +247,7 @@ fn patch_tokens(
         out: request.out.to_owned(),
         names: names_file(request.out),
         labels: written.labelled.then(|| labels_file(request.out)),
+        whitening: None,
         skipped: written.skipped.len(),
     })
 }

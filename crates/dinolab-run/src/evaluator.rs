@@ -1,12 +1,14 @@
-//! What a run measures of its evaluated backbone: k-NN, attention Jaccard, attention pictures.
+//! What a run measures of its evaluated backbone: k-NN, raw and whitened, attention Jaccard,
+//! attention pictures.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use dinolab_data::{Image, Size, Source};
 use dinolab_eval::attention::{JaccardMeter, REFERENCE_MASS, score_image};
-use dinolab_eval::knn::{Knn, KnnScore, Labelled, l2_normalise};
+use dinolab_eval::knn::{Knn, Labelled, l2_normalise};
 use dinolab_eval::network::{Preprocess, attend, embed, whole_patches};
+use dinolab_eval::whitening::Whitening;
 use dinolab_nn::{Backbone, Feature};
 
 use crate::environment::Environment;
@@ -79,27 +81,29 @@ impl Evaluator {
         backbone: &dyn Backbone,
         picture: &Path,
     ) -> Result<Evaluation> {
-        let knn = match &self.judged {
-            Some(judged) if !self.bank.classes().is_empty() && !judged.classes().is_empty() => {
-                let scores = knn(
-                    env,
-                    (backbone, self.feature),
-                    (&*self.bank, &spread_labelled(&*self.bank, BANK)),
-                    (&**judged, &spread_labelled(&**judged, JUDGED)),
-                    &self.preprocess,
-                    &self.knn,
-                )?;
-                scores.first().map(|score| score.top1)
-            }
-            _ => None,
+        let [knn, knn_whitened] = match &self.judged {
+            Some(judged) if !self.bank.classes().is_empty() && !judged.classes().is_empty() => knn(
+                env,
+                (backbone, self.feature),
+                (&*self.bank, &spread_labelled(&*self.bank, BANK)),
+                (&**judged, &spread_labelled(&**judged, JUDGED)),
+                &self.preprocess,
+                &self.knn,
+            )?,
+            _ => [None, None],
         };
         // A network without attention maps has no figures and pictures of them.
         if backbone.as_attention_maps().is_none() {
-            return Ok(Evaluation { knn, jaccard: None });
+            return Ok(Evaluation {
+                knn,
+                knn_whitened,
+                jaccard: None,
+            });
         }
         self.picture(backbone, picture)?;
         Ok(Evaluation {
             knn,
+            knn_whitened,
             jaccard: self.jaccard(backbone)?,
         })
     }
@@ -162,7 +166,9 @@ fn usable(image: dinolab_data::Result<Image>) -> Result<Option<Image>> {
     }
 }
 
-/// Weighted k-NN of the features that `backbone` makes of two sets of images (source and indices).
+/// Top-1 accuracy of weighted k-NN on the features that `backbone` makes of two sets of images (source
+/// and indices), in percent: of the features, and of the same after whitening fitted to the bank.
+/// Features that do not differ cannot be whitened.
 fn knn(
     env: &Environment<'_>,
     (backbone, feature): (&dyn Backbone, Feature),
@@ -170,7 +176,7 @@ fn knn(
     (judged, judged_images): (&dyn Source, &[usize]),
     preprocess: &Preprocess,
     knn: &Knn,
-) -> Result<Vec<KnnScore>> {
+) -> Result<[Option<f64>; 2]> {
     let features = |source: &dyn Source, images: &[usize]| {
         let silent = &mut |_| {};
         let mut made = embed(backbone, feature, source, images, preprocess, BATCH, silent)?;
@@ -179,22 +185,36 @@ fn knn(
         let labels = made.labels(source).context("an image has no label")?;
         Ok::<_, Error>((made, labels))
     };
-    let (bank_features, bank_labels) = features(bank, bank_images)?;
-    let (judged_features, judged_labels) = features(judged, judged_images)?;
+    let (mut bank_features, bank_labels) = features(bank, bank_images)?;
+    let (mut judged_features, judged_labels) = features(judged, judged_images)?;
     // Labels count by class names, which need not be the same set on both sides.
     let judged_labels = translate(&judged_labels, judged.classes(), bank.classes())?;
-    Ok(knn.evaluate(
-        Labelled {
-            features: &bank_features.data,
-            dim: bank_features.dim,
-            labels: &bank_labels,
-        },
-        Labelled {
-            features: &judged_features.data,
-            dim: judged_features.dim,
-            labels: &judged_labels,
-        },
-    )?)
+    let dim = bank_features.dim;
+    let top1 = |bank: &[f32], judged: &[f32]| {
+        let labelled = |features, labels| Labelled {
+            features,
+            dim,
+            labels,
+        };
+        let scores = knn.evaluate(
+            labelled(bank, &bank_labels),
+            labelled(judged, &judged_labels),
+        )?;
+        Ok::<_, Error>(scores.first().map(|score| score.top1))
+    };
+    let raw = top1(&bank_features.data, &judged_features.data)?;
+    let whitening = match Whitening::fit_rows(&bank_features.data, dim) {
+        Ok(whitening) => whitening,
+        // Of a collapsed network; the run is judged by its other figures.
+        Err(dinolab_eval::Error::Invalid { .. }) => return Ok([raw, None]),
+        Err(error) => return Err(error.into()),
+    };
+    for rows in [&mut bank_features.data, &mut judged_features.data] {
+        whitening.apply(rows)?;
+        l2_normalise(rows, dim)?;
+    }
+    let whitened = top1(&bank_features.data, &judged_features.data)?;
+    Ok([raw, whitened])
 }
 
 /// Labels of one set of class names in terms of another's; a class that is not there gets a

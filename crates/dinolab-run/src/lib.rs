@@ -70,6 +70,7 @@ pub mod train_observer;
 pub mod values;
 pub mod visual_input;
 pub mod weights;
+pub mod whitening;
 
 pub use environment::Environment;
 pub use error::{Error, Result, RunError, SettingValue};

@@ -10,6 +10,7 @@ use dinolab_data::{Image, Pixels, decode};
 use dinolab_eval::Embedder;
 use dinolab_eval::duplicates::near_duplicates;
 use dinolab_eval::knn::{Neighbour, l2_normalise, nearest_neighbours};
+use dinolab_eval::whitening::Whitening;
 use serde::Serialize;
 
 use self::sheet::{MOST_MEMBERS, MOST_ROWS};
@@ -21,6 +22,7 @@ use crate::model::{Model, ModelOptions};
 use crate::result_folder::check_out;
 use crate::sources;
 use crate::table::{Cell, Report, Table};
+use crate::whitening::{WhiteningOptions, unit_rows};
 
 /// What is searched for, and where.
 #[derive(Clone, Debug)]
@@ -33,6 +35,8 @@ pub struct NeighbourRequest<'a> {
     pub out: Option<&'a Path>,
     /// The file that keeps the features; by default in the run's folder, or next to the weights.
     pub index: Option<&'a Path>,
+    /// Whether features are whitened, fitted to the images searched; the index keeps them as they are.
+    pub whitening: WhiteningOptions,
     /// What is taken of the network.
     pub choice: FeatureChoice,
     /// How images are prepared.
@@ -154,7 +158,7 @@ pub fn search(env: &Environment<'_>, request: &NeighbourRequest<'_>) -> Result<N
         None => feature_index::default_path(request.weights, request.images),
     };
     let features = request.choice.of(&model, 1)?;
-    let indexed = feature_index::open(
+    let mut indexed = feature_index::open(
         env,
         source,
         (&model, features),
@@ -163,11 +167,13 @@ pub fn search(env: &Environment<'_>, request: &NeighbourRequest<'_>) -> Result<N
         path,
         request.preprocess.batch_size,
     )?;
+    let dim = indexed.dim;
+    let whitening = unit_rows([&mut indexed.features], dim, &request.whitening)?;
     let (found, shown) = match request.search {
         Search::Duplicates { threshold } => groups(env, &indexed, threshold)?,
         Search::Nearest { queries, k } => {
             let embedder = Embedder::new(model.vit, preprocess)?.with_features(features)?;
-            nearest(&indexed, &embedder, queries, k)?
+            nearest(&indexed, &embedder, whitening.as_ref(), queries, k)?
         }
     };
     let sheet = match (request.out, kind) {
@@ -203,6 +209,7 @@ enum Query {
 fn nearest(
     indexed: &IndexedImages,
     embedder: &Embedder,
+    whitening: Option<&Whitening>,
     names: &[String],
     k: usize,
 ) -> Result<(FoundImages, Vec<Shown>)> {
@@ -220,6 +227,10 @@ fn nearest(
                     .embed(image)
                     .with_context(|| format!("query {name}"))?;
                 l2_normalise(&mut feature, dim)?;
+                if let Some(whitening) = whitening {
+                    whitening.apply(&mut feature)?;
+                    l2_normalise(&mut feature, dim)?;
+                }
                 asked.extend(feature);
             }
         }

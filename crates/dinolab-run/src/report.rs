@@ -6,6 +6,7 @@ use dinolab_view::report::{Chart, PictureSource, Report, Table};
 use serde_json::{Map, Value};
 
 use crate::error::Result;
+use crate::evaluation::Evaluation;
 use crate::run_folder::RunFolder;
 use crate::settings::Config;
 use crate::train_observer::SETTING;
@@ -16,8 +17,8 @@ type Line = Map<String, Value>;
 /// Figures that sum a run up.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Summary {
-    /// Evaluations in order: epochs, k-NN, Jaccard.
-    pub evaluations: Vec<(u64, Option<f64>, Option<f64>)>,
+    /// Epochs done and figures of each evaluation, in order.
+    pub evaluations: Vec<(u64, Evaluation)>,
 }
 
 /// Keys of figures, and what they were called in runs of before.
@@ -88,7 +89,10 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
             "What it can tell apart",
             "epoch",
             "k-NN accuracy, %",
-            vec![("k-NN", found("knn"))],
+            vec![
+                ("k-NN", found("knn")),
+                ("k-NN of whitened features", found("knn_whitened")),
+            ],
         ),
         chart(
             "Where it looks",
@@ -200,11 +204,13 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
     ];
     let evaluations: Vec<_> = of_kind(&lines, "evaluation")
         .filter_map(|line| {
-            Some((
-                number(line, "epochs")? as u64,
-                number(line, "knn"),
-                number(line, "jaccard"),
-            ))
+            // Runs from before whitening have none.
+            let figures = Evaluation {
+                knn: number(line, "knn"),
+                knn_whitened: number(line, "knn_whitened"),
+                jaccard: number(line, "jaccard"),
+            };
+            Some((number(line, "epochs")? as u64, figures))
         })
         .collect();
     let percent =
@@ -215,14 +221,22 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
         } else {
             "Evaluations of the averaged backbone".into()
         },
-        header: vec!["epochs".into(), "k-NN".into(), "attention Jaccard".into()],
+        note: whitening_note(&evaluations),
+        header: ["epochs", "k-NN", "k-NN, whitened", "attention Jaccard"]
+            .map(Into::into)
+            .into(),
         rows: evaluations
             .iter()
-            .map(|&(epochs, knn, jaccard)| vec![epochs.to_string(), percent(knn), percent(jaccard)])
+            .map(|(epochs, found)| {
+                let figures = [found.knn, found.knn_whitened, found.jaccard];
+                let figures = figures.map(percent).into_iter();
+                [epochs.to_string()].into_iter().chain(figures).collect()
+            })
             .collect(),
     };
     let settings = Table {
         title: "Settings".into(),
+        note: String::new(),
         header: vec!["setting".into(), "value".into()],
         rows: toml::Table::try_from(config)?
             .into_iter()
@@ -246,6 +260,7 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
         .collect();
     let changed = (!changes.is_empty()).then(|| Table {
         title: "Settings changed in the course of the run".into(),
+        note: String::new(),
         header: ["after step", "setting", "before", "since"]
             .map(Into::into)
             .into(),
@@ -299,7 +314,7 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
     if let Some(loss) = last.and_then(|line| number(line, "loss")) {
         summary.push(("loss of the last epoch".into(), format!("{loss:.3}")));
     }
-    if let (Some(first), Some(end)) = (evaluations.first(), evaluations.last()) {
+    if let (Some((_, first)), Some((_, end))) = (evaluations.first(), evaluations.last()) {
         let change = |name: &str, a: Option<f64>, b: Option<f64>| {
             a.zip(b).map(|(a, b)| {
                 (
@@ -308,8 +323,10 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
                 )
             })
         };
-        summary.extend(change("k-NN", first.1, end.1));
-        summary.extend(change("attention Jaccard", first.2, end.2));
+        summary.extend(change("k-NN", first.knn, end.knn));
+        let whitened = change("k-NN, whitened", first.knn_whitened, end.knn_whitened);
+        summary.extend(whitened);
+        summary.extend(change("attention Jaccard", first.jaccard, end.jaccard));
     }
     Report {
         title: format!("dinolab: {}", folder.root().display()),
@@ -324,6 +341,31 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
     }
     .write(folder.join("report.html"))?;
     Ok(Summary { evaluations })
+}
+
+/// What the last evaluation's whitened k-NN says; empty without one.
+fn whitening_note(evaluations: &[(u64, Evaluation)]) -> String {
+    let figures = evaluations
+        .last()
+        .map(|(_, last)| (last.knn, last.knn_whitened));
+    let Some((Some(raw), Some(whitened))) = figures else {
+        return String::new();
+    };
+    // Twice the standard error of a figure of a thousand images.
+    let reading = match whitened - raw {
+        more if more > 3.0 => {
+            "here it is higher: directions of small variance hold what a few large ones hide, and \
+             whitening the features brings it out"
+        }
+        less if less < -3.0 => {
+            "here it is lower: directions of small variance are noise, and features are best used raw"
+        }
+        _ => "here both are much the same: the features are used about evenly",
+    };
+    format!(
+        "Whitened k-NN counts every principal component of the features alike, where raw k-NN follows \
+         the largest; {reading}."
+    )
 }
 
 /// What a picture shows, from its name.
@@ -341,5 +383,25 @@ fn caption(file: &std::path::Path) -> String {
         }
         Some(epochs) => format!("Attention after {epochs} epochs"),
         None => stem.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whitened_figures_are_read_as_they_stand() {
+        let at = |knn, knn_whitened| Evaluation {
+            knn,
+            knn_whitened,
+            jaccard: None,
+        };
+        let note = |knn, whitened| whitening_note(&[(0, at(None, None)), (3, at(knn, whitened))]);
+        assert!(note(Some(40.0), Some(45.0)).contains("it is higher"));
+        assert!(note(Some(40.0), Some(30.0)).contains("it is lower"));
+        assert!(note(Some(40.0), Some(41.0)).contains("much the same"));
+        assert_eq!(note(Some(40.0), None), "");
+        assert_eq!(whitening_note(&[]), "");
     }
 }

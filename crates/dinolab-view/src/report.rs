@@ -55,6 +55,8 @@ pub struct Chart {
 pub struct Table {
     /// Its heading.
     pub title: String,
+    /// What it says, in a sentence below its heading; may be empty.
+    pub note: String,
     /// Column names.
     pub header: Vec<String>,
     /// Cells by row.
@@ -173,6 +175,9 @@ fn put_table(page: &mut String, table: &Table) {
     page.push_str("<section class=\"table\">\n");
     if !table.title.is_empty() {
         put(page, format_args!("<h2>{}</h2>\n", escape(&table.title)));
+    }
+    if !table.note.is_empty() {
+        put(page, format_args!("<p>{}</p>\n", escape(&table.note)));
     }
     page.push_str("<table>\n<thead><tr>");
     for name in &table.header {

@@ -350,7 +350,7 @@ impl Work<'_> {
                 moments.count()
             ));
         }
-        Ok(Whitening::learn(&moments, 0.5, spread)?)
+        Ok(Whitening::fit(&moments, spread)?)
     }
 
     /// Whitened features of unit length of a source's images.

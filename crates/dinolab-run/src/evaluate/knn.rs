@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use dinolab_eval::knn::{Knn, Labelled, l2_normalise};
+use dinolab_eval::knn::{Knn, Labelled};
 use serde::Serialize;
 
 use crate::environment::Environment;
 use crate::error::Result;
 use crate::feature_input::{FeatureInput, FeatureOptions, feature_sets, labelled};
 use crate::table::{Cell, Report, Table};
+use crate::whitening::{WhiteningOptions, unit_rows};
 
 /// What is evaluated, and how.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub struct KnnRequest<'a> {
     pub val: &'a Path,
     /// The vote.
     pub knn: Knn,
+    /// Whether features are whitened, fitted to those that vote.
+    pub whitening: WhiteningOptions,
     /// How features are made.
     pub features: FeatureOptions<'a>,
 }
@@ -30,6 +33,8 @@ pub struct KnnReport {
     pub knn: Vec<KnnAccuracy>,
     /// Of the votes.
     pub temperature: f64,
+    /// Whether features were whitened.
+    pub whitened: bool,
     /// Images that vote.
     pub train_images: usize,
     /// Images that are classified.
@@ -59,9 +64,8 @@ pub fn evaluate(env: &Environment<'_>, request: &KnnRequest<'_>) -> Result<KnnRe
     let [train, val] = feature_sets(env, inputs, &request.features)?;
     let mut train = labelled(env, train, inputs[0])?;
     let mut val = labelled(env, val, inputs[1])?;
-    for set in [&mut train, &mut val] {
-        l2_normalise(&mut set.data, set.dim)?;
-    }
+    let dim = train.dim;
+    unit_rows([&mut train.data, &mut val.data], dim, &request.whitening)?;
     let classes = train.classes();
     let (train_labels, val_labels) = (train.label_numbers(&classes)?, val.label_numbers(&classes)?);
     let scores = request.knn.evaluate(
@@ -86,6 +90,7 @@ pub fn evaluate(env: &Environment<'_>, request: &KnnRequest<'_>) -> Result<KnnRe
             })
             .collect(),
         temperature: request.knn.temperature,
+        whitened: request.whitening.is_on(),
         train_images: train.len(),
         val_images: val.len(),
         classes: classes.len(),

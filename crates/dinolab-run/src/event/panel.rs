@@ -35,7 +35,9 @@ pub(super) fn panel(health: &Health, seconds: f64, waited: f64) -> String {
 pub(super) fn figures(epochs: u64, found: Evaluation) -> String {
     let mut words = Vec::new();
     if let Some(knn) = found.knn {
-        words.push(format!("k-NN {knn:.1} %"));
+        let whitened = found.knn_whitened;
+        let whitened = whitened.map_or(String::new(), |knn| format!(" ({knn:.1} % whitened)"));
+        words.push(format!("k-NN {knn:.1} %{whitened}"));
     }
     if let Some(jaccard) = found.jaccard {
         words.push(format!("attention Jaccard {jaccard:.1} %"));

@@ -51,6 +51,7 @@ fn a_full_page() {
         charts: vec![chart(vec![("train".into(), vec![(0.0, 1.0), (1.0, 0.5)])])],
         tables: vec![Table {
             title: "k-NN".into(),
+            note: "What it <says>.".into(),
             header: vec!["k".into(), "top-1".into()],
             rows: vec![vec!["20".into(), "70.1".into()], vec!["<x>".into()]],
         }],
@@ -70,6 +71,7 @@ fn a_full_page() {
     assert_balanced(&page);
     assert!(page.contains("Run &lt;1&gt; &amp; &quot;co&quot;"));
     assert!(page.contains("a &lt; b") && page.contains("&lt;x&gt;"));
+    assert!(page.contains("<p>What it &lt;says&gt;.</p>"));
     assert_eq!(page.matches("data:image/png;base64,").count(), 2);
     assert!(page.contains("no/such.png") && page.contains("not a PNG"));
     for outside in ["http:", "https:", "<script", "src=\"/", "@import", "url("] {

@@ -9,6 +9,8 @@ use dinolab_run::embed::{EmbedRequest, embed};
 use dinolab_run::feature_input::{FeatureChoice, PreprocessOptions};
 use dinolab_run::values::size;
 
+use dinolab_run::whitening::WhiteningOptions;
+
 use crate::args::ModelArgs;
 
 /// Compute feature vectors of images
@@ -18,6 +20,9 @@ use crate::args::ModelArgs;
 /// Writes one row per image, in sorted path order, and next to it the paths (photos.paths.txt)
 /// and, where there are labels, the classes (photos.labels.txt).
 /// Images that cannot be used are left out and listed.
+///
+/// With --whiten, features are whitened, and photos.whitening.safetensors does the same to others:
+/// dinolab embed --weights runs/photos more --whitening photos.whitening.safetensors --out more.npy
 ///
 /// With --patch-tokens, one token per patch instead: dinolab embed --weights runs/photos photos
 /// --out tokens.npy --patch-tokens writes [images, rows, columns, width].
@@ -33,8 +38,10 @@ pub struct Args {
     size: Option<Size>,
     #[command(flatten)]
     choice: FeatureChoice,
+    #[command(flatten)]
+    whitening: WhiteningOptions,
     /// Write the patch tokens of each image, [images, rows, columns, width], instead of one row
-    #[arg(long, conflicts_with_all = ["feature", "avgpool_patchtokens"])]
+    #[arg(long, conflicts_with_all = ["feature", "avgpool_patchtokens", "whiten", "whitening"])]
     patch_tokens: bool,
     /// With --patch-tokens: do not crop the centre, and write one array per image, [rows,
     /// columns, width], by its path (.safetensors)
@@ -53,6 +60,7 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
         out: &args.out,
         size: args.size,
         choice: args.choice,
+        whitening: args.whitening.clone(),
         patch_tokens: args.patch_tokens,
         whole: args.whole,
         preprocess: args.preprocess,

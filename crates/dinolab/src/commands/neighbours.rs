@@ -7,6 +7,8 @@ use dinolab_run::Environment;
 use dinolab_run::feature_input::{FeatureChoice, PreprocessOptions};
 use dinolab_run::neighbours::{NeighbourRequest, Search, search};
 
+use dinolab_run::whitening::WhiteningOptions;
+
 use crate::args::ModelArgs;
 use crate::output::OutputArgs;
 
@@ -51,6 +53,8 @@ pub struct Args {
     #[command(flatten)]
     choice: FeatureChoice,
     #[command(flatten)]
+    whitening: WhiteningOptions,
+    #[command(flatten)]
     preprocess: PreprocessOptions,
     #[command(flatten)]
     model: ModelArgs,
@@ -72,6 +76,7 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
         out: args.out.as_deref(),
         index: args.index.as_deref(),
         choice: args.choice,
+        whitening: args.whitening.clone(),
         preprocess: args.preprocess,
         weights: args.model.weights(),
         model: args.model.options(),

@@ -170,11 +170,12 @@ fn describe(session: &Session<'_>) -> Result<()> {
 /// Prints the figures from before and after training.
 fn compare(summary: &Summary) {
     let evaluations = &summary.evaluations;
-    if let (Some(first), Some(last)) = (evaluations.first(), evaluations.last()) {
+    if let (Some((_, first)), Some((_, last))) = (evaluations.first(), evaluations.last()) {
         outln!("{:<20} {:>10} {:>10}", "", "untrained", "trained");
         for (name, a, b) in [
-            ("k-NN accuracy", first.1, last.1),
-            ("attention Jaccard", first.2, last.2),
+            ("k-NN accuracy", first.knn, last.knn),
+            ("k-NN, whitened", first.knn_whitened, last.knn_whitened),
+            ("attention Jaccard", first.jaccard, last.jaccard),
         ] {
             if let (Some(a), Some(b)) = (a, b) {
                 outln!("{name:<20} {a:>8.1} % {b:>8.1} %");

@@ -8,6 +8,8 @@ use dinolab_run::Environment;
 use dinolab_run::evaluate::knn::{KnnRequest, evaluate};
 use dinolab_run::feature_input::{FeatureChoice, PreprocessOptions};
 
+use dinolab_run::whitening::WhiteningOptions;
+
 use crate::args::OptionalModelArgs;
 use crate::output::OutputArgs;
 
@@ -41,6 +43,8 @@ pub struct Args {
     #[command(flatten)]
     choice: FeatureChoice,
     #[command(flatten)]
+    whitening: WhiteningOptions,
+    #[command(flatten)]
     preprocess: PreprocessOptions,
     #[command(flatten)]
     model: OptionalModelArgs,
@@ -55,6 +59,7 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
             k: args.k.clone(),
             temperature: args.temperature,
         },
+        whitening: args.whitening.clone(),
         features: args.model.features(args.choice, args.preprocess),
     };
     args.output.print(&evaluate(env, &request)?)
