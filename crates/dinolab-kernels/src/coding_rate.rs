@@ -103,8 +103,8 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     let (b, b_rest) = b.as_chunks::<4>();
     let mut sums = [0.0; 4];
     for (a, b) in a.iter().zip(b) {
-        for lane in 0..4 {
-            sums[lane] += a[lane] * b[lane];
+        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+            *sum += a * b;
         }
     }
     let rest: f64 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
