@@ -52,6 +52,7 @@
 
 mod attention;
 mod branch;
+mod coding_rate;
 mod embedding_shape;
 mod gelu;
 mod koleo;
@@ -77,6 +78,7 @@ pub use branch::{
     attention_branch, attention_branch_backward, class_attention_branch,
     class_attention_branch_backward, mlp_branch, mlp_branch_backward,
 };
+pub use coding_rate::coding_rate;
 pub use embedding_shape::EmbeddingShape;
 pub use gelu::{gelu, gelu_backward, gelu_with_derivative};
 pub use koleo::koleo;

@@ -1,10 +1,12 @@
 //! Projection heads: what a method puts on the feature of an image while it trains.
 
+mod bottleneck;
 mod mlp;
 mod projection;
 
 use burn::tensor::{Device, Tensor};
 
+pub use self::bottleneck::{Bottleneck, BottleneckConfig};
 use self::mlp::{HeadMlp, RunningStatistics};
 pub use self::projection::{Projection, ProjectionConfig};
 use crate::init::Init;
@@ -28,6 +30,12 @@ pub trait ProjectionHead: Parameters + Clone {
 
     /// Features `[R, F]` → outputs `[R, K]`.
     fn forward(&self, x: Tensor<2>) -> Tensor<2>;
+}
+
+/// Rows of `[R, d]` scaled to length 1.
+fn unit_rows(x: Tensor<2>) -> Tensor<2> {
+    let length = (x.clone() * x.clone()).sum_dim(1).sqrt().clamp_min(L2_EPS);
+    x / length
 }
 
 /// An error for each size that is 0.
@@ -108,8 +116,7 @@ impl ProjectionHead for Head {
     /// Features `[R, F]` → raw logits `[R, K]`.
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let x = self.mlp.forward(x);
-        let length = (x.clone() * x.clone()).sum_dim(1).sqrt().clamp_min(L2_EPS);
-        let x = x / length;
+        let x = unit_rows(x);
         let lengths = self.weight_g.get::<2>().reshape([self.config.out_dim]);
         crate::ops::prototypes(x, self.weight_v.get(), lengths)
     }

@@ -26,7 +26,9 @@ pub use burn::tensor::{Device, Tensor};
 pub use crate::backbone::{AttentionMaps, Backbone, BlockTokens, Tokens};
 pub use crate::error::{Error, Result};
 pub use crate::feature::Feature;
-pub use crate::head::{Head, HeadConfig, Projection, ProjectionConfig, ProjectionHead};
+pub use crate::head::{
+    Bottleneck, BottleneckConfig, Head, HeadConfig, Projection, ProjectionConfig, ProjectionHead,
+};
 pub use crate::network::Network;
 pub use crate::param::{Param, Parameters};
 pub use crate::precision::Precision;

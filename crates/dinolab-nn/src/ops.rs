@@ -14,6 +14,7 @@
 
 mod attention;
 pub mod branch;
+mod coding_rate;
 mod fused;
 mod gelu;
 mod koleo;
@@ -29,6 +30,7 @@ mod visreg;
 
 pub use attention::{attention, attention_probabilities, first_attention_probabilities};
 pub use branch::branch;
+pub use coding_rate::coding_rate;
 pub use gelu::gelu;
 pub use koleo::koleo;
 pub use layer_norm::layer_norm;
@@ -45,6 +47,7 @@ pub use visreg::visreg;
 pub mod composite {
     pub use super::attention::composite as attention;
     pub use super::branch::composite as branch;
+    pub use super::coding_rate::composite as coding_rate;
     pub use super::gelu::composite as gelu;
     pub use super::koleo::composite as koleo;
     pub use super::layer_norm::composite as layer_norm;

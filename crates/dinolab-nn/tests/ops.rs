@@ -473,6 +473,26 @@ fn regulariser(terms: [usize; 1], ours: Regulariser, composite: Regulariser) {
 type Regulariser = fn(Tensor<2>, Tensor<2>, usize) -> Tensor<1>;
 
 #[test]
+fn coding_rate() {
+    for [views, batch, width] in [[1, 1, 1], [2, 5, 6], [2, 9, 4]] {
+        let (z, w) = (random([views * batch, width]), random([1]));
+        let run = |f: fn(Tensor<2>, usize, f64) -> Tensor<1>| {
+            let z = leaf(&z);
+            let y = f(z.clone(), batch, 1.5);
+            let grads = backward(y.clone(), &w);
+            (y.inner(), z.grad(&grads).unwrap())
+        };
+        let ((y, dz), (y2, dz2)) = (
+            run(ops::coding_rate),
+            on_cpu(|| run(composite::coding_rate)),
+        );
+        same("plain", ops::coding_rate(here(&z), batch, 1.5), y2.clone());
+        same("y", y, y2);
+        same("dz", dz, dz2);
+    }
+}
+
+#[test]
 fn koleo() {
     for [views, batch, width] in [[1, 2, 3], [2, 7, 5], [2, 16, 33], [2, 1, 4]] {
         let (x, w) = (random([views * batch, width]), random([1]));

@@ -111,6 +111,8 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
                 ("location", step("location")),
                 ("scale", step("scale")),
                 ("shape", step("shape")),
+                ("similarity", step("similarity")),
+                ("coding rate", step("coding_rate")),
             ],
         ),
         chart(
@@ -303,6 +305,9 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
             match config.method {
                 MethodKind::Dino => format!("DINO, {} prototypes", config.out_dim),
                 MethodKind::LeJepa => format!("LeJEPA, embeddings of {}", config.proj_dim),
+                MethodKind::SimDino => {
+                    format!("SimDINO, outputs of {}", config.head_bottleneck_dim)
+                }
                 MethodKind::VisReg => format!("VISReg, embeddings of {}", config.proj_dim),
             },
         ),

@@ -160,6 +160,27 @@ settings! {
         device: String = "cpu".into();
     }
 
+    "DINO and SimDINO" of [Dino, SimDino] {
+        /// Width of the head's bottleneck, which are SimDINO's outputs [default: 256]
+        [value_name = "N"]
+        head_bottleneck_dim: usize = 256;
+        /// Teacher momentum at the start [default: chosen from the dataset size]
+        [value_name = "X"]
+        momentum_teacher: f64;
+        /// Teacher momentum at the end [default: 1]
+        [value_name = "X"]
+        momentum_teacher_end: f64 = 1.0;
+    }
+
+    "SimDINO" of [SimDino] {
+        /// Weight of the coding rate [default: (d + B) / (d B), for outputs of width d and batches of B]
+        [value_name = "X"]
+        coding_rate_weight: f64;
+        /// Distortion of the coding rate; smaller values reward finer differences [default: 0.5]
+        [value_name = "X"]
+        coding_rate_epsilon: f64 = 0.5;
+    }
+
     "DINO" of [Dino] {
         /// Number of prototypes K [default: chosen from the dataset size]
         [value_name = "N"]
@@ -170,15 +191,6 @@ settings! {
         /// Use batch normalisation in the head [default: false]
         [value_name = "BOOL"]
         use_bn_in_head: bool = false;
-        /// Width of the head's bottleneck [default: 256]
-        [value_name = "N"]
-        head_bottleneck_dim: usize = 256;
-        /// Teacher momentum at the start [default: chosen from the dataset size]
-        [value_name = "X"]
-        momentum_teacher: f64;
-        /// Teacher momentum at the end [default: 1]
-        [value_name = "X"]
-        momentum_teacher_end: f64 = 1.0;
         /// Teacher temperature after its warm-up [default: chosen from the dataset size]
         [value_name = "X"]
         teacher_temp: f64;

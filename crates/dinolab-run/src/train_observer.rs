@@ -44,6 +44,8 @@ pub fn context(config: &Config, images: usize) -> Context {
         }),
         sigreg_weight: (config.method == MethodKind::LeJepa).then_some(config.sigreg_weight),
         visreg_weight: (config.method == MethodKind::VisReg).then_some(config.visreg_weight),
+        coding_rate_weight: (config.method == MethodKind::SimDino)
+            .then_some(config.coding_rate_weight),
         weight_decay_end: config.weight_decay_end,
         clip_grad: (config.clip_grad > 0.0).then_some(config.clip_grad),
         reduced_precision: config.precision != Precision::F32,

@@ -55,6 +55,10 @@ pub enum MethodKind {
     #[cfg_attr(feature = "clap", value(name = "visreg"))]
     #[serde(rename = "visreg")]
     VisReg,
+    /// Self-distillation with a coding rate in place of prototypes, centre and temperatures (Wu et al.)
+    #[cfg_attr(feature = "clap", value(name = "simdino"))]
+    #[serde(rename = "simdino")]
+    SimDino,
 }
 
 impl std::fmt::Display for MethodKind {
@@ -63,6 +67,7 @@ impl std::fmt::Display for MethodKind {
             Self::Dino => "dino",
             Self::LeJepa => "lejepa",
             Self::VisReg => "visreg",
+            Self::SimDino => "simdino",
         })
     }
 }

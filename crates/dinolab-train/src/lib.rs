@@ -2,7 +2,7 @@
 //!
 //! A [`Method`] is one objective with its networks: [`method::dino`] is DINO, read top to bottom
 //! beside the paper's algorithm 1; [`method::joint_embedding`] is the step of methods without a teacher,
-//! [`method::lejepa`] and [`method::visreg`] are their losses. The [`Trainer`] runs any of them: it
+//! [`method::lejepa`] and [`method::visreg`] are their losses; [`method::simdino`] is SimDINO. The [`Trainer`] runs any of them: it
 //! reads views, follows a [`Schedule`], tells [observers](Observer) what happens, and keeps
 //! [checkpoints](checkpoint), [sound](soundness) or not. [`update`] applies gradients, [`State`] holds
 //! what a method learned as named tensors.
@@ -25,6 +25,7 @@ pub use crate::error::{Error, Result};
 pub use crate::method::dino::{Centering, Dino, DinoConfig, DinoSchedule};
 pub use crate::method::joint_embedding::{JointEmbedding, JointEmbeddingConfig};
 pub use crate::method::lejepa::{LeJepa, LeJepaConfig, LeJepaObjective};
+pub use crate::method::simdino::{SimDino, SimDinoConfig};
 pub use crate::method::visreg::{VisReg, VisRegConfig, VisRegObjective};
 pub use crate::method::{BatchShape, Method, Outputs, PrototypeOutputs, StepReport, StepTimings};
 pub use crate::schedule::{Schedule, ScheduleConfig, StepHyperparams};

@@ -11,6 +11,7 @@ pub mod joint_embedding;
 pub mod lejepa;
 mod outputs;
 mod report;
+pub mod simdino;
 pub mod visreg;
 
 use std::collections::BTreeMap;

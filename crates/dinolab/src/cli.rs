@@ -11,7 +11,7 @@ use crate::exit_code::ExitCode;
 use crate::library::Flags;
 use crate::terminal::Terminal;
 
-/// Pretrain vision transformers on unlabelled images, by DINO, LeJEPA or VISReg
+/// Pretrain vision transformers on unlabelled images, by DINO, LeJEPA, VISReg or SimDINO
 #[derive(Parser)]
 #[command(version, max_term_width = 100)]
 pub struct Cli {

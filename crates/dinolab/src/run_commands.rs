@@ -111,6 +111,7 @@ fn flag(setting: Setting) -> &'static str {
         Setting::WeightDecayEnd => "weight-decay-end",
         Setting::OutDim => "out-dim",
         Setting::SigRegWeight => "sigreg-weight",
+        Setting::CodingRateWeight => "coding-rate-weight",
         Setting::VisRegWeight => "visreg-weight",
     }
 }

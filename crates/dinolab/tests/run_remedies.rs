@@ -87,7 +87,7 @@ const OF_A_PROJECTION: &[Trouble] = &[
 ];
 
 /// Runs that the remedies are for, as diagnoses know them.
-fn runs() -> [(&'static str, Context); 4] {
+fn runs() -> [(&'static str, Context); 5] {
     let plain = Context {
         images: 32,
         epochs: 8.0,
@@ -101,6 +101,7 @@ fn runs() -> [(&'static str, Context); 4] {
         }),
         sigreg_weight: None,
         visreg_weight: None,
+        coding_rate_weight: None,
         weight_decay_end: 0.4,
         clip_grad: Some(3.0),
         reduced_precision: false,
@@ -123,6 +124,11 @@ fn runs() -> [(&'static str, Context); 4] {
         sigreg_weight: Some(0.05),
         ..plain.clone()
     };
+    let simdino = Context {
+        sigreg_weight: None,
+        coding_rate_weight: Some(0.1),
+        ..lejepa.clone()
+    };
     let visreg = Context {
         sigreg_weight: None,
         visreg_weight: Some(0.6),
@@ -133,6 +139,7 @@ fn runs() -> [(&'static str, Context); 4] {
         ("odd", odd),
         ("lejepa", lejepa),
         ("visreg", visreg),
+        ("simdino", simdino),
     ]
 }
 
@@ -163,6 +170,11 @@ fn flags(context: &Context) -> Vec<(&'static str, f64)> {
             .visreg_weight
             .map(|weight| ("visreg-weight", weight)),
     );
+    flags.extend(
+        context
+            .coding_rate_weight
+            .map(|weight| ("coding-rate-weight", weight)),
+    );
     flags
 }
 
@@ -189,6 +201,7 @@ fn carry_out(command: &str, more: &str) {
 fn begun(out: &Path, context: &Context) {
     let tiny = match (&context.teacher, context.visreg_weight) {
         (Some(_), _) => Train::tiny(out),
+        (None, None) if context.coding_rate_weight.is_some() => Train::tiny_simdino(out),
         (None, None) => Train::tiny_lejepa(out),
         (None, Some(_)) => Train::tiny_visreg(out),
     };

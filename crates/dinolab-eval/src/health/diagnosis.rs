@@ -24,6 +24,8 @@ pub struct Context {
     pub sigreg_weight: Option<f64>,
     /// The weight of VISReg's regulariser in the loss, of a method that has it.
     pub visreg_weight: Option<f64>,
+    /// The weight of the coding rate in the loss, of a method that has it.
+    pub coding_rate_weight: Option<f64>,
     /// Weight decay, the final one.
     pub weight_decay_end: f64,
     /// Largest norm of each parameter's gradient, where gradients are clipped.
@@ -194,7 +196,7 @@ impl Case<'_> {
                 .history
                 .first()
                 .and_then(|first| first.loss)
-                .unwrap_or(f64::INFINITY),
+                .map_or(f64::INFINITY, f64::abs),
             _ => self.ln_k,
         }
     }
@@ -398,6 +400,7 @@ impl Case<'_> {
                 [
                     self.context.more_sigreg(),
                     self.context.more_visreg(),
+                    self.context.more_coding_rate(),
                     self.context.lower_lr(),
                     self.context.longer_warmup(),
                 ],

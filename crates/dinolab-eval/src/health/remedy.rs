@@ -30,6 +30,8 @@ pub enum Setting {
     SigRegWeight,
     /// Weight of VISReg's regulariser in the loss.
     VisRegWeight,
+    /// Weight of the coding rate in the loss.
+    CodingRateWeight,
 }
 
 impl Setting {
@@ -46,6 +48,7 @@ impl Setting {
             Self::OutDim => "number of prototypes",
             Self::SigRegWeight => "weight of SIGReg",
             Self::VisRegWeight => "weight of the regulariser",
+            Self::CodingRateWeight => "weight of the coding rate",
         }
     }
 }
@@ -198,6 +201,12 @@ impl Context {
         let from = self.visreg_weight?;
         // Of the part that invariance has, half.
         adjust(Setting::VisRegWeight, from, (1.0 + from).min(1.9) / 2.0)
+            .filter(|weight| weight.to > from)
+    }
+
+    pub(super) fn more_coding_rate(&self) -> Option<Adjustment> {
+        let from = self.coding_rate_weight?;
+        adjust(Setting::CodingRateWeight, from, (2.0 * from).max(0.01))
             .filter(|weight| weight.to > from)
     }
 

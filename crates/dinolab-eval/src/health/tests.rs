@@ -71,6 +71,7 @@ fn context() -> Context {
         }),
         sigreg_weight: None,
         visreg_weight: None,
+        coding_rate_weight: None,
         weight_decay_end: 0.4,
         clip_grad: None,
         reduced_precision: false,
@@ -525,6 +526,7 @@ fn what_is_advised_is_another_value_within_its_range() {
             }),
             sigreg_weight: Some(0.0),
             visreg_weight: Some(0.9),
+            coding_rate_weight: Some(0.0),
             weight_decay_end: 0.0,
             reduced_precision: true,
             ..ordinary
@@ -549,6 +551,7 @@ fn what_is_advised_is_another_value_within_its_range() {
                     Setting::CentreMomentum => assert_eq!(to, 0.9),
                     Setting::WeightDecayEnd | Setting::OutDim => assert!(to < from),
                     Setting::SigRegWeight => assert!(to > from && to <= 0.5),
+                    Setting::CodingRateWeight => assert!(to > from),
                     Setting::VisRegWeight => assert!(to > from && to < 1.0),
                     Setting::GradientClip => assert!(to > 0.0 && to <= 3.0),
                 }
@@ -629,6 +632,13 @@ fn collapsed_embeddings_and_rising_losses_without_prototypes() {
         };
         let warnings = diagnose(&run[3], &run[..3], &visreg);
         assert!(changes(&warnings[0]).contains(&(Setting::VisRegWeight, 0.8)));
+        let simdino = Context {
+            sigreg_weight: None,
+            coding_rate_weight: Some(0.25),
+            ..sigreg.clone()
+        };
+        let warnings = diagnose(&run[3], &run[..3], &simdino);
+        assert!(changes(&warnings[0]).contains(&(Setting::CodingRateWeight, 0.5)));
     }
     let run: Vec<Health> = (0..6)
         .map(|e| projected(e, 1.0 + 0.1 * e as f64, &|seed| noise(seed, N * D)))

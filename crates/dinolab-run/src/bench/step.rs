@@ -68,7 +68,7 @@ impl StepBench {
         let global = 2.0 * forward_operations(vit, global);
         let local = locals as f64 * forward_operations(vit, local);
         let teacher = match options.method {
-            StepMethod::Dino(_) => 1.0,
+            StepMethod::Dino(_) | StepMethod::SimDino(_) => 1.0,
             StepMethod::LeJepa(_) | StepMethod::VisReg(_) => 0.0,
         };
         let rows = 2.0 * teacher + 3.0 * (2.0 + locals as f64);
@@ -120,6 +120,7 @@ impl StepBench {
         let seconds = time.as_secs_f64();
         let head = match method {
             StepMethod::Dino(head) => format!("{} prototypes", head.out_dim),
+            StepMethod::SimDino(head) => format!("outputs of {}", head.out_dim),
             StepMethod::LeJepa(sizes) | StepMethod::VisReg(sizes) => {
                 format!("{} directions", sizes.directions)
             }

@@ -45,6 +45,8 @@ pub fn meaning(name: &str) -> Meaning {
         | "center_momentum"
         | "sigreg_weight"
         | "visreg_weight"
+        | "coding_rate_weight"
+        | "coding_rate_epsilon"
         | "directions"
         | "average_momentum"
         | "average_momentum_end"

@@ -104,6 +104,7 @@ mod tests {
             (MethodKind::Dino, "teacher-temp", "proj-dim"),
             (MethodKind::LeJepa, "sigreg-weight", "teacher-temp"),
             (MethodKind::VisReg, "visreg-weight", "sigreg-weight"),
+            (MethodKind::SimDino, "coding-rate-weight", "teacher-temp"),
         ] {
             let settings = Settings {
                 method: Some(method),

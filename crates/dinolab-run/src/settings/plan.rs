@@ -1,11 +1,11 @@
 //! A configuration in the words of the libraries.
 
 use dinolab_data::{Pixels, Size};
-use dinolab_nn::{Device, HeadConfig, ProjectionConfig, VitConfig};
+use dinolab_nn::{BottleneckConfig, Device, HeadConfig, ProjectionConfig, VitConfig};
 use dinolab_train::trainer::Cadence;
 use dinolab_train::{
-    Dino, DinoConfig, DinoSchedule, JointEmbeddingConfig, LeJepa, LeJepaObjective, Method,
-    TrainConfig, VisReg, VisRegObjective,
+    Dino, DinoConfig, DinoSchedule, JointEmbeddingConfig, LeJepa, LeJepaObjective, Method, SimDino,
+    SimDinoConfig, TrainConfig, VisReg, VisRegObjective,
 };
 
 use super::Config;
@@ -97,6 +97,7 @@ impl Config {
     pub fn method(&self, device: &Device) -> crate::error::Result<Box<dyn Method>> {
         Ok(match self.method {
             MethodKind::Dino => Box::new(Dino::new(&self.dino(), device)?),
+            MethodKind::SimDino => Box::new(SimDino::new(&self.simdino(), device)?),
             MethodKind::LeJepa => {
                 let objective = LeJepaObjective {
                     sigreg_weight: self.sigreg_weight,
@@ -152,6 +153,28 @@ impl Config {
                 teacher_temp: self.teacher_temp,
                 warmup_teacher_temp_epochs: self.warmup_teacher_temp_epochs,
             },
+            drop_path: self.drop_path_rate,
+            patch_drop: self.patch_drop_rate,
+            seed: self.seed,
+            precision: self.precision,
+        }
+    }
+
+    fn simdino(&self) -> SimDinoConfig {
+        SimDinoConfig {
+            vit: self.vit(),
+            feature: self.feature,
+            head: BottleneckConfig {
+                hidden_dim: self.head_hidden_dim,
+                out_dim: self.head_bottleneck_dim,
+                layers: self.head_layers,
+            },
+            optimizer: self.optimizer,
+            clip_grad: self.clip_grad,
+            coding_rate_weight: self.coding_rate_weight,
+            coding_rate_epsilon: self.coding_rate_epsilon,
+            momentum_teacher: self.momentum_teacher,
+            momentum_teacher_end: self.momentum_teacher_end,
             drop_path: self.drop_path_rate,
             patch_drop: self.patch_drop_rate,
             seed: self.seed,

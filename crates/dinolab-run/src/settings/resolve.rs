@@ -2,6 +2,7 @@
 
 use dinolab_data::augment::normalise::{IMAGENET_MEAN, IMAGENET_STD};
 use dinolab_data::{Pixels, Size};
+use dinolab_train::SimDinoConfig;
 
 use super::{Config, Settings};
 use crate::error::{Error, Result};
@@ -35,6 +36,14 @@ impl Settings {
                 lr: Some(0.003),
                 weight_decay_end: Some(0.04),
                 epochs: Some(6.5),
+                attention_size: Some(Size::square(64)),
+                ..Self::default()
+            },
+            MethodKind::SimDino => Self {
+                batch_size: Some(32),
+                lr: Some(0.003),
+                weight_decay_end: Some(0.04),
+                epochs: Some(10.0),
                 attention_size: Some(Size::square(64)),
                 ..Self::default()
             },
@@ -74,6 +83,7 @@ impl Settings {
             ..Self::default()
         };
         match method {
+            MethodKind::SimDino => method_alone,
             MethodKind::Dino => Self {
                 sigreg_weight: Some(0.0),
                 ..method_alone
@@ -203,6 +213,7 @@ impl Settings {
             });
             *batch = images;
         }
+        s.suggest_coding_rate();
         let config = s.complete().expect("every setting has been decided");
         config.validate()?;
         Ok((config, choices))
@@ -240,6 +251,14 @@ pub(crate) fn suited_out_dim(images: usize) -> usize {
 }
 
 impl Settings {
+    /// The weight of the coding rate that suits width and batch.
+    fn suggest_coding_rate(&mut self) {
+        let width = self.head_bottleneck_dim.unwrap_or_default();
+        let batch = self.batch_size.unwrap_or_default();
+        self.coding_rate_weight
+            .get_or_insert(SimDinoConfig::suggested_weight(width, batch));
+    }
+
     /// Values for what other methods than `method` have, which nothing reads.
     fn fill_foreign(&mut self, method: MethodKind) {
         let fit = SizeDefaults::of(0);
@@ -253,6 +272,9 @@ impl Settings {
         }
         if foreign("momentum_teacher") {
             self.momentum_teacher.get_or_insert(fit.momentum);
+        }
+        if foreign("coding_rate_weight") {
+            self.suggest_coding_rate();
         }
         if foreign("average_momentum_end") {
             self.average_momentum_end = self.average_momentum_end.or(self.average_momentum);

@@ -15,6 +15,7 @@ impl Config {
             ("teacher-temp", self.teacher_temp),
             ("warmup-teacher-temp", self.warmup_teacher_temp),
             ("student-temp", self.student_temp),
+            ("coding-rate-epsilon", self.coding_rate_epsilon),
             ("knn-temp", self.knn_temp),
         ];
         for (name, value) in positive {
@@ -27,6 +28,7 @@ impl Config {
         }
         let not_negative = [
             ("lr", self.lr),
+            ("coding-rate-weight", self.coding_rate_weight),
             ("min-lr", self.min_lr),
             ("warmup-epochs", self.warmup_epochs),
             ("weight-decay", self.weight_decay),

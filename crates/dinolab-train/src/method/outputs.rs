@@ -10,12 +10,13 @@ pub struct Outputs {
     pub features: Tensor<2>,
     /// Of a method with prototypes.
     pub prototypes: Option<PrototypeOutputs>,
-    /// Embeddings of all views, view-major, `[V·B, d]`, of a method with a plain projection.
+    /// Embeddings of all views, view-major, `[V·B, d]`, of a method without prototypes, at the scale at
+    /// which a standard deviation of 1 is aimed at.
     pub embeddings: Option<Tensor<2>>,
 }
 
 impl Outputs {
-    /// Those of a method with a plain projection.
+    /// Those of a method without prototypes.
     pub fn of_embeddings(features: Tensor<2>, embeddings: Tensor<2>) -> Self {
         Self {
             features,

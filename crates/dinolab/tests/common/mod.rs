@@ -62,6 +62,11 @@ impl Train {
             .without("directions")
     }
 
+    /// As [`Train::tiny`], of SimDINO.
+    pub fn tiny_simdino(out: &Path) -> Self {
+        Self::tiny(out).with("method", "simdino").without("out-dim")
+    }
+
     /// As [`Train::tiny`], of VISReg.
     pub fn tiny_visreg(out: &Path) -> Self {
         Self::tiny_lejepa(out).with("method", "visreg")

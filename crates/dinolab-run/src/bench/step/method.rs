@@ -1,9 +1,9 @@
 //! The method whose step is timed.
 
-use dinolab_nn::{Device, HeadConfig, ProjectionConfig};
+use dinolab_nn::{BottleneckConfig, Device, HeadConfig, ProjectionConfig};
 use dinolab_train::{
     Dino, DinoConfig, DinoSchedule, JointEmbeddingConfig, LeJepa, LeJepaObjective, Method,
-    OptimiserKind, VisReg, VisRegObjective,
+    OptimiserKind, SimDino, SimDinoConfig, VisReg, VisRegObjective,
 };
 
 use super::StepOptions;
@@ -26,7 +26,7 @@ pub struct MethodOptions {
     /// Width of the head's hidden layers [default: 2048; LeJEPA, VISReg: 512]
     #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
     pub head_hidden_dim: Option<usize>,
-    /// DINO: width of the head's bottleneck
+    /// DINO, SimDINO: width of the head's bottleneck
     #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 256))]
     pub head_bottleneck_dim: usize,
     /// LeJEPA, VISReg: width of the embeddings
@@ -71,6 +71,11 @@ impl MethodOptions {
                 norm_last_layer: self.norm_last_layer,
                 ..HeadConfig::default()
             }),
+            MethodKind::SimDino => StepMethod::SimDino(BottleneckConfig {
+                hidden_dim: hidden(2048),
+                out_dim: self.head_bottleneck_dim,
+                ..BottleneckConfig::default()
+            }),
             MethodKind::LeJepa => StepMethod::LeJepa(sizes),
             MethodKind::VisReg => StepMethod::VisReg(sizes),
         }
@@ -82,6 +87,8 @@ impl MethodOptions {
 pub enum StepMethod {
     /// DINO.
     Dino(HeadConfig),
+    /// SimDINO.
+    SimDino(BottleneckConfig),
     /// LeJEPA.
     LeJepa(EmbeddingSizes),
     /// VISReg.
@@ -108,6 +115,7 @@ impl StepMethod {
                 head.bottleneck_dim,
                 head.out_dim,
             ],
+            Self::SimDino(head) => vec![width, head.hidden_dim, head.hidden_dim, head.out_dim],
             Self::LeJepa(EmbeddingSizes { head, .. })
             | Self::VisReg(EmbeddingSizes { head, .. }) => {
                 vec![width, head.hidden_dim, head.hidden_dim, head.out_dim]
@@ -145,6 +153,27 @@ impl StepMethod {
                     ..Default::default()
                 };
                 Box::new(Dino::new(&config, device)?)
+            }
+            Self::SimDino(head) => {
+                let config = SimDinoConfig {
+                    vit,
+                    feature: options.feature,
+                    head: head.clone(),
+                    optimizer,
+                    clip_grad,
+                    coding_rate_weight: SimDinoConfig::suggested_weight(
+                        head.out_dim,
+                        options.batch_size,
+                    ),
+                    coding_rate_epsilon: 0.5,
+                    momentum_teacher: 0.996,
+                    momentum_teacher_end: 1.0,
+                    drop_path,
+                    patch_drop: 0.0,
+                    seed: 0,
+                    precision,
+                };
+                Box::new(SimDino::new(&config, device)?)
             }
             Self::LeJepa(sizes) => {
                 let objective = LeJepaObjective {

@@ -1,0 +1,285 @@
+//! SimDINO (Wu et al., arXiv 2502.10385): DINO without prototypes, centre and temperatures. The
+//! student's features are drawn to the teacher's of other views of an image, and a coding rate
+//! keeps the features of a batch from collapsing. Read [`SimDino::step`] beside the paper.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{Device, Tensor};
+use dinolab_nn::optim::{Optimiser, OptimiserKind};
+use dinolab_nn::vit::NoDropPath;
+use dinolab_nn::weights::{LoadOptions, LoadReport, Weights, load};
+use dinolab_nn::{
+    Backbone, Bottleneck, BottleneckConfig, Feature, Network, Parameters, Precision,
+    ProjectionHead, VitConfig, ops,
+};
+
+use super::{BatchShape, Method, Outputs, StepReport, StepTimings};
+use crate::dropout::Dropout;
+use crate::state::json;
+use crate::update::{Averaged, GradientSum, UpdateRule, update};
+use crate::{Error, Result, State, StepHyperparams, Views};
+
+/// The settings of SimDINO.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct SimDinoConfig {
+    /// The backbone.
+    pub vit: VitConfig,
+    /// What of its tokens the head is on.
+    #[serde(default)]
+    pub feature: Feature,
+    /// The head.
+    pub head: BottleneckConfig,
+    /// The optimiser.
+    pub optimizer: OptimiserKind,
+    /// Each parameter's gradient is clipped to this norm; 0 disables.
+    pub clip_grad: f64,
+    /// Weight of the coding rate in the loss, `γ`.
+    pub coding_rate_weight: f64,
+    /// Distortion of the coding rate, `ε`.
+    pub coding_rate_epsilon: f64,
+    /// Teacher momentum at the start.
+    pub momentum_teacher: f64,
+    /// Teacher momentum at the end.
+    pub momentum_teacher_end: f64,
+    /// Largest rate of stochastic depth.
+    pub drop_path: f64,
+    /// Share of the patches of its global views that the student does not see.
+    #[serde(default)]
+    pub patch_drop: f64,
+    /// Seed of initial weights and of stochastic depth.
+    pub seed: u64,
+    /// What activations and matrix products are computed in.
+    #[serde(default)]
+    pub precision: Precision,
+}
+
+impl SimDinoConfig {
+    /// The paper's weight of the coding rate, `γ = (d + B) / (d·B)`, for features of width `d` and `B`
+    /// images.
+    pub fn suggested_weight(width: usize, batch: usize) -> f64 {
+        (width + batch) as f64 / (width * batch).max(1) as f64
+    }
+
+    fn check(&self) -> Result<()> {
+        let bad = |field, reason: &str| {
+            let reason = reason.to_owned();
+            Err(Error::BadSetting { field, reason })
+        };
+        if !(self.coding_rate_weight >= 0.0 && self.coding_rate_weight.is_finite()) {
+            return bad("coding-rate-weight", "must not be below 0");
+        }
+        if !(self.coding_rate_epsilon > 0.0 && self.coding_rate_epsilon.is_finite()) {
+            return bad("coding-rate-epsilon", "must be above 0");
+        }
+        if !(0.0..=1.0).contains(&self.momentum_teacher) {
+            return bad("momentum-teacher", "must be between 0 and 1");
+        }
+        if !(0.0..=1.0).contains(&self.momentum_teacher_end) {
+            return bad("momentum-teacher-end", "must be between 0 and 1");
+        }
+        Ok(())
+    }
+}
+
+/// Student, teacher and optimiser: the state that training changes.
+pub struct SimDino {
+    config: SimDinoConfig,
+    /// Learns; lives on a gradient-recording device.
+    pub student: Network<Bottleneck>,
+    /// The student's moving average; records no gradients.
+    pub teacher: Network<Bottleneck>,
+    optimiser: Optimiser,
+    dropout: Dropout,
+    device: Device,
+}
+
+impl SimDino {
+    /// Student and teacher with the same initial weights, on `device`.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if the sizes make no network, or one that is not trained here, or the
+    /// device does not compute in the precision; [`Error::BadSetting`] for an impossible number.
+    pub fn new(config: &SimDinoConfig, device: &Device) -> Result<Self> {
+        config.check()?;
+        let device = device.clone().without_autodiff();
+        config.precision.check(&device)?;
+        config.vit.check_trainable()?;
+        let (vit, head) = (&config.vit, &config.head);
+        let mut teacher = Network::of_feature(vit, config.feature, head, config.seed, &device)?;
+        teacher.set_precision(config.precision);
+        let mut student = teacher.clone();
+        student.to_device(&device.clone().autodiff());
+        let mut parameters = 0;
+        student.visit("", &mut |_, _| parameters += 1);
+        Ok(Self {
+            optimiser: Optimiser::new(config.optimizer, parameters),
+            dropout: Dropout::new(
+                config.seed,
+                config.vit.depth,
+                config.drop_path,
+                config.patch_drop,
+            ),
+            config: config.clone(),
+            student,
+            teacher,
+            device,
+        })
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &SimDinoConfig {
+        &self.config
+    }
+}
+
+impl Method for SimDino {
+    fn name(&self) -> &'static str {
+        "simdino"
+    }
+
+    fn device(&self) -> &Device {
+        &self.device
+    }
+
+    fn check(&self, shape: BatchShape) -> Result<()> {
+        match shape.accumulate {
+            1 => Ok(()),
+            several => Err(no_accumulation(several)),
+        }
+    }
+
+    /// The loss is `−similarity − γ · coding rate`.
+    fn step(&mut self, micro_batches: &[Views], hp: &StepHyperparams) -> Result<StepReport> {
+        let [views] = micro_batches else {
+            return Err(no_accumulation(micro_batches.len()));
+        };
+        let (batch, config) = (views.batch, &self.config);
+        let mut timings = StepTimings::start();
+        let global = vec![views.global.clone()];
+        let features = self.teacher.features(global, &NoDropPath);
+        let taught = self.teacher.head.forward(features.clone());
+        timings.lap("teacher");
+
+        let dropped = self.dropout.draw(hp.step, views.count(), 0..batch);
+        let z = self.student.forward(views.recorded(), &dropped);
+        let plain = z.clone().without_autodiff();
+        timings.lap("student");
+
+        let taught = Tensor::from_inner(taught);
+        let width = config.head.out_dim;
+        let scale = width as f64 / (batch as f64 * config.coding_rate_epsilon);
+        let mean = (z.clone().narrow(0, 0, 2 * batch) + taught.clone()) / 2.0;
+        let rate = ops::coding_rate(mean, batch, scale);
+        let similarity = similarity(z, taught, batch);
+        let terms = vec![
+            ("similarity", scalar(&similarity)),
+            ("coding_rate", scalar(&rate)),
+        ];
+        let loss = similarity * -1.0 - rate * config.coding_rate_weight;
+        let value = scalar(&loss);
+        timings.lap("loss");
+        if !value.is_finite() {
+            let (step, loss) = (hp.step, value);
+            return Err(Error::NonFiniteLoss { step, loss });
+        }
+
+        let mut gradients = GradientSum::new(&self.student);
+        gradients.add(&self.student, loss.backward());
+        timings.lap("backward");
+
+        let momentum = hp.cosine(config.momentum_teacher, config.momentum_teacher_end);
+        let rule = UpdateRule::of_all(hp.rates(), config.clip_grad);
+        let teacher = Averaged {
+            network: &mut self.teacher,
+            part: "",
+            momentum,
+        };
+        let (student, optimiser) = (&mut self.student, &mut self.optimiser);
+        let grad_norms = update(student, gradients, optimiser, &rule, Some(teacher));
+        timings.lap("update");
+
+        // To the scale at which features that are even in all directions have a standard deviation
+        // of 1.
+        let embeddings = plain * (width as f64).sqrt();
+        Ok(StepReport {
+            timings,
+            loss: value,
+            terms,
+            scheduled: vec![("momentum", momentum)],
+            grad_norms,
+            outputs: Outputs::of_embeddings(features, embeddings),
+        })
+    }
+
+    fn learned(&self) -> &dyn Parameters {
+        &self.student
+    }
+
+    fn backbone(&self) -> &dyn Backbone {
+        &self.teacher.backbone
+    }
+
+    fn state(&self) -> State {
+        let mut state = State::default();
+        state.put_network("student", &self.student);
+        state.put_network("teacher", &self.teacher);
+        state.put_optimiser(&self.student, &self.optimiser);
+        state
+    }
+
+    fn restore(&mut self, state: &State) -> Result<()> {
+        state.load_network("student", &mut self.student)?;
+        state.load_network("teacher", &mut self.teacher)?;
+        state.load_optimiser(&self.student, &mut self.optimiser, &self.device)
+    }
+
+    /// Takes the backbone; the head starts from random weights.
+    fn start_from(&mut self, weights: &Weights, options: LoadOptions) -> Result<LoadReport> {
+        let report = load(&mut self.student.backbone, "backbone", weights, options)?;
+        load(&mut self.teacher.backbone, "backbone", weights, options)?;
+        Ok(report)
+    }
+
+    fn metadata(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([
+            ("method".to_owned(), self.name().to_owned()),
+            self.config.feature.metadata_entry(),
+            ("evaluated".to_owned(), "teacher".to_owned()),
+            ("vit".to_owned(), json(&self.config.vit)),
+            ("bottleneck".to_owned(), json(&self.config.head)),
+        ])
+    }
+}
+
+/// The mean dot product of a teacher's view and another student's view, over all pairs and the batch,
+/// `[1]`: `z` `[V·B, d]` are the student's outputs, the global views first, `taught` `[2·B, d]` the
+/// teacher's. It is linear in the teacher's outputs, so each view needs only the sum of those that it is
+/// paired with.
+pub fn similarity(z: Tensor<2>, taught: Tensor<2>, batch: usize) -> Tensor<1> {
+    let rows = z.dims()[0];
+    let views = rows / batch;
+    let (first, second) = (
+        taught.clone().narrow(0, 0, batch),
+        taught.narrow(0, batch, batch),
+    );
+    let both = first.clone() + second.clone();
+    let mut targets = vec![second, first];
+    targets.extend(std::iter::repeat_n(both, views - 2));
+    // Row sums first: a fixed order of additions, whatever the number of threads.
+    let products = (z * Tensor::cat(targets, 0)).sum_dim(1).reshape([rows]);
+    products.sum() / ((2 * views - 2) * batch) as f64
+}
+
+fn no_accumulation(micro_batches: usize) -> Error {
+    Error::BadSetting {
+        field: "accumulate",
+        reason: format!(
+            "{micro_batches} micro-batches do not equal a large batch, since the coding rate sees each \
+             by itself; SimDINO takes 1"
+        ),
+    }
+}
+
+fn scalar(x: &Tensor<1>) -> f64 {
+    f64::from(x.clone().into_scalar::<f32>())
+}

@@ -1,0 +1,69 @@
+//! Runs of SimDINO: the same at any number of threads, resumed exactly, and given nothing that it does
+//! not have.
+
+mod common;
+
+use std::fs;
+
+use common::{Train, assert_same, figures, of_kind, tensors};
+
+#[test]
+fn threads_and_interruptions_do_not_show() {
+    let root = tempfile::tempdir().unwrap();
+    let run = |name: &str| Train::tiny_simdino(&root.path().join(name)).with("eval-every", 1);
+    let path = |name: &str| root.path().join(name);
+    run("whole").threads(2).succeed();
+    run("alone").threads(1).with("num-workers", 1).succeed();
+    // Within an epoch and at the end of one.
+    for epochs in ["0.5", "2", "0"] {
+        run("parts").with("stop-after-epochs", epochs).succeed();
+    }
+    assert_same(&path("whole"), &path("alone"));
+    assert_same(&path("whole"), &path("parts"));
+    assert_eq!(figures(&path("whole"), "train", "coding_rate").len(), 12);
+}
+
+#[test]
+fn metrics_are_its_own() {
+    let root = tempfile::tempdir().unwrap();
+    let run = root.path().join("run");
+    let said = Train::tiny_simdino(&run).succeed();
+    for figure in ["similarity", "coding_rate", "embedding std"] {
+        assert!(said.contains(figure), "{said}");
+    }
+    assert!(!said.contains("entropy"), "{said}");
+    for line in of_kind(&run, "epoch") {
+        for absent in ["teacher_entropy", "kl", "centre_norm", "out_dim"] {
+            assert!(!line.contains_key(absent), "{absent}");
+        }
+    }
+    let config = fs::read_to_string(run.join("config.toml")).unwrap();
+    // (16 + 8) / (16 · 8).
+    assert!(config.contains("coding-rate-weight = 0.1875"), "{config}");
+    for absent in ["teacher-temp", "out-dim", "directions", "average"] {
+        assert!(!config.contains(absent), "{config}");
+    }
+    let report = fs::read_to_string(run.join("report.html")).unwrap();
+    assert!(report.contains("SimDINO") && !report.contains("KL(teacher"));
+    let names: Vec<String> = tensors(&run).into_keys().collect();
+    let has = |start: &str| names.iter().any(|name| name.starts_with(start));
+    assert!(has("teacher.backbone.") && has("student.head.mlp.") && !has("centre"));
+    assert!(!names.iter().any(|name| name.contains("last_layer")));
+}
+
+#[test]
+fn what_it_does_not_have_is_refused_by_name() {
+    let root = tempfile::tempdir().unwrap();
+    for (flag, value, named) in [
+        ("accumulate", "2", "SimDINO"),
+        ("teacher-temp", "0.04", "dino"),
+        ("directions", "16", "lejepa"),
+        ("coding-rate-weight", "-1", "below 0"),
+        ("coding-rate-epsilon", "0", "above 0"),
+    ] {
+        let run = Train::tiny_simdino(&root.path().join("run"));
+        let error = run.with(flag, value).fail();
+        assert!(error.contains(flag) && error.contains(named), "{error}");
+    }
+    assert!(!root.path().join("run/checkpoints").exists());
+}
