@@ -233,7 +233,8 @@ mod tests {
             edited(10, b'['),
             "its header is not a dictionary of an array"
         );
-        let long = [MAGIC, &[2, 0, 0, 0, 0, 1]].concat();
+        // Lengths of 65,536 and of one more.
+        let long = [MAGIC, &[2, 0, 0, 0, 1, 0]].concat();
         let error = Header::read(&mut &long[..]).unwrap_err().to_string();
         assert_eq!(error, "its header is cut off");
         let long = [MAGIC, &[2, 0, 1, 0, 1, 0]].concat();

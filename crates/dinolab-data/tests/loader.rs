@@ -579,14 +579,14 @@ fn settings_out_of_range_are_named() {
             },
         ),
         (
-            "max-bad-images",
+            "max-unusable",
             LoaderConfig {
                 max_unusable: 1.5,
                 ..config(1, 1)
             },
         ),
         (
-            "max-bad-images",
+            "max-unusable",
             LoaderConfig {
                 max_unusable: f64::NAN,
                 ..config(1, 1)

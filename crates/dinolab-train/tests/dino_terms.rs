@@ -111,7 +111,7 @@ fn impossible_weights_are_refused_by_name() {
             },
         ),
         (
-            "sigreg-directions",
+            "directions",
             DinoConfig {
                 sigreg_weight: 0.1,
                 sigreg_directions: 0,

@@ -16,12 +16,13 @@
 //! Maps are row-major: `[h, w]` means `data[y * w + x]`. Sizes and grids are (height, width).
 //!
 //! ```
+//! use dinolab_data::Size;
 //! use dinolab_view::{ColourMap, Rgb, encode_png, enlarge_map, overlay};
 //!
 //! // Attention over 2 × 2 patches, on an image of 64 × 48 pixels.
 //! let attention = [0.1, 0.2, 0.3, 0.4];
 //! let image = Rgb::filled(64, 48, [90, 120, 150]);
-//! let map = enlarge_map(&attention, (2, 2), (48, 64))?;
+//! let map = enlarge_map(&attention, (2, 2), Size { height: 48, width: 64 })?;
 //! let picture = overlay(&image, &map, ColourMap::default(), 0.6)?;
 //! let png = encode_png(&picture)?;
 //! assert_eq!(&png[1..4], b"PNG");

@@ -139,6 +139,14 @@ const MESSAGES: &[(&str, Tried)] = &[
         In("data", "without_https_the_commands_are_named"),
     ),
     ("leave --resume out to begin a run", Here),
+    (
+        "a .pth does not say it: --feature",
+        In("feature", "exported_weights_know_their_feature"),
+    ),
+    (
+        "the last block's feature, without --n-last-blocks and --avgpool-patchtokens",
+        In("retrieval", "revisited_protocol_with_boxes_and_scales"),
+    ),
     ("{error}; give another --out", NoAdvice),
     (
         "wait until it ends, stop it, or give another --out",

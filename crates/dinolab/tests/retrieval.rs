@@ -105,6 +105,15 @@ fn revisited_protocol_with_boxes_and_scales() {
         .args(["--imsize", "64"]);
     again.env("RAYON_NUM_THREADS", "1");
     assert_eq!(json(&mut again).0, found);
+    let blocks = eval("retrieval", &weights)
+        .arg("--ground-truth")
+        .arg(&file)
+        .args(["--n-last-blocks", "2"])
+        .output()
+        .unwrap();
+    assert!(!blocks.status.success());
+    let told = String::from_utf8(blocks.stderr).unwrap();
+    assert!(told.contains("without --n-last-blocks"), "{told}");
     let table = eval("retrieval", &weights)
         .arg("--ground-truth")
         .arg(&file)

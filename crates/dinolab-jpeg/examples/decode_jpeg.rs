@@ -1,5 +1,5 @@
 //! Decodes JPEG files, and prints what they hold and how fast that was:
-//! `cargo run --release -p dinolab-jpeg --example decode -- [SCALE] FILE…`, with SCALE one of 1, 2, 4
+//! `cargo run --release -p dinolab-jpeg --example decode_jpeg -- [SCALE] FILE…`, with SCALE one of 1, 2, 4
 //! and 8; `--ppm FILE` writes an image to the standard output instead.
 
 use std::error::Error;
