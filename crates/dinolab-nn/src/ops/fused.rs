@@ -9,10 +9,9 @@ pub(super) mod branch;
 pub(super) mod gelu;
 pub(super) mod layer_norm;
 pub(super) mod linear;
-pub(super) mod loss;
 pub(super) mod prototypes;
 pub(super) mod scalar;
-pub(super) mod sigreg;
+pub(super) mod targets;
 pub(super) mod update;
 pub(super) mod visreg;
 
@@ -49,7 +48,7 @@ fn dense(x: FlexTensor) -> FlexTensor {
 }
 
 /// The values of a dense tensor.
-fn values(x: &FlexTensor) -> &[f32] {
+pub(super) fn values(x: &FlexTensor) -> &[f32] {
     x.as_slice().expect("dense and in single precision")
 }
 
@@ -66,6 +65,11 @@ fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
 fn primitive<const D: usize>(x: Tensor<D>) -> FlexTensor {
     x.try_into_primitive::<Flex>()
         .expect("a plain tensor of the CPU backend")
+}
+
+/// A tensor that [`applies`], dense and outside of any gradient graph: an operand without a gradient.
+pub(super) fn plain<const D: usize>(x: Tensor<D>) -> FlexTensor {
+    dense(primitive(x.without_autodiff()))
 }
 
 /// The inverse of [`primitive`].

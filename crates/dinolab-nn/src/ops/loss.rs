@@ -4,15 +4,16 @@ use burn::tensor::{
     Tensor,
     activation::{log_softmax, softmax},
 };
+use dinolab_kernels::{self as kernels, LossShape};
 
-use super::fused::{self, Dispatch, loss::LossOp};
+use super::fused;
 
 /// The teacher's targets `softmax((t − c) / T_t)`: `logits` `[R, K]`, `centre` `[K]` → `[R, K]`.
 pub fn teacher_probabilities(logits: Tensor<2>, centre: Tensor<1>, temperature: f64) -> Tensor<2> {
     if !fused::applies(&logits) || logits.is_autodiff() {
         return composite_probabilities(logits, centre, temperature);
     }
-    fused::loss::probabilities(logits, centre, temperature)
+    fused::targets::probabilities(logits, centre, temperature)
 }
 
 /// [`teacher_probabilities`] of primitives.
@@ -43,12 +44,17 @@ pub fn dino_loss(
     if !fused::applies(&student) {
         return composite(student, targets, batch, student_temperature);
     }
-    Tensor::from_dispatch(Dispatch::dinolab_loss(
-        student.into_dispatch(),
-        targets.into_dispatch(),
+    let [rows, prototypes] = student.dims();
+    let shape = LossShape {
         batch,
-        student_temperature,
-    ))
+        views: rows / batch,
+        prototypes,
+    };
+    let targets = fused::plain(targets);
+    fused::scalar::scalar(student, move |student| {
+        let temperature = student_temperature as f32;
+        kernels::dino_loss(student, fused::values(&targets), shape, temperature)
+    })
 }
 
 /// [`dino_loss`] of primitives.

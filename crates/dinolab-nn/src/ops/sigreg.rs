@@ -1,8 +1,9 @@
 //! Sketched isotropic Gaussian regularisation (SIGReg, Balestriero & LeCun, arXiv 2511.08544).
 
 use burn::tensor::Tensor;
+use dinolab_kernels::{self as kernels, EmbeddingShape};
 
-use super::fused::{self, Dispatch, sigreg::SigRegOp};
+use super::fused;
 
 /// How far the embeddings of each view are from a standard normal distribution.
 ///
@@ -15,11 +16,16 @@ pub fn sigreg(z: Tensor<2>, directions: Tensor<2>, batch: usize) -> Tensor<1> {
     if !fused::applies(&z) {
         return composite(z, directions, batch);
     }
-    Tensor::from_dispatch(Dispatch::dinolab_sigreg(
-        z.into_dispatch(),
-        directions.into_dispatch(),
+    let [rows, width] = z.dims();
+    let shape = EmbeddingShape {
         batch,
-    ))
+        views: rows / batch,
+        width,
+    };
+    let directions = fused::plain(directions);
+    fused::scalar::scalar(z, move |z| {
+        kernels::sigreg(z, fused::values(&directions), shape)
+    })
 }
 
 /// [`sigreg`] of primitives.

@@ -14,7 +14,7 @@ pub fn sinkhorn(logits: Tensor<2>, temperature: f64) -> Tensor<2> {
     if !fused::applies(&logits) || logits.is_autodiff() {
         return composite(logits, temperature);
     }
-    fused::loss::sinkhorn(logits, temperature, ITERATIONS)
+    fused::targets::sinkhorn(logits, temperature, ITERATIONS)
 }
 
 /// [`sinkhorn`] of primitives.
