@@ -295,7 +295,7 @@ settings! {
         /// Side of the local crops, or HEIGHTxWIDTH [default: 96]
         [value_name = "PX"]
         local_crops_size: Size = Size::square(96);
-        /// Begin with crops of half their size for N epochs, which take a quarter of the time [default: 0]
+        /// Begin with crops of half their size for N epochs, which take less than half the time [default: 0]
         [value_name = "N"]
         low_resolution_epochs: u64 = 0;
         /// Fraction of the image area that local crops cover, as MIN,MAX [default: 0.05,0.4]

@@ -5,6 +5,7 @@
 //! images, schedules, checkpoints, evaluation — belongs to the [`Trainer`](crate::Trainer), which
 //! knows no method.
 
+mod check;
 pub mod dino;
 mod directions;
 pub mod joint_embedding;

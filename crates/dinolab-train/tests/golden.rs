@@ -342,6 +342,34 @@ fn sinkhorn_koleo_and_sigreg_follow_pytorch() {
     }
 }
 
+/// All images of a step are balanced together, however it is cut.
+#[test]
+fn sinkhorn_of_micro_batches_equals_that_of_the_large_batch() {
+    let inputs = arrays("inputs.safetensors");
+    let mut log = json("../dino/steps.json");
+    for weight in ["koleo_weight", "sigreg_weight"] {
+        log["config"][weight] = 0.0.into();
+    }
+    let (mut whole, schedule) = learner(&log, &inputs);
+    let (mut cut, _) = learner(&log, &inputs);
+    for step in 0..3 {
+        let hp = schedule.at(step);
+        let batch = views(&inputs, step as usize, whole.device());
+        let halves = [half(&batch, 0), half(&batch, 1)];
+        let apart = cut.step(&halves, &hp).unwrap().loss;
+        let together = whole.step(&[batch], &hp).unwrap().loss;
+        assert!((apart - together).abs() < 1e-5, "{apart} {together}");
+    }
+    let mut weights = Vec::new();
+    whole
+        .student
+        .visit("", &mut |_, param| weights.push(param.to_vec()));
+    cut.student.visit("", &mut |name, param| {
+        let error = relative(&param.to_vec(), &weights.remove(0));
+        assert!(error < 1e-4, "{name}: {error}");
+    });
+}
+
 #[test]
 fn logits_and_raw_gradients_of_the_first_step() {
     let (inputs, log) = (arrays("inputs.safetensors"), json("adamw.json"));

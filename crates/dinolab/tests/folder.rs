@@ -258,6 +258,8 @@ fn values_out_of_range_name_their_flag() {
         ("momentum-teacher", "1.5"),
         ("batch-size", "0"),
         ("accumulate", "0"),
+        ("koleo-weight", "-0.1"),
+        ("momentum-teacher-end", "1.5"),
         ("head-bottleneck-dim", "0"),
         ("global-crops-scale", "0.5,2"),
         ("local-crops-size", "0"),
@@ -270,6 +272,14 @@ fn values_out_of_range_name_their_flag() {
         let error = Train::tiny(&run).with(flag, value).fail();
         assert!(error.contains(flag), "--{flag} {value}: {error}");
     }
+    // By the method, which sees them together.
+    let together = Train::tiny(&run).with("koleo-weight", 0.1);
+    let error = together.with("accumulate", 2).fail();
+    assert!(
+        error.contains("--accumulate") && error.contains("KoLeo"),
+        "{error}"
+    );
+    assert!(!run.exists());
     // Refused on the command line, before anything is looked at.
     for (flag, value) in [
         ("optimizer", "adam"),

@@ -5,22 +5,15 @@ mod common;
 
 use std::fs;
 
-use common::{Train, assert_same, figures, of_kind, one_error, pictures, program, tensors, text};
+use common::{
+    Train, figures, of_kind, one_error, pictures, program, same_however_it_is_run, tensors, text,
+};
 
 #[test]
 fn threads_and_interruptions_do_not_show() {
     let root = tempfile::tempdir().unwrap();
-    let run = |name: &str| Train::tiny_lejepa(&root.path().join(name)).with("eval-every", 1);
-    let path = |name: &str| root.path().join(name);
-    run("whole").threads(2).succeed();
-    run("alone").threads(1).with("num-workers", 1).succeed();
-    // Within an epoch and at the end of one.
-    for epochs in ["0.5", "2", "0"] {
-        run("parts").with("stop-after-epochs", epochs).succeed();
-    }
-    assert_same(&path("whole"), &path("alone"));
-    assert_same(&path("whole"), &path("parts"));
-    assert_eq!(figures(&path("whole"), "train", "sigreg").len(), 12);
+    let whole = same_however_it_is_run(root.path(), Train::tiny_lejepa);
+    assert_eq!(figures(&whole, "train", "sigreg").len(), 12);
 }
 
 #[test]

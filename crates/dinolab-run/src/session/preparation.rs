@@ -4,7 +4,7 @@
 use dinolab_data::{Pixels, statistics};
 use dinolab_nn::device;
 use dinolab_nn::weights::LoadOptions;
-use dinolab_train::TrainConfig;
+use dinolab_train::{BatchShape, TrainConfig};
 
 use crate::environment::Environment;
 use crate::error::{Context, Error, Result};
@@ -73,6 +73,16 @@ pub(super) fn train_config(
     new: bool,
 ) -> Result<TrainConfig> {
     let mut plan = config.train_config()?;
+    plan.crops.validate()?;
+    if let Some((_, crops)) = &plan.early_crops {
+        crops.validate()?;
+    }
+    // A trial, so that what the method refuses ends it before the run begins.
+    let mut method = config.method(&device::by_name("cpu")?)?;
+    method.check(BatchShape {
+        micro_batch: config.batch_size,
+        accumulate: config.accumulate,
+    })?;
     if new && !config.weights.as_os_str().is_empty() {
         let place = config.weights.display();
         let weights = read(&config.weights, None)?;
@@ -93,8 +103,6 @@ pub(super) fn train_config(
             resize_positions: config.resize_pos_embed,
             allow_missing: true,
         };
-        // A trial, so that errors end it before the run begins.
-        let mut method = config.method(&device::by_name("cpu")?)?;
         let report = method
             .start_from(&weights, options)
             .of_setting("weights", config.weights.display())?;

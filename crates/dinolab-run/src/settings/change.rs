@@ -37,12 +37,15 @@ pub fn meaning(name: &str) -> Meaning {
         | "clip_grad"
         | "freeze_last_layer"
         | "drop_path_rate"
+        | "patch_drop_rate"
         | "momentum_teacher"
+        | "momentum_teacher_end"
         | "teacher_temp"
         | "warmup_teacher_temp"
         | "warmup_teacher_temp_epochs"
         | "student_temp"
         | "center_momentum"
+        | "koleo_weight"
         | "sigreg_weight"
         | "visreg_weight"
         | "coding_rate_weight"
@@ -63,6 +66,7 @@ pub fn meaning(name: &str) -> Meaning {
             Meaning::Fixed("a run's place in its epochs is counted in steps of this size")
         }
         "optimizer" => Meaning::Fixed("its moments are those of another optimiser"),
+        "centering" => Meaning::Fixed("its teacher has a centre, or none"),
         "method" => Meaning::Fixed("its networks and losses are those of another method"),
         "feature" => Meaning::Fixed("the head is trained on it"),
         "seed" => Meaning::Fixed("all random draws follow from it"),

@@ -29,6 +29,7 @@ impl Config {
         let not_negative = [
             ("lr", self.lr),
             ("coding-rate-weight", self.coding_rate_weight),
+            ("koleo-weight", self.koleo_weight),
             ("min-lr", self.min_lr),
             ("warmup-epochs", self.warmup_epochs),
             ("weight-decay", self.weight_decay),
@@ -46,6 +47,7 @@ impl Config {
         }
         let shares = [
             ("momentum-teacher", self.momentum_teacher, 1.0),
+            ("momentum-teacher-end", self.momentum_teacher_end, 1.0),
             ("center-momentum", self.center_momentum, 1.0),
             ("sigreg-weight", self.sigreg_weight, 1.0),
             ("visreg-weight", self.visreg_weight, 1.0),

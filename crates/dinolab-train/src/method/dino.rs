@@ -20,11 +20,11 @@ pub use self::schedule::DinoSchedule;
 pub use self::targets::Centering;
 use self::targets::Taught;
 use super::directions::directions;
-use super::{BatchShape, Method, Outputs, PrototypeOutputs, StepReport, StepTimings};
+use super::{BatchShape, Method, Outputs, PrototypeOutputs, StepReport, StepTimings, check};
 use crate::dropout::Dropout;
 use crate::state::json;
 use crate::update::{Averaged, GradientSum, UpdateRule, update};
-use crate::{Error, Result, State, StepHyperparams, Views};
+use crate::{Result, State, StepHyperparams, Views};
 
 /// The settings of DINO.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -117,8 +117,8 @@ impl Dino {
     /// Student and teacher with the same initial weights, on `device`.
     ///
     /// # Errors
-    /// [`Error::Model`] where the sizes make no network, or one that DINO does not train, or the
-    /// device does not compute in the precision; [`Error::BadSetting`] for an impossible number.
+    /// [`crate::Error::Model`] where the sizes make no network, or one that DINO does not train, or the
+    /// device does not compute in the precision; [`crate::Error::BadSetting`] for an impossible number.
     pub fn new(config: &DinoConfig, device: &Device) -> Result<Self> {
         config.check_terms()?;
         let device = device.clone().without_autodiff();
@@ -233,10 +233,7 @@ impl Dino {
             }
             seen = Some((logits, student_plain, features));
         }
-        if !loss.is_finite() {
-            let step = hp.step;
-            return Err(Error::NonFiniteLoss { step, loss });
-        }
+        check::finite(loss, hp.step)?;
 
         let centre = self.centre.clone();
         // The centre follows the raw teacher logits, after the loss has used the old one.

@@ -13,7 +13,7 @@ use dinolab_nn::{
 };
 
 use super::directions::directions;
-use super::{BatchShape, Method, Outputs, StepReport, StepTimings};
+use super::{BatchShape, Method, Outputs, StepReport, StepTimings, check};
 use crate::dropout::Dropout;
 use crate::state::json;
 use crate::update::{Averaged, GradientSum, UpdateRule, update};
@@ -162,17 +162,16 @@ impl<O: Objective> JointEmbedding<O> {
 
         let directions = Tensor::from_inner(directions);
         let terms = self.config.objective.terms(z, directions, views.batch);
-        let values = terms.iter().map(|term| (term.name, scalar(&term.value)));
+        let values = terms
+            .iter()
+            .map(|term| (term.name, check::scalar(&term.value)));
         let values = values.collect();
         let weighted = terms.into_iter().map(|term| term.value * term.weight);
         let loss = weighted.reduce(|sum, term| sum + term);
         let loss = loss.expect("a loss has a term");
-        let value = scalar(&loss);
+        let value = check::scalar(&loss);
         timings.lap("loss");
-        if !value.is_finite() {
-            let (step, loss) = (hp.step, value);
-            return Err(Error::NonFiniteLoss { step, loss });
-        }
+        check::finite(value, hp.step)?;
 
         let mut gradients = GradientSum::new(&self.network);
         gradients.add(&self.network, loss.backward());
@@ -277,36 +276,19 @@ impl<O: Objective> Method for JointEmbedding<O> {
 impl<O: Objective> JointEmbeddingConfig<O> {
     fn check(&self) -> Result<()> {
         self.objective.check()?;
-        if self.directions == 0 {
-            return Err(bad("directions", "must be at least 1"));
-        }
-        check_share("average-momentum", self.average_momentum)?;
-        check_share("average-momentum-end", self.average_momentum_end)
+        check::count("directions", self.directions)?;
+        check::share("average-momentum", self.average_momentum)?;
+        check::share("average-momentum-end", self.average_momentum_end)
     }
-}
-
-/// Refuses what is not between 0 and 1.
-pub(super) fn check_share(field: &'static str, value: f64) -> Result<()> {
-    match (0.0..=1.0).contains(&value) {
-        true => Ok(()),
-        false => Err(bad(field, "must be between 0 and 1")),
-    }
-}
-
-fn bad(field: &'static str, reason: &str) -> Error {
-    let reason = reason.to_owned();
-    Error::BadSetting { field, reason }
 }
 
 fn no_accumulation<O: Objective>(micro_batches: usize) -> Error {
-    Error::BadSetting {
-        field: "accumulate",
-        reason: format!(
-            "{micro_batches} micro-batches do not equal a large batch, since batch normalisation and \
-             the loss see each by itself; {} takes 1",
-            O::TITLE
-        ),
-    }
+    let reason = format!(
+        "{micro_batches} micro-batches do not equal a large batch, since batch normalisation and the \
+         loss see each by itself; {} takes 1",
+        O::TITLE
+    );
+    check::bad("accumulate", reason)
 }
 
 /// Mean square distance of all views `[V·B, d]` from the mean of their image's global views, `[1]`.
@@ -320,8 +302,4 @@ pub fn invariance(z: Tensor<2>, batch: usize) -> Tensor<1> {
     // Row sums first: a fixed order of additions, whatever the number of threads.
     let squares = (distance.clone() * distance).reshape([rows, width]);
     squares.sum_dim(1).reshape([rows]).sum() / (rows * width) as f64
-}
-
-fn scalar(x: &Tensor<1>) -> f64 {
-    f64::from(x.clone().into_scalar::<f32>())
 }

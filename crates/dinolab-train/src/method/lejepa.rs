@@ -4,9 +4,8 @@
 use burn::tensor::Tensor;
 use dinolab_nn::ops;
 
-use super::joint_embedding::{
-    JointEmbedding, JointEmbeddingConfig, Objective, Term, check_share, invariance,
-};
+use super::check;
+use super::joint_embedding::{JointEmbedding, JointEmbeddingConfig, Objective, Term, invariance};
 use crate::Result;
 
 /// LeJEPA: its step is that of a [`JointEmbedding`], its loss is [`LeJepaObjective::terms`].
@@ -27,7 +26,7 @@ impl Objective for LeJepaObjective {
     const TITLE: &'static str = "LeJEPA";
 
     fn check(&self) -> Result<()> {
-        check_share("sigreg-weight", self.sigreg_weight)
+        check::share("sigreg-weight", self.sigreg_weight)
     }
 
     /// `(1 − λ) · invariance + λ · SIGReg`.

@@ -13,7 +13,7 @@ use dinolab_nn::{
     ProjectionHead, VitConfig, ops,
 };
 
-use super::{BatchShape, Method, Outputs, StepReport, StepTimings};
+use super::{BatchShape, Method, Outputs, StepReport, StepTimings, check};
 use crate::dropout::Dropout;
 use crate::state::json;
 use crate::update::{Averaged, GradientSum, UpdateRule, update};
@@ -61,23 +61,13 @@ impl SimDinoConfig {
     }
 
     fn check(&self) -> Result<()> {
-        let bad = |field, reason: &str| {
-            let reason = reason.to_owned();
-            Err(Error::BadSetting { field, reason })
-        };
-        if !(self.coding_rate_weight >= 0.0 && self.coding_rate_weight.is_finite()) {
-            return bad("coding-rate-weight", "must not be below 0");
+        check::weight("coding-rate-weight", self.coding_rate_weight)?;
+        check::share("momentum-teacher", self.momentum_teacher)?;
+        check::share("momentum-teacher-end", self.momentum_teacher_end)?;
+        match self.coding_rate_epsilon > 0.0 && self.coding_rate_epsilon.is_finite() {
+            true => Ok(()),
+            false => Err(check::bad("coding-rate-epsilon", "must be above 0")),
         }
-        if !(self.coding_rate_epsilon > 0.0 && self.coding_rate_epsilon.is_finite()) {
-            return bad("coding-rate-epsilon", "must be above 0");
-        }
-        if !(0.0..=1.0).contains(&self.momentum_teacher) {
-            return bad("momentum-teacher", "must be between 0 and 1");
-        }
-        if !(0.0..=1.0).contains(&self.momentum_teacher_end) {
-            return bad("momentum-teacher-end", "must be between 0 and 1");
-        }
-        Ok(())
     }
 }
 
@@ -172,16 +162,13 @@ impl Method for SimDino {
         let rate = ops::coding_rate(mean, batch, scale);
         let similarity = similarity(z, taught, batch);
         let terms = vec![
-            ("similarity", scalar(&similarity)),
-            ("coding_rate", scalar(&rate)),
+            ("similarity", check::scalar(&similarity)),
+            ("coding_rate", check::scalar(&rate)),
         ];
         let loss = similarity * -1.0 - rate * config.coding_rate_weight;
-        let value = scalar(&loss);
+        let value = check::scalar(&loss);
         timings.lap("loss");
-        if !value.is_finite() {
-            let (step, loss) = (hp.step, value);
-            return Err(Error::NonFiniteLoss { step, loss });
-        }
+        check::finite(value, hp.step)?;
 
         let mut gradients = GradientSum::new(&self.student);
         gradients.add(&self.student, loss.backward());
@@ -271,15 +258,9 @@ pub fn similarity(z: Tensor<2>, taught: Tensor<2>, batch: usize) -> Tensor<1> {
 }
 
 fn no_accumulation(micro_batches: usize) -> Error {
-    Error::BadSetting {
-        field: "accumulate",
-        reason: format!(
-            "{micro_batches} micro-batches do not equal a large batch, since the coding rate sees each \
-             by itself; SimDINO takes 1"
-        ),
-    }
-}
-
-fn scalar(x: &Tensor<1>) -> f64 {
-    f64::from(x.clone().into_scalar::<f32>())
+    let reason = format!(
+        "{micro_batches} micro-batches do not equal a large batch, since the coding rate sees each by \
+         itself; SimDINO takes 1"
+    );
+    check::bad("accumulate", reason)
 }

@@ -5,9 +5,8 @@
 use burn::tensor::Tensor;
 use dinolab_nn::ops;
 
-use super::joint_embedding::{
-    JointEmbedding, JointEmbeddingConfig, Objective, Term, check_share, invariance,
-};
+use super::check;
+use super::joint_embedding::{JointEmbedding, JointEmbeddingConfig, Objective, Term, invariance};
 use crate::Result;
 
 /// VISReg: its step is that of a [`JointEmbedding`], its loss is [`VisRegObjective::terms`].
@@ -28,7 +27,7 @@ impl Objective for VisRegObjective {
     const TITLE: &'static str = "VISReg";
 
     fn check(&self) -> Result<()> {
-        check_share("visreg-weight", self.visreg_weight)
+        check::share("visreg-weight", self.visreg_weight)
     }
 
     /// `(1 − λ) · invariance + λ · (location + scale + shape)`.

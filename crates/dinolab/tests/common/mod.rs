@@ -249,6 +249,21 @@ pub fn tensors(run: &Path) -> Arrays {
     file_arrays(&path, &fs::read(&path).unwrap()).unwrap().0
 }
 
+/// A run of three epochs is the same on two threads, on one, and in pieces that end within an epoch and at
+/// the end of one. Returns its folder.
+pub fn same_however_it_is_run(root: &Path, train: impl Fn(&Path) -> Train) -> PathBuf {
+    let path = |name: &str| root.join(name);
+    let run = |name: &str| train(&path(name)).with("eval-every", 1);
+    run("whole").threads(2).succeed();
+    run("alone").threads(1).with("num-workers", 1).succeed();
+    for epochs in ["0.5", "2", "0"] {
+        run("parts").with("stop-after-epochs", epochs).succeed();
+    }
+    assert_same(&path("whole"), &path("alone"));
+    assert_same(&path("whole"), &path("parts"));
+    path("whole")
+}
+
 /// Both runs wrote the same metrics and ended with the same tensors, to the last bit.
 pub fn assert_same(a: &Path, b: &Path) {
     let lines = |run: &Path| fs::read_to_string(run.join("metrics.jsonl")).unwrap();

@@ -4,7 +4,8 @@ use burn::tensor::Tensor;
 use dinolab_nn::ops;
 
 use super::DinoConfig;
-use crate::{Error, Result};
+use crate::Result;
+use crate::method::check;
 
 /// Terms by name.
 type Terms = Vec<(&'static str, f64)>;
@@ -15,22 +16,13 @@ impl DinoConfig {
         self.koleo_weight > 0.0 || self.sigreg_weight > 0.0
     }
 
-    /// Refuses impossible weights.
+    /// Refuses impossible numbers.
     pub(super) fn check_terms(&self) -> Result<()> {
-        let weights = [
-            ("koleo-weight", self.koleo_weight),
-            ("sigreg-weight", self.sigreg_weight),
-        ];
-        for (field, weight) in weights {
-            if !(weight >= 0.0 && weight.is_finite()) {
-                let reason = "must not be below 0".to_owned();
-                return Err(Error::BadSetting { field, reason });
-            }
-        }
-        if self.sigreg_weight > 0.0 && self.sigreg_directions == 0 {
-            let reason = "must be at least 1".to_owned();
-            let field = "directions";
-            return Err(Error::BadSetting { field, reason });
+        check::weight("koleo-weight", self.koleo_weight)?;
+        check::weight("sigreg-weight", self.sigreg_weight)?;
+        check::share("momentum-teacher-end", self.schedule.momentum_teacher_end)?;
+        if self.sigreg_weight > 0.0 {
+            check::count("directions", self.sigreg_directions)?;
         }
         Ok(())
     }
@@ -43,13 +35,11 @@ impl DinoConfig {
             (true, _) => "KoLeo, which looks for neighbours",
             (false, true) => "SIGReg, which looks at how images are distributed",
         };
-        Err(Error::BadSetting {
-            field: "accumulate",
-            reason: format!(
-                "{micro_batches} micro-batches do not equal a large batch for {term} in each by \
-                 itself; use one or the other"
-            ),
-        })
+        let reason = format!(
+            "{micro_batches} micro-batches do not equal a large batch for {term} in each by itself; use \
+             one or the other"
+        );
+        Err(check::bad("accumulate", reason))
     }
 
     /// The loss with its terms on the student's `features` `[V·B, F]`, and all of them by name.
@@ -60,17 +50,16 @@ impl DinoConfig {
         batch: usize,
         directions: Option<Tensor<2>>,
     ) -> (Tensor<1>, Terms) {
-        let value = |x: &Tensor<1>| f64::from(x.clone().into_scalar::<f32>());
-        let mut terms = vec![("dino", value(&dino))];
+        let mut terms = vec![("dino", check::scalar(&dino))];
         let mut loss = dino;
         if self.koleo_weight > 0.0 {
             let koleo = ops::koleo(features.clone().narrow(0, 0, 2 * batch), batch);
-            terms.push(("koleo", value(&koleo)));
+            terms.push(("koleo", check::scalar(&koleo)));
             loss = loss + koleo * self.koleo_weight;
         }
         if let Some(directions) = directions.filter(|_| self.sigreg_weight > 0.0) {
             let sigreg = ops::sigreg(features, Tensor::from_inner(directions), batch);
-            terms.push(("sigreg", value(&sigreg)));
+            terms.push(("sigreg", check::scalar(&sigreg)));
             loss = loss + sigreg * self.sigreg_weight;
         }
         (loss, terms)
