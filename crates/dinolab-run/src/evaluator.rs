@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use dinolab_data::{Image, Size, Source};
 use dinolab_eval::attention::{JaccardMeter, REFERENCE_MASS, score_image};
@@ -24,6 +25,8 @@ const BANK: usize = 20_000;
 const JUDGED: usize = 5_000;
 /// Images at most whose attention is compared with masks.
 const MASKED: usize = 256;
+/// Images that are embedded to estimate how long all take.
+const TIMED: usize = 256;
 /// Batch size for inference.
 const BATCH: usize = 64;
 
@@ -106,6 +109,48 @@ impl Evaluator {
             knn_whitened,
             jaccard: self.jaccard(backbone)?,
         })
+    }
+
+    /// How long [`Evaluator::evaluate`] takes, by that of some of its images.
+    ///
+    /// # Errors
+    /// Images of another machine that cannot be fetched.
+    pub fn estimate(&self, backbone: &dyn Backbone) -> Result<Duration> {
+        let labelled = |source: &dyn Source, most| spread_labelled(source, most).len();
+        let embedded = match &self.judged {
+            Some(judged) if !self.bank.classes().is_empty() && !judged.classes().is_empty() => {
+                labelled(&*self.bank, BANK) + labelled(&**judged, JUDGED)
+            }
+            _ => 0,
+        };
+        let mut total = Duration::ZERO;
+        if embedded > 0 {
+            let (source, silent) = (&*self.bank, &mut |_| {});
+            let sample = spread_labelled(source, TIMED);
+            let mut time = |images: &[usize]| {
+                let began = Instant::now();
+                let (feature, how) = (self.feature, &self.preprocess);
+                embed(backbone, feature, source, images, how, BATCH, silent)?;
+                Ok::<_, Error>(began.elapsed())
+            };
+            // Memory is taken the first time.
+            time(&sample[..1])?;
+            total += time(&sample)?.mul_f64(embedded as f64 / sample.len() as f64);
+        }
+        if let (Some(&index), Some(_)) = (self.shown.first(), backbone.as_attention_maps())
+            && let Some(image) = usable(self.images().image(index))?
+        {
+            let side = Some((self.attention_size.height, self.attention_size.width));
+            let image = whole_patches(&image, side, backbone.stride())?;
+            let began = Instant::now();
+            attend(backbone, &image, &self.preprocess.normaliser()?)?;
+            let masked = match self.images().mask(index) {
+                Ok(Some(_)) => self.images().len().min(MASKED),
+                _ => 0,
+            };
+            total += began.elapsed() * (self.shown.len() + masked) as u32;
+        }
+        Ok(total)
     }
 
     fn images(&self) -> &Arc<dyn Source> {

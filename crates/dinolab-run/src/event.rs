@@ -155,6 +155,8 @@ pub enum Event<'a> {
         /// How many were listed.
         listed: usize,
     },
+    /// How fast this machine trains is measured, for some seconds.
+    MeasuringSpeed,
     /// Mean and standard deviation of the channels were measured.
     ChannelsMeasured {
         /// The number of images.

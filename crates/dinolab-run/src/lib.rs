@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`settings`] | a run's settings, from what is given over a file over defaults |
 //! | [`session`] | begins, resumes and trains a run |
+//! | [`budget`] | how long a run takes on this machine, and which one takes a given time |
 //! | [`run_folder`] | its folder: record, lock, images, checkpoints |
 //! | [`train_observer`], [`evaluator`], [`evaluation`], [`report`] | its metrics, evaluations and report |
 //! | [`weights`], [`model`] | from a run folder, checkpoint or weight file to a network |
@@ -39,6 +40,7 @@ pub mod error;
 
 pub mod attend;
 pub mod bench;
+pub mod budget;
 pub mod class_masks;
 pub mod classify;
 pub mod convert;

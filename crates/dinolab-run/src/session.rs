@@ -18,13 +18,15 @@
 mod preparation;
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use dinolab_eval::health::{Remedy, after_divergence};
 use dinolab_nn::{Device, device};
 use dinolab_train::checkpoint::{self, Checkpoint, TrainState};
 use dinolab_train::{Observer, RunOutcome, TrainConfig, Trainer};
 
-use self::preparation::{measured, train_config};
+use self::preparation::{Before, measured, over_recipe, train_config};
+use crate::budget::{Estimate, Question};
 use crate::environment::Environment;
 use crate::error::RunError;
 use crate::error::{Context, Result};
@@ -82,6 +84,7 @@ pub struct Session<'a> {
     lock: Option<Lock>,
     config: Config,
     choices: Vec<AutoSetting>,
+    estimate: Option<Estimate>,
     sources: Sources,
     plan: TrainConfig,
     device: Device,
@@ -118,6 +121,7 @@ impl<'a> Session<'a> {
     /// [`crate::Error::Run`] if the folder cannot be used as asked, [`crate::Error::BadSetting`], and
     /// whatever is wrong with images, weights and device.
     pub fn open(env: &'a Environment<'a>, request: TrainRequest) -> Result<Self> {
+        let began = Instant::now();
         let folder = RunFolder::new(&request.run);
         let resume = matches!(request.start, Start::Resume { .. });
         let change = request.start == Start::Resume { change: true };
@@ -147,7 +151,7 @@ impl<'a> Session<'a> {
             None if resume => recorded.clone().unwrap_or_default(),
             None => Settings::default(),
         };
-        let mut settings = request.settings.over(base);
+        let mut settings = request.settings.over(base.clone());
         // The same command resumes a run from before there was a choice of methods. One that was
         // given is part of the command, as every other setting is.
         let of_before = recorded.clone().filter(|before| before.method.is_none());
@@ -156,9 +160,6 @@ impl<'a> Session<'a> {
             .or_else(|| of_before?.with_method_of_before().method);
         let none = |path: &PathBuf| path.as_os_str().is_empty();
         let shapes = settings.images.as_ref().is_none_or(none);
-        if shapes {
-            settings = settings.over_shapes();
-        }
         let sources = match Sources::of(env, &settings) {
             Err(error) if resume && !given_images => {
                 return Err(RunError::ImagesMissing {
@@ -170,7 +171,24 @@ impl<'a> Session<'a> {
             sources => sources?,
         };
         let contents = (!shapes).then(|| Contents::of(&sources));
-        let mut settings = measured(env, settings, &sources, recorded.as_ref())?;
+        let device_name = settings.device.as_deref().unwrap_or("cpu");
+        let device = device::by_name(device_name)?;
+        let settings = measured(env, settings, &sources, recorded.as_ref())?;
+        let (mut settings, estimate) = over_recipe(
+            Before {
+                given: &given,
+                base: &base,
+                recorded: recorded.as_ref(),
+                resume,
+            },
+            Question {
+                env,
+                settings,
+                sources: &sources,
+                device: &device,
+                began,
+            },
+        )?;
         if settings.scaled_decoding.is_none() {
             // A run is resumed as it began, also one from before there was this setting.
             settings.scaled_decoding =
@@ -186,7 +204,6 @@ impl<'a> Session<'a> {
         let (config, choices) = settings.resolve(sources.train.len())?;
         given.check_method(config.method)?;
         let plan = train_config(env, &config, found.is_none())?;
-        let device = device::by_name(&config.device)?;
         let name = &config.device;
         config.precision.check(&device).of_setting("device", name)?;
         let begun = lock.is_some();
@@ -221,6 +238,7 @@ impl<'a> Session<'a> {
             lock,
             config,
             choices,
+            estimate,
             sources,
             plan,
             device,
@@ -241,6 +259,11 @@ impl<'a> Session<'a> {
     /// Settings that were decided by the number of images.
     pub fn choices(&self) -> &[AutoSetting] {
         &self.choices
+    }
+
+    /// How long the run takes, where that was measured: for a new run whose length was not given.
+    pub fn estimate(&self) -> Option<&Estimate> {
+        self.estimate.as_ref()
     }
 
     /// The images.

@@ -7,11 +7,14 @@ use dinolab_nn::{Feature, Precision};
 use dinolab_train::OptimiserKind;
 use serde::{Deserialize, Serialize};
 
-use crate::values::{CenteringKind, MethodKind, Numbers, Pair, PixelKind};
+use crate::values::{
+    CenteringKind, EvaluatedKind, MethodKind, Numbers, Pair, PixelKind, RecipeKind, TimeBudget,
+};
 
 mod change;
 mod method;
 mod plan;
+pub(crate) mod recipe;
 mod resolve;
 mod validate;
 
@@ -84,11 +87,11 @@ macro_rules! settings {
         }
 
         impl From<Config> for Settings {
-            /// Without the settings of other methods.
+            /// Without the settings of other methods, and of an average that there is not.
             fn from(config: Config) -> Self {
-                let method = config.method;
+                let (method, averages) = (config.method, config.averages());
                 let all = Self { $( $( $name: Some(config.$name), )* )* };
-                all.keep(|name| method.has(name))
+                all.keep(|name| method.has(name) && (averages || !name.starts_with("average_")))
             }
         }
 
@@ -108,8 +111,19 @@ macro_rules! settings {
 }
 
 settings! {
+    "Recipe" {
+        /// What is not given follows a recipe; small for some thousand images on a processor, paper for the
+        /// reference's settings [default: small on a processor, paper on other devices, shapes for the built-in set]
+        [value_enum, value_name = "NAME"]
+        recipe: RecipeKind = RecipeKind::Paper;
+        /// Measure this machine, and choose network, crops and --epochs so that the run takes about this
+        /// long: 45m, 8h, 1h30m; 0s does not [default: 0s]
+        [value_name = "TIME"]
+        time: TimeBudget = TimeBudget::default();
+    }
+
     "Model" {
-        /// Method of training [default: dino; lejepa for the built-in shapes]
+        /// Method of training [default: lejepa; dino with --recipe paper]
         [value_enum, value_name = "METHOD"]
         method: MethodKind;
         /// Start from these weights instead of random ones
@@ -170,6 +184,13 @@ settings! {
         /// Teacher momentum at the end [default: 1]
         [value_name = "X"]
         momentum_teacher_end: f64 = 1.0;
+    }
+
+    "DINO and SimDINO" of [Dino, SimDino] {
+        /// What is evaluated, and used afterwards: the teacher, or an average of the student's backbone with
+        /// a momentum of its own, --average-momentum [default: teacher]
+        [value_enum, value_name = "NAME"]
+        evaluated: EvaluatedKind = EvaluatedKind::Teacher;
     }
 
     "SimDINO" of [SimDino] {
@@ -241,6 +262,9 @@ settings! {
         /// Width of the embeddings [default: 64]
         [value_name = "N"]
         proj_dim: usize = 64;
+    }
+
+    "Average" {
         /// Momentum of the averaged backbone, which is evaluated [default: 0.98]
         [value_name = "X"]
         average_momentum: f64 = 0.98;

@@ -1,6 +1,7 @@
 //! Values of settings that are more than a number.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use dinolab_data::Size;
 use dinolab_train::{Centering, OptimiserKind};
@@ -70,6 +71,80 @@ impl std::fmt::Display for MethodKind {
             Self::SimDino => "simdino",
         })
     }
+}
+
+/// What settings leave open follows a recipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+#[serde(rename_all = "kebab-case")]
+pub enum RecipeKind {
+    /// The reference's: DINO, ViT-S/16, crops of 224 px, for GPUs and large datasets
+    Paper,
+    /// For some thousand images and a processor
+    Small,
+    /// For the built-in shapes, in minutes
+    Shapes,
+}
+
+impl std::fmt::Display for RecipeKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Paper => "paper",
+            Self::Small => "small",
+            Self::Shapes => "shapes",
+        })
+    }
+}
+
+/// How long a run may take: `45m`, `8h`, `1h 30m`; `0s` where nobody said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TimeBudget(pub Duration);
+
+impl TimeBudget {
+    /// Whether nobody said.
+    pub fn is_unlimited(self) -> bool {
+        self.0.is_zero()
+    }
+}
+
+impl FromStr for TimeBudget {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let time = humantime::parse_duration(text.trim());
+        time.map(Self)
+            .map_err(|_| "a number with its unit, such as 45m, 8h or 1h30m".to_owned())
+    }
+}
+
+impl std::fmt::Display for TimeBudget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        humantime::format_duration(self.0).fmt(f)
+    }
+}
+
+impl TryFrom<String> for TimeBudget {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<TimeBudget> for String {
+    fn from(time: TimeBudget) -> Self {
+        time.to_string()
+    }
+}
+
+/// What is evaluated of a method with a teacher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+#[serde(rename_all = "kebab-case")]
+pub enum EvaluatedKind {
+    /// The teacher
+    Teacher,
+    /// A moving average of the student's backbone, apart from the teacher
+    Average,
 }
 
 /// What keeps DINO's teacher from preferring some prototypes.

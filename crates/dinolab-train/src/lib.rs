@@ -27,9 +27,13 @@ pub use crate::method::joint_embedding::{JointEmbedding, JointEmbeddingConfig};
 pub use crate::method::lejepa::{LeJepa, LeJepaConfig, LeJepaObjective};
 pub use crate::method::simdino::{SimDino, SimDinoConfig};
 pub use crate::method::visreg::{VisReg, VisRegConfig, VisRegObjective};
-pub use crate::method::{BatchShape, Method, Outputs, PrototypeOutputs, StepReport, StepTimings};
+pub use crate::method::{
+    AverageSchedule, BatchShape, Method, Outputs, PrototypeOutputs, StepReport, StepTimings,
+};
 pub use crate::schedule::{Schedule, ScheduleConfig, StepHyperparams};
 pub use crate::state::State;
-pub use crate::trainer::{Event, Observer, RunOutcome, StepTime, TrainConfig, Trainer};
+pub use crate::trainer::{
+    Event, Observer, RunOutcome, StepTime, TrainConfig, Trainer, steps_per_epoch,
+};
 pub use crate::views::Views;
 pub use dinolab_nn::optim::OptimiserKind;

@@ -5,6 +5,7 @@
 //! images, schedules, checkpoints, evaluation — belongs to the [`Trainer`](crate::Trainer), which
 //! knows no method.
 
+mod average;
 mod check;
 pub mod dino;
 mod directions;
@@ -21,6 +22,7 @@ use burn::tensor::Device;
 use dinolab_nn::weights::{LoadOptions, LoadReport, Weights};
 use dinolab_nn::{Backbone, Parameters};
 
+pub use self::average::AverageSchedule;
 pub use self::directions::directions;
 pub use self::outputs::{Outputs, PrototypeOutputs};
 pub use self::report::{StepReport, StepTimings};

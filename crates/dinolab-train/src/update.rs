@@ -48,6 +48,27 @@ pub struct Averaged<'a> {
     pub momentum: f64,
 }
 
+/// Moves an average towards the network as it is, outside of its [`update`].
+pub fn follow(network: &(impl Parameters + ?Sized), average: Averaged) {
+    let Averaged {
+        network: averaged,
+        part,
+        momentum,
+    } = average;
+    let mut values: BTreeMap<String, Tensor<1>> = BTreeMap::new();
+    averaged.visit_mut(part, &mut |name, param| {
+        values.insert(name.to_owned(), param.take_flat());
+    });
+    network.visit("", &mut |name, param| {
+        if let Some(value) = values.get_mut(name).filter(|_| param.trainable()) {
+            ops::ema(value, &param.flat(), momentum);
+        }
+    });
+    averaged.visit_mut(part, &mut |name, param| {
+        param.set_flat(values.remove(name).expect("taken before"));
+    });
+}
+
 /// How parameters are updated.
 pub struct UpdateRule<'a> {
     /// Learning rate and weight decay.

@@ -98,6 +98,7 @@ fn learner(log: &Value, inputs: &Arrays) -> (Dino, Schedule) {
             teacher_temp: float("teacher_temp"),
             warmup_teacher_temp_epochs: int("warmup_teacher_temp_epochs"),
         },
+        average: None,
         drop_path: 0.0,
         patch_drop: 0.0,
         seed: 0,

@@ -39,6 +39,7 @@ fn small() -> SimDinoConfig {
         coding_rate_epsilon: 0.5,
         momentum_teacher: 0.9,
         momentum_teacher_end: 1.0,
+        average: None,
         drop_path: 0.2,
         patch_drop: 0.3,
         seed: 4,

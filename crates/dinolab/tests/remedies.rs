@@ -86,6 +86,31 @@ const MESSAGES: &[(&str, Tried)] = &[
     ("(--heads for another number)", Here),
     ("use --arch custom for other sizes", Here),
     ("needs --width and --depth", Here),
+    (
+        "(--time 8h for a run of that length, --recipe paper",
+        In(
+            "budget",
+            "a_folder_on_a_processor_gets_the_small_recipe_and_says_how_long_that_takes",
+        ),
+    ),
+    (
+        "chooses --epochs, which are given too",
+        In(
+            "budget",
+            "times_that_make_no_run_are_refused_with_one_that_does",
+        ),
+    ),
+    (
+        "leave it out or give --method",
+        In(
+            "budget",
+            "a_folder_on_a_processor_gets_the_small_recipe_and_says_how_long_that_takes",
+        ),
+    ),
+    (
+        "give --evaluated average",
+        In("simdino", "an_average_is_evaluated_in_place_of_the_teacher"),
+    ),
     ("for images taken as stored", NoAdvice),
     ("use --pixels stored", Here),
     ("numbers for --in-chans", NoAdvice),
@@ -405,6 +430,7 @@ fn advice_works_when_followed() {
     let started = at("started");
     tiny(&started).with("weights", run.display()).succeed();
 
+    let paper = |out: &Path| tiny(out).on(&images).with("recipe", "paper");
     let tries = [
         Try {
             says: "takes a --threshold",
@@ -441,8 +467,8 @@ fn advice_works_when_followed() {
         },
         Try {
             says: "needs --width and --depth",
-            wrong: tiny(&out()).on(&images).without("depth").command(),
-            right: vec![tiny(&out()).on(&images).with("depth", 1).command()],
+            wrong: paper(&out()).without("depth").command(),
+            right: vec![paper(&out()).with("depth", 1).command()],
         },
         Try {
             says: "use --pixels stored",

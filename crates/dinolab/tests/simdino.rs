@@ -4,8 +4,9 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
 
-use common::{Train, figures, of_kind, same_however_it_is_run, tensors};
+use common::{Train, figures, of_kind, pictures, program, same_however_it_is_run, tensors, text};
 
 #[test]
 fn threads_and_interruptions_do_not_show() {
@@ -57,4 +58,43 @@ fn what_it_does_not_have_is_refused_by_name() {
         assert!(error.contains(flag) && error.contains(named), "{error}");
     }
     assert!(!root.path().join("run/checkpoints").exists());
+}
+
+#[test]
+fn an_average_is_evaluated_in_place_of_the_teacher() {
+    let root = tempfile::tempdir().unwrap();
+    let run = root.path().join("run");
+    let with_momentum = Train::tiny_simdino(&run).with("average-momentum", 0.9);
+    let error = with_momentum.fail();
+    assert!(error.contains("give --evaluated average"), "{error}");
+    // As advised: the same however it is cut, and used by whoever reads the run.
+    let averaged = |run: &Path| {
+        let train = Train::tiny_simdino(run).with("average-momentum", 0.9);
+        train.with("evaluated", "average")
+    };
+    let run = same_however_it_is_run(root.path(), averaged);
+    let names: Vec<String> = tensors(&run).into_keys().collect();
+    assert!(
+        names
+            .iter()
+            .any(|name| name.starts_with("average.backbone."))
+    );
+    let embed = |weights: &Path, out: &str| {
+        let out = root.path().join(out);
+        let mut embed = program();
+        embed
+            .arg("embed")
+            .arg("--weights")
+            .arg(weights)
+            .arg("--out")
+            .arg(&out);
+        let images = root.path().join("images");
+        pictures(&images, 4);
+        let output = embed.arg(images).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        fs::read(out).unwrap()
+    };
+    let plain = root.path().join("plain");
+    Train::tiny_simdino(&plain).succeed();
+    assert_ne!(embed(&run, "average.npy"), embed(&plain, "teacher.npy"));
 }

@@ -46,6 +46,7 @@ impl fmt::Display for Event<'_> {
                 )
             }
             Self::Loaded(report) => write!(f, "{report}"),
+            Self::MeasuringSpeed => f.write_str("measuring how fast this machine trains"),
             Self::HeadsAssumed { heads, width } => write!(
                 f,
                 "{heads} heads, by the width of {width} (`heads` for another number)"

@@ -6,12 +6,14 @@ use dinolab_nn::device;
 use dinolab_nn::weights::LoadOptions;
 use dinolab_train::{BatchShape, TrainConfig};
 
+use crate::budget::{self, Estimate, Plan, Question};
 use crate::environment::Environment;
 use crate::error::{Context, Error, Result};
 use crate::event::Event;
+use crate::settings::recipe::ImageFacts;
 use crate::settings::{Config, Settings};
 use crate::sources::Sources;
-use crate::values::Numbers;
+use crate::values::{Numbers, RecipeKind};
 use crate::weights::read;
 
 /// Images at most that are measured for the mean and deviation of their channels.
@@ -64,6 +66,83 @@ pub(super) fn measured(
         });
     }
     Ok(settings)
+}
+
+/// What was said of a run before this session's choices.
+pub(super) struct Before<'a> {
+    /// Settings as given.
+    pub given: &'a Settings,
+    /// Those of a file, or of the run that is resumed, for what was not given.
+    pub base: &'a Settings,
+    /// Those of the run in the folder, if there is one.
+    pub recorded: Option<&'a Settings>,
+    /// Whether it is resumed with its own settings.
+    pub resume: bool,
+}
+
+/// The question's settings over those of a recipe; for a new run whose length is open, chosen by its
+/// time or with an estimate of it.
+///
+/// # Errors
+/// [`Error::BadSetting`] for a time that is too short, or given with epochs.
+pub(super) fn over_recipe(
+    before: Before<'_>,
+    mut question: Question<'_>,
+) -> Result<(Settings, Option<Estimate>)> {
+    let Before {
+        given,
+        base,
+        recorded,
+        resume,
+    } = before;
+    let default = RecipeKind::default_of(&question.settings);
+    let shapes = |recipe: RecipeKind| recipe == RecipeKind::Shapes;
+    let recorded_recipe = recorded
+        .and_then(|recorded| recorded.clone().with_recipe_of_before().recipe)
+        .filter(|&recipe| shapes(recipe) == shapes(default));
+    let named = question.settings.recipe;
+    let recipe = named.or(recorded_recipe).unwrap_or(default);
+
+    let time = question.settings.time.unwrap_or_default();
+    let chosen_before = |by: &Settings| by.epochs.is_some() && by.time == Some(time);
+    if !time.is_unlimited() {
+        // The same command resumes with what was chosen when the run began.
+        if let Some(recorded) = recorded.filter(|recorded| chosen_before(recorded)) {
+            question.settings = question.settings.over(recorded.clone());
+        }
+        let decided = resume || chosen_before(base) || recorded.is_some_and(chosen_before);
+        if !decided && question.settings.epochs.is_some() {
+            let reason = "chooses `epochs`, which are given too; leave one of them out";
+            return Err(Error::setting("time", time, reason));
+        }
+    }
+    let open = question.settings.epochs.is_none();
+    let images = match (open, recipe) {
+        (false, _) if resume => ImageFacts::count(question.sources.train.len()),
+        (true, _) | (false, RecipeKind::Small) => budget::facts(&*question.sources.train),
+        (false, _) => ImageFacts::count(question.sources.train.len()),
+    };
+    let estimated = recorded.is_none() && open && recipe == RecipeKind::Small;
+    let plan = Plan {
+        question,
+        recipe,
+        images,
+    };
+    if time.is_unlimited() && !estimated || !open {
+        return Ok((plan.over_recipe(), None));
+    }
+    // Whatever is wrong with the settings is said before minutes are spent on them.
+    let trial = plan.config(None, Some(1.0))?;
+    given.check_method(trial.method)?;
+    train_config(plan.question.env, &trial, false)?;
+    if !time.is_unlimited() {
+        let (settings, estimate) = plan.fit(time.0)?;
+        return Ok((settings, Some(estimate)));
+    }
+    let settings = plan.over_recipe();
+    let (config, _) = settings.clone().resolve(images.count)?;
+    let estimate = plan.estimate(&config)?;
+    Ok((settings, Some(estimate)))
 }
 
 /// What to do; with the weights to start from if the run is `new`.

@@ -65,7 +65,10 @@ pub fn meaning(name: &str) -> Meaning {
         "batch_size" | "accumulate" => {
             Meaning::Fixed("a run's place in its epochs is counted in steps of this size")
         }
+        "recipe" => Meaning::Fixed("what settings leave open was taken from it"),
+        "time" => Meaning::Fixed("network and epochs were chosen by it"),
         "optimizer" => Meaning::Fixed("its moments are those of another optimiser"),
+        "evaluated" => Meaning::Fixed("its checkpoints hold an average, or none"),
         "centering" => Meaning::Fixed("its teacher has a centre, or none"),
         "method" => Meaning::Fixed("its networks and losses are those of another method"),
         "feature" => Meaning::Fixed("the head is trained on it"),

@@ -1,10 +1,22 @@
 //! Which settings belong to which method.
 
-use super::Settings;
+use super::{Config, Settings};
 use crate::error::{Error, Result};
-use crate::values::MethodKind;
+use crate::values::{EvaluatedKind, MethodKind};
+
+impl Config {
+    /// Whether the evaluated backbone is an average apart from a teacher.
+    pub(super) fn averages(&self) -> bool {
+        !self.method.teaches() || self.evaluated == EvaluatedKind::Average
+    }
+}
 
 impl MethodKind {
+    /// Whether it has a teacher.
+    fn teaches(self) -> bool {
+        matches!(self, Self::Dino | Self::SimDino)
+    }
+
     /// Whether the method has a setting, by its name in a [`Config`](super::Config).
     pub(super) fn has(self, name: &str) -> bool {
         Settings::methods(name).is_none_or(|methods| methods.contains(&self))
@@ -30,10 +42,22 @@ impl Settings {
             if !method.has(name) {
                 let owners = Settings::methods(name).unwrap_or_default();
                 let owners: Vec<String> = owners.iter().map(ToString::to_string).collect();
-                let (setting, owners) = (name.replace('_', "-"), owners.join(" and "));
-                let reason = format!("{setting} belongs to {owners}; {method} has no such setting");
+                let (setting, owner) = (name.replace('_', "-"), owners.first());
+                let reason = format!(
+                    "`{setting}` belongs to {}; leave it out or give `method` {}",
+                    owners.join(" and "),
+                    owner.map_or("", String::as_str)
+                );
                 return Err(Error::setting("method", method, reason));
             }
+        }
+        let momentum = self.average_momentum.or(self.average_momentum_end);
+        if let (true, Some(momentum)) = (method.teaches(), momentum)
+            && self.evaluated != Some(EvaluatedKind::Average)
+        {
+            let reason =
+                "is that of an average, and the teacher is evaluated; give `evaluated` average";
+            return Err(Error::setting("average-momentum", momentum, reason));
         }
         Ok(())
     }
@@ -53,7 +77,7 @@ mod tests {
         assert!(settings.check_method(MethodKind::Dino).is_ok());
         let refused = settings.check_method(MethodKind::LeJepa).unwrap_err();
         let error = refused.to_string();
-        assert!(error.contains("teacher-temp belongs to dino"), "{error}");
+        assert!(error.contains("`teacher-temp` belongs to dino"), "{error}");
         let shared = Settings {
             proj_dim: Some(8),
             ..Settings::default()
@@ -63,13 +87,35 @@ mod tests {
         let refused = shared.check_method(MethodKind::Dino).unwrap_err();
         let error = refused.to_string();
         assert!(
-            error.contains("proj-dim belongs to lejepa and visreg"),
+            error.contains("`proj-dim` belongs to lejepa and visreg"),
             "{error}"
         );
         assert!(
             !MethodKind::VisReg.has("sigreg_weight") && MethodKind::LeJepa.has("sigreg_weight")
         );
         assert!(MethodKind::Dino.has("lr") && MethodKind::VisReg.has("head_layers"));
+    }
+
+    #[test]
+    fn an_average_beside_a_teacher_is_asked_for() {
+        let momentum = Settings {
+            average_momentum: Some(0.9),
+            ..Settings::default()
+        };
+        let error = momentum.check_method(MethodKind::Dino).unwrap_err();
+        assert!(
+            error.to_string().contains("give `evaluated` average"),
+            "{error}"
+        );
+        assert!(momentum.check_method(MethodKind::LeJepa).is_ok());
+        let asked = Settings {
+            evaluated: Some(EvaluatedKind::Average),
+            ..momentum
+        };
+        assert!(asked.check_method(MethodKind::SimDino).is_ok());
+        let text = |settings: Settings| toml::to_string(&settings.resolve(100).unwrap().0).unwrap();
+        assert!(text(asked).contains("average-momentum = 0.9"));
+        assert!(!text(Settings::default()).contains("average"));
     }
 
     #[test]
@@ -81,7 +127,9 @@ mod tests {
         let before: Settings = toml::from_str(&without).unwrap();
         assert_eq!(before.method, None);
         // Without the choice that there was not, the built-in shapes would be another method's.
-        let shapes = before.clone().with_method_of_before().over_shapes();
+        let images = crate::settings::recipe::ImageFacts::count(100);
+        let shapes = before.clone().with_method_of_before();
+        let shapes = shapes.over_recipe(crate::values::RecipeKind::Shapes, images, None);
         assert_eq!(shapes.method, Some(MethodKind::Dino));
         let read: super::super::Config = toml::from_str(&without).unwrap();
         assert!(read.differences(&config).is_empty());

@@ -4,12 +4,12 @@ use dinolab_data::{Pixels, Size};
 use dinolab_nn::{BottleneckConfig, Device, HeadConfig, ProjectionConfig, VitConfig};
 use dinolab_train::trainer::Cadence;
 use dinolab_train::{
-    Dino, DinoConfig, DinoSchedule, JointEmbeddingConfig, LeJepa, LeJepaObjective, Method, SimDino,
-    SimDinoConfig, TrainConfig, VisReg, VisRegObjective,
+    AverageSchedule, Dino, DinoConfig, DinoSchedule, JointEmbeddingConfig, LeJepa, LeJepaObjective,
+    Method, SimDino, SimDinoConfig, TrainConfig, VisReg, VisRegObjective,
 };
 
 use super::Config;
-use crate::values::{MethodKind, PixelKind};
+use crate::values::{EvaluatedKind, MethodKind, PixelKind};
 
 impl Config {
     /// The kind of images.
@@ -113,7 +113,8 @@ impl Config {
         })
     }
 
-    fn vit(&self) -> VitConfig {
+    /// The backbone.
+    pub(crate) fn vit(&self) -> VitConfig {
         VitConfig {
             image_size: self.image_size,
             patch_size: self.patch_size,
@@ -153,11 +154,20 @@ impl Config {
                 teacher_temp: self.teacher_temp,
                 warmup_teacher_temp_epochs: self.warmup_teacher_temp_epochs,
             },
+            average: self.average(),
             drop_path: self.drop_path_rate,
             patch_drop: self.patch_drop_rate,
             seed: self.seed,
             precision: self.precision,
         }
+    }
+
+    /// The average that is evaluated in place of a teacher.
+    fn average(&self) -> Option<AverageSchedule> {
+        (self.evaluated == EvaluatedKind::Average).then_some(AverageSchedule {
+            momentum: self.average_momentum,
+            momentum_end: self.average_momentum_end,
+        })
     }
 
     fn simdino(&self) -> SimDinoConfig {
@@ -175,6 +185,7 @@ impl Config {
             coding_rate_epsilon: self.coding_rate_epsilon,
             momentum_teacher: self.momentum_teacher,
             momentum_teacher_end: self.momentum_teacher_end,
+            average: self.average(),
             drop_path: self.drop_path_rate,
             patch_drop: self.patch_drop_rate,
             seed: self.seed,

@@ -1,7 +1,7 @@
 //! From what was given to a complete configuration.
 
+use dinolab_data::Pixels;
 use dinolab_data::augment::normalise::{IMAGENET_MEAN, IMAGENET_STD};
-use dinolab_data::{Pixels, Size};
 use dinolab_train::SimDinoConfig;
 
 use super::{Config, Settings};
@@ -20,62 +20,6 @@ pub struct AutoSetting {
 }
 
 impl Settings {
-    /// These settings, and for what they leave open the recipe of the built-in `shapes` set: small
-    /// enough to learn in minutes on two cores. A network that is asked for by its name keeps its
-    /// sizes.
-    pub fn over_shapes(self) -> Self {
-        let named = self.arch.as_deref().is_some_and(|arch| arch != "custom");
-        let size = |size: usize| (!named).then_some(size);
-        let method = self.method.unwrap_or(MethodKind::LeJepa);
-        let recipe = match method {
-            MethodKind::Dino => Self {
-                out_dim: Some(512),
-                head_bottleneck_dim: Some(128),
-                teacher_temp: Some(0.02),
-                batch_size: Some(16),
-                lr: Some(0.003),
-                weight_decay_end: Some(0.04),
-                epochs: Some(6.5),
-                attention_size: Some(Size::square(64)),
-                ..Self::default()
-            },
-            MethodKind::SimDino => Self {
-                batch_size: Some(32),
-                lr: Some(0.003),
-                weight_decay_end: Some(0.04),
-                epochs: Some(10.0),
-                attention_size: Some(Size::square(64)),
-                ..Self::default()
-            },
-            MethodKind::LeJepa | MethodKind::VisReg => Self {
-                batch_size: Some(32),
-                lr: Some(0.008),
-                weight_decay: Some(0.05),
-                weight_decay_end: Some(0.05),
-                epochs: Some(10.0),
-                attention_size: Some(Size::square(128)),
-                ..Self::default()
-            },
-        };
-        self.over(recipe).over(Self {
-            method: Some(method),
-            arch: Some("custom".into()),
-            patch_size: Some(8),
-            width: size(128),
-            depth: size(4),
-            heads: size(4),
-            drop_path_rate: Some(0.0),
-            head_hidden_dim: Some(512),
-            warmup_epochs: Some(1.0),
-            global_crops_size: Some(Size::square(48)),
-            local_crops_size: Some(Size::square(24)),
-            local_crops_number: Some(8),
-            eval_every: Some(2),
-            eval_resize: Some(Size::square(56)),
-            ..Self::default()
-        })
-    }
-
     /// Defaults that depend on the method.
     fn of_method(method: MethodKind) -> Self {
         let method_alone = Self {
@@ -276,9 +220,8 @@ impl Settings {
         if foreign("coding_rate_weight") {
             self.suggest_coding_rate();
         }
-        if foreign("average_momentum_end") {
-            self.average_momentum_end = self.average_momentum_end.or(self.average_momentum);
-        }
+        // Configurations of DINO had none before it could be evaluated by an average.
+        self.average_momentum_end = self.average_momentum_end.or(self.average_momentum);
     }
 }
 
@@ -288,7 +231,8 @@ impl TryFrom<Settings> for Config {
     fn try_from(settings: Settings) -> Result<Self, String> {
         // Runs were DINO's before there was a choice.
         let method = settings.method.unwrap_or(MethodKind::Dino);
-        let mut settings = settings.over(Settings::of_method(method)).with_defaults();
+        let mut settings = settings.with_recipe_of_before();
+        settings = settings.over(Settings::of_method(method)).with_defaults();
         settings.fill_foreign(method);
         settings
             .pixels
@@ -302,23 +246,9 @@ impl TryFrom<Settings> for Config {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use dinolab_data::Size;
 
-    #[test]
-    fn the_recipe_of_the_shapes_leaves_named_networks_their_sizes() {
-        let resolved = |arch: Option<&str>| {
-            let arch = arch.map(str::to_owned);
-            let asked = Settings {
-                arch,
-                ..Settings::default()
-            };
-            let (config, _) = asked.over_shapes().resolve(4096).unwrap();
-            (config.width, config.depth, config.heads, config.patch_size)
-        };
-        assert_eq!(resolved(None), (128, 4, 4, 8));
-        assert_eq!(resolved(Some("custom")), (128, 4, 4, 8));
-        assert_eq!(resolved(Some("vit_tiny")), (192, 12, 3, 8));
-    }
+    use super::*;
 
     #[test]
     fn keys_of_before_are_read() {

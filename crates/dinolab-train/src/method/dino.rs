@@ -19,6 +19,7 @@ use dinolab_nn::{
 pub use self::schedule::DinoSchedule;
 pub use self::targets::Centering;
 use self::targets::Taught;
+use super::average::{AverageSchedule, BackboneAverage};
 use super::directions::directions;
 use super::{BatchShape, Method, Outputs, PrototypeOutputs, StepReport, StepTimings, check};
 use crate::dropout::Dropout;
@@ -61,6 +62,9 @@ pub struct DinoConfig {
     pub sigreg_directions: usize,
     /// Teacher momentum and temperature.
     pub schedule: DinoSchedule,
+    /// The average that is evaluated; `None` evaluates the teacher.
+    #[serde(default)]
+    pub average: Option<AverageSchedule>,
     /// Largest rate of stochastic depth.
     pub drop_path: f64,
     /// Share of the patches of its global views that the student does not see.
@@ -89,6 +93,7 @@ impl Default for DinoConfig {
             sigreg_weight: 0.0,
             sigreg_directions: 256,
             schedule: DinoSchedule::default(),
+            average: None,
             drop_path: 0.1,
             patch_drop: 0.0,
             seed: 0,
@@ -107,6 +112,8 @@ pub struct Dino {
     pub teacher: Network,
     /// The centre `c`, `[K]`; `None` with Sinkhorn–Knopp.
     pub centre: Option<Tensor<1>>,
+    /// Evaluated instead of the teacher, if it is there.
+    average: Option<BackboneAverage>,
     /// Moments of the student's parameters.
     optimiser: Optimiser,
     dropout: Dropout,
@@ -121,6 +128,7 @@ impl Dino {
     /// device does not compute in the precision; [`crate::Error::BadSetting`] for an impossible number.
     pub fn new(config: &DinoConfig, device: &Device) -> Result<Self> {
         config.check_terms()?;
+        config.average.map_or(Ok(()), |average| average.check())?;
         let device = device.clone().without_autodiff();
         config.precision.check(&device)?;
         config.vit.check_trainable()?;
@@ -141,6 +149,9 @@ impl Dino {
                 config.drop_path,
                 config.patch_drop,
             ),
+            average: config
+                .average
+                .map(|schedule| BackboneAverage::new(&teacher.backbone, schedule)),
             config: config.clone(),
             student,
             teacher,
@@ -262,14 +273,18 @@ impl Dino {
             &rule,
             Some(teacher),
         );
+        let average = self.average.as_mut();
+        let average = average.map(|average| average.follow(&self.student, hp));
         timings.lap("update");
 
         let (teacher, student, features) = seen.expect("a step has at least one micro-batch");
+        let mut scheduled = vec![("momentum", momentum), ("teacher_temp", teacher_temp)];
+        scheduled.extend(average.map(|momentum| ("average_momentum", momentum)));
         Ok(StepReport {
             timings,
             loss,
             terms,
-            scheduled: vec![("momentum", momentum), ("teacher_temp", teacher_temp)],
+            scheduled,
             grad_norms,
             outputs: Outputs {
                 features,
@@ -314,7 +329,10 @@ impl Method for Dino {
     }
 
     fn backbone(&self) -> &dyn Backbone {
-        &self.teacher.backbone
+        match &self.average {
+            Some(average) => &average.backbone,
+            None => &self.teacher.backbone,
+        }
     }
 
     fn loss_of_guessing(&self) -> Option<f64> {
@@ -329,6 +347,9 @@ impl Method for Dino {
         if let Some(centre) = &self.centre {
             state.put_vector("centre", centre);
         }
+        if let Some(average) = &self.average {
+            average.put(&mut state);
+        }
         state.put_optimiser(&self.student, &self.optimiser);
         state
     }
@@ -339,12 +360,18 @@ impl Method for Dino {
         if let Some(centre) = &mut self.centre {
             *centre = state.vector("centre", self.config.head.out_dim, &self.device)?;
         }
+        if let Some(average) = &mut self.average {
+            average.restore(state)?;
+        }
         state.load_optimiser(&self.student, &mut self.optimiser, &self.device)
     }
 
     fn start_from(&mut self, weights: &Weights, options: LoadOptions) -> Result<LoadReport> {
         let report = load(&mut self.student, "", weights, options)?;
         load(&mut self.teacher, "", weights, options)?;
+        if let Some(average) = &mut self.average {
+            average.start_from(weights, options)?;
+        }
         let fits = |centre: &&Vec<f32>| centre.len() == self.config.head.out_dim;
         let known = weights.centre.as_ref().filter(fits);
         if let (Some(centre), Some(known)) = (&mut self.centre, known) {
@@ -355,9 +382,14 @@ impl Method for Dino {
     }
 
     fn metadata(&self) -> BTreeMap<String, String> {
+        let evaluated = match &self.average {
+            Some(_) => "average",
+            None => "teacher",
+        };
         BTreeMap::from([
             ("method".to_owned(), self.name().to_owned()),
             self.config.feature.metadata_entry(),
+            ("evaluated".to_owned(), evaluated.to_owned()),
             ("vit".to_owned(), json(&self.config.vit)),
             ("head".to_owned(), json(&self.config.head)),
         ])

@@ -13,6 +13,7 @@ use dinolab_nn::{
     ProjectionHead, VitConfig, ops,
 };
 
+use super::average::{AverageSchedule, BackboneAverage};
 use super::{BatchShape, Method, Outputs, StepReport, StepTimings, check};
 use crate::dropout::Dropout;
 use crate::state::json;
@@ -41,6 +42,9 @@ pub struct SimDinoConfig {
     pub momentum_teacher: f64,
     /// Teacher momentum at the end.
     pub momentum_teacher_end: f64,
+    /// The average that is evaluated; `None` evaluates the teacher.
+    #[serde(default)]
+    pub average: Option<AverageSchedule>,
     /// Largest rate of stochastic depth.
     pub drop_path: f64,
     /// Share of the patches of its global views that the student does not see.
@@ -64,6 +68,7 @@ impl SimDinoConfig {
         check::weight("coding-rate-weight", self.coding_rate_weight)?;
         check::share("momentum-teacher", self.momentum_teacher)?;
         check::share("momentum-teacher-end", self.momentum_teacher_end)?;
+        self.average.map_or(Ok(()), |average| average.check())?;
         match self.coding_rate_epsilon > 0.0 && self.coding_rate_epsilon.is_finite() {
             true => Ok(()),
             false => Err(check::bad("coding-rate-epsilon", "must be above 0")),
@@ -78,6 +83,8 @@ pub struct SimDino {
     pub student: Network<Bottleneck>,
     /// The student's moving average; records no gradients.
     pub teacher: Network<Bottleneck>,
+    /// Evaluated instead of the teacher, if it is there.
+    average: Option<BackboneAverage>,
     optimiser: Optimiser,
     dropout: Dropout,
     device: Device,
@@ -109,6 +116,9 @@ impl SimDino {
                 config.drop_path,
                 config.patch_drop,
             ),
+            average: config
+                .average
+                .map(|schedule| BackboneAverage::new(&teacher.backbone, schedule)),
             config: config.clone(),
             student,
             teacher,
@@ -183,8 +193,12 @@ impl Method for SimDino {
         };
         let (student, optimiser) = (&mut self.student, &mut self.optimiser);
         let grad_norms = update(student, gradients, optimiser, &rule, Some(teacher));
+        let average = self.average.as_mut();
+        let average = average.map(|average| average.follow(&self.student, hp));
         timings.lap("update");
 
+        let mut scheduled = vec![("momentum", momentum)];
+        scheduled.extend(average.map(|momentum| ("average_momentum", momentum)));
         // To the scale at which features that are even in all directions have a standard deviation
         // of 1.
         let embeddings = plain * (width as f64).sqrt();
@@ -192,7 +206,7 @@ impl Method for SimDino {
             timings,
             loss: value,
             terms,
-            scheduled: vec![("momentum", momentum)],
+            scheduled,
             grad_norms,
             outputs: Outputs::of_embeddings(features, embeddings),
         })
@@ -203,13 +217,19 @@ impl Method for SimDino {
     }
 
     fn backbone(&self) -> &dyn Backbone {
-        &self.teacher.backbone
+        match &self.average {
+            Some(average) => &average.backbone,
+            None => &self.teacher.backbone,
+        }
     }
 
     fn state(&self) -> State {
         let mut state = State::default();
         state.put_network("student", &self.student);
         state.put_network("teacher", &self.teacher);
+        if let Some(average) = &self.average {
+            average.put(&mut state);
+        }
         state.put_optimiser(&self.student, &self.optimiser);
         state
     }
@@ -217,6 +237,9 @@ impl Method for SimDino {
     fn restore(&mut self, state: &State) -> Result<()> {
         state.load_network("student", &mut self.student)?;
         state.load_network("teacher", &mut self.teacher)?;
+        if let Some(average) = &mut self.average {
+            average.restore(state)?;
+        }
         state.load_optimiser(&self.student, &mut self.optimiser, &self.device)
     }
 
@@ -224,14 +247,21 @@ impl Method for SimDino {
     fn start_from(&mut self, weights: &Weights, options: LoadOptions) -> Result<LoadReport> {
         let report = load(&mut self.student.backbone, "backbone", weights, options)?;
         load(&mut self.teacher.backbone, "backbone", weights, options)?;
+        if let Some(average) = &mut self.average {
+            average.start_from(weights, options)?;
+        }
         Ok(report)
     }
 
     fn metadata(&self) -> BTreeMap<String, String> {
+        let evaluated = match &self.average {
+            Some(_) => "average",
+            None => "teacher",
+        };
         BTreeMap::from([
             ("method".to_owned(), self.name().to_owned()),
             self.config.feature.metadata_entry(),
-            ("evaluated".to_owned(), "teacher".to_owned()),
+            ("evaluated".to_owned(), evaluated.to_owned()),
             ("vit".to_owned(), json(&self.config.vit)),
             ("bottleneck".to_owned(), json(&self.config.head)),
         ])

@@ -3,10 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::Result;
+use dinolab_run::budget::Estimate;
 use dinolab_run::report::Summary;
 use dinolab_run::settings::AutoSetting;
+use dinolab_run::values::TimeBudget;
 use dinolab_run::{Environment, Session, Settings, Start, TrainRequest};
 use dinolab_train::RunOutcome;
 
@@ -141,6 +144,9 @@ fn describe(session: &Session<'_>) -> Result<()> {
         config.scaled_lr(),
         config.epochs,
     );
+    if let Some(estimate) = session.estimate() {
+        outln!("{}", in_words(estimate));
+    }
     let run = session.folder();
     let Some(position) = session.resumed() else {
         outln!("a new run in {}", run.display());
@@ -165,6 +171,33 @@ fn describe(session: &Session<'_>) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// How long the run takes, and why it is the one that was chosen.
+fn in_words(estimate: &Estimate) -> String {
+    let rounded = |time: Duration| {
+        let seconds = time.as_secs();
+        let unit = if seconds < 600 { 1 } else { 60 };
+        TimeBudget(Duration::from_secs(seconds / unit * unit)).to_string()
+    };
+    let mut words = format!(
+        "{} on this machine: {:.2} s a step, {:.0} s an evaluation",
+        rounded(estimate.total),
+        estimate.step.as_secs_f64(),
+        estimate.evaluation.as_secs_f64()
+    );
+    match (estimate.asked, estimate.larger) {
+        (None, _) => {
+            words += " (--time 8h for a run of that length, --recipe paper for the paper's)"
+        }
+        (Some(_), None) => {}
+        (Some(_), Some((width, depth, epochs))) => {
+            words += &format!(
+                "; width {width} and depth {depth} would have time for {epochs:.0} epochs, too few to pay"
+            );
+        }
+    }
+    words
 }
 
 /// Prints the figures from before and after training.

@@ -168,6 +168,7 @@ impl StepMethod {
                     coding_rate_epsilon: 0.5,
                     momentum_teacher: 0.996,
                     momentum_teacher_end: 1.0,
+                    average: None,
                     drop_path,
                     patch_drop: 0.0,
                     seed: 0,

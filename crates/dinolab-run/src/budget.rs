@@ -1,0 +1,227 @@
+//! How long a run takes on this machine, and which one takes a given time.
+
+mod images;
+mod speed;
+
+use std::time::{Duration, Instant};
+
+use dinolab_nn::Device;
+
+pub(crate) use self::images::facts;
+use self::speed::Speed;
+use crate::environment::Environment;
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::settings::recipe::{ImageFacts, Scale};
+use crate::settings::{Config, Settings};
+use crate::sources::Sources;
+use crate::values::RecipeKind;
+
+/// Share of the time that evaluations may take, and how many there are at most and at least: the
+/// first one is of the untrained network.
+const EVALUATIONS_SHARE: f64 = 0.1;
+const EVALUATIONS: (u64, u64) = (2, 11);
+/// Seconds between checkpoints, at most one an epoch: what a power cut costs.
+const CHECKPOINT_SECONDS: f64 = 60.0;
+/// A run of fewer steps teaches nothing.
+const LEAST_STEPS: f64 = 20.0;
+/// Epochs from which on they are whole numbers.
+const WHOLE_EPOCHS: f64 = 10.0;
+
+/// How long a run takes, as measured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Estimate {
+    /// All of it.
+    pub total: Duration,
+    /// One step, images read before.
+    pub step: Duration,
+    /// One evaluation.
+    pub evaluation: Duration,
+    /// The time that was asked for, if one was.
+    pub asked: Option<Duration>,
+    /// Width and depth of the next larger network of the recipe, and how many epochs it would have
+    /// had time for, too few.
+    pub larger: Option<(usize, usize, f64)>,
+}
+
+/// What a run is chosen or measured for.
+pub(crate) struct Question<'a> {
+    pub env: &'a Environment<'a>,
+    /// As given, before a recipe.
+    pub settings: Settings,
+    pub sources: &'a Sources,
+    pub device: &'a Device,
+    /// When the run began, for whoever waits for its end.
+    pub began: Instant,
+}
+
+/// A question, and what a recipe goes by.
+pub(crate) struct Plan<'a> {
+    pub question: Question<'a>,
+    pub recipe: RecipeKind,
+    pub images: ImageFacts,
+}
+
+impl Plan<'_> {
+    /// The settings over those of the recipe, nothing measured.
+    pub(crate) fn over_recipe(&self) -> Settings {
+        let settings = self.question.settings.clone();
+        settings.over_recipe(self.recipe, self.images, None)
+    }
+
+    /// The settings with the recipe's, in a scale and for a number of epochs; complete.
+    pub(crate) fn config(&self, scale: Option<Scale>, epochs: Option<f64>) -> Result<Config> {
+        let mut settings = self.question.settings.clone();
+        settings.epochs = epochs.or(settings.epochs);
+        let settings = settings.over_recipe(self.recipe, self.images, scale);
+        Ok(settings.resolve(self.images.count)?.0)
+    }
+
+    fn measure(&self, config: &Config) -> Result<Speed> {
+        self.question.env.events.hear(Event::MeasuringSpeed);
+        let Question {
+            sources, device, ..
+        } = self.question;
+        Speed::measure(config, (sources, self.images.bytes), device)
+    }
+
+    /// How long a complete configuration takes.
+    pub(crate) fn estimate(&self, config: &Config) -> Result<Estimate> {
+        let speed = self.measure(config)?;
+        let steps = steps_per_epoch(config, self.images.count)?;
+        let evaluations = match config.eval_every {
+            0 => 0.0,
+            every => 1.0 + (config.epochs / every as f64).ceil(),
+        };
+        let total = speed.epochs(config.epochs, steps) + evaluations * speed.evaluation;
+        Ok(speed.estimate(total, None))
+    }
+
+    /// The settings over those of the recipe, so that the run takes `time`; and what was measured.
+    pub(crate) fn fit(&self, time: Duration) -> Result<(Settings, Estimate)> {
+        let scales: Vec<Option<Scale>> = match self.recipe.scales() {
+            // One network, the recipe's or the user's.
+            [] => vec![None],
+            _ if self.network_is_given() => vec![None],
+            scales => scales.iter().copied().map(Some).collect(),
+        };
+        let spent = || self.question.began.elapsed();
+        let left = || time.saturating_sub(spent()).as_secs_f64();
+        let first = self.config(scales[0], Some(1.0))?;
+        let speed = self.measure(&first)?;
+        let mut best = (
+            scales[0],
+            fit(&first, self.images.count, &speed, left())?,
+            speed,
+        );
+        let mut larger = None;
+        for &scale in scales[1..].iter().rev() {
+            let config = self.config(scale, Some(1.0))?;
+            let worth = scale.map_or(0.0, |scale| scale.worth_from);
+            let sees = |fit: &Fit| fit.epochs * self.images.count as f64;
+            let expected = speed.scaled(operations(&config) / operations(&first));
+            let mut found = fit(&config, self.images.count, &expected, left());
+            let mut measured = expected;
+            // Arithmetic alone is a guess: within sight of its worth it is measured.
+            if found.as_ref().is_ok_and(|found| sees(found) > 0.7 * worth) {
+                measured = self.measure(&config)?;
+                found = fit(&config, self.images.count, &measured, left());
+            }
+            match found {
+                Ok(found) if sees(&found) >= worth => {
+                    best = (scale, found, measured);
+                    break;
+                }
+                found => {
+                    let epochs = found.map_or(0.0, |found| found.epochs);
+                    larger = Some((config.width, config.depth, epochs));
+                }
+            }
+        }
+        let (scale, found, speed) = best;
+        let settings = Settings {
+            epochs: Some(found.epochs),
+            eval_every: self.question.settings.eval_every.or(Some(found.eval_every)),
+            checkpoint_every: (self.question.settings.checkpoint_every)
+                .or(Some(found.checkpoint_every)),
+            ..self.question.settings.clone()
+        };
+        let estimate = Estimate {
+            larger,
+            ..speed.estimate(found.total + spent().as_secs_f64(), Some(time))
+        };
+        Ok((
+            settings.over_recipe(self.recipe, self.images, scale),
+            estimate,
+        ))
+    }
+
+    fn network_is_given(&self) -> bool {
+        let s = &self.question.settings;
+        s.arch.is_some() || s.width.is_some() || s.depth.is_some() || s.heads.is_some()
+    }
+}
+
+/// The length of a run.
+struct Fit {
+    epochs: f64,
+    eval_every: u64,
+    checkpoint_every: u64,
+    /// Seconds.
+    total: f64,
+}
+
+/// The longest run of `config` that takes `left` seconds at most.
+fn fit(config: &Config, images: usize, speed: &Speed, left: f64) -> Result<Fit> {
+    let steps = steps_per_epoch(config, images)?;
+    let affordable = (EVALUATIONS_SHARE * left / speed.evaluation.max(1e-9)) as u64;
+    let evaluations = affordable.clamp(EVALUATIONS.0, EVALUATIONS.1);
+    let evaluated = evaluations as f64 * speed.evaluation;
+    let exact = speed.epochs_in(left - evaluated, steps);
+    if exact * steps < LEAST_STEPS {
+        let least = evaluated + speed.epochs(LEAST_STEPS / steps, steps);
+        let seconds = Duration::from_secs((1.2 * least + time_spent(left, config)).ceil() as u64);
+        return Err(Error::setting(
+            "time",
+            config.time,
+            format!(
+                "too short for a run of these settings: a step takes {:.2} s and an evaluation {:.0} s on \
+                 this machine; give at least {}",
+                speed.later,
+                speed.evaluation,
+                humantime::format_duration(seconds)
+            ),
+        ));
+    }
+    let epochs = match exact < WHOLE_EPOCHS {
+        true => (exact * 100.0).floor() / 100.0,
+        false => exact.floor(),
+    };
+    let epochs = epochs.max(LEAST_STEPS / steps);
+    let eval_every = (epochs / (evaluations - 1) as f64).ceil().max(1.0);
+    Ok(Fit {
+        epochs,
+        eval_every: eval_every as u64,
+        checkpoint_every: (CHECKPOINT_SECONDS / (steps * speed.later)).ceil().max(1.0) as u64,
+        total: speed.epochs(epochs, steps) + evaluated,
+    })
+}
+
+/// Seconds of the asked time that have passed before training.
+fn time_spent(left: f64, config: &Config) -> f64 {
+    (config.time.0.as_secs_f64() - left).max(0.0)
+}
+
+fn steps_per_epoch(config: &Config, images: usize) -> Result<f64> {
+    let steps = dinolab_train::steps_per_epoch(images, config.batch_size, config.accumulate)?;
+    Ok(steps as f64)
+}
+
+/// Operations of a step, up to a factor that methods and sizes share.
+fn operations(config: &Config) -> f64 {
+    let forward = |side: usize| crate::bench::forward_operations(&config.vit(), side);
+    let locals = config.local_crops_number as f64;
+    let views = 2.0 * forward(config.global_crops_size.longest())
+        + locals * forward(config.local_crops_size.longest());
+    (config.batch_size * config.accumulate) as f64 * views
+}

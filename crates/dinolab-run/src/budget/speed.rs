@@ -1,0 +1,154 @@
+//! How fast this machine trains and evaluates: measured by doing both for some seconds.
+
+use std::time::{Duration, Instant};
+
+use dinolab_data::Loader;
+use dinolab_nn::Device;
+use dinolab_train::{Method, StepHyperparams, Views};
+
+use super::Estimate;
+use crate::error::Result;
+use crate::evaluator::Evaluator;
+use crate::settings::Config;
+use crate::sources::Sources;
+
+/// Steps before the clock: memory is taken, and batches wait that were made before.
+const WARM_UP: usize = 2;
+/// Steps that are timed at least and at most.
+const STEPS: (usize, usize) = (3, 30);
+/// Long enough to time.
+const ENOUGH: Duration = Duration::from_secs(2);
+
+/// Seconds that things take.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Speed {
+    /// A step on images that are read for the first time.
+    pub first: f64,
+    /// A step on images that were read before and may be kept in memory.
+    pub later: f64,
+    /// An evaluation.
+    pub evaluation: f64,
+}
+
+impl Speed {
+    /// Trains and evaluates for some seconds; nothing is kept.
+    pub(super) fn measure(
+        config: &Config,
+        (sources, bytes): (&Sources, u64),
+        device: &Device,
+    ) -> Result<Self> {
+        let mut plan = config.train_config()?;
+        // With the full views: those of a curriculum's beginning cost less.
+        plan.loader.batch_size = config.batch_size;
+        let loader = Loader::new(sources.train.clone(), plan.crops, plan.loader)?;
+        let mut method = config.method(device)?;
+        let mut time = || steps(&loader, &mut *method, config.accumulate);
+        // The same images twice: the second time they are in memory, where all images have room.
+        let (first, cached) = (time()?, time()?);
+        let later = match bytes <= config.cache_mb << 20 {
+            true => cached,
+            false => first.max(cached),
+        };
+        let evaluation = match config.eval_every {
+            0 => Duration::ZERO,
+            _ => Evaluator::new(config, sources).estimate(method.backbone())?,
+        };
+        Ok(Self {
+            first: first.max(later),
+            later,
+            evaluation: evaluation.as_secs_f64(),
+        })
+    }
+
+    /// Of a network with `factor` times the operations.
+    pub(super) fn scaled(&self, factor: f64) -> Self {
+        Self {
+            first: factor * self.first,
+            later: factor * self.later,
+            evaluation: factor * self.evaluation,
+        }
+    }
+
+    /// Seconds that epochs take: the first one reads the images.
+    pub(super) fn epochs(&self, epochs: f64, steps_per_epoch: f64) -> f64 {
+        let first = epochs.min(1.0);
+        steps_per_epoch * (first * self.first + (epochs - first) * self.later)
+    }
+
+    /// Epochs that so many seconds are enough for.
+    pub(super) fn epochs_in(&self, seconds: f64, steps_per_epoch: f64) -> f64 {
+        let steps = (seconds / self.first).min(steps_per_epoch);
+        let rest = (seconds - steps * self.first).max(0.0) / self.later;
+        (steps.max(0.0) + rest) / steps_per_epoch
+    }
+
+    pub(super) fn estimate(&self, total: f64, asked: Option<Duration>) -> Estimate {
+        Estimate {
+            total: Duration::from_secs_f64(total.max(0.0)),
+            step: Duration::from_secs_f64(self.later),
+            evaluation: Duration::from_secs_f64(self.evaluation),
+            asked,
+            larger: None,
+        }
+    }
+}
+
+/// Seconds of a step, the mean over some.
+fn steps(loader: &Loader, method: &mut dyn Method, accumulate: usize) -> Result<f64> {
+    let count = (WARM_UP + STEPS.1) * accumulate;
+    let mut batches = loader.train_batches(0, 0, usize::MAX, count);
+    let mut began = Instant::now();
+    let mut done = 0;
+    loop {
+        let mut views = Vec::with_capacity(accumulate);
+        for _ in 0..accumulate {
+            let Some(crops) = batches.next() else { break };
+            let crops = crops?;
+            views.push(Views::new(&crops, method.device()));
+            loader.recycle(crops);
+        }
+        if views.len() < accumulate {
+            break;
+        }
+        let hp = StepHyperparams {
+            step: done as u64,
+            epoch: 1,
+            // A schedule so long that its values stand still, at a rate that changes no weight.
+            steps: 1 << 40,
+            lr: 0.0,
+            weight_decay: 0.0,
+        };
+        method.step(&views, &hp)?;
+        done += 1;
+        if done == WARM_UP {
+            began = Instant::now();
+        }
+        let timed = done.saturating_sub(WARM_UP);
+        if timed >= STEPS.0 && began.elapsed() >= ENOUGH {
+            break;
+        }
+    }
+    let timed = done.saturating_sub(WARM_UP).max(1);
+    Ok(began.elapsed().as_secs_f64() / timed as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_epoch_takes_longer_and_both_ways_agree() {
+        let speed = Speed {
+            first: 2.0,
+            later: 0.5,
+            evaluation: 1.0,
+        };
+        assert_eq!(speed.epochs(0.5, 10.0), 10.0);
+        assert_eq!(speed.epochs(3.0, 10.0), 30.0);
+        for epochs in [0.25, 1.0, 1.5, 40.0] {
+            let seconds = speed.epochs(epochs, 10.0);
+            assert!((speed.epochs_in(seconds, 10.0) - epochs).abs() < 1e-9);
+        }
+        assert_eq!(speed.epochs_in(-1.0, 10.0), 0.0);
+    }
+}

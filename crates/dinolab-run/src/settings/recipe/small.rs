@@ -1,0 +1,171 @@
+//! The recipe for some thousand images and a processor, by the tables of `docs/small-sets.md`.
+
+use dinolab_data::Size;
+use dinolab_nn::Feature;
+
+use super::{ImageFacts, Scale};
+use crate::settings::Settings;
+use crate::values::{MethodKind, Pair};
+
+/// The networks, the smallest first.
+pub(super) const SCALES: [Scale; 3] = [
+    Scale {
+        width: 128,
+        depth: 6,
+        heads: 4,
+        worth_from: 0.0,
+    },
+    DEFAULT,
+    Scale {
+        width: 256,
+        depth: 8,
+        heads: 8,
+        worth_from: 800_000.0,
+    },
+];
+
+/// The network where no time is given.
+pub(super) const DEFAULT: Scale = Scale {
+    width: 192,
+    depth: 6,
+    heads: 6,
+    worth_from: 250_000.0,
+};
+
+/// Images seen in all epochs together where no time is given, about an hour of two cores.
+const SEEN: f64 = 400_000.0;
+
+/// Images seen between checkpoints: about a minute.
+const CHECKPOINT_IMAGES: u64 = 8_000;
+
+/// Images of which the shorter side is smaller than this are cropped to half the size, in patches
+/// half as large: as many tokens, and no pixels made up.
+const SMALL_SIDE: usize = 80;
+
+impl Settings {
+    /// These settings over the recipe for some thousand images.
+    pub(super) fn over_small(self, images: ImageFacts, scale: Scale) -> Self {
+        let named = self.names_network();
+        let of_scale = |size: usize| (!named).then_some(size);
+        // Heads follow a width that is given.
+        let heads = of_scale(scale.heads).filter(|_| self.width.is_none());
+        let method = self.method.unwrap_or(MethodKind::LeJepa);
+        let of_method = match method {
+            MethodKind::LeJepa | MethodKind::VisReg => Self {
+                lr: Some(0.004),
+                feature: Some(Feature::Both),
+                ..Self::default()
+            },
+            MethodKind::Dino => Self {
+                lr: Some(0.002),
+                head_hidden_dim: Some(512),
+                ..Self::default()
+            },
+            MethodKind::SimDino => Self {
+                lr: Some(0.002),
+                weight_decay_end: Some(0.04),
+                head_hidden_dim: Some(512),
+                ..Self::default()
+            },
+        };
+        let tiny = images.side.is_some_and(|side| side < SMALL_SIDE);
+        let pixels = |side: usize| if tiny { side / 2 } else { side };
+        let epochs = (SEEN / images.count.max(1) as f64).round();
+        self.over(of_method).over(Self {
+            method: Some(method),
+            arch: Some("custom".into()),
+            width: of_scale(scale.width),
+            depth: of_scale(scale.depth),
+            heads,
+            patch_size: Some(pixels(16)),
+            drop_path_rate: Some(0.05),
+            epochs: Some(epochs.clamp(10.0, 400.0)),
+            // An epoch of few images is too short for a checkpoint of its own, and nobody looks at
+            // hundreds of them.
+            checkpoint_every: Some((CHECKPOINT_IMAGES / images.count.max(1) as u64).max(1)),
+            saveckp_freq: Some(0),
+            global_crops_size: Some(Size::square(pixels(96))),
+            global_crops_scale: Some(Pair(0.5, 1.0)),
+            local_crops_size: Some(Size::square(pixels(48))),
+            local_crops_number: Some(4),
+            local_crops_scale: Some(Pair(0.15, 0.5)),
+            ..Self::default()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::values::RecipeKind;
+
+    fn facts(count: usize, side: usize) -> ImageFacts {
+        ImageFacts {
+            count,
+            side: Some(side),
+            bytes: 0,
+        }
+    }
+
+    #[test]
+    fn few_images_are_seen_more_often_and_small_ones_are_not_enlarged() {
+        let small = |count, side| {
+            let settings = Settings::default();
+            let settings = settings.over_recipe(RecipeKind::Small, facts(count, side), None);
+            settings.resolve(count).unwrap().0
+        };
+        let (few, many) = (small(4_000, 128), small(40_000, 128));
+        assert_eq!((few.epochs, many.epochs), (100.0, 10.0));
+        assert_eq!(
+            (few.method, few.recipe),
+            (MethodKind::LeJepa, RecipeKind::Small)
+        );
+        assert_eq!(small(100, 500).epochs, 400.0);
+        let tiny = small(4_000, 32);
+        assert_eq!(tiny.patch_size * 2, few.patch_size);
+        let tokens = |config: &crate::Config| config.global_crops_size.width / config.patch_size;
+        assert_eq!(tokens(&tiny), tokens(&few));
+    }
+
+    #[test]
+    fn what_is_given_stays_for_every_method() {
+        for method in [
+            MethodKind::Dino,
+            MethodKind::SimDino,
+            MethodKind::LeJepa,
+            MethodKind::VisReg,
+        ] {
+            let given = Settings {
+                method: Some(method),
+                arch: Some("vit_tiny".into()),
+                lr: Some(0.5),
+                ..Settings::default()
+            };
+            let settings = given.over_recipe(RecipeKind::Small, facts(4_000, 128), None);
+            let (config, _) = settings.resolve(4_000).unwrap();
+            assert_eq!((config.method, config.width, config.lr), (method, 192, 0.5));
+            assert_eq!(config.depth, 12);
+        }
+    }
+
+    #[test]
+    fn a_width_alone_makes_a_network() {
+        let given = Settings {
+            width: Some(64),
+            ..Settings::default()
+        };
+        let settings = given.over_recipe(RecipeKind::Small, facts(4_000, 128), None);
+        let (config, _) = settings.resolve(4_000).unwrap();
+        assert_eq!((config.width, config.heads), (64, 1));
+    }
+
+    #[test]
+    fn networks_grow_with_the_images_they_see() {
+        for pair in SCALES.windows(2) {
+            let cost = |scale: &Scale| scale.width.pow(2) * scale.depth;
+            assert!(cost(&pair[0]) < cost(&pair[1]));
+            assert!(pair[0].worth_from < pair[1].worth_from);
+        }
+        assert!(SCALES.contains(&DEFAULT) && SCALES[0].worth_from == 0.0);
+    }
+}
