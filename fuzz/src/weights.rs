@@ -6,9 +6,9 @@ use std::path::Path;
 
 use dinolab_nn::init::Init;
 use dinolab_nn::weights::{
-    Backbone, LoadOptions, Naming, Value, NetworkRole, arrays, load, read, write_pth,
+    Backbone, LoadOptions, Naming, NetworkRole, Value, arrays, load, read, write_pth,
 };
-use dinolab_nn::{Head, HeadConfig, Network, Vit, VitConfig, device};
+use dinolab_nn::{Head, HeadConfig, Network, ProjectionHead, Vit, VitConfig, device};
 
 /// Any bytes as a weight file, or as a configuration beside one: reads it, finds the sizes, and
 /// makes and loads the networks. The first byte says which.
@@ -94,7 +94,8 @@ fn seed(folder: &Path, file: &Path, which: usize) {
     match which {
         0 => backbone.write_pth(file, Naming::Reference),
         1 => {
-            let network = Network::new(&plain, &head, 0, &device).expect("sizes that fit");
+            let network: Network<Head> =
+                Network::new(&plain, &head, 0, &device).expect("sizes that fit");
             let state = || {
                 let named = arrays(&network, "").into_iter();
                 Value::dict(named.map(|(name, array)| (name, Value::Tensor(array))))
