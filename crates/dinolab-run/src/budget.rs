@@ -15,7 +15,7 @@ use crate::event::Event;
 use crate::settings::recipe::{ImageFacts, Scale};
 use crate::settings::{Config, Settings};
 use crate::sources::Sources;
-use crate::values::RecipeKind;
+use crate::values::{RecipeKind, TimeBudget};
 
 /// Share of the time that evaluations may take, and how many there are at most and at least: the
 /// first one is of the untrained network.
@@ -27,6 +27,10 @@ const CHECKPOINT_SECONDS: f64 = 60.0;
 const LEAST_STEPS: f64 = 20.0;
 /// Epochs from which on they are whole numbers.
 const WHOLE_EPOCHS: f64 = 10.0;
+/// More than anyone waits for.
+const MOST_EPOCHS: f64 = 1e7;
+/// Of the run that is measured: enough for a part with smaller crops.
+const TRIAL_EPOCHS: f64 = 100.0;
 
 /// How long a run takes, as measured.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,7 +97,9 @@ impl Plan<'_> {
             0 => 0.0,
             every => 1.0 + (config.epochs / every as f64).ceil(),
         };
-        let total = speed.epochs(config.epochs, steps) + evaluations * speed.evaluation;
+        let early = config.low_resolution_epochs as f64;
+        let trained = speed.epochs(config.epochs, early, steps);
+        let total = trained + evaluations * speed.evaluation;
         Ok(speed.estimate(total, None))
     }
 
@@ -107,25 +113,21 @@ impl Plan<'_> {
         };
         let spent = || self.question.began.elapsed();
         let left = || time.saturating_sub(spent()).as_secs_f64();
-        let first = self.config(scales[0], Some(1.0))?;
+        let first = self.config(scales[0], Some(TRIAL_EPOCHS))?;
         let speed = self.measure(&first)?;
-        let mut best = (
-            scales[0],
-            fit(&first, self.images.count, &speed, left())?,
-            speed,
-        );
+        let mut best = (scales[0], self.longest(scales[0], &speed, left())?, speed);
         let mut larger = None;
         for &scale in scales[1..].iter().rev() {
-            let config = self.config(scale, Some(1.0))?;
+            let config = self.config(scale, Some(TRIAL_EPOCHS))?;
             let worth = scale.map_or(0.0, |scale| scale.worth_from);
             let sees = |fit: &Fit| fit.epochs * self.images.count as f64;
             let expected = speed.scaled(operations(&config) / operations(&first));
-            let mut found = fit(&config, self.images.count, &expected, left());
+            let mut found = self.longest(scale, &expected, left());
             let mut measured = expected;
             // Arithmetic alone is a guess: within sight of its worth it is measured.
             if found.as_ref().is_ok_and(|found| sees(found) > 0.7 * worth) {
                 measured = self.measure(&config)?;
-                found = fit(&config, self.images.count, &measured, left());
+                found = self.longest(scale, &measured, left());
             }
             match found {
                 Ok(found) if sees(&found) >= worth => {
@@ -156,6 +158,43 @@ impl Plan<'_> {
         ))
     }
 
+    /// The longest run in a scale that takes `left` seconds at most, evaluations included.
+    fn longest(&self, scale: Option<Scale>, speed: &Speed, left: f64) -> Result<Fit> {
+        let config = self.config(scale, Some(TRIAL_EPOCHS))?;
+        let steps = steps_per_epoch(&config, self.images.count)?;
+        let seconds = |epochs: f64| {
+            let early = self.config(scale, Some(epochs));
+            let early = early.map_or(0.0, |config| config.low_resolution_epochs as f64);
+            speed.epochs(epochs, early, steps)
+        };
+        let affordable = (EVALUATIONS_SHARE * left / speed.evaluation.max(1e-9)) as u64;
+        let evaluations = affordable.clamp(EVALUATIONS.0, EVALUATIONS.1);
+        let evaluated = evaluations as f64 * speed.evaluation;
+        let epochs = most_epochs(&seconds, left - evaluated);
+        if epochs * steps < LEAST_STEPS {
+            let spent = (config.time.0.as_secs_f64() - left).max(0.0);
+            let least = 1.2 * (evaluated + seconds(LEAST_STEPS / steps)) + spent;
+            return Err(Error::setting(
+                "time",
+                config.time,
+                format!(
+                    "too short for a run of these settings: a step takes {:.2} s and an evaluation \
+                     {:.0} s on this machine; give at least {}",
+                    speed.later,
+                    speed.evaluation,
+                    TimeBudget(Duration::from_secs(least.ceil() as u64))
+                ),
+            ));
+        }
+        let epoch = seconds(epochs) / epochs;
+        Ok(Fit {
+            epochs,
+            eval_every: (epochs / (evaluations - 1) as f64).ceil().max(1.0) as u64,
+            checkpoint_every: (CHECKPOINT_SECONDS / epoch).ceil().max(1.0) as u64,
+            total: seconds(epochs) + evaluated,
+        })
+    }
+
     fn network_is_given(&self) -> bool {
         let s = &self.question.settings;
         s.arch.is_some() || s.width.is_some() || s.depth.is_some() || s.heads.is_some()
@@ -171,45 +210,31 @@ struct Fit {
     total: f64,
 }
 
-/// The longest run of `config` that takes `left` seconds at most.
-fn fit(config: &Config, images: usize, speed: &Speed, left: f64) -> Result<Fit> {
-    let steps = steps_per_epoch(config, images)?;
-    let affordable = (EVALUATIONS_SHARE * left / speed.evaluation.max(1e-9)) as u64;
-    let evaluations = affordable.clamp(EVALUATIONS.0, EVALUATIONS.1);
-    let evaluated = evaluations as f64 * speed.evaluation;
-    let exact = speed.epochs_in(left - evaluated, steps);
-    if exact * steps < LEAST_STEPS {
-        let least = evaluated + speed.epochs(LEAST_STEPS / steps, steps);
-        let seconds = Duration::from_secs((1.2 * least + time_spent(left, config)).ceil() as u64);
-        return Err(Error::setting(
-            "time",
-            config.time,
-            format!(
-                "too short for a run of these settings: a step takes {:.2} s and an evaluation {:.0} s on \
-                 this machine; give at least {}",
-                speed.later,
-                speed.evaluation,
-                humantime::format_duration(seconds)
-            ),
-        ));
+/// The most epochs of which `seconds` are not more than `left`: whole ones from [`WHOLE_EPOCHS`] on.
+fn most_epochs(seconds: &dyn Fn(f64) -> f64, left: f64) -> f64 {
+    if seconds(WHOLE_EPOCHS) <= left {
+        let (mut enough, mut too_many) = (WHOLE_EPOCHS, 2.0 * WHOLE_EPOCHS);
+        while seconds(too_many) <= left && too_many < MOST_EPOCHS {
+            (enough, too_many) = (too_many, 2.0 * too_many);
+        }
+        while too_many - enough > 1.0 {
+            let middle = ((enough + too_many) / 2.0).floor();
+            match seconds(middle) <= left {
+                true => enough = middle,
+                false => too_many = middle,
+            }
+        }
+        return enough;
     }
-    let epochs = match exact < WHOLE_EPOCHS {
-        true => (exact * 100.0).floor() / 100.0,
-        false => exact.floor(),
-    };
-    let epochs = epochs.max(LEAST_STEPS / steps);
-    let eval_every = (epochs / (evaluations - 1) as f64).ceil().max(1.0);
-    Ok(Fit {
-        epochs,
-        eval_every: eval_every as u64,
-        checkpoint_every: (CHECKPOINT_SECONDS / (steps * speed.later)).ceil().max(1.0) as u64,
-        total: speed.epochs(epochs, steps) + evaluated,
-    })
-}
-
-/// Seconds of the asked time that have passed before training.
-fn time_spent(left: f64, config: &Config) -> f64 {
-    (config.time.0.as_secs_f64() - left).max(0.0)
+    let (mut enough, mut too_many) = (0.0, WHOLE_EPOCHS);
+    for _ in 0..20 {
+        let middle = (enough + too_many) / 2.0;
+        match seconds(middle) <= left {
+            true => enough = middle,
+            false => too_many = middle,
+        }
+    }
+    (100.0 * enough).floor() / 100.0
 }
 
 fn steps_per_epoch(config: &Config, images: usize) -> Result<f64> {
@@ -224,4 +249,31 @@ fn operations(config: &Config) -> f64 {
     let views = 2.0 * forward(config.global_crops_size.longest())
         + locals * forward(config.local_crops_size.longest());
     (config.batch_size * config.accumulate) as f64 * views
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_epochs_are_found() {
+        for (epoch, left) in [(3.0, 1000.0), (0.001, 60.0), (7.0, 70.0), (30.0, 45.0)] {
+            let seconds = |epochs: f64| epoch * epochs;
+            let found = most_epochs(&seconds, left);
+            assert!(seconds(found) <= left, "{epoch}: {found}");
+            let step = if found < WHOLE_EPOCHS { 0.02 } else { 1.0 };
+            assert!(seconds(found + step) > left, "{epoch}: {found}");
+            assert!(found < WHOLE_EPOCHS || found.fract() == 0.0);
+        }
+        // Every second epoch is a cheap one from ten on.
+        let halved = |epochs: f64| match epochs < 10.0 {
+            true => epochs,
+            false => 0.25 * (epochs / 2.0).floor() + (epochs / 2.0).ceil(),
+        };
+        assert_eq!(most_epochs(&halved, 6.25), 10.0);
+        let few = most_epochs(&halved, 6.0);
+        assert!((5.98..=6.0).contains(&few), "{few}");
+        assert_eq!(most_epochs(&halved, 25.0), 40.0);
+        assert_eq!(most_epochs(&halved, 0.0), 0.0);
+    }
 }

@@ -26,6 +26,8 @@ pub(super) struct Speed {
     pub first: f64,
     /// A step on images that were read before and may be kept in memory.
     pub later: f64,
+    /// The same with the smaller crops of the first epochs, where there are such.
+    pub early: f64,
     /// An evaluation.
     pub evaluation: f64,
 }
@@ -37,14 +39,17 @@ impl Speed {
         (sources, bytes): (&Sources, u64),
         device: &Device,
     ) -> Result<Self> {
-        let mut plan = config.train_config()?;
-        // With the full views: those of a curriculum's beginning cost less.
-        plan.loader.batch_size = config.batch_size;
+        let plan = config.train_config()?;
         let loader = Loader::new(sources.train.clone(), plan.crops, plan.loader)?;
         let mut method = config.method(device)?;
-        let mut time = || steps(&loader, &mut *method, config.accumulate);
+        let early = match plan.early_crops {
+            Some((_, crops)) => Some(loader.with_crops(crops)?),
+            None => None,
+        };
+        let mut time = |loader: &Loader| steps(loader, &mut *method, config.accumulate);
         // The same images twice: the second time they are in memory, where all images have room.
-        let (first, cached) = (time()?, time()?);
+        let (first, cached) = (time(&loader)?, time(&loader)?);
+        let early = early.map_or(Ok(cached), |loader| time(&loader))?;
         let later = match bytes <= config.cache_mb << 20 {
             true => cached,
             false => first.max(cached),
@@ -56,6 +61,8 @@ impl Speed {
         Ok(Self {
             first: first.max(later),
             later,
+            // What reading costs, it costs small crops as well.
+            early: early + (later - cached),
             evaluation: evaluation.as_secs_f64(),
         })
     }
@@ -65,21 +72,17 @@ impl Speed {
         Self {
             first: factor * self.first,
             later: factor * self.later,
+            early: factor * self.early,
             evaluation: factor * self.evaluation,
         }
     }
 
-    /// Seconds that epochs take: the first one reads the images.
-    pub(super) fn epochs(&self, epochs: f64, steps_per_epoch: f64) -> f64 {
-        let first = epochs.min(1.0);
-        steps_per_epoch * (first * self.first + (epochs - first) * self.later)
-    }
-
-    /// Epochs that so many seconds are enough for.
-    pub(super) fn epochs_in(&self, seconds: f64, steps_per_epoch: f64) -> f64 {
-        let steps = (seconds / self.first).min(steps_per_epoch);
-        let rest = (seconds - steps * self.first).max(0.0) / self.later;
-        (steps.max(0.0) + rest) / steps_per_epoch
+    /// Seconds that so many epochs take, `early` of them with smaller crops: the first one reads the
+    /// images.
+    pub(super) fn epochs(&self, epochs: f64, early: f64, steps_per_epoch: f64) -> f64 {
+        let early = early.min(epochs);
+        let reading = epochs.min(1.0) * (self.first - self.later);
+        steps_per_epoch * (early * self.early + (epochs - early) * self.later + reading)
     }
 
     pub(super) fn estimate(&self, total: f64, asked: Option<Duration>) -> Estimate {
@@ -137,18 +140,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_epoch_takes_longer_and_both_ways_agree() {
+    fn the_first_epoch_takes_longer_and_early_ones_less() {
         let speed = Speed {
             first: 2.0,
             later: 0.5,
+            early: 0.25,
             evaluation: 1.0,
         };
-        assert_eq!(speed.epochs(0.5, 10.0), 10.0);
-        assert_eq!(speed.epochs(3.0, 10.0), 30.0);
-        for epochs in [0.25, 1.0, 1.5, 40.0] {
-            let seconds = speed.epochs(epochs, 10.0);
-            assert!((speed.epochs_in(seconds, 10.0) - epochs).abs() < 1e-9);
-        }
-        assert_eq!(speed.epochs_in(-1.0, 10.0), 0.0);
+        assert_eq!(speed.epochs(0.5, 0.0, 10.0), 10.0);
+        assert_eq!(speed.epochs(3.0, 0.0, 10.0), 30.0);
+        assert_eq!(speed.epochs(3.0, 2.0, 10.0), 25.0);
+        // More early epochs than there are.
+        assert_eq!(speed.epochs(3.0, 9.0, 10.0), 22.5);
     }
 }

@@ -132,7 +132,7 @@ pub(super) fn over_recipe(
         return Ok((plan.over_recipe(), None));
     }
     // Whatever is wrong with the settings is said before minutes are spent on them.
-    let trial = plan.config(None, Some(1.0))?;
+    let trial = plan.config(None, None)?;
     given.check_method(trial.method)?;
     train_config(plan.question.env, &trial, false)?;
     if !time.is_unlimited() {

@@ -35,6 +35,9 @@ pub(super) const DEFAULT: Scale = Scale {
 /// Images seen in all epochs together where no time is given, about an hour of two cores.
 const SEEN: f64 = 400_000.0;
 
+/// Runs of so many epochs begin with small crops.
+const CURRICULUM_FROM: f64 = 10.0;
+
 /// Images seen between checkpoints: about a minute.
 const CHECKPOINT_IMAGES: u64 = 8_000;
 
@@ -70,7 +73,14 @@ impl Settings {
         };
         let tiny = images.side.is_some_and(|side| side < SMALL_SIDE);
         let pixels = |side: usize| if tiny { side / 2 } else { side };
-        let epochs = (SEEN / images.count.max(1) as f64).round();
+        let epochs = (SEEN / images.count.max(1) as f64)
+            .round()
+            .clamp(10.0, 400.0);
+        let length = self.epochs.unwrap_or(epochs);
+        let early = match length < CURRICULUM_FROM {
+            true => 0,
+            false => (length / 2.0) as u64,
+        };
         self.over(of_method).over(Self {
             method: Some(method),
             arch: Some("custom".into()),
@@ -79,7 +89,8 @@ impl Settings {
             heads,
             patch_size: Some(pixels(16)),
             drop_path_rate: Some(0.05),
-            epochs: Some(epochs.clamp(10.0, 400.0)),
+            epochs: Some(epochs),
+            low_resolution_epochs: Some(early),
             // An epoch of few images is too short for a checkpoint of its own, and nobody looks at
             // hundreds of them.
             checkpoint_every: Some((CHECKPOINT_IMAGES / images.count.max(1) as u64).max(1)),
