@@ -93,10 +93,7 @@ impl Plan<'_> {
     pub(crate) fn estimate(&self, config: &Config) -> Result<Estimate> {
         let speed = self.measure(config)?;
         let steps = steps_per_epoch(config, self.images.count)?;
-        let evaluations = match config.eval_every {
-            0 => 0.0,
-            every => 1.0 + (config.epochs / every as f64).ceil(),
-        };
+        let evaluations = evaluations_of(config.epochs, config.eval_every);
         let early = config.low_resolution_epochs as f64;
         let trained = speed.epochs(config.epochs, early, steps);
         let total = trained + evaluations * speed.evaluation;
@@ -115,7 +112,8 @@ impl Plan<'_> {
         let left = || time.saturating_sub(spent()).as_secs_f64();
         let first = self.config(scales[0], Some(TRIAL_EPOCHS))?;
         let speed = self.measure(&first)?;
-        let mut best = (scales[0], self.longest(scales[0], &speed, left())?, speed);
+        self.longest(scales[0], &speed, left())?;
+        let mut best = (scales[0], speed);
         let mut larger = None;
         for &scale in scales[1..].iter().rev() {
             let config = self.config(scale, Some(TRIAL_EPOCHS))?;
@@ -131,7 +129,7 @@ impl Plan<'_> {
             }
             match found {
                 Ok(found) if sees(&found) >= worth => {
-                    best = (scale, found, measured);
+                    best = (scale, measured);
                     break;
                 }
                 found => {
@@ -140,7 +138,9 @@ impl Plan<'_> {
                 }
             }
         }
-        let (scale, found, speed) = best;
+        let (scale, speed) = best;
+        // Measuring took time, too.
+        let found = self.longest(scale, &speed, left())?;
         let settings = Settings {
             epochs: Some(found.epochs),
             eval_every: self.question.settings.eval_every.or(Some(found.eval_every)),
@@ -169,11 +169,15 @@ impl Plan<'_> {
         };
         let affordable = (EVALUATIONS_SHARE * left / speed.evaluation.max(1e-9)) as u64;
         let evaluations = affordable.clamp(EVALUATIONS.0, EVALUATIONS.1);
-        let evaluated = evaluations as f64 * speed.evaluation;
-        let epochs = most_epochs(&seconds, left - evaluated);
+        let evaluated = |epochs: f64| match self.question.settings.eval_every {
+            None => evaluations as f64 * speed.evaluation,
+            Some(every) => evaluations_of(epochs, every) * speed.evaluation,
+        };
+        let all = |epochs: f64| seconds(epochs) + evaluated(epochs);
+        let epochs = most_epochs(&all, left);
         if epochs * steps < LEAST_STEPS {
             let spent = (config.time.0.as_secs_f64() - left).max(0.0);
-            let least = 1.2 * (evaluated + seconds(LEAST_STEPS / steps)) + spent;
+            let least = 1.2 * all(LEAST_STEPS / steps) + spent;
             return Err(Error::setting(
                 "time",
                 config.time,
@@ -191,7 +195,7 @@ impl Plan<'_> {
             epochs,
             eval_every: (epochs / (evaluations - 1) as f64).ceil().max(1.0) as u64,
             checkpoint_every: (CHECKPOINT_SECONDS / epoch).ceil().max(1.0) as u64,
-            total: seconds(epochs) + evaluated,
+            total: all(epochs),
         })
     }
 
@@ -235,6 +239,14 @@ fn most_epochs(seconds: &dyn Fn(f64) -> f64, left: f64) -> f64 {
         }
     }
     (100.0 * enough).floor() / 100.0
+}
+
+/// Evaluations of a run: before the first step, every so many epochs, and at the end.
+fn evaluations_of(epochs: f64, every: u64) -> f64 {
+    match every {
+        0 => 0.0,
+        every => 1.0 + (epochs / every as f64).ceil(),
+    }
 }
 
 fn steps_per_epoch(config: &Config, images: usize) -> Result<f64> {

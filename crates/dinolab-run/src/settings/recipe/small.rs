@@ -1,7 +1,6 @@
 //! The recipe for some thousand images and a processor, by the tables of `docs/small-sets.md`.
 
 use dinolab_data::Size;
-use dinolab_nn::Feature;
 
 use super::{ImageFacts, Scale};
 use crate::settings::Settings;
@@ -56,7 +55,7 @@ impl Settings {
         let of_method = match method {
             MethodKind::LeJepa | MethodKind::VisReg => Self {
                 lr: Some(0.004),
-                feature: Some(Feature::Both),
+                patch_drop_rate: Some(0.5),
                 ..Self::default()
             },
             MethodKind::Dino => Self {
