@@ -105,7 +105,7 @@ impl Plan<'_> {
         let scales: Vec<Option<Scale>> = match self.recipe.scales() {
             // One network, the recipe's or the user's.
             [] => vec![None],
-            _ if self.network_is_given() => vec![None],
+            _ if self.question.settings.names_sizes() => vec![None],
             scales => scales.iter().copied().map(Some).collect(),
         };
         let spent = || self.question.began.elapsed();
@@ -197,11 +197,6 @@ impl Plan<'_> {
             checkpoint_every: (CHECKPOINT_SECONDS / epoch).ceil().max(1.0) as u64,
             total: all(epochs),
         })
-    }
-
-    fn network_is_given(&self) -> bool {
-        let s = &self.question.settings;
-        s.arch.is_some() || s.width.is_some() || s.depth.is_some() || s.heads.is_some()
     }
 }
 

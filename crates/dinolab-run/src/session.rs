@@ -25,7 +25,7 @@ use dinolab_nn::{Device, device};
 use dinolab_train::checkpoint::{self, Checkpoint, TrainState};
 use dinolab_train::{Observer, RunOutcome, TrainConfig, Trainer};
 
-use self::preparation::{Before, measured, over_recipe, train_config};
+use self::preparation::{Before, measured, over_recipe, train_config, with_network_of_weights};
 use crate::budget::{Estimate, Question};
 use crate::environment::Environment;
 use crate::error::RunError;
@@ -173,6 +173,7 @@ impl<'a> Session<'a> {
         let contents = (!shapes).then(|| Contents::of(&sources));
         let device_name = settings.device.as_deref().unwrap_or("cpu");
         let device = device::by_name(device_name)?;
+        let settings = with_network_of_weights(settings, recorded.as_ref())?;
         let settings = measured(env, settings, &sources, recorded.as_ref())?;
         let (mut settings, estimate) = over_recipe(
             Before {

@@ -136,6 +136,15 @@ fn a_folder_on_a_processor_gets_the_small_recipe_and_says_how_long_that_takes() 
         .succeed();
     assert_eq!(recorded(&run, "method"), "dino");
 
+    // Weights bring their network.
+    let from = root.path().join("from");
+    let start = Train::bare(&from)
+        .on(&images)
+        .with("weights", run.display());
+    start.with("epochs", 1).succeed();
+    let sizes = ["width", "depth", "image-size"].map(|size| recorded(&from, size));
+    assert_eq!(sizes, ["32", "2", &recorded(&run, "image-size")]);
+
     // The paper's is one flag away.
     let run = root.path().join("paper");
     let paper = Train::bare(&run).on(&images).with("recipe", "paper");

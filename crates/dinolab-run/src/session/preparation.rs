@@ -68,6 +68,30 @@ pub(super) fn measured(
     Ok(settings)
 }
 
+/// With the network of the weights to start from, where none is asked for.
+///
+/// # Errors
+/// Weights that cannot be read, or of no vision transformer.
+pub(super) fn with_network_of_weights(
+    settings: Settings,
+    recorded: Option<&Settings>,
+) -> Result<Settings> {
+    let path = settings.weights.clone().unwrap_or_default();
+    if path.as_os_str().is_empty() || settings.names_sizes() {
+        return Ok(settings);
+    }
+    let network = match recorded {
+        // The weights of a run that has begun may be gone.
+        Some(recorded) => recorded.network(),
+        None => {
+            let weights = read(&path, None)?;
+            let config = weights.vit_config(None);
+            Settings::of_network(&config.of_setting("weights", path.display())?)
+        }
+    };
+    Ok(settings.over(network))
+}
+
 /// What was said of a run before this session's choices.
 pub(super) struct Before<'a> {
     /// Settings as given.

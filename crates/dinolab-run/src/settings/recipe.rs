@@ -9,6 +9,8 @@
 mod shapes;
 mod small;
 
+use dinolab_nn::VitConfig;
+
 use super::Settings;
 use crate::values::RecipeKind;
 
@@ -100,6 +102,38 @@ impl Settings {
             });
         }
         self
+    }
+
+    /// Whether anything is said of the network's sizes.
+    pub(crate) fn names_sizes(&self) -> bool {
+        let sizes = [self.width, self.depth, self.heads, self.patch_size];
+        self.arch.is_some() || sizes.iter().any(Option::is_some)
+    }
+
+    /// The settings of a network.
+    pub(crate) fn of_network(vit: &VitConfig) -> Self {
+        Self {
+            arch: Some("custom".into()),
+            width: Some(vit.width),
+            depth: Some(vit.depth),
+            heads: Some(vit.heads),
+            patch_size: Some(vit.patch_size),
+            image_size: Some(vit.image_size),
+            ..Self::default()
+        }
+    }
+
+    /// The settings of the network alone.
+    pub(crate) fn network(&self) -> Self {
+        Self {
+            arch: self.arch.clone(),
+            width: self.width,
+            depth: self.depth,
+            heads: self.heads,
+            patch_size: self.patch_size,
+            image_size: self.image_size,
+            ..Self::default()
+        }
     }
 
     /// Whether the network is asked for by its name, which has its sizes.
