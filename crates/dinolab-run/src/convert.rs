@@ -60,13 +60,13 @@ pub struct OnnxOutputs {
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum WeightFormat {
-    /// The reference's, or DINOv2's for a network with layer scale
+    /// Names of facebookresearch/dino, or of DINOv2 if the network has layer scale
     Reference,
-    /// timm's; as a folder with the config.json that timm.create_model("local-dir:…") reads
+    /// timm; as a folder, with the config.json that timm.create_model("local-dir:…") reads
     Timm,
-    /// Hugging Face's ViTModel, Dinov2Model or Dinov2WithRegistersModel, whichever fits
+    /// Hugging Face's ViTModel, Dinov2Model or Dinov2WithRegistersModel, whichever fits the network
     Hf,
-    /// A run folder, for use and as a start of training
+    /// A run folder, for inference and for `train --weights`
     Run,
 }
 

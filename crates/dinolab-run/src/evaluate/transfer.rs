@@ -28,9 +28,9 @@ use crate::values::Pair;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum TransferTask {
-    /// The class of an image
+    /// Predict the class of an image
     Classification,
-    /// The class of each pixel
+    /// Predict the class of each pixel
     Segmentation,
 }
 
