@@ -117,12 +117,12 @@ impl MaskOptions {
             highest = highest.max(found.highest.unwrap_or(0));
             ensure!(
                 !found.usable.is_empty(),
-                "no image to {what} has a mask of classes (SegmentationClass)"
+                "no image to {what} has a class mask (SegmentationClass)"
             );
             Ok(found.usable)
         };
         let (train_images, val_images) =
-            (usable(&train, "learn from")?, usable(&val, "evaluate on")?);
+            (usable(&train, "train on")?, usable(&val, "evaluate on")?);
         let names = match rule {
             MaskRule::ObjectOfLabel => std::iter::once("background")
                 .chain(CLASSES)
@@ -146,7 +146,7 @@ impl MaskOptions {
         let sets = tree.join("ImageSets");
         ensure!(
             sets.is_dir() && tree.join("JPEGImages").is_dir(),
-            "{}: is no VOC tree (JPEGImages, ImageSets, SegmentationClass)",
+            "{}: not a VOC tree (JPEGImages, ImageSets, SegmentationClass)",
             tree.display()
         );
         let open = |split: &str| {

@@ -201,7 +201,7 @@ pub fn convert(request: &ConvertRequest<'_>) -> Result<ConvertReport> {
         Err(error) => {
             written.remove();
             return Err(Error::In {
-                what: format!("{} was removed again", request.output.display()),
+                what: format!("{} was removed", request.output.display()),
                 source: Box::new(error),
             });
         }
@@ -296,7 +296,7 @@ impl Original {
             && !request.full
         {
             notes.push(format!(
-                "readers have to be told the number of heads, {}",
+                "the format does not record the number of heads: pass {} to programs that read the file",
                 config.heads
             ));
         }
@@ -311,14 +311,14 @@ impl Original {
         }
         if pth && !colours {
             notes.push(format!(
-                "a .pth does not say how images of {} are normalised: readers have to be given `mean` \
-                 and `std`",
+                "a .pth does not record how images of {} are normalised: use the file with `mean` and \
+                 `std`",
                 count(config.channels)
             ));
         } else if !colours && !self.weights.metadata.contains_key("preprocess") {
             notes.push(format!(
-                "the weights do not say how images of {} are normalised; `mean` and `std` write it \
-                 into what is converted",
+                "the weights do not record how images of {} are normalised; `mean` and `std` write it \
+                 into the output",
                 count(config.channels)
             ));
         }
@@ -336,8 +336,10 @@ impl Original {
         };
         let what = format!("the network was trained on {trained} after the final norm");
         Some(match pth && !request.full {
-            true => format!("{what}, and a .pth does not say it: `feature` {feature} takes it"),
-            false => format!("{what}; other programs than this take the class token by default"),
+            true => format!(
+                "{what}, which a .pth does not record: use the file with `feature` {feature}"
+            ),
+            false => format!("{what}; other programs use the class token by default"),
         })
     }
 }

@@ -105,7 +105,7 @@ impl fmt::Display for Embedded {
             write!(f, "\ntheir classes in {}", labels.display())?;
         }
         match &self.whitening {
-            Some(whitening) => write!(f, "\nwhitened as in {}", whitening.display()),
+            Some(whitening) => write!(f, "\nwhitened by the transform in {}", whitening.display()),
             None => Ok(()),
         }
     }

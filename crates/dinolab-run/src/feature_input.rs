@@ -100,7 +100,7 @@ pub struct FeatureOptions<'a> {
 impl FeatureOptions<'_> {
     fn weights(&self) -> Result<&Path> {
         self.weights
-            .context("`weights` W is needed to make features")
+            .context("`weights` W is required to compute features")
     }
 
     /// The network, for images of any kind.

@@ -124,6 +124,12 @@ impl Model {
     /// Weights that cannot be read or do not fit, a device that is not there, and networks of other
     /// than three channels whose images nobody says how to normalise.
     pub fn load(env: &Environment<'_>, w: &Path, options: &ModelOptions) -> Result<Self> {
+        ensure!(
+            w.exists(),
+            "cannot read `weights` {}: no such file or folder; give a run folder, one of its \
+             checkpoints, a weight file or a model folder",
+            w.display()
+        );
         let weights = read(w, options.role)?;
         let mut config = weights.vit_config(options.heads)?;
         config.position_rule = options.position_rule.unwrap_or(config.position_rule);

@@ -328,8 +328,8 @@ fn inspect_tells_what_a_source_holds() {
 
     let (said, _) = data(&["inspect"], &[&photos]);
     for line in [
-        "the same: broken/c.jpg, kinds/z.jpg",
-        "cannot be used: broken/d.png: the file is empty",
+        "duplicates: broken/c.jpg, kinds/z.jpg",
+        "unusable: broken/d.png: the file is empty",
     ] {
         assert!(said.lines().any(|found| found == line), "{said}");
     }

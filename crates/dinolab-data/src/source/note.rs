@@ -142,7 +142,7 @@ impl Display for Note {
             ),
             Self::ClassesOfParts(all) => write!(
                 f,
-                "the classes are the folders {all}, which hold folders themselves; if those are \
+                "the classes are the folders {all}, which contain folders themselves; if those are \
                  the classes, open {} instead",
                 if all.count == 1 {
                     "that folder"

@@ -257,9 +257,7 @@ impl Case<'_> {
         Some(Warning {
             failure: FailureMode::Divergence,
             seen,
-            meaning: "Training is diverging: steps are too large for the network to stay \
-                      where it learns."
-                .into(),
+            meaning: "Training is diverging: the update steps are too large.".into(),
             remedies,
         })
     }
@@ -325,12 +323,12 @@ impl Case<'_> {
         Some(Warning {
             failure: FailureMode::ConstantOutput,
             seen: format!(
-                "All images together use about {prototypes:.1} of {} prototypes, and single \
-                 images the same ones (entropy {:.3}, {:.3} of all together).",
+                "All images together use about {prototypes:.1} of {} prototypes, and every image \
+                 uses the same ones (entropy {:.3} per image, {:.3} over all images).",
                 self.now.out_dim, self.now.teacher_entropy?, self.now.marginal_entropy?,
             ),
-            meaning: "Every image gets the same answer: the output has collapsed to a \
-                      constant, and a low loss means nothing."
+            meaning: "Every image gets the same output: it has collapsed to a constant, and a \
+                      low loss means nothing."
                 .into(),
             remedies: each(
                 Remedy::Resume,
@@ -356,8 +354,8 @@ impl Case<'_> {
         Some(Warning {
             failure: FailureMode::FeatureCollapse,
             seen: format!(
-                "The features' spread is {:.4} (0: constant, 1: even) and their effective \
-                 rank {:.2}.",
+                "The features' standard deviation is {:.4} (0: constant, 1: even) and their \
+                 effective rank {:.2}.",
                 self.now.feature_std?, self.now.feature_rank?
             ),
             meaning: "The backbone gives nearly the same feature to every image, or features \

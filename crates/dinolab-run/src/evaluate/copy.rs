@@ -243,7 +243,10 @@ pub fn evaluate(env: &Environment<'_>, request: &CopyRequest<'_>) -> Result<Copy
         work.whitening = Some(work.learn(&*source, request.whitening_centre)?);
     }
     let known = work.source(&*originals)?;
-    ensure!(!known.indices.is_empty(), "no original can be used");
+    ensure!(
+        !known.indices.is_empty(),
+        "none of the originals can be used"
+    );
     let mut database = known.data;
     let mut row_of = vec![None; originals.len()];
     for (row, &index) in known.indices.iter().enumerate() {

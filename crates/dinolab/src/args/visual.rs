@@ -37,12 +37,17 @@ impl VisualArgs {
 /// Prints of how many images or frames `made` was written, and how many were skipped.
 pub fn print_summary(output: &OutputArgs, made: &str, result: VisualResult, args: &VisualArgs) {
     let what = if result.frames { "frames" } else { "images" };
+    let unit = if result.done == 1 {
+        &what[..what.len() - 1]
+    } else {
+        what
+    };
     let (done, skipped, out) = (result.done, result.skipped, &args.out);
     if output.json {
         let counts = serde_json::json!({ what: done, "skipped": skipped, "out": out });
         outln!("{counts}");
     } else {
         let out = out.display();
-        outln!("{made} of {done} {what} in {out}; {skipped} skipped");
+        outln!("{made} of {done} {unit} in {out}; {skipped} skipped");
     }
 }

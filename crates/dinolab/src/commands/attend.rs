@@ -58,6 +58,6 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
         model: args.model.options(),
     };
     let result = draw(env, &request)?;
-    print_summary(&args.output, "attention", result, &args.media);
+    print_summary(&args.output, "attention maps", result, &args.media);
     Ok(())
 }

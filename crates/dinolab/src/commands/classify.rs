@@ -70,7 +70,7 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
     }
     if let Some(accuracy) = report.top1 {
         errln!(
-            "{accuracy:.2} % of {} labelled images are right",
+            "accuracy {accuracy:.2}% on {} labelled images",
             report.labelled
         );
     }

@@ -49,16 +49,16 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 
     outln!("\n1. without crops: all views are the whole image");
     outln!(
-        "   expect the KL below {CAUGHT_UP} for good within 50 steps, and the entropy to reach ln {OUT_DIM}: \
-         with one image the centre takes away all there is to tell"
+        "   expected: the KL stays below {CAUGHT_UP} after at most 50 steps, and the entropy reaches ln {OUT_DIM}, \
+         because with one image the centre removes all information"
     );
     header();
     let mut checks = test.without_crops(args.steps, &mut line)?;
 
-    outln!("\n2. with crops: 2 × 64 px and 4 × 32 px, colours changed");
+    outln!("\n2. with crops: 2 × 64 px and 4 × 32 px, with colour augmentation");
     outln!(
-        "   expect the KL to start higher, since views differ, to be at a tenth of that after 20 to 100 \
-         steps and near 0 after 200; runs with crops are often judged too early"
+        "   expected: the KL starts higher, because views differ, falls to a tenth of that after 20 to 100 \
+         steps, and is near 0 after 200; runs with crops are often stopped too early"
     );
     header();
     checks.extend(test.with_crops(args.crop_steps, &mut line)?);
@@ -74,7 +74,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             ExitCode::Success
         }
         false => {
-            outln!("learning does not work as it should");
+            outln!("learning does not work: at least one check failed");
             ExitCode::Failure
         }
     })

@@ -56,6 +56,6 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
         model: args.model.options(),
     };
     let result = colour(env, &request)?;
-    print_summary(&args.output, "colours", result, &args.media);
+    print_summary(&args.output, "patch colours", result, &args.media);
     Ok(())
 }

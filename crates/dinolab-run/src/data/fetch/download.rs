@@ -197,7 +197,7 @@ fn attempt(
             Ok(0) => break,
             Ok(read) => read,
             Err(error) => {
-                let error = Err::<(), _>(error).context("the transfer broke off");
+                let error = Err::<(), _>(error).context("the transfer was interrupted");
                 return error.map_err(Transient);
             }
         };
@@ -214,7 +214,7 @@ fn attempt(
     }
     match total {
         Some(total) if have < total => Err(Transient(invalid!(
-            "the transfer broke off at {have} of {total} bytes"
+            "the transfer was interrupted at {have} of {total} bytes"
         ))),
         _ => Ok(()),
     }

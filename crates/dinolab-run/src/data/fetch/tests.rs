@@ -319,7 +319,7 @@ fn archives_that_reach_outside_write_nothing_there() {
         ("../x", "leaves the folder"),
         ("a/../../../x", "leaves the folder"),
         ("/dinolab-must-not-write-this", "absolute path"),
-        ("..\\x", "not a path of every system"),
+        ("..\\x", "not a portable path"),
     ];
     for (name, reason) in bad {
         refused(&tar(&[(name, b"x")]), reason);

@@ -45,7 +45,7 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
     let (name, place) = (dataset.name, dir.display());
     match fetched.map_err(|error| advised(error, dataset, dir))? {
         Fetched::Now => outln!("{name} is in {place}"),
-        Fetched::Before => outln!("{name} is in {place} already, complete; nothing to do"),
+        Fetched::Before => outln!("{name} is already complete in {place}; nothing to do"),
     }
     let images = match dataset.images {
         "" => dir.clone(),

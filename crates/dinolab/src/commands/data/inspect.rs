@@ -56,10 +56,10 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
         outln!("note: {note}");
     }
     for names in &report.duplicates {
-        outln!("the same: {}", names.join(", "));
+        outln!("duplicates: {}", names.join(", "));
     }
     for bad in &report.unreadable {
-        outln!("cannot be used: {}: {}", bad.name, bad.reason);
+        outln!("unusable: {}: {}", bad.name, bad.reason);
     }
     Ok(())
 }

@@ -149,7 +149,7 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
     args.output.print(&report)?;
     if !args.output.json {
         let margin = report.margin;
-        outln!("fine-tuned is {margin:+.2} points from scratch, each at its best lr");
+        outln!("fine-tuned minus from scratch: {margin:+.2} points, each at its best lr");
     }
     Ok(())
 }
