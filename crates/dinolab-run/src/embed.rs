@@ -211,7 +211,7 @@ fn patch_tokens(
         let (width, height) = eval::covering(image.width, image.height, resize);
         check_patches(height, width, patch).map_err(|error| dinolab_eval::Error::Invalid {
             what: "image",
-            reason: format!("{error}; `size` HEIGHTxWIDTH in place of `whole` makes them equal"),
+            reason: format!("{error}; `size` HEIGHTxWIDTH instead of `whole` makes them equal"),
         })?;
         let resized = eval::resize(image, width, height, Filter::Bicubic)?;
         whole_patches(&resized, None, patch)

@@ -203,7 +203,7 @@ pub fn labelled(
     let FeatureInput { setting, path } = input;
     if set.labels.is_none() {
         let reason = format!(
-            "has no labels; put each class of images in a folder of its own, or the classes of \
+            "has no labels; put each class of images in its own folder, or the classes of \
              saved features in {}, a line each",
             labels_file(path).display()
         );

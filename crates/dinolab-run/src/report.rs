@@ -261,7 +261,7 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
         })
         .collect();
     let changed = (!changes.is_empty()).then(|| Table {
-        title: "Settings changed in the course of the run".into(),
+        title: "Settings changed during the run".into(),
         note: String::new(),
         header: ["after step", "setting", "before", "since"]
             .map(Into::into)

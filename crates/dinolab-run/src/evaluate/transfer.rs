@@ -227,7 +227,7 @@ fn labelled(
             let all = sources::open(env, images)?;
             ensure!(
                 !all.classes().is_empty(),
-                "{}: has no labels; put each class in a folder of its own",
+                "{}: has no labels; put each class in its own folder",
                 images.display()
             );
             let all = sources::labelled(env, all, images)?;

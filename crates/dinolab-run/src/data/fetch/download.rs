@@ -204,7 +204,7 @@ fn attempt(
         have += read as u64;
         if total.is_some_and(|total| have > total) {
             return Err(Permanent(invalid!(
-                "the server sends more bytes than it said"
+                "the server sent more bytes than announced"
             )));
         }
         file.write_all(&buffer[..read])

@@ -483,7 +483,7 @@ fn cifar_becomes_folders_of_classes() {
         &cifar(&record(0, 0)[..99]),
         &folder.path().join("b"),
     ));
-    assert!(cut.contains("no whole number of records"), "{cut}");
+    assert!(cut.contains("not a whole number of records"), "{cut}");
     let unnamed = words(convert(&cifar(&record(2, 0)), &folder.path().join("c")));
     assert!(unnamed.contains("class 2, of 2"), "{unnamed}");
 }
