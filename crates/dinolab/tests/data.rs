@@ -243,7 +243,7 @@ fn damaged_files_are_packed_named_and_keep_the_numbers_of_others() {
     let (plain, shrunk) = (root.path().join("plain"), root.path().join("shrunk"));
     data(&["pack"], &[&photos, &plain]);
     let (said, told) = data(&["pack", "--longest-side", "20"], &[&photos, &shrunk]);
-    assert!(said.contains("cannot be decoded, packed as they are: 3"));
+    assert!(said.contains("cannot be decoded, packed unchanged: 3"));
     assert!(said.contains("shrunk to 20 pixels: 3"), "{said}");
     for (name, reason) in [
         ("b.jpg", "truncated"),
