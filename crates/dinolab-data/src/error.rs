@@ -63,8 +63,8 @@ pub enum Error {
     /// A folder holds NumPy arrays and no other images; arrays count as images only if channels are
     /// taken as stored ([`Pixels::Stored`](crate::Pixels::Stored)).
     #[error(
-        "{path}: no usable image: the folder holds {arrays} .npy {}, which are images only where \
-         their channels are taken as stored",
+        "{path}: no usable image: the folder contains {arrays} .npy {}, which are images only if \
+         files are read as stored",
         if *arrays == 1 { "array" } else { "arrays" }
     )]
     OnlyArrays {

@@ -307,7 +307,7 @@ fn images_beside_class_folders_are_left_without_a_label() {
     );
     assert_eq!(
         notes(&*source),
-        ["2 images lie beside the class folders and have no label: set/cover.png, up.png"]
+        ["2 images outside the class folders have no label: set/cover.png, up.png"]
     );
     // Nothing without a label is held out of what is trained on, and parts know what was left out.
     let source: std::sync::Arc<dyn Source> = source.into();

@@ -38,7 +38,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use diagnosis::{Context, TeacherContext, Trouble, Warning, diagnose};
+pub use diagnosis::{Context, FailureMode, TeacherContext, Warning, diagnose};
 pub use features::feature_figures;
 pub use meter::{EmbeddingSample, HealthMeter, PrototypeSample, Sample};
 pub use remedy::{Adjustment, Remedy, Setting, after_divergence};

@@ -130,7 +130,7 @@ fn vulkan(name: &str, which: Option<&str>) -> Result<Device> {
             Ok(index) => WgpuDeviceKind::DiscreteGpu(index),
             Err(_) => {
                 return refuse(
-                    "the part after the colon is none of a number, integrated, virtual, cpu".into(),
+                    "the part after the colon must be a number, integrated, virtual or cpu".into(),
                 );
             }
         },

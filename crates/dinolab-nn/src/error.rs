@@ -64,8 +64,8 @@ pub enum Error {
     },
     /// A weight file holds several networks that may be meant.
     #[error(
-        "{path}: holds several networks, and it is not clear which one is {} ({}); save that one \
-         in a file of its own",
+        "{path}: contains several networks, and it is not clear which one is {} ({}); save that one \
+         in a separate file",
         wanted.map_or("meant".into(), |role| format!("the {role}")),
         prefixes.join(", ")
     )]
@@ -80,7 +80,7 @@ pub enum Error {
     /// Weights are NaN or infinite.
     #[error(
         "{path}: tensor {tensor} has {count} of {total} values that are not finite numbers, the \
-         first {value} at {index:?}{}; the weights are damaged, or of a training run that diverged",
+         first {value} at {index:?}{}; the weights are damaged, or from a training run that diverged",
         match tensors { 1 => String::new(), n => format!(" ({n} tensors have such values)") }
     )]
     NotFinite {
@@ -137,7 +137,7 @@ pub enum Error {
     /// An image would be cut into more patches than a network is given.
     #[error(
         "at {height} × {width} px (height × width) an image has {patches} patches of {patch} px; \
-         {MAX_PATCHES} are the most"
+         the maximum is {MAX_PATCHES}"
     )]
     TooManyPatches {
         /// Of the image as the network would see it, in pixels.

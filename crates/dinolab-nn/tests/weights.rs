@@ -329,7 +329,7 @@ fn missing_and_left_over_tensors_are_accounted_for() {
         row("missing"),
         ["2", "backbone.norm.bias", "…", "head.mlp.2.weight"]
     );
-    assert_eq!(row("left over"), ["1", "head.mlp.9.weight"]);
+    assert_eq!(row("unused"), ["1", "head.mlp.9.weight"]);
 }
 
 #[test]

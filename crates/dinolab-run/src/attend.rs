@@ -73,11 +73,11 @@ impl FromStr for Maps {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum PictureKind {
-    /// The map in colours
+    /// The map as a heat map
     Heat,
-    /// The map laid over the image
+    /// The map overlaid on the image
     Overlay,
-    /// The patches that hold the threshold's fraction
+    /// The patches that cover --threshold of the attention
     Mask,
 }
 

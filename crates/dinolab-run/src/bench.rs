@@ -25,19 +25,19 @@ pub struct BenchOptions {
     /// Side of a patch in pixels
     #[cfg_attr(feature = "clap", arg(long, value_name = "PX", default_value_t = 16))]
     pub patch_size: usize,
-    /// Number of threads that compute [default: all cores]
+    /// Number of compute threads [default: all cores]
     #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
     pub threads: Option<usize>,
     /// cpu, or cuda:N, metal, vulkan:N, rocm:N if compiled in
     #[cfg_attr(feature = "clap", arg(long, default_value = "cpu"))]
     pub device: String,
-    /// Activations and matrix products in f32 or bf16
+    /// Precision of activations and matrix multiplications: f32 or bf16
     #[cfg_attr(feature = "clap", arg(long, value_name = "TYPE", default_value_t))]
     pub precision: Precision,
-    /// Number of repetitions before measuring
+    /// Number of warm-up repetitions, not measured
     #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 2))]
     pub warmup: usize,
-    /// Number of repetitions measured
+    /// Number of repetitions to measure
     #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 5))]
     pub steps: usize,
 }

@@ -16,7 +16,8 @@ use crate::sources::{self, unseen_shapes};
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct MaskOptions {
-    /// Training split of a VOC tree; if the tree lacks it, a part of the other split is held out
+    /// Training split of a VOC tree; if the tree does not have it, part of --val-split is used for
+    /// training
     #[cfg_attr(
         feature = "clap",
         arg(long, value_name = "SPLIT", default_value = "train")
@@ -28,7 +29,7 @@ pub struct MaskOptions {
         arg(long, value_name = "SPLIT", default_value = "val")
     )]
     pub val_split: String,
-    /// Fraction of the images held out for validation, if there is one split only
+    /// Fraction of the images to hold out for validation, if there is only one split
     #[cfg_attr(
         feature = "clap",
         arg(long, value_name = "FRACTION", default_value_t = 0.3)
@@ -37,13 +38,13 @@ pub struct MaskOptions {
     /// Random seed of the held-out images
     #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 0))]
     pub holdout_seed: u64,
-    /// File of class names, one a line, background first [default: VOC's if they fit]
+    /// File of class names, one per line, background first [default: VOC's names, if they fit]
     #[cfg_attr(feature = "clap", arg(long, value_name = "FILE"))]
     pub class_names: Option<PathBuf>,
-    /// Number of built-in shapes to learn from, without a tree
+    /// Number of training images of the built-in shapes set, if no images are given
     #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 256))]
     pub shapes_images: usize,
-    /// Side of built-in shapes
+    /// Side of the images of the built-in shapes set
     #[cfg_attr(feature = "clap", arg(long, value_name = "PX", default_value_t = 64))]
     pub shapes_size: usize,
 }
@@ -116,12 +117,12 @@ impl MaskOptions {
             highest = highest.max(found.highest.unwrap_or(0));
             ensure!(
                 !found.usable.is_empty(),
-                "no image to {what} has a mask of classes (SegmentationClass)"
+                "no image to {what} has a class mask (SegmentationClass)"
             );
             Ok(found.usable)
         };
         let (train_images, val_images) =
-            (usable(&train, "learn from")?, usable(&val, "evaluate on")?);
+            (usable(&train, "train on")?, usable(&val, "evaluate on")?);
         let names = match rule {
             MaskRule::ObjectOfLabel => std::iter::once("background")
                 .chain(CLASSES)
@@ -145,7 +146,7 @@ impl MaskOptions {
         let sets = tree.join("ImageSets");
         ensure!(
             sets.is_dir() && tree.join("JPEGImages").is_dir(),
-            "{}: is no VOC tree (JPEGImages, ImageSets, SegmentationClass)",
+            "{}: not a VOC tree (JPEGImages, ImageSets, SegmentationClass)",
             tree.display()
         );
         let open = |split: &str| {

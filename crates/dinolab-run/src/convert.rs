@@ -60,13 +60,13 @@ pub struct OnnxOutputs {
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum WeightFormat {
-    /// The reference's, or DINOv2's for a network with layer scale
+    /// Names of facebookresearch/dino, or of DINOv2 if the network has layer scale
     Reference,
-    /// timm's; as a folder with the config.json that timm.create_model("local-dir:…") reads
+    /// timm; as a folder, with the config.json that timm.create_model("local-dir:…") reads
     Timm,
-    /// Hugging Face's ViTModel, Dinov2Model or Dinov2WithRegistersModel, whichever fits
+    /// Hugging Face's ViTModel, Dinov2Model or Dinov2WithRegistersModel, whichever fits the network
     Hf,
-    /// A run folder, for use and as a start of training
+    /// A run folder, for inference and for `train --weights`
     Run,
 }
 
@@ -201,7 +201,7 @@ pub fn convert(request: &ConvertRequest<'_>) -> Result<ConvertReport> {
         Err(error) => {
             written.remove();
             return Err(Error::In {
-                what: format!("{} was removed again", request.output.display()),
+                what: format!("{} was removed", request.output.display()),
                 source: Box::new(error),
             });
         }
@@ -296,7 +296,7 @@ impl Original {
             && !request.full
         {
             notes.push(format!(
-                "readers have to be told the number of heads, {}",
+                "the format does not record the number of heads: pass {} to programs that read the file",
                 config.heads
             ));
         }
@@ -311,14 +311,14 @@ impl Original {
         }
         if pth && !colours {
             notes.push(format!(
-                "a .pth does not say how images of {} are normalised: readers have to be given `mean` \
-                 and `std`",
+                "a .pth does not record how images of {} are normalised: use the file with `mean` and \
+                 `std`",
                 count(config.channels)
             ));
         } else if !colours && !self.weights.metadata.contains_key("preprocess") {
             notes.push(format!(
-                "the weights do not say how images of {} are normalised; `mean` and `std` write it \
-                 into what is converted",
+                "the weights do not record how images of {} are normalised; `mean` and `std` write it \
+                 into the output",
                 count(config.channels)
             ));
         }
@@ -336,8 +336,10 @@ impl Original {
         };
         let what = format!("the network was trained on {trained} after the final norm");
         Some(match pth && !request.full {
-            true => format!("{what}, and a .pth does not say it: `feature` {feature} takes it"),
-            false => format!("{what}; other programs than this take the class token by default"),
+            true => format!(
+                "{what}, which a .pth does not record: use the file with `feature` {feature}"
+            ),
+            false => format!("{what}; other programs use the class token by default"),
         })
     }
 }

@@ -105,7 +105,7 @@ impl fmt::Display for Embedded {
             write!(f, "\ntheir classes in {}", labels.display())?;
         }
         match &self.whitening {
-            Some(whitening) => write!(f, "\nwhitened as in {}", whitening.display()),
+            Some(whitening) => write!(f, "\nwhitened by the transform in {}", whitening.display()),
             None => Ok(()),
         }
     }
@@ -211,7 +211,7 @@ fn patch_tokens(
         let (width, height) = eval::covering(image.width, image.height, resize);
         check_patches(height, width, patch).map_err(|error| dinolab_eval::Error::Invalid {
             what: "image",
-            reason: format!("{error}; `size` HEIGHTxWIDTH in place of `whole` makes them equal"),
+            reason: format!("{error}; `size` HEIGHTxWIDTH instead of `whole` makes them equal"),
         })?;
         let resized = eval::resize(image, width, height, Filter::Bicubic)?;
         whole_patches(&resized, None, patch)

@@ -24,11 +24,12 @@ pub struct FeatureChoice {
     /// [default: what the weights were trained on]
     #[cfg_attr(feature = "clap", arg(long, value_name = "FEATURE"))]
     pub feature: Option<Feature>,
-    /// Concatenate the features of the last N blocks [default: 1; eval linear and transfer: 4]
+    /// Concatenate the features of the last N blocks [default: 4 in eval linear and transfer, else
+    /// 1]
     #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
     pub n_last_blocks: Option<usize>,
-    /// As the reference: the class tokens of these blocks, and the mean of the patch tokens of the last
-    /// one: true or false [default: false]
+    /// Use the class tokens of these blocks and the mean patch token of the last one, as
+    /// facebookresearch/dino does for ViT-B [default: false]
     #[cfg_attr(
         feature = "clap",
         arg(long, value_name = "BOOL", num_args = 1, action = clap::ArgAction::Set)
@@ -99,7 +100,7 @@ pub struct FeatureOptions<'a> {
 impl FeatureOptions<'_> {
     fn weights(&self) -> Result<&Path> {
         self.weights
-            .context("`weights` W is needed to make features")
+            .context("`weights` W is required to compute features")
     }
 
     /// The network, for images of any kind.
@@ -202,7 +203,7 @@ pub fn labelled(
     let FeatureInput { setting, path } = input;
     if set.labels.is_none() {
         let reason = format!(
-            "has no labels; put each class of images in a folder of its own, or the classes of \
+            "has no labels; put each class of images in its own folder, or the classes of \
              saved features in {}, a line each",
             labels_file(path).display()
         );

@@ -22,22 +22,22 @@ use crate::weights::read;
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[cfg_attr(feature = "clap", command(next_help_heading = "Model"))]
 pub struct ModelOptions {
-    /// Network of a training checkpoint: teacher, student, average or network
+    /// Which network of a training checkpoint to use: teacher, student, average or network
     /// [default: the one that the run evaluates]
     #[cfg_attr(feature = "clap", arg(long = "checkpoint-key", value_name = "ROLE"))]
     pub role: Option<NetworkRole>,
-    /// Attention heads, if the file does not say [default: width / 64]
+    /// Number of attention heads, if the file does not record it [default: width / 64]
     #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
     pub heads: Option<usize>,
-    /// How position embeddings follow other image sizes: dino, ratio or ratio-antialias
+    /// How to resample position embeddings for other image sizes: dino, ratio or ratio-antialias
     /// [default: from the file, else from its naming scheme]
     #[cfg_attr(feature = "clap", arg(long, value_name = "RULE"))]
     pub position_rule: Option<PositionRule>,
     /// cpu, or cuda:N, metal, vulkan:N, rocm:N if compiled in
     #[cfg_attr(feature = "clap", arg(long, default_value = "cpu"))]
     pub device: String,
-    /// Activations and matrix products in f32 or bf16
-    #[cfg_attr(feature = "clap", arg(long, default_value_t))]
+    /// Precision of activations and matrix multiplications: f32 or bf16
+    #[cfg_attr(feature = "clap", arg(long, value_name = "TYPE", default_value_t))]
     pub precision: Precision,
     /// How values are normalised, for files that do not say it.
     #[cfg_attr(feature = "clap", command(flatten))]
@@ -124,6 +124,12 @@ impl Model {
     /// Weights that cannot be read or do not fit, a device that is not there, and networks of other
     /// than three channels whose images nobody says how to normalise.
     pub fn load(env: &Environment<'_>, w: &Path, options: &ModelOptions) -> Result<Self> {
+        ensure!(
+            w.exists(),
+            "cannot read `weights` {}: no such file or folder; give a run folder, one of its \
+             checkpoints, a weight file or a model folder",
+            w.display()
+        );
         let weights = read(w, options.role)?;
         let mut config = weights.vit_config(options.heads)?;
         config.position_rule = options.position_rule.unwrap_or(config.position_rule);

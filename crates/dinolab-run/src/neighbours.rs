@@ -332,7 +332,7 @@ fn find(indexed: &IndexedImages, query: &str, pixels: Pixels) -> Result<Query> {
         return Ok(Query::Picture(image));
     }
     row_of(&|index| source.name(index) == query).with_context(|| {
-        format!("{query}: no such file, and no usable image of that name in the set")
+        format!("{query}: no such file, and no usable image of that name in the dataset")
     })
 }
 
@@ -393,7 +393,7 @@ impl Report for NeighbourReport {
 impl fmt::Display for NeighbourReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (images, embedded) = (self.images, self.embedded);
-        write!(f, "{images} images, {embedded} of them embedded now; ")?;
+        write!(f, "{images} images, {embedded} of them newly embedded; ")?;
         match &self.index {
             Some(path) => write!(f, "index in {path}")?,
             None => f.write_str("no index")?,
@@ -404,7 +404,7 @@ impl fmt::Display for NeighbourReport {
                 let inside: usize = groups.iter().map(Vec::len).sum();
                 write!(
                     f,
-                    "\n{} groups of {inside} images at a similarity of {threshold} or above",
+                    "\n{} groups with {inside} images in all, similarity {threshold} or above",
                     groups.len()
                 )?;
                 "groups"
@@ -420,8 +420,8 @@ impl fmt::Display for NeighbourReport {
             write!(f, "\nthe sheet shows the first {pictures} pictures")?;
         }
         for name in &sheet.unreadable {
-            write!(f, "\n{name}: cannot be read any more; not in the sheet")?;
+            write!(f, "\n{name}: can no longer be read; not on the sheet")?;
         }
-        write!(f, "\nsheet in {}", sheet.path.display())
+        write!(f, "\ncontact sheet in {}", sheet.path.display())
     }
 }

@@ -232,14 +232,14 @@ impl Overfit {
         let (teacher, student) = (flat(&dino.teacher), flat(&dino.student));
         check(
             teacher != before && teacher != student,
-            "the teacher followed the student, and is not the student itself".into(),
+            "the teacher followed the student without being identical to it".into(),
         );
         let lowest = divergence.iter().copied().fold(f64::INFINITY, f64::min);
         check(
             // Rounding may take a vanishing divergence a little below 0.
             lowest > -1e-3,
             format!(
-                "the loss was never below the teacher's entropy (nearest {lowest:.4} nats above)"
+                "the loss was never below the teacher's entropy (minimum difference {lowest:.4} nats)"
             ),
         );
         let tail = &divergence[divergence.len() - divergence.len().min(10)..];
@@ -264,7 +264,9 @@ impl Overfit {
                 .map_or(0, |step| step + 1);
             check(
                 reached <= 50,
-                format!("the loss was at its floor for good after {reached} steps (at most 50)"),
+                format!(
+                    "the loss stayed at its minimum from step {reached} on (must be at most 50)"
+                ),
             );
         }
         Ok(checks)

@@ -216,7 +216,7 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
         })
         .collect();
     let percent =
-        |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.1} %"));
+        |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.1}%"));
     let table = Table {
         title: if dino {
             "Evaluations of the teacher".into()
@@ -261,7 +261,7 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
         })
         .collect();
     let changed = (!changes.is_empty()).then(|| Table {
-        title: "Settings changed in the course of the run".into(),
+        title: "Settings changed during the run".into(),
         note: String::new(),
         header: ["after step", "setting", "before", "since"]
             .map(Into::into)
@@ -324,7 +324,7 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
             a.zip(b).map(|(a, b)| {
                 (
                     name.to_owned(),
-                    format!("{a:.1} % untrained, {b:.1} % trained"),
+                    format!("{a:.1}% untrained, {b:.1}% trained"),
                 )
             })
         };

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use dinolab_data::loader::UnusableImage;
 use dinolab_eval::health::{
-    Context, Health, HealthMeter, TeacherContext, Trouble, Warning, diagnose,
+    Context, FailureMode, Health, HealthMeter, TeacherContext, Warning, diagnose,
 };
 use dinolab_nn::Precision;
 use dinolab_train::checkpoint::Change;
@@ -183,7 +183,7 @@ impl<'a> TrainObserver<'a> {
 }
 
 fn diverging(warnings: &[Warning]) -> bool {
-    let grave = |warning: &Warning| warning.trouble == Trouble::Divergence;
+    let grave = |warning: &Warning| warning.failure == FailureMode::Divergence;
     warnings.iter().any(grave)
 }
 

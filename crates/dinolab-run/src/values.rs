@@ -172,9 +172,9 @@ impl From<CenteringKind> for Centering {
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum PixelKind {
-    /// 8-bit RGB, whatever a file holds
+    /// Convert every file to 8-bit RGB
     Rgb,
-    /// A file's own channels and depth
+    /// Keep the file's own channels and bit depth
     Stored,
 }
 

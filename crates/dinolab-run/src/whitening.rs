@@ -11,11 +11,11 @@ use crate::error::{Context, Error, Result};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct WhiteningOptions {
-    /// Whiten features (PCA): centre them and bring each principal component to unit variance, fitted to
-    /// the images of this call: those embedded, searched, or of --train
+    /// Whiten features (PCA: centre them and scale each principal component to unit variance),
+    /// fitted to the images embedded or searched, or to --train
     #[cfg_attr(feature = "clap", arg(long, conflicts_with = "whitening"))]
     pub whiten: bool,
-    /// Whiten features by the transform that `embed --whiten` wrote: NAME.whitening.safetensors
+    /// Whiten features with a transform that `embed --whiten` wrote, NAME.whitening.safetensors
     #[cfg_attr(feature = "clap", arg(long, value_name = "FILE"))]
     pub whitening: Option<PathBuf>,
 }

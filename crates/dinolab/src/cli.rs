@@ -11,14 +11,14 @@ use crate::exit_code::ExitCode;
 use crate::library::Flags;
 use crate::terminal::Terminal;
 
-/// Pretrain vision transformers on unlabelled images, by DINO, LeJEPA, VISReg or SimDINO
+/// Pretrain vision transformers on unlabelled images with DINO, LeJEPA, VISReg or SimDINO
 #[derive(Parser)]
 #[command(version, max_term_width = 100)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Print results, warnings and errors only, no progress and notes
-    #[arg(short, long, global = true)]
+    /// Print only results, warnings and errors; no progress or notes
+    #[arg(short, long, global = true, display_order = 998)]
     quiet: bool,
     #[cfg(feature = "remote")]
     #[command(flatten)]

@@ -39,7 +39,7 @@ pub enum Command {
     /// Download, inspect and pack datasets
     #[command(subcommand)]
     Data(data::Data),
-    /// Measure the speed of this machine
+    /// Benchmark training steps, feature extraction and image loading
     #[command(subcommand)]
     Bench(bench::Bench),
 }

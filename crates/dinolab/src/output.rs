@@ -6,7 +6,7 @@ use dinolab_run::table::Report;
 /// How results are printed: the same flags for all commands that have results.
 #[derive(clap::Args)]
 pub struct OutputArgs {
-    /// Print JSON
+    /// Print the result as one line of JSON
     #[arg(long)]
     pub json: bool,
 }

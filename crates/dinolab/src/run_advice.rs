@@ -39,7 +39,7 @@ pub fn words(error: &RunError) -> String {
             reason,
             changes,
         } => format!(
-            "--change-settings: --{setting} cannot change in the course of a run, since {reason}; \
+            "--change-settings: --{setting} cannot change during a run, because {reason}; \
              start a new one: {}",
             Commands::new(run).new_run(changes)
         ),

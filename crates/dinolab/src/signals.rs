@@ -46,7 +46,7 @@ pub fn survive_file_size_limit() {
 /// Says so from a thread of its own: a terminal that takes no text must not hold up a second
 /// signal.
 fn announce() {
-    let say = || errln!("stopping after this step; again to stop at once");
+    let say = || errln!("stopping after this step; press Ctrl-C again to stop at once");
     let _ = std::thread::Builder::new().spawn(say);
 }
 

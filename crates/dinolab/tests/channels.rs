@@ -107,7 +107,7 @@ fn four_channels_of_16_bits_train_embed_and_attend() {
     let images = images(&root, 24);
     let (whole, parts) = (root.path().join("whole"), root.path().join("parts"));
     let told = training(&whole, &images).succeed();
-    assert!(told.contains("channels measured over 24 images"), "{told}");
+    assert!(told.contains("measured over 24 images"), "{told}");
     assert!(told.contains("4 channels as stored: --mean"), "{told}");
     assert!(told.contains("32x48") && told.contains("16x24"), "{told}");
     assert_eq!(figures(&whole, "train", "step").len(), 6);

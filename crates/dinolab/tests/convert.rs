@@ -118,7 +118,7 @@ fn what_a_format_cannot_say_is_said() {
     );
     assert!(said.contains("head."), "the head is left out: {said}");
     let said = notes(&convert(&dinov2(), &root.path().join("b.pth"), &[]));
-    assert!(said.contains("heads, 2"), "{said}");
+    assert!(said.contains("heads: pass 2"), "{said}");
 
     // Position embeddings for another size, by the network's own rule.
     let larger = root.path().join("larger");

@@ -243,7 +243,7 @@ fn damaged_files_are_packed_named_and_keep_the_numbers_of_others() {
     let (plain, shrunk) = (root.path().join("plain"), root.path().join("shrunk"));
     data(&["pack"], &[&photos, &plain]);
     let (said, told) = data(&["pack", "--longest-side", "20"], &[&photos, &shrunk]);
-    assert!(said.contains("cannot be decoded, packed as they are: 3"));
+    assert!(said.contains("cannot be decoded, packed unchanged: 3"));
     assert!(said.contains("shrunk to 20 pixels: 3"), "{said}");
     for (name, reason) in [
         ("b.jpg", "truncated"),
@@ -328,8 +328,8 @@ fn inspect_tells_what_a_source_holds() {
 
     let (said, _) = data(&["inspect"], &[&photos]);
     for line in [
-        "the same: broken/c.jpg, kinds/z.jpg",
-        "cannot be used: broken/d.png: the file is empty",
+        "duplicates: broken/c.jpg, kinds/z.jpg",
+        "unusable: broken/d.png: the file is empty",
     ] {
         assert!(said.lines().any(|found| found == line), "{said}");
     }

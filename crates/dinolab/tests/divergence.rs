@@ -88,7 +88,7 @@ fn the_last_sound_checkpoint_is_named_and_resumed_from() {
     let config = fs::read_to_string(run.join("config.toml")).unwrap();
     assert!(config.contains("lr = 0.0005\n"), "{config}");
     let report = fs::read_to_string(run.join("report.html")).unwrap();
-    assert!(report.contains("Settings changed in the course of the run"));
+    assert!(report.contains("Settings changed during the run"));
 
     // Once changed, it is resumed like any other run.
     let said = Train::bare(&run)
@@ -192,7 +192,7 @@ fn settings_change_only_when_asked_and_only_those_that_can() {
         .switch("change-settings")
         .with("epochs", 0.5)
         .fail();
-    assert!(error.contains("has done 1 epochs"), "{error}");
+    assert!(error.contains("has already completed 1 epochs"), "{error}");
     assert_eq!(checkpoint_steps(&run), [4], "nothing has happened");
 
     for command in &suggested {

@@ -250,7 +250,7 @@ fn near_duplicates_are_grouped() {
         .map(|n| n["image"].as_str().unwrap())
         .collect();
     assert_eq!(names, ["3.png", "7.png", "a copy.png"]);
-    assert!(told.contains("1 groups of 3 images"), "{told}");
+    assert!(told.contains("1 groups with 3 images"), "{told}");
     assert!(
         fs::read_to_string(&html)
             .unwrap()

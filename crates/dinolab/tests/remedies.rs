@@ -52,13 +52,14 @@ const MESSAGES: &[(&str, Tried)] = &[
         "(--allow-other-weights uses these all the same)",
         In("linear", "what_does_not_fit_is_refused_in_one_line"),
     ),
+    ("cannot read --weights", NoAdvice),
     ("keeps its --image-size", NoAdvice),
     ("outputs of an .onnx file", NoAdvice),
     (
         "(--image-size resamples them once, here)",
         In("convert", "what_a_format_cannot_say_is_said"),
     ),
-    ("and there is one kind", NoAdvice),
+    ("has only one format, and cannot be", NoAdvice),
     ("--resize-pos-embed true resamples them", Here),
     ("(see --match-prefix, or list pairs in a .tsv)", Here),
     ("--mean {} --std {}", NoAdvice),
@@ -79,11 +80,11 @@ const MESSAGES: &[(&str, Tried)] = &[
     ("start from them with --weights", Here),
     ("holds a run with another", Here),
     (
-        "(--index for another place)",
+        "--index chooses another file",
         In("results", "an_index_that_is_not_kept_is_not_named"),
     ),
     ("--video takes the images of a folder for one", Here),
-    ("(--heads for another number)", Here),
+    ("--heads sets another number", Here),
     ("use --arch custom for other sizes", Here),
     ("needs --width and --depth", Here),
     (
@@ -118,14 +119,14 @@ const MESSAGES: &[(&str, Tried)] = &[
     ("--in-chans and --pixels need IMAGES", Here),
     ("(--holdout 0 trains on all)", Here),
     (
-        "readers have to be given --mean and --std",
+        "use the file with --mean and --std",
         In(
             "weights",
             "a_network_of_one_channel_is_used_by_the_numbers_that_are_asked_for",
         ),
     ),
     (
-        "--mean and --std write it into what is converted",
+        "--mean and --std write it into the output",
         In(
             "weights",
             "a_network_of_one_channel_is_used_by_the_numbers_that_are_asked_for",
@@ -151,7 +152,7 @@ const MESSAGES: &[(&str, Tried)] = &[
         In("weights", "patch_tokens_are_written_as_they_are_asked_for"),
     ),
     (
-        "--size HEIGHTxWIDTH in place of --whole",
+        "--size HEIGHTxWIDTH instead of --whole",
         In("weights", "strips_are_left_out_with_advice_that_helps"),
     ),
     (
@@ -165,7 +166,7 @@ const MESSAGES: &[(&str, Tried)] = &[
     ),
     ("leave --resume out to begin a run", Here),
     (
-        "a .pth does not say it: --feature",
+        "use the file with --feature",
         In("feature", "exported_weights_know_their_feature"),
     ),
     (
@@ -563,7 +564,7 @@ fn advice_works_when_followed() {
             right: vec![tiny(&out()).on(&many).with("holdout", 0).command()],
         },
         Try {
-            says: "(--heads for another number)",
+            says: "--heads sets another number",
             wrong: embed_bare(&[]),
             right: vec![embed_bare(&["--heads", "2"])],
         },

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use common::{Train, program, text};
 use dinolab_eval::health::{
-    Context, Health, Remedy, TeacherContext, Trouble, after_divergence, diagnose,
+    Context, FailureMode, Health, Remedy, TeacherContext, after_divergence, diagnose,
 };
 
 #[allow(dead_code, reason = "the program uses the rest")]
@@ -47,25 +47,25 @@ fn ordinary(epoch: usize, dino: bool) -> Health {
     }
 }
 
-/// Epochs of a run that is in a kind of trouble since its third.
-fn troubled(trouble: Trouble, dino: bool) -> Vec<Health> {
+/// Epochs of a run that shows a failure mode from its third on.
+fn failing(failure: FailureMode, dino: bool) -> Vec<Health> {
     let mut run: Vec<Health> = (0..9).map(|epoch| ordinary(epoch, dino)).collect();
     for (i, health) in run.iter_mut().enumerate().skip(2) {
-        match trouble {
-            Trouble::ConstantOutput => {
+        match failure {
+            FailureMode::ConstantOutput => {
                 health.mutual_information = Some(0.0);
                 health.teacher_entropy = Some(0.1);
                 health.marginal_entropy = Some(0.1);
             }
-            Trouble::UniformOutput => {
+            FailureMode::UniformOutput => {
                 health.teacher_entropy = Some(health.max_entropy());
                 health.loss = Some(health.max_entropy());
             }
-            Trouble::Divergence if dino => health.loss = Some(20.0),
-            Trouble::Divergence => health.loss = Some(3.0 + i as f64),
-            Trouble::EmbeddingCollapse => health.embedding_std = Some(0.001),
-            Trouble::FeatureCollapse => health.feature_std = Some(0.001),
-            Trouble::StudentNotFollowing => {
+            FailureMode::Divergence if dino => health.loss = Some(20.0),
+            FailureMode::Divergence => health.loss = Some(3.0 + i as f64),
+            FailureMode::EmbeddingCollapse => health.embedding_std = Some(0.001),
+            FailureMode::FeatureCollapse => health.feature_std = Some(0.001),
+            FailureMode::StudentNotFollowing => {
                 health.kl = Some(3.0 + i as f64);
             }
         }
@@ -73,17 +73,17 @@ fn troubled(trouble: Trouble, dino: bool) -> Vec<Health> {
     run
 }
 
-const OF_DINO: &[Trouble] = &[
-    Trouble::ConstantOutput,
-    Trouble::UniformOutput,
-    Trouble::Divergence,
-    Trouble::FeatureCollapse,
-    Trouble::StudentNotFollowing,
+const OF_DINO: &[FailureMode] = &[
+    FailureMode::ConstantOutput,
+    FailureMode::UniformOutput,
+    FailureMode::Divergence,
+    FailureMode::FeatureCollapse,
+    FailureMode::StudentNotFollowing,
 ];
-const OF_A_PROJECTION: &[Trouble] = &[
-    Trouble::Divergence,
-    Trouble::EmbeddingCollapse,
-    Trouble::FeatureCollapse,
+const OF_A_PROJECTION: &[FailureMode] = &[
+    FailureMode::Divergence,
+    FailureMode::EmbeddingCollapse,
+    FailureMode::FeatureCollapse,
 ];
 
 /// Runs that the remedies are for, as diagnoses know them.
@@ -213,15 +213,15 @@ fn begun(out: &Path, context: &Context) {
 
 #[test]
 #[cfg(unix)]
-fn every_remedy_of_every_trouble_works() {
+fn every_remedy_of_every_failure_mode_works() {
     for (name, context) in runs() {
         let mut remedies: Vec<Remedy> = after_divergence(&context);
         let dino = context.teacher.is_some();
-        for &trouble in if dino { OF_DINO } else { OF_A_PROJECTION } {
-            let run = troubled(trouble, dino);
+        for &failure in if dino { OF_DINO } else { OF_A_PROJECTION } {
+            let run = failing(failure, dino);
             let warnings = diagnose(&run[8], &run[..8], &context);
-            let found = warnings.iter().find(|warning| warning.trouble == trouble);
-            let found = found.unwrap_or_else(|| panic!("{trouble:?}: {warnings:?}"));
+            let found = warnings.iter().find(|warning| warning.failure == failure);
+            let found = found.unwrap_or_else(|| panic!("{failure:?}: {warnings:?}"));
             remedies.extend(found.remedies.clone());
         }
         let root = tempfile::tempdir().unwrap();

@@ -28,7 +28,7 @@ fn run(args: &[&str]) -> (String, String) {
     (said, told)
 }
 
-const STRAY: &str = "1 image lies beside the class folders and has no label: poster.png";
+const STRAY: &str = "1 image outside the class folders has no label: poster.png";
 
 #[test]
 fn a_run_inside_its_images_is_never_learned_from() {

@@ -267,7 +267,7 @@ fn strips_are_left_out_with_advice_that_helps() {
         let all = [&[images, "--out", at("colours")], flags].concat();
         let told = done(&run("pca", &weights, &all));
         assert!(
-            told.contains("colours of 1 images") && told.contains("3 skipped"),
+            told.contains("colours of 1 image ") && told.contains("3 skipped"),
             "{told}"
         );
         for name in ["6000x3.png", "3x6000.png", "5000x90.png"] {
@@ -302,7 +302,7 @@ fn strips_are_left_out_with_advice_that_helps() {
     one_error(&run("pca", &weights, &[one, "--out", at("colours")]));
     // What squeezes or cuts takes them all.
     let told = done(&run("attend", &weights, &[images, "--out", at("maps")]));
-    assert!(told.contains("attention of 4 images"), "{told}");
+    assert!(told.contains("attention maps of 4 images"), "{told}");
     let told = done(&run("embed", &weights, &[images, "--out", at("f.npy")]));
     assert!(told.contains("4 features"), "{told}");
     // Whole tokens: left out too, with what helps.

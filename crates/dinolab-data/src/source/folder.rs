@@ -177,9 +177,9 @@ impl Found {
     /// Why there is no image.
     fn nothing(&self) -> String {
         let mut reason = match self.others {
-            0 => "the folder holds no files".to_owned(),
-            1 => "the folder holds 1 file, which is not an image".to_owned(),
-            n => format!("the folder holds {n} files, none of them an image"),
+            0 => "the folder contains no files".to_owned(),
+            1 => "the folder contains 1 file, which is not an image".to_owned(),
+            n => format!("the folder contains {n} files, none of them an image"),
         };
         if self.compressed > 0 {
             let few = match self.compressed {

@@ -100,7 +100,7 @@ impl Display for Note {
         match self {
             Self::UnreadableFolders(all) => write!(
                 f,
-                "{} cannot be read, and what is in {} is missing: {all}",
+                "{} cannot be read, and the contents of {} are missing: {all}",
                 all.of("folder", "folders"),
                 if all.count == 1 { "it" } else { "them" },
             ),
@@ -117,14 +117,14 @@ impl Display for Note {
             ),
             Self::Archives(all) => write!(
                 f,
-                "{} beside the images {} not read: {all}",
+                "{} next to the images {} not read: {all}",
                 all.of("archive", "archives"),
                 if all.count == 1 { "is" } else { "are" },
             ),
             Self::Strays(all) => write!(
                 f,
-                "{} beside the class folders and {} no label: {all}",
-                all.of("image lies", "images lie"),
+                "{} outside the class folders {} no label: {all}",
+                all.of("image", "images"),
                 if all.count == 1 { "has" } else { "have" },
             ),
             Self::NotClasses {
@@ -133,16 +133,16 @@ impl Display for Note {
                 beside,
             } => write!(
                 f,
-                "{} in {} and {} beside {}; such folders are not taken for classes, and no image \
+                "{} in {} and {} outside {}; these folders are not treated as classes, and no image \
                  has a label",
-                counted(*within, "image lies", "images lie"),
+                counted(*within, "image is", "images are"),
                 counted(*folders, "folder", "folders"),
                 counted(*beside, "image", "images"),
                 if *folders == 1 { "it" } else { "them" },
             ),
             Self::ClassesOfParts(all) => write!(
                 f,
-                "the classes are the folders {all}, which hold folders themselves; if those are \
+                "the classes are the folders {all}, which contain folders themselves; if those are \
                  the classes, open {} instead",
                 if all.count == 1 {
                     "that folder"
@@ -168,7 +168,7 @@ impl Display for Note {
             Self::Secondary(all) => write!(
                 f,
                 "{} to the sample of another image and {} left out: {all}",
-                all.of("picture belongs", "pictures belong"),
+                all.of("image belongs", "images belong"),
                 if all.count == 1 { "is" } else { "are" },
             ),
             Self::Replaced(all) => write!(
@@ -197,7 +197,7 @@ impl Display for Note {
             }
             Self::BehindEnd(all) => write!(
                 f,
-                "something that is no archive lies behind the end of {} and is not read: {all}",
+                "data after the end of {} are not an archive and are not read: {all}",
                 all.of("archive", "archives"),
             ),
         }
@@ -233,11 +233,11 @@ mod tests {
     fn notes_count_and_name_the_first() {
         assert_eq!(
             Note::Strays(tally(&["a.jpg"])).to_string(),
-            "1 image lies beside the class folders and has no label: a.jpg"
+            "1 image outside the class folders has no label: a.jpg"
         );
         assert_eq!(
             Note::Strays(tally(&["a", "b", "c", "d", "e"])).to_string(),
-            "5 images lie beside the class folders and have no label: a, b, c and 2 more"
+            "5 images outside the class folders have no label: a, b, c and 2 more"
         );
         let kinds = vec![("json".into(), 2), (String::new(), 1)];
         assert!(

@@ -230,7 +230,7 @@ fn labels(
             .ok_or_else(|| Error::BadSource {
                 path: path.clone(),
                 reason: format!(
-                    "the label {label:?} is no number below the {} classes of {}",
+                    "the label {label:?} is not a number below the {} classes of {}",
                     classes.len(),
                     contents::CLASSES
                 ),

@@ -57,7 +57,7 @@ pub(super) fn open(path: &Path, max_pixels: u64) -> Result<Video> {
                 pictures = None;
                 match process.finish() {
                     Ok(()) if number > 0 => return None,
-                    Ok(()) => Err(bad_frame(&name, number, "there is no picture in it")),
+                    Ok(()) => Err(bad_frame(&name, number, "it contains no image")),
                     Err(reason) => Err(bad_frame(&name, number, reason)),
                 }
             }

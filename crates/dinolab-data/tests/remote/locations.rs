@@ -73,7 +73,7 @@ fn what_cannot_be_read_is_refused_in_one_line() {
             "a web server does not tell",
         ),
         ("s3://bucket/texts".into(), "1 files, none of them an image"),
-        ("s3://bucket/nothing".into(), "nothing lies there"),
+        ("s3://bucket/nothing".into(), "nothing at this location"),
         (
             "s3://bucket/nothing.tar".into(),
             "cannot read s3://bucket/nothing.tar: not found",

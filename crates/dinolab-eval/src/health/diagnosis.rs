@@ -47,10 +47,10 @@ pub struct TeacherContext {
     pub suited_out_dim: usize,
 }
 
-/// What kind of trouble.
+/// A failure mode of training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Trouble {
+pub enum FailureMode {
     /// The same output for every image, concentrated on few prototypes.
     ConstantOutput,
     /// The same output for every image, spread evenly over all prototypes.
@@ -68,8 +68,9 @@ pub enum Trouble {
 /// Something that needs attention, in plain words.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Warning {
-    /// The kind.
-    pub trouble: Trouble,
+    /// Which failure mode.
+    #[serde(alias = "trouble")]
+    pub failure: FailureMode,
     /// What was seen, with numbers.
     pub seen: String,
     /// What it means.
@@ -254,11 +255,9 @@ impl Case<'_> {
         let reduced = self.context.reduced_precision;
         remedies.extend(reduced.then_some(Remedy::FullPrecision));
         Some(Warning {
-            trouble: Trouble::Divergence,
+            failure: FailureMode::Divergence,
             seen,
-            meaning: "Training is diverging: steps are too large for the network to stay \
-                      where it learns."
-                .into(),
+            meaning: "Training is diverging: the update steps are too large.".into(),
             remedies,
         })
     }
@@ -293,7 +292,7 @@ impl Case<'_> {
             ],
         ));
         Some(Warning {
-            trouble: Trouble::UniformOutput,
+            failure: FailureMode::UniformOutput,
             seen: format!(
                 "The teacher's entropy is {:.3} of at most {:.3} (ln K){}.",
                 self.now.teacher_entropy?,
@@ -322,14 +321,14 @@ impl Case<'_> {
         }
         let prototypes = self.now.marginal_entropy?.exp();
         Some(Warning {
-            trouble: Trouble::ConstantOutput,
+            failure: FailureMode::ConstantOutput,
             seen: format!(
-                "All images together use about {prototypes:.1} of {} prototypes, and single \
-                 images the same ones (entropy {:.3}, {:.3} of all together).",
+                "All images together use about {prototypes:.1} of {} prototypes, and every image \
+                 uses the same ones (entropy {:.3} per image, {:.3} over all images).",
                 self.now.out_dim, self.now.teacher_entropy?, self.now.marginal_entropy?,
             ),
-            meaning: "Every image gets the same answer: the output has collapsed to a \
-                      constant, and a low loss means nothing."
+            meaning: "Every image gets the same output: it has collapsed to a constant, and a \
+                      low loss means nothing."
                 .into(),
             remedies: each(
                 Remedy::Resume,
@@ -353,10 +352,10 @@ impl Case<'_> {
             return None;
         }
         Some(Warning {
-            trouble: Trouble::FeatureCollapse,
+            failure: FailureMode::FeatureCollapse,
             seen: format!(
-                "The features' spread is {:.4} (0: constant, 1: even) and their effective \
-                 rank {:.2}.",
+                "The features' standard deviation is {:.4} (0: constant, 1: even) and their \
+                 effective rank {:.2}.",
                 self.now.feature_std?, self.now.feature_rank?
             ),
             meaning: "The backbone gives nearly the same feature to every image, or features \
@@ -386,7 +385,7 @@ impl Case<'_> {
             return None;
         }
         Some(Warning {
-            trouble: Trouble::EmbeddingCollapse,
+            failure: FailureMode::EmbeddingCollapse,
             seen: format!(
                 "The embeddings' standard deviation is {:.4} and their effective rank {:.2}.",
                 self.now.embedding_std?, self.now.embedding_rank?
@@ -423,7 +422,7 @@ impl Case<'_> {
             return None;
         }
         Some(Warning {
-            trouble: Trouble::StudentNotFollowing,
+            failure: FailureMode::StudentNotFollowing,
             seen: format!(
                 "The student's output is {kl:.3} nats from the teacher's, {rise:.3} more than \
                  {} epochs ago, and the loss does not fall.",

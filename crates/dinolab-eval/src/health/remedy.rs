@@ -1,4 +1,4 @@
-//! What can be done about a run's trouble, in settings and values.
+//! Remedies for the failure modes of a run, as settings and values.
 
 use std::fmt;
 
@@ -78,7 +78,7 @@ impl fmt::Display for Adjustment {
     }
 }
 
-/// Something to do about a trouble.
+/// One remedy for a failure mode.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Remedy {

@@ -87,12 +87,12 @@ fn changes(warning: &Warning) -> Vec<(Setting, f64)> {
     lists.flatten().map(|a| (a.setting, a.to)).collect()
 }
 
-/// The troubles found at each epoch of a run.
-fn troubles(run: &[Health]) -> Vec<Vec<Trouble>> {
+/// The failure modes found at each epoch of a run.
+fn failures(run: &[Health]) -> Vec<Vec<FailureMode>> {
     (0..run.len())
         .map(|i| {
             let warnings = diagnose(&run[i], &run[..i], &context());
-            warnings.iter().map(|w| w.trouble).collect()
+            warnings.iter().map(|w| w.failure).collect()
         })
         .collect()
 }
@@ -112,7 +112,7 @@ fn learning(e: usize, seed: u64) -> Outputs {
 #[test]
 fn a_healthy_run_is_left_alone() {
     let run = run(8, learning);
-    assert_eq!(troubles(&run), vec![vec![]; 8], "{run:#?}");
+    assert_eq!(failures(&run), vec![vec![]; 8], "{run:#?}");
     assert!(run[7].mutual_information.unwrap() > run[1].mutual_information.unwrap());
     assert!(run[7].active_prototypes.unwrap() > 0.9);
     assert!(run[7].feature_rank.unwrap() > 14.0);
@@ -131,11 +131,16 @@ fn constant_output() {
         o.loss = 0.001;
         o
     });
-    assert_eq!(troubles(&run)[5], [Trouble::ConstantOutput], "{:?}", run[5]);
+    assert_eq!(
+        failures(&run)[5],
+        [FailureMode::ConstantOutput],
+        "{:?}",
+        run[5]
+    );
     assert!(run[5].teacher_entropy.unwrap() < 1e-6);
     assert!(run[5].marginal_entropy.unwrap() < 1e-6);
     assert_eq!(run[5].active_prototypes, Some(1.0 / K as f64));
-    assert!(troubles(&run)[0].is_empty() && troubles(&run)[1].is_empty());
+    assert!(failures(&run)[0].is_empty() && failures(&run)[1].is_empty());
     let warning = &diagnose(&run[5], &run[..5], &context())[0];
     assert_eq!(
         changes(warning),
@@ -169,9 +174,9 @@ fn uniform_output() {
         o.loss = (K as f64).ln();
         o
     });
-    let found = troubles(&run);
+    let found = failures(&run);
     assert!(found[0].is_empty() && found[1].is_empty());
-    assert_eq!(found[5], [Trouble::UniformOutput]);
+    assert_eq!(found[5], [FailureMode::UniformOutput]);
     let warning = &diagnose(&run[5], &run[..5], &context())[0];
     assert_eq!(
         changes(warning),
@@ -190,9 +195,9 @@ fn divergence() {
         };
         o
     });
-    let found = troubles(&climbing);
+    let found = failures(&climbing);
     assert!(found[..6].iter().all(Vec::is_empty), "{found:?}");
-    assert_eq!(found[7], [Trouble::Divergence]);
+    assert_eq!(found[7], [FailureMode::Divergence]);
 
     let broken = epoch(0, 3, |seed| Outputs {
         loss: f64::NAN,
@@ -200,29 +205,29 @@ fn divergence() {
     });
     assert_eq!(broken.non_finite_steps, 3);
     assert_eq!(broken.loss, None);
-    assert_eq!(troubles(&[broken])[0], [Trouble::Divergence]);
+    assert_eq!(failures(&[broken])[0], [FailureMode::Divergence]);
 
     let mut exploding = run(5, learning);
     exploding[4].grad_norm = Some(50.0);
-    assert_eq!(troubles(&exploding)[4], [Trouble::Divergence]);
+    assert_eq!(failures(&exploding)[4], [FailureMode::Divergence]);
 
     let mut guessing = run(5, learning);
     guessing[4].loss = Some(9.0);
-    assert_eq!(troubles(&guessing)[4], [Trouble::Divergence]);
+    assert_eq!(failures(&guessing)[4], [FailureMode::Divergence]);
 
-    // A teacher that becomes less sure takes the loss with it; that is no trouble either.
+    // A teacher that becomes less sure takes the loss with it; that is no failure either.
     let mut wider = climbing.clone();
     for h in &mut wider {
         h.teacher_entropy = h.teacher_entropy.map(|e| e + h.loss.unwrap() - 3.0);
     }
-    assert!(troubles(&wider).iter().all(Vec::is_empty));
+    assert!(failures(&wider).iter().all(Vec::is_empty));
 
-    // A teacher that is being warmed up raises the loss; that is no trouble.
+    // A teacher that is being warmed up raises the loss; that is no failure.
     let mut warming = climbing;
     for h in &mut warming {
         h.teacher_temp = Some(0.04 + 0.001 * h.epoch as f64);
     }
-    assert!(troubles(&warming).iter().all(Vec::is_empty));
+    assert!(failures(&warming).iter().all(Vec::is_empty));
 }
 
 #[test]
@@ -238,7 +243,7 @@ fn feature_collapse() {
         }
         o
     });
-    assert_eq!(troubles(&same)[4], [Trouble::FeatureCollapse]);
+    assert_eq!(failures(&same)[4], [FailureMode::FeatureCollapse]);
     let line = run(5, |e, seed| {
         let mut o = learning(e, seed);
         for (i, row) in o.features.chunks_mut(D).enumerate() {
@@ -248,7 +253,7 @@ fn feature_collapse() {
         o
     });
     assert!((line[4].feature_rank.unwrap() - 1.0).abs() < 1e-6);
-    assert_eq!(troubles(&line)[4], [Trouble::FeatureCollapse]);
+    assert_eq!(failures(&line)[4], [FailureMode::FeatureCollapse]);
 }
 
 #[test]
@@ -259,15 +264,20 @@ fn student_not_following() {
         o.loss = 4.0 + 0.01 * e as f64;
         o
     });
-    let found = troubles(&lost);
-    assert_eq!(found[7], [Trouble::StudentNotFollowing], "{:?}", lost[7]);
+    let found = failures(&lost);
+    assert_eq!(
+        found[7],
+        [FailureMode::StudentNotFollowing],
+        "{:?}",
+        lost[7]
+    );
     assert!(found[2].is_empty());
     // The same with a falling loss is a teacher that sharpens.
     let mut falling = lost;
     for h in &mut falling {
         h.loss = Some(4.0 - 0.1 * h.epoch as f64);
     }
-    assert!(troubles(&falling)[7].is_empty());
+    assert!(failures(&falling)[7].is_empty());
 }
 
 #[test]
@@ -493,7 +503,7 @@ fn what_is_advised_is_another_value_within_its_range() {
         for run in [&run, &uniform, &constant] {
             for warning in diagnose(&run[7], &run[..7], &context) {
                 assert!(!warning.remedies.is_empty(), "{warning}");
-                seen.insert(format!("{:?}", warning.trouble));
+                seen.insert(format!("{:?}", warning.failure));
                 remedies.extend(warning.remedies);
             }
         }
@@ -590,7 +600,7 @@ fn a_method_without_prototypes_has_figures_of_its_own() {
     let run: Vec<Health> = (0..6)
         .map(|e| projected(e, 2.0 - 0.1 * e as f64, &|seed| noise(seed, N * D)))
         .collect();
-    assert_eq!(troubles(&run), vec![vec![]; 6]);
+    assert_eq!(failures(&run), vec![vec![]; 6]);
     let last = &run[5];
     assert!((last.embedding_std.unwrap() - 1.0).abs() < 0.1, "{last:?}");
     assert!(last.embedding_rank.unwrap() > 14.0);
@@ -623,7 +633,7 @@ fn collapsed_embeddings_and_rising_losses_without_prototypes() {
     for rows in kinds {
         let run: Vec<Health> = (0..4).map(|e| projected(e, 1.0, rows)).collect();
         let warnings = diagnose(&run[3], &run[..3], &sigreg);
-        assert_eq!(warnings[0].trouble, Trouble::EmbeddingCollapse);
+        assert_eq!(warnings[0].failure, FailureMode::EmbeddingCollapse);
         assert!(changes(&warnings[0]).contains(&(Setting::SigRegWeight, 0.1)));
         let visreg = Context {
             sigreg_weight: None,
@@ -644,7 +654,7 @@ fn collapsed_embeddings_and_rising_losses_without_prototypes() {
         .map(|e| projected(e, 1.0 + 0.1 * e as f64, &|seed| noise(seed, N * D)))
         .collect();
     let warnings = diagnose(&run[5], &run[..5], &sigreg);
-    assert_eq!(warnings[0].trouble, Trouble::Divergence);
+    assert_eq!(warnings[0].failure, FailureMode::Divergence);
     assert!(
         !warnings[0].to_string().contains("teacher"),
         "{}",

@@ -16,7 +16,7 @@ pub struct LoadOptions {
     pub allow_missing: bool,
 }
 
-/// Which tensors were loaded, resized, missing and left over.
+/// Which tensors were loaded, resized, missing and unused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoadReport {
     /// Taken as they are, with their shapes.
@@ -59,7 +59,7 @@ impl fmt::Display for LoadReport {
         write!(
             f,
             "{:<10} {:>7}  {}",
-            "left over",
+            "unused",
             self.left_over.len(),
             list(&self.left_over)
         )

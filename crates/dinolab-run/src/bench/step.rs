@@ -168,9 +168,9 @@ impl StepBench {
         let total = measured.iter().sum::<Duration>().as_secs_f64();
         if profile.operations > 0 {
             line(
-                "products",
+                "matmul",
                 format!(
-                    "{:>9.1} ms of matrix products alone: the step takes {:.2} times that; {:.1} \
+                    "{:>9.1} ms of matrix multiplications; the step takes {:.2} times as long; {:.1} \
                      GFLOP/s within them",
                     1e3 * products / measured.len() as f64,
                     total / products,
@@ -179,7 +179,7 @@ impl StepBench {
             );
         }
         if let Some(peak) = peak_memory() {
-            line("memory", format!("{peak:>9.0} MiB at most"));
+            line("memory", format!("{peak:>9.0} MiB peak"));
         }
         text.trim_end().to_owned()
     }

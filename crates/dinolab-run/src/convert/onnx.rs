@@ -42,7 +42,7 @@ pub(super) fn convert(request: &ConvertRequest<'_>) -> Result<OnnxReport> {
         request.to.is_none() && !request.full,
         "to",
         "",
-        "an .onnx file is for runtimes, and there is one kind; nor is it `full`"
+        "an .onnx file has only one format, and cannot be `full`"
     );
     ensure_setting!(
         request.image_size.is_none(),

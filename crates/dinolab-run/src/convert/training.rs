@@ -32,7 +32,11 @@ pub(super) fn write_pth(
     let config: Config = toml::from_str(&saved.position.config)
         .with_context(|| format!("the configuration in {}", input.display()))?;
     let Some(head) = original.weights.head_config() else {
-        bail!("`full`: {} has no head", input.display());
+        bail!(
+            "`full`: {} is not from a DINO run; only these have the heads and the centre that the \
+             reference resumes from",
+            input.display()
+        );
     };
     // The configuration knows what the numbers do not show.
     let head = dinolab_nn::HeadConfig {
@@ -48,7 +52,7 @@ pub(super) fn write_pth(
         weight_decay: config.weight_decay,
     };
     if saved.epoch.is_none() {
-        notes.push("the checkpoint does not say its epoch; the .pth has 0".into());
+        notes.push("the checkpoint does not record its epoch; the .pth has epoch 0".into());
     }
     let value = reference::checkpoint(&saved, &network, group, settings(&config, vit.heads)?);
     write(request.output, &value)?;

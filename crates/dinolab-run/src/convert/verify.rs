@@ -30,7 +30,7 @@ pub struct Check {
 pub(super) fn check(request: &ConvertRequest<'_>, original: &Original) -> Result<Vec<Check>> {
     let mut checks = Vec::new();
     let weights =
-        read(request.output, original.weights.role).context("what was written cannot be read")?;
+        read(request.output, original.weights.role).context("the output cannot be read back")?;
     compare("backbone", &weights, original, &mut checks)?;
     if request.full {
         let (before, after) = (read_all(request.input)?, read_all(request.output)?);
@@ -40,9 +40,12 @@ pub(super) fn check(request: &ConvertRequest<'_>, original: &Original) -> Result
                 .iter()
                 .find(|(name, array)| after.arrays.get(*name) != Some(array));
             if let Some((name, _)) = differ {
-                bail!("{role} {name} is not as it was");
+                bail!("{role} {name} changed in the output");
             }
-            ensure!(before.centre == after.centre, "the centre is not as it was");
+            ensure!(
+                before.centre == after.centre,
+                "the centre changed in the output"
+            );
         }
     }
     Ok(checks)

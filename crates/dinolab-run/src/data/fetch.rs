@@ -141,10 +141,10 @@ fn is_complete(dataset: &Dataset, dir: &Path) -> Result<bool> {
     let mark = fs::read_to_string(dir.join(MARK)).unwrap_or_default();
     match mark.lines().next() {
         Some(name) if name == dataset.name => Ok(true),
-        Some(name) => bail!("{} holds {name}; choose another folder", dir.display()),
+        Some(name) => bail!("{} contains {name}; choose another folder", dir.display()),
         None if entries.next().is_none() => Ok(false),
         None => bail!(
-            "{} is there and holds something else; choose another folder",
+            "{} exists and contains something else; choose another folder",
             dir.display()
         ),
     }
@@ -169,7 +169,7 @@ fn lock(folder: &Path) -> Result<File> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
-            bail!("{}: another call is at work there", folder.display())
+            bail!("{}: in use by another process", folder.display())
         }
         Err(TryLockError::Error(error)) => {
             Err(error).with_context(|| format!("cannot lock {}", path.display()))

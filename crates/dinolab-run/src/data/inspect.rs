@@ -264,7 +264,7 @@ impl Report for InspectReport {
             "groups of duplicates".into(),
             Cell::count(self.duplicates.len()),
         ]);
-        table.row(["cannot be used".into(), Cell::count(self.unreadable.len())]);
+        table.row(["unusable".into(), Cell::count(self.unreadable.len())]);
         table
     }
 }

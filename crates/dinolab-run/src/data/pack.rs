@@ -79,8 +79,8 @@ impl fmt::Display for PackReport {
         let Some(longest) = self.longest_side else {
             return Ok(());
         };
-        let kept = "larger, but kept as they are (16 bits, or not RGB)";
-        let unreadable = "cannot be decoded, packed as they are";
+        let kept = "larger, but kept unchanged (16 bits, or not RGB)";
+        let unreadable = "cannot be decoded, packed unchanged";
         write!(f, "\nshrunk to {longest} pixels: {}", self.shrunk)?;
         line(f, kept, self.kept)?;
         line(f, unreadable, self.unreadable)

@@ -23,7 +23,7 @@ pub enum RunError {
         holder: String,
     },
     /// Another process has begun a run in the folder while this one was about to.
-    #[error("{} has become a run of another process in the meantime", run.display())]
+    #[error("{} was taken by a run of another process in the meantime", run.display())]
     Taken {
         /// The run's folder.
         run: PathBuf,
@@ -55,7 +55,7 @@ pub enum RunError {
         doubt: String,
     },
     /// A setting is to change that cannot.
-    #[error("{setting} cannot change in the course of a run, since {reason}")]
+    #[error("{setting} cannot change during a run, because {reason}")]
     Fixed {
         /// The run's folder.
         run: PathBuf,
@@ -77,7 +77,7 @@ pub enum RunError {
         changeable: bool,
     },
     /// The run has done more epochs than it is to have.
-    #[error("epochs {epochs}: the run has done {done} epochs already")]
+    #[error("epochs {epochs}: the run has already completed {done} epochs")]
     TooFewEpochs {
         /// Epochs asked for.
         epochs: f64,

@@ -73,54 +73,77 @@ pub struct AttackOptions {
         feature = "clap",
         arg(
             long,
+            value_name = "KIND,…",
             value_delimiter = ',',
             default_value = "original,jpeg,crop,blur,contrast,text",
             conflicts_with = "queries"
         )
     )]
     pub attacks: Vec<String>,
-    /// Qualities of JPEGs, 1–100
-    #[cfg_attr(
-        feature = "clap",
-        arg(long, value_delimiter = ',', default_value = "3,5,8,10,15,20,30,50,75")
-    )]
-    pub jpeg: Vec<f64>,
-    /// Fraction of the area that pictures are shrunk to before they become JPEGs (Copydays: 0.0625)
-    #[cfg_attr(feature = "clap", arg(long, default_value_t = 1.0))]
-    pub jpeg_area: f64,
-    /// Percentages of the area that crops lose
+    /// JPEG qualities, 1–100
     #[cfg_attr(
         feature = "clap",
         arg(
             long,
+            value_name = "N,…",
+            value_delimiter = ',',
+            default_value = "3,5,8,10,15,20,30,50,75"
+        )
+    )]
+    pub jpeg: Vec<f64>,
+    /// Shrink images to this fraction of their area before JPEG compression (Copydays: 0.0625)
+    #[cfg_attr(feature = "clap", arg(long, value_name = "X", default_value_t = 1.0))]
+    pub jpeg_area: f64,
+    /// Percentages of the area that crops remove
+    #[cfg_attr(
+        feature = "clap",
+        arg(
+            long,
+            value_name = "X,…",
             value_delimiter = ',',
             default_value = "10,15,20,30,40,50,60,70,80"
         )
     )]
     pub crop: Vec<f64>,
-    /// Standard deviations of blurs, in percent of the shorter side
-    #[cfg_attr(
-        feature = "clap",
-        arg(long, value_delimiter = ',', default_value = "0.5,1,2,4")
-    )]
-    pub blur: Vec<f64>,
-    /// Factors of contrast
-    #[cfg_attr(
-        feature = "clap",
-        arg(long, value_delimiter = ',', default_value = "0.3,0.6,1.5,2.5")
-    )]
-    pub contrast: Vec<f64>,
-    /// Heights of letters laid over, in percent of the picture's
-    #[cfg_attr(
-        feature = "clap",
-        arg(long, value_delimiter = ',', default_value = "10,20,40")
-    )]
-    pub text: Vec<f64>,
-    /// Degrees of rotations, counter-clockwise
+    /// Standard deviations of Gaussian blur, in percent of the shorter side
     #[cfg_attr(
         feature = "clap",
         arg(
             long,
+            value_name = "X,…",
+            value_delimiter = ',',
+            default_value = "0.5,1,2,4"
+        )
+    )]
+    pub blur: Vec<f64>,
+    /// Contrast factors
+    #[cfg_attr(
+        feature = "clap",
+        arg(
+            long,
+            value_name = "X,…",
+            value_delimiter = ',',
+            default_value = "0.3,0.6,1.5,2.5"
+        )
+    )]
+    pub contrast: Vec<f64>,
+    /// Heights of overlaid text, in percent of the image height
+    #[cfg_attr(
+        feature = "clap",
+        arg(
+            long,
+            value_name = "X,…",
+            value_delimiter = ',',
+            default_value = "10,20,40"
+        )
+    )]
+    pub text: Vec<f64>,
+    /// Rotation angles in degrees, counter-clockwise
+    #[cfg_attr(
+        feature = "clap",
+        arg(
+            long,
+            value_name = "X,…",
             value_delimiter = ',',
             default_value = "5,15,90,180",
             allow_hyphen_values = true
@@ -220,7 +243,10 @@ pub fn evaluate(env: &Environment<'_>, request: &CopyRequest<'_>) -> Result<Copy
         work.whitening = Some(work.learn(&*source, request.whitening_centre)?);
     }
     let known = work.source(&*originals)?;
-    ensure!(!known.indices.is_empty(), "no original can be used");
+    ensure!(
+        !known.indices.is_empty(),
+        "none of the originals can be used"
+    );
     let mut database = known.data;
     let mut row_of = vec![None; originals.len()];
     for (row, &index) in known.indices.iter().enumerate() {

@@ -257,7 +257,7 @@ fn learn(
             .zip(lrs)
             .map(|(score, lr)| {
                 let EpochScore { loss, accuracy, .. } = score;
-                format!("lr {lr}: loss {loss:.3}, top-1 {:.2} %", accuracy.top1)
+                format!("lr {lr}: loss {loss:.3}, top-1 {:.2}%", accuracy.top1)
             })
             .collect();
         progress.set(epoch, &line.join("  "));

@@ -28,9 +28,9 @@ use crate::values::Pair;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum TransferTask {
-    /// The class of an image
+    /// Predict the class of an image
     Classification,
-    /// The class of each pixel
+    /// Predict the class of each pixel
     Segmentation,
 }
 
@@ -227,7 +227,7 @@ fn labelled(
             let all = sources::open(env, images)?;
             ensure!(
                 !all.classes().is_empty(),
-                "{}: has no labels; put each class in a folder of its own",
+                "{}: has no labels; put each class in its own folder",
                 images.display()
             );
             let all = sources::labelled(env, all, images)?;

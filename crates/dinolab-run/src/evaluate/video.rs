@@ -183,7 +183,7 @@ fn follow(env: &Environment<'_>, request: &VideoRequest<'_>, tree: &Tree) -> Res
     }
     let weights = request
         .weights
-        .context("`weights` W is needed to make features")?;
+        .context("`weights` W is required to compute features")?;
     let Model {
         vit, preprocess, ..
     } = Model::load_rgb(env, weights, &request.model)?;

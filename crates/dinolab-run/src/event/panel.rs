@@ -36,11 +36,11 @@ pub(super) fn figures(epochs: u64, found: Evaluation) -> String {
     let mut words = Vec::new();
     if let Some(knn) = found.knn {
         let whitened = found.knn_whitened;
-        let whitened = whitened.map_or(String::new(), |knn| format!(" ({knn:.1} % whitened)"));
-        words.push(format!("k-NN {knn:.1} %{whitened}"));
+        let whitened = whitened.map_or(String::new(), |knn| format!(" ({knn:.1}% whitened)"));
+        words.push(format!("k-NN {knn:.1}%{whitened}"));
     }
     if let Some(jaccard) = found.jaccard {
-        words.push(format!("attention Jaccard {jaccard:.1} %"));
+        words.push(format!("attention Jaccard {jaccard:.1}%"));
     }
     let when = match epochs {
         0 => "untrained".into(),

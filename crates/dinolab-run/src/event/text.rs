@@ -46,14 +46,14 @@ impl fmt::Display for Event<'_> {
                 )
             }
             Self::Loaded(report) => write!(f, "{report}"),
-            Self::MeasuringSpeed => f.write_str("measuring how fast this machine trains"),
+            Self::MeasuringSpeed => f.write_str("measuring the training speed of this machine"),
             Self::HeadsAssumed { heads, width } => write!(
                 f,
-                "{heads} heads, by the width of {width} (`heads` for another number)"
+                "assuming {heads} attention heads for width {width}; `heads` sets another number"
             ),
             Self::NotShown { name, error } => not_shown(f, name, error),
             Self::PackedAsIs { name, reason } => {
-                write!(f, "packed as it is, cannot be decoded: {name}: {reason}")
+                write!(f, "packed unchanged, cannot be decoded: {name}: {reason}")
             }
             Self::PackedEmpty { name, reason } => write!(
                 f,
@@ -65,7 +65,7 @@ impl fmt::Display for Event<'_> {
                 bytes as f64 / 1e6,
                 part.display()
             ),
-            Self::DownloadRetried { error } => write!(f, "trying again: {error}"),
+            Self::DownloadRetried { error } => write!(f, "retrying: {error}"),
             Self::DownloadRestarted => f.write_str("this server cannot resume: starting over"),
             Self::Unverified { dataset, sha256 } => write!(
                 f,
@@ -77,14 +77,17 @@ impl fmt::Display for Event<'_> {
                 "going back to step {to}: the checkpoint of step {from} is not sound ({doubt})"
             ),
             Self::ImagesRecorded => f.write_str(
-                "the run had no record of its images; they are listed in images.tsv now",
+                "the run had no record of its images; they are now listed in images.tsv",
             ),
             Self::UsableAgain { count, listed } => write!(
                 f,
                 "{count} of {listed} images listed in skipped.tsv can be used now"
             ),
             Self::ChannelsMeasured { images } => {
-                write!(f, "channels measured over {images} images")
+                write!(
+                    f,
+                    "channel means and standard deviations measured over {images} images"
+                )
             }
             Self::StoredChannels {
                 channels,
@@ -93,13 +96,13 @@ impl fmt::Display for Event<'_> {
             } => write!(
                 f,
                 "{channels} channels as stored: `mean` {mean} `std` {std}\n\
-                 views: each channel's brightness and contrast by itself, blur, solarisation at half of \
-                 the range; no hue, saturation or greyscale"
+                 augmentation: brightness and contrast of each channel separately, blur, solarisation at \
+                 half of the range; no hue, saturation or greyscale"
             ),
             Self::Warning(text) => write!(f, "warning: {text}"),
             Self::IndexNotKept(error) => write!(
                 f,
-                "warning: the index is not kept: {error} (`index` for another place)"
+                "warning: the index is not kept: {error}; `index` chooses another file"
             ),
             Self::Stepped {
                 loss,

@@ -8,7 +8,7 @@ use dinolab_run::feature_input::{FeatureChoice, FeatureOptions, PreprocessOption
 /// Flags of every command that uses trained weights.
 #[derive(clap::Args)]
 pub struct ModelArgs {
-    /// A run folder, one of its checkpoints, a .pth or safetensors file, or a model's folder
+    /// Run folder, one of its checkpoints, weight file (.pth or .safetensors) or model folder
     #[arg(long, value_name = "W")]
     weights: PathBuf,
     #[command(flatten)]
@@ -18,8 +18,8 @@ pub struct ModelArgs {
 /// Flags of commands that use trained weights unless they are given features.
 #[derive(clap::Args)]
 pub struct OptionalModelArgs {
-    /// A run folder, one of its checkpoints, a .pth or safetensors file, or a model's folder; not
-    /// needed for features
+    /// Run folder, one of its checkpoints, weight file (.pth or .safetensors) or model folder; not
+    /// needed for saved features or masks
     #[arg(long, value_name = "W")]
     weights: Option<PathBuf>,
     #[command(flatten)]

@@ -9,8 +9,8 @@ use dinolab_data::source::{CacheOptions, RemoteOptions};
 #[derive(clap::Args)]
 #[command(next_help_heading = "Images at s3://, gs://, az:// and https:// locations")]
 pub struct RemoteArgs {
-    /// Keep what was read in this folder, for later epochs and runs; several programs may share
-    /// it [default: keep nothing]
+    /// Cache everything read in this folder, for later epochs and runs; several programs may share
+    /// it [default: no cache]
     #[arg(
         long,
         global = true,
@@ -19,7 +19,7 @@ pub struct RemoteArgs {
         hide_env_values = true
     )]
     remote_cache: Option<PathBuf>,
-    /// Most that --remote-cache may hold, in MiB; what was not used for longest makes room
+    /// Maximum size of --remote-cache in MiB; the least recently used entries are removed
     #[arg(
         long,
         global = true,
@@ -29,11 +29,11 @@ pub struct RemoteArgs {
         default_value_t = 20_480
     )]
     remote_cache_mb: u64,
-    /// How often a request is made before the command gives up
+    /// Number of attempts per request before the command fails
     #[arg(long, global = true, value_name = "N", default_value_t = RemoteOptions::default().attempts,
         value_parser = clap::value_parser!(u32).range(1..))]
     remote_attempts: u32,
-    /// Seconds without a byte after which an attempt counts as failed
+    /// Seconds without receiving a byte after which an attempt fails
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 30.0, value_parser = seconds)]
     remote_timeout: f64,
 }

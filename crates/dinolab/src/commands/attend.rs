@@ -12,31 +12,32 @@ use crate::output::OutputArgs;
 ///
 /// Example: dinolab attend --weights runs/photos cat.jpg --out attention --threshold 0.6
 ///
-/// Writes, per image and head, a heat map, an overlay and (with --threshold) the smallest set
-/// of patches that holds that fraction of the attention; the mean over heads likewise; and the
-/// numbers, as NAME-attention.npy [heads, rows, columns]. NAME is the image's path without its
-/// extension, with it (cat.jpg) if several images have the same.
+/// For each head of each image, and for the mean over heads, writes a heat map, an overlay and
+/// (with --threshold) a mask: the smallest set of patches that covers this fraction of the
+/// attention. The values are written as NAME-attention.npy, [heads, rows, columns]. NAME is the
+/// image's path without the extension, unless several images differ only in that.
 ///
-/// Of a video (GIF, Motion JPEG, others through ffmpeg, or a folder's images with --video) the
-/// mean over heads is laid over each frame, as a folder of numbered frames or as an animation:
-/// dinolab attend --weights runs/photos clip.mp4 --out clip-attention.gif
+/// For a video (GIF, Motion JPEG, other formats through ffmpeg, or a folder of images with
+/// --video), the mean over heads is overlaid on each frame. The result is a folder of numbered
+/// frames or an animation: dinolab attend --weights runs/photos clip.mp4 --out clip-attention.gif
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
     media: VisualArgs,
-    /// Resize images to SIDE (of videos the shorter side) or HEIGHTxWIDTH; 0 keeps their size
-    /// [default: the run's, or 480]
+    /// Resize images to a square of this side (videos: the shorter side to this), or to
+    /// HEIGHTxWIDTH; 0 keeps their size [default: the run's, or 480]
     #[arg(long, value_name = "PX")]
     size: Option<ResizeTo>,
-    /// Fraction of the attention that masks hold, 0–1; no masks without it
+    /// Draw masks that cover this fraction of the attention, 0–1 [default: no masks]
     #[arg(long, value_name = "X")]
     threshold: Option<f64>,
-    /// Draw all heads and their mean, the mean alone, or one head by its number [default: all; of videos
-    /// mean]
+    /// Draw all heads and their mean, the mean alone, or head N, counted from 0 [default: all;
+    /// videos: mean]
     #[arg(long, value_name = "all|mean|N")]
     maps: Option<Maps>,
-    /// Kinds of pictures [default: all; of videos the mask, or else the overlay]
-    #[arg(long, value_delimiter = ',', value_enum)]
+    /// Kinds of pictures to draw, separated by commas [default: all; videos: mask with --threshold,
+    /// else overlay]
+    #[arg(long, value_name = "KIND,…", value_delimiter = ',', value_enum)]
     show: Vec<PictureKind>,
     #[command(flatten)]
     output: OutputArgs,
@@ -57,6 +58,6 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
         model: args.model.options(),
     };
     let result = draw(env, &request)?;
-    print_summary(&args.output, "attention", result, &args.media);
+    print_summary(&args.output, "attention maps", result, &args.media);
     Ok(())
 }

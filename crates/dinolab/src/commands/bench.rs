@@ -36,11 +36,11 @@ impl Bench {
 pub struct Common {
     #[command(flatten)]
     options: BenchOptions,
-    /// Print one line of JSON
+    /// Print the result as one line of JSON
     #[arg(long)]
     json: bool,
-    /// Warm up, then for each line `step N` on standard input measure N repetitions and print a
-    /// line of JSON, so that another program can alternate with this one
+    /// Warm up; then, for each line `step N` on standard input, measure N repetitions and print a
+    /// line of JSON, so that runs can alternate with another program
     #[arg(long)]
     serve: bool,
 }

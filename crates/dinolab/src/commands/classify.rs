@@ -10,27 +10,28 @@ use dinolab_run::feature_input::{FeatureChoice, PreprocessOptions};
 use crate::args::OptionalModelArgs;
 use crate::output::OutputArgs;
 
-/// Classify images with a linear classifier of `eval linear`
+/// Classify images with a linear classifier trained by `eval linear`
 ///
 /// Example: dinolab classify --weights runs/photos --classifier photos.classifier cat.jpg holidays
 ///
-/// Prints the likeliest classes of each image with their probabilities. Saved features of the
-/// classifier's kind can be used instead of images; --weights is then not needed.
+/// Prints the most likely classes of each image with their probabilities. Features saved by
+/// `embed`, of the kind that the classifier was trained on, can be used instead of images;
+/// --weights is then not needed.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Images, folders, lists, tars, or saved features
+    /// Images, folders, lists, tar files, Parquet files or saved features
     #[arg(required = true)]
     images: Vec<PathBuf>,
-    /// What `eval linear --out` wrote
-    #[arg(long, value_name = "C")]
+    /// Classifier file written by `eval linear --out`
+    #[arg(long, value_name = "FILE")]
     classifier: PathBuf,
-    /// Classes to name per image
+    /// Number of classes to print per image
     #[arg(long, value_name = "N", default_value_t = 1)]
     top: usize,
-    /// Use other weights of the same sizes than those the classifier was trained on
+    /// Accept weights of the same sizes other than those the classifier was trained with
     #[arg(long, alias = "any-weights")]
     allow_other_weights: bool,
-    /// Write a line per image and class to a .tsv file, or the JSON to a .json file
+    /// Write the result to a .tsv file (one line per image and class) or a .json file
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     #[command(flatten)]
@@ -69,7 +70,7 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
     }
     if let Some(accuracy) = report.top1 {
         errln!(
-            "{accuracy:.2} % of {} labelled images are right",
+            "accuracy {accuracy:.2}% on {} labelled images",
             report.labelled
         );
     }

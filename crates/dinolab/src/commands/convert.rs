@@ -15,30 +15,30 @@ use crate::output::OutputArgs;
 ///
 /// Example: dinolab convert runs/photos photos-vit --to hf
 ///
-/// IN is a run folder, one of its checkpoints, a .pth or safetensors file of the reference,
-/// DINOv2, timm or Hugging Face, or a folder of the latter two. OUT decides what is written: a
-/// .pth, a .safetensors or an .onnx file, or a folder. The output is verified by reading it back
-/// and comparing it with the original on random images; if they differ, it is removed again.
+/// IN is a run folder, one of its checkpoints, a .pth or .safetensors file of facebookresearch/dino
+/// ("the reference"), DINOv2, timm or Hugging Face, or a model folder of timm or Hugging Face. OUT
+/// is a .pth, .safetensors or .onnx file or a folder. The output is verified by reading it back and
+/// comparing it with the original on random images; if they differ, it is removed.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Weights
+    /// Weights to convert
     #[arg(value_name = "IN")]
     input: PathBuf,
-    /// A file ending in .pth, .safetensors or .onnx, or a folder
+    /// Output: a file ending in .pth, .safetensors or .onnx, or a folder
     #[arg(value_name = "OUT")]
     output_path: PathBuf,
     /// Output format [default: reference for a file, hf for a folder]
-    #[arg(long)]
+    #[arg(long, value_name = "FORMAT")]
     to: Option<WeightFormat>,
-    /// Network of a training checkpoint: teacher, student, average or network
+    /// Which network of a training checkpoint to convert: teacher, student, average or network
     /// [default: the one that the run evaluates]
     #[arg(long, value_name = "ROLE")]
     checkpoint_key: Option<NetworkRole>,
-    /// To .pth: both networks with their heads, the centre and the optimiser's moments, from
-    /// which the reference resumes training
+    /// To .pth, from a DINO run: write both networks with their heads, the centre and the optimiser
+    /// state, from which the reference can resume training
     #[arg(long)]
     full: bool,
-    /// Resample position embeddings to images of this side, once
+    /// Resample the position embeddings once, for images of this side
     #[arg(long, value_name = "PX")]
     image_size: Option<usize>,
     /// To .onnx: also output the last block's attention of the class token, per head
@@ -50,12 +50,12 @@ pub struct Args {
     /// To .onnx: also output the logits of the head
     #[arg(long)]
     head: bool,
-    /// Attention heads, if the file does not say [default: width / 64]
+    /// Number of attention heads, if the file does not record it [default: width / 64]
     #[arg(long, value_name = "N")]
     heads: Option<usize>,
-    /// How position embeddings follow other image sizes: dino, ratio or ratio-antialias
+    /// How to resample position embeddings for other image sizes: dino, ratio or ratio-antialias
     /// [default: from the file, else from its naming scheme]
-    #[arg(long)]
+    #[arg(long, value_name = "RULE")]
     position_rule: Option<PositionRule>,
     #[command(flatten)]
     normalisation: Normalisation,

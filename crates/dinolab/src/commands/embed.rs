@@ -17,34 +17,36 @@ use crate::args::ModelArgs;
 ///
 /// Example: dinolab embed --weights runs/photos photos --out photos.npy
 ///
-/// Writes one row per image, in sorted path order, and next to it the paths (photos.paths.txt)
-/// and, where there are labels, the classes (photos.labels.txt).
-/// Images that cannot be used are left out and listed.
+/// Writes one row per image, sorted by path, and in the same order the paths (photos.paths.txt)
+/// and, if there are labels, the classes (photos.labels.txt). Unusable images are left out and
+/// listed.
 ///
-/// With --whiten, features are whitened, and photos.whitening.safetensors does the same to others:
-/// dinolab embed --weights runs/photos more --whitening photos.whitening.safetensors --out more.npy
+/// With --whiten, features are whitened and the transform is written to
+/// photos.whitening.safetensors. To apply it to other images: dinolab embed --weights runs/photos
+/// more --whitening photos.whitening.safetensors --out more.npy
 ///
-/// With --patch-tokens, one token per patch instead: dinolab embed --weights runs/photos photos
-/// --out tokens.npy --patch-tokens writes [images, rows, columns, width].
+/// With --patch-tokens, writes one vector per patch instead, as an array [images, rows, columns,
+/// width]: dinolab embed --weights runs/photos photos --out tokens.npy --patch-tokens
 #[derive(clap::Args)]
 pub struct Args {
-    /// A folder, list, tar or VOC tree, or one image
+    /// Images: a folder, list, tar file or shards, Parquet file, VOC tree or a single image
     images: PathBuf,
-    /// .npy or .safetensors
+    /// Output file, .npy or .safetensors
     #[arg(long, value_name = "PATH")]
     out: PathBuf,
-    /// Resize whole images to SIDE or HEIGHTxWIDTH instead of cropping their centre
+    /// Resize whole images to a square of this side, or to HEIGHTxWIDTH, instead of cropping the
+    /// centre
     #[arg(long, value_name = "PX", value_parser = size, conflicts_with_all = ["resize", "crop"])]
     size: Option<Size>,
     #[command(flatten)]
     choice: FeatureChoice,
     #[command(flatten)]
     whitening: WhiteningOptions,
-    /// Write the patch tokens of each image, [images, rows, columns, width], instead of one row
+    /// Write the patch tokens of each image instead of one feature vector
     #[arg(long, conflicts_with_all = ["feature", "avgpool_patchtokens", "whiten", "whitening"])]
     patch_tokens: bool,
-    /// With --patch-tokens: do not crop the centre, and write one array per image, [rows,
-    /// columns, width], by its path (.safetensors)
+    /// With --patch-tokens: do not crop; write one array [rows, columns, width] per image, named by
+    /// its path (.safetensors only)
     #[arg(long, requires = "patch_tokens", conflicts_with_all = ["size", "crop"])]
     whole: bool,
     #[command(flatten)]

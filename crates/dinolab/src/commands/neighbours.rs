@@ -12,37 +12,38 @@ use dinolab_run::whitening::WhiteningOptions;
 use crate::args::ModelArgs;
 use crate::output::OutputArgs;
 
-/// Find the nearest images to an image, and near duplicates
+/// Find the images most similar to an image, or near duplicates
 ///
 /// Example: dinolab neighbours --weights runs/photos photos photos/cat.jpg --out near.html
 ///
-/// Images are embedded once: their features are kept in the run's folder (or next to the weight
-/// file, or at --index), and only what is new or changed is embedded again. Without a query the
-/// index is brought up to date and nothing else.
+/// Images are embedded once: their features are kept in an index in the run folder (or next to the
+/// weight file, or at --index), and only new and changed images are embedded later. Without a
+/// query, the command only updates the index.
 ///
-/// Groups of images that are nearly the same:
-/// dinolab neighbours --weights runs/photos photos --duplicates --out groups.html
+/// To find groups of near duplicates: dinolab neighbours --weights runs/photos photos --duplicates
+/// --out groups.html
 #[derive(clap::Args)]
 pub struct Args {
-    /// Images to search: a folder, list, tar or VOC tree
+    /// Images to search: a folder, list, tar file or shards, Parquet file or VOC tree
     images: PathBuf,
-    /// Image files, or names of images among those searched
+    /// Query images: files, or names of images in IMAGES
     queries: Vec<String>,
-    /// Number of neighbours of each query
+    /// Number of neighbours to list for each query
     #[arg(long, value_name = "N", default_value_t = 10)]
     k: usize,
-    /// Show the result as pictures: .png or .html
-    #[arg(long, value_name = "SHEET")]
+    /// Also write the result as a contact sheet, .png or .html
+    #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// File that keeps the features [default: in the run's folder, or next to the weights]
+    /// Index file that stores the features [default: in the run folder, or next to the weights]
     #[arg(long, value_name = "FILE")]
     index: Option<PathBuf>,
-    /// Find groups of near duplicates instead
+    /// List groups of near duplicates instead of neighbours
     #[arg(long, conflicts_with = "queries")]
     duplicates: bool,
-    /// Cosine similarity from which two images are near duplicates
+    /// Minimum cosine similarity of near duplicates
     #[arg(
         long,
+        value_name = "X",
         default_value_t = 0.95,
         requires = "duplicates",
         allow_negative_numbers = true

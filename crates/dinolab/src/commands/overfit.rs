@@ -8,26 +8,25 @@ use dinolab_run::overfit::{BATCH, CAUGHT_UP, OUT_DIM, Overfit, OverfitStep};
 
 use crate::exit_code::ExitCode;
 
-/// Train on one image, to test that learning works at all
+/// Train on a single image, to test that learning works at all
 ///
 /// Example: dinolab overfit cat.jpg
 ///
-/// The self-test that people who implement DINO reach for. A tiny network is trained on a
-/// single image, first without crops and then with them. The loss is the teacher's entropy plus
-/// the divergence of the student from the teacher; on one image the divergence has to vanish:
-/// within tens of steps without crops, within hundreds with them. It ends with a verdict, and
-/// with exit code 0 only if all is well.
+/// A common self-test of DINO implementations. A tiny network is trained on a single image with
+/// DINO, first without crops and then with them. The loss is the teacher's entropy plus KL(teacher
+/// ‖ student); on one image the KL must vanish: within tens of steps without crops, within hundreds
+/// with them. Ends with a verdict; the exit code is 0 only if all checks pass.
 #[derive(clap::Args)]
 pub struct Args {
-    /// An image [default: one of the built-in shapes]
+    /// Image file [default: one of the built-in shapes]
     image: Option<PathBuf>,
-    /// Steps without crops
+    /// Number of steps without crops
     #[arg(long, value_name = "N", default_value_t = 100)]
     steps: u64,
-    /// Steps with crops
+    /// Number of steps with crops
     #[arg(long, value_name = "N", default_value_t = 600)]
     crop_steps: u64,
-    /// Random seed of weights and crops
+    /// Random seed of initial weights and crops
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// cpu, or cuda:N, metal, vulkan:N, rocm:N if compiled in
@@ -50,16 +49,16 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 
     outln!("\n1. without crops: all views are the whole image");
     outln!(
-        "   expect the KL below {CAUGHT_UP} for good within 50 steps, and the entropy to reach ln {OUT_DIM}: \
-         with one image the centre takes away all there is to tell"
+        "   expected: the KL stays below {CAUGHT_UP} after at most 50 steps, and the entropy reaches ln {OUT_DIM}, \
+         because with one image the centre removes all information"
     );
     header();
     let mut checks = test.without_crops(args.steps, &mut line)?;
 
-    outln!("\n2. with crops: 2 × 64 px and 4 × 32 px, colours changed");
+    outln!("\n2. with crops: 2 × 64 px and 4 × 32 px, with colour augmentation");
     outln!(
-        "   expect the KL to start higher, since views differ, to be at a tenth of that after 20 to 100 \
-         steps and near 0 after 200; runs with crops are often judged too early"
+        "   expected: the KL starts higher, because views differ, falls to a tenth of that after 20 to 100 \
+         steps, and is near 0 after 200; runs with crops are often stopped too early"
     );
     header();
     checks.extend(test.with_crops(args.crop_steps, &mut line)?);
@@ -75,7 +74,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             ExitCode::Success
         }
         false => {
-            outln!("learning does not work as it should");
+            outln!("learning does not work: at least one check failed");
             ExitCode::Failure
         }
     })

@@ -12,23 +12,25 @@ use crate::output::OutputArgs;
 ///
 /// Example: dinolab pca --weights runs/photos photos --out colours --joint
 ///
-/// Patches with similar features get similar colours. Writes NAME-pca.png per image (NAME
-/// as of attend); of a video, numbered frames or an animation (--out FILE.gif).
+/// Patches with similar features get similar colours. Writes NAME-pca.png for each image (NAME as
+/// for `attend`); for a video, numbered frames or an animation (--out FILE.gif).
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
     media: VisualArgs,
-    /// Resize the shorter side to SIDE, or images to HEIGHTxWIDTH; 0 keeps their size [default: the
+    /// Resize the shorter side to this, or images to HEIGHTxWIDTH; 0 keeps their size [default: the
     /// run's, or 480]
     #[arg(long, value_name = "PX")]
     size: Option<ResizeTo>,
-    /// The same components for all images, so that colours can be compared (always so in videos)
+    /// Use the same components for all images, so that their colours are comparable (always on for
+    /// videos)
     #[arg(long)]
     joint: bool,
-    /// Part the foreground by the first component, colour it by its own, and leave the rest black
+    /// Segment the foreground with the first component, colour it by its own components, and leave
+    /// the rest black
     #[arg(long)]
     foreground: bool,
-    /// Put the image next to its colours
+    /// Show each image next to its colours
     #[arg(long, alias = "beside")]
     side_by_side: bool,
     /// Draw patches as squares instead of interpolating colours
@@ -54,6 +56,6 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
         model: args.model.options(),
     };
     let result = colour(env, &request)?;
-    print_summary(&args.output, "colours", result, &args.media);
+    print_summary(&args.output, "patch colours", result, &args.media);
     Ok(())
 }

@@ -143,7 +143,7 @@ impl<'a> Directory<'a> {
         let length = size.checked_mul(entry.count.min(most as u64));
         let bytes = length.and_then(|length| slice(self.bytes, entry.at, length));
         let bytes = bytes.ok_or_else(|| {
-            format!("truncated TIFF: its tag {tag:?} lies behind the end of the file")
+            format!("truncated TIFF: its tag {tag:?} points beyond the end of the file")
         })?;
         Ok(Some((entry.kind, bytes.chunks_exact(size as usize))))
     }
@@ -197,7 +197,7 @@ impl<'a> Directory<'a> {
         let length = size_of(entry.kind).and_then(|size| size.checked_mul(entry.count));
         let bytes = length.and_then(|length| slice(self.bytes, entry.at, length));
         bytes.map(Some).ok_or_else(|| {
-            format!("truncated TIFF: its tag {tag:?} lies behind the end of the file")
+            format!("truncated TIFF: its tag {tag:?} points beyond the end of the file")
         })
     }
 }

@@ -322,6 +322,6 @@ fn subsampling(directory: &Directory, photometric: Photometric) -> Result<(usize
     match directory.numbers(Tag::YCbCrSubSampling, 2)?.as_deref() {
         None => Ok((2, 2)),
         Some([across @ (1 | 2 | 4), down @ (1 | 2 | 4)]) => Ok((*across as usize, *down as usize)),
-        _ => Err("damaged TIFF: it tells of chroma that cannot be".into()),
+        _ => Err("damaged TIFF: impossible chroma subsampling".into()),
     }
 }

@@ -243,7 +243,7 @@ impl Contents {
                 None => {
                     return Err((
                         row,
-                        format!("its label is none of {most} classes: {label:?}"),
+                        format!("its label is not one of {most} classes: {label:?}"),
                     ));
                 }
             }

@@ -201,7 +201,7 @@ fn page(
     let (header, length) = Header::of(&bytes).ok_or("damaged: a page without a header")?;
     let body = &bytes.slice(length..);
     if body.len() as u64 != u64::from(header.packed) {
-        return Err("damaged: a page of another length than is said elsewhere".into());
+        return Err("damaged: the length of a page contradicts its header".into());
     }
     codec::check(body.len() as u64, header.unpacked.into())?;
     let unpacked = header.unpacked as usize;
@@ -278,7 +278,7 @@ fn page(
                 statistics: None,
             }
         }
-        _ => return Err("damaged: a page of another kind or other rows than is said".into()),
+        _ => return Err("damaged: the kind or the rows of a page contradict its header".into()),
     })
 }
 

@@ -260,7 +260,9 @@ impl Client {
             bytes.extend_from_slice(&part);
             if bytes.len() - before > expected {
                 bytes.truncate(before);
-                return Err(RequestError::transient("more was sent than was asked for"));
+                return Err(RequestError::transient(
+                    "the server sent more data than requested",
+                ));
             }
         }
         match bytes.len() - before {

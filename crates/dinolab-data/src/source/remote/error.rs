@@ -110,7 +110,7 @@ impl RequestError {
 }
 
 /// An object that is not the one that was listed.
-pub(super) const CHANGED: &str = "it has changed since it was first looked at; start again to use \
+pub(super) const CHANGED: &str = "it has changed since it was opened; run the command again to use \
                                   it as it is now";
 
 /// The address from which machines of a cloud obtain their credentials.

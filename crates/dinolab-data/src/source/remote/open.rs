@@ -100,7 +100,7 @@ pub(in crate::source) fn open(path: &Path, options: &SourceOptions) -> Result<Bo
     } else {
         Error::NoImages {
             path: location.path(),
-            reason: "nothing lies there".into(),
+            reason: "there is nothing at this location".into(),
         }
     })
 }

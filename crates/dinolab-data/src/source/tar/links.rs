@@ -48,7 +48,7 @@ impl Links<'_> {
         const MOST: usize = 40;
         let absent = |path: &Path| {
             Target::Problem(format!(
-                "a link to {}, which is no file of the archive",
+                "a link to {}, which is not a file of the archive",
                 path.display()
             ))
         };

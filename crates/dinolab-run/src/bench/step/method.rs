@@ -14,25 +14,25 @@ use crate::values::MethodKind;
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct MethodOptions {
-    /// Method of training
+    /// Training method
     #[cfg_attr(
         feature = "clap",
         arg(long, value_enum, value_name = "METHOD", default_value_t = MethodKind::Dino)
     )]
     pub method: MethodKind,
-    /// DINO: number of prototypes K
+    /// Number of prototypes (DINO)
     #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 4096))]
     pub out_dim: usize,
     /// Width of the head's hidden layers [default: 2048; LeJEPA, VISReg: 512]
     #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
     pub head_hidden_dim: Option<usize>,
-    /// DINO, SimDINO: width of the head's bottleneck
+    /// Width of the head's bottleneck (DINO, SimDINO)
     #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 256))]
     pub head_bottleneck_dim: usize,
-    /// LeJEPA, VISReg: width of the embeddings
+    /// Width of the embeddings (LeJEPA, VISReg)
     #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 64))]
     pub proj_dim: usize,
-    /// LeJEPA, VISReg: random directions
+    /// Number of random directions (LeJEPA, VISReg)
     #[cfg_attr(
         feature = "clap",
         arg(
@@ -43,7 +43,7 @@ pub struct MethodOptions {
         )
     )]
     pub directions: usize,
-    /// DINO: keep prototypes at unit length
+    /// Keep prototypes at unit length (DINO)
     #[cfg_attr(
         feature = "clap",
         arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)

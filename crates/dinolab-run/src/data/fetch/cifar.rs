@@ -43,7 +43,7 @@ pub fn convert(env: &Environment<'_>, from: &Path, to: &Path) -> Result<()> {
             class
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'),
-            "{}: {class:?} is no name of a class",
+            "{}: {class:?} is not a class name",
             names.display()
         );
     }
@@ -61,7 +61,7 @@ pub fn convert(env: &Environment<'_>, from: &Path, to: &Path) -> Result<()> {
                 fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
             ensure!(
                 !bytes.is_empty() && bytes.len() % RECORD == 0,
-                "{}: {} bytes are no whole number of records of {RECORD}",
+                "{}: {} bytes are not a whole number of records of {RECORD}",
                 path.display(),
                 bytes.len()
             );

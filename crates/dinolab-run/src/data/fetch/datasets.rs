@@ -89,7 +89,7 @@ pub fn by_name(name: &str) -> Result<&'static Dataset, String> {
         .find(|dataset| dataset.name == name)
         .ok_or_else(|| {
             let names: Vec<&str> = DATASETS.iter().map(|dataset| dataset.name).collect();
-            format!("no set of that name; there is: {}", names.join(", "))
+            format!("no such dataset; available: {}", names.join(", "))
         })
 }
 

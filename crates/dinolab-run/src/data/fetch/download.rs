@@ -197,14 +197,14 @@ fn attempt(
             Ok(0) => break,
             Ok(read) => read,
             Err(error) => {
-                let error = Err::<(), _>(error).context("the transfer broke off");
+                let error = Err::<(), _>(error).context("the transfer was interrupted");
                 return error.map_err(Transient);
             }
         };
         have += read as u64;
         if total.is_some_and(|total| have > total) {
             return Err(Permanent(invalid!(
-                "the server sends more bytes than it said"
+                "the server sent more bytes than announced"
             )));
         }
         file.write_all(&buffer[..read])
@@ -214,7 +214,7 @@ fn attempt(
     }
     match total {
         Some(total) if have < total => Err(Transient(invalid!(
-            "the transfer broke off at {have} of {total} bytes"
+            "the transfer was interrupted at {have} of {total} bytes"
         ))),
         _ => Ok(()),
     }

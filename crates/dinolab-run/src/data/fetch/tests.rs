@@ -101,7 +101,7 @@ fn a_set_is_downloaded_once_and_is_ready_for_its_reader() {
         name: "other",
         ..set
     };
-    assert!(words(fetch(&env(), &other, &dir, None, &retry())).contains("holds little"));
+    assert!(words(fetch(&env(), &other, &dir, None, &retry())).contains("contains little"));
 }
 
 #[test]
@@ -273,10 +273,10 @@ fn folders_with_something_else_stay_as_they_are() {
     assert_eq!(listing(&beside), ["unpacked", "unpacked/mine.txt"]);
 
     fs::remove_dir_all(&beside).unwrap();
-    // While another call is at work, nothing is done.
+    // While another process is at work, nothing is done.
     let held = lock(&beside).unwrap();
     let error = words(fetch(&env(), &set, &dir, from, &retry()));
-    assert!(error.contains("another call"), "{error}");
+    assert!(error.contains("another process"), "{error}");
     drop(held);
     fetch(&env(), &set, &dir, from, &retry()).unwrap();
     assert!(dir.join("dog/2.png").is_file());
@@ -319,7 +319,7 @@ fn archives_that_reach_outside_write_nothing_there() {
         ("../x", "leaves the folder"),
         ("a/../../../x", "leaves the folder"),
         ("/dinolab-must-not-write-this", "absolute path"),
-        ("..\\x", "not a path of every system"),
+        ("..\\x", "not a portable path"),
     ];
     for (name, reason) in bad {
         refused(&tar(&[(name, b"x")]), reason);
@@ -346,8 +346,8 @@ fn archives_that_reach_outside_write_nothing_there() {
 #[test]
 fn archives_that_grow_or_are_damaged_are_refused() {
     let zeros = vec![0; 8 << 20];
-    refused(&gz(&tar(&[("zeros", &zeros)])), "its own length");
-    refused(&zip(&[("zeros", &zeros)]), "its own length");
+    refused(&gz(&tar(&[("zeros", &zeros)])), "its own size");
+    refused(&zip(&[("zeros", &zeros)]), "its own size");
 
     let whole = tar(&[("noise", &noise(5000))]);
     refused(&whole[..3000], "of 5000 bytes");
@@ -359,8 +359,8 @@ fn archives_that_grow_or_are_damaged_are_refused() {
     flipped[2000] ^= 1;
     refused(&flipped, "noise");
     refused(b"<html>not found</html>", "cannot unpack");
-    refused(b"", "holds no files");
-    refused(&zip(&[]), "holds no files");
+    refused(b"", "contains no files");
+    refused(&zip(&[]), "contains no files");
 }
 
 #[test]
@@ -483,7 +483,7 @@ fn cifar_becomes_folders_of_classes() {
         &cifar(&record(0, 0)[..99]),
         &folder.path().join("b"),
     ));
-    assert!(cut.contains("no whole number of records"), "{cut}");
+    assert!(cut.contains("not a whole number of records"), "{cut}");
     let unnamed = words(convert(&cifar(&record(2, 0)), &folder.path().join("c")));
     assert!(unnamed.contains("class 2, of 2"), "{unnamed}");
 }

@@ -57,7 +57,7 @@ fn unpack_kinds(env: &Environment<'_>, archive: &Path, into: &Path) -> Result<()
     let files = target.files;
     drop(target);
     result?;
-    ensure!(files > 0, "it holds no files");
+    ensure!(files > 0, "it contains no files");
     Ok(())
 }
 
@@ -113,7 +113,7 @@ impl Target<'_> {
 }
 
 fn too_large() -> String {
-    format!("it holds more than {GROWTH} times its own length, as no set of images does")
+    format!("it unpacks to more than {GROWTH} times its own size, which no image dataset does")
 }
 
 /// A member's path below the folder, or an error for one that leaves it.
@@ -128,7 +128,7 @@ fn inside(name: &str) -> Result<PathBuf> {
             "" | "." => {}
             ".." => bail!("{name:?}: a path that leaves the folder"),
             part if part.contains(['\\', '\0']) || (cfg!(windows) && part.contains(':')) => {
-                bail!("{name:?}: not a path of every system")
+                bail!("{name:?}: not a portable path")
             }
             part => path.push(part),
         }
@@ -147,7 +147,7 @@ fn unpack_tar(stream: impl Read, target: &mut Target<'_>) -> Result<()> {
         let member = member?;
         let kind = member.header().entry_type();
         let name = String::from_utf8(member.path_bytes().into_owned()).map_err(|error| {
-            Error::Invalid(format!("{:?}: a name that is no text", error.to_string()))
+            Error::Invalid(format!("{:?}: a name that is not text", error.to_string()))
         })?;
         match kind {
             EntryType::Regular | EntryType::Continuous => {
@@ -157,7 +157,9 @@ fn unpack_tar(stream: impl Read, target: &mut Target<'_>) -> Result<()> {
             EntryType::Directory => target.folder(&name)?,
             // A comment on all members.
             EntryType::XGlobalHeader => {}
-            EntryType::Symlink | EntryType::Link => bail!("{name:?}: a link; none is made"),
+            EntryType::Symlink | EntryType::Link => {
+                bail!("{name:?}: a link; links are not unpacked")
+            }
             other => bail!("{name:?}: neither a file nor a folder ({other:?})"),
         }
     }
@@ -173,7 +175,7 @@ fn unpack_zip(file: BufReader<File>, target: &mut Target<'_>) -> Result<()> {
         let name = member.name()?.into_owned();
         let kind = member.unix_mode().map_or(0, |mode| mode & 0o170_000);
         if member.is_symlink() {
-            bail!("{name:?}: a link; none is made");
+            bail!("{name:?}: a link; links are not unpacked");
         } else if member.is_dir() {
             target.folder(&name)?;
         } else if kind == 0 || kind == 0o100_000 {

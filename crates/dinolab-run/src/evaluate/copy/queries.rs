@@ -82,10 +82,10 @@ impl Queries {
             let (query, original, block) = match fields[..] {
                 [query, original] => (query, original, "queries"),
                 [query, original, block] => (query, original, block),
-                _ => bail!("{}: wanted are copy, original and perhaps a block", at()),
+                _ => bail!("{}: expected copy, original and optionally a group", at()),
             };
             let Some(&row) = by_name.get(original) else {
-                bail!("{}: {original} is none of the originals", at());
+                bail!("{}: {original} is not one of the originals", at());
             };
             let members = blocks.entry(block.to_owned()).or_default();
             // Further lines of a copy name further originals.
@@ -99,7 +99,7 @@ impl Queries {
                 }
             }
         }
-        ensure!(!names.is_empty(), "{}: names no copy", path.display());
+        ensure!(!names.is_empty(), "{}: lists no copies", path.display());
         Ok(Self {
             images: Images::Listed {
                 folder: path.parent().unwrap_or(Path::new("")).to_owned(),

@@ -13,16 +13,16 @@ use crate::output::OutputArgs;
 ///
 /// Example: dinolab bench crops photos --threads 2
 ///
-/// First on one thread, with the share of every stage; then by the loader that training uses, on
-/// --threads of them.
+/// Measures one thread first, with the time of each stage, then the data loader of `train` on
+/// --threads threads.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Images as for `train` [default: the built-in shapes, drawn, not decoded]
+    /// Images, as for `train` [default: the built-in shapes, which are drawn instead of decoded]
     images: Option<PathBuf>,
-    /// Threads of the loader [default: all cores]
+    /// Number of loader threads [default: all cores]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
-    /// Seconds to measure each of the two
+    /// Duration of each of the two measurements, in seconds
     #[arg(long, value_name = "X", default_value_t = 5.0)]
     seconds: f64,
     /// Side of the two global crops, or HEIGHTxWIDTH
@@ -31,13 +31,13 @@ pub struct Args {
     /// Side of the local crops, or HEIGHTxWIDTH
     #[arg(long, value_name = "PX", default_value = "96")]
     local_crops_size: Size,
-    /// Local crops of an image
+    /// Number of local crops per image
     #[arg(long, value_name = "N", default_value_t = 8)]
     local_crops_number: usize,
-    /// Images of a batch
+    /// Batch size
     #[arg(long, value_name = "N", default_value_t = 32)]
     batch_size: usize,
-    /// Decode large photographs at the scale that crops need, as `train` does
+    /// Decode large photographs at reduced size, as `train` does
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     scaled_decoding: bool,
     #[command(flatten)]

@@ -6,16 +6,16 @@ use dinolab_run::bench::{mean_ms, median, ms, peak_memory};
 
 use super::Common;
 
-/// Time feature extraction on noise
+/// Time feature extraction on random images
 ///
 /// Example: dinolab bench embed --arch vit_small --batch-size 32
 ///
-/// The forward pass of `dinolab embed`, images decoded beforehand.
+/// Measures the forward pass of `dinolab embed`, without reading and decoding images.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
     common: Common,
-    /// Side of the images
+    /// Side of the images in pixels
     #[arg(long, value_name = "PX", default_value_t = 224)]
     crop: usize,
     /// Batch size for inference

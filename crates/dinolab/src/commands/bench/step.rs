@@ -7,12 +7,12 @@ use dinolab_run::bench::{mean_ms, median, peak_memory};
 
 use super::Common;
 
-/// Time one training step on noise
+/// Time a training step on random images
 ///
 /// Example: dinolab bench step --arch vit_small --batch-size 8 --out-dim 4096
 ///
-/// The whole step of a method: forward passes, loss, backward pass, clipping, AdamW, moving average.
-/// Reading and cropping images is not in it.
+/// Measures the whole step of a method: forward passes, loss, backward pass, clipping, AdamW and
+/// moving average, without reading and cropping images.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -29,13 +29,14 @@ pub struct Args {
     /// Images per step
     #[arg(long, value_name = "N", default_value_t = 8)]
     batch_size: usize,
-    /// Stochastic depth of the student
+    /// Stochastic depth rate of the network being trained
     #[arg(long, value_name = "X", default_value_t = 0.1)]
     drop_path_rate: f64,
     /// Clip each parameter's gradient to this norm; 0 disables
     #[arg(long, value_name = "X", default_value_t = 3.0)]
     clip_grad: f64,
-    /// What the head is on: class, patches or both
+    /// Feature that the head is applied to: class (the class token), patches (the mean of the patch
+    /// tokens) or both
     #[arg(long, value_name = "FEATURE", default_value_t)]
     feature: Feature,
     #[command(flatten)]

@@ -10,23 +10,24 @@ use dinolab_run::{Environment, Error};
 ///
 /// Example: dinolab data fetch voc2012 voc
 ///
-/// To resume an interrupted download, run the same command again. Size and SHA-256 of the archive are verified
-/// before it is unpacked, and DIR appears only when it is complete. What is underway lies in DIR.download.
-/// Sets at https addresses need a build with `--features https`, or a file that was downloaded otherwise:
+/// To resume an interrupted download, run the same command again. The size and SHA-256 of the
+/// archive are verified before it is unpacked. DIR appears only when it is complete; until then
+/// everything is in DIR.download. Datasets at https addresses need a build with `--features https`,
+/// or an archive that was downloaded by another program:
 ///
 /// dinolab data fetch imagenette160 imagenette --from imagenette2-160.tgz
 #[derive(clap::Args)]
 pub struct Args {
-    /// Which set; --list names them
+    /// Name of the dataset; see --list
     #[arg(value_name = "NAME", value_parser = by_name, required_unless_present = "list")]
     dataset: Option<&'static Dataset>,
-    /// Folder to make
+    /// Folder to create
     #[arg(value_name = "DIR", required_unless_present = "list")]
     dir: Option<PathBuf>,
-    /// Take the archive from this file, or from another server at this address
-    #[arg(long, value_name = "FILE_OR_URL")]
+    /// Use the archive in this file, or download it from this address instead
+    #[arg(long, value_name = "FILE|URL")]
     from: Option<String>,
-    /// Name the sets with their sizes, checksums and addresses
+    /// List the datasets with their sizes, checksums and addresses
     #[arg(long, conflicts_with_all = ["dataset", "dir", "from"])]
     list: bool,
 }
@@ -44,7 +45,7 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
     let (name, place) = (dataset.name, dir.display());
     match fetched.map_err(|error| advised(error, dataset, dir))? {
         Fetched::Now => outln!("{name} is in {place}"),
-        Fetched::Before => outln!("{name} is in {place} already, complete; nothing to do"),
+        Fetched::Before => outln!("{name} is already complete in {place}; nothing to do"),
     }
     let images = match dataset.images {
         "" => dir.clone(),

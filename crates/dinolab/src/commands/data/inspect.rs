@@ -9,29 +9,28 @@ use dinolab_run::{Environment, Settings};
 
 use crate::output::OutputArgs;
 
-/// Report what a dataset contains, and what in it cannot be used
+/// Report what a dataset contains, and which files are unusable
 ///
 /// Example: dinolab data inspect photos
 ///
-/// Every image is read and decoded: its size as it is trained on (upright), the format of its file,
-/// how many images each class has, the channels and bits that files hold, which files are the same
-/// byte for byte, and which cannot be used and why.
+/// Decodes every image and reports sizes (after EXIF rotation), file formats, the number of images
+/// of each class, channels and bit depths, byte-identical duplicates, and unusable files with the
+/// reason.
 ///
-/// Of images as they are stored, with the mean and deviation of each channel:
+/// For images that are read as stored, with the mean and standard deviation of each channel:
 /// dinolab data inspect bands --in-chans 4 --stats
 #[derive(clap::Args)]
 pub struct Args {
-    /// The images: a folder, a list, tar shards, Parquet files or a Pascal VOC tree
+    /// Images: a folder, list, tar file or shards, Parquet file or VOC tree
     #[arg(value_name = "SOURCE")]
     source: PathBuf,
-    /// Channels that images must have, as for train [default: 3]
+    /// Number of channels that images must have, as for `train` [default: 3]
     #[arg(long, value_name = "N", alias = "channels")]
     in_chans: Option<usize>,
-    /// rgb: 8-bit RGB whatever a file holds; stored: a file's own channels and depth
-    /// [default: rgb for 3 channels, else stored]
-    #[arg(long)]
+    /// How to read pixels [default: rgb for 3 channels, else stored]
+    #[arg(long, value_name = "KIND")]
     pixels: Option<PixelKind>,
-    /// Measure the mean and deviation of each channel over all images
+    /// Measure the mean and standard deviation of each channel over all images
     #[arg(long)]
     stats: bool,
     #[command(flatten)]
@@ -57,10 +56,10 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
         outln!("note: {note}");
     }
     for names in &report.duplicates {
-        outln!("the same: {}", names.join(", "));
+        outln!("duplicates: {}", names.join(", "));
     }
     for bad in &report.unreadable {
-        outln!("cannot be used: {}: {}", bad.name, bad.reason);
+        outln!("unusable: {}: {}", bad.name, bad.reason);
     }
     Ok(())
 }

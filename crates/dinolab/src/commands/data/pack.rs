@@ -10,30 +10,32 @@ use dinolab_run::data::pack::{PackRequest, pack};
 ///
 /// Example: dinolab data pack photos shards --longest-side 512
 ///
-/// The shards hold every image of the source in the source's order (KEY.jpg, and KEY.cls with the
-/// number of its class where there are classes), so that training on them makes the same crops. The
-/// same source gives the same bytes. Files are copied as they are, damaged ones too, so that every
-/// image keeps its number; one that cannot be read is named and becomes an empty file.
-/// --longest-side decodes them, and names those that cannot be decoded.
+/// The shards contain every image of the source in the same order (KEY.jpg, and KEY.cls with the
+/// class number if there are classes), so that training on them yields the same crops. The same
+/// source gives the same bytes.
+///
+/// Files are copied unchanged, including damaged ones, so that every image keeps its number; an
+/// unreadable file is reported and becomes an empty one. With --longest-side, images are decoded,
+/// and those that cannot be decoded are reported.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The images: a folder, a list, tar shards, Parquet files or a Pascal VOC tree
+    /// Images: a folder, list, tar file or shards, Parquet file or VOC tree
     #[arg(value_name = "SOURCE")]
     source: PathBuf,
-    /// Folder for the shards, which must not hold any yet
+    /// Output folder; must not contain shards yet
     #[arg(value_name = "OUT")]
     out: PathBuf,
-    /// Begin another shard when one holds this many MiB of images
-    #[arg(long, value_name = "N", default_value_t = 256)]
+    /// Start a new shard after this many MiB of images
+    #[arg(long, value_name = "MIB", default_value_t = 256)]
     shard_size: u64,
-    /// Shrink images whose longest side is above this, in pixels; those of other channels or depths
-    /// than 8-bit RGB are kept as they are, and counted
+    /// Shrink images so that the longer side is at most this; images other than 8-bit RGB are kept
+    /// unchanged, and counted
     #[arg(long, value_name = "PX")]
     longest_side: Option<usize>,
-    /// Quality of images that are shrunk, as JPEG
+    /// JPEG quality of shrunk images, 1–100
     #[arg(long, value_name = "N", default_value_t = 92, requires = "longest_side", value_parser = clap::value_parser!(u8).range(1..=100))]
     quality: u8,
-    /// Write images that are shrunk as PNG instead, which loses nothing more
+    /// Write shrunk images as PNG (lossless) instead of JPEG
     #[arg(long, requires = "longest_side", conflicts_with = "quality")]
     png: bool,
 }

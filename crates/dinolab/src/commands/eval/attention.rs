@@ -15,35 +15,36 @@ use crate::output::OutputArgs;
 ///
 /// Example: dinolab eval attention --weights runs/photos VOCdevkit/VOC2012
 ///
-/// For each head, the smallest set of patches covering --threshold of the attention mass is compared
-/// with the ground-truth masks; each object is scored with its best head. Baselines: the same model
-/// with random weights, a uniform attention map, and the whole image.
+/// For each head, the smallest set of patches that covers --threshold of the attention is compared
+/// with the ground-truth masks; each object is scored with its best head. Baselines: the same
+/// network with random weights, a uniform attention map, and the whole image.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A Pascal VOC tree [default: the built-in shapes that no run trains on]
+    /// Pascal VOC tree with object masks [default: built-in shapes that are never trained on]
     images: Option<PathBuf>,
-    /// The split of the tree
+    /// Split of the VOC tree
     #[arg(long, default_value = "val")]
     split: String,
-    /// What counts as one object: objects (if the tree has such masks) or classes
+    /// Ground truth: objects (each object separately, if the tree has such masks) or classes (all
+    /// pixels of a class in an image)
     #[arg(long, default_value = "objects")]
     masks: String,
-    /// Resize images to a square of this side [default: the run's, or 480]
+    /// Resize images to a square of this side [default: the run's --attention-size, or 480]
     #[arg(long, value_name = "PX")]
     size: Option<usize>,
-    /// Fraction of the attention that masks hold
+    /// Fraction of the attention that a mask covers, 0–1
     #[arg(long, value_name = "X", default_value_t = REFERENCE_MASS)]
     threshold: f64,
-    /// Number of networks with random weights to compare with
+    /// Number of networks with random weights to average as a baseline
     #[arg(long, value_name = "N", alias = "random-networks", default_value_t = 1)]
     random_baselines: u64,
-    /// Number of built-in shapes
+    /// Number of images of the built-in shapes set, if no tree is given
     #[arg(long, value_name = "N", default_value_t = 512)]
     shapes_images: usize,
-    /// Side of built-in shapes
+    /// Side of the images of the built-in shapes set
     #[arg(long, value_name = "PX", default_value_t = 64)]
     shapes_size: usize,
-    /// Random seed of built-in shapes and random weights
+    /// Random seed of the built-in shapes and the random weights
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     #[command(flatten)]

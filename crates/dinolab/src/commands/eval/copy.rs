@@ -15,37 +15,40 @@ use crate::output::OutputArgs;
 ///
 /// Example: dinolab eval copy --weights W originals --distractors others --whitening more
 ///
-/// Copies are made of the originals, or given: --queries is a folder in which a copy has its
-/// original's name (cat.jpg, or cat-1.png), or a .tsv of copy, original and, if wanted, the name
-/// of the block that it counts in.
+/// Copies are made from the originals, unless --queries gives them: a folder in which the name of a
+/// copy begins with that of its original (cat.jpg, cat-1.png), or a .tsv file with columns copy,
+/// original and, optionally, a group to report it in.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The originals: a folder, list or tar
+    /// Original images: a folder, list or tar file
     originals: PathBuf,
-    /// Copies to look up, instead of making them
-    #[arg(long, value_name = "IMAGES")]
+    /// Use these copies as queries instead of making copies
+    #[arg(long, value_name = "DIR|TSV")]
     queries: Option<PathBuf>,
-    /// Copy and original share this many first characters of their names (Copydays' strong: 4)
-    #[arg(long, value_name = "CHARACTERS", requires = "queries")]
+    /// With --queries DIR: match a copy to its original by the first N characters of their names (4
+    /// for the strong copies of Copydays)
+    #[arg(long, value_name = "N", requires = "queries")]
     match_prefix: Option<usize>,
     #[command(flatten)]
     attacks: AttackOptions,
-    /// Random seed of places and letters
+    /// Random seed of crop positions and letters
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Write the copies that were made into this folder, with a queries.tsv
+    /// Write the copies made to this folder, with a queries.tsv
     #[arg(long, value_name = "DIR", conflicts_with = "queries")]
     save_queries: Option<PathBuf>,
-    /// Images among which the originals are looked for
+    /// Distractors: further images to search
     #[arg(long, value_name = "IMAGES")]
     distractors: Option<PathBuf>,
-    /// Images to learn PCA whitening from; none without it
+    /// Images to fit PCA whitening on [default: no whitening]
     #[arg(long, value_name = "IMAGES")]
     whitening: Option<PathBuf>,
-    /// What whitening measures deviations from: origin (as the reference) or mean
+    /// Compute the variances of whitening about the origin (as facebookresearch/dino does) or about
+    /// the mean
     #[arg(
         long,
         alias = "whitening-about",
+        value_name = "CENTRE",
         default_value = "origin",
         value_parser = ["origin", "mean"]
     )]
@@ -60,7 +63,7 @@ pub struct Args {
     /// Exponent of the generalised mean over patch tokens
     #[arg(long, value_name = "X", default_value_t = 4.0)]
     gem: f64,
-    /// Rank cut-off for average precision; 0 = none
+    /// Rank cut-off of average precision; 0 disables it
     #[arg(long, value_name = "N", default_value_t = 20)]
     top: usize,
     /// Batch size for inference

@@ -13,7 +13,7 @@ use dinolab_run::whitening::WhiteningOptions;
 use crate::args::OptionalModelArgs;
 use crate::output::OutputArgs;
 
-/// Evaluate features by weighted k-nearest-neighbour classification
+/// Evaluate features with weighted k-nearest-neighbour classification
 ///
 /// Example: dinolab eval knn --weights runs/photos --train photos/train --val photos/val
 ///
@@ -21,16 +21,18 @@ use crate::output::OutputArgs;
 /// dinolab eval knn --train train.npy --val val.npy
 #[derive(clap::Args)]
 pub struct Args {
-    /// Labelled images whose features vote (class = first folder level), or saved features
+    /// Labelled training images, whose features vote (class = first folder level), or saved
+    /// features
     #[arg(long, value_name = "IMAGES")]
     train: PathBuf,
-    /// Labelled images to classify, or saved features
+    /// Labelled validation images, or saved features
     #[arg(long, value_name = "IMAGES")]
     val: PathBuf,
-    /// Number of neighbours that vote; one accuracy for each
+    /// Numbers of neighbours that vote; each gives one accuracy
     #[arg(
         long,
         alias = "nb-knn",
+        value_name = "N,…",
         value_delimiter = ',',
         default_value = "10,20,100,200"
     )]

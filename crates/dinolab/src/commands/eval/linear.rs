@@ -12,18 +12,20 @@ use dinolab_run::values::Pair;
 use crate::args::OptionalModelArgs;
 use crate::output::OutputArgs;
 
-/// Evaluate frozen features by a linear classifier
+/// Evaluate frozen features with a linear classifier
 ///
 /// Example: dinolab eval linear --weights runs/photos --train photos/train --val photos/val --out photos.classifier
 ///
-/// The reference's protocol: class tokens of the last four blocks, SGD with momentum and a
-/// cosine, no weight decay, 100 epochs. Training images are embedded once, from their centres;
-/// --augment gives them a random view in each epoch, as the reference does, at the price of as
-/// many passes through the network. Features saved by `dinolab embed --n-last-blocks 4` can be
-/// used instead of images; --weights is then not needed.
+/// The protocol of facebookresearch/dino ("the reference"): features of the last four blocks, SGD
+/// with momentum and a cosine schedule, no weight decay, 100 epochs. By default, training images
+/// are centre-cropped and embedded once. --augment embeds a new random view of each in every epoch,
+/// as the reference does, which costs one forward pass of the training set per epoch.
+///
+/// Features saved by `dinolab embed --n-last-blocks 4` can be used instead of images; --weights is
+/// then not needed.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Labelled images to learn from (class = first folder level), or saved features
+    /// Labelled training images (class = first folder level), or saved features
     #[arg(long, value_name = "IMAGES")]
     train: PathBuf,
     /// Labelled validation images, or saved features
@@ -31,13 +33,13 @@ pub struct Args {
     val: PathBuf,
     #[command(flatten)]
     choice: FeatureChoice,
-    /// Number of passes over the training set
+    /// Number of epochs
     #[arg(long, value_name = "N", default_value_t = LinearConfig::default().epochs)]
     epochs: usize,
     /// Batch size of SGD
     #[arg(long, value_name = "N", default_value_t = LinearConfig::default().batch_size)]
     batch_size_per_gpu: usize,
-    /// Learning rates for a batch of 256, scaled to the batch; each trains a classifier
+    /// Learning rates for a batch of 256, scaled with the batch size; each trains one classifier
     #[arg(
         long,
         value_name = "X,…",
@@ -48,16 +50,16 @@ pub struct Args {
     /// Random seed of initial weights, order and views
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Train on a random view of each image in each epoch: resized crop and flip
+    /// Train on a new random view (resized crop and flip) of each image in every epoch
     #[arg(long)]
     augment: bool,
-    /// Fraction of the image area that those views cover
+    /// With --augment: fraction of the image area that views cover
     #[arg(long, value_name = "MIN,MAX", default_value = "0.08,1")]
     crops_scale: Pair,
     /// Standardise features (zero mean, unit variance over the training set); not in the reference
     #[arg(long)]
     standardise: bool,
-    /// Write the classifier of the best learning rate, for `dinolab classify`
+    /// Write the classifier of the best learning rate to this file, for `dinolab classify`
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     #[command(flatten)]

@@ -14,22 +14,25 @@ use crate::output::OutputArgs;
 ///
 /// Example: dinolab eval retrieval --weights W --ground-truth roxford5k/gnd_roxford5k.pkl
 ///
-/// By the revisited Oxford/Paris protocol, with its ground-truth file; or for any labelled
-/// folder, where each image is a query against all others:
-/// dinolab eval retrieval --weights runs/photos photos
+/// With --ground-truth, follows the protocol of the revisited Oxford and Paris benchmarks. With
+/// labelled images, each image is a query against all others: dinolab eval retrieval --weights
+/// runs/photos photos
 ///
-/// or with separate sets (images or saved features): --train database --val queries
+/// Database and queries can be separate sets (images or saved features): --train database --val
+/// queries
 #[derive(clap::Args)]
 pub struct Args {
-    /// Labelled images (class = first folder level) or saved features; each is a query against all others
+    /// Labelled images (class = first folder level) or saved features; each is a query against all
+    /// others
     images: Option<PathBuf>,
-    /// The benchmark's ground truth, .pkl or .json: imlist, qimlist, gnd [easy, hard, junk, bbx]
+    /// Ground truth of the benchmark, .pkl or .json, with imlist, qimlist and gnd (easy, hard,
+    /// junk, bbx)
     #[arg(long, value_name = "FILE", conflicts_with = "images")]
     ground_truth: Option<PathBuf>,
     /// Folder of the benchmark's images [default: jpg next to the ground truth]
     #[arg(long, value_name = "DIR", requires = "ground_truth")]
     image_folder: Option<PathBuf>,
-    /// Longest side of the benchmark's images as the network sees them; smaller ones stay
+    /// Shrink the benchmark's images so that the longer side is at most this
     #[arg(
         long,
         value_name = "PX",
@@ -37,9 +40,10 @@ pub struct Args {
         requires = "ground_truth"
     )]
     imsize: usize,
-    /// Average the feature over the scales 1, 1/√2 and 1/2 of each image
+    /// Average the features at the scales 1, 1/√2 and 1/2 of each image
     #[arg(
         long,
+        value_name = "BOOL",
         action = clap::ArgAction::Set,
         num_args = 0..=1,
         default_value_t = false,
@@ -47,15 +51,17 @@ pub struct Args {
         requires = "ground_truth"
     )]
     multiscale: bool,
-    /// Cut queries to their box, as the benchmark asks; false: whole images, as the reference does
+    /// Crop queries to their bounding box, as the benchmark requires; false uses whole images, as
+    /// facebookresearch/dino does
     #[arg(
         long,
+        value_name = "BOOL",
         action = clap::ArgAction::Set,
         default_value_t = true,
         requires = "ground_truth"
     )]
     query_crop: bool,
-    /// Labelled images to search, or saved features
+    /// Labelled database images, or saved features
     #[arg(long, value_name = "IMAGES", conflicts_with_all = ["images", "ground_truth"], requires = "val")]
     train: Option<PathBuf>,
     /// Labelled query images, or saved features

@@ -11,27 +11,28 @@ use dinolab_run::evaluate::segmentation::{SegmentationRequest, evaluate};
 use crate::args::ModelArgs;
 use crate::output::OutputArgs;
 
-/// Evaluate frozen patch tokens by a linear segmentation layer (mean IoU)
+/// Evaluate frozen patch tokens with a linear segmentation layer (mean IoU)
 ///
 /// Example: dinolab eval segmentation --weights runs/photos VOCdevkit/VOC2012
 ///
-/// The layer learns the classes of pixels from the training split's masks and is evaluated on the
-/// validation split: intersection over union per class, over all pixels together, void left
-/// out. Of several learning rates the one with the best mean is shown, and all with --json.
+/// The layer is trained on the class masks of the training split and evaluated on the validation
+/// split: intersection over union (IoU) per class, over the pixels of all images together, without
+/// void pixels. Of several learning rates, the table shows the one with the best mean IoU; --json
+/// prints all.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A Pascal VOC tree [default: the built-in shapes]
+    /// Pascal VOC tree with class masks [default: the built-in shapes]
     tree: Option<PathBuf>,
-    /// Resize images to a square of this side [default: the run's attention pictures', or 480]
+    /// Resize images to a square of this side [default: the run's --attention-size, or 480]
     #[arg(long, value_name = "PX")]
     size: Option<usize>,
-    /// Number of passes over the training images
+    /// Number of epochs
     #[arg(long, value_name = "N", default_value_t = FrozenSegmentation::default().epochs)]
     epochs: usize,
     /// Batch size of SGD
     #[arg(long, value_name = "N", default_value_t = FrozenSegmentation::default().batch_size)]
     batch_size: usize,
-    /// Learning rates, falling to 0 by a cosine
+    /// Learning rates, each decreasing to 0 on a cosine schedule
     #[arg(
         long,
         value_name = "X,…",
@@ -39,11 +40,12 @@ pub struct Args {
         default_value = "0.003,0.01,0.03"
     )]
     lr: Vec<f64>,
-    /// Random seed of the initial weights and of the order
+    /// Random seed of initial weights and order
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Keep at most this many MiB of tokens; those of further images are computed in each epoch
-    #[arg(long, value_name = "N", default_value_t = 1024)]
+    /// Memory for computed patch tokens, in MiB; tokens that do not fit are recomputed in every
+    /// epoch
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
     cache_mb: usize,
     #[command(flatten)]
     output: OutputArgs,

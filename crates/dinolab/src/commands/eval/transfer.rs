@@ -17,16 +17,16 @@ use crate::output::OutputArgs;
 ///
 /// Example: dinolab eval transfer --weights runs/photos --train photos/train --val photos/val --labels 5%
 ///
-/// A linear head on frozen weights, the network fine-tuned from them, and the same network from
-/// random weights learn the same few labelled images: same order, views, steps and optimiser.
-/// Each runs with every seed and learning rate; the best rate of each is marked. With a VOC
-/// tree instead of --train, the task is segmentation.
+/// Trains a linear head on the frozen network, the whole network from the weights, and the same
+/// network from random weights, on the same few labelled images in the same order, with the same
+/// views, steps and optimiser. Each is trained with every seed and learning rate; the best rate of
+/// each is marked. With a VOC tree instead of --train, the task is segmentation.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A Pascal VOC tree to segment, or labelled images of which a part is held out
-    /// [default: the built-in shapes]
+    /// Pascal VOC tree (for segmentation), or labelled images of which a part is held out [default:
+    /// the built-in shapes]
     images: Option<PathBuf>,
-    /// Labelled images to learn from
+    /// Labelled training images
     #[arg(
         long,
         value_name = "IMAGES",
@@ -37,16 +37,16 @@ pub struct Args {
     /// Labelled validation images
     #[arg(long, value_name = "IMAGES", requires = "train")]
     val: Option<PathBuf>,
-    /// What is to be learned [default: segmentation for a VOC tree, else classification]
+    /// Task to learn [default: segmentation for a VOC tree, else classification]
     #[arg(long)]
     task: Option<TransferTask>,
-    /// Fraction of the training images that keep their labels, per class: 5%, or a number
-    /// [default: 5%; of segmentation 100%]
-    #[arg(long)]
+    /// Labelled training images: a percentage of each class (5%) or a number per class (20);
+    /// segmentation: of all images [default: 5%; segmentation: 100%]
+    #[arg(long, value_name = "N|N%")]
     labels: Option<Share>,
     #[command(flatten)]
     choice: FeatureChoice,
-    /// Random seeds; each draws labelled images, order, views and initial weights anew
+    /// Random seeds; each draws its own labelled images, order, views and initial weights
     #[arg(
         long,
         value_name = "N,…",
@@ -54,7 +54,8 @@ pub struct Args {
         default_value = "0,1,2"
     )]
     seeds: Vec<u64>,
-    /// Learning rates of AdamW for networks that learn, from the weights and from scratch
+    /// Learning rates of AdamW for the networks trained as a whole, from the weights and from
+    /// scratch
     #[arg(
         long,
         value_name = "X,…",
@@ -62,7 +63,7 @@ pub struct Args {
         default_value = "0.0003,0.001"
     )]
     lr: Vec<f64>,
-    /// Learning rates of AdamW for the head on frozen weights
+    /// Learning rates of AdamW for the linear head on the frozen network
     #[arg(
         long,
         value_name = "X,…",
@@ -70,29 +71,30 @@ pub struct Args {
         default_value = "0.001,0.01"
     )]
     frozen_lr: Vec<f64>,
-    /// Number of passes over the labelled images
+    /// Number of epochs over the labelled images
     #[arg(long, value_name = "N", default_value_t = FineTune::default().epochs)]
     epochs: usize,
     /// Batch size
     #[arg(long, value_name = "N", default_value_t = FineTune::default().batch_size)]
     batch_size: usize,
-    /// Fraction of the steps in which the learning rate rises
+    /// Fraction of the steps for linear learning-rate warm-up
     #[arg(long, value_name = "X", default_value_t = FineTune::default().warmup)]
     warmup: f64,
     /// Weight decay
     #[arg(long, value_name = "X", default_value_t = FineTune::default().weight_decay)]
     weight_decay: f64,
-    /// Scale the learning rate of each block by this relative to the block above it
+    /// Multiply the learning rate by this for each block further from the head; 1 disables it
     #[arg(long, value_name = "X", default_value_t = FineTune::default().layer_decay)]
     layer_decay: f64,
     /// Fraction of the image area that training views cover
     #[arg(long, value_name = "MIN,MAX", default_value = "0.25,1")]
     crops_scale: Pair,
-    /// Resize the shorter side of validation images to this [default: the run's, or 256]
+    /// Classification: resize the shorter side of validation images to this [default: the run's, or
+    /// 256]
     #[arg(long, value_name = "PX")]
     resize: Option<usize>,
-    /// Side of training views and of validation images [default: the run's, or 224; of
-    /// segmentation the run's attention pictures', or 480]
+    /// Side of training views and of validation images [default: the run's, or 224; segmentation:
+    /// the run's --attention-size, or 480]
     #[arg(long, value_name = "PX")]
     crop: Option<usize>,
     #[command(flatten)]
@@ -147,7 +149,7 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
     args.output.print(&report)?;
     if !args.output.json {
         let margin = report.margin;
-        outln!("fine-tuned is {margin:+.2} points from scratch, each at its best lr");
+        outln!("fine-tuned minus from scratch: {margin:+.2} points, each at its best lr");
     }
     Ok(())
 }

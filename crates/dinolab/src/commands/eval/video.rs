@@ -16,33 +16,34 @@ use crate::output::OutputArgs;
 ///
 /// Example: dinolab eval video --weights runs/photos DAVIS --out masks --baselines
 ///
-/// The mask of a sequence's first frame flows to the others by the similarity of patches; nothing
-/// is trained. Masks are written as palette PNGs, OUT/SEQUENCE/00000.png, as the benchmark's
-/// evaluation takes them. Masks that exist already, from anywhere, are scored by
-/// dinolab eval video --results masks DAVIS
+/// The mask of a sequence's first frame is propagated to the other frames by patch similarity;
+/// nothing is trained. Masks are written as palette PNGs, OUT/SEQUENCE/00000.png, as the official
+/// evaluation expects. To score existing masks, from any program: dinolab eval video --results
+/// masks DAVIS
 #[derive(clap::Args)]
 pub struct Args {
-    /// A DAVIS tree, with JPEGImages, Annotations and ImageSets
+    /// DAVIS tree, with JPEGImages, Annotations and ImageSets
     #[arg(value_name = "DAVIS_TREE")]
     tree: PathBuf,
-    /// Folder to write masks to
+    /// Output folder for masks
     #[arg(
         long,
-        value_name = "PATH",
+        value_name = "DIR",
         alias = "output-dir",
         required_unless_present = "results"
     )]
     out: Option<PathBuf>,
-    /// Score the masks of this folder instead of making some
+    /// Score the masks in this folder instead of computing masks
     #[arg(long, value_name = "DIR", conflicts_with_all = ["out", "weights"])]
     results: Option<PathBuf>,
-    /// The list of sequences, ImageSets/YEAR/SPLIT.txt
+    /// List of sequences: ImageSets/YEAR/SPLIT.txt
     #[arg(long, default_value = "val")]
     split: String,
-    /// 2016 (one object) or 2017 (several) [default: 2017 if the tree has its lists]
+    /// Year of the benchmark: 2016 (one object) or 2017 (several objects) [default: 2017 if the
+    /// tree has its lists]
     #[arg(long)]
     year: Option<Year>,
-    /// The folder of frames and masks below JPEGImages and Annotations
+    /// Subfolder of JPEGImages and Annotations to read
     #[arg(long, default_value = "480p")]
     resolution: String,
     /// Resize the shorter side of frames to this
@@ -51,16 +52,16 @@ pub struct Args {
     /// Number of preceding context frames, in addition to the first
     #[arg(long, value_name = "N", default_value_t = Propagation::default().n_last_frames)]
     n_last_frames: usize,
-    /// Patches that an object may move per frame at most, in rows and columns; 0 = any
+    /// Search radius in rows and columns of patches; 0 disables the limit
     #[arg(long, value_name = "N", default_value_t = Propagation::default().size_mask_neighborhood)]
     size_mask_neighborhood: usize,
-    /// Number of nearest patches that labels are propagated from
+    /// Number of most similar patches that labels are propagated from
     #[arg(long, value_name = "N", default_value_t = Propagation::default().topk)]
     topk: usize,
     /// Temperature of the similarities
     #[arg(long, value_name = "X", default_value_t = Propagation::default().temperature)]
     temperature: f64,
-    /// Also score the same network untrained, and a static copy of the first mask
+    /// Also score the untrained network and a static copy of the first mask
     #[arg(long)]
     baselines: bool,
     #[command(flatten)]
