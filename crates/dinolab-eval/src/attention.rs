@@ -22,8 +22,8 @@ mod summary;
 pub use summary::{ClassScore, JaccardSummary, ObjectHeads, attention_heads};
 
 use dinolab_data::Size;
+use dinolab_data::slice::{check_finite, check_length};
 
-use crate::error::{check_finite, check_length};
 use crate::{Error, Result};
 
 /// Label of pixels that are excluded from scores.
@@ -40,7 +40,7 @@ pub const REFERENCE_MASS: f64 = 0.6;
 /// later patches are kept first.
 ///
 /// # Errors
-/// [`Error::NonFinite`] for values that are not finite; [`Error::Invalid`] for negative values, a
+/// [`Error::Slice`] for values that are not finite; [`Error::Invalid`] for negative values, a
 /// sum of 0 or `mass` out of range.
 pub fn mass_mask(attention: &[f32], mass: f64) -> Result<Vec<bool>> {
     check_finite("attention", attention)?;
@@ -72,7 +72,7 @@ pub fn mass_mask(attention: &[f32], mass: f64) -> Result<Vec<bool>> {
 /// in.
 ///
 /// # Errors
-/// [`Error::Length`] if the mask does not match the grid, [`Error::Invalid`] for an empty mask.
+/// [`Error::Slice`] if the mask does not match the grid, [`Error::Invalid`] for an empty mask.
 pub fn resize_mask(mask: &[bool], grid: (usize, usize), size: Size) -> Result<Vec<bool>> {
     check_length("mask", grid.0 * grid.1, mask.len())?;
     if mask.is_empty() {

@@ -29,8 +29,7 @@ pub struct CopyScore {
 /// reference implementation uses 20.
 ///
 /// # Errors
-/// [`Error::Length`](crate::Error::Length) for mismatched lengths,
-/// [`Error::NonFinite`](crate::Error::NonFinite) for values that are not finite.
+/// [`Error::Slice`](crate::Error::Slice) for mismatched lengths or values that are not finite.
 pub fn evaluate(
     database: &[f32],
     queries: &[f32],

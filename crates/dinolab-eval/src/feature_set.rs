@@ -11,13 +11,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
 
+use dinolab_data::slice::check_length;
 use dinolab_files::FileSet;
 use dinolab_nn::weights::{Array, read_arrays, to_bytes};
 
 pub use self::companions::{labels_file, names_file};
 pub(crate) use self::companions::{names_and_labels, write_companions};
 use self::companions::{read_lines, some};
-use crate::error::check_length;
 use crate::file::unwritten;
 use crate::npy::{npy_to, read_npy_f32};
 use crate::whitening::{Whitening, whitening_file};

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::Path;
 
+use dinolab_data::slice::check_length;
 use dinolab_nn::weights::{Array, file_arrays, to_bytes};
 
-use crate::error::check_length;
 use crate::file::write_whole;
 use crate::{Error, Result};
 
@@ -80,7 +80,7 @@ impl Index {
     /// Adds an image.
     ///
     /// # Errors
-    /// [`Error::Length`] for a feature of another width.
+    /// [`Error::Slice`] for a feature of another width.
     pub fn push(&mut self, fingerprint: FileFingerprint, feature: &[f32]) -> Result<()> {
         check_length("feature", self.dim, feature.len())?;
         self.fingerprints.push(fingerprint);

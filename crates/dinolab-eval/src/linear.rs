@@ -26,8 +26,9 @@ use std::borrow::Cow;
 
 use dinolab_data::random::epoch_order;
 
+use dinolab_data::slice::{check_finite, check_length};
+
 use crate::cross_entropy::Targets;
-use crate::error::{check_finite, check_length};
 use crate::{Error, Result};
 
 /// The settings of training.
@@ -133,8 +134,8 @@ impl LinearRun {
 ///
 /// # Errors
 /// [`Error::BadSetting`] for settings or rates out of range; [`Error::Invalid`] for an empty set or
-/// a training label out of range; [`Error::Length`] and [`Error::NonFinite`] for features that do
-/// not match or are not finite; [`Error::Diverged`] for a loss that is not finite.
+/// a training label out of range; [`Error::Slice`] for features that do not match or are
+/// not finite; [`Error::Diverged`] for a loss that is not finite.
 pub fn train<'f>(
     features: &mut dyn FnMut(usize) -> Result<Cow<'f, [f32]>>,
     problem: &Problem,
@@ -224,7 +225,7 @@ fn check(problem: &Problem, lrs: &[f64], config: &LinearConfig) -> Result<()> {
         validation.labels.len() * dim,
         validation.features.len(),
     )?;
-    check_finite("features", validation.features)
+    Ok(check_finite("features", validation.features)?)
 }
 
 /// Returns the index of the run with the highest top-1 accuracy after the last epoch, the first of

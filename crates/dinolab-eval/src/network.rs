@@ -33,5 +33,5 @@ pub use classifier_file::{Backbone, ClassifierFile, Protocol};
 pub use embedder::{Embedder, Tokens};
 pub use features::{
     AttentionMaps, FeatureExtractor, Features, Preprocess, Rows, Skipped, View, at_once, attend,
-    batch, embed, host, planes, whole_patches,
+    batch, embed, planes, whole_patches,
 };

@@ -7,8 +7,8 @@ use std::io::{self, BufReader, Read, Seek};
 use std::path::Path;
 
 use dinolab_data::npy::Header;
+use dinolab_data::slice::check_length;
 
-use crate::error::check_length;
 use crate::file::write_whole;
 use crate::{Error, Result};
 
@@ -60,7 +60,7 @@ pub struct Array<T> {
 /// Writes `data`, in C order, as an array of `shape`, complete or not at all.
 ///
 /// # Errors
-/// [`Error::Length`] if the length is not the product of `shape`, [`Error::Write`] if the file
+/// [`Error::Slice`] if the length is not the product of `shape`, [`Error::Write`] if the file
 /// cannot be written.
 pub fn write_npy<T: Element>(path: impl AsRef<Path>, shape: &[usize], data: &[T]) -> Result<()> {
     check_length("array", shape.iter().product(), data.len())?;

@@ -5,9 +5,10 @@
 //! colours are the foreground's own components (as in the DINOv2 paper, Oquab et al. 2023,
 //! figure 1).
 
+use dinolab_data::slice::check_length;
+
 use crate::Result;
 use crate::covariance::CovarianceAccumulator;
-use crate::error::check_length;
 use crate::pca::Pca;
 
 /// Fraction of the values at either end that is clipped.
@@ -56,8 +57,7 @@ impl PatchSource for [(Vec<f32>, (usize, usize))] {
 ///
 /// # Errors
 /// [`Error::Invalid`](crate::Error::Invalid) without images,
-/// [`Error::Length`](crate::Error::Length) and [`Error::NonFinite`](crate::Error::NonFinite) for
-/// features of the wrong length or that are not finite.
+/// [`Error::Slice`](crate::Error::Slice) for features of the wrong length or that are not finite.
 pub fn patch_colours<P: PatchSource + ?Sized>(
     images: &mut P,
     dim: usize,

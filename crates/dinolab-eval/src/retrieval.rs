@@ -150,7 +150,7 @@ fn merged(a: &[usize], b: &[usize]) -> Vec<usize> {
 ///
 /// # Errors
 /// [`Error::Invalid`] for numbers of rows that differ from the ground truth's,
-/// [`Error::NonFinite`] for values that are not finite.
+/// [`Error::Slice`] for values that are not finite.
 pub fn query_ranks(
     truth: &GroundTruth,
     database: &[f32],

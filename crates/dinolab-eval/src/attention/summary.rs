@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use dinolab_data::Size;
+use dinolab_data::slice::check_length;
 
 use super::{Jaccard, VOID, mass_mask, resize_mask};
-use crate::error::check_length;
 use crate::{Error, Result};
 
 /// One object and its Jaccard index with each head.

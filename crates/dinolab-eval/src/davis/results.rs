@@ -5,13 +5,13 @@ use std::io;
 use std::path::Path;
 
 use dinolab_data::decode::decode_mask;
+use dinolab_data::slice::check_length;
 use dinolab_data::{Mask, Size};
 use rayon::prelude::*;
 
 use super::measures::{Statistics, boundary_measure, region_similarity};
 use super::palette::palette;
 use super::tree::{Sequence, Tree, Year};
-use crate::error::check_length;
 use crate::file::write_whole;
 use crate::{Error, Result};
 
@@ -127,7 +127,7 @@ pub fn read_mask(path: &Path, year: Year) -> Result<Mask> {
 /// is index 255 and white, as in that edition's annotations.
 ///
 /// # Errors
-/// [`Error::Length`] if the data does not match the mask's size, [`Error::Write`] if the file
+/// [`Error::Slice`] if the data does not match the mask's size, [`Error::Write`] if the file
 /// cannot be written.
 pub fn write_mask(path: &Path, mask: &Mask, year: Year) -> Result<()> {
     check_length("mask", mask.width * mask.height, mask.data.len())?;

@@ -1,10 +1,10 @@
 //! What features show: their spread and effective rank.
 
+use dinolab_data::slice::check_length;
 use nalgebra::{DMatrix, DMatrixView};
 use serde::{Deserialize, Serialize};
 
 use super::rows::entropy;
-use crate::error::check_length;
 use crate::{Error, Result};
 
 /// Feature rows kept per epoch at most.

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use dinolab_data::slice::check_length;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::Health;
 use super::features::Reservoir;
 use super::rows::{Part, ROW_BLOCK, entropy};
-use crate::error::check_length;
 use crate::{Error, Result};
 
 /// What one sampled step shows of the outputs.

@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use dinolab_data::augment::ChannelNormaliser;
 use dinolab_data::augment::{eval, resize::Filter};
 use dinolab_data::{Image, Pixels};
+use dinolab_nn::device::to_host_f32;
 use dinolab_nn::vit::NoDropPath;
 use dinolab_nn::{Feature, Vit, check_patches};
 use rayon::prelude::*;
 
 use self::resample::resample;
-use crate::network::features::{Features, at_once, batch, check_rows, described, host, planes};
+use crate::network::features::{Features, at_once, batch, check_rows, described, planes};
 use crate::{Error, Result};
 
 /// How an image is resized for the network.
@@ -245,7 +246,7 @@ impl<'a> DescriptorExtractor<'a> {
                 })
                 .collect();
             let images = vec![batch(self.vit, &scaled, h, w)];
-            let tokens = host(self.vit.features(images, feature, &NoDropPath));
+            let tokens = to_host_f32(self.vit.features(images, feature, &NoDropPath));
             for (sum, value) in sum.iter_mut().zip(tokens) {
                 *sum += value;
             }
@@ -272,7 +273,7 @@ impl<'a> DescriptorExtractor<'a> {
         let patch = self.vit.config().patch_size;
         // Tokens between the class token and the patches, such as registers, are left out.
         let first_patch = count - (height / patch) * (width / patch);
-        host(tokens)
+        to_host_f32(tokens)
             .chunks_exact(count * width_of_token)
             .flat_map(|image| {
                 let class = &image[..width_of_token];

@@ -7,6 +7,7 @@ use dinolab_data::augment::normalise::{IMAGENET_MEAN, IMAGENET_STD};
 use dinolab_data::augment::{ChannelNormaliser, eval, resize::Filter};
 use dinolab_data::{Image, Pixels, Size, Source};
 use dinolab_nn::backbone::attention_maps;
+use dinolab_nn::device::to_host_f32;
 use dinolab_nn::vit::NoDropPath;
 use dinolab_nn::{Backbone, Feature, MAX_PATCHES, check_patches};
 use rayon::prelude::*;
@@ -138,15 +139,6 @@ pub fn batch(
     let data = planes.concat();
     let shape = [planes.len(), backbone.channels(), height, width];
     Tensor::from_data(TensorData::new(data, shape), &backbone.device())
-}
-
-/// Values of a tensor on the host.
-pub fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor
-        .into_data()
-        .convert::<f32>()
-        .try_to_vec()
-        .expect("converted to f32")
 }
 
 /// How many images of `height × width` px go through a network together: `batch_size`, or fewer
@@ -293,7 +285,7 @@ impl FeatureExtractor<'_> {
                 let same = &inputs[start..start + sizes.len()];
                 for inputs in same.chunks(at_once(batch_size, size, patch)) {
                     let images = batch(self.backbone, inputs, size.0, size.1);
-                    let data = host((self.feature)(images));
+                    let data = to_host_f32((self.feature)(images));
                     let places = first + start..first + start + inputs.len();
                     let indices = used[places].to_vec();
                     let dim = data.len() / indices.len();
@@ -435,7 +427,7 @@ pub fn attend(
     );
     let maps = network.class_attention(input);
     let [_, heads, h, w] = maps.dims();
-    let maps = host(maps);
+    let maps = to_host_f32(maps);
     check_rows(&maps, maps.len(), |_| described(image))?;
     Ok(AttentionMaps {
         heads,

@@ -10,11 +10,12 @@ use std::sync::Arc;
 use dinolab_data::augment::ChannelNormaliser;
 use dinolab_data::augment::Filter;
 use dinolab_data::random::epoch_order;
+use dinolab_nn::device::to_host_f32;
 use dinolab_nn::{Vit, check_patches};
 
 use crate::cross_entropy::Targets;
 use crate::linear::{LinearClassifier, Sgd, cosine};
-use crate::network::features::{Preprocess, batch, host, planes};
+use crate::network::features::{Preprocess, batch, planes};
 use crate::random_view::{Placement, render};
 use crate::segmentation::{ClassMasks, IouMeter, class_map, patch_targets};
 use crate::{Error, Result};
@@ -96,7 +97,7 @@ impl TokenCache<'_> {
         let tokens = self.vit.intermediate(input, 1).remove(0);
         let [_, n, _] = tokens.dims();
         let patches = self.grid().0 * self.grid().1;
-        Ok(host(tokens.narrow(1, n - patches, patches)))
+        Ok(to_host_f32(tokens.narrow(1, n - patches, patches)))
     }
 
     fn get(&mut self, set: &ClassMasks, index: usize) -> Result<Arc<Patches>> {

@@ -1,6 +1,7 @@
 //! Retrieval on labelled sets: images with the query's label are relevant.
 
-use crate::error::check_length;
+use dinolab_data::slice::check_length;
+
 use crate::knn::Labelled;
 use crate::rows::rows_of;
 use crate::similarity::{for_each_query, ranks_in};
@@ -29,7 +30,7 @@ pub struct LabelledScore {
 /// the database is a query against all others. Ties are in the order of the database.
 ///
 /// # Errors
-/// [`Error::Length`] for mismatched lengths, [`Error::NonFinite`] for values that are not finite,
+/// [`Error::Slice`] for mismatched lengths or values that are not finite,
 /// [`Error::BadSetting`] for a `k` of 0, [`Error::Invalid`] if no query has relevant images.
 pub fn labelled(
     database: Labelled<'_>,

@@ -1,7 +1,8 @@
 //! Intersection over union, pooled over images.
 
+use dinolab_data::slice::check_length;
+
 use super::VOID;
-use crate::error::check_length;
 use crate::{Error, Result};
 
 /// Pixel counts by true and predicted class, pooled over images.
@@ -24,7 +25,7 @@ impl IouMeter {
     /// Counts the pixels of an image, ignoring those whose true class is [`VOID`].
     ///
     /// # Errors
-    /// [`Error::Length`] for masks of different lengths, [`Error::Invalid`] for a class out of
+    /// [`Error::Slice`] for masks of different lengths, [`Error::Invalid`] for a class out of
     /// range.
     pub fn add(&mut self, truth: &[u8], predicted: &[u8]) -> Result<()> {
         check_length("predicted mask", truth.len(), predicted.len())?;

@@ -2,6 +2,7 @@
 
 use burn::tensor::{Gradients, Tensor, TensorData};
 use dinolab_data::random::{Purpose, Random, epoch_order};
+use dinolab_nn::device::to_host_f32;
 use dinolab_nn::init::Init;
 use dinolab_nn::ops::ParamUpdate;
 use dinolab_nn::optim::schedule::WarmupCosine;
@@ -13,7 +14,7 @@ use rayon::prelude::*;
 use super::layer_rate::layer_rate;
 use super::{Example, Task};
 use crate::cross_entropy::{Targets, cross_entropy};
-use crate::network::features::{batch, host};
+use crate::network::features::batch;
 use crate::{Error, Result};
 
 /// The settings of training.
@@ -58,7 +59,7 @@ impl Fitted {
     /// Computes logits `[rows, K]` of the head's input `[rows, head_dim]`.
     pub fn logits(&self, input: Tensor<2>) -> Vec<f32> {
         let [rows, dim] = input.dims();
-        host(self.head.forward(input.reshape([1, rows, dim])))
+        to_host_f32(self.head.forward(input.reshape([1, rows, dim])))
     }
 }
 
@@ -122,7 +123,7 @@ impl FineTune {
                 let [rows, _] = input.dims();
                 let logits = head.forward(input.reshape([1, rows, dim]));
                 let found = cross_entropy(
-                    &host(logits.clone().without_autodiff()),
+                    &to_host_f32(logits.clone().without_autodiff()),
                     task.classes(),
                     Targets::Weights(&targets),
                 )?;

@@ -1,5 +1,6 @@
 use dinolab_data::Size;
 use dinolab_data::shapes::Shapes;
+use dinolab_nn::device::to_host_f32;
 use dinolab_nn::init::Init;
 use dinolab_nn::{Feature, Parameters, Vit, VitConfig, device};
 use proptest::prelude::*;
@@ -156,7 +157,7 @@ fn the_head_of_a_frozen_network_takes_the_steps_of_adamw() {
             );
             let example = task.example(place, &mut random).unwrap();
             let images = crate::network::features::batch(&vit(), &[example.planes], 32, 32);
-            let x: Vec<f64> = crate::network::features::host(vit().forward(images))
+            let x: Vec<f64> = to_host_f32(vit().forward(images))
                 .into_iter()
                 .map(f64::from)
                 .collect();
