@@ -13,7 +13,6 @@
 //! | [`copy`] | copy detection: altered copies among distractors |
 //! | [`davis`] | video object segmentation: J and F of the DAVIS benchmark |
 //! | [`propagation`] | label propagation from frame to frame |
-//! | [`health`] | whether a run learns, has collapsed or has diverged |
 //!
 //! | module | features |
 //! |---|---|
@@ -56,7 +55,6 @@ pub mod duplicates;
 mod error;
 pub mod feature_set;
 mod file;
-pub mod health;
 pub mod index;
 pub mod knn;
 pub mod linear;

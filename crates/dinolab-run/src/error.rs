@@ -5,6 +5,8 @@ mod run;
 use std::fmt::Display;
 use std::io;
 
+use dinolab_data::slice::SliceError;
+
 pub use self::run::{RunError, SettingValue, or_none};
 
 /// The result of this crate's functions.
@@ -69,6 +71,9 @@ pub enum Error {
     /// Images.
     #[error(transparent)]
     Data(#[from] dinolab_data::Error),
+    /// A slice of values that is not what it is said to be.
+    #[error(transparent)]
+    Slice(#[from] SliceError),
     /// Networks and weights.
     #[error(transparent)]
     Model(#[from] dinolab_nn::Error),

@@ -8,11 +8,11 @@ mod text;
 
 use std::path::Path;
 
-use dinolab_eval::health::{Health, Warning};
 use dinolab_nn::weights::LoadReport;
 
 use crate::error::Error;
 use crate::evaluation::Evaluation;
+use crate::health::{Health, Warning};
 use crate::values::Numbers;
 
 /// Hears of everything that happens. Nothing is printed here.

@@ -6,6 +6,7 @@
 //! | [`session`] | begins, resumes and trains a run |
 //! | [`budget`] | how long a run takes on this machine, and which one takes a given time |
 //! | [`run_folder`] | its folder: record, lock, images, checkpoints |
+//! | [`health`] | whether a run learns, has collapsed or has diverged |
 //! | [`train_observer`], [`evaluator`], [`evaluation`], [`report`] | its metrics, evaluations and report |
 //! | [`weights`], [`model`] | from a run folder, checkpoint or weight file to a network |
 //! | [`sources`], [`image_files`], [`image_lookup`], [`class_masks`] | from an argument to images |
@@ -53,6 +54,7 @@ pub mod evaluator;
 pub mod event;
 pub mod feature_index;
 pub mod feature_input;
+pub mod health;
 pub mod image_files;
 pub mod image_lookup;
 pub mod model;

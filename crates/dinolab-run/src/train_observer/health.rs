@@ -1,10 +1,11 @@
 //! From a step's outputs to the figures of health that its method has.
 
-use dinolab_eval::Result;
-use dinolab_eval::health::{EmbeddingSample, HealthMeter, PrototypeSample, Sample};
 use dinolab_nn::Tensor;
 use dinolab_nn::device::to_host_f32;
 use dinolab_train::{Outputs, StepReport};
+
+use crate::Result;
+use crate::health::{EmbeddingSample, HealthMeter, PrototypeSample, Sample};
 
 /// Rows of outputs that are looked at in a sampled step.
 const ROWS: usize = 64;
