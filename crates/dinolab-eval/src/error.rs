@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use dinolab_data::slice::SliceError;
 
 /// Result with this crate's [`Error`].
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Everything that can go wrong in this crate.
 #[derive(Debug, thiserror::Error)]
@@ -61,12 +61,6 @@ pub enum Error {
         path: PathBuf,
         /// The reason of the operating system.
         source: std::io::Error,
-    },
-    /// A file is not a `ClassifierFile`.
-    #[error("{}: is not a classifier", path.display())]
-    NotAClassifier {
-        /// The file.
-        path: PathBuf,
     },
     /// A file was read but is not valid.
     #[error("{}: {reason}", path.display())]

@@ -17,12 +17,9 @@
 //! | module | features |
 //! |---|---|
 //! | [`network`] | features, tokens and attention of a network; fine-tuning and transfer |
-//! | [`feature_set`] | features with names and labels, in memory and in files |
-//! | [`index`] | features of a set of images, kept up to date in a file |
 //! | [`duplicates`] | groups of near-duplicates |
 //! | [`whitening`], [`pca`] | covariance, whitening, principal components |
 //! | [`patch_colours`] | the principal components of patches as colours |
-//! | [`npy`] | arrays in NumPy's `.npy` files |
 //!
 //! Matrices are row-major: `[N, D]` means `data[n * D + d]`. Sizes are in pixels
 //! ([`Size`](dinolab_data::Size)), grids are (rows, columns) of patches.
@@ -53,13 +50,10 @@ mod cross_entropy;
 pub mod davis;
 pub mod duplicates;
 mod error;
-pub mod feature_set;
 mod file;
-pub mod index;
 pub mod knn;
 pub mod linear;
 pub mod network;
-pub mod npy;
 pub mod patch_colours;
 pub mod pca;
 pub mod propagation;

@@ -9,27 +9,21 @@
 //! | [`embed`], [`Features`], [`FeatureExtractor`] | features of the images of a source |
 //! | [`attend`], [`AttentionMaps`] | attention of the class token |
 //! | [`BlockFeatures`] | features from the last blocks |
-//! | [`ClassifierFile`], [`Backbone`], [`Protocol`] | a linear classifier in a file, with its network |
-//! | [`patch_tokens`] | patch tokens of many images, in a file |
 //! | [`descriptor`] | vectors for retrieval: several scales, class token and pooled patches |
 //! | [`frozen_segmentation`] | a linear layer on frozen patch tokens |
 //! | [`transfer`] | frozen, fine-tuned and from-scratch networks on the same labels |
 //! | [`video_segmentation`] | masks of the objects of a DAVIS sequence |
 
 mod block_features;
-mod classifier_file;
 pub mod descriptor;
 mod embedder;
 mod features;
-mod features_of_source;
 pub mod frozen_segmentation;
-pub mod patch_tokens;
 pub mod transfer;
 pub mod video_segmentation;
 
 pub use crate::random_view::{Placement, RandomView};
 pub use block_features::BlockFeatures;
-pub use classifier_file::{Backbone, ClassifierFile, Protocol};
 pub use embedder::{Embedder, Tokens};
 pub use features::{
     AttentionMaps, FeatureExtractor, Features, Preprocess, Rows, Skipped, View, at_once, attend,

@@ -5,7 +5,6 @@ mod file;
 
 use nalgebra::DMatrix;
 
-pub use self::file::whitening_file;
 pub use crate::covariance::CovarianceAccumulator;
 use crate::pca::principal;
 use crate::rows::rows_of;

@@ -4,6 +4,7 @@ mod run;
 
 use std::fmt::Display;
 use std::io;
+use std::path::PathBuf;
 
 use dinolab_data::slice::SliceError;
 
@@ -62,6 +63,12 @@ pub enum Error {
     /// A frame of a video that the network would cut into too many patches.
     #[error(transparent)]
     FrameTooLarge(dinolab_nn::Error),
+    /// A file is not a classifier.
+    #[error("{}: is not a classifier", path.display())]
+    NotAClassifier {
+        /// The file.
+        path: PathBuf,
+    },
     /// A file or another means of the system.
     #[error(transparent)]
     System(#[from] io::Error),

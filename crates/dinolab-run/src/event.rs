@@ -174,7 +174,7 @@ pub enum Event<'a> {
     /// Something that may be wrong.
     Warning(&'a str),
     /// A file of features could not be kept.
-    IndexNotKept(&'a dinolab_eval::Error),
+    IndexNotKept(&'a crate::Error),
     /// Training has done a step.
     Stepped {
         /// Steps done.

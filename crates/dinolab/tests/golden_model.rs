@@ -16,11 +16,11 @@ use dinolab_data::augment::eval;
 use dinolab_data::augment::resize::CropBox;
 use dinolab_data::{Image, decode};
 use dinolab_eval::network::{Preprocess, attend, whole_patches};
-use dinolab_eval::npy::read_npy_f32;
 use dinolab_nn::device::to_host_f32;
 use dinolab_nn::init::Init;
 use dinolab_nn::weights::{LoadOptions, NetworkRole, Weights, file_arrays, load, read};
 use dinolab_nn::{Head, ProjectionHead, Tensor, Vit};
+use dinolab_run::npy::read_npy_f32;
 
 const IMAGES: [&str; 2] = ["n01532829_house_finch", "n07753592_banana"];
 const CLS224: f64 = 5e-5;

@@ -180,3 +180,6 @@ impl Embedder {
         attend(&self.vit, &image, &self.normaliser)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -228,7 +228,7 @@ impl FeatureExtractor<'_> {
             ..Features::default()
         };
         let mut data = Vec::new();
-        let mut keep = |mut rows: Rows| {
+        let mut keep = |mut rows: Rows| -> Result<()> {
             data.append(&mut rows.data);
             Ok(())
         };
@@ -237,19 +237,19 @@ impl FeatureExtractor<'_> {
         Ok(features)
     }
 
-    /// As [`FeatureExtractor::run`], but that no image can be used is no error, and features are given to `each` as
-    /// they come. Views may be of several sizes. The images that were used, and those that were not
+    /// As [`FeatureExtractor::run`], but that no image can be used is no error, and features are
+    /// given to `each` as they come. Views may be of several sizes. The images that were used, and those that were not
     /// with the reason.
     ///
     /// # Errors
     /// As [`FeatureExtractor::run`], and what `each` gives.
-    pub fn each(
+    pub fn each<E: From<Error>>(
         &self,
         source: &dyn Source,
         indices: &[usize],
-        each: &mut dyn FnMut(Rows) -> Result<()>,
+        each: &mut dyn FnMut(Rows) -> Result<(), E>,
         progress: &mut dyn FnMut(usize),
-    ) -> Result<(Vec<usize>, Vec<Skipped>)> {
+    ) -> Result<(Vec<usize>, Vec<Skipped>), E> {
         let batch_size = self.batch_size.max(1);
         let patch = self.backbone.stride();
         let (mut used, mut skipped) = (Vec::new(), Vec::new());
@@ -271,7 +271,7 @@ impl FeatureExtractor<'_> {
                         used.push(index);
                     }
                     // Another time the features would be others.
-                    Err(error) if error.is_unreachable() => return Err(error),
+                    Err(error) if error.is_unreachable() => return Err(error.into()),
                     Err(error) => skipped.push((index, error.to_string())),
                 }
             }
@@ -279,9 +279,9 @@ impl FeatureExtractor<'_> {
             for sizes in sizes.chunk_by(|a, b| a == b) {
                 let size = sizes[0];
                 if size.0.min(size.1) < patch {
-                    return Err(Error::setting("size", "is smaller than a patch"));
+                    return Err(Error::setting("size", "is smaller than a patch").into());
                 }
-                check_patches(size.0, size.1, patch)?;
+                check_patches(size.0, size.1, patch).map_err(Error::from)?;
                 let same = &inputs[start..start + sizes.len()];
                 for inputs in same.chunks(at_once(batch_size, size, patch)) {
                     let images = batch(self.backbone, inputs, size.0, size.1);

@@ -6,20 +6,21 @@ use std::sync::Arc;
 
 use dinolab_data::Source;
 use dinolab_data::random::{Purpose, Random};
-use dinolab_eval::feature_set::FeatureSet;
 use dinolab_eval::linear::{
     EpochScore, Examples, LinearConfig, LinearRun, Problem, Standardiser, best_run, train,
 };
 use dinolab_eval::network::BlockFeatures;
 use dinolab_eval::network::Preprocess;
-use dinolab_eval::network::{Backbone, ClassifierFile, Protocol, RandomView};
+use dinolab_eval::network::RandomView;
 use serde::Serialize;
 
+use crate::classifier_file::{Backbone, ClassifierFile, Protocol};
 use crate::environment::Environment;
 use crate::error::{Context, Result};
 use crate::feature_input::{
     FeatureInput, FeatureOptions, by_name, features_of, labelled, report_skipped,
 };
+use crate::feature_set::FeatureSet;
 use crate::model::Model;
 use crate::result_folder::check_out;
 use crate::sources;
