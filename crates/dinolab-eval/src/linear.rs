@@ -25,10 +25,10 @@ pub use standardise::Standardiser;
 use std::borrow::Cow;
 
 use dinolab_data::random::epoch_order;
-
 use dinolab_data::slice::{check_finite, check_length};
 
 use crate::cross_entropy::Targets;
+use crate::knn::Labelled;
 use crate::{Error, Result};
 
 /// The settings of training.
@@ -72,16 +72,7 @@ pub struct Problem<'a> {
     /// Labels of the training rows, `[N]`, each below `classes`.
     pub labels: &'a [usize],
     /// The validation set.
-    pub validation: Examples<'a>,
-}
-
-/// Features with their labels.
-#[derive(Clone, Copy, Debug)]
-pub struct Examples<'a> {
-    /// `[N, D]`.
-    pub features: &'a [f32],
-    /// `[N]`. A validation label that is not a class is never predicted.
-    pub labels: &'a [usize],
+    pub validation: Labelled<'a>,
 }
 
 /// Accuracy after an epoch.
@@ -108,6 +99,17 @@ pub struct LinearRun {
 }
 
 impl LinearRun {
+    /// Returns the run with the highest top-1 accuracy after the last epoch, the first of equals;
+    /// `None` without runs.
+    pub fn best_of(runs: &[Self]) -> Option<&Self> {
+        runs.iter().reduce(
+            |best, run| match run.last().accuracy.top1 > best.last().accuracy.top1 {
+                true => run,
+                false => best,
+            },
+        )
+    }
+
     /// Returns the score of the last epoch.
     pub fn last(&self) -> &EpochScore {
         self.history.last().expect("there is an epoch")
@@ -226,17 +228,4 @@ fn check(problem: &Problem, lrs: &[f64], config: &LinearConfig) -> Result<()> {
         validation.features.len(),
     )?;
     Ok(check_finite("features", validation.features)?)
-}
-
-/// Returns the index of the run with the highest top-1 accuracy after the last epoch, the first of
-/// equals.
-pub fn best_run(runs: &[LinearRun]) -> usize {
-    let top1 = |place: usize| runs[place].last().accuracy.top1;
-    (1..runs.len()).fold(0, |best, place| {
-        if top1(place) > top1(best) {
-            place
-        } else {
-            best
-        }
-    })
 }

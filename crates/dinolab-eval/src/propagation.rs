@@ -112,11 +112,6 @@ impl Propagator {
         })
     }
 
-    /// Returns the number of classes, `C`.
-    pub fn classes(&self) -> usize {
-        self.classes
-    }
-
     /// Returns the labels `[N, C]` of the next frame, given its features `[N, D]`.
     ///
     /// # Errors

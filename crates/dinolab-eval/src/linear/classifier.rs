@@ -4,8 +4,9 @@ use dinolab_data::slice::check_length;
 use dinolab_nn::init::Init;
 use rayon::prelude::*;
 
-use super::{Accuracy, Examples, accuracy};
+use super::{Accuracy, accuracy};
 use crate::cross_entropy::softmax;
+use crate::knn::Labelled;
 use crate::{Error, Result};
 
 /// Rows per matrix product.
@@ -69,7 +70,7 @@ impl LinearClassifier {
     ///
     /// # Errors
     /// [`Error::Slice`] for lengths that do not match, [`Error::Invalid`] for an empty set.
-    pub fn accuracy(&self, set: Examples) -> Result<Accuracy> {
+    pub(crate) fn accuracy(&self, set: Labelled<'_>) -> Result<Accuracy> {
         accuracy(&self.logits(set.features)?, self.classes(), set.labels)
     }
 }

@@ -40,7 +40,7 @@ impl View {
 pub enum Descriptor {
     /// The mean of the features at these scales of the input, each above 0.
     Feature(Feature, Vec<f64>),
-    /// The same tokens, but the generalised mean of the patch tokens (see [`gem`]) with this exponent
+    /// The same tokens, but the generalised mean of the patch tokens  with this exponent
     /// in place of their mean.
     Gem(Feature, f64),
 }
@@ -297,7 +297,7 @@ impl<'a> DescriptorExtractor<'a> {
 /// Returns the generalised mean (GeM; Radenović et al., 2018) of tokens `[N, dim]` over `N`:
 /// `(mean of max(x, 1e-6)^p)^(1/p)` for each of the `dim` values. The greater `power`, the closer to
 /// the maximum.
-pub fn gem(tokens: &[f32], dim: usize, power: f64) -> Vec<f32> {
+fn gem(tokens: &[f32], dim: usize, power: f64) -> Vec<f32> {
     let mut sums = vec![0.0f64; dim];
     for token in tokens.chunks_exact(dim) {
         for (sum, &value) in sums.iter_mut().zip(token) {

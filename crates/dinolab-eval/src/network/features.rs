@@ -125,12 +125,12 @@ impl Features {
 ///
 /// # Errors
 /// [`Error::Data`] for an image of another kind than the normaliser takes.
-pub fn planes(image: &Image, normaliser: &ChannelNormaliser) -> Result<Vec<f32>> {
+pub(crate) fn planes(image: &Image, normaliser: &ChannelNormaliser) -> Result<Vec<f32>> {
     Ok(normaliser.planes(image)?)
 }
 
 /// A batch `[B, C, H, W]` on the network's device.
-pub fn batch(
+pub(crate) fn batch(
     backbone: &dyn Backbone,
     planes: &[Vec<f32>],
     height: usize,
@@ -154,7 +154,7 @@ pub fn at_once(batch_size: usize, (height, width): (usize, usize), patch: usize)
 ///
 /// # Errors
 /// [`Error::NotFinite`].
-pub fn check_rows(rows: &[f32], dim: usize, name: impl Fn(usize) -> String) -> Result<()> {
+pub(crate) fn check_rows(rows: &[f32], dim: usize, name: impl Fn(usize) -> String) -> Result<()> {
     let bad = |row: &[f32]| row.iter().any(|value| !value.is_finite());
     match rows.chunks(dim.max(1)).position(bad) {
         None => Ok(()),
@@ -193,7 +193,7 @@ pub struct FeatureExtractor<'a> {
 }
 
 /// An image that could not be used: its index in the source, and why.
-pub type Skipped = (usize, String);
+type Skipped = (usize, String);
 
 impl FeatureExtractor<'_> {
     /// Features of the source's images number `indices`.
