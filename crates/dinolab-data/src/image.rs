@@ -69,6 +69,9 @@ pub struct Mask {
 }
 
 impl Mask {
+    /// The label of pixels that are left out of scores.
+    pub const VOID: u8 = 255;
+
     /// Height and width.
     pub fn size(&self) -> Size {
         Size::new(self.height, self.width)

@@ -51,6 +51,7 @@ pub mod npy;
 pub mod random;
 pub mod shapes;
 pub mod size;
+pub mod slice;
 pub mod source;
 pub mod statistics;
 pub mod video;

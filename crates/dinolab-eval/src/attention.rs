@@ -6,28 +6,26 @@
 //! Each object is scored with its best head.
 //!
 //! ```
-//! use dinolab_data::Size;
-//! use dinolab_eval::attention::{REFERENCE_MASS, score_image};
+//! use dinolab_data::{Mask, Size};
+//! use dinolab_eval::attention::{ObjectHeads, REFERENCE_MASS};
 //!
 //! // One head over 2 × 2 patches, and an object that fills the left half of 4 × 4 pixels.
 //! let attention = [0.45, 0.05, 0.45, 0.05];
 //! let labels: Vec<u8> = (0..16).map(|pixel| u8::from(pixel % 4 < 2)).collect();
-//! let scores = score_image(&attention, (2, 2), &labels, Size::square(4), REFERENCE_MASS)?;
-//! assert_eq!(scores[0].jaccard, 1.0);
+//! let size = Size::square(4);
+//! let objects = ObjectHeads::of_image(&attention, (2, 2), &labels, size, REFERENCE_MASS)?;
+//! assert_eq!(objects[0].best(), (0, 1.0));
 //! # Ok::<(), dinolab_eval::Error>(())
 //! ```
 
 mod summary;
 
-pub use summary::{ClassScore, JaccardSummary, ObjectHeads, attention_heads};
+pub use summary::{ClassScore, JaccardSummary, ObjectHeads};
 
-use dinolab_data::Size;
+use dinolab_data::slice::{check_finite, check_length};
+use dinolab_data::{Mask, Size};
 
-use crate::error::{check_finite, check_length};
 use crate::{Error, Result};
-
-/// Label of pixels that are excluded from scores.
-pub const VOID: u8 = 255;
 
 /// Share of the attention mass kept by the reference implementation.
 pub const REFERENCE_MASS: f64 = 0.6;
@@ -40,7 +38,7 @@ pub const REFERENCE_MASS: f64 = 0.6;
 /// later patches are kept first.
 ///
 /// # Errors
-/// [`Error::NonFinite`] for values that are not finite; [`Error::Invalid`] for negative values, a
+/// [`Error::Slice`] for values that are not finite; [`Error::Invalid`] for negative values, a
 /// sum of 0 or `mass` out of range.
 pub fn mass_mask(attention: &[f32], mass: f64) -> Result<Vec<bool>> {
     check_finite("attention", attention)?;
@@ -72,7 +70,7 @@ pub fn mass_mask(attention: &[f32], mass: f64) -> Result<Vec<bool>> {
 /// in.
 ///
 /// # Errors
-/// [`Error::Length`] if the mask does not match the grid, [`Error::Invalid`] for an empty mask.
+/// [`Error::Slice`] if the mask does not match the grid, [`Error::Invalid`] for an empty mask.
 pub fn resize_mask(mask: &[bool], grid: (usize, usize), size: Size) -> Result<Vec<bool>> {
     check_length("mask", grid.0 * grid.1, mask.len())?;
     if mask.is_empty() {
@@ -97,12 +95,12 @@ pub(crate) struct Jaccard {
 
 impl Jaccard {
     /// Compares `predicted` with the pixels of `labels` that equal `object`, ignoring pixels
-    /// labelled [`VOID`]; fails for masks of different sizes.
+    /// labelled [`Mask::VOID`]; fails for masks of different sizes.
     pub fn of_object(predicted: &[bool], labels: &[u8], object: u8) -> Result<Self> {
         check_length("predicted mask", labels.len(), predicted.len())?;
         let mut counts = Self::default();
         for (&p, &label) in predicted.iter().zip(labels) {
-            if label != VOID {
+            if label != Mask::VOID {
                 let inside = label == object;
                 counts.intersection += u64::from(p && inside);
                 counts.union += u64::from(p || inside);
@@ -117,101 +115,9 @@ impl Jaccard {
     }
 }
 
-/// The best head for one object.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ObjectScore {
-    /// The object's label, 1–254.
-    pub object: u8,
-    /// The best head, the first of equals.
-    pub head: usize,
-    /// Its Jaccard index, 0–1.
-    pub jaccard: f64,
-}
-
-impl ObjectScore {
-    fn of(object: &ObjectHeads) -> Self {
-        let (head, jaccard) = object.best();
-        Self {
-            object: object.object,
-            head,
-            jaccard,
-        }
-    }
-}
-
-/// Scores the best head for each object of one image, in ascending order of the labels.
-///
-/// `attention` is `[heads, h, w]` with `grid` = (h, w), `labels` are the object numbers of the pixels
-/// of an image of `size`, with 0 for background and [`VOID`] ignored, and `mass` is the share of
-/// attention to keep.
-///
-/// # Errors
-/// As [`mass_mask`] and [`resize_mask`]; [`Error::Invalid`] without heads.
-pub fn score_image(
-    attention: &[f32],
-    grid: (usize, usize),
-    labels: &[u8],
-    size: Size,
-    mass: f64,
-) -> Result<Vec<ObjectScore>> {
-    let objects = attention_heads(attention, grid, labels, size, mass)?;
-    Ok(objects.iter().map(ObjectScore::of).collect())
-}
-
-/// The mean Jaccard index over objects, then over images.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct JaccardMeter {
-    sum_of_means: f64,
-    images: usize,
-    objects: usize,
-}
-
-impl JaccardMeter {
-    /// Adds an image; images without objects are ignored.
-    pub fn add(&mut self, image: &[ObjectScore]) {
-        if !image.is_empty() {
-            let sum: f64 = image.iter().map(|o| o.jaccard).sum();
-            self.sum_of_means += sum / image.len() as f64;
-            self.images += 1;
-            self.objects += image.len();
-        }
-    }
-
-    /// Returns the mean over images of the mean over their objects, 0–1; `None` before the first
-    /// image.
-    pub fn mean(&self) -> Option<f64> {
-        (self.images > 0).then(|| self.sum_of_means / self.images as f64)
-    }
-
-    /// Returns the number of images with objects.
-    pub fn images(&self) -> usize {
-        self.images
-    }
-
-    /// Returns the number of objects.
-    pub fn objects(&self) -> usize {
-        self.objects
-    }
-}
-
-/// Returns the expected Jaccard index of a mask that covers the share `kept` of the pixels
-/// independently of an object that covers the share `object`: `pq / (p + q − pq)`. `kept` = 1 gives
-/// the baseline of the whole image.
-pub fn chance_jaccard(kept: f64, object: f64) -> f64 {
-    let both = kept * object;
-    let either = kept + object - both;
-    if either > 0.0 { both / either } else { 0.0 }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::summary::object_heads;
     use super::*;
-
-    fn best_heads(heads: &[Vec<bool>], labels: &[u8]) -> Result<Vec<ObjectScore>> {
-        let objects = object_heads(heads, labels)?;
-        Ok(objects.iter().map(ObjectScore::of).collect())
-    }
 
     /// Attention `[heads, patches]` of independent values, uniform in 0–1.
     fn random_attention(heads: usize, patches: usize, seed: u64) -> Vec<f32> {
@@ -272,7 +178,7 @@ mod tests {
 
     #[test]
     fn jaccard_by_hand() {
-        let labels = [0, 1, 1, 2, VOID, VOID];
+        let labels = [0, 1, 1, 2, Mask::VOID, Mask::VOID];
         let mask = [true, true, false, false, true, false];
         let one = Jaccard::of_object(&mask, &labels, 1).unwrap();
         assert_eq!((one.intersection, one.union), (1, 3));
@@ -280,36 +186,6 @@ mod tests {
         assert_eq!((two.intersection, two.union), (0, 3));
         assert_eq!(Jaccard::default().value(), None);
         assert!(Jaccard::of_object(&mask, &labels[1..], 1).is_err());
-    }
-
-    #[test]
-    fn best_head_per_object() {
-        let labels = [1, 1, 2, 0, VOID];
-        let heads = vec![
-            vec![true, false, false, false, true],
-            vec![false, false, true, true, true],
-            vec![true, true, false, true, false],
-        ];
-        let scores = best_heads(&heads, &labels).unwrap();
-        assert_eq!(scores.len(), 2);
-        assert_eq!((scores[0].object, scores[0].head), (1, 2));
-        assert_eq!(scores[0].jaccard, 2.0 / 3.0);
-        assert_eq!((scores[1].object, scores[1].head), (2, 1));
-        assert_eq!(scores[1].jaccard, 0.5);
-
-        let mut meter = JaccardMeter::default();
-        assert_eq!(meter.mean(), None);
-        meter.add(&scores);
-        meter.add(&best_heads(&heads, &[0, 0, 0, VOID, VOID]).unwrap());
-        meter.add(&[ObjectScore {
-            object: 7,
-            head: 0,
-            jaccard: 1.0,
-        }]);
-        let first = (2.0 / 3.0 + 0.5) / 2.0;
-        assert!((meter.mean().unwrap() - (first + 1.0) / 2.0).abs() < 1e-12);
-        assert_eq!((meter.images(), meter.objects()), (2, 3));
-        assert!(best_heads(&[], &labels).is_err());
     }
 
     #[test]
@@ -325,9 +201,13 @@ mod tests {
         let labels: Vec<u8> = (0..h * w).map(|i| u8::from(i % w < w / 4)).collect();
         let mask = mass_mask(&a, 0.6).unwrap();
         let kept = mask.iter().filter(|&&m| m).count() as f64 / mask.len() as f64;
-        let score = score_image(&a, (h, w), &labels, Size::new(h, w), 0.6).unwrap();
-        assert!((score[0].jaccard - chance_jaccard(kept, 0.25)).abs() < 0.02);
-        assert_eq!(chance_jaccard(1.0, 0.25), 0.25);
-        assert_eq!(chance_jaccard(0.0, 0.0), 0.0);
+        let found = ObjectHeads::of_image(&a, (h, w), &labels, Size::new(h, w), 0.6).unwrap();
+        assert!((found[0].best().1 - found[0].chance(kept)).abs() < 0.02);
+        assert_eq!(found[0].chance(1.0), 0.25);
+        let none = ObjectHeads {
+            share: 0.0,
+            ..found[0].clone()
+        };
+        assert_eq!(none.chance(0.0), 0.0);
     }
 }

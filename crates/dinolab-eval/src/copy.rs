@@ -24,34 +24,35 @@ pub struct CopyScore {
     pub first: usize,
 }
 
-/// Ranks `database` (`[N, dim]`, L2-normalised) for each query (`[Q, dim]`), whose originals are the
-/// rows `positives`, at least one each. `top` is the rank cut-off for average precision; the
-/// reference implementation uses 20.
-///
-/// # Errors
-/// [`Error::Length`](crate::Error::Length) for mismatched lengths,
-/// [`Error::NonFinite`](crate::Error::NonFinite) for values that are not finite.
-pub fn evaluate(
-    database: &[f32],
-    queries: &[f32],
-    dim: usize,
-    positives: &[Vec<usize>],
-    top: Option<usize>,
-) -> Result<Vec<CopyScore>> {
-    let ranks = ranks_of(database, queries, dim, positives)?;
-    Ok(ranks
-        .into_iter()
-        .map(|mut ranks| {
-            ranks.sort_unstable();
-            let positives = ranks.len();
-            let first = ranks.first().copied().unwrap_or(usize::MAX);
-            ranks.retain(|&rank| top.is_none_or(|top| rank < top));
-            CopyScore {
-                average_precision: average_precision(&ranks, positives),
-                first,
-            }
-        })
-        .collect())
+impl CopyScore {
+    /// Ranks `database` (`[N, dim]`, L2-normalised) for each query (`[Q, dim]`), whose originals are the
+    /// rows `positives`, at least one each. `top` is the rank cut-off for average precision; the
+    /// reference implementation uses 20.
+    ///
+    /// # Errors
+    /// [`Error::Slice`](crate::Error::Slice) for mismatched lengths or values that are not finite.
+    pub fn of_queries(
+        database: &[f32],
+        queries: &[f32],
+        dim: usize,
+        positives: &[Vec<usize>],
+        top: Option<usize>,
+    ) -> Result<Vec<Self>> {
+        let ranks = ranks_of(database, queries, dim, positives)?;
+        Ok(ranks
+            .into_iter()
+            .map(|mut ranks| {
+                ranks.sort_unstable();
+                let positives = ranks.len();
+                let first = ranks.first().copied().unwrap_or(usize::MAX);
+                ranks.retain(|&rank| top.is_none_or(|top| rank < top));
+                Self {
+                    average_precision: average_precision(&ranks, positives),
+                    first,
+                }
+            })
+            .collect())
+    }
 }
 
 #[cfg(test)]
@@ -65,7 +66,9 @@ mod tests {
         let database = [1.0, 0.0, r, r, 0.0, 1.0];
         let queries = [1.0, 0.0, 0.6, 0.8];
         // The first finds its original at once; the second's order is 1, 2, 0.
-        let evaluate = |top| evaluate(&database, &queries, 2, &[vec![0], vec![0, 2]], top).unwrap();
+        let evaluate = |top| {
+            CopyScore::of_queries(&database, &queries, 2, &[vec![0], vec![0, 2]], top).unwrap()
+        };
         let scores = evaluate(None);
         assert_eq!(
             scores[0],

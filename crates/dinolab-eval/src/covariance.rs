@@ -1,9 +1,9 @@
 //! Mean and covariance of features that are added in parts.
 
+use dinolab_data::slice::check_finite;
 use nalgebra::{DMatrix, DMatrixView};
 
 use crate::Result;
-use crate::error::check_finite;
 use crate::rows::rows_of;
 
 /// Rows handled at a time.
@@ -33,8 +33,8 @@ impl CovarianceAccumulator {
     /// Adds rows `[N, D]`.
     ///
     /// # Errors
-    /// [`Error::Length`](crate::Error::Length) for a length that is not a multiple of `D`,
-    /// [`Error::NonFinite`](crate::Error::NonFinite) for values that are not finite.
+    /// [`Error::Slice`](crate::Error::Slice) for a length that is not a multiple of `D` or values that
+    /// are not finite.
     pub fn add(&mut self, rows: &[f32]) -> Result<()> {
         let dim = self.sum.len();
         self.count += rows_of("features", rows, dim)?;

@@ -3,7 +3,8 @@
 //! The target of a row is a class, or a weight per class, such as the pixels of each class in a
 //! patch. Sums run in double precision and in the order of the rows.
 
-use crate::error::check_length;
+use dinolab_data::slice::check_length;
+
 use crate::{Error, Result};
 
 /// The targets of rows of logits.
@@ -27,7 +28,7 @@ pub struct CrossEntropy {
 /// Computes the cross entropy of logits `[R, K]` against `targets`, averaged over their weight.
 ///
 /// # Errors
-/// [`Error::Length`] for lengths that do not match; [`Error::Invalid`] for a label out of range and
+/// [`Error::Slice`] for lengths that do not match; [`Error::Invalid`] for a label out of range and
 /// for weights that are negative or sum to 0.
 pub fn cross_entropy(logits: &[f32], classes: usize, targets: Targets) -> Result<CrossEntropy> {
     if classes == 0 {

@@ -6,6 +6,9 @@
 //! Segmentation", CVPR 2016; Pont-Tuset et al., "The 2017 DAVIS Challenge on Video Object
 //! Segmentation"), with mean, recall and decay as the benchmark's evaluation of 2017 computes
 //! them for its semi-supervised task.
+//!
+//! [`VideoSegmentation`](crate::network::VideoSegmentation) makes the masks, by [`Propagation`] of the
+//! labels from frame to frame.
 
 mod boundary;
 mod measures;
@@ -13,10 +16,8 @@ mod palette;
 mod results;
 mod tree;
 
-pub use measures::{Statistics, boundary_measure, region_similarity};
+pub use crate::propagation::Propagation;
+pub use measures::Statistics;
 pub(crate) use results::object_count;
-pub use results::{
-    DavisSummary, ObjectScore, read_mask, score_first_mask, score_folder, score_sequence,
-    write_mask,
-};
+pub use results::{DavisSummary, ObjectScore};
 pub use tree::{Sequence, Tree, Year};

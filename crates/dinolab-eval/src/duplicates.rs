@@ -23,8 +23,8 @@ pub struct DuplicateGroup {
 /// `progress` is called with the number of rows done.
 ///
 /// # Errors
-/// [`Error::Length`] for a length that is not a multiple of `dim`, [`Error::NonFinite`] for values
-/// that are not finite, [`Error::BadSetting`] for a threshold that is not above −1 and at most 1.
+/// [`Error::Slice`] for a length that is not a multiple of `dim` or values that are not finite,
+/// [`Error::BadSetting`] for a threshold that is not above −1 and at most 1.
 pub fn near_duplicates(
     features: &[f32],
     dim: usize,

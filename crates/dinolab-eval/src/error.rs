@@ -2,30 +2,17 @@
 
 use std::path::PathBuf;
 
+use dinolab_data::slice::SliceError;
+
 /// Result with this crate's [`Error`].
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Everything that can go wrong in this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A slice does not have the length that its shape requires.
-    #[error("{what}: expected {expected} values, found {found}")]
-    Length {
-        /// Which argument.
-        what: &'static str,
-        /// Length that the shape requires.
-        expected: usize,
-        /// Length that was given.
-        found: usize,
-    },
-    /// A value is NaN or infinite.
-    #[error("{what}: value {index} is not finite")]
-    NonFinite {
-        /// Which argument.
-        what: &'static str,
-        /// Position in the slice.
-        index: usize,
-    },
+    /// A slice does not have the length of its shape, or holds a value that is NaN or infinite.
+    #[error(transparent)]
+    Slice(#[from] SliceError),
     /// The output of a network for an image is NaN or infinite.
     #[error(
         "{image}: the network's output is not finite: its weights have diverged or are \
@@ -75,12 +62,6 @@ pub enum Error {
         /// The reason of the operating system.
         source: std::io::Error,
     },
-    /// A file is not a `ClassifierFile`.
-    #[error("{}: is not a classifier", path.display())]
-    NotAClassifier {
-        /// The file.
-        path: PathBuf,
-    },
     /// A file was read but is not valid.
     #[error("{}: {reason}", path.display())]
     Format {
@@ -113,27 +94,6 @@ impl Error {
             what,
             reason: reason.into(),
         }
-    }
-}
-
-/// Fails unless `found == expected`.
-pub(crate) fn check_length(what: &'static str, expected: usize, found: usize) -> Result<()> {
-    if expected == found {
-        Ok(())
-    } else {
-        Err(Error::Length {
-            what,
-            expected,
-            found,
-        })
-    }
-}
-
-/// Fails on the first value that is NaN or infinite.
-pub(crate) fn check_finite(what: &'static str, values: &[f32]) -> Result<()> {
-    match values.iter().position(|v| !v.is_finite()) {
-        None => Ok(()),
-        Some(index) => Err(Error::NonFinite { what, index }),
     }
 }
 

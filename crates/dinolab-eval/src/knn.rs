@@ -10,10 +10,10 @@
 
 mod search;
 
+use dinolab_data::slice::{check_finite, check_length};
 use rayon::prelude::*;
 
 use self::search::search;
-use crate::error::{check_finite, check_length};
 use crate::rows::rows_of;
 use crate::{Error, Result};
 
@@ -78,8 +78,8 @@ impl Knn {
     /// from a single pass over the similarities.
     ///
     /// # Errors
-    /// [`Error::Length`] for mismatched lengths, [`Error::NonFinite`] for values that are not
-    /// finite, [`Error::Invalid`] for an empty set or rows that are not normalised,
+    /// [`Error::Slice`] for mismatched lengths or values that are not finite,
+    /// [`Error::Invalid`] for an empty set or rows that are not normalised,
     /// [`Error::BadSetting`] for `k` or a temperature out of range.
     pub fn evaluate(&self, train: Labelled<'_>, test: Labelled<'_>) -> Result<Vec<KnnScore>> {
         check_set("training features", "training labels", train)?;
@@ -166,8 +166,8 @@ impl Knn {
 /// cosine for normalised rows.
 ///
 /// # Errors
-/// [`Error::Length`] for lengths that are not multiples of `dim`, [`Error::Invalid`] for a `dim` of
-/// 0, [`Error::NonFinite`] for values that are not finite.
+/// [`Error::Slice`] for lengths that are not multiples of `dim` or values that are not finite,
+/// [`Error::Invalid`] for a `dim` of 0.
 pub fn nearest_neighbours(
     train: &[f32],
     queries: &[f32],

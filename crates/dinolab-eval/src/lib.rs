@@ -3,27 +3,20 @@
 //! The protocols work on plain slices. Only [`network`] runs a network, to make the features,
 //! tokens and attention maps that the protocols score.
 //!
-//! | module | protocol |
+//! | module | holds |
 //! |---|---|
-//! | [`knn`] | weighted k-nearest-neighbour classification |
+//! | [`knn`] | weighted k-nearest-neighbour classification, nearest neighbours |
+//! | [`duplicates`] | groups of near-duplicates |
 //! | [`linear`] | linear classification of frozen features |
-//! | [`segmentation`] | semantic segmentation: masks of classes, mean IoU |
-//! | [`attention`] | attention against object masks: masks by mass, Jaccard index |
 //! | [`retrieval`] | image retrieval: revisited Oxford and Paris, labelled sets |
 //! | [`copy`] | copy detection: altered copies among distractors |
-//! | [`davis`] | video object segmentation: J and F of the DAVIS benchmark |
-//! | [`propagation`] | label propagation from frame to frame |
-//! | [`health`] | whether a run learns, has collapsed or has diverged |
-//!
-//! | module | features |
-//! |---|---|
-//! | [`network`] | features, tokens and attention of a network; fine-tuning and transfer |
-//! | [`feature_set`] | features with names and labels, in memory and in files |
-//! | [`index`] | features of a set of images, kept up to date in a file |
-//! | [`duplicates`] | groups of near-duplicates |
+//! | [`attention`] | attention against object masks: masks by mass, Jaccard index |
+//! | [`segmentation`] | semantic segmentation: masks of classes, mean IoU |
+//! | [`davis`] | video object segmentation: label propagation, J and F of the DAVIS benchmark |
 //! | [`whitening`], [`pca`] | covariance, whitening, principal components |
-//! | [`patch_colours`] | the principal components of patches as colours |
-//! | [`npy`] | arrays in NumPy's `.npy` files |
+//! | [`network`] | features, tokens and attention of a network; what trains on top of one |
+//!
+//! Files of features, classifiers and pictures are the business of who calls.
 //!
 //! Matrices are row-major: `[N, D]` means `data[n * D + d]`. Sizes are in pixels
 //! ([`Size`](dinolab_data::Size)), grids are (rows, columns) of patches.
@@ -54,17 +47,12 @@ mod cross_entropy;
 pub mod davis;
 pub mod duplicates;
 mod error;
-pub mod feature_set;
 mod file;
-pub mod health;
-pub mod index;
 pub mod knn;
 pub mod linear;
 pub mod network;
-pub mod npy;
-pub mod patch_colours;
 pub mod pca;
-pub mod propagation;
+mod propagation;
 mod random_view;
 pub mod retrieval;
 mod rows;

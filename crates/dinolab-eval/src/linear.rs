@@ -25,9 +25,10 @@ pub use standardise::Standardiser;
 use std::borrow::Cow;
 
 use dinolab_data::random::epoch_order;
+use dinolab_data::slice::{check_finite, check_length};
 
 use crate::cross_entropy::Targets;
-use crate::error::{check_finite, check_length};
+use crate::knn::Labelled;
 use crate::{Error, Result};
 
 /// The settings of training.
@@ -71,16 +72,7 @@ pub struct Problem<'a> {
     /// Labels of the training rows, `[N]`, each below `classes`.
     pub labels: &'a [usize],
     /// The validation set.
-    pub validation: Examples<'a>,
-}
-
-/// Features with their labels.
-#[derive(Clone, Copy, Debug)]
-pub struct Examples<'a> {
-    /// `[N, D]`.
-    pub features: &'a [f32],
-    /// `[N]`. A validation label that is not a class is never predicted.
-    pub labels: &'a [usize],
+    pub validation: Labelled<'a>,
 }
 
 /// Accuracy after an epoch.
@@ -107,6 +99,17 @@ pub struct LinearRun {
 }
 
 impl LinearRun {
+    /// Returns the run with the highest top-1 accuracy after the last epoch, the first of equals;
+    /// `None` without runs.
+    pub fn best_of(runs: &[Self]) -> Option<&Self> {
+        runs.iter().reduce(
+            |best, run| match run.last().accuracy.top1 > best.last().accuracy.top1 {
+                true => run,
+                false => best,
+            },
+        )
+    }
+
     /// Returns the score of the last epoch.
     pub fn last(&self) -> &EpochScore {
         self.history.last().expect("there is an epoch")
@@ -133,8 +136,8 @@ impl LinearRun {
 ///
 /// # Errors
 /// [`Error::BadSetting`] for settings or rates out of range; [`Error::Invalid`] for an empty set or
-/// a training label out of range; [`Error::Length`] and [`Error::NonFinite`] for features that do
-/// not match or are not finite; [`Error::Diverged`] for a loss that is not finite.
+/// a training label out of range; [`Error::Slice`] for features that do not match or are
+/// not finite; [`Error::Diverged`] for a loss that is not finite.
 pub fn train<'f>(
     features: &mut dyn FnMut(usize) -> Result<Cow<'f, [f32]>>,
     problem: &Problem,
@@ -224,18 +227,5 @@ fn check(problem: &Problem, lrs: &[f64], config: &LinearConfig) -> Result<()> {
         validation.labels.len() * dim,
         validation.features.len(),
     )?;
-    check_finite("features", validation.features)
-}
-
-/// Returns the index of the run with the highest top-1 accuracy after the last epoch, the first of
-/// equals.
-pub fn best_run(runs: &[LinearRun]) -> usize {
-    let top1 = |place: usize| runs[place].last().accuracy.top1;
-    (1..runs.len()).fold(0, |best, place| {
-        if top1(place) > top1(best) {
-            place
-        } else {
-            best
-        }
-    })
+    Ok(check_finite("features", validation.features)?)
 }

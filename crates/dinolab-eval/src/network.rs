@@ -6,32 +6,29 @@
 //! |---|---|
 //! | [`Embedder`], [`Tokens`] | the feature, tokens or attention of one image: for other programs |
 //! | [`Preprocess`], [`whole_patches`] | the input of a network |
-//! | [`embed`], [`Features`], [`FeatureExtractor`] | features of the images of a source |
+//! | [`embed`], [`Features`]; [`FeatureExtractor`], [`Rows`], [`View`], [`at_once`] | features of the images of a source |
 //! | [`attend`], [`AttentionMaps`] | attention of the class token |
 //! | [`BlockFeatures`] | features from the last blocks |
-//! | [`ClassifierFile`], [`Backbone`], [`Protocol`] | a linear classifier in a file, with its network |
-//! | [`patch_tokens`] | patch tokens of many images, in a file |
+//! | [`RandomView`] | random views, for training on top of a network |
 //! | [`descriptor`] | vectors for retrieval: several scales, class token and pooled patches |
-//! | [`frozen_segmentation`] | a linear layer on frozen patch tokens |
+//! | [`FrozenSegmentation`], [`SegmentationRun`] | a linear layer on frozen patch tokens |
 //! | [`transfer`] | frozen, fine-tuned and from-scratch networks on the same labels |
-//! | [`video_segmentation`] | masks of the objects of a DAVIS sequence |
+//! | [`VideoSegmentation`] | masks of the objects of a DAVIS sequence |
 
 mod block_features;
-mod classifier_file;
 pub mod descriptor;
 mod embedder;
 mod features;
-mod features_of_source;
-pub mod frozen_segmentation;
-pub mod patch_tokens;
+mod frozen_segmentation;
 pub mod transfer;
-pub mod video_segmentation;
+mod video_segmentation;
 
-pub use crate::random_view::{Placement, RandomView};
+pub use crate::random_view::RandomView;
 pub use block_features::BlockFeatures;
-pub use classifier_file::{Backbone, ClassifierFile, Protocol};
 pub use embedder::{Embedder, Tokens};
 pub use features::{
-    AttentionMaps, FeatureExtractor, Features, Preprocess, Rows, Skipped, View, at_once, attend,
-    batch, embed, host, planes, whole_patches,
+    AttentionMaps, FeatureExtractor, Features, Preprocess, Rows, View, at_once, attend, embed,
+    whole_patches,
 };
+pub use frozen_segmentation::{FrozenSegmentation, SegmentationRun};
+pub use video_segmentation::VideoSegmentation;

@@ -1,9 +1,9 @@
 //! Principal component analysis of features.
 
+use dinolab_data::slice::check_length;
 use nalgebra::{DMatrix, SymmetricEigen};
 
 use crate::covariance::CovarianceAccumulator;
-use crate::error::check_length;
 use crate::{Error, Result};
 
 /// The principal components of features.
@@ -37,7 +37,7 @@ impl Pca {
     /// Projects rows `[N, D]` onto the components: `[N, K]`.
     ///
     /// # Errors
-    /// [`Error::Length`] for a length that is not a multiple of `D`.
+    /// [`Error::Slice`] for a length that is not a multiple of `D`.
     pub fn project(&self, rows: &[f32]) -> Result<Vec<f32>> {
         let dim = self.mean.len();
         check_length("features", rows.len() / dim * dim, rows.len())?;

@@ -11,10 +11,10 @@
 use std::collections::VecDeque;
 
 use dinolab_data::Size;
+use dinolab_data::slice::{check_finite, check_length};
 use rayon::prelude::*;
 
 use crate::bilinear::enlarge;
-use crate::error::{check_finite, check_length};
 use crate::rows::products;
 use crate::{Error, Result};
 
@@ -84,8 +84,8 @@ impl Propagator {
     /// Starts with the features `[N, D]` and labels `[N, C]` of the first frame.
     ///
     /// # Errors
-    /// [`Error::BadSetting`] for settings out of range, [`Error::Length`] for lengths that do not
-    /// match the grid, [`Error::NonFinite`] for features that are not finite.
+    /// [`Error::BadSetting`] for settings out of range, [`Error::Slice`] for lengths that do not
+    /// match the grid or features that are not finite.
     pub fn new(
         settings: Propagation,
         grid: (usize, usize),
@@ -112,15 +112,10 @@ impl Propagator {
         })
     }
 
-    /// Returns the number of classes, `C`.
-    pub fn classes(&self) -> usize {
-        self.classes
-    }
-
     /// Returns the labels `[N, C]` of the next frame, given its features `[N, D]`.
     ///
     /// # Errors
-    /// [`Error::Length`] or [`Error::NonFinite`] for features of another length or that are not
+    /// [`Error::Slice`] for features of another length or that are not
     /// finite.
     pub fn next(&mut self, features: Vec<f32>) -> Result<Vec<f32>> {
         check_length("features", self.first.features.len(), features.len())?;
@@ -256,7 +251,7 @@ fn normalised(mut features: Vec<f32>, dim: usize) -> Result<Vec<f32>> {
 /// the pixel at its centre.
 ///
 /// # Errors
-/// [`Error::Length`] for a mask that is not of `size`, [`Error::Invalid`] for a
+/// [`Error::Slice`] for a mask that is not of `size`, [`Error::Invalid`] for a
 /// class of `classes` or above.
 pub fn labels_of_mask(
     mask: &[u8],
@@ -287,7 +282,7 @@ pub fn labels_of_mask(
 /// then resized to `size` by nearest neighbour.
 ///
 /// # Errors
-/// [`Error::Length`] for labels that do not match the grid, [`Error::Invalid`] for more than 256
+/// [`Error::Slice`] for labels that do not match the grid, [`Error::Invalid`] for more than 256
 /// classes.
 pub fn mask_of_labels(
     labels: &[f32],

@@ -18,7 +18,7 @@ pub struct RandomView {
 
 /// The position of a view in its image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Placement {
+pub(crate) struct Placement {
     /// The part of the image in the view.
     pub crop: CropBox,
     /// Whether it is mirrored.
@@ -52,8 +52,16 @@ impl RandomView {
         Err(Error::setting("crops-scale", reason))
     }
 
+    /// Draws a view of an image (bilinear, antialiased).
+    ///
+    /// # Errors
+    /// [`Error::Data`] for an image that cannot be resized.
+    pub fn draw(&self, image: &Image, random: &mut Random) -> Result<Image> {
+        self.render(image, self.place(image, random))
+    }
+
     /// Draws the placement of a view in an image.
-    pub fn place(&self, image: &Image, random: &mut Random) -> Placement {
+    pub(crate) fn place(&self, image: &Image, random: &mut Random) -> Placement {
         Placement {
             crop: CropBox::random(image.width, image.height, self.scale, random),
             flip: random.bool(0.5),
@@ -61,10 +69,7 @@ impl RandomView {
     }
 
     /// Renders a view (bilinear, antialiased).
-    ///
-    /// # Errors
-    /// [`Error::Data`] for an image that cannot be resized.
-    pub fn render(&self, image: &Image, at: Placement) -> Result<Image> {
+    pub(crate) fn render(&self, image: &Image, at: Placement) -> Result<Image> {
         render(
             image,
             at,

@@ -2,8 +2,8 @@
 //!
 //! In revisited Oxford and Paris (Radenović et al., CVPR 2018), each query has *easy*, *hard* and
 //! *junk* images in the database. Which images are relevant and which are ignored depends on the
-//! [`Difficulty`]; see [`score`]. The average precision is the area under the precision–recall
-//! curve by trapezoids, as in the original Oxford evaluation. For labelled sets ([`labelled`]) it is
+//! [`Difficulty`]; see [`Score::of`]. The average precision is the area under the precision–recall
+//! curve by trapezoids, as in the original Oxford evaluation. For labelled sets ([`LabelledScore`]) it is
 //! the mean of precisions, as is usual there.
 
 mod ground_truth;
@@ -11,7 +11,7 @@ mod labelled;
 mod pickle;
 
 pub use ground_truth::{GroundTruth, Query};
-pub use labelled::{LabelledScore, labelled};
+pub use labelled::LabelledScore;
 
 use crate::similarity::ranks_of;
 use crate::{Error, Result};
@@ -107,34 +107,36 @@ pub struct Score {
     pub per_query: Vec<Option<f64>>,
 }
 
-/// Scores all queries at one difficulty; `ks` are the cut-offs of mP@k.
-pub fn score(difficulty: Difficulty, ranks: &[QueryRanks], ks: &[usize]) -> Score {
-    let mut per_query = Vec::with_capacity(ranks.len());
-    let mut precision = vec![0.0; ks.len()];
-    for QueryRanks { easy, hard, junk } in ranks {
-        let (wanted, left_out) = match difficulty {
-            Difficulty::Easy => (easy.clone(), merged(junk, hard)),
-            Difficulty::Medium => (merged(easy, hard), junk.clone()),
-            Difficulty::Hard => (hard.clone(), merged(junk, easy)),
-        };
-        if wanted.is_empty() {
-            per_query.push(None);
-            continue;
+impl Score {
+    /// Scores all queries at one difficulty; `ks` are the cut-offs of mP@k.
+    pub fn of(difficulty: Difficulty, ranks: &[QueryRanks], ks: &[usize]) -> Self {
+        let mut per_query = Vec::with_capacity(ranks.len());
+        let mut precision = vec![0.0; ks.len()];
+        for QueryRanks { easy, hard, junk } in ranks {
+            let (wanted, left_out) = match difficulty {
+                Difficulty::Easy => (easy.clone(), merged(junk, hard)),
+                Difficulty::Medium => (merged(easy, hard), junk.clone()),
+                Difficulty::Hard => (hard.clone(), merged(junk, easy)),
+            };
+            if wanted.is_empty() {
+                per_query.push(None);
+                continue;
+            }
+            let ranks = without_junk(&wanted, &left_out);
+            per_query.push(Some(average_precision(&ranks, wanted.len())));
+            for (sum, &k) in precision.iter_mut().zip(ks) {
+                *sum += precision_at(&ranks, k);
+            }
         }
-        let ranks = without_junk(&wanted, &left_out);
-        per_query.push(Some(average_precision(&ranks, wanted.len())));
-        for (sum, &k) in precision.iter_mut().zip(ks) {
-            *sum += precision_at(&ranks, k);
+        let counted = per_query.iter().flatten().count();
+        for sum in &mut precision {
+            *sum /= counted.max(1) as f64;
         }
-    }
-    let counted = per_query.iter().flatten().count();
-    for sum in &mut precision {
-        *sum /= counted.max(1) as f64;
-    }
-    Score {
-        map: (counted > 0).then(|| per_query.iter().flatten().sum::<f64>() / counted as f64),
-        precision,
-        per_query,
+        Self {
+            map: (counted > 0).then(|| per_query.iter().flatten().sum::<f64>() / counted as f64),
+            precision,
+            per_query,
+        }
     }
 }
 
@@ -144,56 +146,53 @@ fn merged(a: &[usize], b: &[usize]) -> Vec<usize> {
     all
 }
 
-/// Ranks the database (`[N, dim]`, in the order of [`GroundTruth::images`]) for each query
-/// (`[Q, dim]`) by cosine similarity; rows are L2-normalised, and ties are in the order of the
-/// database. Memory in addition to the features is bounded.
-///
-/// # Errors
-/// [`Error::Invalid`] for numbers of rows that differ from the ground truth's,
-/// [`Error::NonFinite`] for values that are not finite.
-pub fn query_ranks(
-    truth: &GroundTruth,
-    database: &[f32],
-    queries: &[f32],
-    dim: usize,
-) -> Result<Vec<QueryRanks>> {
-    if database.len() != truth.images.len() * dim || queries.len() != truth.truth.len() * dim {
-        return Err(Error::invalid(
-            "features",
-            format!(
-                "{} rows and {} queries for a ground truth of {} and {}",
-                database.len() / dim.max(1),
-                queries.len() / dim.max(1),
-                truth.images.len(),
-                truth.truth.len()
-            ),
-        ));
+impl GroundTruth {
+    /// Ranks the database (`[N, dim]`, in the order of [`GroundTruth::images`]) for each query
+    /// (`[Q, dim]`) by cosine similarity; rows are L2-normalised, and ties are in the order of the
+    /// database. Memory in addition to the features is bounded.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for numbers of rows that differ from the ground truth's,
+    /// [`Error::Slice`] for values that are not finite.
+    pub fn ranks(&self, database: &[f32], queries: &[f32], dim: usize) -> Result<Vec<QueryRanks>> {
+        if database.len() != self.images.len() * dim || queries.len() != self.truth.len() * dim {
+            return Err(Error::invalid(
+                "features",
+                format!(
+                    "{} rows and {} queries for a ground truth of {} and {}",
+                    database.len() / dim.max(1),
+                    queries.len() / dim.max(1),
+                    self.images.len(),
+                    self.truth.len()
+                ),
+            ));
+        }
+        let wanted: Vec<Vec<usize>> = self
+            .truth
+            .iter()
+            .map(|query| [&query.easy[..], &query.hard, &query.junk].concat())
+            .collect();
+        let ranks = ranks_of(database, queries, dim, &wanted)?;
+        let sorted = |ranks: &[usize]| {
+            let mut ranks = ranks.to_vec();
+            ranks.sort_unstable();
+            ranks
+        };
+        Ok(self
+            .truth
+            .iter()
+            .zip(ranks)
+            .map(|(query, ranks)| {
+                let (easy, rest) = ranks.split_at(query.easy.len());
+                let (hard, junk) = rest.split_at(query.hard.len());
+                QueryRanks {
+                    easy: sorted(easy),
+                    hard: sorted(hard),
+                    junk: sorted(junk),
+                }
+            })
+            .collect())
     }
-    let wanted: Vec<Vec<usize>> = truth
-        .truth
-        .iter()
-        .map(|query| [&query.easy[..], &query.hard, &query.junk].concat())
-        .collect();
-    let ranks = ranks_of(database, queries, dim, &wanted)?;
-    let sorted = |ranks: &[usize]| {
-        let mut ranks = ranks.to_vec();
-        ranks.sort_unstable();
-        ranks
-    };
-    Ok(truth
-        .truth
-        .iter()
-        .zip(ranks)
-        .map(|(query, ranks)| {
-            let (easy, rest) = ranks.split_at(query.easy.len());
-            let (hard, junk) = rest.split_at(query.hard.len());
-            QueryRanks {
-                easy: sorted(easy),
-                hard: sorted(hard),
-                junk: sorted(junk),
-            }
-        })
-        .collect())
 }
 
 #[cfg(test)]
@@ -245,7 +244,7 @@ mod tests {
                 junk: vec![],
             },
         ];
-        let score = |difficulty| score(difficulty, &places, &[1, 2]);
+        let score = |difficulty| Score::of(difficulty, &places, &[1, 2]);
         // Easy: without junk and hard the ranking is negative, easy.
         let easy = score(Difficulty::Easy);
         assert_eq!(easy.per_query, [Some(0.25), None]);
@@ -261,6 +260,6 @@ mod tests {
         let hard = score(Difficulty::Hard);
         let first = (1.0 + (0.5 + 2.0 / 3.0) / 2.0) / 2.0;
         assert!((hard.per_query[0].unwrap() - first).abs() < 1e-15);
-        assert_eq!(super::score(Difficulty::Easy, &[], &[1]).map, None);
+        assert_eq!(Score::of(Difficulty::Easy, &[], &[1]).map, None);
     }
 }

@@ -1,8 +1,8 @@
 //! Row-major matrices: their shape, transposes and products.
 
+use dinolab_data::slice::check_length;
 use nalgebra::{DMatrixView, DMatrixViewMut};
 
-use crate::error::check_length;
 use crate::{Error, Result};
 
 /// Returns the number of rows of `values`, `[N, dim]`. Fails for a `dim` of 0 and for a length that

@@ -4,7 +4,7 @@
 //! images together as in Pascal VOC; void pixels (255) are ignored. In training, each labelled pixel
 //! counts once, for the patch it lies in: the target of a patch is the histogram of its pixels.
 //!
-//! The networks are trained by [`frozen_segmentation`](crate::network::frozen_segmentation) and
+//! The networks are trained by [`FrozenSegmentation`](crate::network::FrozenSegmentation) and
 //! [`transfer`](crate::network::transfer).
 
 mod masks;
@@ -14,10 +14,7 @@ mod targets;
 mod tests;
 mod upsample;
 
-pub use masks::{ClassMasks, MaskRule, MaskStatistics, mask_statistics};
+pub use masks::{ClassMasks, MaskRule};
 pub use meter::IouMeter;
 pub(crate) use targets::patch_targets;
 pub(crate) use upsample::class_map;
-
-/// Label of pixels that are excluded from training and scores.
-pub use crate::attention::VOID;

@@ -5,10 +5,10 @@
 
 use std::cmp::Ordering;
 
+use dinolab_data::slice::{check_finite, check_length};
 use rayon::prelude::*;
 
 use crate::Result;
-use crate::error::{check_finite, check_length};
 use crate::rows::{products, rows_of, transposed};
 
 /// Similarities per task (16 MiB).

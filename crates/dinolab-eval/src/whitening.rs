@@ -5,7 +5,6 @@ mod file;
 
 use nalgebra::DMatrix;
 
-pub use self::file::whitening_file;
 pub use crate::covariance::CovarianceAccumulator;
 use crate::pca::principal;
 use crate::rows::rows_of;
@@ -74,8 +73,8 @@ impl Whitening {
     /// Fits the transform to rows `[N, dim]`, about their mean.
     ///
     /// # Errors
-    /// [`Error::Invalid`] without rows or if they do not differ; [`Error::Length`],
-    /// [`Error::NonFinite`].
+    /// [`Error::Invalid`] without rows or if they do not differ; [`Error::Slice`]
+    /// for rows of another width or values that are not finite.
     pub fn fit_rows(rows: &[f32], dim: usize) -> Result<Self> {
         let mut sums = CovarianceAccumulator::new(dim);
         sums.add(rows)?;
@@ -111,7 +110,7 @@ impl Whitening {
     /// Whitens rows `[N, dim]` in place.
     ///
     /// # Errors
-    /// [`Error::Length`] for a length that is not a multiple of `dim`.
+    /// [`Error::Slice`] for a length that is not a multiple of `dim`.
     pub fn apply(&self, rows: &mut [f32]) -> Result<()> {
         let dim = self.mean.len();
         rows_of("features", rows, dim)?;

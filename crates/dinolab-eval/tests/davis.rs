@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use dinolab_data::Mask;
-use dinolab_eval::davis::{DavisSummary, Tree, Year, score_folder, write_mask};
+use dinolab_eval::davis::{DavisSummary, Tree, Year};
 
 /// A picture of object numbers.
 struct Canvas(Mask);
@@ -103,16 +103,16 @@ fn scores(root: &Path, year: Year, folder: &str, cases: &[Case]) -> DavisSummary
             let [truth, found] = draw(t);
             let file = format!("{name}/{t:05}.png");
             let annotation = root.join("Annotations/480p").join(&file);
-            write_mask(&annotation, &truth.0, year).unwrap();
+            year.write_mask(&annotation, &truth.0).unwrap();
             // The first and the last frame are not scored, and need not be there.
             if (1..frames - 1).contains(&t) {
-                write_mask(&results.join(&file), &found.0, year).unwrap();
+                year.write_mask(&results.join(&file), &found.0).unwrap();
             }
         }
     }
     let tree = Tree::open(root, None, "val", "480p").unwrap();
     assert_eq!(tree.year, year);
-    score_folder(&tree, &results, &mut |_| {}).unwrap()
+    tree.score_folder(&results, &mut |_| {}).unwrap()
 }
 
 fn assert_scores(summary: &DavisSummary, object: usize, expected: [f64; 6]) {
@@ -201,8 +201,10 @@ fn results_that_do_not_fit_are_named() {
     scores(root, Year::Multiple, "2017", &[("several", several, 5)]);
     let tree = Tree::open(root, None, "val", "480p").unwrap();
     let error = |path: &str, mask: &Canvas| {
-        write_mask(&root.join(path), &mask.0, Year::Multiple).unwrap();
-        score_folder(&tree, &root.join("results"), &mut |_| {})
+        Year::Multiple
+            .write_mask(&root.join(path), &mask.0)
+            .unwrap();
+        tree.score_folder(&root.join("results"), &mut |_| {})
             .unwrap_err()
             .to_string()
     };
@@ -216,6 +218,8 @@ fn results_that_do_not_fit_are_named() {
     let fourth = error("results/several/00002.png", &fourth);
     assert!(fourth.contains("object 4"), "{fourth}");
     fs::remove_file(root.join("results/several/00002.png")).unwrap();
-    let missing = score_folder(&tree, &root.join("results"), &mut |_| {}).unwrap_err();
+    let missing = tree
+        .score_folder(&root.join("results"), &mut |_| {})
+        .unwrap_err();
     assert!(missing.to_string().contains("00002.png"), "{missing}");
 }

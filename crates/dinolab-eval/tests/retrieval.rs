@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use dinolab_eval::retrieval::{Difficulty, GroundTruth, Query, query_ranks, score};
+use dinolab_eval::retrieval::{Difficulty, GroundTruth, Query, Score};
 use proptest::prelude::*;
 
 const KS: [usize; 3] = [1, 5, 10];
@@ -37,9 +37,12 @@ fn equals_the_published_evaluation() {
     let cases: Vec<Case> = serde_json::from_str(&text).unwrap();
     assert_eq!(cases.len(), 3);
     for case in cases {
-        let places = query_ranks(&case.truth, &case.database, &case.queries, case.dim).unwrap();
+        let places = case
+            .truth
+            .ranks(&case.database, &case.queries, case.dim)
+            .unwrap();
         for difficulty in Difficulty::ALL {
-            let ours = score(difficulty, &places, &KS);
+            let ours = Score::of(difficulty, &places, &KS);
             let theirs = &case.expected[difficulty.name()];
             let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-12, "{a} {b}");
             close(ours.map.unwrap(), theirs.map);
@@ -174,9 +177,9 @@ proptest! {
                 })
                 .collect(),
         };
-        let places = query_ranks(&truth, &database, &asked, 2).unwrap();
+        let places = truth.ranks(&database, &asked, 2).unwrap();
         for difficulty in Difficulty::ALL {
-            let ours = score(difficulty, &places, &KS);
+            let ours = Score::of(difficulty, &places, &KS);
             let mut all = Vec::new();
             for (i, (position, kinds)) in queries.iter().enumerate() {
                 let q = point(*position);
@@ -237,7 +240,7 @@ proptest! {
             .collect();
         for difficulty in Difficulty::ALL {
             let judge = |database: &[f32]| {
-                score(difficulty, &query_ranks(&truth(()), database, &point(*position), 2).unwrap(), &KS)
+                Score::of(difficulty, &truth(()).ranks(database, &point(*position), 2).unwrap(), &KS)
             };
             prop_assert_eq!(judge(&database), judge(&moved));
         }

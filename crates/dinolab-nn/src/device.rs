@@ -1,13 +1,13 @@
-//! Devices by name.
+//! Devices by name, and tensors from a device to the host.
 
 #[cfg(feature = "vulkan")]
 use std::sync::LazyLock;
 
 #[cfg(feature = "vulkan")]
 use burn::backend::{CubeDevice, WgpuBackend, WgpuDevice, WgpuDeviceKind};
-use burn::tensor::Device;
 #[cfg(any(feature = "cuda", feature = "rocm", feature = "metal"))]
 use burn::tensor::DeviceType;
+use burn::tensor::{Device, Tensor};
 
 use crate::{Error, Result};
 
@@ -69,6 +69,15 @@ pub fn by_name(name: &str) -> Result<Device> {
         ("metal", None) => numbered(name, None, &Device::enumerate(DeviceType::Metal)),
         _ => refuse(format!("unknown; one of {NAMES}")),
     }
+}
+
+/// Copies the values of a tensor to the host, row-major and as `f32` whatever their type was.
+pub fn to_host_f32<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor
+        .into_data()
+        .convert::<f32>()
+        .try_to_vec()
+        .expect("converted to f32")
 }
 
 /// Returns number `which` of the devices found, or the first.

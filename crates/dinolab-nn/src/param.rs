@@ -7,6 +7,7 @@
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
 use crate::Precision;
+use crate::device::to_host_f32;
 
 /// A tensor that is learned, or kept beside what is learned.
 #[derive(Clone, Debug)]
@@ -122,11 +123,7 @@ impl Param {
 
     /// The values, row-major.
     pub fn to_vec(&self) -> Vec<f32> {
-        self.flat()
-            .into_data()
-            .convert::<f32>()
-            .try_to_vec::<f32>()
-            .expect("converted to f32")
+        to_host_f32(self.flat())
     }
 
     /// Moves the values to `device`, with gradients where the device records them.

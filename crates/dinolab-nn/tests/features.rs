@@ -3,6 +3,7 @@
 mod common;
 
 use common::device;
+use dinolab_nn::device::to_host_f32;
 use dinolab_nn::init::Init;
 use dinolab_nn::vit::{DropPath, NoDropPath};
 use dinolab_nn::weights::Weights;
@@ -41,10 +42,6 @@ fn images(count: usize, height: usize, width: usize) -> Tensor<4> {
     Tensor::<1>::from_floats(values.as_slice(), &device()).reshape(shape)
 }
 
-fn host<const D: usize>(x: Tensor<D>) -> Vec<f32> {
-    x.into_data().convert::<f32>().try_to_vec().unwrap()
-}
-
 /// Other factors for each block, branch and image.
 struct Factors(usize);
 
@@ -61,7 +58,10 @@ fn the_class_token_is_what_it_was() {
     let views = || vec![images(2, 32, 32), images(3, 16, 24)];
     for drop in [&NoDropPath as &dyn DropPath, &Factors(5)] {
         let features = vit.features(views(), Feature::Class, drop);
-        assert_eq!(host(features), host(vit.forward_views(views(), drop)));
+        assert_eq!(
+            to_host_f32(features),
+            to_host_f32(vit.forward_views(views(), drop))
+        );
     }
 }
 
@@ -73,7 +73,7 @@ fn features_are_the_tokens_they_say_at_every_size() {
         let views = || sizes.map(|(b, h, w)| images(b, h, w)).to_vec();
         let mut expected: Vec<Vec<f32>> = Vec::new();
         for view in views() {
-            let tokens = host(vit.intermediate(view.clone(), 1).remove(0));
+            let tokens = to_host_f32(vit.intermediate(view.clone(), 1).remove(0));
             let per_image = tokens.len() / view.dims()[0];
             for image in tokens.chunks(per_image) {
                 let (class, patches) = image.split_at(12);
@@ -89,7 +89,7 @@ fn features_are_the_tokens_they_say_at_every_size() {
             let found = vit.features(views(), feature, &NoDropPath);
             let width = feature.width(12);
             assert_eq!(found.dims(), [6, width], "{feature}");
-            let found = host(found);
+            let found = to_host_f32(found);
             for (row, expected) in found.chunks(width).zip(&expected) {
                 let expected = match feature {
                     Feature::Class => &expected[..12],
@@ -102,7 +102,10 @@ fn features_are_the_tokens_they_say_at_every_size() {
             }
             // As of a backbone of which nothing else is known.
             let unknown: &dyn Backbone = &vit;
-            assert_eq!(host(unknown.features(views(), feature, &NoDropPath)), found);
+            assert_eq!(
+                to_host_f32(unknown.features(views(), feature, &NoDropPath)),
+                found
+            );
         }
     }
 }
@@ -139,7 +142,7 @@ fn gradients_reach_every_parameter() {
         recording.visit("", &mut |name, param| {
             seed += 1;
             let direction = Init::new(seed).truncated_normal(param.len(), 1.0);
-            let gradient = host(param.take_grad(&mut gradients).unwrap());
+            let gradient = to_host_f32(param.take_grad(&mut gradients).unwrap());
             if gradient.iter().all(|&g| g == 0.0) {
                 silent.push(name.to_owned());
             }
@@ -176,15 +179,15 @@ fn the_head_is_as_wide_as_the_feature() {
         ..HeadConfig::default()
     };
     let plain: Network = Network::new(&config(0), &head, 3, &device()).unwrap();
-    let outputs = host(plain.forward(vec![images(2, 32, 32)], &NoDropPath));
+    let outputs = to_host_f32(plain.forward(vec![images(2, 32, 32)], &NoDropPath));
     for feature in Feature::ALL {
         let network: Network<Head> =
             Network::of_feature(&config(0), feature, &head, 3, &device()).unwrap();
         assert_eq!(network.head.width(), feature.width(12));
         // The backbone does not depend on what is on it.
-        let class = |network: &Network| host(network.backbone.forward(images(1, 32, 32)));
+        let class = |network: &Network| to_host_f32(network.backbone.forward(images(1, 32, 32)));
         assert_eq!(class(&network), class(&plain));
-        let found = host(network.forward(vec![images(2, 32, 32)], &NoDropPath));
+        let found = to_host_f32(network.forward(vec![images(2, 32, 32)], &NoDropPath));
         assert_eq!(found.len(), 2 * 8);
         assert_eq!(found == outputs, feature.is_class());
         // What a file says of it.

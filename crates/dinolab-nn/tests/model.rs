@@ -3,6 +3,7 @@
 mod common;
 
 use common::device;
+use dinolab_nn::device::to_host_f32;
 use dinolab_nn::init::Init;
 use dinolab_nn::position::{PositionRule, resample, resampling};
 use dinolab_nn::vit::{DropPath, NoDropPath};
@@ -235,10 +236,6 @@ fn lively(config: &VitConfig) -> Vit {
     vit
 }
 
-fn host<const D: usize>(x: Tensor<D>) -> Vec<f32> {
-    x.into_data().convert::<f32>().try_to_vec().unwrap()
-}
-
 fn near(found: &[f32], expected: &[f32]) {
     assert_eq!(found.len(), expected.len());
     for (a, b) in found.iter().zip(expected) {
@@ -276,10 +273,10 @@ fn layer_scale_multiplies_what_each_branch_adds() {
     });
     for (h, w) in [(32, 32), (24, 40)] {
         near(
-            &host(scaled.forward(images(h, w))),
-            &host(folded.forward(images(h, w))),
+            &to_host_f32(scaled.forward(images(h, w))),
+            &to_host_f32(folded.forward(images(h, w))),
         );
-        let [a, b] = [&scaled, &folded].map(|vit| host(vit.class_attention(images(h, w))));
+        let [a, b] = [&scaled, &folded].map(|vit| to_host_f32(vit.class_attention(images(h, w))));
         near(&a, &b);
     }
 }
@@ -292,14 +289,14 @@ fn registers_take_part_but_are_in_no_output() {
     let (h, w) = (3, 5);
     let taps = vit.intermediate(x.clone(), 2);
     assert_eq!(taps[1].dims(), [2, 1 + h * w, 24]);
-    let cls = host(vit.forward(x.clone()));
-    near(&host(taps[1].clone().narrow(1, 0, 1)), &cls);
+    let cls = to_host_f32(vit.forward(x.clone()));
+    near(&to_host_f32(taps[1].clone().narrow(1, 0, 1)), &cls);
 
     let all = vit.last_attention(x.clone());
     assert_eq!(all.dims(), [2, 3, 3 + h * w, 3 + h * w]);
     let maps = vit.class_attention(x.clone());
     assert_eq!(maps.dims(), [2, 3, h, w]);
-    let (maps, rows) = (host(maps), host(all.narrow(2, 0, 1)));
+    let (maps, rows) = (to_host_f32(maps), to_host_f32(all.narrow(2, 0, 1)));
     for (map, row) in maps.chunks(h * w).zip(rows.chunks(3 + h * w)) {
         assert_eq!(map, &row[3..]);
         let sum: f32 = map.iter().sum::<f32>() + row[..3].iter().sum::<f32>();
@@ -309,8 +306,8 @@ fn registers_take_part_but_are_in_no_output() {
     // Of many tokens one row is computed alone.
     let many = lively(&small(|c| (c.registers, c.heads) = (1, 1)));
     let wide = images(8 * 16, 8 * 260).narrow(0, 0, 1);
-    let all = host(many.last_attention(wide.clone()).narrow(2, 0, 1));
-    near(&host(many.class_attention(wide)), &all[2..]);
+    let all = to_host_f32(many.last_attention(wide.clone()).narrow(2, 0, 1));
+    near(&to_host_f32(many.class_attention(wide)), &all[2..]);
 
     // Tokens without a place: their order does not matter, their values do.
     let mut other = vit.clone();
@@ -318,11 +315,11 @@ fn registers_take_part_but_are_in_no_output() {
     let values = registers.to_vec();
     let swapped = [&values[24..], &values[..24]].concat();
     registers.set_flat(Tensor::from_floats(swapped.as_slice(), &device()));
-    near(&host(other.forward(x.clone())), &cls);
+    near(&to_host_f32(other.forward(x.clone())), &cls);
     let registers = other.register_tokens.as_mut().unwrap();
     let changed: Vec<f32> = values.iter().map(|v| v * 2.0 + 0.5).collect();
     registers.set_flat(Tensor::from_floats(changed.as_slice(), &device()));
-    let differ = host(other.forward(x))
+    let differ = to_host_f32(other.forward(x))
         .iter()
         .zip(&cls)
         .any(|(a, b)| (a - b).abs() > 1e-3);
@@ -337,9 +334,9 @@ fn the_epsilon_of_normalisation_is_the_configurations() {
     let signs: Vec<f32> = (0..24).map(|i| (1 - 2 * (i % 2)) as f32).collect();
     let token = Tensor::<1>::from_floats(signs.as_slice(), &device()).reshape([1, 1, 24]);
     let expected: Vec<f32> = signs.iter().map(|s| s / 1.5f32.sqrt()).collect();
-    near(&host(vit.norm.forward(token.clone())), &expected);
+    near(&to_host_f32(vit.norm.forward(token.clone())), &expected);
     // In every block, too.
-    near(&host(vit.blocks[1].norm1.forward(token)), &expected);
+    near(&to_host_f32(vit.blocks[1].norm1.forward(token)), &expected);
     let outputs = |eps: f64| {
         let mut config = small(|_| {});
         config.layer_norm_eps = eps;
@@ -347,7 +344,7 @@ fn the_epsilon_of_normalisation_is_the_configurations() {
         vit.norm = Vit::new(&small(|_| {}), &mut Init::new(0), &device())
             .unwrap()
             .norm;
-        host(vit.forward(images(32, 32)))
+        to_host_f32(vit.forward(images(32, 32)))
     };
     let differ = outputs(1e-6)
         .iter()
@@ -425,8 +422,9 @@ impl DropPath for Keep {
 fn dropped_patches_have_no_part_in_the_features() {
     for edit in [|_: &mut VitConfig| (), |c: &mut VitConfig| c.registers = 2] {
         let vit = lively(&small(edit));
-        let features =
-            |images: Tensor<4>, drop: &dyn DropPath| host(vit.forward_views(vec![images], drop));
+        let features = |images: Tensor<4>, drop: &dyn DropPath| {
+            to_host_f32(vit.forward_views(vec![images], drop))
+        };
         let picture = images(32, 24);
         let all = features(picture.clone(), &Keep((0..12).collect()));
         near(&all, &features(picture.clone(), &NoDropPath));

@@ -75,27 +75,24 @@ fn expected_of(
     head: Option<&Head>,
     shape: [usize; 4],
 ) -> BTreeMap<String, Array> {
-    fn host<const D: usize>(tensor: Tensor<D>) -> Array {
+    fn array<const D: usize>(tensor: Tensor<D>) -> Array {
         let shape = tensor.dims().to_vec();
-        (
-            shape,
-            tensor.into_data().convert::<f32>().try_to_vec().unwrap(),
-        )
+        (shape, dinolab_nn::device::to_host_f32(tensor))
     }
     let images = Tensor::<1>::from_data(images(shape).as_slice(), &device()).reshape(shape);
     let features = vit.features(vec![images.clone()], feature, &NoDropPath);
     let tokens = vit.intermediate(images.clone(), 1).remove(0);
     let count = tokens.dims()[1];
     let mut outputs = BTreeMap::from([
-        ("features".to_owned(), host(features.clone())),
+        ("features".to_owned(), array(features.clone())),
         (
             "patch_features".to_owned(),
-            host(tokens.narrow(1, 1, count - 1)),
+            array(tokens.narrow(1, 1, count - 1)),
         ),
-        ("attention".to_owned(), host(vit.class_attention(images))),
+        ("attention".to_owned(), array(vit.class_attention(images))),
     ]);
     if let Some(head) = head {
-        outputs.insert("logits".to_owned(), host(head.forward(features)));
+        outputs.insert("logits".to_owned(), array(head.forward(features)));
     }
     outputs
 }

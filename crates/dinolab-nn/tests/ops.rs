@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use dinolab_nn::device::to_host_f32;
 use dinolab_nn::init::Init;
 use dinolab_nn::ops::branch::{Branch, BranchParams, TokenGroup, TokenLayout};
 use dinolab_nn::ops::{self, composite};
@@ -43,14 +44,10 @@ fn random<const D: usize>(shape: [usize; D]) -> Tensor<D> {
     Tensor::from_data(TensorData::new(values, shape), &Device::flex())
 }
 
-fn host<const D: usize>(x: Tensor<D>) -> Vec<f32> {
-    x.into_data().try_to_vec().unwrap()
-}
-
 #[track_caller]
 fn same<const D: usize>(what: &str, a: Tensor<D>, b: Tensor<D>) {
     assert_eq!(a.dims(), b.dims(), "{what}");
-    let (a, b) = (host(a), host(b));
+    let (a, b) = (to_host_f32(a), to_host_f32(b));
     let length = b.iter().map(|b| f64::from(*b).powi(2)).sum::<f64>().sqrt();
     let difference = a
         .iter()
@@ -275,8 +272,8 @@ fn branch_of(
     let grads = backward(y.clone(), weights);
     let vectors = [own.gamma, own.beta, own.first_bias, own.second_bias];
     let matrices = [x, own.first, own.second];
-    let mut all: Vec<_> = vectors.map(|p| host(p.grad(&grads).unwrap())).into();
-    all.extend(matrices.map(|p| host(p.grad(&grads).unwrap())));
+    let mut all: Vec<_> = vectors.map(|p| to_host_f32(p.grad(&grads).unwrap())).into();
+    all.extend(matrices.map(|p| to_host_f32(p.grad(&grads).unwrap())));
     (y.inner(), all)
 }
 
@@ -410,8 +407,8 @@ fn products_of_single_precision_keep_it() {
             random([b, h, k, n]),
             random([b, h, m, n]),
         );
-        let [x_values, y_values, w_values] = [&x, &y, &w].map(|t| host(t.clone()));
-        let flipped = |t: &Tensor<4>| host(t.clone().swap_dims(2, 3));
+        let [x_values, y_values, w_values] = [&x, &y, &w].map(|t| to_host_f32(t.clone()));
+        let flipped = |t: &Tensor<4>| to_host_f32(t.clone().swap_dims(2, 3));
         let expected = product(&x_values, &y_values, [b * h, m, k, n]);
         let expected_dx = product(&w_values, &flipped(&y), [b * h, m, n, k]);
         let expected_dy = product(&flipped(&x), &w_values, [b * h, k, m, n]);
@@ -422,16 +419,16 @@ fn products_of_single_precision_keep_it() {
             ),
             ("matmul_f32", ops::matmul_f32),
         ] {
-            exact(which, host(f(here(&x), here(&y))), &expected);
+            exact(which, to_host_f32(f(here(&x), here(&y))), &expected);
             // An operand may be a transposed view.
             let view = here(&y.clone().swap_dims(2, 3)).swap_dims(2, 3);
-            exact(which, host(f(here(&x), view)), &expected);
+            exact(which, to_host_f32(f(here(&x), view)), &expected);
             let (x, y) = (leaf(&x), leaf(&y));
             let z = f(x.clone(), y.clone());
             let grads = backward(z.clone(), &w);
-            exact(which, host(z.inner()), &expected);
-            exact(which, host(x.grad(&grads).unwrap()), &expected_dx);
-            exact(which, host(y.grad(&grads).unwrap()), &expected_dy);
+            exact(which, to_host_f32(z.inner()), &expected);
+            exact(which, to_host_f32(x.grad(&grads).unwrap()), &expected_dx);
+            exact(which, to_host_f32(y.grad(&grads).unwrap()), &expected_dy);
         }
     }
 }
@@ -510,7 +507,7 @@ fn koleo() {
     let equal = leaf(&random([1, 5]).expand([6, 5]));
     let loss = composite::koleo(equal.clone(), 3);
     let gradient = equal.grad(&loss.backward()).unwrap();
-    assert!(host(gradient).iter().all(|g| *g == 0.0));
+    assert!(to_host_f32(gradient).iter().all(|g| *g == 0.0));
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn network(device: &Device, precision: Precision) -> Network {
     network
 }
 
-fn host<const D: usize>(x: Tensor<D>) -> Vec<f32> {
+fn to_host_f32<const D: usize>(x: Tensor<D>) -> Vec<f32> {
     assert_eq!(x.dtype(), DType::F32);
     x.without_autodiff().into_data().try_to_vec().unwrap()
 }
@@ -62,25 +62,25 @@ fn everything(precision: Precision, views: &TensorData) -> [Vec<(String, Vec<f32
     let mut found = vec![
         (
             "features".into(),
-            host(plain.backbone.forward(views.clone())),
+            to_host_f32(plain.backbone.forward(views.clone())),
         ),
         (
             "attention".into(),
-            host(plain.backbone.last_attention(views.clone())),
+            to_host_f32(plain.backbone.last_attention(views.clone())),
         ),
         (
             "logits".into(),
-            host(plain.forward(vec![views.clone()], &NoDropPath)),
+            to_host_f32(plain.forward(vec![views.clone()], &NoDropPath)),
         ),
     ];
     let student = network(&device.autodiff(), precision);
     let logits = student.forward(vec![Tensor::from_inner(views)], &NoDropPath);
-    found.push(("logits while recording".into(), host(logits.clone())));
+    found.push(("logits while recording".into(), to_host_f32(logits.clone())));
     let mut grads: Gradients = (logits.clone() * logits).sum().backward();
     let mut all = Vec::new();
     student.visit("", &mut |name, param| {
         if let Some(grad) = param.take_grad(&mut grads) {
-            all.push((name.to_owned(), host(grad)));
+            all.push((name.to_owned(), to_host_f32(grad)));
         }
     });
     assert_eq!(all.len(), 66);

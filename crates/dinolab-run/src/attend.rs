@@ -6,7 +6,6 @@ use std::str::FromStr;
 use dinolab_data::augment::ChannelNormaliser;
 use dinolab_eval::attention::{mass_mask, resize_mask};
 use dinolab_eval::network::{AttentionMaps, attend, whole_patches};
-use dinolab_eval::npy::write_npy_f32;
 use dinolab_view::GifWriter;
 use dinolab_view::{
     ColourMap, PAPER, Rgb, contact_sheet, draw_mask, enlarge_map, heat_map, overlay, write_png,
@@ -15,6 +14,7 @@ use dinolab_view::{
 use crate::environment::Environment;
 use crate::error::{Context, Result};
 use crate::model::{Model, ModelOptions};
+use crate::npy::write_npy_f32;
 use crate::result_folder::ResultFolder;
 use crate::visual_input::{
     ImageSet, ResizeTo, VideoClip, VisualInput, VisualOptions, VisualResult, not_shown, of_frame,

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dinolab_data::Source;
 use dinolab_data::shapes::{CLASSES, Shapes, ShapesOptions};
 use dinolab_data::source::{self, MaskKind, SourceOptions, Subset, VOC_CLASSES};
-use dinolab_eval::segmentation::{ClassMasks, MaskRule, mask_statistics};
+use dinolab_data::{Mask, Source};
+use dinolab_eval::segmentation::{ClassMasks, MaskRule};
+use rayon::prelude::*;
 
 use crate::environment::Environment;
 use crate::error::{Context, Error, Result};
@@ -110,8 +111,7 @@ impl MaskOptions {
         let mut highest = 0;
         let mut skipped = 0;
         let mut usable = |source: &Arc<dyn Source>, what| {
-            let all: Vec<usize> = (0..source.len()).collect();
-            let found = mask_statistics(&**source, &all);
+            let found = mask_statistics(&**source);
             env.skipped(&found.skipped, |index| source.name(index));
             skipped += found.skipped.len();
             highest = highest.max(found.highest.unwrap_or(0));
@@ -216,5 +216,54 @@ impl Masks {
             rule: self.rule,
             classes: self.names.len(),
         }
+    }
+}
+
+/// The content of the masks of a source.
+#[derive(Default)]
+struct MaskStatistics {
+    /// Images whose mask has a labelled pixel.
+    usable: Vec<usize>,
+    /// The highest value except void, if any.
+    highest: Option<usize>,
+    /// Images whose mask is missing or cannot be read: index and reason.
+    skipped: Vec<(usize, String)>,
+}
+
+/// Reads the masks of all images.
+fn mask_statistics(source: &dyn Source) -> MaskStatistics {
+    let found: Vec<Result<Option<u8>, String>> = (0..source.len())
+        .into_par_iter()
+        .map(|index| match source.mask(index) {
+            Ok(Some(mask)) => Ok(mask.data.into_iter().filter(|&v| v != Mask::VOID).max()),
+            Ok(None) => Err("has no mask".to_owned()),
+            Err(error) => Err(error.to_string()),
+        })
+        .collect();
+    let mut statistics = MaskStatistics::default();
+    for (index, found) in found.into_iter().enumerate() {
+        match found {
+            Ok(Some(highest)) => {
+                statistics.usable.push(index);
+                statistics.highest = statistics.highest.max(Some(usize::from(highest)));
+            }
+            Ok(None) => statistics
+                .skipped
+                .push((index, "is void throughout".to_owned())),
+            Err(reason) => statistics.skipped.push((index, reason)),
+        }
+    }
+    statistics
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_are_counted() {
+        let found = mask_statistics(&Shapes::new(3, 5));
+        assert_eq!((found.usable, found.highest), ((0..5).collect(), Some(1)));
+        assert!(found.skipped.is_empty());
     }
 }

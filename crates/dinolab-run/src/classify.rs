@@ -3,14 +3,14 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use dinolab_eval::feature_set::FeatureSet;
-use dinolab_eval::network::{Backbone, ClassifierFile};
 use dinolab_files::write_whole;
 use serde::Serialize;
 
+use crate::classifier_file::{Backbone, ClassifierFile};
 use crate::environment::Environment;
 use crate::error::{Context, Result};
 use crate::feature_input::{FeatureOptions, features_of};
+use crate::feature_set::FeatureSet;
 use crate::image_files;
 use crate::model::Model;
 use crate::result_folder::check_out;

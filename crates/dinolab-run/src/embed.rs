@@ -6,11 +6,9 @@ use std::path::{Path, PathBuf};
 use dinolab_data::augment::{Filter, eval};
 use dinolab_data::source::SourceOptions;
 use dinolab_data::{Image, Size, Source};
-use dinolab_eval::feature_set::{FeatureSet, labels_file, names_file};
 use dinolab_eval::knn::l2_normalise;
-use dinolab_eval::network::patch_tokens::{Layout, PatchTokens};
 use dinolab_eval::network::{Preprocess, View, at_once, whole_patches};
-use dinolab_eval::whitening::whitening_file;
+use dinolab_eval::whitening::Whitening;
 use dinolab_nn::check_patches;
 
 use crate::environment::Environment;
@@ -18,7 +16,9 @@ use crate::error::{Context, Result};
 use crate::feature_input::{
     FeatureChoice, PreprocessOptions, by_name, features_of, report_skipped,
 };
+use crate::feature_set::{FeatureSet, labels_file, names_file};
 use crate::model::{Model, ModelOptions};
+use crate::patch_tokens::{Layout, PatchTokens};
 use crate::result_folder::check_out;
 use crate::sources;
 use crate::whitening::WhiteningOptions;
@@ -173,7 +173,7 @@ pub fn embed(env: &Environment<'_>, request: &EmbedRequest<'_>) -> Result<Embedd
         out: out.to_owned(),
         names: names_file(out),
         labels: features.labels.is_some().then(|| labels_file(out)),
-        whitening: whitening.map(|_| whitening_file(out)),
+        whitening: whitening.map(|_| Whitening::file_of(out)),
         skipped: source.len() - features.len(),
     })
 }

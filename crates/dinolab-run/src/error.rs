@@ -4,6 +4,9 @@ mod run;
 
 use std::fmt::Display;
 use std::io;
+use std::path::PathBuf;
+
+use dinolab_data::slice::SliceError;
 
 pub use self::run::{RunError, SettingValue, or_none};
 
@@ -60,6 +63,12 @@ pub enum Error {
     /// A frame of a video that the network would cut into too many patches.
     #[error(transparent)]
     FrameTooLarge(dinolab_nn::Error),
+    /// A file is not a classifier.
+    #[error("{}: is not a classifier", path.display())]
+    NotAClassifier {
+        /// The file.
+        path: PathBuf,
+    },
     /// A file or another means of the system.
     #[error(transparent)]
     System(#[from] io::Error),
@@ -69,6 +78,9 @@ pub enum Error {
     /// Images.
     #[error(transparent)]
     Data(#[from] dinolab_data::Error),
+    /// A slice of values that is not what it is said to be.
+    #[error(transparent)]
+    Slice(#[from] SliceError),
     /// Networks and weights.
     #[error(transparent)]
     Model(#[from] dinolab_nn::Error),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dinolab_data::{Image, Size, Source};
-use dinolab_eval::attention::{JaccardMeter, REFERENCE_MASS, score_image};
+use dinolab_eval::attention::{JaccardSummary, ObjectHeads, REFERENCE_MASS};
 use dinolab_eval::knn::{Knn, Labelled, l2_normalise};
 use dinolab_eval::network::{Preprocess, attend, embed, whole_patches};
 use dinolab_eval::whitening::Whitening;
@@ -160,7 +160,7 @@ impl Evaluator {
     fn jaccard(&self, backbone: &dyn Backbone) -> Result<Option<f64>> {
         let source = self.images();
         let normaliser = self.preprocess.normaliser()?;
-        let mut meter = JaccardMeter::default();
+        let mut summary = JaccardSummary::default();
         for index in spread(source.len(), MASKED) {
             // The mask first: most sources have none, and reading an image costs more.
             let mask = match source.mask(index) {
@@ -176,15 +176,12 @@ impl Evaluator {
             let image = whole_patches(&image, side, backbone.stride())?;
             let maps = attend(backbone, &image, &normaliser)?;
             let size = mask.size();
-            meter.add(&score_image(
-                &maps.maps,
-                maps.grid,
-                &mask.data,
-                size,
-                REFERENCE_MASS,
-            )?);
+            let objects =
+                ObjectHeads::of_image(&maps.maps, maps.grid, &mask.data, size, REFERENCE_MASS)?;
+            // Classes do not matter here.
+            summary.add(objects, |_| 0);
         }
-        Ok(meter.mean().map(|mean| 100.0 * mean))
+        Ok(summary.best_head_of_each().map(|mean| 100.0 * mean))
     }
 
     fn picture(&self, backbone: &dyn Backbone, path: &Path) -> Result<()> {

@@ -8,11 +8,11 @@ mod text;
 
 use std::path::Path;
 
-use dinolab_eval::health::{Health, Warning};
 use dinolab_nn::weights::LoadReport;
 
 use crate::error::Error;
 use crate::evaluation::Evaluation;
+use crate::health::{Health, Warning};
 use crate::values::Numbers;
 
 /// Hears of everything that happens. Nothing is printed here.
@@ -174,7 +174,7 @@ pub enum Event<'a> {
     /// Something that may be wrong.
     Warning(&'a str),
     /// A file of features could not be kept.
-    IndexNotKept(&'a dinolab_eval::Error),
+    IndexNotKept(&'a crate::Error),
     /// Training has done a step.
     Stepped {
         /// Steps done.

@@ -1,15 +1,17 @@
 //! Features of a set of images that are kept between calls.
 
+mod index;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dinolab_data::{Source, source};
-use dinolab_eval::index::{FileFingerprint, Index};
 use dinolab_eval::knn::l2_normalise;
 use dinolab_eval::network::{BlockFeatures, Preprocess};
 use dinolab_nn::{Feature, Parameters};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use self::index::{FileFingerprint, Index};
 use crate::environment::Environment;
 use crate::error::{Context, Result};
 use crate::event::Event;

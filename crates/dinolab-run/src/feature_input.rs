@@ -5,7 +5,6 @@ use std::path::Path;
 use dinolab_data::augment::{Filter, eval};
 use dinolab_data::source::SourceOptions;
 use dinolab_data::{Image, Size, Source};
-use dinolab_eval::feature_set::{FeatureSet, labels_file};
 use dinolab_eval::network::BlockFeatures;
 use dinolab_eval::network::{Preprocess, View, at_once};
 use dinolab_nn::{Feature, check_patches};
@@ -13,6 +12,7 @@ use dinolab_nn::{Feature, check_patches};
 use crate::environment::Environment;
 use crate::error::{Context, Error, Result};
 use crate::event::Event;
+use crate::feature_set::{FeatureSet, labels_file};
 use crate::model::{Model, ModelOptions};
 use crate::sources;
 

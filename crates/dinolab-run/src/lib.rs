@@ -6,11 +6,13 @@
 //! | [`session`] | begins, resumes and trains a run |
 //! | [`budget`] | how long a run takes on this machine, and which one takes a given time |
 //! | [`run_folder`] | its folder: record, lock, images, checkpoints |
+//! | [`health`] | whether a run learns, has collapsed or has diverged |
 //! | [`train_observer`], [`evaluator`], [`evaluation`], [`report`] | its metrics, evaluations and report |
 //! | [`weights`], [`model`] | from a run folder, checkpoint or weight file to a network |
 //! | [`sources`], [`image_files`], [`image_lookup`], [`class_masks`] | from an argument to images |
 //! | [`visual_input`] | from an argument to images or a video |
 //! | [`feature_input`], [`feature_index`] | from images or files to features |
+//! | [`feature_set`], [`npy`] | features and arrays in files |
 //! | [`result_folder`], [`result_names`], [`pictures`] | results, whole and by names of their own |
 //! | [`evaluate`] | the protocols of evaluation, on weights and images |
 //! | [`embed`], [`attend`], [`pca`], [`neighbours`], [`classify`], [`convert`] | uses of a trained network |
@@ -42,6 +44,7 @@ pub mod attend;
 pub mod bench;
 pub mod budget;
 pub mod class_masks;
+mod classifier_file;
 pub mod classify;
 pub mod convert;
 pub mod data;
@@ -53,11 +56,15 @@ pub mod evaluator;
 pub mod event;
 pub mod feature_index;
 pub mod feature_input;
+pub mod feature_set;
+pub mod health;
 pub mod image_files;
 pub mod image_lookup;
 pub mod model;
 pub mod neighbours;
+pub mod npy;
 pub mod overfit;
+mod patch_tokens;
 pub mod pca;
 pub mod pictures;
 pub mod report;

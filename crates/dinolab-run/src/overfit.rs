@@ -300,7 +300,7 @@ fn teacher_entropy(report: &StepReport) -> f64 {
     let centre = out.centre.clone().expect("a centre is the default");
     let targets = ops::teacher_probabilities(out.teacher.clone(), centre, out.teacher_temp);
     let rows = targets.dims()[0];
-    let values = dinolab_eval::network::host(targets);
+    let values = dinolab_nn::device::to_host_f32(targets);
     let sum: f64 = values
         .iter()
         .map(|&q| f64::from(q))

@@ -1,14 +1,16 @@
 //! The first three principal components of patch features, as colours.
 
+mod patch_colours;
+
 use std::path::Path;
 
 use dinolab_data::Image;
 use dinolab_eval::Embedder;
 use dinolab_eval::network::whole_patches;
-use dinolab_eval::patch_colours::{PatchColours, PatchSource, PatchVisitor, patch_colours};
 use dinolab_view::GifWriter;
 use dinolab_view::{Filter, PAPER, Rgb, contact_sheet, patch_colour_map, write_png};
 
+use self::patch_colours::{PatchColours, PatchSource, PatchVisitor, patch_colours};
 use crate::environment::Environment;
 use crate::error::{Context, Result};
 use crate::event::Progress;
@@ -178,7 +180,7 @@ struct Joint<'a> {
 }
 
 impl PatchSource for Joint<'_> {
-    fn visit(&mut self, each: &mut PatchVisitor<'_>) -> dinolab_eval::Result<()> {
+    fn visit(&mut self, each: &mut PatchVisitor<'_>) -> Result<()> {
         let first = self.usable.is_none();
         let indices = match &self.usable {
             None => (0..self.stills.len()).collect(),
@@ -196,7 +198,7 @@ impl PatchSource for Joint<'_> {
                 Err(error) if first && error.is_of_an_image() => {
                     not_shown(self.env, self.stills, index, &error)
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
             self.done += 1;
             self.progress.set(self.done, "");
@@ -214,9 +216,10 @@ struct Moving<'a> {
 }
 
 impl PatchSource for Moving<'_> {
-    fn visit(&mut self, each: &mut PatchVisitor<'_>) -> dinolab_eval::Result<()> {
+    fn visit(&mut self, each: &mut PatchVisitor<'_>) -> Result<()> {
         for frame in self.clip.frames()? {
-            let (rows, grid) = self.network.features(&frame?.image)?;
+            let found = self.network.features(&frame?.image);
+            let (rows, grid) = found.map_err(of_frame)?;
             each(&rows, grid)?;
             self.done += 1;
             self.progress.set(self.done, "");
@@ -245,7 +248,6 @@ fn video(
         network.embedder.vit().config().width,
         request.foreground,
     )
-    .map_err(of_frame)
     .context("the colours of the frames")?;
     drop(moving);
     let (mut gif, mut folder) = match animation {

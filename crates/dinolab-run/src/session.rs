@@ -20,7 +20,6 @@ mod preparation;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use dinolab_eval::health::{Remedy, after_divergence};
 use dinolab_nn::{Device, device};
 use dinolab_train::checkpoint::{self, Checkpoint, TrainState};
 use dinolab_train::{Observer, RunOutcome, TrainConfig, Trainer};
@@ -31,6 +30,7 @@ use crate::environment::Environment;
 use crate::error::RunError;
 use crate::error::{Context, Result};
 use crate::evaluator::Evaluator;
+use crate::health::{Remedy, after_divergence};
 use crate::report::{self, Summary};
 use crate::run_folder::{Contents, Lock, RunFolder, absolute, parse_toml, read_settings};
 use crate::settings::{AutoSetting, Config, Settings};

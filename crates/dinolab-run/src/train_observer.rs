@@ -5,9 +5,6 @@ mod health;
 use std::time::{Duration, Instant};
 
 use dinolab_data::loader::UnusableImage;
-use dinolab_eval::health::{
-    Context, FailureMode, Health, HealthMeter, TeacherContext, Warning, diagnose,
-};
 use dinolab_nn::Precision;
 use dinolab_train::checkpoint::Change;
 use dinolab_train::log::{self, Log};
@@ -15,13 +12,13 @@ use dinolab_train::{
     Error, Event as TrainEvent, Method, Observer, Result, Schedule, StepHyperparams, StepReport,
     StepTime,
 };
-
 use serde_json::{Map, Value};
 
 use crate::environment::Environment;
 use crate::evaluation::Evaluation;
 use crate::evaluator::Evaluator;
 use crate::event::{Event, Progress};
+use crate::health::{Context, FailureMode, Health, HealthMeter, TeacherContext, Warning, diagnose};
 use crate::run_folder::RunFolder;
 use crate::settings::{Config, suited_out_dim};
 use crate::values::MethodKind;

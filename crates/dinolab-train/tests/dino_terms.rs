@@ -4,7 +4,7 @@ mod common;
 
 use burn::tensor::Tensor;
 use common::device;
-use common::golden::{array, close, host, json, near, number, size, tensor};
+use common::golden::{array, close, json, near, number, size, tensor, to_host_f32};
 use dinolab_nn::{HeadConfig, VitConfig, ops};
 use dinolab_train::{BatchShape, Centering, Dino, DinoConfig, Method};
 
@@ -20,7 +20,7 @@ fn koleo_and_its_gradient() {
             &case["value"],
             1e-4,
         );
-        let found = host(x.grad(&value.backward()).unwrap());
+        let found = to_host_f32(x.grad(&value.backward()).unwrap());
         close(name, &found, &array(&case["grad"]).data, 1e-3, 1e-4);
     }
 }
@@ -30,7 +30,7 @@ fn sinkhorn_targets() {
     for case in json("dino/terms.json")["sinkhorn"].as_array().unwrap() {
         let name = case["name"].as_str().unwrap();
         let logits = tensor(&array(&case["logits"]), &device());
-        let found = host(ops::sinkhorn(logits, number(&case["temperature"])));
+        let found = to_host_f32(ops::sinkhorn(logits, number(&case["temperature"])));
         close(name, &found, &array(&case["targets"]).data, 1e-4, 0.0);
     }
 }

@@ -386,15 +386,15 @@ fn logits_and_raw_gradients_of_the_first_step() {
     };
     let teacher = logits(&dino.teacher, false);
     let student = logits(&dino.student, true);
-    let host = |t: &Tensor<2>| {
+    let to_host_f32 = |t: &Tensor<2>| {
         t.clone()
             .without_autodiff()
             .into_data()
             .try_to_vec::<f32>()
             .unwrap()
     };
-    assert!(relative(&host(&teacher), &inputs["step0.teacher_logits"].data) < 1e-4);
-    assert!(relative(&host(&student), &inputs["step0.student_logits"].data) < 1e-4);
+    assert!(relative(&to_host_f32(&teacher), &inputs["step0.teacher_logits"].data) < 1e-4);
+    assert!(relative(&to_host_f32(&student), &inputs["step0.student_logits"].data) < 1e-4);
 
     let targets =
         dinolab_nn::ops::teacher_probabilities(teacher, dino.centre.clone().unwrap(), 0.04);

@@ -61,21 +61,21 @@ fn the_projection_and_its_gradients() {
         let output = head.forward(input.clone());
         if name == "equal_rows" {
             // Batch normalisation of rows without variance magnifies rounding: finite is all.
-            assert!(host(output).iter().all(|v| v.is_finite()));
+            assert!(to_host_f32(output).iter().all(|v| v.is_finite()));
             continue;
         }
         close(
             name,
-            &host(output.clone()),
+            &to_host_f32(output.clone()),
             &array(&case["output"]).data,
             1e-4,
             1e-3,
         );
         let mut gradients = (output * weights).sum().backward();
-        let found = host(input.grad(&gradients).unwrap());
+        let found = to_host_f32(input.grad(&gradients).unwrap());
         close(name, &found, &array(&case["input_grad"]).data, 1e-3, 1e-2);
         head.visit("head", &mut |parameter, param| {
-            let found = host(param.take_grad(&mut gradients).unwrap());
+            let found = to_host_f32(param.take_grad(&mut gradients).unwrap());
             let expected = array(&case["grads"][parameter]);
             close(
                 &format!("{name} {parameter}"),
@@ -157,7 +157,7 @@ fn impossible_settings_are_refused() {
 
 #[test]
 fn directions_are_unit_vectors_of_their_own() {
-    let rows = host(directions(1, 2, [50, 7], &device()));
+    let rows = to_host_f32(directions(1, 2, [50, 7], &device()));
     for row in rows.chunks(7) {
         let length = row.iter().map(|v| v * v).sum::<f32>().sqrt();
         assert!((length - 1.0).abs() < 1e-5);
@@ -165,7 +165,7 @@ fn directions_are_unit_vectors_of_their_own() {
     // Of mean 0: four deviations of the mean of 350 numbers of variance 1/7.
     let mean = rows.iter().sum::<f32>() / rows.len() as f32;
     assert!(mean.abs() < 0.081, "{mean}");
-    assert_eq!(rows, host(directions(1, 2, [50, 7], &device())));
-    assert_ne!(rows, host(directions(1, 3, [50, 7], &device())));
-    assert_ne!(rows, host(directions(2, 2, [50, 7], &device())));
+    assert_eq!(rows, to_host_f32(directions(1, 2, [50, 7], &device())));
+    assert_ne!(rows, to_host_f32(directions(1, 3, [50, 7], &device())));
+    assert_ne!(rows, to_host_f32(directions(2, 2, [50, 7], &device())));
 }

@@ -60,7 +60,7 @@ fn the_terms_and_their_gradients() {
         let z = student();
         let found = similarity(z.clone(), taught(), batch);
         near(name, value(&found), &case["similarity"], 1e-4);
-        let gradient = host(z.grad(&found.backward()).unwrap());
+        let gradient = to_host_f32(z.grad(&found.backward()).unwrap());
         close(
             name,
             &gradient,
@@ -74,7 +74,7 @@ fn the_terms_and_their_gradients() {
         let mean = (z.clone().narrow(0, 0, 2 * batch) + taught()) / 2.0;
         let found = ops::coding_rate(mean, batch, scale);
         near(name, value(&found), &case["coding_rate"], 1e-4);
-        let gradient = host(z.grad(&found.backward()).unwrap());
+        let gradient = to_host_f32(z.grad(&found.backward()).unwrap());
         close(
             name,
             &gradient,

@@ -32,8 +32,7 @@ pub struct AttentionRow<'a> {
 ///
 /// # Errors
 /// [`Error::Invalid`](crate::Error::Invalid) without rows or with an empty grid,
-/// [`Error::Length`](crate::Error::Length) for maps that do not match the grid,
-/// [`Error::NonFinite`](crate::Error::NonFinite) for a value that is not finite.
+/// [`Error::Slice`](crate::Error::Slice) for maps that do not match the grid or are not finite.
 pub fn attention_sheet(rows: &[AttentionRow<'_>]) -> Result<Rgb> {
     let patches = |row: &AttentionRow<'_>| (row.grid.0 * row.grid.1).max(1);
     let heads = rows.first().map_or(0, |row| row.heads.len() / patches(row));

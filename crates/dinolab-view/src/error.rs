@@ -4,30 +4,17 @@ use std::fs::File;
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
+use dinolab_data::slice::SliceError;
+
 /// Result with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Everything that can go wrong in this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A slice does not have the length that its shape requires.
-    #[error("{what}: expected {expected} values, found {found}")]
-    Length {
-        /// Which argument.
-        what: &'static str,
-        /// Length that the shape requires.
-        expected: usize,
-        /// Length that was given.
-        found: usize,
-    },
-    /// A value is NaN or infinite.
-    #[error("{what}: value {index} is not finite")]
-    NonFinite {
-        /// Which argument.
-        what: &'static str,
-        /// Position in the slice.
-        index: usize,
-    },
+    /// A slice does not have the length of its shape, or holds a value that is NaN or infinite.
+    #[error(transparent)]
+    Slice(#[from] SliceError),
     /// An argument is out of its range.
     #[error("{what}: {reason}")]
     Invalid {
@@ -58,27 +45,6 @@ impl Error {
             what,
             reason: reason.into(),
         }
-    }
-}
-
-/// Fails unless `found == expected`.
-pub(crate) fn check_length(what: &'static str, expected: usize, found: usize) -> Result<()> {
-    if expected == found {
-        Ok(())
-    } else {
-        Err(Error::Length {
-            what,
-            expected,
-            found,
-        })
-    }
-}
-
-/// Fails on the first value that is NaN or infinite.
-pub(crate) fn check_finite(what: &'static str, values: &[f32]) -> Result<()> {
-    match values.iter().position(|v| !v.is_finite()) {
-        None => Ok(()),
-        Some(index) => Err(Error::NonFinite { what, index }),
     }
 }
 

@@ -1,9 +1,9 @@
 //! Heat maps of patches and their overlay on a picture.
 
 use dinolab_data::Size;
+use dinolab_data::slice::{check_finite, check_length};
 
 use crate::colour_map::ColourMap;
-use crate::error::{check_finite, check_length};
 use crate::picture::{Rgb, blend};
 use crate::{Error, Result};
 
@@ -19,7 +19,7 @@ pub enum Filter {
 /// Resizes a map of a grid (rows, columns) of values to `size`.
 ///
 /// # Errors
-/// [`Error::Length`] unless there are `rows × columns` values; [`Error::Invalid`] for an empty
+/// [`Error::Slice`] unless there are `rows × columns` values; [`Error::Invalid`] for an empty
 /// map.
 pub fn resize_map(
     values: &[f32],
@@ -71,7 +71,7 @@ fn taps(from: usize, to: usize, filter: Filter) -> Vec<(usize, usize, f32)> {
 /// 0.
 ///
 /// # Errors
-/// [`Error::NonFinite`] if a value is NaN or infinite.
+/// [`Error::Slice`] if a value is NaN or infinite.
 pub fn stretch(values: &[f32]) -> Result<Vec<f32>> {
     check_finite("map", values)?;
     let least = values.iter().copied().fold(f32::INFINITY, f32::min);
@@ -83,7 +83,7 @@ pub fn stretch(values: &[f32]) -> Result<Vec<f32>> {
 /// Draws a map of `size` with values of 0–1, one pixel per value.
 ///
 /// # Errors
-/// [`Error::Length`] unless there are `height × width` values.
+/// [`Error::Slice`] unless there are `height × width` values.
 pub fn heat_map(values: &[f32], size: Size, map: ColourMap) -> Result<Rgb> {
     check_length("map", size.area(), values.len())?;
     let data = values.iter().flat_map(|&v| map.colour(v)).collect();
@@ -93,7 +93,7 @@ pub fn heat_map(values: &[f32], size: Size, map: ColourMap) -> Result<Rgb> {
 /// Overlays a map of 0–1, one value per pixel of `picture`, with opacity `alpha` (0–1).
 ///
 /// # Errors
-/// [`Error::Length`] for a map of another size than the picture.
+/// [`Error::Slice`] for a map of another size than the picture.
 pub fn overlay(picture: &Rgb, values: &[f32], map: ColourMap, alpha: f32) -> Result<Rgb> {
     check_length("map", picture.width * picture.height, values.len())?;
     let mut out = picture.clone();

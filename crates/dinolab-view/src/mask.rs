@@ -1,14 +1,15 @@
 //! Segmentation masks on pictures.
 
+use dinolab_data::slice::check_length;
+
 use crate::Result;
-use crate::error::check_length;
 use crate::picture::{Rgb, blend};
 
 /// Tints the pixels of `mask` (one per pixel of `picture`) with opacity `alpha` (0–1) and
 /// draws their outline, `outline` pixels wide and inside the mask, in opaque colour.
 ///
 /// # Errors
-/// [`Error::Length`](crate::Error::Length) for a mask of another size than the picture.
+/// [`Error::Slice`](crate::Error::Slice) for a mask of another size than the picture.
 pub fn draw_mask(
     picture: &Rgb,
     mask: &[bool],

@@ -1,9 +1,9 @@
 //! 8-bit RGB pictures.
 
 use dinolab_data::Image;
+use dinolab_data::slice::check_length;
 
 use crate::Result;
-use crate::error::check_length;
 
 /// An 8-bit RGB picture: `data[(y * width + x) * 3 + c]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ impl Rgb {
     /// Wraps the given pixels.
     ///
     /// # Errors
-    /// [`Error::Length`](crate::Error::Length) unless there are `width × height × 3` values.
+    /// [`Error::Slice`](crate::Error::Slice) unless there are `width × height × 3` values.
     pub fn new(width: usize, height: usize, data: Vec<u8>) -> Result<Self> {
         check_length("picture", width * height * 3, data.len())?;
         Ok(Self {
@@ -44,7 +44,7 @@ impl Rgb {
     /// stretched from its 2nd to its 98th percentile.
     ///
     /// # Errors
-    /// [`Error::Length`](crate::Error::Length) for an image whose data does not match its size.
+    /// [`Error::Slice`](crate::Error::Slice) for an image whose data does not match its size.
     pub fn from_image(image: &Image) -> Result<Self> {
         let data = match image.is_rgb() {
             true => image.data.clone(),

@@ -3,17 +3,18 @@
 use std::io::{Cursor, Write};
 use std::path::Path;
 
+use dinolab_data::slice::check_length;
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 
-use crate::error::{check_length, write_whole};
+use crate::error::write_whole;
 use crate::picture::Rgb;
 use crate::{Error, Result};
 
 /// Encodes a picture as a PNG file.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a picture without pixels, [`Error::Length`] if its data does not match
+/// [`Error::Invalid`] for a picture without pixels, [`Error::Slice`] if its data does not match
 /// its size.
 pub fn encode_png(picture: &Rgb) -> Result<Vec<u8>> {
     let (w, h) = (picture.width, picture.height);

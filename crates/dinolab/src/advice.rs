@@ -53,7 +53,7 @@ impl Advice {
             }
             Library::Run(dinolab_run::Error::FrameTooLarge(_)) => Some(Self::Size),
             Library::Eval(dinolab_eval::Error::Diverged { .. }) => Some(Self::LowerLr),
-            Library::Eval(dinolab_eval::Error::NotAClassifier { .. }) => Some(Self::MakeClassifier),
+            Library::Run(dinolab_run::Error::NotAClassifier { .. }) => Some(Self::MakeClassifier),
             _ => None,
         }
     }

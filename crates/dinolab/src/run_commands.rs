@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use dinolab_eval::health::{Adjustment, Remedy, Setting};
 use dinolab_run::SettingValue;
+use dinolab_run::health::{Adjustment, Remedy, Setting};
 use dinolab_run::values::plain_number;
 
 /// The commands for one run folder.

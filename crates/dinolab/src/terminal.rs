@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use dinolab_eval::health::Warning;
+use dinolab_run::health::Warning;
 use dinolab_run::{Event, Listener, Severity};
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use common::{
     Arrays, Train, figures, newest, one_error, picture, program, relative, tensors, text,
 };
-use dinolab_eval::npy::read_npy_f32;
 use dinolab_nn::weights::{NetworkRole, file_arrays, read};
+use dinolab_run::npy::read_npy_f32;
 use serde_json::Value;
 
 /// A training checkpoint of the reference: patch 16, 224 px, width 128, 2 heads, with head.

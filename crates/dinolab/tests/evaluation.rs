@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use common::{Train, one_error, program};
-use dinolab_eval::feature_set::FeatureSet;
+use dinolab_run::feature_set::FeatureSet;
 use serde_json::Value;
 use tempfile::TempDir;
 

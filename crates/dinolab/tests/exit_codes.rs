@@ -149,7 +149,7 @@ fn divergence_is_3() {
     // An evaluation's training too.
     let rows: Vec<f32> = (0..12).map(|i| (i * 7 % 5) as f32 - 2.0).collect();
     let features = root.path().join("f.npy");
-    dinolab_eval::npy::write_npy_f32(&features, &[6, 2], &rows).unwrap();
+    dinolab_run::npy::write_npy_f32(&features, &[6, 2], &rows).unwrap();
     fs::write(root.path().join("f.labels.txt"), "a\nb\na\nb\nb\na\n").unwrap();
     let features = features.to_str().unwrap();
     let linear = ["eval", "linear", "--train", features, "--val", features];
@@ -177,7 +177,7 @@ fn unreachable_is_75() {
 fn a_file_that_is_no_classifier_is_followed_by_one() {
     let root = tempfile::tempdir().unwrap();
     let path = |name: &str| root.path().join(name).to_str().unwrap().to_owned();
-    let set = dinolab_eval::feature_set::FeatureSet {
+    let set = dinolab_run::feature_set::FeatureSet {
         dim: 2,
         data: vec![0.0, 1.0, 1.0, 0.0],
         names: None,

@@ -6,9 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::{Train, assert_same, of_kind, one_error, picture, program, text, usage_error};
-use dinolab_eval::feature_set::FeatureSet;
 use dinolab_nn::weights::read;
 use dinolab_nn::{Feature, Head, ProjectionHead, init::Init};
+use dinolab_run::feature_set::FeatureSet;
 use serde_json::Value;
 use tempfile::TempDir;
 

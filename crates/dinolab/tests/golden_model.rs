@@ -15,11 +15,12 @@ use dinolab_data::augment::ChannelNormaliser;
 use dinolab_data::augment::eval;
 use dinolab_data::augment::resize::CropBox;
 use dinolab_data::{Image, decode};
-use dinolab_eval::network::{Preprocess, attend, batch, host, planes, whole_patches};
-use dinolab_eval::npy::read_npy_f32;
+use dinolab_eval::network::{Preprocess, attend, whole_patches};
+use dinolab_nn::device::to_host_f32;
 use dinolab_nn::init::Init;
 use dinolab_nn::weights::{LoadOptions, NetworkRole, Weights, file_arrays, load, read};
-use dinolab_nn::{Head, ProjectionHead, Vit};
+use dinolab_nn::{Head, ProjectionHead, Tensor, Vit};
+use dinolab_run::npy::read_npy_f32;
 
 const IMAGES: [&str; 2] = ["n01532829_house_finch", "n07753592_banana"];
 const CLS224: f64 = 5e-5;
@@ -62,6 +63,13 @@ fn image(stem: &str) -> Image {
 fn normaliser() -> ChannelNormaliser {
     let preprocess = Preprocess::default();
     preprocess.normaliser().unwrap()
+}
+
+/// A batch of one image as it is.
+fn input(view: &Image) -> Tensor<4> {
+    let planes = normaliser().planes(view).unwrap();
+    let flat = Tensor::<1>::from_floats(planes.as_slice(), &device());
+    flat.reshape([1, 3, view.height, view.width])
 }
 
 /// Prints a deviation (shown with `--nocapture`) and checks it.
@@ -109,18 +117,18 @@ fn class_tokens_and_logits_of_the_evaluation_view() {
     load(&mut head, "head", &weights, LoadOptions::default()).unwrap();
     for stem in IMAGES {
         let view = eval::features(&image(stem), 256, 224).unwrap();
-        let input = batch(&vit, &[planes(&view, &normaliser()).unwrap()], 224, 224);
+        let input = input(&view);
         let cls = vit.forward(input.clone());
         let of = |name: &str| &expected[&format!("{stem}.{name}")].data;
         check(
             &format!("{stem} cls224"),
-            &host(cls.clone()),
+            &to_host_f32(cls.clone()),
             of("cls224"),
             CLS224,
         );
         check(
             &format!("{stem} head"),
-            &host(head.forward(cls)),
+            &to_host_f32(head.forward(cls)),
             of("head"),
             CLS224,
         );
@@ -128,7 +136,7 @@ fn class_tokens_and_logits_of_the_evaluation_view() {
         let tokens = vit.intermediate(input, 4);
         let features: Vec<f32> = tokens
             .into_iter()
-            .flat_map(|t| host(t.narrow(1, 0, 1)))
+            .flat_map(|t| to_host_f32(t.narrow(1, 0, 1)))
             .collect();
         check(
             &format!("{stem} linear_feat"),
@@ -184,8 +192,8 @@ fn a_rectangle_resamples_the_position_embeddings() {
             width: 448,
         };
         let corner = eval::crop(&large, corner).unwrap();
-        let input = batch(&vit, &[planes(&corner, &normaliser()).unwrap()], 320, 448);
-        let found = host(vit.forward(input));
+        let input = input(&corner);
+        let found = to_host_f32(vit.forward(input));
         check(
             &format!("{stem} cls320x448"),
             &found,

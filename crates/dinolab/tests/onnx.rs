@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use common::{one_error, program, text};
+use dinolab_nn::device::to_host_f32;
 use dinolab_nn::init::Init;
 use dinolab_nn::weights::{LoadOptions, load, read};
 use dinolab_nn::{Head, ProjectionHead, Tensor, Vit, device};
@@ -54,9 +55,6 @@ fn computed(path: &Path, shape: [usize; 4]) -> BTreeMap<String, Vec<f32>> {
 
 /// The outputs of the checkpoint's network.
 fn expected(shape: [usize; 4]) -> BTreeMap<String, Vec<f32>> {
-    fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-        tensor.into_data().convert::<f32>().try_to_vec().unwrap()
-    }
     let device = device::by_name("cpu").unwrap();
     let weights = read(&checkpoint(), None).unwrap();
     let config = weights.vit_config(None).unwrap();
@@ -70,13 +68,13 @@ fn expected(shape: [usize; 4]) -> BTreeMap<String, Vec<f32>> {
     let tokens = vit.intermediate(images.clone(), 1).remove(0);
     let count = tokens.dims()[1];
     BTreeMap::from([
-        ("features".into(), host(class.clone())),
+        ("features".into(), to_host_f32(class.clone())),
         (
             "patch_features".into(),
-            host(tokens.narrow(1, 1, count - 1)),
+            to_host_f32(tokens.narrow(1, 1, count - 1)),
         ),
-        ("attention".into(), host(vit.class_attention(images))),
-        ("logits".into(), host(head.forward(class))),
+        ("attention".into(), to_host_f32(vit.class_attention(images))),
+        ("logits".into(), to_host_f32(head.forward(class))),
     ])
 }
 

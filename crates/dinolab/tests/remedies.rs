@@ -10,11 +10,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use dinolab_eval::npy::write_npy_f32;
-use dinolab_nn::weights::{file_arrays, to_bytes};
-use dinolab_train::checkpoint::list;
-
 use common::{Train, picture, pictures, program, text};
+use dinolab_nn::weights::{file_arrays, to_bytes};
+use dinolab_run::npy::write_npy_f32;
+use dinolab_train::checkpoint::list;
 
 /// Where the advice of a message is carried out.
 enum Tried {

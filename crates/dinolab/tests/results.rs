@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use common::{Train, one_error, picture, pictures, program, text};
-use dinolab_eval::npy::read_npy_f32;
+use dinolab_run::npy::read_npy_f32;
 
 fn weights(root: &Path) -> PathBuf {
     let run = root.join("weights");

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use common::{Train, program, text};
-use dinolab_eval::health::{
+use dinolab_run::health::{
     Context, FailureMode, Health, Remedy, TeacherContext, after_divergence, diagnose,
 };
 

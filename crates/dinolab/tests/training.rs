@@ -449,7 +449,7 @@ fn embed_of_a_run_prepares_images_as_the_run_did() {
             .output()
             .unwrap();
         assert!(output.status.success(), "{}", text(&output.stderr));
-        dinolab_eval::npy::read_npy_f32(&out).unwrap()
+        dinolab_run::npy::read_npy_f32(&out).unwrap()
     };
     let teacher = embed(&run, "teacher");
     assert_eq!(teacher.shape, [4, 32]);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use common::{one_error, picture, program, text, usage_error};
 use dinolab_data::Mask;
 use dinolab_data::video;
-use dinolab_eval::davis::{Year, read_mask, write_mask};
+use dinolab_eval::davis::Year;
 use dinolab_view::GifWriter;
 use dinolab_view::Rgb;
 use image::codecs::jpeg::JpegEncoder;
@@ -67,7 +67,7 @@ fn davis(root: &Path, year: Year, frames: usize) {
         let image = root.join(format!("JPEGImages/480p/squares/{t:05}.jpg"));
         frame(t).save(image).unwrap();
         let annotation = root.join(format!("Annotations/480p/squares/{t:05}.png"));
-        write_mask(&annotation, &mask(t), year).unwrap();
+        year.write_mask(&annotation, &mask(t)).unwrap();
     }
 }
 
@@ -121,7 +121,9 @@ fn objects_are_followed_and_scored() {
 
     // The first mask is the given one; the others have its objects and the frames' size.
     for t in 0..6 {
-        let found = read_mask(&out.join(format!("squares/{t:05}.png")), Year::Multiple).unwrap();
+        let found = Year::Multiple
+            .read_mask(&out.join(format!("squares/{t:05}.png")))
+            .unwrap();
         assert_eq!((found.height, found.width), SIZE);
         assert!(found.data.iter().all(|&label| label <= 2));
         if t == 0 {
@@ -163,7 +165,9 @@ fn one_object_without_annotations_is_followed() {
             .arg(&tree),
     );
     assert!(said.contains("not scored"), "{said}");
-    let last = read_mask(&out.join("squares/00003.png"), Year::Single).unwrap();
+    let last = Year::Single
+        .read_mask(&out.join("squares/00003.png"))
+        .unwrap();
     assert!(last.data.contains(&1));
     let error = one_error(&eval(&tree).arg("--results").arg(&out).output().unwrap());
     assert!(

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use common::{Arrays, Train, newest, one_error, program, text};
-use dinolab_eval::npy::read_npy_f32;
 use dinolab_nn::init::Init;
 use dinolab_nn::weights::{Value, arrays, file_arrays, write_pth};
 use dinolab_nn::{Vit, VitConfig, device};
+use dinolab_run::npy::read_npy_f32;
 use image::{GrayImage, Luma};
 use tempfile::TempDir;
 

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use common::{Train, of_kind, one_error, picture, program, text, usage_error};
-use dinolab_eval::feature_set::FeatureSet;
 use dinolab_eval::whitening::Whitening;
+use dinolab_run::feature_set::FeatureSet;
 use serde_json::Value;
 use tempfile::TempDir;
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use dinolab_data::Size;
+use dinolab_data::slice::check_length;
+use dinolab_data::{Mask, Size};
 
-use super::{Jaccard, VOID, mass_mask, resize_mask};
-use crate::error::check_length;
+use super::{Jaccard, mass_mask, resize_mask};
 use crate::{Error, Result};
 
 /// One object and its Jaccard index with each head.
@@ -20,6 +20,44 @@ pub struct ObjectHeads {
 }
 
 impl ObjectHeads {
+    /// Scores each head for each object of an image, in ascending order of the labels.
+    ///
+    /// `attention` is `[heads, h, w]` with `grid` = (h, w), `labels` are the object numbers of the
+    /// pixels of an image of `size`, with 0 for background and [`Mask::VOID`] ignored, and `mass` is
+    /// the share of attention to keep.
+    ///
+    /// # Errors
+    /// As [`mass_mask`] and [`resize_mask`]; [`Error::Invalid`] without heads.
+    pub fn of_image(
+        attention: &[f32],
+        grid: (usize, usize),
+        labels: &[u8],
+        size: Size,
+        mass: f64,
+    ) -> Result<Vec<Self>> {
+        check_length("labels", size.area(), labels.len())?;
+        let patches = grid.0 * grid.1;
+        if patches == 0 {
+            return Err(Error::invalid("attention", "the grid is empty"));
+        }
+        let whole = attention.len() / patches * patches;
+        check_length("attention", whole, attention.len())?;
+        let heads = attention
+            .chunks_exact(patches)
+            .map(|head| resize_mask(&mass_mask(head, mass)?, grid, size))
+            .collect::<Result<Vec<_>>>()?;
+        object_heads(&heads, labels)
+    }
+
+    /// Returns the expected Jaccard index of a mask that covers the share `kept` of the pixels
+    /// independently of the object, which covers the share *q*: `pq / (p + q − pq)`. `kept` = 1 gives
+    /// the baseline of the whole image.
+    pub fn chance(&self, kept: f64) -> f64 {
+        let both = kept * self.share;
+        let either = kept + self.share - both;
+        if either > 0.0 { both / either } else { 0.0 }
+    }
+
     /// Returns the number and Jaccard index of the best head, the first of equals.
     pub fn best(&self) -> (usize, f64) {
         let mut best = (0, self.heads.first().copied().unwrap_or(0.0));
@@ -43,8 +81,8 @@ pub(super) fn object_heads(heads: &[Vec<bool>], labels: &[u8]) -> Result<Vec<Obj
     for &label in labels {
         pixels[usize::from(label)] += 1;
     }
-    let seen: u64 = pixels[..usize::from(VOID)].iter().sum();
-    (1..VOID)
+    let seen: u64 = pixels[..usize::from(Mask::VOID)].iter().sum();
+    (1..Mask::VOID)
         .filter(|&object| pixels[usize::from(object)] > 0)
         .map(|object| {
             let scores = heads
@@ -62,32 +100,6 @@ pub(super) fn object_heads(heads: &[Vec<bool>], labels: &[u8]) -> Result<Vec<Obj
             })
         })
         .collect()
-}
-
-/// Scores each head for each object of an image, in ascending order of the labels; arguments as
-/// of [`score_image`](super::score_image).
-///
-/// # Errors
-/// As [`score_image`](super::score_image).
-pub fn attention_heads(
-    attention: &[f32],
-    grid: (usize, usize),
-    labels: &[u8],
-    size: Size,
-    mass: f64,
-) -> Result<Vec<ObjectHeads>> {
-    check_length("labels", size.area(), labels.len())?;
-    let patches = grid.0 * grid.1;
-    if patches == 0 {
-        return Err(Error::invalid("attention", "the grid is empty"));
-    }
-    let whole = attention.len() / patches * patches;
-    check_length("attention", whole, attention.len())?;
-    let heads = attention
-        .chunks_exact(patches)
-        .map(|head| resize_mask(&mass_mask(head, mass)?, grid, size))
-        .collect::<Result<Vec<_>>>()?;
-    object_heads(&heads, labels)
 }
 
 /// The score of one class.
@@ -184,7 +196,7 @@ mod tests {
 
     #[test]
     fn every_head_on_every_object() {
-        let labels = [1, 1, 2, 0, VOID];
+        let labels = [1, 1, 2, 0, Mask::VOID];
         let found = object_heads(&masks(), &labels).unwrap();
         assert_eq!(found.len(), 2);
         assert_eq!(found[0].heads, [0.5, 0.0, 2.0 / 3.0]);
@@ -202,11 +214,14 @@ mod tests {
         assert_eq!(summary.best_head_of_each(), None);
         assert_eq!(summary.best_single_head(), None);
         let class = |object: u8| usize::from(object) + 10;
-        summary.add(object_heads(&masks(), &[1, 1, 2, 0, VOID]).unwrap(), class);
+        summary.add(
+            object_heads(&masks(), &[1, 1, 2, 0, Mask::VOID]).unwrap(),
+            class,
+        );
         // Object 2 alone: heads reach 1/4, 1/5 and all of it.
         summary.add(object_heads(&masks(), &[2, 2, 0, 2, 0]).unwrap(), class);
         summary.add(
-            object_heads(&masks(), &[0, 0, 0, VOID, VOID]).unwrap(),
+            object_heads(&masks(), &[0, 0, 0, Mask::VOID, Mask::VOID]).unwrap(),
             class,
         );
         assert_eq!((summary.images(), summary.objects()), (2, 3));

@@ -1,9 +1,9 @@
 //! J and F of a mask, and their statistics over a sequence.
 
 use dinolab_data::Size;
+use dinolab_data::slice::{check_finite, check_length};
 
 use super::boundary::{boundary, dilated};
-use crate::error::{check_finite, check_length};
 use crate::{Error, Result};
 
 /// Greatest distance, as a fraction of the image's diagonal, at which a boundary pixel is matched.
@@ -16,7 +16,7 @@ const RECALL_ABOVE: f64 = 0.5;
 /// both are empty. Pixels of `void` are ignored.
 ///
 /// # Errors
-/// [`Error::Length`] for masks of different sizes.
+/// [`Error::Slice`] for masks of different sizes.
 pub fn region_similarity(truth: &[bool], predicted: &[bool], void: Option<&[bool]>) -> Result<f64> {
     check_length("predicted mask", truth.len(), predicted.len())?;
     if let Some(void) = void {
@@ -42,7 +42,7 @@ pub fn region_similarity(truth: &[bool], predicted: &[bool], void: Option<&[bool
 /// *F* is 1 if neither mask has a boundary and 0 if only one has.
 ///
 /// # Errors
-/// [`Error::Length`] for masks of other sizes than `size`.
+/// [`Error::Slice`] for masks of other sizes than `size`.
 pub fn boundary_measure(
     truth: &[bool],
     predicted: &[bool],
@@ -96,7 +96,7 @@ impl Statistics {
     /// frame at which they meet, as in the benchmark.
     ///
     /// # Errors
-    /// [`Error::Invalid`] without scores, [`Error::NonFinite`] if a score is not finite.
+    /// [`Error::Invalid`] without scores, [`Error::Slice`] if a score is not finite.
     pub fn of(scores: &[f64]) -> Result<Self> {
         if scores.is_empty() {
             return Err(Error::invalid("scores", "must not be empty"));

@@ -5,13 +5,13 @@ use std::io;
 use std::path::Path;
 
 use dinolab_data::decode::decode_mask;
+use dinolab_data::slice::check_length;
 use dinolab_data::{Mask, Size};
 use rayon::prelude::*;
 
 use super::measures::{Statistics, boundary_measure, region_similarity};
 use super::palette::palette;
 use super::tree::{Sequence, Tree, Year};
-use crate::error::check_length;
 use crate::file::write_whole;
 use crate::{Error, Result};
 
@@ -108,141 +108,145 @@ fn score_frame(
         .collect()
 }
 
-/// Reads a mask file as object numbers.
-///
-/// # Errors
-/// [`Error::Io`] or [`Error::Data`] if the file cannot be read or is not a palette or greyscale
-/// PNG.
-pub fn read_mask(path: &Path, year: Year) -> Result<Mask> {
-    let bytes = fs::read(path).map_err(|source| Error::Io {
-        path: path.to_path_buf(),
-        source,
-    })?;
-    let mut mask = decode_mask(&path.to_string_lossy(), &bytes, MAX_PIXELS)?;
-    year.objects(&mut mask.data);
-    Ok(mask)
-}
-
-/// Writes object numbers as a PNG of palette indices, complete or not at all. In 2016 the object
-/// is index 255 and white, as in that edition's annotations.
-///
-/// # Errors
-/// [`Error::Length`] if the data does not match the mask's size, [`Error::Write`] if the file
-/// cannot be written.
-pub fn write_mask(path: &Path, mask: &Mask, year: Year) -> Result<()> {
-    check_length("mask", mask.width * mask.height, mask.data.len())?;
-    let mut colours = palette();
-    let mut data = mask.data.clone();
-    if year == Year::Single {
-        colours[255] = [255; 3];
-        for label in &mut data {
-            *label = if *label > 0 { 255 } else { 0 };
-        }
-    }
-    let side = |side: usize| {
-        u32::try_from(side).map_err(|_| Error::invalid("mask", format!("{side} pixels a side")))
-    };
-    let (width, height) = (side(mask.width)?, side(mask.height)?);
-    write_whole(path, |out| {
-        let mut encoder = png::Encoder::new(out, width, height);
-        encoder.set_color(png::ColorType::Indexed);
-        encoder.set_depth(png::BitDepth::Eight);
-        encoder.set_palette(colours.concat());
-        let mut writer = encoder.write_header().map_err(io::Error::other)?;
-        writer.write_image_data(&data).map_err(io::Error::other)?;
-        writer.finish().map_err(io::Error::other)
-    })
-}
-
 /// Returns the number of objects of a sequence, the greatest label in its first mask.
 pub(crate) fn object_count(first: &Mask) -> usize {
     first.data.iter().copied().max().map_or(0, usize::from)
 }
 
-/// Scores the masks of a sequence. `predicted` returns the mask of a frame by its number and is
-/// called from several threads, for all frames except the first and last.
-///
-/// # Errors
-/// [`Error::Format`] for a sequence that is not fully annotated, has no object in its first frame
-/// or fewer than three frames, and for a mask of another size; the errors of `predicted` and of
-/// reading annotations.
-pub fn score_sequence(
-    sequence: &Sequence,
-    year: Year,
-    predicted: impl Fn(usize) -> Result<Mask> + Sync,
-) -> Result<Vec<ObjectScore>> {
-    let frames = sequence.frames.len();
-    let wrong = |reason: &str| Error::Format {
-        path: sequence.name.clone().into(),
-        reason: reason.to_owned(),
-    };
-    if !sequence.is_annotated() {
-        return Err(wrong(
-            "only its first frame is annotated; it cannot be scored",
-        ));
+impl Year {
+    /// Reads a mask file as object numbers.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::Data`] if the file cannot be read or is not a palette or greyscale
+    /// PNG.
+    pub fn read_mask(self, path: &Path) -> Result<Mask> {
+        let bytes = fs::read(path).map_err(|source| Error::Io {
+            path: path.to_path_buf(),
+            source,
+        })?;
+        let mut mask = decode_mask(&path.to_string_lossy(), &bytes, MAX_PIXELS)?;
+        self.objects(&mut mask.data);
+        Ok(mask)
     }
-    if frames < 3 {
-        return Err(wrong(
-            "the first and last frame are not scored; it has no others",
-        ));
-    }
-    let objects = object_count(&read_mask(&sequence.annotations[0], year)?);
-    if objects == 0 {
-        return Err(wrong("its first mask has no object"));
-    }
-    let scored = (1..frames - 1)
-        .into_par_iter()
-        .map(|frame| {
-            let truth = read_mask(&sequence.annotations[frame], year)?;
-            let mask = predicted(frame)?;
-            let at = |reason: String| Error::Format {
-                path: format!("{}/{}", sequence.name, sequence.frames[frame]).into(),
-                reason,
-            };
-            if mask.size() != truth.size() {
-                return Err(at(format!(
-                    "the mask has {} × {} pixels, the annotation {} × {}",
-                    mask.width, mask.height, truth.width, truth.height
-                )));
+
+    /// Writes object numbers as a PNG of palette indices, complete or not at all. In 2016 the object
+    /// is index 255 and white, as in that edition's annotations.
+    ///
+    /// # Errors
+    /// [`Error::Slice`] if the data does not match the mask's size, [`Error::Write`] if the file
+    /// cannot be written.
+    pub fn write_mask(self, path: &Path, mask: &Mask) -> Result<()> {
+        check_length("mask", mask.width * mask.height, mask.data.len())?;
+        let mut colours = palette();
+        let mut data = mask.data.clone();
+        if self == Self::Single {
+            colours[255] = [255; 3];
+            for label in &mut data {
+                *label = if *label > 0 { 255 } else { 0 };
             }
-            score_frame(objects, &truth.data, &mask.data, truth.size())
-                .map_err(|e| at(e.to_string()))
+        }
+        let side = |side: usize| {
+            u32::try_from(side).map_err(|_| Error::invalid("mask", format!("{side} pixels a side")))
+        };
+        let (width, height) = (side(mask.width)?, side(mask.height)?);
+        write_whole(path, |out| {
+            let mut encoder = png::Encoder::new(out, width, height);
+            encoder.set_color(png::ColorType::Indexed);
+            encoder.set_depth(png::BitDepth::Eight);
+            encoder.set_palette(colours.concat());
+            let mut writer = encoder.write_header().map_err(io::Error::other)?;
+            writer.write_image_data(&data).map_err(io::Error::other)?;
+            writer.finish().map_err(io::Error::other)
         })
-        .collect::<Result<Vec<_>>>()?;
-    object_scores(&sequence.name, objects, &scored)
-}
-
-/// Scores a static copy of the first mask, the baseline of standing still.
-///
-/// # Errors
-/// As [`score_sequence`].
-pub fn score_first_mask(sequence: &Sequence, year: Year) -> Result<Vec<ObjectScore>> {
-    let first = read_mask(&sequence.annotations[0], year)?;
-    score_sequence(sequence, year, |_| Ok(first.clone()))
-}
-
-/// Scores the masks `results/SEQUENCE/FRAME.png` of all sequences of a tree. `progress` is called
-/// with the number of sequences done.
-///
-/// # Errors
-/// Names the first mask that is missing, damaged or of the wrong size.
-pub fn score_folder(
-    tree: &Tree,
-    results: &Path,
-    progress: &mut dyn FnMut(usize),
-) -> Result<DavisSummary> {
-    let mut objects = Vec::new();
-    for (done, sequence) in tree.sequences.iter().enumerate() {
-        let folder = results.join(&sequence.name);
-        objects.extend(score_sequence(sequence, tree.year, |frame| {
-            read_mask(
-                &folder.join(format!("{}.png", sequence.frames[frame])),
-                tree.year,
-            )
-        })?);
-        progress(done + 1);
     }
-    DavisSummary::of(objects).ok_or_else(|| Error::invalid("tree", "has no sequences"))
+}
+
+impl Sequence {
+    /// Scores the masks of a self. `predicted` returns the mask of a frame by its number and is
+    /// called from several threads, for all frames except the first and last.
+    ///
+    /// # Errors
+    /// [`Error::Format`] for a sequence that is not fully annotated, has no object in its first frame
+    /// or fewer than three frames, and for a mask of another size; the errors of `predicted` and of
+    /// reading annotations.
+    pub fn score(
+        &self,
+        year: Year,
+        predicted: impl Fn(usize) -> Result<Mask> + Sync,
+    ) -> Result<Vec<ObjectScore>> {
+        let frames = self.frames.len();
+        let wrong = |reason: &str| Error::Format {
+            path: self.name.clone().into(),
+            reason: reason.to_owned(),
+        };
+        if !self.is_annotated() {
+            return Err(wrong(
+                "only its first frame is annotated; it cannot be scored",
+            ));
+        }
+        if frames < 3 {
+            return Err(wrong(
+                "the first and last frame are not scored; it has no others",
+            ));
+        }
+        let objects = object_count(&year.read_mask(&self.annotations[0])?);
+        if objects == 0 {
+            return Err(wrong("its first mask has no object"));
+        }
+        let scored = (1..frames - 1)
+            .into_par_iter()
+            .map(|frame| {
+                let truth = year.read_mask(&self.annotations[frame])?;
+                let mask = predicted(frame)?;
+                let at = |reason: String| Error::Format {
+                    path: format!("{}/{}", self.name, self.frames[frame]).into(),
+                    reason,
+                };
+                if mask.size() != truth.size() {
+                    return Err(at(format!(
+                        "the mask has {} × {} pixels, the annotation {} × {}",
+                        mask.width, mask.height, truth.width, truth.height
+                    )));
+                }
+                score_frame(objects, &truth.data, &mask.data, truth.size())
+                    .map_err(|e| at(e.to_string()))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        object_scores(&self.name, objects, &scored)
+    }
+
+    /// Scores a static copy of the first mask, the baseline of standing still.
+    ///
+    /// # Errors
+    /// As [`Sequence::score`].
+    pub fn score_first_mask(&self, year: Year) -> Result<Vec<ObjectScore>> {
+        let first = year.read_mask(&self.annotations[0])?;
+        self.score(year, |_| Ok(first.clone()))
+    }
+}
+
+impl Tree {
+    /// Scores the masks `results/SEQUENCE/FRAME.png` of all sequences of a self. `progress` is called
+    /// with the number of sequences done.
+    ///
+    /// # Errors
+    /// Names the first mask that is missing, damaged or of the wrong size.
+    pub fn score_folder(
+        &self,
+        results: &Path,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<DavisSummary> {
+        let mut objects = Vec::new();
+        for (done, sequence) in self.sequences.iter().enumerate() {
+            let folder = results.join(&sequence.name);
+            objects.extend(sequence.score(self.year, |frame| {
+                let name = format!("{}.png", sequence.frames[frame]);
+                self.year.read_mask(&folder.join(name))
+            })?);
+            progress(done + 1);
+        }
+        DavisSummary::of(objects).ok_or_else(|| Error::invalid("tree", "has no sequences"))
+    }
 }
 
 #[cfg(test)]
@@ -258,12 +262,12 @@ mod tests {
             height: 3,
             data: vec![0, 1, 2, 3, 0, 0, 0, 7, 0, 0, 1, 1, 0, 0, 254],
         };
-        write_mask(&path, &mask, Year::Multiple).unwrap();
-        assert_eq!(read_mask(&path, Year::Multiple).unwrap(), mask);
+        Year::Multiple.write_mask(&path, &mask).unwrap();
+        assert_eq!(Year::Multiple.read_mask(&path).unwrap(), mask);
         let shown = image::open(&path).unwrap().into_rgb8();
         assert_eq!(shown.get_pixel(1, 0).0, [128, 0, 0]);
-        write_mask(&path, &mask, Year::Single).unwrap();
-        let single = read_mask(&path, Year::Single).unwrap();
+        Year::Single.write_mask(&path, &mask).unwrap();
+        let single = Year::Single.read_mask(&path).unwrap();
         assert!(
             single
                 .data
@@ -274,7 +278,7 @@ mod tests {
         let shown = image::open(&path).unwrap().into_rgb8();
         assert_eq!(shown.get_pixel(1, 0).0, [255; 3]);
         let short = Mask { width: 6, ..mask };
-        assert!(write_mask(&path, &short, Year::Single).is_err());
+        assert!(Year::Single.write_mask(&path, &short).is_err());
     }
 
     #[test]

@@ -1,3 +1,5 @@
+use dinolab_data::slice::SliceError;
+
 use super::search::{QUERY_BLOCK, TRAIN_BLOCK};
 use super::*;
 
@@ -127,11 +129,11 @@ fn refuses_what_makes_no_sense() {
     assert!(knn.evaluate(ok, ok).is_ok());
     assert!(matches!(
         knn.evaluate(ok, set(&good, &[0])),
-        Err(Error::Length { .. })
+        Err(Error::Slice(SliceError::Length { .. }))
     ));
     assert!(matches!(
         knn.evaluate(ok, set(&[f32::NAN, 0.0], &[0])),
-        Err(Error::NonFinite { .. })
+        Err(Error::Slice(SliceError::NonFinite { .. }))
     ));
     assert!(knn.evaluate(ok, set(&[3.0, 0.0], &[0])).is_err());
     assert!(knn.evaluate(ok, set(&[], &[])).is_err());

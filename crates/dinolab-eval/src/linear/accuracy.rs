@@ -1,6 +1,7 @@
 //! Top-1 and top-5 accuracy.
 
-use crate::error::check_length;
+use dinolab_data::slice::check_length;
+
 use crate::{Error, Result};
 
 /// Accuracies in percent (0–100).

@@ -1,11 +1,12 @@
 //! The linear layer.
 
+use dinolab_data::slice::check_length;
 use dinolab_nn::init::Init;
 use rayon::prelude::*;
 
-use super::{Accuracy, Examples, accuracy};
+use super::{Accuracy, accuracy};
 use crate::cross_entropy::softmax;
-use crate::error::check_length;
+use crate::knn::Labelled;
 use crate::{Error, Result};
 
 /// Rows per matrix product.
@@ -40,7 +41,7 @@ impl LinearClassifier {
     /// Computes logits `[N, K]` of features `[N, D]`.
     ///
     /// # Errors
-    /// [`Error::Length`] for a length that is not a multiple of the width, [`Error::Invalid`] for an
+    /// [`Error::Slice`] for a length that is not a multiple of the width, [`Error::Invalid`] for an
     /// empty layer.
     pub fn logits(&self, features: &[f32]) -> Result<Vec<f32>> {
         if self.dim == 0 || self.classes() == 0 {
@@ -68,8 +69,8 @@ impl LinearClassifier {
     /// Computes the accuracy on a set.
     ///
     /// # Errors
-    /// [`Error::Length`] for lengths that do not match, [`Error::Invalid`] for an empty set.
-    pub fn accuracy(&self, set: Examples) -> Result<Accuracy> {
+    /// [`Error::Slice`] for lengths that do not match, [`Error::Invalid`] for an empty set.
+    pub(crate) fn accuracy(&self, set: Labelled<'_>) -> Result<Accuracy> {
         accuracy(&self.logits(set.features)?, self.classes(), set.labels)
     }
 }

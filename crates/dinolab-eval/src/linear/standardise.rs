@@ -1,7 +1,8 @@
 //! Standardisation of features: zero mean, unit variance.
 
+use dinolab_data::slice::check_length;
+
 use super::LinearClassifier;
-use crate::error::check_length;
 use crate::{Error, Result};
 
 /// The mean and standard deviation of each feature dimension over a training set.
@@ -17,7 +18,7 @@ impl Standardiser {
     /// Computes the statistics of features `[N, dim]`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] without rows, [`Error::Length`] for a length that is not a multiple of
+    /// [`Error::Invalid`] without rows, [`Error::Slice`] for a length that is not a multiple of
     /// `dim`.
     pub fn of(features: &[f32], dim: usize) -> Result<Self> {
         let rows = features.len() / dim.max(1);

@@ -34,8 +34,9 @@ fn run(
         dim: features.len() / labels.len(),
         classes,
         labels,
-        validation: Examples {
+        validation: Labelled {
             features: &judged.0,
+            dim: features.len() / labels.len(),
             labels: &judged.1,
         },
     };
@@ -52,7 +53,8 @@ fn classes_that_can_be_parted_are() {
         ..Default::default()
     };
     let runs = run(&train, &val, 6, &[1e-9, 1.0], &config).unwrap();
-    assert_eq!(best_run(&runs), 1);
+    assert_eq!(LinearRun::best_of(&runs).unwrap().lr, runs[1].lr);
+    assert!(LinearRun::best_of(&[]).is_none());
     let last = runs[1].last();
     assert_eq!(
         last.accuracy,
@@ -194,8 +196,9 @@ fn features_may_change_with_the_epoch() {
         dim: 8,
         classes: 3,
         labels: &data.1,
-        validation: Examples {
+        validation: Labelled {
             features: &data.0,
+            dim: 8,
             labels: &data.1,
         },
     };

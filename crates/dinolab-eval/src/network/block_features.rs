@@ -171,11 +171,12 @@ impl BlockFeatures {
 
 #[cfg(test)]
 mod tests {
+    use dinolab_nn::device::to_host_f32;
     use dinolab_nn::init::Init;
     use dinolab_nn::{Vit, VitConfig, device};
 
     use super::*;
-    use crate::network::features::{batch, host};
+    use crate::network::features::batch;
 
     fn vit(seed: u64) -> Vit {
         let config = VitConfig {
@@ -200,7 +201,7 @@ mod tests {
         let blocks: Vec<Vec<f32>> = vit
             .intermediate(images(), 2)
             .into_iter()
-            .map(host)
+            .map(to_host_f32)
             .collect();
         let spec = BlockFeatures {
             n_last_blocks: 2,
@@ -209,7 +210,7 @@ mod tests {
         };
         spec.check(&vit).unwrap();
         assert_eq!(spec.dim(&vit), 36);
-        let found = host(spec.of(&vit, images()));
+        let found = to_host_f32(spec.of(&vit, images()));
         for image in 0..2 {
             let row = &found[image * 36..][..36];
             for (part, block) in blocks.iter().enumerate() {
@@ -228,7 +229,7 @@ mod tests {
             one.of(&vit, images()),
             vit.intermediate(images(), 1).remove(0),
         );
-        let (a, b) = (host(a), host(b));
+        let (a, b) = (to_host_f32(a), to_host_f32(b));
         for image in 0..2 {
             for d in 0..12 {
                 assert!((a[image * 12 + d] - b[image * 60 + d]).abs() < 1e-5);
@@ -242,7 +243,7 @@ mod tests {
         };
         both.check(&vit).unwrap();
         assert_eq!(both.dim(&vit), 48);
-        let (both, reference) = (host(both.of(&vit, images())), found);
+        let (both, reference) = (to_host_f32(both.of(&vit, images())), found);
         for (row, old) in both.chunks(48).zip(reference.chunks(36)) {
             assert_eq!(row[..12], old[..12]);
             assert_eq!(row[24..36], old[12..24]);
@@ -253,7 +254,7 @@ mod tests {
             feature: Feature::Patches,
             ..spec
         };
-        let patches = host(patches.of(&vit, images()));
+        let patches = to_host_f32(patches.of(&vit, images()));
         for (row, both) in patches.chunks(24).zip(both.chunks(48)) {
             assert_eq!(row[..12], both[12..24]);
             assert_eq!(row[12..], both[36..]);

@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use dinolab_data::augment::ChannelNormaliser;
 use dinolab_data::augment::{eval, resize::Filter};
 use dinolab_data::{Image, Pixels};
+use dinolab_nn::device::to_host_f32;
 use dinolab_nn::vit::NoDropPath;
 use dinolab_nn::{Feature, Vit, check_patches};
 use rayon::prelude::*;
 
 use self::resample::resample;
-use crate::network::features::{Features, at_once, batch, check_rows, described, host, planes};
+use crate::network::features::{Features, at_once, batch, check_rows, described, planes};
 use crate::{Error, Result};
 
 /// How an image is resized for the network.
@@ -39,7 +40,7 @@ impl View {
 pub enum Descriptor {
     /// The mean of the features at these scales of the input, each above 0.
     Feature(Feature, Vec<f64>),
-    /// The same tokens, but the generalised mean of the patch tokens (see [`gem`]) with this exponent
+    /// The same tokens, but the generalised mean of the patch tokens  with this exponent
     /// in place of their mean.
     Gem(Feature, f64),
 }
@@ -245,7 +246,7 @@ impl<'a> DescriptorExtractor<'a> {
                 })
                 .collect();
             let images = vec![batch(self.vit, &scaled, h, w)];
-            let tokens = host(self.vit.features(images, feature, &NoDropPath));
+            let tokens = to_host_f32(self.vit.features(images, feature, &NoDropPath));
             for (sum, value) in sum.iter_mut().zip(tokens) {
                 *sum += value;
             }
@@ -272,7 +273,7 @@ impl<'a> DescriptorExtractor<'a> {
         let patch = self.vit.config().patch_size;
         // Tokens between the class token and the patches, such as registers, are left out.
         let first_patch = count - (height / patch) * (width / patch);
-        host(tokens)
+        to_host_f32(tokens)
             .chunks_exact(count * width_of_token)
             .flat_map(|image| {
                 let class = &image[..width_of_token];
@@ -296,7 +297,7 @@ impl<'a> DescriptorExtractor<'a> {
 /// Returns the generalised mean (GeM; Radenović et al., 2018) of tokens `[N, dim]` over `N`:
 /// `(mean of max(x, 1e-6)^p)^(1/p)` for each of the `dim` values. The greater `power`, the closer to
 /// the maximum.
-pub fn gem(tokens: &[f32], dim: usize, power: f64) -> Vec<f32> {
+fn gem(tokens: &[f32], dim: usize, power: f64) -> Vec<f32> {
     let mut sums = vec![0.0f64; dim];
     for token in tokens.chunks_exact(dim) {
         for (sum, &value) in sums.iter_mut().zip(token) {

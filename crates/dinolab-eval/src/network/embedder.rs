@@ -19,13 +19,14 @@
 use dinolab_data::Image;
 use dinolab_data::augment::ChannelNormaliser;
 use dinolab_data::augment::eval;
+use dinolab_nn::device::to_host_f32;
 use dinolab_nn::init::Init;
 use dinolab_nn::weights::{self, LoadOptions, Weights};
 use dinolab_nn::{Feature, Vit, device};
 
 use crate::network::block_features::BlockFeatures;
 use crate::network::features::{
-    AttentionMaps, Preprocess, attend, batch, check_rows, described, host, planes, whole_patches,
+    AttentionMaps, Preprocess, attend, batch, check_rows, described, planes, whole_patches,
 };
 use crate::{Error, Result};
 
@@ -137,7 +138,7 @@ impl Embedder {
             })
             .collect::<Result<Vec<_>>>()?;
         let input = batch(&self.vit, &inputs, crop.height, crop.width);
-        let features = host(self.features.of(&self.vit, input));
+        let features = to_host_f32(self.features.of(&self.vit, input));
         check_rows(&features, self.dim(), |row| described(&images[row]))?;
         Ok(features)
     }
@@ -158,7 +159,7 @@ impl Embedder {
         );
         let grid = (image.height / patch, image.width / patch);
         let dim = self.vit.config().width;
-        let all = host(self.vit.intermediate(input, 1).remove(0));
+        let all = to_host_f32(self.vit.intermediate(input, 1).remove(0));
         check_rows(&all, all.len(), |_| described(&image))?;
         // Tokens between the class token and the patches, such as registers, are left out.
         let patches = all[all.len() - grid.0 * grid.1 * dim..].to_vec();
@@ -179,3 +180,6 @@ impl Embedder {
         attend(&self.vit, &image, &self.normaliser)
     }
 }
+
+#[cfg(test)]
+mod tests;

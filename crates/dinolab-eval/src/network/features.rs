@@ -7,6 +7,7 @@ use dinolab_data::augment::normalise::{IMAGENET_MEAN, IMAGENET_STD};
 use dinolab_data::augment::{ChannelNormaliser, eval, resize::Filter};
 use dinolab_data::{Image, Pixels, Size, Source};
 use dinolab_nn::backbone::attention_maps;
+use dinolab_nn::device::to_host_f32;
 use dinolab_nn::vit::NoDropPath;
 use dinolab_nn::{Backbone, Feature, MAX_PATCHES, check_patches};
 use rayon::prelude::*;
@@ -124,12 +125,12 @@ impl Features {
 ///
 /// # Errors
 /// [`Error::Data`] for an image of another kind than the normaliser takes.
-pub fn planes(image: &Image, normaliser: &ChannelNormaliser) -> Result<Vec<f32>> {
+pub(crate) fn planes(image: &Image, normaliser: &ChannelNormaliser) -> Result<Vec<f32>> {
     Ok(normaliser.planes(image)?)
 }
 
 /// A batch `[B, C, H, W]` on the network's device.
-pub fn batch(
+pub(crate) fn batch(
     backbone: &dyn Backbone,
     planes: &[Vec<f32>],
     height: usize,
@@ -138,15 +139,6 @@ pub fn batch(
     let data = planes.concat();
     let shape = [planes.len(), backbone.channels(), height, width];
     Tensor::from_data(TensorData::new(data, shape), &backbone.device())
-}
-
-/// Values of a tensor on the host.
-pub fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor
-        .into_data()
-        .convert::<f32>()
-        .try_to_vec()
-        .expect("converted to f32")
 }
 
 /// How many images of `height × width` px go through a network together: `batch_size`, or fewer
@@ -162,7 +154,7 @@ pub fn at_once(batch_size: usize, (height, width): (usize, usize), patch: usize)
 ///
 /// # Errors
 /// [`Error::NotFinite`].
-pub fn check_rows(rows: &[f32], dim: usize, name: impl Fn(usize) -> String) -> Result<()> {
+pub(crate) fn check_rows(rows: &[f32], dim: usize, name: impl Fn(usize) -> String) -> Result<()> {
     let bad = |row: &[f32]| row.iter().any(|value| !value.is_finite());
     match rows.chunks(dim.max(1)).position(bad) {
         None => Ok(()),
@@ -201,7 +193,7 @@ pub struct FeatureExtractor<'a> {
 }
 
 /// An image that could not be used: its index in the source, and why.
-pub type Skipped = (usize, String);
+type Skipped = (usize, String);
 
 impl FeatureExtractor<'_> {
     /// Features of the source's images number `indices`.
@@ -236,7 +228,7 @@ impl FeatureExtractor<'_> {
             ..Features::default()
         };
         let mut data = Vec::new();
-        let mut keep = |mut rows: Rows| {
+        let mut keep = |mut rows: Rows| -> Result<()> {
             data.append(&mut rows.data);
             Ok(())
         };
@@ -245,19 +237,19 @@ impl FeatureExtractor<'_> {
         Ok(features)
     }
 
-    /// As [`FeatureExtractor::run`], but that no image can be used is no error, and features are given to `each` as
-    /// they come. Views may be of several sizes. The images that were used, and those that were not
+    /// As [`FeatureExtractor::run`], but that no image can be used is no error, and features are
+    /// given to `each` as they come. Views may be of several sizes. The images that were used, and those that were not
     /// with the reason.
     ///
     /// # Errors
     /// As [`FeatureExtractor::run`], and what `each` gives.
-    pub fn each(
+    pub fn each<E: From<Error>>(
         &self,
         source: &dyn Source,
         indices: &[usize],
-        each: &mut dyn FnMut(Rows) -> Result<()>,
+        each: &mut dyn FnMut(Rows) -> Result<(), E>,
         progress: &mut dyn FnMut(usize),
-    ) -> Result<(Vec<usize>, Vec<Skipped>)> {
+    ) -> Result<(Vec<usize>, Vec<Skipped>), E> {
         let batch_size = self.batch_size.max(1);
         let patch = self.backbone.stride();
         let (mut used, mut skipped) = (Vec::new(), Vec::new());
@@ -279,7 +271,7 @@ impl FeatureExtractor<'_> {
                         used.push(index);
                     }
                     // Another time the features would be others.
-                    Err(error) if error.is_unreachable() => return Err(error),
+                    Err(error) if error.is_unreachable() => return Err(error.into()),
                     Err(error) => skipped.push((index, error.to_string())),
                 }
             }
@@ -287,13 +279,13 @@ impl FeatureExtractor<'_> {
             for sizes in sizes.chunk_by(|a, b| a == b) {
                 let size = sizes[0];
                 if size.0.min(size.1) < patch {
-                    return Err(Error::setting("size", "is smaller than a patch"));
+                    return Err(Error::setting("size", "is smaller than a patch").into());
                 }
-                check_patches(size.0, size.1, patch)?;
+                check_patches(size.0, size.1, patch).map_err(Error::from)?;
                 let same = &inputs[start..start + sizes.len()];
                 for inputs in same.chunks(at_once(batch_size, size, patch)) {
                     let images = batch(self.backbone, inputs, size.0, size.1);
-                    let data = host((self.feature)(images));
+                    let data = to_host_f32((self.feature)(images));
                     let places = first + start..first + start + inputs.len();
                     let indices = used[places].to_vec();
                     let dim = data.len() / indices.len();
@@ -435,7 +427,7 @@ pub fn attend(
     );
     let maps = network.class_attention(input);
     let [_, heads, h, w] = maps.dims();
-    let maps = host(maps);
+    let maps = to_host_f32(maps);
     check_rows(&maps, maps.len(), |_| described(image))?;
     Ok(AttentionMaps {
         heads,

@@ -1,8 +1,4 @@
 //! Semantic segmentation by a linear layer on frozen patch tokens.
-//!
-//! The patch tokens of an image (last block, after the final norm) go through one linear layer, the
-//! same for all patches. The logits of the grid are enlarged bilinearly to the size of the mask,
-//! where the greatest one gives the class of each pixel.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,16 +6,21 @@ use std::sync::Arc;
 use dinolab_data::augment::ChannelNormaliser;
 use dinolab_data::augment::Filter;
 use dinolab_data::random::epoch_order;
+use dinolab_nn::device::to_host_f32;
 use dinolab_nn::{Vit, check_patches};
 
 use crate::cross_entropy::Targets;
 use crate::linear::{LinearClassifier, Sgd, cosine};
-use crate::network::features::{Preprocess, batch, host, planes};
+use crate::network::features::{Preprocess, batch, planes};
 use crate::random_view::{Placement, render};
 use crate::segmentation::{ClassMasks, IouMeter, class_map, patch_targets};
 use crate::{Error, Result};
 
-/// The settings of training and evaluation.
+/// Semantic segmentation by a linear layer on frozen patch tokens.
+///
+/// The patch tokens of an image (last block, after the final norm) go through one linear layer, the
+/// same for all patches. The logits of the grid are enlarged bilinearly to the size of the mask,
+/// where the greatest one gives the class of each pixel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FrozenSegmentation {
     /// Side that images are resized to, in pixels; a multiple of the patch size.
@@ -49,7 +50,7 @@ impl Default for FrozenSegmentation {
     }
 }
 
-/// The result for one learning rate.
+/// The result of [`FrozenSegmentation`] for one learning rate.
 #[derive(Clone, Debug)]
 pub struct SegmentationRun {
     /// The learning rate.
@@ -60,6 +61,17 @@ pub struct SegmentationRun {
     pub loss: f64,
     /// Pixel counts of the validation images.
     pub meter: IouMeter,
+}
+
+impl SegmentationRun {
+    /// Returns the run with the highest mean IoU, the first of equals; `None` without runs.
+    pub fn best_of(runs: &[Self]) -> Option<&Self> {
+        runs.iter()
+            .reduce(|best, run| match run.meter.mean() > best.meter.mean() {
+                true => run,
+                false => best,
+            })
+    }
 }
 
 /// The tokens of an image and the classes of its pixels by patch.
@@ -96,7 +108,7 @@ impl TokenCache<'_> {
         let tokens = self.vit.intermediate(input, 1).remove(0);
         let [_, n, _] = tokens.dims();
         let patches = self.grid().0 * self.grid().1;
-        Ok(host(tokens.narrow(1, n - patches, patches)))
+        Ok(to_host_f32(tokens.narrow(1, n - patches, patches)))
     }
 
     fn get(&mut self, set: &ClassMasks, index: usize) -> Result<Arc<Patches>> {
@@ -259,17 +271,6 @@ impl FrozenSegmentation {
         }
         Ok(())
     }
-}
-
-/// Returns the index of the run with the highest mean IoU, the first of equals.
-pub fn best_run(runs: &[SegmentationRun]) -> usize {
-    (1..runs.len()).fold(0, |best, place| {
-        if runs[place].meter.mean() > runs[best].meter.mean() {
-            place
-        } else {
-            best
-        }
-    })
 }
 
 #[cfg(test)]

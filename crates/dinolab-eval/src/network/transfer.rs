@@ -17,22 +17,19 @@
 
 mod classification;
 mod fit;
+mod fitted;
 mod labelled;
 mod layer_rate;
 mod segmentation;
+mod supervised;
+mod task;
 #[cfg(test)]
 mod tests;
 
-pub use classification::Classification;
-pub use fit::{FineTune, Fitted};
-pub use labelled::{Share, labelled_share};
-#[cfg(test)]
-use layer_rate::layer_rate;
-pub use segmentation::Segmentation;
+pub use fit::FineTune;
+pub use labelled::Share;
+pub use task::Task;
 
-use burn::tensor::Tensor;
-use dinolab_data::Size;
-use dinolab_data::random::Random;
 use dinolab_nn::init::Init;
 use dinolab_nn::{Parameters, Vit};
 
@@ -55,14 +52,6 @@ impl TransferMode {
     pub const ALL: [Self; 3] = [Self::Frozen, Self::FineTuned, Self::Scratch];
 }
 
-/// A training example: the input of the network and the targets of its rows.
-pub struct Example {
-    /// Normalised planes `[3, S, S]`.
-    pub planes: Vec<f32>,
-    /// `[rows, K]`: the weight of each class in each row.
-    pub targets: Vec<f32>,
-}
-
 /// The score of a network, in percent.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Score {
@@ -70,36 +59,6 @@ pub struct Score {
     pub value: f64,
     /// A second metric: top-5 accuracy or pixel accuracy.
     pub second: Option<f64>,
-}
-
-/// A supervised task.
-pub trait Task: Sync {
-    /// Returns the number of classes, `K`, the outputs of the head per row.
-    fn classes(&self) -> usize;
-
-    /// Returns the size of the views in pixels.
-    fn size(&self) -> Size;
-
-    /// Returns the group of each training image; a labelled share is drawn evenly from the groups.
-    fn groups(&self) -> Vec<usize>;
-
-    /// Returns a random view of training image number `place`, with its targets.
-    ///
-    /// # Errors
-    /// If the image cannot be used.
-    fn example(&self, place: usize, random: &mut Random) -> Result<Example>;
-
-    /// Returns the width of the head's input.
-    fn head_dim(&self, vit: &Vit) -> usize;
-
-    /// Computes the head's input `[B · rows, head_dim]` of images `[B, 3, S, S]`.
-    fn head_input(&self, vit: &Vit, images: Tensor<4>) -> Tensor<2>;
-
-    /// Scores a network on the validation images.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] without usable images.
-    fn evaluate(&self, fitted: &Fitted) -> Result<Score>;
 }
 
 /// The settings that all modes share.
@@ -168,88 +127,91 @@ pub struct TrialProgress {
     pub seed: u64,
 }
 
-/// Compares `modes` on `task`; `vit` holds the trained weights. Returns one [`Trial`] per mode and
-/// learning rate, in the order of `modes`.
-///
-/// # Errors
-/// [`Error::BadSetting`] for settings out of range, [`Error::Data`] for an unusable training image,
-/// [`Error::Diverged`] for a loss that is not finite.
-pub fn compare(
-    task: &dyn Task,
-    vit: &Vit,
-    modes: &[TransferMode],
-    config: &TransferConfig,
-    progress: &mut dyn FnMut(TrialProgress),
-) -> Result<Vec<Trial>> {
-    let lists = [&config.lrs, &config.frozen_lrs];
-    if lists.iter().any(|list| list.is_empty()) || config.seeds.is_empty() || modes.is_empty() {
-        return Err(Error::invalid(
-            "transfer",
-            "needs a mode, a learning rate and a seed",
-        ));
-    }
-    let lrs_of = |mode| match mode {
-        TransferMode::Frozen => &config.frozen_lrs,
-        TransferMode::FineTuned | TransferMode::Scratch => &config.lrs,
-    };
-    let groups = task.groups();
-    let shares: Vec<Vec<usize>> = config
-        .seeds
-        .iter()
-        .map(|&seed| labelled_share(&groups, config.share, seed))
-        .collect::<Result<_>>()?;
-    let of_share = |share: &Vec<usize>| config.fine_tune.steps(share.len());
-    let networks: usize = modes.iter().map(|&mode| lrs_of(mode).len()).sum();
-    let steps = networks * shares.iter().map(of_share).sum::<usize>();
-    let mut step = 0;
-    let mut trials = Vec::with_capacity(networks);
-    for &mode in modes {
-        let first = trials.len();
-        for &lr in lrs_of(mode) {
-            let (mut scores, mut losses) = (Vec::new(), Vec::new());
-            for (&seed, labelled) in config.seeds.iter().zip(&shares) {
-                let start = match mode {
-                    TransferMode::Frozen | TransferMode::FineTuned => vit.clone(),
-                    TransferMode::Scratch => random_initialised(vit, seed)?,
-                };
-                let fitted = config.fine_tune.fit(
-                    task,
-                    start,
-                    mode == TransferMode::Frozen,
-                    labelled,
-                    (lr, seed),
-                    &mut |_| {
-                        step += 1;
-                        progress(TrialProgress {
-                            step,
-                            steps,
-                            mode,
-                            lr,
-                            seed,
-                        });
-                    },
-                )?;
-                scores.push(task.evaluate(&fitted)?);
-                losses.push(fitted.loss);
-            }
-            trials.push(Trial {
-                mode,
-                lr,
-                scores,
-                losses,
-                best: false,
-            });
+impl TransferConfig {
+    /// Compares `modes` on `task`; `vit` holds the trained weights. Returns one [`Trial`] per mode and
+    /// learning rate, in the order of `modes`.
+    ///
+    /// # Errors
+    /// [`Error::BadSetting`] for settings out of range, [`Error::Data`] for an unusable training image,
+    /// [`Error::Diverged`] for a loss that is not finite.
+    pub fn compare(
+        &self,
+        task: &Task<'_>,
+        vit: &Vit,
+        modes: &[TransferMode],
+        progress: &mut dyn FnMut(TrialProgress),
+    ) -> Result<Vec<Trial>> {
+        let lists = [&self.lrs, &self.frozen_lrs];
+        if lists.iter().any(|list| list.is_empty()) || self.seeds.is_empty() || modes.is_empty() {
+            return Err(Error::invalid(
+                "transfer",
+                "needs a mode, a learning rate and a seed",
+            ));
         }
-        let best = (first + 1..trials.len()).fold(first, |best, place| {
-            if trials[place].mean() > trials[best].mean() {
-                place
-            } else {
-                best
+        let lrs_of = |mode| match mode {
+            TransferMode::Frozen => &self.frozen_lrs,
+            TransferMode::FineTuned | TransferMode::Scratch => &self.lrs,
+        };
+        let task = &*task.0;
+        let groups = task.groups();
+        let shares: Vec<Vec<usize>> = self
+            .seeds
+            .iter()
+            .map(|&seed| self.share.draw(&groups, seed))
+            .collect::<Result<_>>()?;
+        let of_share = |share: &Vec<usize>| self.fine_tune.steps(share.len());
+        let networks: usize = modes.iter().map(|&mode| lrs_of(mode).len()).sum();
+        let steps = networks * shares.iter().map(of_share).sum::<usize>();
+        let mut step = 0;
+        let mut trials = Vec::with_capacity(networks);
+        for &mode in modes {
+            let first = trials.len();
+            for &lr in lrs_of(mode) {
+                let (mut scores, mut losses) = (Vec::new(), Vec::new());
+                for (&seed, labelled) in self.seeds.iter().zip(&shares) {
+                    let start = match mode {
+                        TransferMode::Frozen | TransferMode::FineTuned => vit.clone(),
+                        TransferMode::Scratch => random_initialised(vit, seed)?,
+                    };
+                    let fitted = self.fine_tune.fit(
+                        task,
+                        start,
+                        mode == TransferMode::Frozen,
+                        labelled,
+                        (lr, seed),
+                        &mut |_| {
+                            step += 1;
+                            progress(TrialProgress {
+                                step,
+                                steps,
+                                mode,
+                                lr,
+                                seed,
+                            });
+                        },
+                    )?;
+                    scores.push(task.evaluate(&fitted)?);
+                    losses.push(fitted.loss);
+                }
+                trials.push(Trial {
+                    mode,
+                    lr,
+                    scores,
+                    losses,
+                    best: false,
+                });
             }
-        });
-        trials[best].best = true;
+            let best = (first + 1..trials.len()).fold(first, |best, place| {
+                if trials[place].mean() > trials[best].mean() {
+                    place
+                } else {
+                    best
+                }
+            });
+            trials[best].best = true;
+        }
+        Ok(trials)
     }
-    Ok(trials)
 }
 
 /// Returns a randomly initialised network of the same architecture and precision.

@@ -8,13 +8,10 @@ use dinolab_data::{Image, Mask, Size};
 use dinolab_nn::check_patches;
 
 use crate::bilinear::taps;
-use crate::davis::{Sequence, Year, object_count, read_mask};
+use crate::davis::{Sequence, Year, object_count};
 use crate::network::Embedder;
 use crate::propagation::{Propagation, Propagator, labels_of_mask, mask_of_labels};
 use crate::{Error, Result};
-
-/// Size of the shorter side of a frame in the reference implementation.
-pub const REFERENCE_SIDE: usize = 480;
 
 /// The longer side of a frame is rounded down to a multiple of this.
 const LONG_SIDE_STEP: usize = 64;
@@ -65,7 +62,7 @@ fn resize_linear(image: &Image, height: usize, width: usize) -> Image {
     out
 }
 
-/// The settings of video object segmentation.
+/// Video object segmentation by label propagation with a network's features.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct VideoSegmentation {
     /// Size of the shorter side of frames, in pixels.
@@ -77,13 +74,16 @@ pub struct VideoSegmentation {
 impl Default for VideoSegmentation {
     fn default() -> Self {
         Self {
-            side: REFERENCE_SIDE,
+            side: Self::REFERENCE_SIDE,
             propagation: Propagation::default(),
         }
     }
 }
 
 impl VideoSegmentation {
+    /// Size of the shorter side of a frame in the reference implementation.
+    pub const REFERENCE_SIDE: usize = 480;
+
     /// Propagates the objects of the first frame through a sequence. `each` gets the number of each
     /// frame and its mask of object numbers at the size of the frame, including the given mask of
     /// the first frame.
@@ -107,7 +107,7 @@ impl VideoSegmentation {
         let Some(first_path) = sequence.images.first() else {
             return Err(wrong(Path::new(&sequence.name), "has no images".into()));
         };
-        let mask = read_mask(&sequence.annotations[0], year)?;
+        let mask = year.read_mask(&sequence.annotations[0])?;
         let image = read_image(first_path)?;
         let size = (image.height, image.width);
         if size != (mask.height, mask.width) {

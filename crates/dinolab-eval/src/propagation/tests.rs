@@ -214,6 +214,6 @@ fn refuses_what_does_not_fit() {
     };
     assert!(new(cold, vec![1.0; 12], vec![1.0; 8]).is_err());
     let mut propagator = Propagator::new(settings, (2, 2), 3, vec![1.0; 12], vec![1.0; 8]).unwrap();
-    assert_eq!(propagator.classes(), 2);
+    assert_eq!(propagator.classes, 2);
     assert!(propagator.next(vec![1.0; 9]).is_err());
 }

@@ -1,6 +1,7 @@
 //! Retrieval on labelled sets: images with the query's label are relevant.
 
-use crate::error::check_length;
+use dinolab_data::slice::check_length;
+
 use crate::knn::Labelled;
 use crate::rows::rows_of;
 use crate::similarity::{for_each_query, ranks_in};
@@ -25,85 +26,83 @@ pub struct LabelledScore {
     pub without_match: usize,
 }
 
-/// Ranks `database` by cosine similarity for each row of `queries`. Without `queries`, each row of
-/// the database is a query against all others. Ties are in the order of the database.
-///
-/// # Errors
-/// [`Error::Length`] for mismatched lengths, [`Error::NonFinite`] for values that are not finite,
-/// [`Error::BadSetting`] for a `k` of 0, [`Error::Invalid`] if no query has relevant images.
-pub fn labelled(
-    database: Labelled<'_>,
-    queries: Option<Labelled<'_>>,
-    ks: &[usize],
-) -> Result<LabelledScore> {
-    let rows = rows_of("features", database.features, database.dim)?;
-    check_length("labels", rows, database.labels.len())?;
-    let asked = queries.unwrap_or(database);
-    let count = rows_of("query features", asked.features, asked.dim)?;
-    check_length("query labels", count, asked.labels.len())?;
-    check_length("query feature width", database.dim, asked.dim)?;
-    if ks.contains(&0) {
-        return Err(Error::setting("k", "must be at least 1"));
-    }
-    let of_label = by_label(database.labels);
-    let others = rows - usize::from(queries.is_none()).min(rows);
-
-    let scored = for_each_query(
-        database.features,
-        asked.features,
-        database.dim,
-        |query, similarities| {
-            let mut wanted = of_label
-                .get(asked.labels[query])
-                .cloned()
-                .unwrap_or_default();
-            if queries.is_none() {
-                wanted.retain(|&row| row != query);
-                similarities[query] = f32::NEG_INFINITY;
-            }
-            if wanted.is_empty() {
-                return None;
-            }
-            let mut ranks = ranks_in(similarities, &wanted);
-            ranks.sort_unstable();
-            Some(Scored::of(&ranks, others, ks))
-        },
-    )?;
-
-    let mut sum = Scored {
-        average_precision: 0.0,
-        r_precision: 0.0,
-        precision: vec![0.0; ks.len()],
-        found: vec![0.0; ks.len()],
-    };
-    let mut counted = 0;
-    for one in scored.iter().flatten() {
-        counted += 1;
-        sum.average_precision += one.average_precision;
-        sum.r_precision += one.r_precision;
-        for (sum, one) in sum.precision.iter_mut().zip(&one.precision) {
-            *sum += one;
+impl LabelledScore {
+    /// Ranks `database` by cosine similarity for each row of `queries`. Without `queries`, each row of
+    /// the database is a query against all others. Ties are in the order of the database.
+    ///
+    /// # Errors
+    /// [`Error::Slice`] for mismatched lengths or values that are not finite,
+    /// [`Error::BadSetting`] for a `k` of 0, [`Error::Invalid`] if no query has relevant images.
+    pub fn of(database: Labelled<'_>, queries: Option<Labelled<'_>>, ks: &[usize]) -> Result<Self> {
+        let rows = rows_of("features", database.features, database.dim)?;
+        check_length("labels", rows, database.labels.len())?;
+        let asked = queries.unwrap_or(database);
+        let count = rows_of("query features", asked.features, asked.dim)?;
+        check_length("query labels", count, asked.labels.len())?;
+        check_length("query feature width", database.dim, asked.dim)?;
+        if ks.contains(&0) {
+            return Err(Error::setting("k", "must be at least 1"));
         }
-        for (sum, one) in sum.found.iter_mut().zip(&one.found) {
-            *sum += one;
+        let of_label = by_label(database.labels);
+        let others = rows - usize::from(queries.is_none()).min(rows);
+
+        let scored = for_each_query(
+            database.features,
+            asked.features,
+            database.dim,
+            |query, similarities| {
+                let mut wanted = of_label
+                    .get(asked.labels[query])
+                    .cloned()
+                    .unwrap_or_default();
+                if queries.is_none() {
+                    wanted.retain(|&row| row != query);
+                    similarities[query] = f32::NEG_INFINITY;
+                }
+                if wanted.is_empty() {
+                    return None;
+                }
+                let mut ranks = ranks_in(similarities, &wanted);
+                ranks.sort_unstable();
+                Some(Scored::of(&ranks, others, ks))
+            },
+        )?;
+
+        let mut sum = Scored {
+            average_precision: 0.0,
+            r_precision: 0.0,
+            precision: vec![0.0; ks.len()],
+            found: vec![0.0; ks.len()],
+        };
+        let mut counted = 0;
+        for one in scored.iter().flatten() {
+            counted += 1;
+            sum.average_precision += one.average_precision;
+            sum.r_precision += one.r_precision;
+            for (sum, one) in sum.precision.iter_mut().zip(&one.precision) {
+                *sum += one;
+            }
+            for (sum, one) in sum.found.iter_mut().zip(&one.found) {
+                *sum += one;
+            }
         }
+        if counted == 0 {
+            return Err(Error::invalid(
+                "labels",
+                "no query has another image of its label",
+            ));
+        }
+        let mean = |sum: f64| sum / f64::from(counted);
+        Ok(Self {
+            map: mean(sum.average_precision),
+            r_precision: mean(sum.r_precision),
+            ks: ks.to_vec(),
+            precision: sum.precision.into_iter().map(mean).collect(),
+            recall: sum.found.into_iter().map(mean).collect(),
+            queries: counted as usize,
+            without_match: scored.len() - counted as usize,
+        })
     }
-    if counted == 0 {
-        return Err(Error::invalid(
-            "labels",
-            "no query has another image of its label",
-        ));
-    }
-    let mean = |sum: f64| sum / f64::from(counted);
-    Ok(LabelledScore {
-        map: mean(sum.average_precision),
-        r_precision: mean(sum.r_precision),
-        ks: ks.to_vec(),
-        precision: sum.precision.into_iter().map(mean).collect(),
-        recall: sum.found.into_iter().map(mean).collect(),
-        queries: counted as usize,
-        without_match: scored.len() - counted as usize,
-    })
 }
 
 /// Returns the rows of each label.
@@ -162,7 +161,7 @@ mod tests {
             dim: 2,
             labels: &[0, 1, 0, 1, 2],
         };
-        let score = labelled(set, None, &[1, 3, 9]).unwrap();
+        let score = LabelledScore::of(set, None, &[1, 3, 9]).unwrap();
         // Row 0: b a b c → a at place 2: 1/2.  Row 1: a a b c → 1/3.
         // Row 2: b(.15) b(.2) a(.25) → 1/3.    Row 3: a(.2) b(.35) → 1/2.
         assert!((score.map - (0.5 + 1.0 / 3.0 + 1.0 / 3.0 + 0.5) / 4.0).abs() < 1e-12);
@@ -179,7 +178,7 @@ mod tests {
             dim: 2,
             labels: &[0, 2, 7],
         };
-        let score = labelled(set, Some(asked), &[1]).unwrap();
+        let score = LabelledScore::of(set, Some(asked), &[1]).unwrap();
         assert_eq!((score.queries, score.without_match), (2, 1));
         // a b a: (1 + 2/3) / 2; c first: 1.
         assert!((score.map - ((1.0 + 2.0 / 3.0) / 2.0 + 1.0) / 2.0).abs() < 1e-12);
@@ -196,11 +195,11 @@ mod tests {
             labels,
         };
         assert!(
-            labelled(set(&[0, 1]), None, &[1]).is_err(),
+            LabelledScore::of(set(&[0, 1]), None, &[1]).is_err(),
             "nothing to find"
         );
-        assert!(labelled(set(&[0, 0]), None, &[0]).is_err());
-        assert!(labelled(set(&[0]), None, &[1]).is_err());
-        assert!(labelled(set(&[0, 0]), None, &[1]).is_ok());
+        assert!(LabelledScore::of(set(&[0, 0]), None, &[0]).is_err());
+        assert!(LabelledScore::of(set(&[0]), None, &[1]).is_err());
+        assert!(LabelledScore::of(set(&[0, 0]), None, &[1]).is_ok());
     }
 }

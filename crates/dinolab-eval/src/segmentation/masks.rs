@@ -1,9 +1,7 @@
 //! Masks whose values are classes.
 
 use dinolab_data::{Mask, Source};
-use rayon::prelude::*;
 
-use super::VOID;
 use crate::{Error, Result};
 
 /// The meaning of the values of a mask.
@@ -43,10 +41,10 @@ impl ClassMasks<'_> {
                 .source
                 .label(index)
                 .and_then(|label| u8::try_from(label + 1).ok())
-                .filter(|&value| value != VOID)
+                .filter(|&value| value != Mask::VOID)
                 .ok_or_else(|| Error::invalid("label", format!("{} has no label", name())))?;
             for value in &mut mask.data {
-                if *value != 0 && *value != VOID {
+                if *value != 0 && *value != Mask::VOID {
                     *value = label;
                 }
             }
@@ -54,48 +52,11 @@ impl ClassMasks<'_> {
         let beyond = mask
             .data
             .iter()
-            .find(|&&v| v != VOID && usize::from(v) >= self.classes);
+            .find(|&&v| v != Mask::VOID && usize::from(v) >= self.classes);
         if let Some(value) = beyond {
             let reason = format!("{}: class {value} of {}", name(), self.classes);
             return Err(Error::invalid("mask", reason));
         }
         Ok(mask)
     }
-}
-
-/// The content of the masks of a source.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MaskStatistics {
-    /// Images whose mask has a labelled pixel.
-    pub usable: Vec<usize>,
-    /// The highest value except void, if any.
-    pub highest: Option<usize>,
-    /// Images whose mask is missing or cannot be read: index and reason.
-    pub skipped: Vec<(usize, String)>,
-}
-
-/// Reads the masks of images `indices`.
-pub fn mask_statistics(source: &dyn Source, indices: &[usize]) -> MaskStatistics {
-    let found: Vec<std::result::Result<Option<u8>, String>> = indices
-        .par_iter()
-        .map(|&index| match source.mask(index) {
-            Ok(Some(mask)) => Ok(mask.data.into_iter().filter(|&v| v != VOID).max()),
-            Ok(None) => Err("has no mask".to_owned()),
-            Err(error) => Err(error.to_string()),
-        })
-        .collect();
-    let mut statistics = MaskStatistics::default();
-    for (&index, found) in indices.iter().zip(found) {
-        match found {
-            Ok(Some(highest)) => {
-                statistics.usable.push(index);
-                statistics.highest = statistics.highest.max(Some(usize::from(highest)));
-            }
-            Ok(None) => statistics
-                .skipped
-                .push((index, "is void throughout".to_owned())),
-            Err(reason) => statistics.skipped.push((index, reason)),
-        }
-    }
-    statistics
 }

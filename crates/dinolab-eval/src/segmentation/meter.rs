@@ -1,7 +1,8 @@
 //! Intersection over union, pooled over images.
 
-use super::VOID;
-use crate::error::check_length;
+use dinolab_data::Mask;
+use dinolab_data::slice::check_length;
+
 use crate::{Error, Result};
 
 /// Pixel counts by true and predicted class, pooled over images.
@@ -21,14 +22,19 @@ impl IouMeter {
         }
     }
 
-    /// Counts the pixels of an image, ignoring those whose true class is [`VOID`].
+    /// Counts the pixels of an image, ignoring those whose true class is [`Mask::VOID`].
     ///
     /// # Errors
-    /// [`Error::Length`] for masks of different lengths, [`Error::Invalid`] for a class out of
+    /// [`Error::Slice`] for masks of different lengths, [`Error::Invalid`] for a class out of
     /// range.
     pub fn add(&mut self, truth: &[u8], predicted: &[u8]) -> Result<()> {
         check_length("predicted mask", truth.len(), predicted.len())?;
-        let pairs = || truth.iter().zip(predicted).filter(|(t, _)| **t != VOID);
+        let pairs = || {
+            truth
+                .iter()
+                .zip(predicted)
+                .filter(|(t, _)| **t != Mask::VOID)
+        };
         let beyond = pairs().find(|(t, p)| usize::from(**t.max(p)) >= self.classes);
         if let Some((t, p)) = beyond {
             let reason = format!("class {} of {}", t.max(p), self.classes);

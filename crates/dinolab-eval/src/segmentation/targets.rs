@@ -2,7 +2,6 @@
 
 use dinolab_data::Mask;
 
-use super::VOID;
 use crate::random_view::Placement;
 
 /// Counts the pixels of each class in each patch of a view: `[h · w, classes]`.
@@ -18,7 +17,7 @@ pub fn patch_targets(mask: &Mask, at: Placement, grid: (usize, usize), classes: 
         // The centre (y + ½) · h / height, rounded down.
         let patch_row = (2 * y + 1) * h / (2 * crop.height);
         for (x, &class) in row.iter().enumerate() {
-            if class == VOID || usize::from(class) >= classes {
+            if class == Mask::VOID || usize::from(class) >= classes {
                 continue;
             }
             let column = (2 * x + 1) * w / (2 * crop.width);

@@ -13,12 +13,12 @@ use crate::{Error, Result};
 /// Value of the metadata entry `format`.
 const FORMAT: &str = "dinolab whitening 1";
 
-/// Returns the path of the whitening of the features in `path`.
-pub fn whitening_file(path: &Path) -> PathBuf {
-    path.with_extension("whitening.safetensors")
-}
-
 impl Whitening {
+    /// Returns the path of the whitening of the features in `path`.
+    pub fn file_of(path: &Path) -> PathBuf {
+        path.with_extension("whitening.safetensors")
+    }
+
     /// Writes the transform, complete or not at all: a safetensors file with the tensors `mean`
     /// `[D]`, `components` `[D, D]` (orthonormal rows, in descending order of variance) and
     /// `deviations` `[D]`.
@@ -31,7 +31,10 @@ impl Whitening {
     }
 
     /// Returns the bytes of the file.
-    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>> {
+    ///
+    /// # Errors
+    /// [`Error::Model`] if they cannot be made.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let dim = self.dim();
         let array = |shape: &[usize], values: &[f64]| Array {
             shape: shape.to_vec(),
@@ -113,7 +116,7 @@ mod tests {
     #[test]
     fn a_file_is_the_same_transform() {
         let folder = tempfile::tempdir().unwrap();
-        let path = whitening_file(&folder.path().join("new/photos.npy"));
+        let path = Whitening::file_of(&folder.path().join("new/photos.npy"));
         assert!(path.ends_with("new/photos.whitening.safetensors"));
         let fitted = Whitening::fit_rows(&rows(1), 5).unwrap();
         fitted.write(&path).unwrap();

@@ -37,6 +37,6 @@ impl EmbedBench {
 
     /// Does one pass.
     pub fn once(&self) {
-        dinolab_eval::network::host(self.vit.forward(self.images.clone()));
+        dinolab_nn::device::to_host_f32(self.vit.forward(self.images.clone()));
     }
 }

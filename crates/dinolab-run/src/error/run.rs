@@ -2,9 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use dinolab_eval::health::Remedy;
-
 use super::Error;
+use crate::health::Remedy;
 
 /// A setting, by its name, and a value as it is written.
 pub type SettingValue = (String, String);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dinolab_data::source::{MaskKind, SourceOptions, VOC_CLASSES};
 use dinolab_data::{Mask, Size, Source};
-use dinolab_eval::attention::{JaccardSummary, ObjectHeads, VOID, attention_heads, chance_jaccard};
+use dinolab_eval::attention::{JaccardSummary, ObjectHeads};
 use dinolab_eval::network::{attend, whole_patches};
 use dinolab_nn::{Vit, check_patches, init::Init};
 use serde::Serialize;
@@ -149,7 +149,7 @@ pub fn evaluate(env: &Environment<'_>, request: &AttentionRequest<'_>) -> Result
                     let size = mask.size();
                     let threshold = request.threshold;
                     let scores =
-                        attention_heads(&maps.maps, maps.grid, &mask.data, size, threshold)?;
+                        ObjectHeads::of_image(&maps.maps, maps.grid, &mask.data, size, threshold)?;
                     summary.add(scores, |object| class[usize::from(object)]);
                 }
             }
@@ -221,7 +221,7 @@ impl Objects {
 fn classes_of(objects: &Mask, classes: &Mask) -> Vec<usize> {
     let mut votes = vec![[0u32; 256]; 256];
     for (&object, &class) in objects.data.iter().zip(&classes.data) {
-        if class != VOID {
+        if class != Mask::VOID {
             votes[usize::from(object)][usize::from(class)] += 1;
         }
     }
@@ -257,7 +257,7 @@ fn report(
     };
     let single = |summary: &JaccardSummary| summary.best_single_head().map(|(_, mean)| mean);
     let threshold = request.threshold;
-    let chance = trained.mean(|o: &ObjectHeads| chance_jaccard(threshold, o.share));
+    let chance = trained.mean(|object| object.chance(threshold));
     let head = trained.best_single_head();
     let name_of = |class: usize| match names.get(class) {
         Some(name) => name.clone(),

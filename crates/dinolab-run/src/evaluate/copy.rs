@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use dinolab_data::{Image, Source};
-use dinolab_eval::copy::{self, Attack, CopyScore, Family};
+use dinolab_eval::copy::{Attack, CopyScore, Family};
 use dinolab_eval::knn::l2_normalise;
 use dinolab_eval::network::Features;
 use dinolab_eval::network::descriptor::{Descriptor, DescriptorExtractor, View};
@@ -260,7 +260,7 @@ pub fn evaluate(env: &Environment<'_>, request: &CopyRequest<'_>) -> Result<Copy
     }
     let top = (request.top > 0).then_some(request.top);
     let judged = |features: &Features, positives: &[Vec<usize>]| {
-        copy::evaluate(&database, &features.data, features.dim, positives, top)
+        CopyScore::of_queries(&database, &features.data, features.dim, positives, top)
     };
 
     let mut blocks: Vec<Block> = Vec::new();

@@ -6,20 +6,20 @@ use std::sync::Arc;
 
 use dinolab_data::Source;
 use dinolab_data::random::{Purpose, Random};
-use dinolab_eval::feature_set::FeatureSet;
-use dinolab_eval::linear::{
-    EpochScore, Examples, LinearConfig, LinearRun, Problem, Standardiser, best_run, train,
-};
+use dinolab_eval::knn::Labelled;
+use dinolab_eval::linear::{EpochScore, LinearConfig, LinearRun, Problem, Standardiser, train};
 use dinolab_eval::network::BlockFeatures;
 use dinolab_eval::network::Preprocess;
-use dinolab_eval::network::{Backbone, ClassifierFile, Protocol, RandomView};
+use dinolab_eval::network::RandomView;
 use serde::Serialize;
 
+use crate::classifier_file::{Backbone, ClassifierFile, Protocol};
 use crate::environment::Environment;
 use crate::error::{Context, Result};
 use crate::feature_input::{
     FeatureInput, FeatureOptions, by_name, features_of, labelled, report_skipped,
 };
+use crate::feature_set::FeatureSet;
 use crate::model::Model;
 use crate::result_folder::check_out;
 use crate::sources;
@@ -232,8 +232,9 @@ fn learn(
         dim: train_set.dim,
         classes: classes.len(),
         labels: &labels,
-        validation: Examples {
+        validation: Labelled {
             features: &val.data,
+            dim: val.dim,
             labels: &val_labels,
         },
     };
@@ -263,7 +264,7 @@ fn learn(
         progress.set(epoch, &line.join("  "));
     })?;
     progress.finish();
-    let chosen = &runs[best_run(&runs)];
+    let chosen = LinearRun::best_of(&runs).context("lr: at least one is needed")?;
     if let Some(path) = request.out {
         let classifier = match &standardiser {
             Some(standardiser) => standardiser.fold_into(&chosen.classifier),
@@ -375,8 +376,7 @@ impl<'a> Augmented<'a> {
     fn embed(&self, epoch: usize) -> dinolab_eval::Result<dinolab_eval::network::Features> {
         let view = |index: usize, image: &dinolab_data::Image| {
             let mut random = Random::new(self.seed, epoch as u64, index as u64, Purpose::Crops);
-            let at = self.view.place(image, &mut random);
-            self.view.render(image, at)
+            self.view.draw(image, &mut random)
         };
         let progress = self.env.progress("image", self.usable.len());
         let features = self.network.blocks.embed_views(

@@ -5,21 +5,21 @@ use std::path::Path;
 use dinolab_data::Image;
 use dinolab_data::augment::eval;
 use dinolab_data::augment::resize::CropBox;
-use dinolab_eval::feature_set::FeatureSet;
 use dinolab_eval::knn::{Labelled, l2_normalise};
 use dinolab_eval::network::Features;
 use dinolab_eval::network::descriptor::{Descriptor, DescriptorExtractor, View};
-use dinolab_eval::retrieval::{Difficulty, GroundTruth, Query, labelled, query_ranks, score};
+use dinolab_eval::retrieval::{Difficulty, GroundTruth, LabelledScore, Query, Score};
 use dinolab_nn::check_patches;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::percent;
 use crate::environment::Environment;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::feature_input::{
     FeatureInput, FeatureOptions, feature_sets, labelled as rows_with_labels,
 };
+use crate::feature_set::FeatureSet;
 use crate::image_lookup::ImageLookup;
 use crate::table::{Cell, Report, Table};
 
@@ -193,11 +193,11 @@ pub fn revisited(env: &Environment<'_>, request: &RevisitedRequest<'_>) -> Resul
         env.warn("some queries have no box; the whole image is the query");
     }
 
-    let places = query_ranks(&truth, &found, &asked, describer.dim())?;
+    let places = truth.ranks(&found, &asked, describer.dim())?;
     let mut settings = Map::new();
     let mut difficulties = Vec::new();
     for difficulty in Difficulty::ALL {
-        let score = score(difficulty, &places, request.k);
+        let score = Score::of(difficulty, &places, request.k);
         let counted = score.per_query.iter().flatten().count();
         let known = |p: &f64| (counted > 0).then_some(*p);
         difficulties.push(DifficultyScore {
@@ -262,7 +262,7 @@ pub fn by_labels(env: &Environment<'_>, request: &LabelledRequest<'_>) -> Result
         labels: &numbers,
     };
     let score = match queries {
-        None => labelled(set, None, request.k),
+        None => LabelledScore::of(set, None, request.k).map_err(Error::from),
         Some(queries) => against(set, queries, &classes, request.k),
     }
     .context("retrieval")?;
@@ -286,7 +286,7 @@ fn against(
     mut queries: FeatureSet,
     classes: &[String],
     k: &[usize],
-) -> dinolab_eval::Result<dinolab_eval::retrieval::LabelledScore> {
+) -> Result<LabelledScore> {
     l2_normalise(&mut queries.data, queries.dim)?;
     let numbers = queries.label_numbers(classes)?;
     let asked = Labelled {
@@ -294,7 +294,7 @@ fn against(
         dim: queries.dim,
         labels: &numbers,
     };
-    labelled(set, Some(asked), k)
+    Ok(LabelledScore::of(set, Some(asked), k)?)
 }
 
 /// Normalised features of every image; the protocol knows of no missing ones.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use dinolab_data::Size;
-use dinolab_eval::network::frozen_segmentation::{FrozenSegmentation, SegmentationRun, best_run};
+use dinolab_eval::network::{FrozenSegmentation, SegmentationRun};
 use dinolab_nn::check_patches;
 use serde::Serialize;
 
@@ -119,7 +119,7 @@ pub fn evaluate(
     }
     let skipped = masks.skipped + unusable.len();
     env.skipped_in_all(skipped);
-    let best = &runs[best_run(&runs)];
+    let best = SegmentationRun::best_of(&runs).context("lr: at least one is needed")?;
     let classes = |run: &SegmentationRun| -> Vec<(String, Option<f64>)> {
         let shares = run.meter.iou().into_iter().map(percent);
         masks.names.iter().cloned().zip(shares).collect()

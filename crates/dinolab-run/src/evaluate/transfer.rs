@@ -9,8 +9,7 @@ use dinolab_eval::network::BlockFeatures;
 use dinolab_eval::network::Preprocess;
 use dinolab_eval::network::RandomView;
 use dinolab_eval::network::transfer::{
-    Classification, FineTune, Score, Segmentation, Share, Task, TransferConfig, TransferMode,
-    Trial, compare, labelled_share,
+    FineTune, Score, Share, Task, TransferConfig, TransferMode, Trial,
 };
 use serde::Serialize;
 
@@ -171,7 +170,7 @@ fn segmentation(env: &Environment<'_>, request: &TransferRequest<'_>) -> Result<
     let model = Model::load_rgb(env, request.weights, &request.model)?;
     let patch = model.vit.config().patch_size;
     let side = model.attention_size.map_or(480, Size::longest) / patch * patch;
-    let task = Segmentation::new(
+    let task = Task::segmentation(
         (masks.train(), masks.train_images.clone()),
         (masks.val(), masks.val_images.clone()),
         view(request, request.crop.unwrap_or(side.max(patch)).into())?,
@@ -199,7 +198,7 @@ fn classification(env: &Environment<'_>, request: &TransferRequest<'_>) -> Resul
     let depth = model.vit.config().depth;
     let blocks = depth.min(BlockFeatures::default().n_last_blocks);
     let blocks = request.choice.of(&model, blocks)?;
-    let task = Classification::new(&*train, &*val, blocks, view, &preprocess, 64)?;
+    let task = Task::classification(&*train, &*val, blocks, view, &preprocess, 64)?;
     let description = Description {
         measure: ["top-1 %", "top-5 %"],
         share: Share::Percent(5.0),
@@ -253,7 +252,7 @@ fn labelled(
 fn learn(
     env: &Environment<'_>,
     request: &TransferRequest<'_>,
-    task: &dyn Task,
+    task: &Task<'_>,
     model: &Model,
     description: Description,
 ) -> Result<TransferReport> {
@@ -265,13 +264,13 @@ fn learn(
         frozen_lrs: request.frozen_lrs.clone(),
     };
     let mut progress: Option<Progress<'_>> = None;
-    let trials = compare(task, &model.vit, &TransferMode::ALL, &config, &mut |now| {
+    let trials = config.compare(task, &model.vit, &TransferMode::ALL, &mut |now| {
         let progress = progress.get_or_insert_with(|| env.progress("step", now.steps));
         let text = format!("{}, lr {}, seed {}", title(now.mode), now.lr, now.seed);
         progress.set(now.step, &text);
     })?;
     drop(progress);
-    let labelled = labelled_share(&task.groups(), config.share, 0)?.len();
+    let labelled = config.share.draw(&task.groups(), 0)?.len();
     let [train_images, val_images] = description.counts;
     Ok(TransferReport {
         measure: description.measure,

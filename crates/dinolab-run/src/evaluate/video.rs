@@ -5,12 +5,8 @@ use std::time::Instant;
 
 use dinolab_data::Mask;
 use dinolab_eval::Embedder;
-use dinolab_eval::davis::{
-    DavisSummary, Sequence, Statistics, Tree, Year, score_first_mask, score_folder, score_sequence,
-    write_mask,
-};
-use dinolab_eval::network::video_segmentation::VideoSegmentation;
-use dinolab_eval::propagation::Propagation;
+use dinolab_eval::davis::{DavisSummary, Propagation, Sequence, Statistics, Tree, Year};
+use dinolab_eval::network::VideoSegmentation;
 use dinolab_nn::{Vit, init::Init};
 use serde::Serialize;
 
@@ -123,7 +119,7 @@ pub fn score(
 ) -> Result<VideoReport> {
     let davis = tree.open()?;
     let progress = env.progress("sequence", davis.sequences.len());
-    let summary = score_folder(&davis, results, &mut |done| progress.set(done, ""))?;
+    let summary = davis.score_folder(results, &mut |done| progress.set(done, ""))?;
     progress.finish();
     let mut scored = vec![Scored::new("masks", summary, None)];
     if baselines {
@@ -165,7 +161,7 @@ fn copied(tree: &Tree) -> Result<DavisSummary> {
     let scores = tree
         .sequences
         .iter()
-        .map(|sequence| score_first_mask(sequence, tree.year))
+        .map(|sequence| sequence.score_first_mask(tree.year))
         .collect::<dinolab_eval::Result<Vec<_>>>()?;
     DavisSummary::of(scores.concat()).context("the tree has no objects")
 }
@@ -213,7 +209,7 @@ fn follow(env: &Environment<'_>, request: &VideoRequest<'_>, tree: &Tree) -> Res
             let followed = tracking.propagate(embedder, sequence, tree.year, &mut |frame, mask| {
                 if let Some(out) = &mut out {
                     let name = format!("{}/{}.png", sequence.name, sequence.frames[frame]);
-                    out.write(name, |path| write_mask(path, &mask, tree.year))
+                    out.write(name, |path| tree.year.write_mask(path, &mask))
                         .map_err(|error| stopped(&mut unwritten, error))?;
                 }
                 masks.push(mask);
@@ -226,9 +222,9 @@ fn follow(env: &Environment<'_>, request: &VideoRequest<'_>, tree: &Tree) -> Res
             }
             followed?;
             match scorable(sequence) {
-                true => objects.extend(score_sequence(sequence, tree.year, |frame| {
-                    Ok(masks[frame].clone())
-                })?),
+                true => {
+                    objects.extend(sequence.score(tree.year, |frame| Ok(masks[frame].clone()))?)
+                }
                 false => scored = false,
             }
         }

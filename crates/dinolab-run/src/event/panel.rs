@@ -1,8 +1,7 @@
 //! The lines of an epoch and of an evaluation.
 
-use dinolab_eval::health::Health;
-
 use crate::evaluation::Evaluation;
+use crate::health::Health;
 
 /// The metrics of an epoch that its method has, in one line; `waited` is the fraction of the steps'
 /// time that was spent on waiting for data.

@@ -1,10 +1,11 @@
 //! From a step's outputs to the figures of health that its method has.
 
-use dinolab_eval::Result;
-use dinolab_eval::health::{EmbeddingSample, HealthMeter, PrototypeSample, Sample};
-use dinolab_eval::network::host;
 use dinolab_nn::Tensor;
+use dinolab_nn::device::to_host_f32;
 use dinolab_train::{Outputs, StepReport};
+
+use crate::Result;
+use crate::health::{EmbeddingSample, HealthMeter, PrototypeSample, Sample};
 
 /// Rows of outputs that are looked at in a sampled step.
 const ROWS: usize = 64;
@@ -37,18 +38,18 @@ pub(super) fn measure(
 }
 
 fn sample(meter: &mut HealthMeter, outputs: &Outputs) -> Result<()> {
-    let features = host(outputs.features.clone());
+    let features = to_host_f32(outputs.features.clone());
     let prototypes = outputs.prototypes.as_ref().map(|prototypes| {
         let rows = prototypes.teacher.dims()[0] / 2;
         let student = |first: usize| prototypes.student.clone().narrow(0, first, rows);
         // Each teacher row beside the student's other global view of the same image.
         let crossed = Tensor::cat(vec![student(rows), student(0)], 0);
-        let teacher = host(prototypes.teacher.clone());
-        let centre = prototypes.centre.clone().map(host);
-        (teacher, host(crossed), centre)
+        let teacher = to_host_f32(prototypes.teacher.clone());
+        let centre = prototypes.centre.clone().map(to_host_f32);
+        (teacher, to_host_f32(crossed), centre)
     });
     let embeddings = outputs.embeddings.as_ref();
-    let embeddings = embeddings.map(|z| (host(z.clone()), z.dims()[1]));
+    let embeddings = embeddings.map(|z| (to_host_f32(z.clone()), z.dims()[1]));
     meter.sample(&Sample {
         features: &features,
         feature_dim: outputs.features.dims()[1],

@@ -51,9 +51,8 @@ pub fn tensor<const D: usize>(array: &Array, device: &Device) -> Tensor<D> {
     Tensor::from_data(TensorData::new(array.data.clone(), shape), device)
 }
 
-pub fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    let data = tensor.without_autodiff().into_data().convert::<f32>();
-    data.try_to_vec().unwrap()
+pub fn to_host_f32<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    dinolab_nn::device::to_host_f32(tensor.without_autodiff())
 }
 
 /// ‖a − b‖ ≤ tolerance · max(‖b‖, floor).

@@ -38,7 +38,7 @@ pub fn objective_and_gradient<O: Objective>(folder: &str, objective: impl Fn(&Va
         }
         let loss = loss.unwrap();
         near(name, value(&loss), &case["loss"], 1e-4);
-        let found = host(z.grad(&loss.backward()).unwrap());
+        let found = to_host_f32(z.grad(&loss.backward()).unwrap());
         close(name, &found, &array(&case["grad"]).data, 1e-3, 1e-4);
     }
 }
@@ -133,7 +133,7 @@ pub fn six_steps<O: Objective>(folder: &str, objective: impl Fn(&Value) -> O) {
         let along = tensor(&golden[&format!("step{step}.directions")], &device());
         let report = method.step_along(&views, &hp, along).unwrap();
         if step == 0 {
-            let outputs = host(report.outputs.embeddings.unwrap());
+            let outputs = to_host_f32(report.outputs.embeddings.unwrap());
             close(
                 "outputs",
                 &outputs,

@@ -1,4 +1,4 @@
-use dinolab_nn::device;
+use dinolab_nn::device::{self, to_host_f32};
 use dinolab_nn::init::Init;
 use dinolab_nn::{Vit, VitConfig};
 
@@ -76,13 +76,13 @@ fn the_class_token_is_the_networks() {
     };
     let normaliser = ChannelNormaliser::new(Pixels::Rgb, &[0.5; 3], &[0.25; 3]).unwrap();
     let input = batch(&vit, &[planes(&image, &normaliser).unwrap()], 16, 16);
-    let class = host(vit.forward(input.clone()));
+    let class = to_host_f32(vit.forward(input.clone()));
     let single = describe(
         View::Fit(16),
         Descriptor::Feature(Feature::Class, vec![1.0]),
     );
     let both = describe(View::Square(16), Descriptor::Gem(Feature::Both, 4.0));
-    let tokens = host(vit.intermediate(input, 1).remove(0));
+    let tokens = to_host_f32(vit.intermediate(input, 1).remove(0));
     let pooled = gem(&tokens[16..], 16, 4.0);
     for i in 0..16 {
         assert!((single[i] - class[i]).abs() < 1e-6);

@@ -7,7 +7,9 @@ use dinolab_data::random::Random;
 use dinolab_data::{Image, Size, Source};
 use dinolab_nn::Vit;
 
-use super::{Example, Fitted, Score, Task};
+use super::Score;
+use super::fitted::Fitted;
+use super::supervised::{Example, Supervised};
 use crate::linear::accuracy;
 use crate::network::block_features::BlockFeatures;
 use crate::network::features::{FeatureExtractor, Preprocess, planes};
@@ -15,7 +17,7 @@ use crate::random_view::RandomView;
 use crate::{Error, Result};
 
 /// Classification of a labelled source, with the features of a linear classifier as the head's input.
-pub struct Classification<'a> {
+pub(super) struct Classification<'a> {
     train: &'a dyn Source,
     val: &'a dyn Source,
     /// Labels of the validation images as indices of training classes.
@@ -29,13 +31,7 @@ pub struct Classification<'a> {
 }
 
 impl<'a> Classification<'a> {
-    /// Creates the task. `blocks` selects the tokens of the head's input and `view` the training
-    /// views; validation images are resized and centre-cropped as `preprocess` specifies. A
-    /// validation class that is absent from training is never predicted.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for images without labels, [`Error::BadSetting`] for settings out of
-    /// range.
+    /// As [`Task::classification`](super::Task::classification).
     pub fn new(
         train: &'a dyn Source,
         val: &'a dyn Source,
@@ -78,7 +74,7 @@ impl<'a> Classification<'a> {
     }
 }
 
-impl Task for Classification<'_> {
+impl Supervised for Classification<'_> {
     fn classes(&self) -> usize {
         self.train.classes().len()
     }
@@ -93,11 +89,10 @@ impl Task for Classification<'_> {
 
     fn example(&self, place: usize, random: &mut Random) -> Result<Example> {
         let image = self.train.image(place)?;
-        let at = self.view.place(&image, random);
         let mut targets = vec![0.0; self.classes()];
         targets[self.groups[place]] = 1.0;
         Ok(Example {
-            planes: planes(&self.view.render(&image, at)?, &self.normaliser)?,
+            planes: planes(&self.view.draw(&image, random)?, &self.normaliser)?,
             targets,
         })
     }

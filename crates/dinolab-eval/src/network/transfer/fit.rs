@@ -2,6 +2,7 @@
 
 use burn::tensor::{Gradients, Tensor, TensorData};
 use dinolab_data::random::{Purpose, Random, epoch_order};
+use dinolab_nn::device::to_host_f32;
 use dinolab_nn::init::Init;
 use dinolab_nn::ops::ParamUpdate;
 use dinolab_nn::optim::schedule::WarmupCosine;
@@ -10,10 +11,11 @@ use dinolab_nn::vit::Linear;
 use dinolab_nn::{Parameters, Vit};
 use rayon::prelude::*;
 
+use super::fitted::Fitted;
 use super::layer_rate::layer_rate;
-use super::{Example, Task};
+use super::supervised::{Example, Supervised};
 use crate::cross_entropy::{Targets, cross_entropy};
-use crate::network::features::{batch, host};
+use crate::network::features::batch;
 use crate::{Error, Result};
 
 /// The settings of training.
@@ -44,24 +46,6 @@ impl Default for FineTune {
     }
 }
 
-/// A trained network, which records no gradients.
-pub struct Fitted {
-    /// The backbone.
-    pub vit: Vit,
-    /// The linear head, `[head_dim]` → `[K]`.
-    pub head: Linear,
-    /// Mean loss over the last epoch's examples, in nats.
-    pub loss: f64,
-}
-
-impl Fitted {
-    /// Computes logits `[rows, K]` of the head's input `[rows, head_dim]`.
-    pub fn logits(&self, input: Tensor<2>) -> Vec<f32> {
-        let [rows, dim] = input.dims();
-        host(self.head.forward(input.reshape([1, rows, dim])))
-    }
-}
-
 impl FineTune {
     /// Returns the number of steps for a number of labelled images.
     pub fn steps(&self, images: usize) -> usize {
@@ -83,12 +67,10 @@ impl FineTune {
 
     /// Trains a head on `vit`, and `vit` itself unless `frozen`, on the training images `labelled` of
     /// a task. `progress` is called with the loss of each step.
-    ///
-    /// # Errors
-    /// As [`compare`](super::compare).
-    pub fn fit(
+    /// Fails as [`TransferConfig::compare`](super::TransferConfig::compare).
+    pub(super) fn fit(
         &self,
-        task: &dyn Task,
+        task: &dyn Supervised,
         mut vit: Vit,
         frozen: bool,
         labelled: &[usize],
@@ -122,7 +104,7 @@ impl FineTune {
                 let [rows, _] = input.dims();
                 let logits = head.forward(input.reshape([1, rows, dim]));
                 let found = cross_entropy(
-                    &host(logits.clone().without_autodiff()),
+                    &to_host_f32(logits.clone().without_autodiff()),
                     task.classes(),
                     Targets::Weights(&targets),
                 )?;
@@ -222,7 +204,7 @@ fn step_all(
 
 /// Returns a batch of random views and the targets of their rows, without autodiff.
 fn examples(
-    task: &dyn Task,
+    task: &dyn Supervised,
     vit: &Vit,
     places: &[usize],
     (seed, epoch): (u64, u64),

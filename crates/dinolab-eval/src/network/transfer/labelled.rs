@@ -45,31 +45,33 @@ impl fmt::Display for Share {
     }
 }
 
-/// Draws a share of each group (class) at random, by `seed`, and returns the positions in ascending
-/// order. A larger share of the same seed contains the smaller one.
-///
-/// # Errors
-/// [`Error::Invalid`] without images.
-pub fn labelled_share(groups: &[usize], share: Share, seed: u64) -> Result<Vec<usize>> {
-    let mut members: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for (place, &group) in groups.iter().enumerate() {
-        members.entry(group).or_default().push(place);
+impl Share {
+    /// Draws this share of each group (class) at random, by `seed`, and returns the positions in ascending
+    /// order. A larger share of the same seed contains the smaller one.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] without images.
+    pub fn draw(self, groups: &[usize], seed: u64) -> Result<Vec<usize>> {
+        let mut members: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (place, &group) in groups.iter().enumerate() {
+            members.entry(group).or_default().push(place);
+        }
+        if members.is_empty() {
+            return Err(Error::invalid("training images", "must not be empty"));
+        }
+        let mut drawn = Vec::new();
+        for (group, mut places) in members {
+            let count = match self {
+                Self::Percent(percent) => {
+                    ((places.len() as f64 * percent / 100.0).round() as usize).max(1)
+                }
+                Self::PerClass(count) => count,
+            };
+            Random::new(seed, 0, group as u64, Purpose::Validation).shuffle(&mut places);
+            places.truncate(count);
+            drawn.append(&mut places);
+        }
+        drawn.sort_unstable();
+        Ok(drawn)
     }
-    if members.is_empty() {
-        return Err(Error::invalid("training images", "must not be empty"));
-    }
-    let mut drawn = Vec::new();
-    for (group, mut places) in members {
-        let count = match share {
-            Share::Percent(percent) => {
-                ((places.len() as f64 * percent / 100.0).round() as usize).max(1)
-            }
-            Share::PerClass(count) => count,
-        };
-        Random::new(seed, 0, group as u64, Purpose::Validation).shuffle(&mut places);
-        places.truncate(count);
-        drawn.append(&mut places);
-    }
-    drawn.sort_unstable();
-    Ok(drawn)
 }

@@ -7,14 +7,16 @@ use dinolab_data::augment::Filter;
 use dinolab_data::random::Random;
 use dinolab_nn::{Vit, check_patches};
 
-use super::{Example, Fitted, Score, Task};
+use super::Score;
+use super::fitted::Fitted;
+use super::supervised::{Example, Supervised};
 use crate::network::features::{Preprocess, batch, planes};
 use crate::random_view::{Placement, RandomView, render};
 use crate::segmentation::{ClassMasks, IouMeter, class_map, patch_targets};
 use crate::{Error, Result};
 
 /// Segmentation of a source with masks, with patch tokens as the head's input.
-pub struct Segmentation<'a> {
+pub(super) struct Segmentation<'a> {
     train: ClassMasks<'a>,
     train_images: Vec<usize>,
     val: ClassMasks<'a>,
@@ -25,12 +27,7 @@ pub struct Segmentation<'a> {
 }
 
 impl<'a> Segmentation<'a> {
-    /// Creates the task from training and validation images, given by their indices in their
-    /// sources. The side of views is a multiple of the patch size of `vit`; validation images are
-    /// resized to that square.
-    ///
-    /// # Errors
-    /// [`Error::BadSetting`] for settings out of range, [`Error::Invalid`] without images.
+    /// As [`Task::segmentation`](super::Task::segmentation).
     pub fn new(
         (train, train_images): (ClassMasks<'a>, Vec<usize>),
         (val, val_images): (ClassMasks<'a>, Vec<usize>),
@@ -68,7 +65,7 @@ impl<'a> Segmentation<'a> {
     }
 }
 
-impl Task for Segmentation<'_> {
+impl Supervised for Segmentation<'_> {
     fn classes(&self) -> usize {
         self.train.classes
     }

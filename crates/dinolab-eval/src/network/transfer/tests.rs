@@ -1,9 +1,12 @@
 use dinolab_data::Size;
+use dinolab_data::random::Random;
 use dinolab_data::shapes::Shapes;
+use dinolab_nn::device::to_host_f32;
 use dinolab_nn::init::Init;
 use dinolab_nn::{Feature, Parameters, Vit, VitConfig, device};
 use proptest::prelude::*;
 
+use super::layer_rate::layer_rate;
 use super::*;
 use crate::network::block_features::BlockFeatures;
 use crate::network::features::Preprocess;
@@ -67,15 +70,15 @@ proptest! {
     #[test]
     fn shares_are_even_and_nested(sizes in prop::collection::vec(1usize..40, 1..5), seed: u64, percent in 1f64..100.0) {
         let groups: Vec<usize> = sizes.iter().enumerate().flat_map(|(g, &n)| vec![g; n]).collect();
-        let drawn = labelled_share(&groups, Share::Percent(percent), seed).unwrap();
+        let drawn = Share::Percent(percent).draw(&groups, seed).unwrap();
         prop_assert!(drawn.is_sorted_by(|a, b| a < b));
         for (group, &n) in sizes.iter().enumerate() {
             let count = drawn.iter().filter(|&&place| groups[place] == group).count();
             prop_assert_eq!(count, ((n as f64 * percent / 100.0).round() as usize).max(1));
         }
-        let all = labelled_share(&groups, Share::PerClass(40), seed).unwrap();
+        let all = Share::PerClass(40).draw(&groups, seed).unwrap();
         prop_assert_eq!(all.len(), groups.len());
-        let few = labelled_share(&groups, Share::PerClass(1), seed).unwrap();
+        let few = Share::PerClass(1).draw(&groups, seed).unwrap();
         prop_assert!(few.iter().all(|place| drawn.contains(place)));
     }
 }
@@ -121,7 +124,7 @@ fn layers_far_from_the_head_learn_slower() {
 #[test]
 fn the_head_of_a_frozen_network_takes_the_steps_of_adamw() {
     let (train, val) = (Shapes::new(1, 8), Shapes::new(2, 4));
-    let task = Classification::new(&train, &val, ONE, VIEW, &preprocess(), 8).unwrap();
+    let task = Task::classification(&train, &val, ONE, VIEW, &preprocess(), 8).unwrap();
     let settings = FineTune {
         epochs: 3,
         batch_size: 8,
@@ -132,7 +135,7 @@ fn the_head_of_a_frozen_network_takes_the_steps_of_adamw() {
     let labelled: Vec<usize> = (0..8).collect();
     let (lr, seed) = (0.01, 5);
     let fitted = settings
-        .fit(&task, vit(), true, &labelled, (lr, seed), &mut |_| {})
+        .fit(&*task.0, vit(), true, &labelled, (lr, seed), &mut |_| {})
         .unwrap();
     assert_eq!(values(&fitted.vit), values(&vit()), "frozen");
 
@@ -154,9 +157,9 @@ fn the_head_of_a_frozen_network_takes_the_steps_of_adamw() {
                 place as u64,
                 dinolab_data::random::Purpose::Crops,
             );
-            let example = task.example(place, &mut random).unwrap();
+            let example = task.0.example(place, &mut random).unwrap();
             let images = crate::network::features::batch(&vit(), &[example.planes], 32, 32);
-            let x: Vec<f64> = crate::network::features::host(vit().forward(images))
+            let x: Vec<f64> = to_host_f32(vit().forward(images))
                 .into_iter()
                 .map(f64::from)
                 .collect();
@@ -212,7 +215,7 @@ fn tiny() -> TransferConfig {
 #[test]
 fn all_arms_learn_their_few_labels_alike_at_any_number_of_threads() {
     let (train, val) = (Shapes::new(1, 96), Shapes::new(2, 48));
-    let task = Classification::new(&train, &val, ONE, VIEW, &preprocess(), 16).unwrap();
+    let task = Task::classification(&train, &val, ONE, VIEW, &preprocess(), 16).unwrap();
     let mut config = tiny();
     config.fine_tune.epochs = 4;
     let run = |threads| {
@@ -222,12 +225,13 @@ fn all_arms_learn_their_few_labels_alike_at_any_number_of_threads() {
             .unwrap();
         pool.install(|| {
             let (mut steps, mut total) = (0, 0);
-            let trials = compare(&task, &vit(), &TransferMode::ALL, &config, &mut |now| {
-                steps += 1;
-                assert_eq!(now.step, steps);
-                total = now.steps;
-            })
-            .unwrap();
+            let trials = config
+                .compare(&task, &vit(), &TransferMode::ALL, &mut |now| {
+                    steps += 1;
+                    assert_eq!(now.step, steps);
+                    total = now.steps;
+                })
+                .unwrap();
             assert_eq!((steps, total), (2 * 5 * 4 * 4, 2 * 5 * 4 * 4));
             trials
         })
@@ -260,7 +264,7 @@ fn a_network_from_scratch_learns_to_fit_its_labels() {
         size: Size::square(32),
         scale: (1.0, 1.0),
     };
-    let task = Classification::new(&train, &val, TWO, view, &preprocess(), 16).unwrap();
+    let task = Task::classification(&train, &val, TWO, view, &preprocess(), 16).unwrap();
     let mut losses = Vec::new();
     let settings = FineTune {
         epochs: 150,
@@ -270,7 +274,7 @@ fn a_network_from_scratch_learns_to_fit_its_labels() {
     };
     let labelled: Vec<usize> = (0..16).collect();
     let fitted = settings
-        .fit(&task, vit(), false, &labelled, (3e-3, 0), &mut |loss| {
+        .fit(&*task.0, vit(), false, &labelled, (3e-3, 0), &mut |loss| {
             losses.push(loss)
         })
         .unwrap();
@@ -287,7 +291,7 @@ fn segmentation_transfers_too() {
         rule: MaskRule::Classes,
         classes: 2,
     };
-    let task = Segmentation::new(
+    let task = Task::segmentation(
         (masks, (0..16).collect()),
         (masks, (16..24).collect()),
         VIEW,
@@ -302,7 +306,9 @@ fn segmentation_transfers_too() {
         ..tiny()
     };
     config.fine_tune.epochs = 60;
-    let trials = compare(&task, &vit(), &TransferMode::ALL, &config, &mut |_| {}).unwrap();
+    let trials = config
+        .compare(&task, &vit(), &TransferMode::ALL, &mut |_| {})
+        .unwrap();
     assert_eq!(trials.len(), 3);
     for trial in &trials {
         assert!((0.0..=100.0).contains(&trial.mean()));
@@ -335,9 +341,11 @@ fn spread_by_hand() {
 #[test]
 fn what_cannot_be_compared_is_refused() {
     let (train, val) = (Shapes::new(1, 16), Shapes::new(2, 8));
-    let task = Classification::new(&train, &val, ONE, VIEW, &preprocess(), 16).unwrap();
+    let task = Task::classification(&train, &val, ONE, VIEW, &preprocess(), 16).unwrap();
     let refused = |config: &TransferConfig| {
-        compare(&task, &vit(), &[TransferMode::Frozen], config, &mut |_| {}).is_err()
+        config
+            .compare(&task, &vit(), &[TransferMode::Frozen], &mut |_| {})
+            .is_err()
     };
     assert!(refused(&TransferConfig {
         seeds: vec![],
@@ -375,5 +383,5 @@ fn what_cannot_be_compared_is_refused() {
         }));
     }
     let none = Shapes::new(1, 0);
-    assert!(Classification::new(&none, &val, ONE, VIEW, &preprocess(), 16).is_err());
+    assert!(Task::classification(&none, &val, ONE, VIEW, &preprocess(), 16).is_err());
 }

@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use dinolab_eval::davis::Year;
-use dinolab_eval::network::video_segmentation::REFERENCE_SIDE;
-use dinolab_eval::propagation::Propagation;
+use dinolab_eval::davis::{Propagation, Year};
+use dinolab_eval::network::VideoSegmentation;
 use dinolab_run::Environment;
 use dinolab_run::evaluate::video::{DavisTree, VideoRequest, evaluate, score};
 
@@ -47,7 +46,7 @@ pub struct Args {
     #[arg(long, default_value = "480p")]
     resolution: String,
     /// Resize the shorter side of frames to this
-    #[arg(long, value_name = "PX", default_value_t = REFERENCE_SIDE)]
+    #[arg(long, value_name = "PX", default_value_t = VideoSegmentation::REFERENCE_SIDE)]
     size: usize,
     /// Number of preceding context frames, in addition to the first
     #[arg(long, value_name = "N", default_value_t = Propagation::default().n_last_frames)]

@@ -2,12 +2,13 @@ use std::fs;
 
 use dinolab_data::augment::eval;
 use dinolab_data::{Image, Size};
+use dinolab_eval::Embedder;
+use dinolab_eval::network::{embed, whole_patches};
 use dinolab_nn::weights::file_arrays;
 use dinolab_nn::{VitConfig, device, init::Init};
 
 use super::*;
-use crate::Embedder;
-use crate::network::features::{embed, whole_patches};
+use crate::error::Error;
 use crate::npy::read_npy_f32;
 
 /// Noise of several sizes, one of which cannot be used.
@@ -228,7 +229,7 @@ fn nothing_is_left_of_a_file_that_fails() {
 }
 
 #[test]
-fn what_is_no_number_is_told_with_the_image() {
+fn a_network_without_numbers_leaves_no_file() {
     use dinolab_nn::Parameters;
     let mut vit = vit();
     // Finite weights whose products are not.
@@ -238,24 +239,6 @@ fn what_is_no_number_is_told_with_the_image() {
         }
     });
     let source = Pictures(vec![(0, 0), (40, 30), (30, 40)]);
-    let named = source.name(1);
-    let check = |error: Error| {
-        assert!(matches!(error, Error::NotFinite { .. }), "{error}");
-        error.to_string()
-    };
-    let told = check(
-        embed(
-            &vit,
-            Feature::Class,
-            &source,
-            &[0, 1, 2],
-            &preprocess(),
-            2,
-            &mut |_| {},
-        )
-        .unwrap_err(),
-    );
-    assert!(told.starts_with(&named), "{told}");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("t.npy");
     let view = |_: usize, image: &Image| {
@@ -275,52 +258,11 @@ fn what_is_no_number_is_told_with_the_image() {
         (&path, Layout::Joint),
         &mut |_| {},
     );
-    assert!(check(error.unwrap_err()).starts_with(&source.name(2)));
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-    let embedder = Embedder::new(vit, preprocess()).unwrap();
-    let image = source.image(1).unwrap();
-    check(embedder.embed(&image).unwrap_err());
-    check(embedder.tokens(&image, None).unwrap_err());
-    check(embedder.attention(&image, None).unwrap_err());
-}
-
-#[test]
-fn images_of_too_many_patches_are_refused_before_anything_is_made_for_them() {
-    let embedder = Embedder::new(vit(), preprocess()).unwrap();
-    let image = Image::new(64, 2, 3);
-    for size in [
-        Some((4096, 4096)),
-        Some((4, 1 << 30)),
-        Some((usize::MAX, usize::MAX)),
-    ] {
-        let error = embedder.tokens(&image, size).unwrap_err();
-        assert!(error.is_of_an_image(), "{error}");
-        assert!(error.to_string().contains("patches of 4 px"), "{error}");
-        assert!(
-            embedder
-                .attention(&image, size)
-                .unwrap_err()
-                .is_of_an_image()
-        );
-    }
-    let large = Preprocess {
-        resize: Size::square(4096),
-        crop: Size::square(4000),
-        ..preprocess()
-    };
-    assert!(large.check(4).is_err());
-    let source = Pictures(vec![(40, 30)]);
+    let error = error.unwrap_err();
     assert!(
-        embed(
-            &vit(),
-            Feature::Class,
-            &source,
-            &[0],
-            &large,
-            1,
-            &mut |_| {}
-        )
-        .is_err()
+        matches!(error, Error::Eval(dinolab_eval::Error::NotFinite { .. })),
+        "{error}"
     );
-    assert!(Embedder::new(vit(), large).is_err());
+    assert!(error.to_string().starts_with(&source.name(2)), "{error}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }

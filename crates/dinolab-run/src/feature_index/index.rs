@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::Path;
 
+use dinolab_data::slice::check_length;
 use dinolab_nn::weights::{Array, file_arrays, to_bytes};
 
-use crate::error::check_length;
-use crate::file::write_whole;
-use crate::{Error, Result};
+use crate::error::{Context, Error, Result};
 
 /// Version of the file's layout.
 const VERSION: &str = "1";
@@ -80,7 +79,7 @@ impl Index {
     /// Adds an image.
     ///
     /// # Errors
-    /// [`Error::Length`] for a feature of another width.
+    /// [`Error::Slice`] for a feature of another width.
     pub fn push(&mut self, fingerprint: FileFingerprint, feature: &[f32]) -> Result<()> {
         check_length("feature", self.dim, feature.len())?;
         self.fingerprints.push(fingerprint);
@@ -92,46 +91,38 @@ impl Index {
     /// row per image, with key and fingerprints as metadata.
     ///
     /// # Errors
-    /// [`Error::Write`] if the file cannot be written.
+    /// A file that cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
         check_length("index", self.fingerprints.len() * self.dim, self.data.len())?;
         let array = Array {
             shape: vec![self.fingerprints.len(), self.dim],
             data: self.data.clone(),
         };
-        let fingerprints =
-            serde_json::to_string(&self.fingerprints).map_err(|error| Error::Format {
-                path: path.into(),
-                reason: error.to_string(),
-            })?;
+        let fingerprints = serde_json::to_string(&self.fingerprints)
+            .with_context(|| path.display().to_string())?;
         let facts = BTreeMap::from([
             ("dinolab_index".to_owned(), VERSION.to_owned()),
             ("key".to_owned(), self.key.clone()),
             ("images".to_owned(), fingerprints),
         ]);
         let bytes = to_bytes(&BTreeMap::from([("features".to_owned(), array)]), &facts)?;
-        write_whole(path, |out| out.write_all(&bytes))
+        dinolab_files::write_whole(path, |out| out.write_all(&bytes))
+            .with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// Reads an index; `None` if there is no file.
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::Model`] if the file cannot be read, [`Error::Format`] if it is not
-    /// an index of this version.
+    /// A file that cannot be read, or is not an index of this version.
     pub fn read(path: &Path) -> Result<Option<Self>> {
         let bytes = match std::fs::read(path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => {
-                return Err(Error::Io {
-                    path: path.into(),
-                    source,
-                });
-            }
+            Err(error) => return Err(error).with_context(|| path.display().to_string()),
         };
-        let wrong = |reason: &str| Error::Format {
-            path: path.into(),
-            reason: format!("is not an index of this version: {reason}"),
+        let wrong = |reason: &str| {
+            let path = path.display();
+            Error::Invalid(format!("{path}: is not an index of this version: {reason}"))
         };
         let (mut arrays, mut facts) = file_arrays(path, &bytes)?;
         if facts.get("dinolab_index").map(String::as_str) != Some(VERSION) {

@@ -4,14 +4,12 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
+use dinolab_eval::linear::{LinearClassifier, LinearConfig};
+use dinolab_eval::network::{BlockFeatures, Preprocess};
 use dinolab_nn::weights::{Array, read_arrays, to_bytes};
 use dinolab_nn::{Parameters, Vit, VitConfig};
 
-use crate::file::write_whole;
-use crate::linear::{LinearClassifier, LinearConfig};
-use crate::network::block_features::BlockFeatures;
-use crate::network::features::Preprocess;
-use crate::{Error, Result};
+use crate::error::{Context, Error, Result};
 
 /// Value of the metadata entry `format`.
 const FORMAT: &str = "dinolab linear classifier 1";
@@ -84,13 +82,12 @@ impl ClassifierFile {
     /// Writes the file, complete or not at all.
     ///
     /// # Errors
-    /// [`Error::Write`] if the file cannot be written, [`Error::Invalid`] unless there is one name
-    /// per class.
+    /// A file that cannot be written; [`Error::Invalid`] unless there is one name per class.
     pub fn write(&self, path: &Path) -> Result<()> {
         let layer = &self.classifier;
         if self.classes.len() != layer.classes() {
-            let reason = format!("{} for {} classes", self.classes.len(), layer.classes());
-            return Err(Error::invalid("class names", reason));
+            let (names, classes) = (self.classes.len(), layer.classes());
+            bail!("class names: {names} for {classes} classes");
         }
         let array = |shape: &[usize], data: &[f32]| Array {
             shape: shape.to_vec(),
@@ -106,9 +103,7 @@ impl ClassifierFile {
                 array(&[layer.classes()], &layer.bias),
             ),
         ]);
-        let json = |text: serde_json::Result<String>| {
-            text.map_err(|error| Error::invalid("classifier", error.to_string()))
-        };
+        let json = |text: serde_json::Result<String>| text.context("classifier");
         let mut facts = BTreeMap::from([
             ("format".to_owned(), FORMAT.to_owned()),
             (
@@ -124,19 +119,17 @@ impl ClassifierFile {
             facts.insert("backbone".into(), json(serde_json::to_string(backbone))?);
         }
         let bytes = to_bytes(&arrays, &facts)?;
-        write_whole(path, |out| out.write_all(&bytes))
+        dinolab_files::write_whole(path, |out| out.write_all(&bytes))
+            .with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// Reads a file.
     ///
     /// # Errors
-    /// [`Error::Model`] if the file cannot be read; [`Error::NotAClassifier`] or [`Error::Format`]
-    /// if it is not a valid classifier.
+    /// A file that cannot be read; [`Error::NotAClassifier`] or [`Error::Invalid`] if it is not a
+    /// valid classifier.
     pub fn read(path: &Path) -> Result<Self> {
-        let wrong = |reason: String| Error::Format {
-            path: path.into(),
-            reason,
-        };
+        let wrong = |reason: String| Error::Invalid(format!("{}: {reason}", path.display()));
         let (mut arrays, facts) = read_arrays(path)?;
         match facts.get("format").map(String::as_str) {
             Some(FORMAT) => {}

@@ -7,8 +7,8 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::TENSOR;
-use crate::file::Growing;
-use crate::{Error, Result};
+use super::growing::Growing;
+use crate::error::Result;
 
 /// Bytes of the complete `.npy` header; a multiple of 64.
 const NPY_HEADER: usize = 128;
@@ -95,10 +95,7 @@ impl Safetensors {
         let room = (room + ENTRY).next_multiple_of(8);
         if room > MAX_HEADER {
             let images = names.map_or(0, |names| names.len());
-            return Err(Error::invalid(
-                "patch tokens",
-                format!("a safetensors file has no room for the names of {images} images"),
-            ));
+            bail!("patch tokens: a safetensors file has no room for the names of {images} images");
         }
         let mut file = Growing::create(path)?;
         file.write(|out| out.write_all(&vec![b' '; 8 + room]))?;
@@ -130,9 +127,9 @@ impl Tokens for Safetensors {
             };
             // The format's own name for its metadata.
             if name == "__metadata__" || arrays.insert(name.clone(), entry).is_some() {
-                let reason =
-                    format!("{name}: there can be no array, or no second one, of this name");
-                return Err(Error::invalid("patch tokens", reason));
+                bail!(
+                    "patch tokens: {name}: there can be no array, or no second one, of this name"
+                );
             }
         }
         if self.arrays.is_none() {
@@ -167,13 +164,11 @@ impl Tokens for Safetensors {
 
 /// Fails unless all images of an array have the same grid.
 fn check_grid(known: &mut Option<(usize, usize)>, grid: (usize, usize)) -> Result<()> {
-    match *known.get_or_insert(grid) == grid {
-        true => Ok(()),
-        false => Err(Error::invalid(
-            "patch tokens",
-            "images are of different sizes",
-        )),
-    }
+    ensure!(
+        *known.get_or_insert(grid) == grid,
+        "patch tokens: images are of different sizes"
+    );
+    Ok(())
 }
 
 fn append(file: &mut Growing, data: &[f32]) -> Result<()> {

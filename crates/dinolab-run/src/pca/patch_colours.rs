@@ -5,10 +5,11 @@
 //! colours are the foreground's own components (as in the DINOv2 paper, Oquab et al. 2023,
 //! figure 1).
 
-use crate::Result;
-use crate::covariance::CovarianceAccumulator;
-use crate::error::check_length;
-use crate::pca::Pca;
+use dinolab_data::slice::check_length;
+use dinolab_eval::pca::Pca;
+use dinolab_eval::whitening::CovarianceAccumulator;
+
+use crate::error::Result;
 
 /// Fraction of the values at either end that is clipped.
 const TAIL: f64 = 0.01;
@@ -17,7 +18,7 @@ const BINS: usize = 256;
 
 /// The colours of the patches of one image.
 #[derive(Clone, Debug, PartialEq)]
-pub struct PatchColours {
+pub(super) struct PatchColours {
     /// Rows and columns of patches, `(h, w)`.
     pub grid: (usize, usize),
     /// `[h · w, 3]` in 0–1; 0 in the background.
@@ -27,10 +28,10 @@ pub struct PatchColours {
 }
 
 /// Takes the patch features `[h · w, D]` and the grid `(h, w)` of an image.
-pub type PatchVisitor<'a> = dyn FnMut(&[f32], (usize, usize)) -> Result<()> + 'a;
+pub(super) type PatchVisitor<'a> = dyn FnMut(&[f32], (usize, usize)) -> Result<()> + 'a;
 
 /// Patch features of several images, visited repeatedly and always in the same order.
-pub trait PatchSource {
+pub(super) trait PatchSource {
     /// Calls `visitor` once per image.
     ///
     /// # Errors
@@ -55,10 +56,8 @@ impl PatchSource for [(Vec<f32>, (usize, usize))] {
 /// along the borders of the images is the foreground.
 ///
 /// # Errors
-/// [`Error::Invalid`](crate::Error::Invalid) without images,
-/// [`Error::Length`](crate::Error::Length) and [`Error::NonFinite`](crate::Error::NonFinite) for
-/// features of the wrong length or that are not finite.
-pub fn patch_colours<P: PatchSource + ?Sized>(
+/// No images; features of the wrong length or that are not finite; what images give.
+pub(super) fn patch_colours<P: PatchSource + ?Sized>(
     images: &mut P,
     dim: usize,
     foreground: bool,
@@ -66,7 +65,7 @@ pub fn patch_colours<P: PatchSource + ?Sized>(
     let mut covariance = CovarianceAccumulator::new(dim);
     images.visit(&mut |rows, grid| {
         check_length("features", grid.0 * grid.1 * dim, rows.len())?;
-        covariance.add(rows)
+        Ok(covariance.add(rows)?)
     })?;
     let mut masks: Vec<Vec<bool>> = Vec::new();
     if foreground {
@@ -86,7 +85,7 @@ pub fn patch_colours<P: PatchSource + ?Sized>(
                 .flat_map(|(row, _)| row.iter().copied())
                 .collect();
             number += 1;
-            covariance.add(&kept)
+            Ok(covariance.add(&kept)?)
         })?;
     }
     let pca = Pca::of(&covariance, 3)?;
@@ -208,19 +207,9 @@ fn otsu(values: &[f32]) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use dinolab_nn::init::Init;
 
-    /// Values without a pattern, −0.5 to 0.5.
-    fn noise(count: usize, mut state: u64) -> Vec<f32> {
-        (0..count)
-            .map(|_| {
-                state = state
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1);
-                (state >> 40) as f32 / (1 << 24) as f32 - 0.5
-            })
-            .collect()
-    }
+    use super::*;
 
     #[test]
     fn like_patches_have_like_colours_across_pictures() {
@@ -258,9 +247,8 @@ mod tests {
     fn the_foreground_keeps_from_the_border() {
         let (h, w, d) = (8, 9, 5);
         let inside = |i: usize| (2..6).contains(&(i / w)) && (3..7).contains(&(i % w));
-        let mut rows = noise(h * w * d, 3);
+        let mut rows = Init::new(3).truncated_normal(h * w * d, 0.05);
         for (i, row) in rows.chunks_exact_mut(d).enumerate() {
-            row.iter_mut().for_each(|v| *v *= 0.2);
             row[1] += if inside(i) { -4.0 } else { 4.0 };
         }
         let mut pictures = [(rows, (h, w))];

@@ -5,21 +5,18 @@
 //! otherwise one array `[rows, columns, D]` per image, by its name.
 
 mod file;
+mod growing;
 
 use std::path::Path;
 
-use burn::tensor::Tensor;
 use dinolab_data::Source;
+use dinolab_eval::network::{BlockFeatures, FeatureExtractor, Preprocess, Rows, View};
 use dinolab_files::FileSet;
-use dinolab_nn::{Feature, Vit};
-
-use crate::feature_set::{FileFormat, file_format, names_and_labels, write_companions};
-use crate::file::unwritten;
-use crate::network::block_features::BlockFeatures;
-use crate::network::features::{FeatureExtractor, Preprocess, Rows, View};
-use crate::{Error, Result};
+use dinolab_nn::{Feature, Tensor, Vit};
 
 use self::file::{Npy, Safetensors, Tokens};
+use crate::error::{Context, Result};
+use crate::feature_set::{FileFormat, file_format, names_and_labels, unwritten, write_companions};
 
 /// Name of the array in a safetensors file that holds one.
 const TENSOR: &str = "patch_tokens";
@@ -82,9 +79,8 @@ impl PatchTokens {
     /// memory at a time. The file appears once it is complete.
     ///
     /// # Errors
-    /// [`Error::BadSetting`] for more blocks than the network has; [`Error::Invalid`] for separate
-    /// arrays in a `.npy` file and if no image can be used; [`Error::Write`] if a file cannot be
-    /// written; otherwise as [`FeatureExtractor::each`].
+    /// More blocks than the network has; separate arrays in a `.npy` file; no image that can be used;
+    /// a file that cannot be written; otherwise as [`FeatureExtractor::each`].
     #[allow(
         clippy::too_many_arguments,
         reason = "what is seen, how, and where it goes"
@@ -115,14 +111,13 @@ impl PatchTokens {
                 Box::new(Safetensors::create(path, dim, Some(names))?)
             }
             (Some(FileFormat::Npy), Layout::PerImage) => {
-                let reason = "images of different sizes go to a .safetensors file";
-                return Err(Error::invalid("patch tokens", reason));
+                bail!("patch tokens: images of different sizes go to a .safetensors file");
             }
             (None, _) => {
-                return Err(Error::Format {
-                    path: path.into(),
-                    reason: "patch tokens go to .npy or .safetensors".into(),
-                });
+                bail!(
+                    "{}: patch tokens go to .npy or .safetensors",
+                    path.display()
+                );
             }
         };
         let mut grid: Option<(usize, usize)> = None;
@@ -144,17 +139,14 @@ impl PatchTokens {
         .each(source, indices, &mut each, progress)?;
         if used.is_empty() {
             let first = skipped.first().map(|(_, why)| why.as_str());
-            let reason = format!(
-                "none is usable; the first: {}",
-                first.unwrap_or("no images given")
-            );
-            return Err(Error::invalid("images", reason));
+            let first = first.unwrap_or("no images given");
+            bail!("images: none is usable; the first: {first}");
         }
         let (names, labels) = names_and_labels(&used, source);
         let mut companions = FileSet::default();
         write_companions(&mut companions, path, Some(&names), labels.as_deref())?;
         file.finish()?;
-        companions.keep().map_err(unwritten(path))?;
+        companions.keep().with_context(|| unwritten(path))?;
         Ok(Written {
             indices: used,
             dim,

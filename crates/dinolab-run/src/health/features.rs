@@ -1,11 +1,11 @@
 //! What features show: their spread and effective rank.
 
+use dinolab_data::slice::check_length;
 use nalgebra::{DMatrix, DMatrixView};
 use serde::{Deserialize, Serialize};
 
 use super::rows::entropy;
-use crate::error::check_length;
-use crate::{Error, Result};
+use crate::Result;
 
 /// Feature rows kept per epoch at most.
 pub(super) const MAX_FEATURES: usize = 512;
@@ -27,7 +27,7 @@ impl Reservoir {
             return Ok(());
         }
         if dim == 0 {
-            return Err(Error::invalid("features", "rows have no values"));
+            bail!("features: rows have no values");
         }
         check_length("features", features.len() / dim * dim, features.len())?;
         if self.dim == 0 {

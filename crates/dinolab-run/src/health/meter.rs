@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use dinolab_data::slice::check_length;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::Health;
 use super::features::Reservoir;
 use super::rows::{Part, ROW_BLOCK, entropy};
-use crate::error::check_length;
-use crate::{Error, Result};
+use crate::Result;
 
 /// What one sampled step shows of the outputs.
 #[derive(Clone, Copy, Debug)]
@@ -85,10 +85,7 @@ impl HealthMeter {
     /// `out_dim` or `max_rows` is 0.
     pub fn new(out_dim: Option<usize>, max_rows: usize) -> Result<Self> {
         if out_dim == Some(0) || max_rows == 0 {
-            return Err(Error::invalid(
-                "health meter",
-                "out_dim and max_rows must be at least 1",
-            ));
+            bail!("health meter: out_dim and max_rows must be at least 1");
         }
         Ok(Self::blank(out_dim.unwrap_or(0), max_rows))
     }
@@ -173,7 +170,7 @@ impl HealthMeter {
             ("student temperature", sample.student_temp),
         ] {
             if !(temp > 0.0 && temp.is_finite()) {
-                return Err(Error::invalid(what, format!("must be above 0, is {temp}")));
+                bail!("{what}: must be above 0, is {temp}");
             }
         }
 

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use dinolab_data::Source;
 use dinolab_files::FileSet;
 
-use crate::file::unwritten;
-use crate::{Error, Result};
+use super::unwritten;
+use crate::error::{Context, Result};
 
 /// Returns the labels if there are any.
 pub(super) fn some(labels: Vec<Option<String>>) -> Option<Vec<Option<String>>> {
@@ -44,7 +44,7 @@ pub(crate) fn write_companions(
         match lines {
             Some(lines) => files
                 .write(&companion, |out| write_lines(out, lines))
-                .map_err(unwritten(&companion))?,
+                .with_context(|| unwritten(&companion))?,
             None => files.without(&companion),
         }
     }
@@ -61,13 +61,6 @@ pub fn labels_file(path: &Path) -> PathBuf {
     path.with_extension("labels.txt")
 }
 
-fn io_of(path: &Path) -> impl Fn(io::Error) -> Error + '_ {
-    |source| Error::Io {
-        path: path.into(),
-        source,
-    }
-}
-
 fn write_lines(out: &mut impl Write, lines: &[String]) -> io::Result<()> {
     // A line break in a name would shift all names after it.
     lines
@@ -79,16 +72,14 @@ pub(super) fn read_lines(path: &Path, rows: usize) -> Result<Option<Vec<String>>
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io_of(path)(error)),
+        Err(error) => return Err(error).with_context(|| path.display().to_string()),
     };
     // Some editors write a byte order mark.
     let text = text.trim_start_matches('\u{feff}');
     let lines: Vec<String> = text.lines().map(str::to_owned).collect();
     if lines.len() != rows {
-        return Err(Error::Format {
-            path: path.into(),
-            reason: format!("has {} lines for {rows} features", lines.len()),
-        });
+        let (path, count) = (path.display(), lines.len());
+        bail!("{path}: has {count} lines for {rows} features");
     }
     Ok(Some(lines))
 }

@@ -11,17 +11,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
 
+use dinolab_data::Source;
+use dinolab_data::slice::check_length;
+use dinolab_eval::network::Features;
+use dinolab_eval::whitening::Whitening;
 use dinolab_files::FileSet;
 use dinolab_nn::weights::{Array, read_arrays, to_bytes};
 
 pub use self::companions::{labels_file, names_file};
 pub(crate) use self::companions::{names_and_labels, write_companions};
 use self::companions::{read_lines, some};
-use crate::error::check_length;
-use crate::file::unwritten;
-use crate::npy::{npy_to, read_npy_f32};
-use crate::whitening::{Whitening, whitening_file};
-use crate::{Error, Result};
+use crate::error::{Context, Error, Result};
+use crate::npy::{read_npy_f32, write_npy_to};
 
 /// Name of the tensor in a safetensors file.
 const TENSOR: &str = "features";
@@ -40,6 +41,17 @@ pub struct FeatureSet {
 }
 
 impl FeatureSet {
+    /// Adds the source's names and labels to the features of its images.
+    pub fn of_source(features: Features, source: &dyn Source) -> Self {
+        let (names, labels) = names_and_labels(&features.indices, source);
+        Self {
+            dim: features.dim,
+            data: features.data,
+            names: Some(names),
+            labels,
+        }
+    }
+
     /// Returns whether a path is that of a feature file, by its extension.
     pub fn is_file_of(path: &Path) -> bool {
         file_format(path).is_some() && !path.is_dir()
@@ -70,7 +82,7 @@ impl FeatureSet {
         let labels = self
             .labels
             .as_ref()
-            .ok_or_else(|| Error::invalid("labels", "the features have no labels"))?;
+            .context("labels: the features have no labels")?;
         let mut known: BTreeMap<&str, usize> = BTreeMap::new();
         for class in classes {
             known.insert(class, known.len());
@@ -78,9 +90,7 @@ impl FeatureSet {
         labels
             .iter()
             .map(|label| {
-                let label = label
-                    .as_ref()
-                    .ok_or_else(|| Error::invalid("labels", "a row has no label"))?;
+                let label = label.as_ref().context("labels: a row has no label")?;
                 let next = known.len();
                 Ok(*known.entry(label).or_insert(next))
             })
@@ -113,8 +123,7 @@ impl FeatureSet {
     /// one lacks.
     ///
     /// # Errors
-    /// [`Error::Format`] for a path that ends in neither `.npy` nor `.safetensors`,
-    /// [`Error::Write`] if a file cannot be written.
+    /// A path that ends in neither `.npy` nor `.safetensors`; a file that cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
         self.write_with(path, None)
     }
@@ -132,7 +141,7 @@ impl FeatureSet {
         check_length("features", shape[0] * shape[1], self.data.len())?;
         let mut files = FileSet::default();
         match file_format(path) {
-            Some(FileFormat::Npy) => files.write(path, |out| npy_to(out, &shape, &self.data)),
+            Some(FileFormat::Npy) => files.write(path, |out| write_npy_to(out, &shape, &self.data)),
             Some(FileFormat::Safetensors) => {
                 let array = Array {
                     shape: shape.to_vec(),
@@ -145,35 +154,29 @@ impl FeatureSet {
                 files.write(path, |out| out.write_all(&bytes))
             }
             None => {
-                return Err(Error::Format {
-                    path: path.into(),
-                    reason: "features go to .npy or .safetensors".into(),
-                });
+                bail!("{}: features go to .npy or .safetensors", path.display());
             }
         }
-        .map_err(unwritten(path))?;
+        .with_context(|| unwritten(path))?;
         let (names, labels) = (self.names.as_deref(), self.labels.as_deref());
         write_companions(&mut files, path, names, labels)?;
-        let companion = whitening_file(path);
+        let companion = Whitening::file_of(path);
         match whitening.map(Whitening::to_bytes).transpose()? {
             Some(bytes) => files
                 .write(&companion, |out| out.write_all(&bytes))
-                .map_err(unwritten(&companion))?,
+                .with_context(|| unwritten(&companion))?,
             None => files.without(&companion),
         }
-        files.keep().map_err(unwritten(path))
+        files.keep().with_context(|| unwritten(path))
     }
 
     /// Reads features and their companions.
     ///
     /// # Errors
-    /// [`Error::Io`] if a file cannot be read; [`Error::Format`] if it is not a matrix, has values
-    /// that are NaN or infinite, or its companions have another number of lines.
+    /// A file that cannot be read, is not a matrix, has values that are NaN or infinite, or whose
+    /// companions have another number of lines.
     pub fn read(path: &Path) -> Result<Self> {
-        let wrong = |reason: String| Error::Format {
-            path: path.into(),
-            reason,
-        };
+        let wrong = |reason: String| Error::Invalid(format!("{}: {reason}", path.display()));
         let (shape, data) = match file_format(path) {
             Some(FileFormat::Npy) => {
                 let array = read_npy_f32(path)?;
@@ -220,6 +223,11 @@ impl FeatureSet {
             }),
         })
     }
+}
+
+/// Says that a file could not be written.
+pub(crate) fn unwritten(path: &Path) -> String {
+    format!("cannot write {}", path.display())
 }
 
 fn of_kept<T>(all: Vec<T>, keep: &[bool]) -> Vec<T> {
