@@ -149,11 +149,7 @@ fn describe(session: &Session<'_>) -> Result<()> {
         config.batch_size * config.accumulate,
         config.scaled_lr(),
         config.epochs,
-        if config.epochs == 1.0 {
-            "epoch"
-        } else {
-            "epochs"
-        },
+        epochs_word(config.epochs),
     );
     if let Some(estimate) = session.estimate() {
         outln!("{}", in_words(estimate));
@@ -184,6 +180,14 @@ fn describe(session: &Session<'_>) -> Result<()> {
     Ok(())
 }
 
+/// The word that follows a number of epochs.
+fn epochs_word(count: f64) -> &'static str {
+    match count == 1.0 {
+        true => "epoch",
+        false => "epochs",
+    }
+}
+
 /// How long the run takes, and why a larger network was not chosen.
 fn in_words(estimate: &Estimate) -> String {
     let rounded = |time: Duration| {
@@ -204,12 +208,9 @@ fn in_words(estimate: &Estimate) -> String {
         (Some(_), None) => {}
         (Some(_), Some((width, depth, epochs))) => {
             words += &format!(
-                "; width {width} and depth {depth} would have time for {epochs:.0} {}, too few to be worth it",
-                if epochs.round() == 1.0 {
-                    "epoch"
-                } else {
-                    "epochs"
-                }
+                "; width {width} and depth {depth} would have time for {epochs:.0} {}, too few to be \
+                 worth it",
+                epochs_word(epochs.round())
             );
         }
     }
