@@ -22,7 +22,7 @@ pub struct BenchOptions {
         arg(long, value_name = "NAME", default_value = "vit_small")
     )]
     pub arch: String,
-    /// Side of a patch in pixels
+    /// Patch size in pixels
     #[cfg_attr(feature = "clap", arg(long, value_name = "PX", default_value_t = 16))]
     pub patch_size: usize,
     /// Number of compute threads [default: all cores]

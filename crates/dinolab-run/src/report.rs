@@ -386,6 +386,7 @@ fn caption(file: &std::path::Path) -> String {
         Some(0) => {
             "Attention of the class token, untrained: image, mean over heads, each head".into()
         }
+        Some(1) => "Attention after 1 epoch".into(),
         Some(epochs) => format!("Attention after {epochs} epochs"),
         None => stem.into(),
     }

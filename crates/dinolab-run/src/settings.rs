@@ -112,21 +112,22 @@ macro_rules! settings {
 
 settings! {
     "Recipe" {
-        /// What is not given follows a recipe; small for some thousand images on a processor, paper for the
-        /// reference's settings [default: small on a processor, paper on other devices, shapes for the built-in set]
+        /// Recipe for all settings that are not given [default: small on a CPU, paper on a GPU, shapes for
+        /// the built-in set]
         [value_enum, value_name = "NAME"]
         recipe: RecipeKind = RecipeKind::Paper;
-        /// Measure this machine, and choose network, crops and --epochs so that the run takes about this
-        /// long: 45m, 8h, 1h30m; 0s does not [default: 0s]
+        /// Choose network size and --epochs so that the run takes about this long on this machine (45m, 8h,
+        /// 1h30m); 0s disables [default: 0s]
         [value_name = "TIME"]
         time: TimeBudget = TimeBudget::default();
     }
 
     "Model" {
-        /// Method of training [default: lejepa; dino with --recipe paper]
+        /// Training method [default: lejepa; dino with --recipe paper]
         [value_enum, value_name = "METHOD"]
         method: MethodKind;
-        /// Start from these weights instead of random ones
+        /// Start from these weights (run folder, checkpoint, weight file or model folder) instead of random
+        /// ones
         [value_name = "W"]
         weights: PathBuf = PathBuf::new();
         /// Resample the position embeddings of --weights to --image-size [default: false]
@@ -135,23 +136,24 @@ settings! {
         /// vit_tiny, vit_small, vit_base, or custom with --width, --depth and --heads [default: vit_small]
         [value_name = "NAME"]
         arch: String = "vit_small".into();
-        /// Side of a patch in pixels [default: 16]
+        /// Patch size in pixels [default: 16]
         [value_name = "PX"]
         patch_size: usize = 16;
-        /// Width of a token; set by --arch unless it is custom
+        /// Token width (embedding dimension), with --arch custom
         [value_name = "N"]
         width: usize;
-        /// Number of blocks; set by --arch unless it is custom
+        /// Number of transformer blocks, with --arch custom
         [value_name = "N"]
         depth: usize;
-        /// Number of attention heads; set by --arch unless it is custom
+        /// Number of attention heads, with --arch custom
         [value_name = "N"]
         heads: usize;
-        /// Image side that position embeddings are made for [default: the longer side of the global crops]
+        /// Image side that the position embeddings are defined for [default: the longer side of the
+        /// global crops]
         [value_name = "PX"]
         image_size: usize;
-        /// Feature of an image that is trained, and that the weights are used with: class (the class token),
-        /// patches (the mean of the patch tokens) or both [default: class]
+        /// Input of the head, and the feature that later commands use: class (the class token), patches (the
+        /// mean of the patch tokens) or both [default: class]
         [value_name = "FEATURE"]
         feature: Feature = Feature::Class;
         /// Width of the head's hidden layers [default: 2048; LeJEPA, VISReg: 512]
@@ -160,13 +162,14 @@ settings! {
         /// Number of linear layers in the head [default: 3]
         [value_name = "N"]
         head_layers: usize = 3;
-        /// Stochastic depth rate of the network that learns [default: 0.1]
+        /// Stochastic depth rate [default: 0.1]
         [value_name = "X"]
         drop_path_rate: f64 = 0.1;
-        /// Share of the patches of its global views that the network that learns does not see [default: 0]
+        /// Fraction of the patches of global views to drop (not for the teacher) [default: 0]
         [value_name = "X"]
         patch_drop_rate: f64 = 0.0;
-        /// Precision of activations and matrix products, f32 or bf16; the rest is f32 [default: f32]
+        /// Precision of activations and matrix multiplications, f32 or bf16; everything else is f32
+        /// [default: f32]
         [value_name = "TYPE"]
         precision: Precision = Precision::F32;
         /// cpu, or cuda:N, metal, vulkan:N, rocm:N if compiled in [default: cpu]
@@ -175,7 +178,7 @@ settings! {
     }
 
     "DINO and SimDINO" of [Dino, SimDino] {
-        /// Width of the head's bottleneck, which are SimDINO's outputs [default: 256]
+        /// Width of the head's bottleneck (SimDINO: of the outputs) [default: 256]
         [value_name = "N"]
         head_bottleneck_dim: usize = 256;
         /// Teacher momentum at the start [default: chosen from the dataset size]
@@ -187,8 +190,7 @@ settings! {
     }
 
     "DINO and SimDINO" of [Dino, SimDino] {
-        /// What is evaluated, and used afterwards: the teacher, or an average of the student's backbone with
-        /// a momentum of its own, --average-momentum [default: teacher]
+        /// Which backbone to evaluate and to use in later commands [default: teacher]
         [value_enum, value_name = "NAME"]
         evaluated: EvaluatedKind = EvaluatedKind::Teacher;
     }
@@ -206,7 +208,7 @@ settings! {
         /// Number of prototypes K [default: chosen from the dataset size]
         [value_name = "N"]
         out_dim: usize;
-        /// Keep prototypes at unit length: steadier, slightly worse features [default: true]
+        /// Keep prototypes L2-normalised: more stable training, slightly worse features [default: true]
         [value_name = "BOOL"]
         norm_last_layer: bool = true;
         /// Use batch normalisation in the head [default: false]
@@ -224,7 +226,7 @@ settings! {
         /// Student temperature [default: 0.1]
         [value_name = "X"]
         student_temp: f64 = 0.1;
-        /// What keeps the teacher from preferring some prototypes [default: centre]
+        /// How the teacher's outputs are balanced over prototypes [default: centre]
         [value_enum, value_name = "NAME"]
         centering: CenteringKind = CenteringKind::Centre;
         /// Momentum of the centre [default: 0.9]
@@ -233,26 +235,26 @@ settings! {
         /// Freeze the prototypes for N epochs [default: 1]
         [value_name = "N"]
         freeze_last_layer: u64 = 1;
-        /// Weight of KoLeo on the student's features of global views; 0 disables [default: 0]
+        /// Weight of the KoLeo loss on the student's features of global views; 0 disables [default: 0]
         [value_name = "X"]
         koleo_weight: f64 = 0.0;
     }
 
     "SIGReg and VISReg" of [Dino, LeJepa] {
-        /// Weight of SIGReg in the loss of LeJEPA, or on DINO's class tokens; between 0 and 1
+        /// Weight of SIGReg, 0–1: in LeJEPA's loss, or on the features of DINO's student
         /// [default: 0.05; DINO: 0]
         [value_name = "X"]
         sigreg_weight: f64 = 0.05;
     }
 
     "SIGReg and VISReg" of [VisReg] {
-        /// Weight of VISReg's regulariser in the loss, between 0 and 1 [default: 0.6]
+        /// Weight of VISReg's regulariser in the loss, 0–1 [default: 0.6]
         [value_name = "X"]
         visreg_weight: f64 = 0.6;
     }
 
     "SIGReg and VISReg" of [Dino, LeJepa, VisReg] {
-        /// Random directions per step [default: 256]
+        /// Number of random projections per step [default: 256]
         #[serde(alias = "sigreg-directions")]
         [value_name = "N", alias = "sigreg-directions"]
         directions: usize = 256;
@@ -277,13 +279,14 @@ settings! {
         /// adamw, sgd or lars [default: adamw]
         [value_name = "NAME", value_parser = crate::values::optimizer]
         optimizer: OptimiserKind = OptimiserKind::AdamW;
-        /// Length of the schedules in epochs; may be fractional [default: 100]
+        /// Length of the run and its schedules in epochs; may be fractional
+        /// [default: 100; small: 400,000 images seen]
         [value_name = "X"]
         epochs: f64 = 100.0;
         /// Images per step, or per micro-batch with --accumulate [default: 64]
         [value_name = "N", alias = "batch-size-per-gpu"]
         batch_size: usize = 64;
-        /// Micro-batches per step; N of them equal a batch N times as large [default: 1]
+        /// Accumulate gradients over N micro-batches per step [default: 1]
         [value_name = "N"]
         accumulate: usize = 1;
         /// Learning rate for a batch of 256, scaled with the batch size [default: 0.0005]
@@ -292,7 +295,7 @@ settings! {
         /// Learning rate at the end [default: 1e-6]
         [value_name = "X"]
         min_lr: f64 = 1e-6;
-        /// Epochs of the learning rate's warm-up [default: 10, or a tenth of a shorter run]
+        /// Learning-rate warm-up in epochs [default: 10, or a tenth of a shorter run]
         [value_name = "X"]
         warmup_epochs: f64;
         /// Weight decay at the start [default: 0.04; LeJEPA, VISReg: 0.05]
@@ -319,7 +322,7 @@ settings! {
         /// Side of the local crops, or HEIGHTxWIDTH [default: 96]
         [value_name = "PX"]
         local_crops_size: Size = Size::square(96);
-        /// Begin with crops of half their size for N epochs, which take less than half the time [default: 0]
+        /// Use crops of half the size for the first N epochs, which take less than half the time [default: 0]
         [value_name = "N"]
         low_resolution_epochs: u64 = 0;
         /// Fraction of the image area that local crops cover, as MIN,MAX [default: 0.05,0.4]
@@ -328,15 +331,14 @@ settings! {
     }
 
     "Data" {
-        /// Where the images are, as the positional argument has it; empty for the built-in shapes
+        /// Training images, as given by the positional argument; empty for the built-in shapes set
         [hide = true]
         images: PathBuf = PathBuf::new();
-        /// Channels of the images, 1 to 16; other than 3, or with --pixels stored, files are taken as
-        /// they are, 16 bits included [default: 3]
+        /// Number of channels, 1–16; unless 3, images are read as stored (own channels and bit depth)
+        /// [default: 3]
         [value_name = "N", alias = "channels"]
         in_chans: usize = 3;
-        /// rgb: 8-bit RGB whatever a file holds; stored: a file's own channels and depth
-        /// [default: rgb for 3 channels, else stored]
+        /// How to read pixels [default: rgb for 3 channels, else stored]
         [value_enum]
         pixels: PixelKind;
         /// Channel means of values in 0–1, as A,B,C [default: ImageNet's; measured for stored pixels]
@@ -348,18 +350,18 @@ settings! {
         /// Number of threads that read and crop images [default: all cores]
         [value_name = "N"]
         num_workers: usize;
-        /// Number of files read at once while images are cropped; raise for slow storage [default: 16]
+        /// Number of files to read ahead; raise for slow storage [default: 16]
         [value_name = "N"]
         read_ahead: usize = dinolab_data::loader::READ_AHEAD;
         /// Memory for decoded images, in MiB [default: 1024]
         [value_name = "N"]
         cache_mb: u64 = 1024;
-        /// Read shards (tar files, Parquet's row groups) sequentially, shuffled within a buffer of N images;
-        /// 0 reads in any order [default: 0]
+        /// Read shards (tar files, Parquet row groups) sequentially and shuffle within a buffer of N images;
+        /// 0 shuffles the whole dataset [default: 0]
         [value_name = "N"]
         shuffle_buffer: usize = 0;
-        /// Decode JPEG photographs of 12 megapixels and more at half or a quarter of their size, if that
-        /// leaves crops their pixels [default: true]
+        /// Decode JPEGs of 12 megapixels and more at half or a quarter of their size, if crops lose no
+        /// resolution [default: true]
         [value_name = "BOOL"]
         scaled_decoding: bool;
         /// Abort when more than this percentage of images is unusable [default: 1]
@@ -372,7 +374,7 @@ settings! {
         /// Number of images of the built-in shapes set [default: 4096]
         [value_name = "N"]
         shapes_images: usize = 4096;
-        /// Side of the built-in shapes images [default: 64]
+        /// Side of the images of the built-in shapes set, in pixels [default: 64]
         [value_name = "PX"]
         shapes_size: usize = 64;
     }
@@ -394,13 +396,13 @@ settings! {
         /// Centre-crop to this for evaluation [default: the global crops' size]
         [value_name = "PX"]
         eval_crop: Size;
-        /// Number of neighbours that vote [default: 20]
+        /// Number of neighbours that vote in k-NN [default: 20]
         [value_name = "N"]
         knn_k: usize = 20;
-        /// Temperature of the votes [default: 0.07]
+        /// Temperature of the k-NN votes [default: 0.07]
         [value_name = "X"]
         knn_temp: f64 = 0.07;
-        /// Size of the images in attention pictures [default: 480, or twice the crop if that is less]
+        /// Side of the images in attention pictures [default: 480, or twice the crop if that is less]
         #[serde(alias = "attend-size")]
         [value_name = "PX", alias = "attend-size"]
         attention_size: Size;

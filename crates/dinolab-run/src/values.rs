@@ -48,15 +48,16 @@ impl std::fmt::Display for Numbers {
 pub enum MethodKind {
     /// Self-distillation with no labels (Caron et al.)
     Dino,
-    /// Joint embedding with a regulariser for normally distributed embeddings (Balestriero & LeCun)
+    /// Joint embedding with SIGReg, which keeps embeddings normally distributed (Balestriero & LeCun)
     #[cfg_attr(feature = "clap", value(name = "lejepa"))]
     #[serde(rename = "lejepa")]
     LeJepa,
-    /// Joint embedding with a regulariser for location, scale and shape of embeddings (arXiv 2606.02572)
+    /// Joint embedding with a regulariser of location, scale and shape of the embeddings (arXiv 2606.02572)
     #[cfg_attr(feature = "clap", value(name = "visreg"))]
     #[serde(rename = "visreg")]
     VisReg,
-    /// Self-distillation with a coding rate in place of prototypes, centre and temperatures (Wu et al.)
+    /// Self-distillation with a coding-rate regulariser instead of prototypes, centre and temperatures
+    /// (Wu et al.)
     #[cfg_attr(feature = "clap", value(name = "simdino"))]
     #[serde(rename = "simdino")]
     SimDino,
@@ -73,16 +74,16 @@ impl std::fmt::Display for MethodKind {
     }
 }
 
-/// What settings leave open follows a recipe.
+/// A recipe: values for the settings that are not given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum RecipeKind {
-    /// The reference's: DINO, ViT-S/16, crops of 224 px, for GPUs and large datasets
+    /// Settings of facebookresearch/dino (DINO, ViT-S/16, 224 px), for GPUs and large datasets
     Paper,
-    /// For some thousand images and a processor
+    /// For a few thousand images on a CPU
     Small,
-    /// For the built-in shapes, in minutes
+    /// For the built-in shapes set; trains in minutes
     Shapes,
 }
 
@@ -96,13 +97,13 @@ impl std::fmt::Display for RecipeKind {
     }
 }
 
-/// How long a run may take: `45m`, `8h`, `1h 30m`; `0s` where nobody said.
+/// How long a run may take: `45m`, `8h`, `1h 30m`; `0s` if not set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TimeBudget(pub Duration);
 
 impl TimeBudget {
-    /// Whether nobody said.
+    /// Whether no time is set.
     pub fn is_unlimited(self) -> bool {
         self.0.is_zero()
     }
@@ -136,25 +137,25 @@ impl From<TimeBudget> for String {
     }
 }
 
-/// What is evaluated of a method with a teacher.
+/// Which backbone is evaluated, for a method with a teacher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum EvaluatedKind {
     /// The teacher
     Teacher,
-    /// A moving average of the student's backbone, apart from the teacher
+    /// A separate moving average of the student's backbone, see --average-momentum
     Average,
 }
 
-/// What keeps DINO's teacher from preferring some prototypes.
+/// How the outputs of DINO's teacher are balanced over prototypes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum CenteringKind {
-    /// The moving average of its logits is taken off them (Caron et al.)
+    /// Subtract a moving average of the logits (Caron et al.)
     Centre,
-    /// Sinkhorn-Knopp: the targets of a batch use all prototypes alike (SwAV, DINOv2)
+    /// Sinkhorn-Knopp: use all prototypes equally in each batch (SwAV, DINOv2)
     Sinkhorn,
 }
 

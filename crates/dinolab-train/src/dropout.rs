@@ -5,7 +5,7 @@ use std::ops::Range;
 use dinolab_data::random::{Purpose, Random};
 use dinolab_nn::vit::DropPath;
 
-/// What is dropped of a network that learns, and how often.
+/// What is dropped of a network being trained, and how often.
 #[derive(Clone, Debug)]
 pub struct Dropout {
     seed: u64,

@@ -192,7 +192,8 @@ fn settings_change_only_when_asked_and_only_those_that_can() {
         .switch("change-settings")
         .with("epochs", 0.5)
         .fail();
-    assert!(error.contains("has already completed 1 epochs"), "{error}");
+    assert!(error.contains("has already completed 1 epoch"), "{error}");
+    assert!(!error.contains("1 epochs"), "{error}");
     assert_eq!(checkpoint_steps(&run), [4], "nothing has happened");
 
     for command in &suggested {

@@ -87,7 +87,7 @@ const MESSAGES: &[(&str, Tried)] = &[
     ("use --arch custom for other sizes", Here),
     ("needs --width and --depth", Here),
     (
-        "(--time 8h for a run of that length, --recipe paper",
+        "--time 8h chooses a run of 8 hours, --recipe paper",
         In(
             "budget",
             "a_folder_on_a_processor_gets_the_small_recipe_and_says_how_long_that_takes",

@@ -23,7 +23,7 @@ const WRAPPERS: [&str; 5] = [
 ];
 /// Words in a prefix that other programs use for a moving average.
 const AVERAGES: [&str; 5] = ["ema", "momentum", "target", "averaged", "average"];
-/// Words in a prefix that other programs use for the network that learns.
+/// Words in a prefix that other programs use for the network being trained.
 const LEARNERS: [&str; 1] = ["online"];
 /// How many names an error shows.
 const SHOWN: usize = 3;
@@ -46,7 +46,7 @@ enum Label {
     Role(NetworkRole),
     /// A moving average by a word of [`AVERAGES`].
     Average,
-    /// The network that learns by a word of [`LEARNERS`].
+    /// The network being trained, by a word of [`LEARNERS`].
     Learner,
     /// Nothing.
     None,

@@ -8,11 +8,11 @@ use std::str::FromStr;
 pub enum NetworkRole {
     /// The moving average that makes a student's targets, and is evaluated.
     Teacher,
-    /// The network that learns from a teacher.
+    /// The network trained against a teacher.
     Student,
     /// The moving average that is evaluated, of a method without a teacher.
     Average,
-    /// The network that learns, of a method without a teacher.
+    /// The network being trained, of a method without a teacher.
     Network,
 }
 
@@ -30,7 +30,7 @@ impl NetworkRole {
         }
     }
 
-    /// Whether it is a moving average of a network that learns.
+    /// Whether it is a moving average of a network being trained.
     pub(super) fn is_average(self) -> bool {
         matches!(self, Self::Teacher | Self::Average)
     }

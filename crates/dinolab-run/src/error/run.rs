@@ -76,7 +76,7 @@ pub enum RunError {
         changeable: bool,
     },
     /// The run has done more epochs than it is to have.
-    #[error("epochs {epochs}: the run has already completed {done} epochs")]
+    #[error("epochs {epochs}: the run has already completed {done} epoch{}", plural(*done))]
     TooFewEpochs {
         /// Epochs asked for.
         epochs: f64,
@@ -121,6 +121,14 @@ pub enum RunError {
         /// What helps, the likeliest first.
         remedies: Vec<Remedy>,
     },
+}
+
+/// The ending of the noun after a number.
+fn plural(count: u64) -> &'static str {
+    match count {
+        1 => "",
+        _ => "s",
+    }
 }
 
 fn listed(changes: &[SettingValue]) -> String {

@@ -3,7 +3,7 @@
 //! | recipe | for | evidence |
 //! |---|---|---|
 //! | `paper` | GPUs and large datasets | the reference |
-//! | `small` | some thousand images on a processor | `docs/small-sets.md` |
+//! | `small` | a few thousand images on a CPU | `docs/small-sets.md` |
 //! | `shapes` | the built-in set, in minutes | `docs/benchmarks.md` |
 
 mod shapes;

@@ -20,30 +20,36 @@ use crate::signals::Interrupts;
 
 /// Train a vision transformer on unlabelled images
 ///
-/// Example: dinolab train photos --out runs/photos --arch vit_tiny --epochs 50
+/// Example: dinolab train photos --out runs/photos --time 8h
 ///
 /// IMAGES is a folder (searched recursively), a text file of paths, a .tar file or folder of tar
 /// shards, .parquet files (needs --features parquet) or a Pascal VOC tree; all but VOC trees can be
 /// s3://, gs://, az:// or (no folders) https:// URLs (needs --features remote), e.g.
 /// s3://bucket/photos --remote-cache DIR. Without IMAGES, train on a built-in synthetic dataset for a
 /// few minutes. To resume a stopped run, run the same command again.
+///
+/// Defaults shown below are those of --recipe paper. --recipe small, the default for your own images on
+/// a CPU, trains LeJEPA on a smaller network (width 192, 6 blocks) with smaller crops (96 px and 4 of
+/// 48 px), --drop-path-rate 0.05, --lr 0.004 (DINO, SimDINO: 0.002) and --patch-drop-rate 0.5, until it
+/// has seen 400,000 images (10 to 400 epochs); the first half of the epochs uses crops of half the size.
+/// --recipe shapes has its own values for the built-in set. config.toml in the run folder lists all.
 #[derive(clap::Args)]
 #[command(args_override_self = true)]
 pub struct Args {
-    /// Images to learn from [default: the built-in shapes set]
+    /// Training images [default: the built-in shapes set]
     #[arg(value_name = "IMAGES")]
     source: Option<PathBuf>,
-    /// The run's folder
+    /// Run folder: checkpoints, metrics and report are written here
     #[arg(long, value_name = "PATH", default_value = "runs/latest")]
     out: PathBuf,
-    /// Settings from a run's config.toml; flags override them
+    /// Read settings from a run's config.toml; flags override them
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Resume the run in --out with its recorded settings; fails if there is none
     #[arg(long, conflicts_with = "fresh")]
     resume: bool,
-    /// With --resume: take settings that differ from the run's, such as --lr, and record them in the
-    /// run; resumes from the last sound checkpoint
+    /// With --resume: apply settings that differ from the run's, such as --lr, and record them; resumes
+    /// from the last sound checkpoint
     #[arg(long, requires = "resume")]
     change_settings: bool,
     /// Start over, removing the run in --out
@@ -124,14 +130,14 @@ fn describe(session: &Session<'_>) -> Result<()> {
         let AutoSetting { setting, value, .. } = choice;
         let why = match &choice.instead_of {
             Some(asked) => format!(" (instead of {asked}: there are only {images} images)"),
-            None => String::new(),
+            None => format!(", chosen for {images} images"),
         };
-        outln!("  --{setting} {value}{why} for {images} images");
+        outln!("  --{setting} {value}{why}");
     }
     let parameters = session.parameter_counts()?;
     outln!(
         "{}, {}: patch {}, {:.1} M parameters and {:.1} M in the head; views 2 × {} px and {} × {} px; \
-         batch {}; learning rate {:.2e}; {} epochs",
+         batch {}; learning rate {:.2e}; {} {}",
         config.method,
         config.arch,
         config.patch_size,
@@ -143,6 +149,7 @@ fn describe(session: &Session<'_>) -> Result<()> {
         config.batch_size * config.accumulate,
         config.scaled_lr(),
         config.epochs,
+        epochs_word(config.epochs),
     );
     if let Some(estimate) = session.estimate() {
         outln!("{}", in_words(estimate));
@@ -173,7 +180,15 @@ fn describe(session: &Session<'_>) -> Result<()> {
     Ok(())
 }
 
-/// How long the run takes, and why it is the one that was chosen.
+/// The word that follows a number of epochs.
+fn epochs_word(count: f64) -> &'static str {
+    match count == 1.0 {
+        true => "epoch",
+        false => "epochs",
+    }
+}
+
+/// How long the run takes, and why a larger network was not chosen.
 fn in_words(estimate: &Estimate) -> String {
     let rounded = |time: Duration| {
         let seconds = time.as_secs();
@@ -181,19 +196,21 @@ fn in_words(estimate: &Estimate) -> String {
         TimeBudget(Duration::from_secs(seconds / unit * unit)).to_string()
     };
     let mut words = format!(
-        "{} on this machine: {:.2} s a step, {:.0} s an evaluation",
+        "estimated time on this machine: {} ({:.2} s per step, {:.0} s per evaluation)",
         rounded(estimate.total),
         estimate.step.as_secs_f64(),
         estimate.evaluation.as_secs_f64()
     );
     match (estimate.asked, estimate.larger) {
         (None, _) => {
-            words += " (--time 8h for a run of that length, --recipe paper for the paper's)"
+            words += "; --time 8h chooses a run of 8 hours, --recipe paper the paper's settings"
         }
         (Some(_), None) => {}
         (Some(_), Some((width, depth, epochs))) => {
             words += &format!(
-                "; width {width} and depth {depth} would have time for {epochs:.0} epochs, too few to pay"
+                "; width {width} and depth {depth} would have time for {epochs:.0} {}, too few to be \
+                 worth it",
+                epochs_word(epochs.round())
             );
         }
     }
@@ -211,7 +228,7 @@ fn compare(summary: &Summary) {
             ("attention Jaccard", first.jaccard, last.jaccard),
         ] {
             if let (Some(a), Some(b)) = (a, b) {
-                outln!("{name:<20} {a:>8.1} % {b:>8.1} %");
+                outln!("{name:<20} {a:>9.1}% {b:>9.1}%");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The recipe for some thousand images and a processor, by the tables of `docs/small-sets.md`.
+//! The recipe for a few thousand images on a CPU, by the tables of `docs/small-sets.md`.
 
 use dinolab_data::Size;
 
@@ -45,7 +45,7 @@ const CHECKPOINT_IMAGES: u64 = 8_000;
 const SMALL_SIDE: usize = 80;
 
 impl Settings {
-    /// These settings over the recipe for some thousand images.
+    /// These settings over the recipe for a few thousand images.
     pub(super) fn over_small(self, images: ImageFacts, scale: Scale) -> Self {
         let named = self.names_network();
         let of_scale = |size: usize| (!named).then_some(size);
