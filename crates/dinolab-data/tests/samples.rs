@@ -274,7 +274,7 @@ fn archives_behind_one_another_are_read_on() {
     let more = [&first[..], &b"checksum".repeat(64)].concat();
     let source = read(&put(&root, "more.tar", more)).unwrap();
     assert_eq!(reds(&*source), [1]);
-    assert!(notes(&*source)[0].contains("behind the end of 1 archive"));
+    assert!(notes(&*source)[0].contains("after the end of 1 archive"));
     // A lone header of settings for all members is an archive without any.
     let mut header = tar::Header::new_ustar();
     header.set_entry_type(tar::EntryType::XGlobalHeader);
