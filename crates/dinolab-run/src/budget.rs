@@ -1,5 +1,6 @@
 //! How long a run takes on this machine, and which one takes a given time.
 
+mod estimate;
 mod images;
 mod speed;
 
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use dinolab_nn::Device;
 
+pub use self::estimate::Estimate;
 pub(crate) use self::images::facts;
 use self::speed::Speed;
 use crate::environment::Environment;
@@ -31,22 +33,6 @@ const WHOLE_EPOCHS: f64 = 10.0;
 const MOST_EPOCHS: f64 = 1e7;
 /// Of the run that is measured: enough for a part with smaller crops.
 const TRIAL_EPOCHS: f64 = 100.0;
-
-/// How long a run takes, as measured.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Estimate {
-    /// All of it.
-    pub total: Duration,
-    /// One step, images read before.
-    pub step: Duration,
-    /// One evaluation.
-    pub evaluation: Duration,
-    /// The time that was asked for, if one was.
-    pub asked: Option<Duration>,
-    /// Width and depth of the next larger network of the recipe, and how many epochs it would have
-    /// had time for, too few.
-    pub larger: Option<(usize, usize, f64)>,
-}
 
 /// What a run is chosen or measured for.
 pub(crate) struct Question<'a> {

@@ -1,5 +1,6 @@
 //! `report.html` of a run, from its metrics and pictures.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use dinolab_view::report::{Chart, PictureSource, Report, Table};
@@ -19,6 +20,30 @@ type Line = Map<String, Value>;
 pub struct Summary {
     /// Epochs done and figures of each evaluation, in order.
     pub evaluations: Vec<(u64, Evaluation)>,
+}
+
+impl Summary {
+    /// The figures from before and after training, as a table; empty without evaluations.
+    pub fn comparison(&self) -> String {
+        let mut table = String::new();
+        let (Some((_, first)), Some((_, last))) =
+            (self.evaluations.first(), self.evaluations.last())
+        else {
+            return table;
+        };
+        // Writing to a text does not fail.
+        let _ = writeln!(table, "{:<20} {:>10} {:>10}", "", "untrained", "trained");
+        for (name, a, b) in [
+            ("k-NN accuracy", first.knn, last.knn),
+            ("k-NN, whitened", first.knn_whitened, last.knn_whitened),
+            ("attention Jaccard", first.jaccard, last.jaccard),
+        ] {
+            if let (Some(a), Some(b)) = (a, b) {
+                let _ = writeln!(table, "{name:<20} {a:>9.1}% {b:>9.1}%");
+            }
+        }
+        table
+    }
 }
 
 /// Keys of figures, and what they were called in runs of before.

@@ -295,6 +295,34 @@ impl<'a> Session<'a> {
         })
     }
 
+    /// What is trained, in one line: method, network, views, batch, rate and length.
+    ///
+    /// # Errors
+    /// As of [`Session::parameter_counts`].
+    pub fn headline(&self) -> Result<String> {
+        let (config, parameters) = (&self.config, self.parameter_counts()?);
+        Ok(format!(
+            "{}, {}: patch {}, {:.1} M parameters and {:.1} M in the head; views 2 × {} px and {} × {} \
+             px; batch {}; learning rate {:.2e}; {} {}",
+            config.method,
+            config.arch,
+            config.patch_size,
+            parameters.backbone as f64 / 1e6,
+            parameters.head as f64 / 1e6,
+            config.global_crops_size,
+            config.local_crops_number,
+            config.local_crops_size,
+            config.batch_size * config.accumulate,
+            config.scaled_lr(),
+            config.epochs,
+            if config.epochs == 1.0 {
+                "epoch"
+            } else {
+                "epochs"
+            },
+        ))
+    }
+
     /// A checkpoint that is not used, since the run diverged after the one that it is resumed from, and
     /// what helps; `None` if it did not, or settings were changed since.
     pub fn diverged_before(&self) -> Option<(PathBuf, Vec<Remedy>)> {

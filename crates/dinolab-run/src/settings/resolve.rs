@@ -19,6 +19,19 @@ pub struct AutoSetting {
     pub instead_of: Option<String>,
 }
 
+impl AutoSetting {
+    /// The setting, its value and the reason, for a run over `images` images.
+    pub fn in_words(&self, images: usize) -> String {
+        let Self { setting, value, .. } = self;
+        match &self.instead_of {
+            Some(asked) => {
+                format!("{setting} {value} (instead of {asked}: there are only {images} images)")
+            }
+            None => format!("{setting} {value}, chosen for {images} images"),
+        }
+    }
+}
+
 impl Settings {
     /// Defaults that depend on the method.
     fn of_method(method: MethodKind) -> Self {

@@ -3,13 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use anyhow::Result;
-use dinolab_run::budget::Estimate;
-use dinolab_run::report::Summary;
-use dinolab_run::settings::AutoSetting;
-use dinolab_run::values::TimeBudget;
 use dinolab_run::{Environment, Session, Settings, Start, TrainRequest};
 use dinolab_train::RunOutcome;
 
@@ -107,7 +102,7 @@ pub fn run(env: &Environment<'_>, args: Args) -> Result<ExitCode> {
         let list = list.display();
         outln!("{count} images could not be used; they are listed in {list}");
     }
-    compare(&outcome.summary);
+    out!("{}", outcome.summary.comparison());
     outln!("{}", outcome.report.display());
     Ok(match outcome.ending {
         RunOutcome::Finished | RunOutcome::StoppedAsPlanned => ExitCode::Success,
@@ -120,39 +115,20 @@ pub fn run(env: &Environment<'_>, args: Args) -> Result<ExitCode> {
 
 /// Prints what is about to be trained.
 fn describe(session: &Session<'_>) -> Result<()> {
-    let (config, sources, images) = (session.config(), session.sources(), session.images());
+    let (sources, images) = (session.sources(), session.images());
     let hint = match sources.held_out {
         true => " (--holdout 0 trains on all)",
         false => "",
     };
     outln!("{}{hint}", sources.description);
     for choice in session.choices() {
-        let AutoSetting { setting, value, .. } = choice;
-        let why = match &choice.instead_of {
-            Some(asked) => format!(" (instead of {asked}: there are only {images} images)"),
-            None => format!(", chosen for {images} images"),
-        };
-        outln!("  --{setting} {value}{why}");
+        outln!("  --{}", choice.in_words(images));
     }
-    let parameters = session.parameter_counts()?;
-    outln!(
-        "{}, {}: patch {}, {:.1} M parameters and {:.1} M in the head; views 2 × {} px and {} × {} px; \
-         batch {}; learning rate {:.2e}; {} {}",
-        config.method,
-        config.arch,
-        config.patch_size,
-        parameters.backbone as f64 / 1e6,
-        parameters.head as f64 / 1e6,
-        config.global_crops_size,
-        config.local_crops_number,
-        config.local_crops_size,
-        config.batch_size * config.accumulate,
-        config.scaled_lr(),
-        config.epochs,
-        epochs_word(config.epochs),
-    );
+    outln!("{}", session.headline()?);
     if let Some(estimate) = session.estimate() {
-        outln!("{}", in_words(estimate));
+        let other = "; --time 8h chooses a run of 8 hours, --recipe paper the paper's settings";
+        let hint = if estimate.asked.is_none() { other } else { "" };
+        outln!("{estimate}{hint}");
     }
     let run = session.folder();
     let Some(position) = session.resumed() else {
@@ -178,58 +154,4 @@ fn describe(session: &Session<'_>) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// The word that follows a number of epochs.
-fn epochs_word(count: f64) -> &'static str {
-    match count == 1.0 {
-        true => "epoch",
-        false => "epochs",
-    }
-}
-
-/// How long the run takes, and why a larger network was not chosen.
-fn in_words(estimate: &Estimate) -> String {
-    let rounded = |time: Duration| {
-        let seconds = time.as_secs();
-        let unit = if seconds < 600 { 1 } else { 60 };
-        TimeBudget(Duration::from_secs(seconds / unit * unit)).to_string()
-    };
-    let mut words = format!(
-        "estimated time on this machine: {} ({:.2} s per step, {:.0} s per evaluation)",
-        rounded(estimate.total),
-        estimate.step.as_secs_f64(),
-        estimate.evaluation.as_secs_f64()
-    );
-    match (estimate.asked, estimate.larger) {
-        (None, _) => {
-            words += "; --time 8h chooses a run of 8 hours, --recipe paper the paper's settings"
-        }
-        (Some(_), None) => {}
-        (Some(_), Some((width, depth, epochs))) => {
-            words += &format!(
-                "; width {width} and depth {depth} would have time for {epochs:.0} {}, too few to be \
-                 worth it",
-                epochs_word(epochs.round())
-            );
-        }
-    }
-    words
-}
-
-/// Prints the figures from before and after training.
-fn compare(summary: &Summary) {
-    let evaluations = &summary.evaluations;
-    if let (Some((_, first)), Some((_, last))) = (evaluations.first(), evaluations.last()) {
-        outln!("{:<20} {:>10} {:>10}", "", "untrained", "trained");
-        for (name, a, b) in [
-            ("k-NN accuracy", first.knn, last.knn),
-            ("k-NN, whitened", first.knn_whitened, last.knn_whitened),
-            ("attention Jaccard", first.jaccard, last.jaccard),
-        ] {
-            if let (Some(a), Some(b)) = (a, b) {
-                outln!("{name:<20} {a:>9.1}% {b:>9.1}%");
-            }
-        }
-    }
 }
