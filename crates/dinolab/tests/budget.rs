@@ -41,10 +41,9 @@ fn a_run_takes_about_the_time_it_is_given_and_is_then_like_any_other() {
     let began = Instant::now();
     let said = train.succeed();
     let seconds = began.elapsed().as_secs_f64();
-    assert!(
-        said.contains("on this machine: 12s") || said.contains("on this machine: 11s"),
-        "{said}"
-    );
+    // Whole epochs, of up to two seconds on a slow machine.
+    let estimated = [10, 11, 12].map(|seconds| format!("on this machine: {seconds}s ("));
+    assert!(estimated.iter().any(|line| said.contains(line)), "{said}");
     // Loosely, since other tests run beside it and end at some time.
     assert!((4.0..40.0).contains(&seconds), "{seconds} s: {said}");
 
@@ -93,8 +92,8 @@ fn times_that_make_no_run_are_refused_with_one_that_does() {
     assert!(short.contains("too short"), "{short}");
     assert!(!run.exists(), "nothing was begun");
     // As advised; the machine may be slower now than when it was measured.
-    let twice = 2 * least.strip_suffix('s').unwrap().parse::<u64>().unwrap();
-    open.with("time", format!("{twice}s")).succeed();
+    let least: u64 = least.strip_suffix('s').unwrap().parse().unwrap();
+    open.with("time", format!("{}s", 5 * least)).succeed();
 }
 
 #[test]
