@@ -141,10 +141,10 @@ pub(super) fn over_recipe(
         }
     }
     let open = question.settings.epochs.is_none();
-    let images = match (open, recipe) {
-        (false, _) if resume => ImageFacts::count(question.sources.train.len()),
-        (true, _) | (false, RecipeKind::Small) => budget::facts(&*question.sources.train),
-        (false, _) => ImageFacts::count(question.sources.train.len()),
+    // Images are looked at only where something depends on it.
+    let images = match open || (recipe == RecipeKind::Small && !resume) {
+        true => budget::facts(&*question.sources.train),
+        false => ImageFacts::count(question.sources.train.len()),
     };
     let estimated = recorded.is_none() && open && recipe == RecipeKind::Small;
     let plan = Plan {

@@ -45,7 +45,8 @@ pub(crate) struct Scale {
     pub depth: usize,
     /// Number of attention heads.
     pub heads: usize,
-    /// Images seen, in all epochs together, from which on it learns more than the smaller ones.
+    /// Images seen, in all epochs together, from which on it is taken instead of the smaller ones: an
+    /// estimate from runs of ten to thirty minutes.
     pub worth_from: f64,
 }
 

@@ -31,7 +31,7 @@ pub(super) const DEFAULT: Scale = Scale {
     worth_from: 250_000.0,
 };
 
-/// Images seen in all epochs together where no time is given, about an hour of two cores.
+/// Images seen in all epochs together where no time is given.
 const SEEN: f64 = 400_000.0;
 
 /// Runs of so many epochs begin with small crops.
