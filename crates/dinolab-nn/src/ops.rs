@@ -17,6 +17,9 @@ pub mod branch;
 mod coding_rate;
 mod fused;
 mod gelu;
+// With Burn's fusion tensors are promises, on which no kernel can be launched.
+#[cfg(all(feature = "gpu", not(feature = "fusion")))]
+mod gpu;
 mod koleo;
 mod layer_norm;
 mod linear;

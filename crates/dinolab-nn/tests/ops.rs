@@ -522,3 +522,41 @@ fn sinkhorn() {
         );
     }
 }
+
+/// One step of AdamW with clipping and a moving average, of sizes on either side of what a kernel does at a time.
+/// The gradient is a part of a larger tensor, as that of a bias that is computed together with a scale.
+#[test]
+fn update() {
+    for n in [1, 33, 255, 4096, 4097, 70_001] {
+        let (all, parts) = (random([4, n]), random([3, n]));
+        for clip in [0.0, 0.5, 1e6] {
+            let run = || {
+                let rows = |x: &Tensor<2>, row: usize| here(x).narrow(0, row, 1).reshape([n]);
+                let [mut value, mut m, mut average] = [0, 1, 2].map(|row| rows(&all, row));
+                let mut v = rows(&all, 3).abs();
+                let grad = rows(&parts, 1);
+                let param = ops::ParamUpdate {
+                    value: &mut value,
+                    average: Some(ops::Average {
+                        value: &mut average,
+                        momentum: 0.9,
+                    }),
+                    clip,
+                };
+                let rule = ops::AdamW::default();
+                let norm = rule.update(param, grad.clone(), [&mut m, &mut v], 3, 0.01, 0.1);
+                let plain = ops::norm(&grad);
+                // Nothing else of the tensors that the parts are of has changed.
+                let others = here(&all).reshape([4 * n]);
+                [value, m, v, average, norm, plain, others]
+            };
+            for (what, (ours, expected)) in
+                ["value", "m", "v", "average", "norm", "plain norm", "others"]
+                    .into_iter()
+                    .zip(run().into_iter().zip(on_cpu(run)))
+            {
+                same(what, ours, expected);
+            }
+        }
+    }
+}

@@ -119,6 +119,56 @@ fn bf16_is_near_f32_where_there_is_bf16() {
     assert!(relative(&half[0][0].1, &single[0][0].1, 0.0) > 1e-4);
 }
 
+/// Products whose rows are not as long as hardware likes, transposed operands, and an inner dimension that is
+/// long enough to be divided.
+#[test]
+fn products_of_bf16_are_those_of_f32_at_odd_sizes() {
+    use burn::tensor::FloatDType;
+    use dinolab_nn::ops;
+    let device = common::device();
+    if Precision::Bf16.check(&device).is_err() {
+        return;
+    }
+    for (case, (m, k, n)) in [
+        (1, 1, 1),
+        (37, 64, 37),
+        (197, 197, 64),
+        (130, 33, 259),
+        (64, 8192, 96),
+        (5, 6007, 9),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for transposed in [[false, false], [true, false], [false, true]] {
+            let operand = |rows: usize, columns: usize, transposed: bool, seed: u64| {
+                let shape = if transposed {
+                    [columns, rows]
+                } else {
+                    [rows, columns]
+                };
+                let values =
+                    Init::new(seed + 10 * case as u64).truncated_normal(rows * columns, 1.0);
+                let x = Tensor::<2>::from_data(TensorData::new(values, shape), &device);
+                let x = x.cast(FloatDType::BF16);
+                if transposed { x.transpose() } else { x }
+            };
+            let (a, b) = (
+                operand(m, k, transposed[0], 1),
+                operand(k, n, transposed[1], 2),
+            );
+            let expected = ops::matmul_f32(
+                a.clone().cast(FloatDType::F32),
+                b.clone().cast(FloatDType::F32),
+            );
+            let found = to_host_f32(ops::matmul(a, b).cast(FloatDType::F32));
+            let error = relative(&found, &to_host_f32(expected), 1e-3);
+            // The result is rounded once, by at most 2⁻⁹.
+            assert!(error < 4e-3, "{m} × {k} × {n}, {transposed:?}: {error}");
+        }
+    }
+}
+
 #[test]
 fn single_precision_is_everywhere_and_names_are_read() {
     Precision::F32.check(&common::device()).unwrap();

@@ -32,9 +32,24 @@ fn probabilities(q: Tensor<4>, k: Tensor<4>) -> Tensor<4> {
 /// `qkv` `[B, N, 3·D]`, laid out as query, key, value and within each by head → `[B, N, D]`.
 pub fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     if !fused::applies(&qkv) {
-        return composite(qkv, heads);
+        return of_device(qkv, heads);
     }
     Tensor::from_dispatch(Dispatch::dinolab_attention(qkv.into_dispatch(), heads))
+}
+
+/// [`attention`] with the softmax of a GPU, or of primitives.
+pub(super) fn of_device(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
+    #[cfg(all(feature = "gpu", not(feature = "fusion")))]
+    if super::gpu::applies(&qkv) {
+        use super::gpu::softmax::GpuSoftmaxOp;
+        let [b, n, three_d] = qkv.dims();
+        let [q, k, v] = split(qkv, heads);
+        let scale = 1.0 / (q.dims()[3] as f64).sqrt();
+        let scores = matmul(q, k.swap_dims(2, 3)).into_dispatch();
+        let p = Tensor::<4>::from_dispatch(Dispatch::dinolab_gpu_softmax(scores, scale));
+        return matmul(p, v).swap_dims(1, 2).reshape([b, n, three_d / 3]);
+    }
+    composite(qkv, heads)
 }
 
 /// [`attention`] of primitives.

@@ -6,7 +6,7 @@ use burn::tensor::{Tensor, TensorData};
 pub use dinolab_kernels::{TokenGroup, TokenLayout};
 
 use super::fused::{self, Dispatch, branch::BranchOp};
-use super::{attention, layer_norm, linear};
+use super::{attention, gelu, layer_norm, linear};
 use crate::precision::as_of;
 
 /// What a branch does between its two linear maps.
@@ -49,7 +49,7 @@ pub fn branch(
     samples: Arc<TokenLayout>,
 ) -> Tensor<2> {
     if !fused::applies(&x) || !fused::applies(&params.first) {
-        return composite(kind, x, params, &samples);
+        return in_parts(&DEVICE, kind, x, params, &samples);
     }
     Tensor::from_dispatch(Dispatch::dinolab_branch(
         x.into_dispatch(),
@@ -65,16 +65,49 @@ pub fn branch(
     ))
 }
 
-/// [`branch`] of primitives. It computes dropped images, too, and multiplies them by 0: on a GPU
-/// that costs less than gathering the others.
+/// [`branch`] of primitives.
 pub fn composite(
     kind: Branch,
     x: Tensor<2>,
     params: BranchParams,
     samples: &TokenLayout,
 ) -> Tensor<2> {
+    in_parts(&PRIMITIVES, kind, x, params, samples)
+}
+
+/// The operations of a branch.
+struct Parts {
+    layer_norm: fn(Tensor<3>, Tensor<1>, Tensor<1>, f64) -> Tensor<3>,
+    attention: fn(Tensor<3>, usize) -> Tensor<3>,
+    gelu: fn(Tensor<3>) -> Tensor<3>,
+    linear: fn(Tensor<3>, Tensor<2>, Option<Tensor<1>>) -> Tensor<3>,
+}
+
+const PRIMITIVES: Parts = Parts {
+    layer_norm: layer_norm::composite,
+    attention: attention::composite,
+    gelu: gelu::composite,
+    linear: linear::composite,
+};
+
+const DEVICE: Parts = Parts {
+    layer_norm: layer_norm::of_device,
+    attention: attention::of_device,
+    gelu: gelu::of_device,
+    linear: linear::of_device,
+};
+
+/// [`branch`], operation by operation. It computes dropped images, too, and multiplies them by 0: on a GPU
+/// that costs less than gathering the others.
+fn in_parts(
+    parts: &Parts,
+    kind: Branch,
+    x: Tensor<2>,
+    params: BranchParams,
+    samples: &TokenLayout,
+) -> Tensor<2> {
     let [rows, d] = x.dims();
-    let normed = layer_norm::composite(
+    let normed = (parts.layer_norm)(
         x.clone().reshape([1, rows, d]),
         params.gamma,
         params.beta,
@@ -82,16 +115,14 @@ pub fn composite(
     );
     let first_bias = Some(params.first_bias);
     let inner = match kind {
-        Branch::Mlp => linear::composite_gelu(normed, params.first, first_bias),
+        Branch::Mlp => (parts.gelu)((parts.linear)(normed, params.first, first_bias)),
         Branch::Attention(heads) | Branch::ClassAttention(heads) => {
-            let qkv = linear::composite(normed, params.first, first_bias);
-            let mixed = split(qkv, samples.groups(), |qkv| {
-                attention::composite(qkv, heads)
-            });
+            let qkv = (parts.linear)(normed, params.first, first_bias);
+            let mixed = split(qkv, samples.groups(), |qkv| (parts.attention)(qkv, heads));
             mixed.reshape([1, rows, d])
         }
     };
-    let branch = linear::composite(inner, params.second, Some(params.second_bias));
+    let branch = (parts.linear)(inner, params.second, Some(params.second_bias));
     let branch = as_of(branch.reshape([rows, d]), &x);
     let y = match samples.factors() {
         None => x + branch,

@@ -27,6 +27,11 @@ pub(super) type Dispatch = burn::backend::Dispatch;
 static ENABLED: LazyLock<bool> =
     LazyLock::new(|| std::env::var("DINOLAB_OPS").as_deref() != Ok("composite"));
 
+/// Whether fused bodies are to be used at all.
+pub(super) fn enabled() -> bool {
+    *ENABLED
+}
+
 /// Whether the fused bodies serve this tensor: on the CPU, in single precision.
 pub(super) fn applies<const D: usize>(x: &Tensor<D>) -> bool {
     let on_cpu = |device: &DispatchDevice| match device {
@@ -35,7 +40,7 @@ pub(super) fn applies<const D: usize>(x: &Tensor<D>) -> bool {
         #[allow(unreachable_patterns)]
         _ => false,
     };
-    *ENABLED && x.dtype() == DType::F32 && on_cpu(x.device().as_dispatch())
+    enabled() && x.dtype() == DType::F32 && on_cpu(x.device().as_dispatch())
 }
 
 /// The same values without gaps: views and broadcast gradients arrive strided.

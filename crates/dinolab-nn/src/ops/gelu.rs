@@ -8,9 +8,19 @@ use crate::precision::single;
 /// `x · Φ(x)` with Φ the normal distribution function (erf form, no tanh approximation).
 pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     if !fused::applies(&x) {
-        return composite(x);
+        return of_device(x);
     }
     Tensor::from_dispatch(Dispatch::dinolab_gelu(x.into_dispatch()))
+}
+
+/// [`gelu`] by the kernel of a GPU, or of primitives.
+pub(super) fn of_device<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    #[cfg(all(feature = "gpu", not(feature = "fusion")))]
+    if super::gpu::applies(&x) {
+        use super::gpu::gelu::GpuGeluOp;
+        return Tensor::from_dispatch(Dispatch::dinolab_gpu_gelu(x.into_dispatch()));
+    }
+    composite(x)
 }
 
 /// [`gelu`] written out of primitives, because the framework's own activation

@@ -12,7 +12,7 @@ use crate::precision::as_of;
 /// images go through one matrix product, in the numbers that `weight` has; so is the result.
 pub fn linear(x: Tensor<3>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<3> {
     if !fused::applies(&x) || !fused::applies(&weight) {
-        return composite(x, weight, bias);
+        return of_device(x, weight, bias);
     }
     let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
     Tensor::from_dispatch(match bias {
@@ -49,6 +49,20 @@ pub fn composite(x: Tensor<3>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Te
         None => y,
     };
     y.reshape([b, n, o])
+}
+
+/// [`linear`] with the bias of a GPU, or of primitives.
+pub(super) fn of_device(x: Tensor<3>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<3> {
+    #[cfg(all(feature = "gpu", not(feature = "fusion")))]
+    if let Some(bias) = bias.clone().filter(super::gpu::applies) {
+        use super::gpu::bias::GpuBiasOp;
+        let [b, n, _] = x.dims();
+        let [o, _] = weight.dims();
+        let y = composite(x, weight, None).reshape([b * n, o]);
+        let (y, bias) = (y.into_dispatch(), bias.into_dispatch());
+        return Tensor::<2>::from_dispatch(Dispatch::dinolab_gpu_bias(y, bias)).reshape([b, n, o]);
+    }
+    composite(x, weight, bias)
 }
 
 /// [`linear_gelu`] of primitives.

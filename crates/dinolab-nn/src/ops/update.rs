@@ -13,6 +13,10 @@ pub fn norm(x: &Tensor<1>) -> Tensor<1> {
     if fused::applies(x) && !x.is_autodiff() {
         return fused::update::scalar(fused::update::norm(x));
     }
+    #[cfg(all(feature = "gpu", not(feature = "fusion")))]
+    if super::gpu::applies(x) && !x.is_autodiff() {
+        return super::gpu::update::norm(x);
+    }
     ordered_sum(x.clone() * x.clone()).sqrt()
 }
 
@@ -127,22 +131,23 @@ impl AdamW {
     ) -> Tensor<1> {
         let correction1 = 1.0 - self.beta1.powi(step as i32);
         let correction2 = 1.0 - self.beta2.powi(step as i32);
+        let numbers = AdamWStep {
+            clip: 1.0,
+            beta1: self.beta1,
+            beta2: self.beta2,
+            eps: self.eps,
+            decay: 1.0 - lr * weight_decay,
+            rate: lr / correction1,
+            root_correction2: correction2.sqrt(),
+        };
         if fused::applies(param.value) && !param.value.is_autodiff() {
             let norm = fused::update::norm(&grad);
             let factor = param.clip as f32 / (norm + 1e-6);
+            // NaN goes through.
+            let unclipped = param.clip <= 0.0 || factor >= 1.0;
             let numbers = AdamWStep {
-                // NaN goes through.
-                clip: if param.clip <= 0.0 || factor >= 1.0 {
-                    1.0
-                } else {
-                    factor
-                },
-                beta1: self.beta1,
-                beta2: self.beta2,
-                eps: self.eps,
-                decay: 1.0 - lr * weight_decay,
-                rate: lr / correction1,
-                root_correction2: correction2.sqrt(),
+                clip: if unclipped { 1.0 } else { factor },
+                ..numbers
             };
             match param.average {
                 Some(average) => {
@@ -152,6 +157,14 @@ impl AdamW {
                 None => fused::update::adamw([param.value, m, v], grad, &numbers),
             }
             return fused::update::scalar(norm);
+        }
+        #[cfg(all(feature = "gpu", not(feature = "fusion")))]
+        if super::gpu::applies(param.value) && !param.value.is_autodiff() {
+            let average = param
+                .average
+                .map(|average| (average.value, average.momentum));
+            let places = [param.value, m, v];
+            return super::gpu::update::adamw_step(places, average, grad, param.clip, &numbers);
         }
         param.update(grad, |value, grad| {
             *m = m.clone() * self.beta1 + grad.clone() * (1.0 - self.beta1);
