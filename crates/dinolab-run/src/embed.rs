@@ -1,4 +1,7 @@
-//! Images to feature vectors, in a file.
+//! Images to feature vectors, in a file or in the parts of a folder.
+
+#[cfg(feature = "parquet")]
+pub mod parts;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -28,24 +31,49 @@ use crate::whitening::WhiteningOptions;
 pub struct EmbedRequest<'a> {
     /// A folder, list, archive or VOC tree.
     pub images: &'a Path,
-    /// `.npy` or `.safetensors`.
+    /// `.npy` or `.safetensors`; a folder for parts.
     pub out: &'a Path,
-    /// What whole images are resized to, instead of cutting out their centre.
-    pub size: Option<Size>,
-    /// What is taken of the network.
-    pub choice: FeatureChoice,
-    /// Whether features are whitened, fitted to those that are written.
-    pub whitening: WhiteningOptions,
-    /// Whether the patch tokens of each image are written, instead of one row.
-    pub patch_tokens: bool,
-    /// With patch tokens: whether whole images are seen, and written one array each.
-    pub whole: bool,
-    /// How images are prepared.
-    pub preprocess: PreprocessOptions,
+    /// What is written.
+    pub options: EmbedOptions,
     /// The weights `W`.
     pub weights: &'a Path,
     /// How their network is made.
     pub model: ModelOptions,
+}
+
+/// What is written of images.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
+pub struct EmbedOptions {
+    /// Resize whole images to a square of this side, or to HEIGHTxWIDTH, instead of cropping the
+    /// centre
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_name = "PX", value_parser = crate::values::size, conflicts_with_all = ["resize", "crop"])
+    )]
+    pub size: Option<Size>,
+    /// What is taken of the network.
+    #[cfg_attr(feature = "clap", command(flatten))]
+    pub choice: FeatureChoice,
+    /// Whether features are whitened, fitted to those that are written.
+    #[cfg_attr(feature = "clap", command(flatten))]
+    pub whitening: WhiteningOptions,
+    /// Write the patch tokens of each image instead of one feature vector
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, conflicts_with_all = ["feature", "avgpool_patchtokens", "whiten", "whitening"])
+    )]
+    pub patch_tokens: bool,
+    /// With --patch-tokens: do not crop; write one array [rows, columns, width] per image, named by
+    /// its path (.safetensors only)
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, requires = "patch_tokens", conflicts_with_all = ["size", "crop"])
+    )]
+    pub whole: bool,
+    /// How images are prepared.
+    #[cfg_attr(feature = "clap", command(flatten))]
+    pub preprocess: PreprocessOptions,
 }
 
 /// What was written; in words by [`Display`](fmt::Display).
@@ -118,19 +146,19 @@ impl fmt::Display for Embedded {
 pub fn embed(env: &Environment<'_>, request: &EmbedRequest<'_>) -> Result<Embedded> {
     let out = request.out;
     ensure_setting!(
-        FeatureSet::is_file_of(out),
+        !out.is_dir() && FeatureSet::is_file_of(out),
         "out",
         out.display(),
         "must end in .npy or .safetensors"
     );
     ensure_setting!(
-        !request.whole || out.extension().is_some_and(|ext| ext == "safetensors"),
+        !request.options.whole || out.extension().is_some_and(|ext| ext == "safetensors"),
         "out",
         out.display(),
         "with `whole`, images of different sizes go to a file that ends in .safetensors"
     );
     ensure_setting!(
-        !(request.patch_tokens && request.whitening.is_on()),
+        !(request.options.patch_tokens && request.options.whitening.is_on()),
         "patch-tokens",
         "",
         "whitening is of one row per image"
@@ -139,8 +167,8 @@ pub fn embed(env: &Environment<'_>, request: &EmbedRequest<'_>) -> Result<Embedd
     let model = Model::load(env, request.weights, &request.model)?;
     let most = SourceOptions::default().max_pixels;
     let source = sources::open_as(env, request.images, most, model.pixels())?;
-    let preprocess = request.preprocess.of(&model);
-    if request.patch_tokens {
+    let preprocess = request.options.preprocess.of(&model);
+    if request.options.patch_tokens {
         return patch_tokens(env, request, &model, &*source, &preprocess);
     }
     let mut features = features_of(
@@ -148,14 +176,14 @@ pub fn embed(env: &Environment<'_>, request: &EmbedRequest<'_>) -> Result<Embedd
         &model,
         &*source,
         &preprocess,
-        request.size,
-        request.preprocess.batch_size,
-        request.choice.of(&model, 1)?,
+        request.options.size,
+        request.options.preprocess.batch_size,
+        request.options.choice.of(&model, 1)?,
     )?;
-    let whitening = match request.whitening.is_on() {
+    let whitening = match request.options.whitening.is_on() {
         true => {
             l2_normalise(&mut features.data, features.dim)?;
-            request.whitening.of(&features.data, features.dim)?
+            request.options.whitening.of(&features.data, features.dim)?
         }
         false => None,
     };
@@ -189,14 +217,14 @@ fn patch_tokens(
     let patch = vit.config().patch_size;
     let Preprocess { resize, crop, .. } = *preprocess;
     // Whole images are as large as their aspect ratio makes them, but at least this.
-    let seen = match request.size {
+    let seen = match request.options.size {
         Some(Size { height, width }) => (height, width),
-        None if request.whole => (resize.height, resize.width),
+        None if request.options.whole => (resize.height, resize.width),
         None => (crop.height, crop.width),
     };
-    let setting = if request.whole {
+    let setting = if request.options.whole {
         "resize"
-    } else if request.size.is_some() {
+    } else if request.options.size.is_some() {
         "size"
     } else {
         "crop"
@@ -216,22 +244,22 @@ fn patch_tokens(
         let resized = eval::resize(image, width, height, Filter::Bicubic)?;
         whole_patches(&resized, None, patch)
     };
-    let (view, layout): (&View, _) = match request.size {
-        _ if request.whole => (&whole, Layout::PerImage),
+    let (view, layout): (&View, _) = match request.options.size {
+        _ if request.options.whole => (&whole, Layout::PerImage),
         Some(_) => (&squeezed, Layout::Joint),
         None => (&centre, Layout::Joint),
     };
     let order = by_name(source);
     let progress = env.progress("image", order.len());
     let tokens = PatchTokens {
-        n_last_blocks: request.choice.n_last_blocks.unwrap_or(1),
+        n_last_blocks: request.options.choice.n_last_blocks.unwrap_or(1),
     };
     let written = tokens.write(
         vit,
         source,
         &order,
         (view, preprocess),
-        at_once(request.preprocess.batch_size, seen, patch),
+        at_once(request.options.preprocess.batch_size, seen, patch),
         (request.out, layout),
         &mut |done| progress.set(done, ""),
     )?;

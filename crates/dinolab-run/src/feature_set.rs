@@ -4,8 +4,12 @@
 //! `photos.paths.txt` holds the names of the rows and `photos.labels.txt` their classes, one line
 //! per row, empty for a row without class. `photos.whitening.safetensors` holds the whitening of
 //! features that were whitened. All companions are optional.
+//!
+//! Features of very many images are a folder of Parquet files, `parts`.
 
 mod companions;
+#[cfg(feature = "parquet")]
+pub mod parts;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -23,6 +27,10 @@ pub(crate) use self::companions::{names_and_labels, write_companions};
 use self::companions::{read_lines, some};
 use crate::error::{Context, Error, Result};
 use crate::npy::{read_npy_f32, write_npy_to};
+
+/// What a folder of features is known by. Readers of folders of Parquet files pass over names that begin with an
+/// underscore.
+const MANIFEST: &str = "_manifest.json";
 
 /// Name of the tensor in a safetensors file.
 const TENSOR: &str = "features";
@@ -52,9 +60,12 @@ impl FeatureSet {
         }
     }
 
-    /// Returns whether a path is that of a feature file, by its extension.
+    /// Returns whether a path is that of a feature file, by its extension, or of a folder of features.
     pub fn is_file_of(path: &Path) -> bool {
-        file_format(path).is_some() && !path.is_dir()
+        match path.is_dir() {
+            true => path.join(MANIFEST).is_file(),
+            false => file_format(path).is_some(),
+        }
     }
 
     /// Returns the number of rows, `N`.
@@ -177,6 +188,14 @@ impl FeatureSet {
     /// companions have another number of lines.
     pub fn read(path: &Path) -> Result<Self> {
         let wrong = |reason: String| Error::Invalid(format!("{}: {reason}", path.display()));
+        if path.is_dir() {
+            #[cfg(feature = "parquet")]
+            return parts::read(path);
+            #[cfg(not(feature = "parquet"))]
+            return Err(wrong(
+                "features in Parquet files take a build with the feature `parquet`".into(),
+            ));
+        }
         let (shape, data) = match file_format(path) {
             Some(FileFormat::Npy) => {
                 let array = read_npy_f32(path)?;

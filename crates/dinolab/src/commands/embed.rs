@@ -2,16 +2,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
-use dinolab_data::Size;
-use dinolab_run::Environment;
-use dinolab_run::embed::{EmbedRequest, embed};
-use dinolab_run::feature_input::{FeatureChoice, PreprocessOptions};
-use dinolab_run::values::size;
-
-use dinolab_run::whitening::WhiteningOptions;
-
-use crate::args::ModelArgs;
+use anyhow::{Context, Result};
+#[cfg(feature = "parquet")]
+use dinolab_run::embed::parts::{PartOptions, embed_parts};
+use dinolab_run::embed::{EmbedOptions, EmbedRequest, embed};
+use dinolab_run::{Environment, ModelOptions};
 
 /// Compute feature vectors of images
 ///
@@ -25,50 +20,56 @@ use crate::args::ModelArgs;
 /// photos.whitening.safetensors. To apply it to other images: dinolab embed --weights runs/photos
 /// more --whitening photos.whitening.safetensors --out more.npy
 ///
+/// With --format parquet (in builds with Parquet), writes a folder of Parquet files, continued where
+/// it was left: dinolab embed --weights runs/photos photos --out features --format parquet
+///
 /// With --patch-tokens, writes one vector per patch instead, as an array [images, rows, columns,
 /// width]: dinolab embed --weights runs/photos photos --out tokens.npy --patch-tokens
 #[derive(clap::Args)]
 pub struct Args {
     /// Images: a folder, list, tar file or shards, Parquet file, VOC tree or a single image
-    images: PathBuf,
-    /// Output file, .npy or .safetensors
-    #[arg(long, value_name = "PATH")]
-    out: PathBuf,
-    /// Resize whole images to a square of this side, or to HEIGHTxWIDTH, instead of cropping the
-    /// centre
-    #[arg(long, value_name = "PX", value_parser = size, conflicts_with_all = ["resize", "crop"])]
-    size: Option<Size>,
+    #[arg(required = true)]
+    images: Option<PathBuf>,
+    /// Output file, .npy or .safetensors; with --format a folder
+    #[arg(long, value_name = "PATH", required = true)]
+    out: Option<PathBuf>,
+    /// Check that a folder of features has every image once, and nothing else
+    #[cfg(feature = "parquet")]
+    #[arg(long, value_name = "FOLDER", exclusive = true)]
+    verify: Option<PathBuf>,
     #[command(flatten)]
-    choice: FeatureChoice,
+    options: EmbedOptions,
+    #[cfg(feature = "parquet")]
     #[command(flatten)]
-    whitening: WhiteningOptions,
-    /// Write the patch tokens of each image instead of one feature vector
-    #[arg(long, conflicts_with_all = ["feature", "avgpool_patchtokens", "whiten", "whitening"])]
-    patch_tokens: bool,
-    /// With --patch-tokens: do not crop; write one array [rows, columns, width] per image, named by
-    /// its path (.safetensors only)
-    #[arg(long, requires = "patch_tokens", conflicts_with_all = ["size", "crop"])]
-    whole: bool,
+    parts: PartOptions,
+    /// Run folder, one of its checkpoints, weight file (.pth or .safetensors) or model folder
+    #[arg(long, value_name = "W", required = true)]
+    weights: Option<PathBuf>,
     #[command(flatten)]
-    preprocess: PreprocessOptions,
-    #[command(flatten)]
-    model: ModelArgs,
+    model: ModelOptions,
 }
 
 /// Runs the command.
 pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
+    #[cfg(feature = "parquet")]
+    if let Some(folder) = &args.verify {
+        let found = dinolab_run::feature_set::parts::verify(env, folder)?;
+        anyhow::ensure!(found.is_whole(), "{}: {found}", folder.display());
+        outln!("{found}");
+        return Ok(());
+    }
     let request = EmbedRequest {
-        images: &args.images,
-        out: &args.out,
-        size: args.size,
-        choice: args.choice,
-        whitening: args.whitening.clone(),
-        patch_tokens: args.patch_tokens,
-        whole: args.whole,
-        preprocess: args.preprocess,
-        weights: args.model.weights(),
-        model: args.model.options(),
+        images: args.images.as_deref().context("images are required")?,
+        out: args.out.as_deref().context("--out is required")?,
+        options: args.options.clone(),
+        weights: args.weights.as_deref().context("--weights is required")?,
+        model: args.model.clone(),
     };
+    #[cfg(feature = "parquet")]
+    if args.parts.format.is_some() {
+        outln!("{}", embed_parts(env, &request, &args.parts)?);
+        return Ok(());
+    }
     outln!("{}", embed(env, &request)?);
     Ok(())
 }

@@ -1,0 +1,47 @@
+"""Reads a folder that `dinolab embed --format parquet` wrote with pyarrow, pandas, Polars and DuckDB, and compares it
+with the `.npy` of `dinolab embed` on the same images.
+
+    pip install pyarrow pandas polars duckdb
+    python benches/peers/parts_check.py FOLDER features.npy
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas
+import polars
+import pyarrow.parquet
+
+
+def main() -> None:
+    """Reads, compares, prints a line for each reader."""
+    folder, saved = Path(sys.argv[1]), Path(sys.argv[2])
+    expected = np.load(saved)
+    paths = saved.with_suffix(".paths.txt").read_text().splitlines()
+    files = str(folder / "*.parquet")
+
+    table = pyarrow.parquet.read_table(folder)
+    kind = table.schema.field("feature").type
+    frame = pandas.read_parquet(folder)
+    lazy = polars.read_parquet(files)
+    rows = duckdb.sql(f"select path, feature from '{files}'").fetchall()
+    found = {
+        "pyarrow": (table["path"].to_pylist(), np.stack(table["feature"].to_numpy())),
+        "pandas": (list(frame["path"]), np.stack(frame["feature"])),
+        "Polars": (lazy["path"].to_list(), lazy["feature"].to_numpy()),
+        "DuckDB": ([row[0] for row in rows], np.array([row[1] for row in rows], dtype=np.float32)),
+    }
+    tolerance = 0.0 if kind.value_type == pyarrow.float32() else 1e-3 * float(np.abs(expected).max())
+    for reader, (names, features) in found.items():
+        assert names == paths, reader
+        difference = float(np.abs(features.astype(np.float32) - expected).max())
+        assert difference <= tolerance, (reader, difference)
+        print(f"{reader}: {len(names)} rows of {kind}, largest difference {difference}")
+
+
+if __name__ == "__main__":
+    main()

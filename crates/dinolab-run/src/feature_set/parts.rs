@@ -1,0 +1,76 @@
+//! Features of very many images: a folder of Parquet files, its parts.
+//!
+//! Images are sorted by name and divided into parts of equal number. A part is a file that appears whole or not at
+//! all. `_manifest.json` says which set, weights and preparation the folder is of.
+//!
+//! Columns: `path` (text), `feature` (list of fixed size of `f32` or `f16`), and `label` (text) where images have
+//! classes.
+
+mod file;
+mod hash;
+mod manifest;
+mod shard;
+mod verify;
+
+use std::path::{Path, PathBuf};
+
+use super::FeatureSet;
+use crate::error::{Context, Result};
+
+pub(crate) use self::file::{Part, is_whole};
+pub(crate) use self::hash::Hash;
+pub(crate) use self::manifest::Manifest;
+pub use self::shard::Shard;
+pub use self::verify::{Verified, verify};
+
+/// The numbers that features are stored in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+#[serde(rename_all = "lowercase")]
+pub enum FeatureType {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// 16 bits, half the space.
+    F16,
+}
+
+/// The file of part number `part`, from 0.
+pub(crate) fn part_file(folder: &Path, part: usize) -> PathBuf {
+    folder.join(format!("part-{part:06}.parquet"))
+}
+
+/// All features of a folder.
+///
+/// # Errors
+/// A folder of which a part is missing or damaged, or that has no features.
+pub(crate) fn read(folder: &Path) -> Result<FeatureSet> {
+    let (manifest, identity) = Manifest::read(folder)?;
+    let mut all = FeatureSet {
+        names: Some(Vec::new()),
+        labels: Some(Vec::new()),
+        ..FeatureSet::default()
+    };
+    for part in 0..manifest.parts() {
+        let path = part_file(folder, part);
+        let (set, footer) = file::read(&path).with_context(|| path.display().to_string())?;
+        if footer.identity != identity || footer.number != part {
+            bail!("{}: is a part of another folder", path.display());
+        }
+        let rows = set.len();
+        if rows > 0 {
+            all.dim = set.dim;
+        }
+        all.data.extend(set.data);
+        all.names
+            .get_or_insert_default()
+            .extend(set.names.unwrap_or_default());
+        let labels = set.labels.unwrap_or_else(|| vec![None; rows]);
+        all.labels.get_or_insert_default().extend(labels);
+    }
+    if all.is_empty() {
+        bail!("{}: holds no features", folder.display());
+    }
+    all.labels = all.labels.and_then(super::some);
+    Ok(all)
+}

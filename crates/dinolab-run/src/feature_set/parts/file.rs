@@ -1,0 +1,234 @@
+//! One part: a Parquet file with what it is of in its footer.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::builder::StringBuilder;
+use arrow_array::{
+    Array, ArrayRef, FixedSizeListArray, Float16Array, Float32Array, RecordBatch, StringArray,
+};
+use arrow_schema::{DataType, Field, Schema};
+use dinolab_files::write_whole;
+use half::f16;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::reader::{FileReader, SerializedFileReader};
+
+use super::{FeatureType, Hash};
+use crate::error::{Error, Result};
+use crate::feature_set::FeatureSet;
+
+const IDENTITY: &str = "dinolab.manifest";
+const NUMBER: &str = "dinolab.part";
+const SKIPPED: &str = "dinolab.skipped";
+const CHECKSUM: &str = "dinolab.checksum";
+
+/// What a part holds.
+pub(crate) struct Part {
+    identity: String,
+    number: usize,
+    kind: FeatureType,
+    dim: usize,
+    data: Vec<f32>,
+    names: Vec<String>,
+    /// `None` where no image of the set has a class.
+    labels: Option<Vec<Option<String>>>,
+    /// Names of images that could not be used.
+    pub skipped: Vec<String>,
+}
+
+impl Part {
+    /// Part `number` of the folder that is known by `identity`: `features` of those images of `all` that could
+    /// be used.
+    pub fn new(
+        identity: &str,
+        number: usize,
+        kind: FeatureType,
+        all: &[String],
+        features: FeatureSet,
+        labelled: bool,
+    ) -> Self {
+        let names = features.names.unwrap_or_default();
+        let used: BTreeSet<&String> = names.iter().collect();
+        let skipped = all
+            .iter()
+            .filter(|name| !used.contains(name))
+            .cloned()
+            .collect();
+        let labels = features.labels.unwrap_or_else(|| vec![None; names.len()]);
+        Self {
+            identity: identity.to_owned(),
+            number,
+            kind,
+            dim: features.dim,
+            data: features.data,
+            names,
+            labels: labelled.then_some(labels),
+            skipped,
+        }
+    }
+
+    /// Writes the file, which appears whole.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn write(self, path: &Path) -> io::Result<()> {
+        let mut checksum = Hash::default();
+        for name in &self.names {
+            checksum.name(name);
+        }
+        let values: ArrayRef = match self.kind {
+            FeatureType::F32 => Arc::new(Float32Array::from(self.data)),
+            FeatureType::F16 => Arc::new(Float16Array::from_iter_values(
+                self.data.into_iter().map(f16::from_f32),
+            )),
+        };
+        add_values(&mut checksum, &values);
+        let item = Arc::new(Field::new("element", values.data_type().clone(), false));
+        let width = i32::try_from(self.dim).map_err(io::Error::other)?;
+        let rows =
+            FixedSizeListArray::try_new(item, width, values, None).map_err(io::Error::other)?;
+        let mut fields = vec![
+            Field::new("path", DataType::Utf8, false),
+            Field::new("feature", rows.data_type().clone(), false),
+        ];
+        let mut columns: Vec<ArrayRef> =
+            vec![Arc::new(StringArray::from(self.names)), Arc::new(rows)];
+        if let Some(labels) = self.labels {
+            let mut builder = StringBuilder::new();
+            for label in labels {
+                builder.append_option(label);
+            }
+            fields.push(Field::new("label", DataType::Utf8, true));
+            columns.push(Arc::new(builder.finish()));
+        }
+        let schema = Arc::new(Schema::new(fields));
+        let batch = RecordBatch::try_new(Arc::clone(&schema), columns).map_err(io::Error::other)?;
+        let skipped = serde_json::to_string(&self.skipped).map_err(io::Error::other)?;
+        let said = [
+            (IDENTITY, self.identity),
+            (NUMBER, self.number.to_string()),
+            (SKIPPED, skipped),
+            (CHECKSUM, checksum.digits()),
+        ];
+        let said = said.map(|(key, value)| KeyValue::new(key.to_owned(), value));
+        // Features have no two values alike: neither dictionaries nor statistics help.
+        let properties = WriterProperties::builder()
+            .set_dictionary_enabled(false)
+            .set_statistics_enabled(EnabledStatistics::None)
+            .set_key_value_metadata(Some(said.to_vec()))
+            .build();
+        write_whole(path, |out| {
+            let mut writer =
+                ArrowWriter::try_new(out, schema, Some(properties)).map_err(io::Error::other)?;
+            writer.write(&batch).map_err(io::Error::other)?;
+            writer.close().map_err(io::Error::other)?;
+            Ok(())
+        })
+    }
+}
+
+/// Adds the bits of all values to a checksum.
+fn add_values(checksum: &mut Hash, values: &dyn Array) {
+    if let Some(values) = values.as_any().downcast_ref::<Float32Array>() {
+        checksum.values(values.values());
+    }
+    if let Some(values) = values.as_any().downcast_ref::<Float16Array>() {
+        for value in values.values() {
+            checksum.bytes(&value.to_le_bytes());
+        }
+    }
+}
+
+/// What the footer of a part says of it.
+pub(super) struct Footer {
+    pub identity: String,
+    pub number: usize,
+    pub skipped: Vec<String>,
+    checksum: String,
+}
+
+/// The footer of a part; `None` where the file has none that a part has.
+fn footer(path: &Path) -> Option<Footer> {
+    let reader = SerializedFileReader::new(File::open(path).ok()?).ok()?;
+    let said = reader.metadata().file_metadata().key_value_metadata()?;
+    let value = |key: &str| said.iter().find(|one| one.key == key)?.value.clone();
+    Some(Footer {
+        identity: value(IDENTITY)?,
+        number: value(NUMBER)?.parse().ok()?,
+        skipped: serde_json::from_str(&value(SKIPPED)?).ok()?,
+        checksum: value(CHECKSUM)?,
+    })
+}
+
+/// Whether a file is part `number` of the folder that is known by `identity`. It appeared whole, so that its
+/// footer tells.
+pub(crate) fn is_whole(path: &Path, identity: &str, number: usize) -> bool {
+    footer(path).is_some_and(|found| found.identity == identity && found.number == number)
+}
+
+/// The names and features of a part, its footer, and their checksum, all read.
+///
+/// # Errors
+/// [`Error::Invalid`] says what is wrong with the file.
+pub(super) fn read(path: &Path) -> Result<(FeatureSet, Footer)> {
+    let Some(footer) = footer(path) else {
+        bail!("is damaged, or no part");
+    };
+    let file = File::open(path)?;
+    let damaged = |error: &dyn std::fmt::Display| Error::Invalid(format!("is damaged: {error}"));
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| damaged(&error))?;
+    let reader = reader.build().map_err(|error| damaged(&error))?;
+    let (mut checksum, mut of_values) = (Hash::default(), Vec::new());
+    let mut set = FeatureSet {
+        names: Some(Vec::new()),
+        ..FeatureSet::default()
+    };
+    let mut labels: Option<Vec<Option<String>>> = None;
+    for batch in reader {
+        let batch = batch.map_err(|error| damaged(&error))?;
+        let text = |name: &str| {
+            batch
+                .column_by_name(name)?
+                .as_any()
+                .downcast_ref::<StringArray>()
+        };
+        let column = batch.column_by_name("feature");
+        let column = column.and_then(|column| column.as_any().downcast_ref::<FixedSizeListArray>());
+        let (Some(paths), Some(column)) = (text("path"), column) else {
+            bail!("has no columns of paths and features");
+        };
+        for name in paths.iter().flatten() {
+            checksum.name(name);
+            set.names.get_or_insert_default().push(name.to_owned());
+        }
+        if let Some(column) = text("label") {
+            let column = column.iter().map(|label| label.map(str::to_owned));
+            labels.get_or_insert_default().extend(column);
+        }
+        set.dim = column.value_length().unsigned_abs() as usize;
+        let values = column.values();
+        if let Some(values) = values.as_any().downcast_ref::<Float32Array>() {
+            set.data.extend_from_slice(values.values());
+        } else if let Some(values) = values.as_any().downcast_ref::<Float16Array>() {
+            set.data
+                .extend(values.values().iter().map(|value| value.to_f32()));
+        } else {
+            bail!("has features of {}", values.data_type());
+        }
+        of_values.push(Arc::clone(values));
+    }
+    for values in &of_values {
+        add_values(&mut checksum, values);
+    }
+    if checksum.digits() != footer.checksum {
+        bail!("is damaged: its content does not have the checksum in its footer");
+    }
+    set.labels = labels.filter(|labels| labels.iter().any(Option::is_some));
+    Ok((set, footer))
+}

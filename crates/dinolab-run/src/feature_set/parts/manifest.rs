@@ -1,0 +1,161 @@
+//! What a folder of features is of.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use dinolab_eval::network::{BlockFeatures, Preprocess};
+use dinolab_files::write_atomically;
+use dinolab_nn::Precision;
+
+use super::{FeatureType, Hash};
+use crate::error::{Context, Error, Result};
+use crate::feature_set::MANIFEST;
+
+/// The layout of folder and files.
+const FORMAT: &str = "dinolab features 1";
+
+/// Everything that the features depend on, but for the pixels.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Manifest {
+    /// [`FORMAT`].
+    pub format: String,
+    /// Images of the set.
+    pub images: usize,
+    /// Images of a part; the last one may have fewer.
+    pub part_size: usize,
+    /// Hash of all names, in order.
+    pub names: String,
+    /// Hash of the network's parameters.
+    pub weights: String,
+    /// What is taken of the network.
+    pub feature: BlockFeatures,
+    /// The numbers that are stored.
+    pub kind: FeatureType,
+    /// What activations are computed in.
+    pub precision: Precision,
+    /// How images are prepared.
+    pub preprocess: Preprocess,
+    /// What whole images are resized to.
+    pub size: Option<String>,
+    /// Hash of the transform.
+    pub whitening: Option<String>,
+}
+
+impl Default for Manifest {
+    fn default() -> Self {
+        Self {
+            format: FORMAT.into(),
+            images: 0,
+            part_size: 1,
+            names: String::new(),
+            weights: String::new(),
+            feature: BlockFeatures::default(),
+            kind: FeatureType::default(),
+            precision: Precision::default(),
+            preprocess: Preprocess::default(),
+            size: None,
+            whitening: None,
+        }
+    }
+}
+
+impl Manifest {
+    /// How many parts there are.
+    pub fn parts(&self) -> usize {
+        self.images.div_ceil(self.part_size)
+    }
+
+    /// Makes the folder one of this manifest, or finds that it is. Returns what its parts are known by.
+    ///
+    /// # Errors
+    /// A folder of another manifest; one that cannot be written.
+    pub fn claim(&self, folder: &Path) -> Result<String> {
+        let path = folder.join(MANIFEST);
+        if !path.exists() {
+            let text =
+                serde_json::to_string_pretty(self).map_err(|error| Error::Format(error.into()))?;
+            write_atomically(&path, text.as_bytes())
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        // Read again: another process may have been there first.
+        let (found, identity) = Self::read(folder)?;
+        match self.difference(&found) {
+            None => Ok(identity),
+            Some(what) => Err(Error::setting(
+                "out",
+                folder.display(),
+                format!("holds features of {what}; give another folder"),
+            )),
+        }
+    }
+
+    /// The manifest of a folder, and what its parts are known by.
+    ///
+    /// # Errors
+    /// A folder without one, or with one that is damaged or of another version.
+    pub fn read(folder: &Path) -> Result<(Self, String)> {
+        let path = folder.join(MANIFEST);
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                bail!(
+                    "{}: is not a folder of features, {MANIFEST} is missing",
+                    folder.display()
+                )
+            }
+            text => text.with_context(|| path.display().to_string())?,
+        };
+        let manifest: Self = serde_json::from_str(&text)
+            .map_err(|error| Error::Format(error.into()))
+            .with_context(|| path.display().to_string())?;
+        if manifest.format != FORMAT || manifest.part_size == 0 {
+            bail!("{}: is of another version of dinolab", path.display());
+        }
+        let mut hash = Hash::default();
+        hash.bytes(text.as_bytes());
+        Ok((manifest, hash.digits()))
+    }
+
+    /// What differs first, in words.
+    fn difference(&self, found: &Self) -> Option<String> {
+        let Self {
+            format: _,
+            images,
+            part_size,
+            names,
+            weights,
+            feature,
+            kind,
+            precision,
+            preprocess,
+            size,
+            whitening,
+        } = self;
+        let said = [
+            (
+                *images != found.images,
+                format!("{} images, not {images}", found.images),
+            ),
+            (*names != found.names, "images of other names".into()),
+            (*weights != found.weights, "other weights".into()),
+            (*feature != found.feature, "another `feature`".into()),
+            (
+                *part_size != found.part_size,
+                format!("`part-size` {}", found.part_size),
+            ),
+            (kind != &found.kind, "another `feature-type`".into()),
+            (
+                precision != &found.precision,
+                format!("`precision` {}", found.precision),
+            ),
+            (
+                *preprocess != found.preprocess || *size != found.size,
+                "images that were prepared in another way".into(),
+            ),
+            (*whitening != found.whitening, "another whitening".into()),
+        ];
+        said.into_iter()
+            .find(|(differs, _)| *differs)
+            .map(|(_, what)| what)
+    }
+}

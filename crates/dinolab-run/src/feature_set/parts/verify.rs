@@ -1,0 +1,134 @@
+//! Whether a folder of features is complete: every image in it once.
+
+use std::fmt;
+use std::path::Path;
+
+use super::{Hash, Manifest, file, part_file};
+use crate::environment::Environment;
+use crate::error::Result;
+
+/// Findings of a kind that are listed.
+const LISTED: usize = 10;
+
+/// What was found; in words by [`Display`](fmt::Display).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// Images of the set.
+    pub images: usize,
+    /// Parts of the set.
+    pub parts: usize,
+    /// Images that have a feature, of the parts that are whole.
+    pub features: usize,
+    /// Images that could not be used, of the parts that are whole.
+    pub skipped: usize,
+    /// Numbers of parts that are not there.
+    pub missing: Vec<usize>,
+    /// Parts that are there and wrong, with the reason.
+    pub wrong: Vec<(usize, String)>,
+    /// Whether all parts are whole, and their names are not those of the set.
+    pub other_names: bool,
+}
+
+impl Verified {
+    /// Whether every image of the set is there, once.
+    pub fn is_whole(&self) -> bool {
+        self.missing.is_empty() && self.wrong.is_empty() && !self.other_names
+    }
+}
+
+impl fmt::Display for Verified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (images, parts, features, skipped) =
+            (self.images, self.parts, self.features, self.skipped);
+        if self.is_whole() {
+            return write!(
+                f,
+                "whole: {images} images in {parts} parts, each once; {features} features, {skipped} images that \
+                 could not be used"
+            );
+        }
+        write!(
+            f,
+            "not whole: {features} features of {images} images are there"
+        )?;
+        let list = |f: &mut fmt::Formatter<'_>, what: &str, lines: Vec<String>| {
+            if lines.is_empty() {
+                return Ok(());
+            }
+            write!(f, "\n{} of {parts} parts are {what}: ", lines.len())?;
+            let more = if lines.len() > LISTED { ", …" } else { "" };
+            write!(f, "{}{more}", lines[..lines.len().min(LISTED)].join(", "))
+        };
+        list(
+            f,
+            "missing",
+            self.missing.iter().map(usize::to_string).collect(),
+        )?;
+        let wrong = self
+            .wrong
+            .iter()
+            .map(|(part, reason)| format!("{part} {reason}"));
+        list(f, "wrong", wrong.collect())?;
+        if self.other_names {
+            write!(f, "\nthe names in the parts are not those of the set")?;
+        }
+        write!(
+            f,
+            "\nremove the files of wrong parts, part-NUMBER.parquet, and embed again"
+        )
+    }
+}
+
+/// Reads all parts of a folder, one after the other, and compares them with its manifest and their checksums.
+///
+/// # Errors
+/// A folder without a manifest.
+pub fn verify(env: &Environment<'_>, folder: &Path) -> Result<Verified> {
+    let (manifest, identity) = Manifest::read(folder)?;
+    let parts = manifest.parts();
+    let mut found = Verified {
+        images: manifest.images,
+        parts,
+        ..Verified::default()
+    };
+    let mut names = Hash::default();
+    let progress = env.progress("part", parts);
+    for part in 0..parts {
+        let path = part_file(folder, part);
+        if !path.exists() {
+            found.missing.push(part);
+            continue;
+        }
+        let here = manifest
+            .part_size
+            .min(manifest.images - part * manifest.part_size);
+        let read = file::read(&path).and_then(|(set, footer)| {
+            if footer.identity != identity || footer.number != part {
+                bail!("is of another folder, or another part of this one");
+            }
+            let mut all = set.names.clone().unwrap_or_default();
+            let features = all.len();
+            all.extend(footer.skipped.iter().cloned());
+            if all.len() != here {
+                bail!("has {} images instead of {here}", all.len());
+            }
+            all.sort();
+            Ok((all, features))
+        });
+        match read {
+            Ok((all, features)) => {
+                found.features += features;
+                found.skipped += all.len() - features;
+                for name in &all {
+                    names.name(name);
+                }
+            }
+            Err(error) => found.wrong.push((part, error.to_string())),
+        }
+        progress.set(part + 1, "");
+    }
+    progress.finish();
+    found.other_names =
+        found.missing.is_empty() && found.wrong.is_empty() && names.digits() != manifest.names;
+    Ok(found)
+}

@@ -1,0 +1,259 @@
+//! `dinolab embed --format parquet`: a folder that several processes fill, and that is whole in the end.
+#![cfg(feature = "parquet")]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use common::{Train, one_error, picture, program, text};
+use dinolab_run::feature_set::FeatureSet;
+use tempfile::TempDir;
+
+/// Images, of which one cannot be read.
+const IMAGES: usize = 40;
+/// Images of a part.
+const SIZE: usize = 7;
+
+/// A run, and pictures of two classes.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        let place = Self(TempDir::new().unwrap());
+        for i in 0..IMAGES as u32 - 1 {
+            picture(
+                &place.path(&format!("photos/{}/{i}.png", ["a", "b"][i as usize % 2])),
+                48,
+                7 * i,
+            );
+        }
+        fs::write(place.path("photos/b/broken.png"), "no picture").unwrap();
+        Train::tiny(&place.path("run")).with("epochs", 1).succeed();
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn embed(&self, out: &str, flags: &[&str]) -> Command {
+        let mut command = program();
+        command
+            .args(["embed", "--weights"])
+            .arg(self.path("run"))
+            .arg(self.path("photos"));
+        command.arg("--out").arg(self.path(out)).args(flags);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn parts(&self, out: &str, flags: &[&str]) -> Command {
+        let size = SIZE.to_string();
+        self.embed(
+            out,
+            &[&["--format", "parquet", "--part-size", &size][..], flags].concat(),
+        )
+    }
+
+    fn single(&self) -> FeatureSet {
+        succeed(&mut self.embed("single.npy", &[]));
+        FeatureSet::read(&self.path("single.npy")).unwrap()
+    }
+}
+
+fn succeed(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+fn verify(folder: &Path) -> Result<String, String> {
+    let output = program()
+        .args(["embed", "--verify"])
+        .arg(folder)
+        .output()
+        .unwrap();
+    match output.status.success() {
+        true => Ok(text(&output.stdout)),
+        false => Err(one_error(&output)),
+    }
+}
+
+/// The parts that are there.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    found.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "parquet")
+    });
+    found.sort();
+    found
+}
+
+#[test]
+fn shards_in_any_order_are_the_single_run() {
+    let place = Place::new();
+    let single = place.single();
+    assert_eq!(single.len(), IMAGES - 1);
+    let folder = place.path("f");
+    let told = succeed(&mut place.parts("f", &["--shard", "3/3"]));
+    assert!(
+        told.contains("2 parts written") && told.contains("40 images in 6 parts"),
+        "{told}"
+    );
+    assert!(
+        verify(&folder)
+            .unwrap_err()
+            .contains("4 of 6 parts are missing: 0, 1, 3, 4")
+    );
+    succeed(&mut place.parts("f", &["--shard", "1/3"]));
+    let array = [("ID", "5"), ("COUNT", "3"), ("MIN", "4"), ("MAX", "6")];
+    let array = array.map(|(name, value)| (format!("SLURM_ARRAY_TASK_{name}"), value));
+    let told = succeed(place.parts("f", &[]).envs(array));
+    assert!(told.contains("2 parts written"), "{told}");
+    let told = verify(&folder).unwrap();
+    assert!(
+        told.contains("39 features, 1 images that could not be used"),
+        "{told}"
+    );
+    // Bit for bit, with names and classes.
+    assert_eq!(FeatureSet::read(&folder).unwrap(), single);
+    // Nothing is left to do, and nothing is touched.
+    let before: Vec<_> = files(&folder)
+        .iter()
+        .map(|path| fs::metadata(path).unwrap().modified().unwrap())
+        .collect();
+    let told = succeed(&mut place.parts("f", &[]));
+    assert!(
+        told.contains("0 parts written") && told.contains("6 were there"),
+        "{told}"
+    );
+    let after: Vec<_> = files(&folder)
+        .iter()
+        .map(|path| fs::metadata(path).unwrap().modified().unwrap())
+        .collect();
+    assert_eq!(before, after);
+    // Verbs take the folder for saved features.
+    let knn = |features: &Path| {
+        let mut command = program();
+        command
+            .args(["eval", "knn", "--json", "--train"])
+            .arg(features)
+            .arg("--val")
+            .arg(features);
+        succeed(&mut command)
+    };
+    assert_eq!(knn(&folder), knn(&place.path("single.npy")));
+}
+
+#[test]
+fn another_set_or_network_is_refused() {
+    let place = Place::new();
+    succeed(&mut place.parts("f", &["--shard", "1/6"]));
+    let refused = |command: &mut Command| one_error(&command.output().unwrap());
+    assert!(refused(&mut place.parts("f", &["--feature", "both"])).contains("another --feature"));
+    assert!(refused(&mut place.parts("f", &["--crop", "16"])).contains("prepared in another way"));
+    assert!(
+        refused(&mut place.parts("f", &["--feature-type", "f16"]))
+            .contains("another --feature-type")
+    );
+    let other = place.embed("f", &["--format", "parquet", "--part-size", "8"]);
+    assert!(refused(&mut { other }).contains("--part-size 7"));
+    Train::tiny(&place.path("other"))
+        .with("epochs", 1)
+        .with("seed", 5)
+        .succeed();
+    let mut command = place.parts("f", &[]);
+    let other = command.arg("--weights").arg(place.path("other"));
+    assert!(text(&other.output().unwrap().stderr).contains("--weights"));
+    fs::rename(place.path("run"), place.path("first")).unwrap();
+    fs::rename(place.path("other"), place.path("run")).unwrap();
+    assert!(refused(&mut place.parts("f", &[])).contains("other weights"));
+    fs::rename(place.path("run"), place.path("other")).unwrap();
+    fs::rename(place.path("first"), place.path("run")).unwrap();
+    fs::rename(
+        place.path("photos/a/0.png"),
+        place.path("photos/a/zero.png"),
+    )
+    .unwrap();
+    assert!(refused(&mut place.parts("f", &[])).contains("images of other names"));
+    fs::remove_file(place.path("photos/a/zero.png")).unwrap();
+    assert!(refused(&mut place.parts("f", &[])).contains("40 images, not 39"));
+    assert!(refused(&mut place.parts("f", &["--whiten"])).contains("--whiten"));
+    assert!(refused(&mut place.parts("f", &["--patch-tokens"])).contains("--patch-tokens"));
+    assert!(refused(&mut place.embed("f", &[])).contains("must end in .npy"));
+    assert_eq!(files(&place.path("f")).len(), 1);
+}
+
+#[test]
+fn killed_and_doubled_processes_leave_every_image_once() {
+    let place = Place::new();
+    let single = place.single();
+    let folder = place.path("f");
+    for kill in 0..12u64 {
+        let shard = format!("{}/2", 1 + kill % 2);
+        // Two at the same parts.
+        let mut children: Vec<_> = (0..2)
+            .map(|_| place.parts("f", &["--shard", &shard]).spawn().unwrap())
+            .collect();
+        std::thread::sleep(Duration::from_millis(15 * kill));
+        for child in &mut children {
+            let _ = child.kill();
+            child.wait().unwrap();
+        }
+        // Whatever is visible is whole.
+        if folder.join("_manifest.json").exists() {
+            let told = verify(&folder).unwrap_or_else(|told| told);
+            assert!(!told.contains("are wrong"), "{told}");
+        }
+    }
+    succeed(&mut place.parts("f", &[]));
+    assert!(verify(&folder).unwrap().contains("whole: 40 images"));
+    assert_eq!(FeatureSet::read(&folder).unwrap(), single);
+}
+
+#[test]
+fn damage_is_found_and_mended() {
+    let place = Place::new();
+    succeed(&mut place.parts("f", &["--feature-type", "f16"]));
+    let folder = place.path("f");
+    let (half, single) = (FeatureSet::read(&folder).unwrap(), place.single());
+    assert_eq!(half.names, single.names);
+    for (half, single) in half.data.iter().zip(&single.data) {
+        assert!(
+            (half - single).abs() <= 1e-3 * single.abs().max(1e-3),
+            "{half} {single}"
+        );
+    }
+    let parts = files(&folder);
+    let whole = fs::read(&parts[2]).unwrap();
+    // A bit of a feature, an end that is missing, another part's file.
+    let mut bit = whole.clone();
+    let middle = bit.len() / 3;
+    bit[middle] ^= 1;
+    for (damaged, reason) in [
+        (bit, "damaged"),
+        (whole[..whole.len() - 9].to_vec(), "damaged"),
+        (fs::read(&parts[3]).unwrap(), "another part"),
+    ] {
+        fs::write(&parts[2], damaged).unwrap();
+        let told = verify(&folder).unwrap_err();
+        assert!(
+            told.contains("1 of 6 parts are wrong: 2") && told.contains(reason),
+            "{told}"
+        );
+        assert!(FeatureSet::read(&folder).is_err());
+    }
+    fs::remove_file(&parts[2]).unwrap();
+    succeed(&mut place.parts("f", &["--feature-type", "f16"]));
+    assert_eq!(FeatureSet::read(&folder).unwrap(), half);
+    assert!(
+        verify(&place.path("photos"))
+            .unwrap_err()
+            .contains("_manifest.json")
+    );
+}
