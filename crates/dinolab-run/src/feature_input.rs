@@ -177,7 +177,7 @@ pub fn features_of(
 /// The images of a source in the order of their names.
 pub fn by_name(source: &dyn Source) -> Vec<usize> {
     let mut order: Vec<usize> = (0..source.len()).collect();
-    order.sort_by_key(|&index| source.name(index));
+    order.sort_by_cached_key(|&index| source.name(index));
     order
 }
 

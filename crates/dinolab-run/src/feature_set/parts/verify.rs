@@ -55,7 +55,7 @@ impl fmt::Display for Verified {
             if lines.is_empty() {
                 return Ok(());
             }
-            write!(f, "\n{} of {parts} parts are {what}: ", lines.len())?;
+            write!(f, "; {} of {parts} parts are {what}: ", lines.len())?;
             let more = if lines.len() > LISTED { ", …" } else { "" };
             write!(f, "{}{more}", lines[..lines.len().min(LISTED)].join(", "))
         };
@@ -70,12 +70,15 @@ impl fmt::Display for Verified {
             .map(|(part, reason)| format!("{part} {reason}"));
         list(f, "wrong", wrong.collect())?;
         if self.other_names {
-            write!(f, "\nthe names in the parts are not those of the set")?;
+            write!(f, "; the names in the parts are not those of the set")?;
         }
-        write!(
-            f,
-            "\nremove the files of wrong parts, part-NUMBER.parquet, and embed again"
-        )
+        match self.wrong.is_empty() && !self.other_names {
+            true => write!(f, "; embed again to write them"),
+            false => write!(
+                f,
+                "; remove the files of wrong parts, part-NUMBER.parquet, and embed again"
+            ),
+        }
     }
 }
 
