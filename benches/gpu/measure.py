@@ -143,17 +143,22 @@ class MemoryWatch(threading.Thread):
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
-        self.pid, self.peak, self.ended = pid, 0.0, threading.Event()
+        self.pid, self.ended = pid, threading.Event()
+        self.own = self.any = 0.0
+
+    @property
+    def peak(self) -> float:
+        """That of the process; that of any where the driver knows it by another number."""
+        return self.own or self.any
 
     def run(self) -> None:
         query = ["nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"]
         while not self.ended.wait(0.2):
             lines = subprocess.run(query, capture_output=True, text=True).stdout.splitlines()
             rows = [line.split(",") for line in lines if "," in line]
-            used = [float(row[1]) for row in rows if row[1].strip().isdigit()]
-            # Where the driver does not know the process's number, it is the only one.
-            own = [float(row[1]) for row in rows if row[0].strip() == str(self.pid) and row[1].strip().isdigit()]
-            self.peak = max([self.peak, *(own or used)])
+            used = [(row[0].strip(), float(row[1])) for row in rows if row[1].strip().isdigit()]
+            self.own = max([self.own, *(mib for pid, mib in used if pid == str(self.pid))])
+            self.any = max([self.any, *(mib for _, mib in used)])
 
 
 def cases_of(text: str) -> list[tuple[int, str]]:
