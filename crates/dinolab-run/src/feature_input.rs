@@ -5,8 +5,7 @@ use std::path::Path;
 use dinolab_data::augment::{Filter, eval};
 use dinolab_data::source::SourceOptions;
 use dinolab_data::{Image, Size, Source};
-use dinolab_eval::network::BlockFeatures;
-use dinolab_eval::network::{Preprocess, View, at_once};
+use dinolab_eval::network::{BlockFeatures, Features, Preprocess, View, at_once};
 use dinolab_nn::{Feature, check_patches};
 
 use crate::environment::Environment;
@@ -144,6 +143,39 @@ pub fn features_of(
     batch_size: usize,
     blocks: BlockFeatures,
 ) -> Result<FeatureSet> {
+    let features = computed(env, model, source, preprocess, size, batch_size, blocks)?.of_some()?;
+    report_skipped(env, &features.skipped, source);
+    Ok(FeatureSet::of_source(features, source))
+}
+
+/// As [`features_of`], but that no image can be used is no error.
+///
+/// # Errors
+/// As [`features_of`].
+pub fn usable_features_of(
+    env: &Environment<'_>,
+    model: &Model,
+    source: &dyn Source,
+    preprocess: &Preprocess,
+    size: Option<Size>,
+    batch_size: usize,
+    blocks: BlockFeatures,
+) -> Result<FeatureSet> {
+    let features = computed(env, model, source, preprocess, size, batch_size, blocks)?;
+    report_skipped(env, &features.skipped, source);
+    Ok(FeatureSet::of_source(features, source))
+}
+
+/// Features of the images that can be used.
+fn computed(
+    env: &Environment<'_>,
+    model: &Model,
+    source: &dyn Source,
+    preprocess: &Preprocess,
+    size: Option<Size>,
+    batch_size: usize,
+    blocks: BlockFeatures,
+) -> Result<Features> {
     blocks.check(&model.vit)?;
     let patch = model.vit.config().patch_size;
     let batch_size = match size {
@@ -162,16 +194,15 @@ pub fn features_of(
     let mut heard = |done| progress.set(done, "");
     let vit = &model.vit;
     let features = match size {
-        None => blocks.embed(vit, source, &order, preprocess, batch_size, &mut heard)?,
+        None => blocks.embed_usable(vit, source, &order, preprocess, batch_size, &mut heard)?,
         Some(Size { height, width }) => {
             let view = |_, image: &Image| Ok(eval::resize(image, width, height, Filter::Bicubic)?);
             let view = (&view as &View, preprocess);
-            blocks.embed_views(vit, source, &order, view, batch_size, &mut heard)?
+            blocks.embed_usable_views(vit, source, &order, view, batch_size, &mut heard)?
         }
     };
     progress.finish();
-    report_skipped(env, &features.skipped, source);
-    Ok(FeatureSet::of_source(features, source))
+    Ok(features)
 }
 
 /// The images of a source in the order of their names.

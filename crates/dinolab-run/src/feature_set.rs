@@ -193,7 +193,7 @@ impl FeatureSet {
             return parts::read(path);
             #[cfg(not(feature = "parquet"))]
             return Err(wrong(
-                "features in Parquet files take a build with the feature `parquet`".into(),
+                "features in Parquet files take a build with Parquet".into(),
             ));
         }
         let (shape, data) = match file_format(path) {

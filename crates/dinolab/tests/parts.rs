@@ -151,6 +151,19 @@ fn shards_in_any_order_are_the_single_run() {
 }
 
 #[test]
+fn a_part_of_unusable_images_is_a_part() {
+    let place = Place::new();
+    let size = ["--format", "parquet", "--part-size", "1"];
+    succeed(&mut place.embed("f", &size));
+    assert!(
+        verify(&place.path("f"))
+            .unwrap()
+            .contains("whole: 40 images in 40 parts")
+    );
+    assert_eq!(FeatureSet::read(&place.path("f")).unwrap(), place.single());
+}
+
+#[test]
 fn another_set_or_network_is_refused() {
     let place = Place::new();
     succeed(&mut place.parts("f", &["--shard", "1/6"]));

@@ -156,6 +156,23 @@ impl BlockFeatures {
         batch_size: usize,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Features> {
+        let view = (view, preprocess);
+        some(self.embed_usable_views(backbone, source, indices, view, batch_size, progress)?)
+    }
+
+    /// As [`BlockFeatures::embed_views`], but that no image can be used is no error.
+    ///
+    /// # Errors
+    /// As [`BlockFeatures::embed_usable`].
+    pub fn embed_usable_views(
+        &self,
+        backbone: &dyn BlockTokens,
+        source: &dyn Source,
+        indices: &[usize],
+        (view, preprocess): (&View, &Preprocess),
+        batch_size: usize,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Features> {
         self.check(backbone)?;
         FeatureExtractor {
             backbone,
@@ -165,7 +182,7 @@ impl BlockFeatures {
             normaliser: &preprocess.normaliser()?,
             batch_size,
         }
-        .run(source, indices, progress)
+        .run_usable(source, indices, progress)
     }
 }
 

@@ -112,6 +112,14 @@ pub struct Features {
 }
 
 impl Features {
+    /// These, unless no image could be used.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with the reason of the first image.
+    pub fn of_some(self) -> Result<Self> {
+        some(self)
+    }
+
     /// The labels of the rows; `None` where the source has none.
     pub fn labels(&self, source: &dyn Source) -> Option<Vec<usize>> {
         self.indices

@@ -13,7 +13,7 @@ use dinolab_nn::Parameters;
 use super::EmbedRequest;
 use crate::environment::Environment;
 use crate::error::{Context, Error, Result};
-use crate::feature_input::{by_name, features_of};
+use crate::feature_input::{by_name, usable_features_of};
 use crate::feature_set::parts::{FeatureType, Hash, Manifest, Part, Shard, is_whole, part_file};
 use crate::model::Model;
 use crate::sources;
@@ -34,7 +34,7 @@ pub struct PartOptions {
     /// Images in a file
     #[cfg_attr(
         feature = "clap",
-        arg(long, value_name = "N", default_value_t = 10_000)
+        arg(long, value_name = "N", default_value_t = 10_000, requires = "format")
     )]
     pub part_size: usize,
     /// Numbers that features are stored in
@@ -158,7 +158,7 @@ pub fn embed_parts(
         }
         let images = &order[part * part_size..order.len().min((part + 1) * part_size)];
         let subset = Subset::new(Arc::clone(&source), images.to_vec())?;
-        let mut features = features_of(
+        let mut features = usable_features_of(
             env,
             &model,
             &subset,

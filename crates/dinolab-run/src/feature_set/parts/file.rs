@@ -102,6 +102,7 @@ impl Part {
         if let Some(labels) = self.labels {
             let mut builder = StringBuilder::new();
             for label in labels {
+                checksum.name(label.as_deref().unwrap_or_default());
                 builder.append_option(label);
             }
             fields.push(Field::new("label", DataType::Utf8, true));
@@ -225,6 +226,9 @@ pub(super) fn read(path: &Path) -> Result<(FeatureSet, Footer)> {
     }
     for values in &of_values {
         add_values(&mut checksum, values);
+    }
+    for label in labels.iter().flatten() {
+        checksum.name(label.as_deref().unwrap_or_default());
     }
     if checksum.digits() != footer.checksum {
         bail!("is damaged: its content does not have the checksum in its footer");
