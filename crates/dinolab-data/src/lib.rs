@@ -59,6 +59,6 @@ pub mod video;
 pub use crate::decode::Pixels;
 pub use crate::error::{Error, Result};
 pub use crate::image::{Depth, Image, Mask};
-pub use crate::loader::{Crops, Loader, LoaderConfig};
+pub use crate::loader::{Crops, Loader, LoaderConfig, Share};
 pub use crate::size::Size;
 pub use crate::source::Source;

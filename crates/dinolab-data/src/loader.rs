@@ -24,7 +24,7 @@ mod work;
 
 pub use batch::{Crops, ImageCrops};
 pub use batch_iter::BatchIter;
-pub use config::{LoaderConfig, READ_AHEAD};
+pub use config::{LoaderConfig, READ_AHEAD, Share};
 pub use unusable::UnusableImage;
 
 use std::sync::Arc;
@@ -92,7 +92,7 @@ impl Loader {
             unusable,
             cache: ImageCache::new(source.len(), config.cache_bytes),
             // Those under way, and those of a batch that was returned.
-            pool: Pool::new(config.queue.max(config.batch_size) + config.batch_size),
+            pool: Pool::new(config.queue.max(config.own_images()) + config.own_images()),
             source,
             crops,
             config,

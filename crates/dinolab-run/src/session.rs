@@ -15,6 +15,7 @@
 //! # Ok::<(), dinolab_run::Error>(())
 //! ```
 
+mod following;
 mod preparation;
 
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ use std::time::Instant;
 
 use dinolab_nn::{Device, device};
 use dinolab_train::checkpoint::{self, Checkpoint, TrainState};
-use dinolab_train::{Observer, RunOutcome, TrainConfig, Trainer};
+use dinolab_train::{Observer, Ranks, RunOutcome, TrainConfig, Trainer};
 
 use self::preparation::{Before, measured, over_recipe, train_config, with_network_of_weights};
 use crate::budget::{Estimate, Question};
@@ -31,6 +32,7 @@ use crate::error::RunError;
 use crate::error::{Context, Result};
 use crate::evaluator::Evaluator;
 use crate::health::{Remedy, after_divergence};
+use crate::processes::Processes;
 use crate::report::{self, Summary};
 use crate::run_folder::{Contents, Lock, RunFolder, absolute, parse_toml, read_settings};
 use crate::settings::{AutoSetting, Config, Settings};
@@ -50,6 +52,17 @@ pub enum Start {
     },
     /// It is removed, and a new one begins.
     Fresh,
+}
+
+impl Start {
+    /// As asked by `resume`, by `change` beside it, or by `fresh`.
+    pub fn asked(resume: bool, change: bool, fresh: bool) -> Self {
+        match (resume, fresh) {
+            (true, _) => Self::Resume { change },
+            (false, true) => Self::Fresh,
+            (false, false) => Self::Open,
+        }
+    }
 }
 
 /// What is to be trained, and where.
@@ -79,7 +92,8 @@ impl TrainRequest {
 
 /// A run whose folder is locked and whose settings are decided, ready to train.
 pub struct Session<'a> {
-    env: &'a Environment<'a>,
+    env: Environment<'a>,
+    ranks: Ranks,
     folder: RunFolder,
     lock: Option<Lock>,
     config: Config,
@@ -120,7 +134,32 @@ impl<'a> Session<'a> {
     /// # Errors
     /// [`crate::Error::Run`] if the folder cannot be used as asked, [`crate::Error::BadSetting`], and
     /// whatever is wrong with images, weights and device.
-    pub fn open(env: &'a Environment<'a>, request: TrainRequest) -> Result<Self> {
+    pub fn open(env: &Environment<'a>, request: TrainRequest) -> Result<Self> {
+        Self::begin(env, &Processes::default(), request)
+    }
+
+    /// [`Session::open`] in one of several processes, all of which are given the same request. The first
+    /// one opens the folder and reads the checkpoint; the others, which need no access to it, follow its
+    /// settings and [`Session::follow`].
+    ///
+    /// # Errors
+    /// As [`Session::open`]; different requests, or different images.
+    pub fn among(
+        processes: &Processes,
+        env: &Environment<'a>,
+        request: TrainRequest,
+    ) -> Result<Self> {
+        if processes.count() == 1 {
+            return Self::begin(env, processes, request);
+        }
+        following::same_settings(processes, &request)?;
+        match processes.leads() {
+            true => following::lead(Self::begin(env, processes, request)?),
+            false => following::join(env, processes, &request),
+        }
+    }
+
+    fn begin(env: &Environment<'a>, processes: &Processes, request: TrainRequest) -> Result<Self> {
         let began = Instant::now();
         let folder = RunFolder::new(&request.run);
         let resume = matches!(request.start, Start::Resume { .. });
@@ -172,7 +211,7 @@ impl<'a> Session<'a> {
         };
         let contents = (!shapes).then(|| Contents::of(&sources));
         let device_name = settings.device.as_deref().unwrap_or("cpu");
-        let device = device::by_name(device_name)?;
+        let device = processes.device(device_name)?;
         let settings = with_network_of_weights(settings, recorded.as_ref())?;
         let settings = measured(env, settings, &sources, recorded.as_ref())?;
         let (mut settings, estimate) = over_recipe(
@@ -181,6 +220,7 @@ impl<'a> Session<'a> {
                 base: &base,
                 recorded: recorded.as_ref(),
                 resume,
+                alone: processes.count() == 1,
             },
             Question {
                 env,
@@ -202,9 +242,11 @@ impl<'a> Session<'a> {
         ] {
             *path = path.take().map(|path| absolute(&path));
         }
+        settings.num_workers = settings.num_workers.or(processes.threads());
         let (config, choices) = settings.resolve(sources.train.len())?;
         given.check_method(config.method)?;
-        let plan = train_config(env, &config, found.is_none())?;
+        let ranks = processes.ranks(&config)?;
+        let plan = train_config(env, &config, &ranks, found.is_none())?;
         let name = &config.device;
         config.precision.check(&device).of_setting("device", name)?;
         let begun = lock.is_some();
@@ -234,7 +276,8 @@ impl<'a> Session<'a> {
             opened => opened?,
         };
         Ok(Self {
-            env,
+            env: env.clone(),
+            ranks,
             folder,
             lock,
             config,
@@ -355,7 +398,7 @@ impl<'a> Session<'a> {
         stop: &dyn Fn() -> bool,
         further: &mut [&mut dyn Observer],
     ) -> Result<Outcome> {
-        let (env, config, folder, plan) = (self.env, &self.config, &self.folder, &self.plan);
+        let (env, config, folder, plan) = (&self.env, &self.config, &self.folder, &self.plan);
         let source = &self.sources.train;
         let checkpoint = self.checkpoint.take();
         if checkpoint.is_some() {
@@ -376,7 +419,8 @@ impl<'a> Session<'a> {
         );
         let checkpoints = folder.checkpoints();
         let ended = config.method(&self.device).and_then(|method| {
-            let trainer = Trainer::new(plan, method, source.clone(), &checkpoints, checkpoint)?;
+            let (ranks, source) = (self.ranks.clone(), source.clone());
+            let trainer = Trainer::among(ranks, plan, method, source, &checkpoints, checkpoint)?;
             Ok(trainer.run(&mut observers)?)
         });
         drop(observers);

@@ -283,12 +283,16 @@ settings! {
         /// [default: 100; small: 400,000 images seen]
         [value_name = "X"]
         epochs: f64 = 100.0;
-        /// Images per step, or per micro-batch with --accumulate [default: 64]
+        /// Images per step, or per micro-batch with --accumulate, of all processes together [default: 64]
         [value_name = "N", alias = "batch-size-per-gpu"]
         batch_size: usize = 64;
         /// Accumulate gradients over N micro-batches per step [default: 1]
         [value_name = "N"]
         accumulate: usize = 1;
+        /// Sum over N equal parts of a batch along a fixed tree, so that any number of processes that divides N,
+        /// a power of two, gives the same bits; 0 sums in the order of the processes [default: 0]
+        [value_name = "N"]
+        reproducible_ranks: usize = 0;
         /// Learning rate for a batch of 256, scaled with the batch size [default: 0.0005]
         [value_name = "X"]
         lr: f64 = 0.0005;

@@ -70,7 +70,7 @@ pub struct TrainObserver<'a> {
     folder: &'a RunFolder,
     evaluator: Option<Evaluator>,
     images: usize,
-    steps_per_epoch: u64,
+    schedule: Option<Schedule>,
     log: Option<Log>,
     timing: Option<Log>,
     meter: Option<HealthMeter>,
@@ -102,7 +102,7 @@ impl<'a> TrainObserver<'a> {
             folder,
             evaluator,
             images,
-            steps_per_epoch: 1,
+            schedule: None,
             log: None,
             timing: None,
             meter: None,
@@ -220,7 +220,7 @@ impl TrainObserver<'_> {
     }
 
     fn started(&mut self, schedule: &Schedule, done: u64) -> Result<()> {
-        self.steps_per_epoch = schedule.steps_per_epoch();
+        self.schedule = Some(schedule.clone());
         self.log = Some(Log::open(&self.folder.join("metrics.jsonl"), done)?);
         self.timing = Some(Log::open(&self.folder.join("timing.jsonl"), done)?);
         let total = Some(schedule.steps());
@@ -238,8 +238,10 @@ impl TrainObserver<'_> {
         log: bool,
     ) -> Result<()> {
         let done = hp.step + 1;
-        // Enough samples for an epoch's picture at no cost worth naming.
-        let sampled = hp.step.is_multiple_of((self.steps_per_epoch / 16).max(1));
+        let sampled = self
+            .schedule
+            .as_ref()
+            .is_some_and(|schedule| schedule.samples(hp.step));
         let measured = health::measure(&mut self.meter, report, sampled);
         measured.map_err(|error| Error::Observer(error.to_string()))?;
 

@@ -62,6 +62,19 @@ pub struct Change {
     pub to: String,
 }
 
+/// `lr 0.001 (before step 100, 0.002)`.
+impl std::fmt::Display for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            step,
+            setting,
+            from,
+            to,
+        } = self;
+        write!(f, "{setting} {to} (before step {step}, {from})")
+    }
+}
+
 impl TrainState {
     /// Whether a run wrote it; else it holds weights from elsewhere ([`save_weights`]).
     pub fn is_resumable(&self) -> bool {
@@ -217,8 +230,16 @@ impl Checkpoint {
     /// [`Error::BadCheckpoint`] where it is truncated, altered, or of a later version.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = fs::read(path).map_err(io(path))?;
-        let (arrays, facts) = file_arrays(path, &bytes)
-            .map_err(|error| bad(path, format!("is damaged ({error})")))?;
+        Self::of_bytes(path, &bytes)
+    }
+
+    /// A checkpoint from the content of its file, which another process may have read.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::read`].
+    pub fn of_bytes(path: &Path, bytes: &[u8]) -> Result<Self> {
+        let (arrays, facts) =
+            file_arrays(path, bytes).map_err(|error| bad(path, format!("is damaged ({error})")))?;
         let fact = |name: &str| {
             facts
                 .get(name)

@@ -66,6 +66,22 @@ pub enum Error {
     /// What watched the run failed: an evaluation, a picture, a file of the run folder.
     #[error("{0}")]
     Observer(String),
+    /// An operation among the processes of a run failed.
+    #[error(transparent)]
+    Ranks(#[from] dinolab_comm::Error),
+    /// The processes of a run no longer have the same state.
+    #[error(
+        "{tensor} differs between processes 0 and {rank} after step {step}: a fault of the machine or \
+             of the library that sums; run the same command again to resume from the last checkpoint"
+    )]
+    Drift {
+        /// Steps done.
+        step: u64,
+        /// The first tensor that differs, by its name in checkpoints.
+        tensor: String,
+        /// The process that differs from process 0.
+        rank: usize,
+    },
     /// A model or its weights.
     #[error(transparent)]
     Model(#[from] dinolab_nn::Error),
@@ -78,6 +94,15 @@ impl Error {
     /// Whether images of another machine could not be fetched: the run can go on another time.
     pub fn is_unreachable(&self) -> bool {
         matches!(self, Self::Data(error) if error.is_unreachable())
+    }
+
+    /// Whether something went wrong between the processes of a run: the same command goes on from the
+    /// last checkpoint.
+    pub fn is_of_processes(&self) -> bool {
+        matches!(
+            self,
+            Self::Ranks(dinolab_comm::Error::Mpi(_)) | Self::Drift { .. }
+        )
     }
 
     /// Whether training diverged: the same settings would do so again.

@@ -13,6 +13,7 @@ pub mod dropout;
 pub mod error;
 pub mod log;
 pub mod method;
+pub mod ranks;
 pub mod reference;
 pub mod schedule;
 pub mod soundness;
@@ -30,6 +31,7 @@ pub use crate::method::visreg::{VisReg, VisRegConfig, VisRegObjective};
 pub use crate::method::{
     AverageSchedule, BatchShape, Method, Outputs, PrototypeOutputs, StepReport, StepTimings,
 };
+pub use crate::ranks::Ranks;
 pub use crate::schedule::{Schedule, ScheduleConfig, StepHyperparams};
 pub use crate::state::State;
 pub use crate::trainer::{

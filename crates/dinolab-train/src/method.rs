@@ -26,7 +26,7 @@ pub use self::average::AverageSchedule;
 pub use self::directions::directions;
 pub use self::outputs::{Outputs, PrototypeOutputs};
 pub use self::report::{StepReport, StepTimings};
-use crate::{Result, State, StepHyperparams, Views};
+use crate::{Ranks, Result, State, StepHyperparams, Views};
 
 /// How a run feeds a method, to be checked before it begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,22 @@ pub trait Method {
         Ok(())
     }
 
-    /// Takes one optimiser step on the batch that `micro_batches` make together.
+    /// Trains among the processes `ranks` from now on. A method that is not told trains alone.
+    ///
+    /// # Errors
+    /// [`crate::Error::BadSetting`] if it computes from its own part of a batch what needs all of it.
+    fn distribute(&mut self, ranks: &Ranks) -> Result<()> {
+        match ranks.is_whole() {
+            true => Ok(()),
+            false => Err(check::bad(
+                "method",
+                format!("{} trains in one process only", self.name()),
+            )),
+        }
+    }
+
+    /// Takes one optimiser step on the batch that `micro_batches` make together: in several processes,
+    /// those of this process, each as its [shards](Ranks::own_shards).
     ///
     /// # Errors
     /// [`crate::Error::NonFiniteLoss`], before anything has changed.

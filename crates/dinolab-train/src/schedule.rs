@@ -113,6 +113,12 @@ impl Schedule {
         &self.config
     }
 
+    /// Whether the outputs of step `step` are looked at for figures of health: some 16 steps of an
+    /// epoch, at no cost worth naming.
+    pub fn samples(&self, step: u64) -> bool {
+        step.is_multiple_of((self.steps_per_epoch() / 16).max(1))
+    }
+
     /// The values of step `step`, from 0.
     pub fn at(&self, step: u64) -> StepHyperparams {
         let (c, steps) = (&self.config, self.steps());

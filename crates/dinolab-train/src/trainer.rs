@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use dinolab_data::augment::MultiCrop;
-use dinolab_data::{Loader, LoaderConfig, Source};
+use dinolab_data::loader::UnusableImage;
+use dinolab_data::{Loader, LoaderConfig, Share, Source};
 use dinolab_nn::weights::{LoadOptions, Weights};
 
 use self::batches::{Batches, Loaders};
@@ -21,7 +22,9 @@ use self::record::Record;
 use crate::checkpoint::Checkpoint;
 use crate::divergence::Divergence;
 use crate::method::BatchShape;
-use crate::{Error, Method, Result, Schedule, ScheduleConfig, StepHyperparams, StepReport, Views};
+use crate::{
+    Error, Method, Ranks, Result, Schedule, ScheduleConfig, StepHyperparams, StepReport, Views,
+};
 
 /// Everything that decides how a run goes, but the method.
 #[derive(Clone, Debug)]
@@ -104,6 +107,7 @@ pub enum RunOutcome {
 /// A run of a method over a dataset.
 pub struct Trainer<'a> {
     config: &'a TrainConfig,
+    ranks: Ranks,
     method: Box<dyn Method>,
     loaders: Loaders,
     schedule: Schedule,
@@ -113,6 +117,8 @@ pub struct Trainer<'a> {
     done: u64,
     /// Steps after which this run ends.
     last: u64,
+    /// Images of the source.
+    images: usize,
     /// Unusable images that observers know of.
     known_unusable: usize,
 }
@@ -125,6 +131,29 @@ impl<'a> Trainer<'a> {
     /// [`Error::BadCheckpoint`] or [`Error::Model`] for a checkpoint or weights of another network.
     pub fn new(
         config: &'a TrainConfig,
+        method: Box<dyn Method>,
+        source: Arc<dyn Source>,
+        checkpoints: &'a Path,
+        resume: Option<Checkpoint>,
+    ) -> Result<Self> {
+        Self::among(
+            Ranks::default(),
+            config,
+            method,
+            source,
+            checkpoints,
+            resume,
+        )
+    }
+
+    /// [`Trainer::new`] for one of the processes `ranks`, all of which are given the same. Only the
+    /// first one writes checkpoints; it is also the one to observe.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`]; [`Error::BadSetting`] for a batch that cannot be divided.
+    pub fn among(
+        ranks: Ranks,
+        config: &'a TrainConfig,
         mut method: Box<dyn Method>,
         source: Arc<dyn Source>,
         checkpoints: &'a Path,
@@ -134,8 +163,15 @@ impl<'a> Trainer<'a> {
             micro_batch: config.loader.batch_size,
             accumulate: config.accumulate,
         })?;
+        ranks.check_batch(config.loader.batch_size)?;
+        method.distribute(&ranks)?;
         let images = source.len();
-        let full = Loader::new(source, config.crops.clone(), config.loader.clone())?;
+        let mut reading = config.loader.clone();
+        reading.share = Share {
+            rank: ranks.rank(),
+            of: ranks.size(),
+        };
+        let full = Loader::new(source, config.crops.clone(), reading)?;
         let early = match &config.early_crops {
             Some((epochs, crops)) => Some((*epochs, full.with_crops(crops.clone())?)),
             None => None,
@@ -155,17 +191,19 @@ impl<'a> Trainer<'a> {
             method.start_from(weights, *options)?;
         }
         let (mut done, mut observed) = (0, BTreeMap::new());
+        let folder = ranks.leads().then_some(checkpoints);
         let record = match resume {
-            None => Record::new(config, checkpoints, steps_per_epoch, &*method),
+            None => Record::new(config, folder, steps_per_epoch, &*method),
             Some(checkpoint) => {
                 checkpoint.restore(&mut *method)?;
                 done = checkpoint.position.step;
                 observed.clone_from(&checkpoint.position.observers);
-                Record::resumed(config, checkpoints, steps_per_epoch, &*method, checkpoint)
+                Record::resumed(config, folder, steps_per_epoch, &*method, checkpoint)
             }
         };
         Ok(Self {
             config,
+            ranks,
             method,
             loaders: Loaders { early, full },
             schedule,
@@ -173,6 +211,7 @@ impl<'a> Trainer<'a> {
             observed,
             done,
             last,
+            images,
             known_unusable: 0,
         })
     }
@@ -212,11 +251,15 @@ impl<'a> Trainer<'a> {
         while self.done < self.last {
             let hp = self.schedule.at(self.done);
             let views = self.views(&mut batches, observers)?;
-            let report = self.step(&views, &hp)?;
+            let mut report = self.step(&views, &hp)?;
+            if self.schedule.samples(hp.step) {
+                report.outputs.gather(&self.ranks)?;
+            }
+            let own_images: usize = views.iter().map(|views| views.batch).sum();
             let time = StepTime {
                 total: clock.elapsed(),
                 waited: batches.waited() - waited,
-                images: views.iter().map(|views| views.batch).sum(),
+                images: own_images * self.ranks.size(),
             };
             (clock, waited) = (Instant::now(), batches.waited());
             let due = self
@@ -233,7 +276,12 @@ impl<'a> Trainer<'a> {
                     log,
                 },
             )?;
-            self.tell_unusable(observers)?;
+            if self.ranks.size() == 1 || due.log || due.epoch_end || due.save {
+                let own = self.loaders.full.unusable_images();
+                let (images, limit) = (self.images, self.config.loader.max_unusable);
+                let unusable = self.ranks.unusable(own, images, limit)?;
+                self.tell_unusable(observers, &unusable)?;
+            }
             if due.epoch_end {
                 let (epoch, step) = (hp.epoch, self.done);
                 self.tell(observers, &Event::EpochEnded { epoch, step })?;
@@ -244,7 +292,9 @@ impl<'a> Trainer<'a> {
             }
             // Asked once: what is decided here is also saved here.
             let stop = observers.iter().any(|observer| observer.stop_requested());
+            let stop = self.ranks.any(stop)?;
             if due.save || stop {
+                self.ranks.check_alike(self.done, || self.method.state())?;
                 self.record.save(&*self.method, self.done, observers)?;
             }
             if stop && self.done < self.last {
@@ -272,12 +322,14 @@ impl<'a> Trainer<'a> {
         for _ in 0..self.config.accumulate {
             match batches.next().expect("a batch for every step") {
                 Ok(crops) => {
-                    views.push(Views::new(&crops, self.method.device()));
+                    let (shards, device) = (self.ranks.own_shards(), self.method.device());
+                    views.append(&mut Views::shards(&crops, shards, device));
                     batches.recycle(crops);
                 }
                 Err(error) => {
                     // If too many are unusable, which ones is what one wants to know.
-                    self.tell_unusable(observers)?;
+                    let own = self.loaders.full.unusable_images();
+                    self.tell_unusable(observers, &own)?;
                     return Err(error.into());
                 }
             }
@@ -312,11 +364,14 @@ impl<'a> Trainer<'a> {
             .try_for_each(|observer| observer.on(event, &*self.method))
     }
 
-    fn tell_unusable(&mut self, observers: &mut [&mut dyn Observer]) -> Result<()> {
-        let unusable = self.loaders.full.unusable_images();
+    fn tell_unusable(
+        &mut self,
+        observers: &mut [&mut dyn Observer],
+        unusable: &[UnusableImage],
+    ) -> Result<()> {
         if unusable.len() > self.known_unusable {
             self.known_unusable = unusable.len();
-            self.tell(observers, &Event::Unusable(&unusable))?;
+            self.tell(observers, &Event::Unusable(unusable))?;
         }
         Ok(())
     }

@@ -7,10 +7,19 @@ use dinolab_nn::ops::{self, Average, ParamUpdate};
 use dinolab_nn::optim::{Optimiser, Rates};
 use dinolab_nn::{Param, Parameters};
 
-/// Gradients of a network, summed over micro-batches.
+use crate::Result;
+use crate::ranks::{Ranks, TreeSum};
+
+/// Gradients by the parameter's place in the network.
+type ByPlace = Vec<Option<Tensor<1>>>;
+
+/// Gradients of a network, summed over micro-batches, and over shards and processes by
+/// [`GradientSum::reduce`].
 pub struct GradientSum {
-    /// By the parameter's place in the network.
-    sums: Vec<Option<Tensor<1>>>,
+    /// Of the shard at hand.
+    sums: ByPlace,
+    /// Of the shards before it.
+    shards: TreeSum<ByPlace>,
 }
 
 impl GradientSum {
@@ -20,7 +29,38 @@ impl GradientSum {
         network.visit("", &mut |_, _| count += 1);
         Self {
             sums: vec![None; count],
+            shards: TreeSum::default(),
         }
+    }
+
+    /// What is added from here on is of the batch's next shard.
+    pub fn end_shard(&mut self) {
+        let next = vec![None; self.sums.len()];
+        let shard = std::mem::replace(&mut self.sums, next);
+        self.shards.push(shard, added);
+    }
+
+    /// Sums over shards and processes, after the last shard has ended.
+    ///
+    /// # Errors
+    /// [`crate::Error::Ranks`].
+    pub fn reduce(&mut self, ranks: &Ranks) -> Result<()> {
+        let shards = std::mem::take(&mut self.shards).finish(added);
+        let sums = shards.expect("a batch has a shard");
+        // Which parameters have a gradient follows from the network: the same in all processes.
+        let known: Vec<bool> = sums.iter().map(Option::is_some).collect();
+        let mut summed = ranks.sum(sums.into_iter().flatten().collect())?.into_iter();
+        self.sums = known
+            .into_iter()
+            .map(|known| known.then(|| summed.next()).flatten())
+            .collect();
+        Ok(())
+    }
+
+    /// Adds gradients that are not to be reduced, since all processes have computed the whole.
+    pub fn add_whole(&mut self, whole: Self) {
+        let own = std::mem::take(&mut self.sums);
+        self.sums = added(own, whole.sums);
     }
 
     /// Adds the network's gradients of one backward pass.
@@ -36,6 +76,14 @@ impl GradientSum {
             }
         });
     }
+}
+
+fn added(a: ByPlace, b: ByPlace) -> ByPlace {
+    let sum = |(a, b): (Option<Tensor<1>>, Option<Tensor<1>>)| match (a, b) {
+        (Some(a), Some(b)) => Some(a + b),
+        (a, b) => a.or(b),
+    };
+    a.into_iter().zip(b).map(sum).collect()
 }
 
 /// A moving average of a network, or of a part of it.

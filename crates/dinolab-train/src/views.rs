@@ -29,6 +29,37 @@ impl Views {
         }
     }
 
+    /// [`Views::new`], cut into `shards` parts with the same number of images, one after the other.
+    ///
+    /// # Panics
+    /// If the images do not divide.
+    pub fn shards(crops: &Crops, shards: usize, device: &Device) -> Vec<Self> {
+        let whole = Self::new(crops, device);
+        if shards == 1 {
+            return vec![whole];
+        }
+        assert!(
+            whole.batch.is_multiple_of(shards),
+            "images divide into shards"
+        );
+        let batch = whole.batch / shards;
+        let cut = |views: &Tensor<4>, shard: usize| {
+            let [rows, channels, height, width] = views.dims();
+            let count = rows / whole.batch;
+            let views = views
+                .clone()
+                .reshape([count, whole.batch, channels, height, width]);
+            let own = views.narrow(1, shard * batch, batch);
+            own.reshape([count * batch, channels, height, width])
+        };
+        let shard = |shard| Self {
+            batch,
+            global: cut(&whole.global, shard),
+            local: whole.local.as_ref().map(|local| cut(local, shard)),
+        };
+        (0..shards).map(shard).collect()
+    }
+
     /// Number of views of each image, `V`.
     pub fn count(&self) -> usize {
         let local = self.local.as_ref().map_or(0, |local| local.dims()[0]);

@@ -19,8 +19,9 @@ pub enum ExitCode {
     Usage = 2,
     /// The loss is no longer a number.
     Diverged = 3,
-    /// Images on another machine could not be fetched; it may work later (`EX_TEMPFAIL`).
-    Unreachable = 75,
+    /// The same command goes on later (`EX_TEMPFAIL`): images could not be fetched, a process of the run was
+    /// lost, or training was saved and stopped by SIGUSR1 or, in several processes, by any signal.
+    TryAgain = 75,
     /// Training was saved and stopped since its terminal was closed (128 + SIGHUP).
     HungUp = 129,
     /// Training was saved and stopped by Ctrl-C (128 + SIGINT).
@@ -43,7 +44,8 @@ impl ExitCode {
             {
                 Some(Self::Usage)
             }
-            Library::Data(error) if error.is_unreachable() => Some(Self::Unreachable),
+            Library::Data(error) if error.is_unreachable() => Some(Self::TryAgain),
+            Library::Train(error) if error.is_of_processes() => Some(Self::TryAgain),
             other => other
                 .setting()
                 .filter(|field| flags.has(field))
@@ -102,14 +104,14 @@ mod tests {
             ),
             (diverged.into(), ExitCode::Diverged),
             (patches().into(), ExitCode::Failure),
-            (unreachable().into(), ExitCode::Unreachable),
+            (unreachable().into(), ExitCode::TryAgain),
             (
                 dinolab_eval::Error::from(unreachable()).into(),
-                ExitCode::Unreachable,
+                ExitCode::TryAgain,
             ),
             (
                 dinolab_train::Error::from(unreachable()).into(),
-                ExitCode::Unreachable,
+                ExitCode::TryAgain,
             ),
             (
                 dinolab_run::Error::OfSetting {
@@ -118,7 +120,7 @@ mod tests {
                     source: Box::new(dinolab_eval::Error::from(unreachable()).into()),
                 }
                 .into(),
-                ExitCode::Unreachable,
+                ExitCode::TryAgain,
             ),
             (
                 dinolab_run::Error::BadSetting {

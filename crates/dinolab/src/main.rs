@@ -26,11 +26,10 @@ use cli::Request;
 fn main() -> std::process::ExitCode {
     dinolab_kernels::keep_memory();
     signals::survive_file_size_limit();
-    let request = match Request::parse() {
+    let Request { cli, flags } = match Request::parse() {
         Ok(request) => request,
         Err(refusal) => return cli::answer(&refusal).into(),
     };
-    let Request { cli, flags } = request;
     console::when_unheard(cli.unheard());
     let code = cli.run().unwrap_or_else(|error| {
         errln!("error: {}", explain::one_line(&error, &flags));

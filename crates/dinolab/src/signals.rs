@@ -8,11 +8,11 @@ use anyhow::{Context, Result};
 use crate::console;
 use crate::exit_code::ExitCode;
 
-/// Listens for Ctrl-C, SIGTERM and, unless it was ignored when the program began (`nohup`), the
-/// SIGHUP of a terminal that is closed.
+/// Listens for Ctrl-C, SIGTERM, SIGUSR1 (Slurm's warning before a time limit) and, unless it was ignored
+/// when the program began (`nohup`), the SIGHUP of a terminal that is closed.
 ///
 /// The first of them asks for a stop. A further Ctrl-C or SIGTERM ends the program at once; a
-/// further SIGHUP does not, since shell and kernel both send one.
+/// further SIGHUP or SIGUSR1 does not, since shell and kernel, or launcher and Slurm, both send one.
 pub struct Interrupts {
     /// The first signal, or 0.
     signal: Arc<AtomicI32>,
@@ -32,6 +32,7 @@ impl Interrupts {
             0 if console::reader_left() => ExitCode::Unread,
             system::HANGUP => ExitCode::HungUp,
             system::TERMINATION => ExitCode::Terminated,
+            system::WARNING => ExitCode::TryAgain,
             _ => ExitCode::Interrupted,
         }
     }
@@ -57,18 +58,19 @@ mod system {
     use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
     use std::time::{Duration, Instant};
 
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
     use signal_hook::iterator::Signals;
 
     pub const HANGUP: i32 = SIGHUP;
     pub const TERMINATION: i32 = SIGTERM;
+    pub const WARNING: i32 = SIGUSR1;
 
     /// Signals this near the first belong to it: `timeout` sends one to the program and one to its
     /// group.
     const SAME: Duration = Duration::from_millis(250);
 
     pub fn listen(stop: Arc<AtomicBool>, first: Arc<AtomicI32>) -> io::Result<()> {
-        let mut wanted = vec![SIGINT, SIGTERM];
+        let mut wanted = vec![SIGINT, SIGTERM, SIGUSR1];
         if !is_ignored(SIGHUP) {
             wanted.push(SIGHUP);
         }
@@ -83,7 +85,9 @@ mod system {
                         stop.store(true, Ordering::Relaxed);
                         super::announce();
                     }
-                    Some(since) if signal != SIGHUP && since.elapsed() > SAME => {
+                    Some(since)
+                        if ![SIGHUP, SIGUSR1].contains(&signal) && since.elapsed() > SAME =>
+                    {
                         signal_hook::low_level::exit(128 + signal);
                     }
                     Some(_) => {}
@@ -120,6 +124,7 @@ mod system {
 
     pub const HANGUP: i32 = -1;
     pub const TERMINATION: i32 = -2;
+    pub const WARNING: i32 = -3;
 
     pub fn listen(stop: Arc<AtomicBool>, _: Arc<AtomicI32>) -> Result<(), ctrlc::Error> {
         ctrlc::set_handler(move || {

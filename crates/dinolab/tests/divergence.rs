@@ -73,7 +73,7 @@ fn the_last_sound_checkpoint_is_named_and_resumed_from() {
     let said = text(&output.stdout);
     assert!(output.status.success(), "{said}{}", text(&output.stderr));
     assert!(said.contains("from step 1"), "{said}");
-    assert!(said.contains("from step 1: --lr 0.0005"), "{said}");
+    assert!(said.contains("--lr 0.0005 (before step 1, 1e30)"), "{said}");
     assert!(asides(&run).is_empty(), "the run has gone on without them");
     assert_eq!(checkpoint_steps(&run)[0], 6);
     let steps: Vec<f64> = (1..=6).map(f64::from).collect();

@@ -112,7 +112,7 @@ impl BatchIter {
 
     /// Hands out work until the threads are as far ahead as they may be.
     fn feed(&mut self) {
-        let size = self.shared.config.batch_size;
+        let size = self.shared.config.own_images();
         let window = self
             .next
             .saturating_mul(size as u64)

@@ -7,6 +7,8 @@ use crate::{Error, Result};
 pub struct LoaderConfig {
     /// Images per batch, `B`.
     pub batch_size: usize,
+    /// Which images of every batch this loader makes.
+    pub share: Share,
     /// Worker threads.
     pub workers: usize,
     /// Number of files that are read concurrently, by threads that only wait for storage. As many again
@@ -30,6 +32,22 @@ pub struct LoaderConfig {
     pub scaled_decoding: bool,
 }
 
+/// The images of a batch that one of several processes makes: of `of` equal parts, number `rank`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Which part, from 0.
+    pub rank: usize,
+    /// Number of parts; divides the batch.
+    pub of: usize,
+}
+
+/// All images.
+impl Default for Share {
+    fn default() -> Self {
+        Self { rank: 0, of: 1 }
+    }
+}
+
 /// Default of [`LoaderConfig::read_ahead`]: at 10 ms a file, as over a network, enough for 1,600 images/s.
 pub const READ_AHEAD: usize = 16;
 
@@ -37,6 +55,7 @@ impl Default for LoaderConfig {
     fn default() -> Self {
         Self {
             batch_size: 64,
+            share: Share::default(),
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             read_ahead: READ_AHEAD,
             queue: 0,
@@ -50,6 +69,17 @@ impl Default for LoaderConfig {
 }
 
 impl LoaderConfig {
+    /// Images of a batch that this loader makes.
+    pub fn own_images(&self) -> usize {
+        self.batch_size / self.share.of
+    }
+
+    /// Whether this loader makes the image at a place of an epoch's order.
+    pub(super) fn owns(&self, position: usize) -> bool {
+        let place = position % self.batch_size;
+        place / self.own_images() == self.share.rank
+    }
+
     /// Checks every setting's range.
     pub fn validate(&self) -> Result<()> {
         let bad = |field, reason: String| Err(Error::BadSetting { field, reason });
@@ -68,6 +98,11 @@ impl LoaderConfig {
             if value > most {
                 return bad(field, format!("must be at most {most}, not {value}"));
             }
+        }
+        let Share { rank, of } = self.share;
+        if rank >= of || !self.batch_size.is_multiple_of(of) {
+            let reason = format!("{} images do not divide into {of} parts", self.batch_size);
+            return bad("batch-size", reason);
         }
         if !(0.0..=1.0).contains(&self.max_unusable) {
             let reason = format!("must be between 0 and 1, not {}", self.max_unusable);

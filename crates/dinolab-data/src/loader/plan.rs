@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::batch::ImageCrops;
+use super::config::LoaderConfig;
 use super::shared::Shared;
 use super::stream::Stream;
 use crate::random::{epoch_order, reading_order, shard_order};
@@ -54,7 +55,9 @@ impl BatchPlan {
             return None;
         }
         let (epoch, batch) = self.place(number);
-        let position = batch as usize * shared.config.batch_size + image;
+        let config = &shared.config;
+        let first = config.share.rank * config.own_images();
+        let position = batch as usize * config.batch_size + first + image;
         let Order { images, files } = self.order(epoch, position, shared);
         Some(Task {
             batch: number,
@@ -73,9 +76,8 @@ impl BatchPlan {
         match &self.order {
             Some((of, order)) if *of == epoch => order.clone(),
             _ => {
-                let (buffer, seed) = (shared.config.shuffle_buffer, shared.config.seed);
                 let used = self.batches_per_epoch as usize * shared.config.batch_size;
-                let order = order_of(&*shared.source, buffer, seed, epoch, position..used);
+                let order = order_of(&*shared.source, &shared.config, epoch, position..used);
                 self.order = Some((epoch, order.clone()));
                 order
             }
@@ -94,13 +96,8 @@ struct Order {
 /// The order in which an epoch visits a source: any order at all or, with a `buffer` and where
 /// the source has shards, one that goes through them one after the other. `used` are the places
 /// whose images will be taken.
-fn order_of(
-    source: &dyn Source,
-    buffer: usize,
-    seed: u64,
-    epoch: u64,
-    used: Range<usize>,
-) -> Order {
+fn order_of(source: &dyn Source, config: &LoaderConfig, epoch: u64, used: Range<usize>) -> Order {
+    let (buffer, seed) = (config.shuffle_buffer, config.seed);
     let Some(shards) = shards(source).filter(|_| buffer > 0) else {
         return Order {
             images: epoch_order(seed, epoch, source.len()).into(),
@@ -109,8 +106,8 @@ fn order_of(
     };
     let images = shard_order(seed, epoch, shards.clone(), buffer);
     let mut wanted = vec![false; source.len()];
-    for &index in &images[used] {
-        wanted[index] = true;
+    for place in used.filter(|&place| config.owns(place)) {
+        wanted[images[place]] = true;
     }
     let mut files = reading_order(seed, epoch, shards);
     files.retain(|&index| wanted[index]);

@@ -27,7 +27,7 @@ pub(super) struct Shared {
 impl Shared {
     /// Images that workers may be ahead of the batches returned.
     pub(super) fn ahead(&self) -> usize {
-        self.config.queue.max(self.config.batch_size)
+        self.config.queue.max(self.config.own_images())
     }
 
     /// An image, from the cache, from its file where that was read already, or from the source.

@@ -200,9 +200,8 @@ fn loader(
         queue: 2 * batch_size,
         seed: 0,
         max_unusable: 1.0,
-        cache_bytes: 0,
-        shuffle_buffer: 0,
         scaled_decoding: request.scaled_decoding,
+        ..LoaderConfig::default()
     };
     let loader = Loader::new(source, crops.clone(), config)?;
     let (mut images, mut began) = (0, None);

@@ -39,11 +39,23 @@ impl Contents {
     /// A file that cannot be read.
     pub fn read(path: &Path) -> Result<Option<Self>> {
         match fs::read_to_string(path) {
-            Ok(text) => Ok(Some(Self {
-                lines: text.lines().map(str::to_owned).collect(),
-            })),
+            Ok(text) => Ok(Some(Self::of_text(&text))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+
+    /// It as text.
+    pub fn text(&self) -> String {
+        let mut text = self.lines.join("\n");
+        text.push('\n');
+        text
+    }
+
+    /// It from [`Contents::text`].
+    pub fn of_text(text: &str) -> Self {
+        Self {
+            lines: text.lines().map(str::to_owned).collect(),
         }
     }
 
@@ -52,9 +64,7 @@ impl Contents {
     /// # Errors
     /// A file that cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let mut text = self.lines.join("\n");
-        text.push('\n');
-        Ok(write_atomically(path, text.as_bytes())?)
+        Ok(write_atomically(path, self.text().as_bytes())?)
     }
 
     /// How `now` differs from this, in words; `None` where it does not.

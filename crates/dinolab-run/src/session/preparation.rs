@@ -4,7 +4,7 @@
 use dinolab_data::{Pixels, statistics};
 use dinolab_nn::device;
 use dinolab_nn::weights::LoadOptions;
-use dinolab_train::{BatchShape, TrainConfig};
+use dinolab_train::{BatchShape, Ranks, TrainConfig};
 
 use crate::budget::{self, Estimate, Plan, Question};
 use crate::environment::Environment;
@@ -102,6 +102,8 @@ pub(super) struct Before<'a> {
     pub recorded: Option<&'a Settings>,
     /// Whether it is resumed with its own settings.
     pub resume: bool,
+    /// Whether one process trains: speed is measured in one.
+    pub alone: bool,
 }
 
 /// The question's settings over those of a recipe; for a new run whose length is open, chosen by its
@@ -118,6 +120,7 @@ pub(super) fn over_recipe(
         base,
         recorded,
         resume,
+        alone,
     } = before;
     let default = RecipeKind::default_of(&question.settings);
     let shapes = |recipe: RecipeKind| recipe == RecipeKind::Shapes;
@@ -141,12 +144,16 @@ pub(super) fn over_recipe(
         }
     }
     let open = question.settings.epochs.is_none();
+    if !alone && !time.is_unlimited() && open {
+        let reason = "is measured in one process; several need a number of epochs";
+        return Err(Error::setting("time", time, reason));
+    }
     // Images are looked at only where something depends on it.
     let images = match open || (recipe == RecipeKind::Small && !resume) {
         true => budget::facts(&*question.sources.train),
         false => ImageFacts::count(question.sources.train.len()),
     };
-    let estimated = recorded.is_none() && open && recipe == RecipeKind::Small;
+    let estimated = alone && recorded.is_none() && open && recipe == RecipeKind::Small;
     let plan = Plan {
         question,
         recipe,
@@ -158,7 +165,7 @@ pub(super) fn over_recipe(
     // Whatever is wrong with the settings is said before minutes are spent on them.
     let trial = plan.config(None, None)?;
     given.check_method(trial.method)?;
-    train_config(plan.question.env, &trial, false)?;
+    train_config(plan.question.env, &trial, &Ranks::default(), false)?;
     if !time.is_unlimited() {
         let (settings, estimate) = plan.fit(time.0)?;
         return Ok((settings, Some(estimate)));
@@ -173,6 +180,7 @@ pub(super) fn over_recipe(
 pub(super) fn train_config(
     env: &Environment<'_>,
     config: &Config,
+    ranks: &Ranks,
     new: bool,
 ) -> Result<TrainConfig> {
     let mut plan = config.train_config()?;
@@ -186,6 +194,8 @@ pub(super) fn train_config(
         micro_batch: config.batch_size,
         accumulate: config.accumulate,
     })?;
+    ranks.check_batch(config.batch_size)?;
+    method.distribute(ranks)?;
     if new && !config.weights.as_os_str().is_empty() {
         let place = config.weights.display();
         let weights = read(&config.weights, None)?;

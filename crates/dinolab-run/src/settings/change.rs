@@ -61,7 +61,8 @@ pub fn meaning(name: &str) -> Meaning {
         | "knn_temp"
         | "attention_size"
         | "attention_images"
-        | "log_every" => Meaning::Changeable,
+        | "log_every"
+        | "reproducible_ranks" => Meaning::Changeable,
         "batch_size" | "accumulate" => {
             Meaning::Fixed("a run's place in its epochs is counted in steps of this size")
         }

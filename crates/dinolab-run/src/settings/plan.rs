@@ -66,6 +66,7 @@ impl Config {
             early_crops,
             loader: dinolab_data::LoaderConfig {
                 batch_size: self.batch_size,
+                share: Default::default(),
                 workers: self.num_workers,
                 read_ahead: self.read_ahead,
                 queue: 2 * self.batch_size,

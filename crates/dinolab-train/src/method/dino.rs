@@ -4,6 +4,7 @@
 //! features that hold them apart, KoLeo and SIGReg.
 
 mod schedule;
+mod seen;
 mod targets;
 mod terms;
 
@@ -17,15 +18,18 @@ use dinolab_nn::{
 };
 
 pub use self::schedule::DinoSchedule;
+use self::seen::Seen;
 pub use self::targets::Centering;
 use self::targets::Taught;
+use self::terms::Terms;
 use super::average::{AverageSchedule, BackboneAverage};
 use super::directions::directions;
 use super::{BatchShape, Method, Outputs, PrototypeOutputs, StepReport, StepTimings, check};
 use crate::dropout::Dropout;
+use crate::ranks::TreeSum;
 use crate::state::json;
 use crate::update::{Averaged, GradientSum, UpdateRule, update};
-use crate::{Result, State, StepHyperparams, Views};
+use crate::{Ranks, Result, State, StepHyperparams, Views};
 
 /// The settings of DINO.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -118,6 +122,7 @@ pub struct Dino {
     optimiser: Optimiser,
     dropout: Dropout,
     device: Device,
+    ranks: Ranks,
 }
 
 impl Dino {
@@ -156,6 +161,7 @@ impl Dino {
             student,
             teacher,
             device,
+            ranks: Ranks::default(),
         })
     }
 
@@ -188,71 +194,108 @@ impl Dino {
         hp: &StepHyperparams,
         directions: Option<Tensor<2>>,
     ) -> Result<StepReport> {
-        let batch: usize = micro_batches.iter().map(|views| views.batch).sum();
+        let ranks = self.ranks.clone();
+        let sizes = || micro_batches.iter().map(|views| views.batch);
+        let batch = sizes().sum::<usize>() * ranks.size();
+        let images = ranks.images(sizes());
         let (momentum, teacher_temp) = self.config.schedule.at(hp);
         let mut gradients = GradientSum::new(&self.student);
-        let mut loss = 0.0;
-        let mut terms = Vec::new();
-        let mut centre_sum: Option<Tensor<1>> = None;
-        let mut seen = None;
-        let mut first_image = 0;
+        let mut losses = Vec::new();
+        let mut centre_sum = TreeSum::default();
+        let mut seen = Seen::default();
         let mut timings = StepTimings::start();
         // Sinkhorn–Knopp balances all images of a step; the centre is one of steps before.
         let mut balanced = match self.config.centering {
-            Centering::Sinkhorn => self.balanced(micro_batches, teacher_temp).into_iter(),
-            Centering::Centre => Vec::new().into_iter(),
+            Centering::Sinkhorn => self.balanced(micro_batches, teacher_temp)?,
+            Centering::Centre => Vec::new(),
         };
-        for views in micro_batches {
-            let Taught {
-                features,
-                logits,
-                targets,
-            } = match balanced.next() {
-                Some(taught) => taught,
-                None => self.centred(views, teacher_temp),
-            };
-            timings.lap("teacher");
-
-            let images = first_image..first_image + views.batch;
-            first_image = images.end;
-            let own = self.student_features(views, hp.step, images);
-            let student = self.student.head.forward(own.clone());
-            timings.lap("student");
-
-            let student_plain = student.clone().without_autodiff();
-            let targets = Tensor::from_inner(targets);
-            let mut micro_loss =
-                ops::dino_loss(student, targets, views.batch, self.config.student_temp);
-            if self.config.has_terms() {
-                let along = directions.clone();
-                (micro_loss, terms) = self.config.with_terms(micro_loss, own, views.batch, along);
+        // Further terms look at the features of all images of a step, which has one micro-batch then.
+        let mut held = Vec::new();
+        let mut terms = None;
+        if self.config.has_terms() {
+            for (views, images) in micro_batches.iter().zip(&images) {
+                held.push(self.student_features(views, hp.step, images.clone()));
             }
-            let share = views.batch as f64 / batch as f64;
-            loss += share * micro_loss.clone().into_scalar::<f32>() as f64;
-            timings.lap("loss");
-
-            gradients.add(&self.student, (micro_loss * share).backward());
-            timings.lap("backward");
-
-            if self.centre.is_some() {
-                let k = self.config.head.out_dim;
-                let sum = logits.clone().sum_dim(0).reshape([k]);
-                centre_sum = Some(match centre_sum {
-                    Some(total) => total + sum,
-                    None => sum,
-                });
-            }
-            seen = Some((logits, student_plain, features));
+            let views = micro_batches[0].count();
+            let all = ranks.gather_recorded(held.clone(), views)?;
+            terms = Some(self.config.terms(all, views, directions));
         }
+
+        let own = ranks.own_shards();
+        for shard in 0..own {
+            let mut loss = 0.0;
+            let mut logit_sum: Option<Tensor<1>> = None;
+            for number in (shard..micro_batches.len()).step_by(own) {
+                let views = &micro_batches[number];
+                let Taught {
+                    features,
+                    logits,
+                    targets,
+                } = match balanced.get_mut(number).and_then(Option::take) {
+                    Some(taught) => taught,
+                    None => self.centred(views, teacher_temp),
+                };
+                timings.lap("teacher");
+
+                let own_features = match held.get(number) {
+                    Some(held) => held.clone(),
+                    None => self.student_features(views, hp.step, images[number].clone()),
+                };
+                let student = self.student.head.forward(own_features.clone());
+                timings.lap("student");
+
+                let global = student.clone().without_autodiff();
+                let global = global.narrow(0, 0, 2 * views.batch);
+                let targets = Tensor::from_inner(targets);
+                let micro_loss =
+                    ops::dino_loss(student, targets, views.batch, self.config.student_temp);
+                let share = views.batch as f64 / batch as f64;
+                loss += share * check::scalar(&micro_loss);
+                timings.lap("loss");
+
+                let mut differentiated = micro_loss * share;
+                if let Some(Terms { gradients, .. }) = &terms {
+                    let of_terms = Tensor::from_inner(gradients[number].clone());
+                    differentiated = differentiated + (own_features * of_terms).sum();
+                }
+                gradients.add(&self.student, differentiated.backward());
+                timings.lap("backward");
+
+                if self.centre.is_some() {
+                    let k = self.config.head.out_dim;
+                    let sum = logits.clone().sum_dim(0).reshape([k]);
+                    logit_sum = Some(match logit_sum {
+                        Some(total) => total + sum,
+                        None => sum,
+                    });
+                }
+                if number + own >= micro_batches.len() {
+                    seen.add(features, logits, global);
+                }
+            }
+            gradients.end_shard();
+            losses.push(loss);
+            if let Some(sum) = logit_sum {
+                centre_sum.push(sum, |a, b| a + b);
+            }
+        }
+        let mut loss: f64 = ranks.of_all_shards(&losses)?.into_iter().sum();
+        let terms = match terms {
+            Some(terms) => terms.beside(&mut loss),
+            None => Vec::new(),
+        };
         check::finite(loss, hp.step)?;
+        gradients.reduce(&ranks)?;
 
         let centre = self.centre.clone();
         // The centre follows the raw teacher logits, after the loss has used the old one.
-        if let (Some(centre), Some(sum)) = (&mut self.centre, centre_sum) {
+        if let (Some(centre), Some(sum)) = (&mut self.centre, centre_sum.finish(|a, b| a + b)) {
+            let sum = ranks.sum(vec![sum])?.remove(0);
             let m = self.config.center_momentum;
             let mean = sum / (2 * batch) as f64;
             *centre = centre.clone() * m + mean * (1.0 - m);
         }
+        timings.lap("ranks");
 
         let frozen = hp.epoch < self.config.freeze_last_layer;
         let rule = UpdateRule {
@@ -277,7 +320,7 @@ impl Dino {
         let average = average.map(|average| average.follow(&self.student, hp));
         timings.lap("update");
 
-        let (teacher, student, features) = seen.expect("a step has at least one micro-batch");
+        let (features, teacher, student) = seen.all();
         let mut scheduled = vec![("momentum", momentum), ("teacher_temp", teacher_temp)];
         scheduled.extend(average.map(|momentum| ("average_momentum", momentum)));
         Ok(StepReport {
@@ -294,6 +337,7 @@ impl Dino {
                     centre,
                     teacher_temp,
                     student_temp: self.config.student_temp,
+                    own: ranks.size() > 1,
                 }),
                 embeddings: None,
             },
@@ -322,6 +366,16 @@ impl Method for Dino {
             directions(config.seed, hp.step, sizes, &self.device)
         });
         self.step_along(micro_batches, hp, along)
+    }
+
+    fn distribute(&mut self, ranks: &Ranks) -> Result<()> {
+        if self.config.head.use_bn && !ranks.is_whole() {
+            let reason = "would see each part of a batch by itself; train in one process, without \
+                          `reproducible-ranks`, or without batch normalisation";
+            return Err(check::bad("use-bn-in-head", reason));
+        }
+        self.ranks = ranks.clone();
+        Ok(())
     }
 
     fn learned(&self) -> &dyn Parameters {

@@ -3,6 +3,7 @@
 //! average of the backbone is kept for evaluation only.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use burn::tensor::{Device, Tensor};
 use dinolab_nn::optim::{Optimiser, OptimiserKind};
@@ -17,7 +18,7 @@ use super::{BatchShape, Method, Outputs, StepReport, StepTimings, check};
 use crate::dropout::Dropout;
 use crate::state::json;
 use crate::update::{Averaged, GradientSum, UpdateRule, update};
-use crate::{Error, Result, State, StepHyperparams, Views};
+use crate::{Error, Ranks, Result, State, StepHyperparams, Views};
 
 /// What distinguishes one method without a teacher from another: its loss.
 pub trait Objective: Clone {
@@ -91,6 +92,7 @@ pub struct JointEmbedding<O> {
     optimiser: Optimiser,
     dropout: Dropout,
     device: Device,
+    ranks: Ranks,
 }
 
 impl<O: Objective> JointEmbedding<O> {
@@ -128,6 +130,7 @@ impl<O: Objective> JointEmbedding<O> {
             network,
             average,
             device,
+            ranks: Ranks::default(),
         })
     }
 
@@ -136,10 +139,14 @@ impl<O: Objective> JointEmbedding<O> {
         &self.config
     }
 
-    /// Features of all views, `[V·B, F]`.
-    fn features(&self, views: &Views, step: u64) -> Tensor<2> {
-        let dropped = self.dropout.draw(step, views.count(), 0..views.batch);
-        self.network.features(views.recorded(), &dropped)
+    /// Features of all views of each shard, `[V·b, F]`.
+    fn features(&self, shards: &[Views], step: u64) -> Vec<Tensor<2>> {
+        let images = self.ranks.images(shards.iter().map(|views| views.batch));
+        let features = |(views, images): (&Views, Range<usize>)| {
+            let dropped = self.dropout.draw(step, views.count(), images);
+            self.network.features(views.recorded(), &dropped)
+        };
+        shards.iter().zip(images).map(features).collect()
     }
 
     /// [`Method::step`] with given directions `[S, d]` of unit length.
@@ -148,20 +155,24 @@ impl<O: Objective> JointEmbedding<O> {
     /// As [`Method::step`].
     pub fn step_along(
         &mut self,
-        views: &Views,
+        shards: &[Views],
         hp: &StepHyperparams,
         directions: Tensor<2>,
     ) -> Result<StepReport> {
         let mut timings = StepTimings::start();
-        let all = self.features(views, hp.step);
-        let features = all.clone().without_autodiff();
-        let features = features.narrow(0, 0, 2 * views.batch);
-        let z = self.network.head.forward(all);
+        let own = self.features(shards, hp.step);
+        let views = shards[0].count();
+        // Batch normalisation and the loss look at all images of the step.
+        let all = self.ranks.gather_recorded(own, views)?;
+        let batch = all.rows.dims()[0] / views;
+        let features = all.rows.clone().without_autodiff();
+        let features = features.narrow(0, 0, 2 * batch);
+        let z = self.network.head.forward(all.rows.clone());
         let embeddings = z.clone().without_autodiff();
         timings.lap("network");
 
         let directions = Tensor::from_inner(directions);
-        let terms = self.config.objective.terms(z, directions, views.batch);
+        let terms = self.config.objective.terms(z, directions, batch);
         let values = terms
             .iter()
             .map(|term| (term.name, check::scalar(&term.value)));
@@ -173,9 +184,19 @@ impl<O: Objective> JointEmbedding<O> {
         timings.lap("loss");
         check::finite(value, hp.step)?;
 
+        let mut of_loss = loss.backward();
         let mut gradients = GradientSum::new(&self.network);
-        gradients.add(&self.network, loss.backward());
+        all.backward(&mut of_loss, |of_shard| {
+            gradients.add(&self.network, of_shard);
+            gradients.end_shard();
+        });
+        let mut of_head = GradientSum::new(&self.network);
+        of_head.add(&self.network, of_loss);
         timings.lap("backward");
+
+        gradients.reduce(&self.ranks)?;
+        gradients.add_whole(of_head);
+        timings.lap("ranks");
 
         let momentum = hp.cosine(
             self.config.average_momentum,
@@ -225,12 +246,18 @@ impl<O: Objective> Method for JointEmbedding<O> {
     }
 
     fn step(&mut self, micro_batches: &[Views], hp: &StepHyperparams) -> Result<StepReport> {
-        let [views] = micro_batches else {
-            return Err(no_accumulation::<O>(micro_batches.len()));
-        };
+        let own = self.ranks.own_shards();
+        if micro_batches.len() != own {
+            return Err(no_accumulation::<O>(micro_batches.len() / own));
+        }
         let (count, width) = (self.config.directions, self.config.head.out_dim);
         let directions = directions(self.config.seed, hp.step, [count, width], &self.device);
-        self.step_along(views, hp, directions)
+        self.step_along(micro_batches, hp, directions)
+    }
+
+    fn distribute(&mut self, ranks: &Ranks) -> Result<()> {
+        self.ranks = ranks.clone();
+        Ok(())
     }
 
     fn learned(&self) -> &dyn Parameters {

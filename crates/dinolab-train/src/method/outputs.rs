@@ -2,6 +2,8 @@
 
 use burn::tensor::Tensor;
 
+use crate::{Ranks, Result};
+
 /// Outputs of the last micro-batch, without gradients. What a method does not have is absent, and so
 /// are the figures that would be made of it.
 #[derive(Debug)]
@@ -26,12 +28,34 @@ impl Outputs {
     }
 }
 
+impl Outputs {
+    /// Replaces rows of this process only by those of all.
+    ///
+    /// # Errors
+    /// [`crate::Error::Ranks`].
+    pub fn gather(&mut self, ranks: &Ranks) -> Result<()> {
+        let Some(prototypes) = self.prototypes.as_mut().filter(|outputs| outputs.own) else {
+            return Ok(());
+        };
+        let all = [
+            &mut self.features,
+            &mut prototypes.teacher,
+            &mut prototypes.student,
+        ];
+        for rows in all {
+            *rows = ranks.gather(vec![rows.clone()], 2)?;
+        }
+        prototypes.own = false;
+        Ok(())
+    }
+}
+
 /// Outputs over prototypes.
 #[derive(Debug)]
 pub struct PrototypeOutputs {
     /// Teacher logits of the global views, `[2·B, K]`, whose `softmax((t − c) / T_t)` are the targets.
     pub teacher: Tensor<2>,
-    /// Student logits of all views, `[V·B, K]`, the global ones first.
+    /// Student logits of the global views, `[2·B, K]`.
     pub student: Tensor<2>,
     /// The centre that the step used, `[K]`, if there is one.
     pub centre: Option<Tensor<1>>,
@@ -39,4 +63,6 @@ pub struct PrototypeOutputs {
     pub teacher_temp: f64,
     /// Student temperature, `T_s`.
     pub student_temp: f64,
+    /// Whether the rows, of features also, are those of this process only.
+    pub own: bool,
 }

@@ -3,6 +3,7 @@
 //! keeps the features of a batch from collapsing. Read [`SimDino::step`] beside the paper.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use burn::tensor::{Device, Tensor};
 use dinolab_nn::optim::{Optimiser, OptimiserKind};
@@ -18,7 +19,7 @@ use super::{BatchShape, Method, Outputs, StepReport, StepTimings, check};
 use crate::dropout::Dropout;
 use crate::state::json;
 use crate::update::{Averaged, GradientSum, UpdateRule, update};
-use crate::{Error, Result, State, StepHyperparams, Views};
+use crate::{Error, Ranks, Result, State, StepHyperparams, Views};
 
 /// The settings of SimDINO.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -88,6 +89,7 @@ pub struct SimDino {
     optimiser: Optimiser,
     dropout: Dropout,
     device: Device,
+    ranks: Ranks,
 }
 
 impl SimDino {
@@ -123,6 +125,7 @@ impl SimDino {
             student,
             teacher,
             device,
+            ranks: Ranks::default(),
         })
     }
 
@@ -150,18 +153,31 @@ impl Method for SimDino {
 
     /// The loss is `−similarity − γ · coding rate`.
     fn step(&mut self, micro_batches: &[Views], hp: &StepHyperparams) -> Result<StepReport> {
-        let [views] = micro_batches else {
-            return Err(no_accumulation(micro_batches.len()));
-        };
-        let (batch, config) = (views.batch, &self.config);
+        let (config, shards, ranks) = (&self.config, micro_batches, &self.ranks);
+        if shards.len() != ranks.own_shards() {
+            return Err(no_accumulation(shards.len() / ranks.own_shards()));
+        }
         let mut timings = StepTimings::start();
-        let global = vec![views.global.clone()];
-        let features = self.teacher.features(global, &NoDropPath);
-        let taught = self.teacher.head.forward(features.clone());
+        let global = |views: &Views| vec![views.global.clone()];
+        let teacher = &self.teacher;
+        let features = shards
+            .iter()
+            .map(|views| teacher.features(global(views), &NoDropPath));
+        // The heads and the loss see all images of the step.
+        let features = ranks.gather(features.collect(), 2)?;
+        let taught = teacher.head.forward(features.clone());
         timings.lap("teacher");
 
-        let dropped = self.dropout.draw(hp.step, views.count(), 0..batch);
-        let z = self.student.forward(views.recorded(), &dropped);
+        let images = ranks.images(shards.iter().map(|views| views.batch));
+        let own = |(views, images): (&Views, Range<usize>)| {
+            let dropped = self.dropout.draw(hp.step, views.count(), images);
+            self.student.features(views.recorded(), &dropped)
+        };
+        let own = shards.iter().zip(images).map(own).collect();
+        let views = shards[0].count();
+        let all = ranks.gather_recorded(own, views)?;
+        let batch = all.rows.dims()[0] / views;
+        let z = self.student.head.forward(all.rows.clone());
         let plain = z.clone().without_autodiff();
         timings.lap("student");
 
@@ -180,9 +196,19 @@ impl Method for SimDino {
         timings.lap("loss");
         check::finite(value, hp.step)?;
 
+        let mut of_loss = loss.backward();
         let mut gradients = GradientSum::new(&self.student);
-        gradients.add(&self.student, loss.backward());
+        all.backward(&mut of_loss, |of_shard| {
+            gradients.add(&self.student, of_shard);
+            gradients.end_shard();
+        });
+        let mut of_head = GradientSum::new(&self.student);
+        of_head.add(&self.student, of_loss);
         timings.lap("backward");
+
+        gradients.reduce(ranks)?;
+        gradients.add_whole(of_head);
+        timings.lap("ranks");
 
         let momentum = hp.cosine(config.momentum_teacher, config.momentum_teacher_end);
         let rule = UpdateRule::of_all(hp.rates(), config.clip_grad);
@@ -210,6 +236,11 @@ impl Method for SimDino {
             grad_norms,
             outputs: Outputs::of_embeddings(features, embeddings),
         })
+    }
+
+    fn distribute(&mut self, ranks: &Ranks) -> Result<()> {
+        self.ranks = ranks.clone();
+        Ok(())
     }
 
     fn learned(&self) -> &dyn Parameters {

@@ -12,7 +12,8 @@ use crate::{Error, Method, Result};
 /// Writes a run's checkpoints, and knows which of them are sound.
 pub(super) struct Record<'a> {
     config: &'a TrainConfig,
-    folder: &'a Path,
+    /// `None` in a process that does not write.
+    folder: Option<&'a Path>,
     steps_per_epoch: u64,
     changes: Vec<Change>,
     pub(super) soundness: Soundness,
@@ -22,7 +23,7 @@ impl<'a> Record<'a> {
     /// Of a run that begins.
     pub(super) fn new(
         config: &'a TrainConfig,
-        folder: &'a Path,
+        folder: Option<&'a Path>,
         steps_per_epoch: u64,
         method: &dyn Method,
     ) -> Self {
@@ -38,7 +39,7 @@ impl<'a> Record<'a> {
     /// Of a run that goes on from `checkpoint`, which `method` has been restored from.
     pub(super) fn resumed(
         config: &'a TrainConfig,
-        folder: &'a Path,
+        folder: Option<&'a Path>,
         steps_per_epoch: u64,
         method: &dyn Method,
         checkpoint: Checkpoint,
@@ -77,6 +78,12 @@ impl<'a> Record<'a> {
         if doubt.is_none() {
             self.soundness.found_sound(step);
         }
+        let Some(folder) = self.folder else {
+            return match method.state().not_finite() {
+                Some(tensor) => Err(self.diverged(step, Divergence::Weights(tensor.clone()))),
+                None => Ok(()),
+            };
+        };
         let position = TrainState {
             step,
             observers: states(observers)?,
@@ -90,7 +97,7 @@ impl<'a> Record<'a> {
             (step / self.steps_per_epoch).to_string(),
         );
         metadata.insert(SOUND.into(), doubt.unwrap_or_else(|| YES.into()));
-        match checkpoint::save(self.folder, method, &position, &metadata) {
+        match checkpoint::save(folder, method, &position, &metadata) {
             Err(Error::NonFiniteValues { tensor, .. }) => {
                 self.soundness = before;
                 return Err(self.diverged(step, Divergence::Weights(tensor)));
@@ -100,10 +107,10 @@ impl<'a> Record<'a> {
         let keep = self.config.keep_every * self.steps_per_epoch;
         let sound = self.soundness.newest_sound();
         // Two, so that a damaged newest one does not end the run.
-        checkpoint::prune(self.folder, 2, |step| {
+        checkpoint::prune(folder, 2, |step| {
             keep > 0 && step % keep == 0 || Some(step) == sound
         });
-        for left in checkpoint::aside(self.folder) {
+        for left in checkpoint::aside(folder) {
             // The run has gone on without them.
             let _ = std::fs::remove_file(left);
         }
@@ -113,11 +120,20 @@ impl<'a> Record<'a> {
     /// The error of a run that diverged after `step` steps, whose unsound checkpoints are set
     /// aside.
     pub(super) fn diverged(&self, step: u64, cause: Divergence) -> Error {
+        let Some(folder) = self.folder else {
+            let (sound, aside) = (None, Vec::new());
+            return Error::Diverged {
+                step,
+                cause,
+                sound,
+                aside,
+            };
+        };
         let sound = self.soundness.newest_sound().and_then(|_| {
-            let checkpoint = Checkpoint::newest_sound(self.folder)?;
+            let checkpoint = Checkpoint::newest_sound(folder)?;
             Some((checkpoint.position.step, checkpoint.path().to_owned()))
         });
-        match checkpoint::set_aside(self.folder, sound.as_ref().map(|(step, _)| *step)) {
+        match checkpoint::set_aside(folder, sound.as_ref().map(|(step, _)| *step)) {
             Ok(aside) => Error::Diverged {
                 step,
                 cause,

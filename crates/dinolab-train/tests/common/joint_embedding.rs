@@ -131,7 +131,7 @@ pub fn six_steps<O: Objective>(folder: &str, objective: impl Fn(&Value) -> O) {
             "rate of step {step}"
         );
         let along = tensor(&golden[&format!("step{step}.directions")], &device());
-        let report = method.step_along(&views, &hp, along).unwrap();
+        let report = method.step_along(&[views], &hp, along).unwrap();
         if step == 0 {
             let outputs = to_host_f32(report.outputs.embeddings.unwrap());
             close(

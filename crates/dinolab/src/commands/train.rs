@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
-use dinolab_run::{Environment, Session, Settings, Start, TrainRequest};
+use dinolab_run::{Environment, Processes, Session, Settings, Start, TrainRequest};
 use dinolab_train::RunOutcome;
 
 use crate::console;
@@ -61,13 +61,7 @@ impl Args {
     }
 
     fn request(self) -> TrainRequest {
-        let start = match (self.resume, self.fresh) {
-            (true, _) => Start::Resume {
-                change: self.change_settings,
-            },
-            (false, true) => Start::Fresh,
-            (false, false) => Start::Open,
-        };
+        let start = Start::asked(self.resume, self.change_settings, self.fresh);
         let mut settings = self.settings;
         settings.images = self.source.or(settings.images);
         TrainRequest {
@@ -81,21 +75,32 @@ impl Args {
 
 /// Runs the command.
 pub fn run(env: &Environment<'_>, args: Args) -> Result<ExitCode> {
-    let session = Session::open(env, args.request())?;
-    describe(&session)?;
+    let processes = Processes::launched()?;
+    processes.ended(train(env, &processes, args))
+}
+
+fn train(env: &Environment<'_>, processes: &Processes, args: Args) -> Result<ExitCode> {
+    let session = Session::among(processes, env, args.request())?;
     let stop = Arc::new(AtomicBool::new(false));
     let interrupts = Interrupts::listen(&stop)?;
     // A run that nobody follows any more is saved and stopped, as one whose terminal is closed.
     let stopped = || stop.load(Ordering::Relaxed) || console::reader_left();
+    let code = |ending| match (ending, processes.count()) {
+        (RunOutcome::Finished | RunOutcome::StoppedAsPlanned, _) => ExitCode::Success,
+        (RunOutcome::Interrupted, 1) => interrupts.exit_code(),
+        (RunOutcome::Interrupted, _) => ExitCode::TryAgain,
+    };
+    if !session.leads() {
+        return Ok(code(session.follow(&stopped)?));
+    }
+    describe(&session)?;
     let outcome = session.train(&stopped).map_err(|error| {
         // Nothing is wrong with the run: it waits for the network.
-        let unreachable = error.is_unreachable();
-        let error = anyhow::Error::from(error);
-        match unreachable {
-            true => error.context(
-                "the run was stopped; run the same command again to resume from its last checkpoint",
-            ),
-            false => error,
+        let waits =
+            "the run was stopped; run the same command again to resume from its last checkpoint";
+        match error.is_unreachable() {
+            true => anyhow::Error::from(error).context(waits),
+            false => error.into(),
         }
     })?;
     if let Some((count, list)) = &outcome.skipped {
@@ -104,22 +109,16 @@ pub fn run(env: &Environment<'_>, args: Args) -> Result<ExitCode> {
     }
     out!("{}", outcome.summary.comparison());
     outln!("{}", outcome.report.display());
-    Ok(match outcome.ending {
-        RunOutcome::Finished | RunOutcome::StoppedAsPlanned => ExitCode::Success,
-        RunOutcome::Interrupted => {
-            outln!("stopped and saved; run the same command again to resume");
-            interrupts.exit_code()
-        }
-    })
+    if outcome.ending == RunOutcome::Interrupted {
+        outln!("stopped and saved; run the same command again to resume");
+    }
+    Ok(code(outcome.ending))
 }
 
-/// Prints what is about to be trained.
 fn describe(session: &Session<'_>) -> Result<()> {
     let (sources, images) = (session.sources(), session.images());
-    let hint = match sources.held_out {
-        true => " (--holdout 0 trains on all)",
-        false => "",
-    };
+    let all = " (--holdout 0 trains on all)";
+    let hint = if sources.held_out { all } else { "" };
     outln!("{}{hint}", sources.description);
     for choice in session.choices() {
         outln!("  --{}", choice.in_words(images));
@@ -137,13 +136,7 @@ fn describe(session: &Session<'_>) -> Result<()> {
     };
     outln!("resuming {} from step {}", run.display(), position.step);
     for change in &position.changes {
-        outln!(
-            "  from step {}: --{} {} (before, {})",
-            change.step,
-            change.setting,
-            change.to,
-            change.from
-        );
+        outln!("  --{change}");
     }
     if let Some((aside, remedies)) = session.diverged_before() {
         errln!(

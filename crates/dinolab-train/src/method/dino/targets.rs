@@ -6,7 +6,7 @@ use dinolab_nn::{ProjectionHead, ops};
 use serde::{Deserialize, Serialize};
 
 use super::Dino;
-use crate::Views;
+use crate::{Result, Views};
 
 /// What keeps the teacher from preferring some prototypes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,26 +49,44 @@ impl Dino {
         }
     }
 
-    /// Sinkhorn–Knopp targets of all micro-batches together.
-    pub(super) fn balanced(&self, micro_batches: &[Views], temperature: f64) -> Vec<Taught> {
+    /// Sinkhorn–Knopp targets of all images of a step, cut into its micro-batches.
+    ///
+    /// # Errors
+    /// [`crate::Error::Ranks`].
+    pub(super) fn balanced(
+        &self,
+        micro_batches: &[Views],
+        temperature: f64,
+    ) -> Result<Vec<Option<Taught>>> {
         let taught: Vec<_> = micro_batches
             .iter()
             .map(|views| self.teach(views))
             .collect();
-        let all = taught.iter().map(|(_, logits)| logits.clone()).collect();
-        let targets = ops::sinkhorn(Tensor::cat(all, 0), temperature);
+        let own = self.ranks.own_shards();
+        // The shards of all processes, micro-batch by micro-batch.
+        let logits = taught.chunks(own).map(|shards| {
+            let logits = shards.iter().map(|(_, logits)| logits.clone());
+            self.ranks.gather(logits.collect(), 2)
+        });
+        let logits = logits.collect::<Result<Vec<_>>>()?;
+        let rows: Vec<usize> = logits.iter().map(|logits| logits.dims()[0]).collect();
+        let targets = ops::sinkhorn(Tensor::cat(logits, 0), temperature);
         let mut first = 0;
-        let cut = |(features, logits): (Tensor<2>, Tensor<2>)| {
-            let rows = logits.dims()[0];
-            let targets = targets.clone().narrow(0, first, rows);
+        let mut cut = Vec::new();
+        for (shards, rows) in taught.chunks(own).zip(rows) {
+            let all = targets.clone().narrow(0, first, rows);
             first += rows;
-            let positive = targets.clone().clamp_min(f64::from(f32::MIN_POSITIVE));
-            Taught {
-                features,
-                logits: positive.log() * temperature,
-                targets,
+            let sizes = shards.iter().map(|(features, _)| features.dims()[0]);
+            let targets = self.ranks.own_rows(all, 2, sizes);
+            for ((features, _), targets) in shards.iter().zip(targets) {
+                let positive = targets.clone().clamp_min(f64::from(f32::MIN_POSITIVE));
+                cut.push(Some(Taught {
+                    features: features.clone(),
+                    logits: positive.log() * temperature,
+                    targets,
+                }));
             }
-        };
-        taught.into_iter().map(cut).collect()
+        }
+        Ok(cut)
     }
 }

@@ -6,9 +6,15 @@ use dinolab_nn::ops;
 use super::DinoConfig;
 use crate::Result;
 use crate::method::check;
+use crate::ranks::Gathered;
 
-/// Terms by name.
-type Terms = Vec<(&'static str, f64)>;
+/// Terms on the features of all images of a step.
+pub(super) struct Terms {
+    /// Names, values and weights.
+    values: Vec<(&'static str, f64, f64)>,
+    /// The weighted sum's gradient by the features of each of this process' shards, `[V·b, F]`.
+    pub(super) gradients: Vec<Tensor<2>>,
+}
 
 impl DinoConfig {
     /// Whether the loss has terms beside DINO's.
@@ -42,26 +48,44 @@ impl DinoConfig {
         Err(check::bad("accumulate", reason))
     }
 
-    /// The loss with its terms on the student's `features` `[V·B, F]`, and all of them by name.
-    pub(super) fn with_terms(
+    /// The terms on the student's features of all images of a step, `[V·B, F]`, and their gradients.
+    pub(super) fn terms(
         &self,
-        dino: Tensor<1>,
-        features: Tensor<2>,
-        batch: usize,
+        all: Gathered,
+        views: usize,
         directions: Option<Tensor<2>>,
-    ) -> (Tensor<1>, Terms) {
-        let mut terms = vec![("dino", check::scalar(&dino))];
-        let mut loss = dino;
+    ) -> Terms {
+        let features = all.rows.clone();
+        let batch = features.dims()[0] / views;
+        let mut values = Vec::new();
+        let mut weighted = Vec::new();
         if self.koleo_weight > 0.0 {
             let koleo = ops::koleo(features.clone().narrow(0, 0, 2 * batch), batch);
-            terms.push(("koleo", check::scalar(&koleo)));
-            loss = loss + koleo * self.koleo_weight;
+            values.push(("koleo", check::scalar(&koleo), self.koleo_weight));
+            weighted.push(koleo * self.koleo_weight);
         }
         if let Some(directions) = directions.filter(|_| self.sigreg_weight > 0.0) {
             let sigreg = ops::sigreg(features, Tensor::from_inner(directions), batch);
-            terms.push(("sigreg", check::scalar(&sigreg)));
-            loss = loss + sigreg * self.sigreg_weight;
+            values.push(("sigreg", check::scalar(&sigreg), self.sigreg_weight));
+            weighted.push(sigreg * self.sigreg_weight);
         }
-        (loss, terms)
+        let sum = weighted.into_iter().reduce(|sum, term| sum + term);
+        let mut gradients = sum.expect("there is a term").backward();
+        Terms {
+            values,
+            gradients: all.own_gradients(&mut gradients),
+        }
+    }
+}
+
+impl Terms {
+    /// Adds them to DINO's loss; returns all terms by name.
+    pub(super) fn beside(self, loss: &mut f64) -> Vec<(&'static str, f64)> {
+        let mut named = vec![("dino", *loss)];
+        for (name, value, weight) in self.values {
+            named.push((name, value));
+            *loss += weight * value;
+        }
+        named
     }
 }
