@@ -21,6 +21,7 @@ if [[ ${1-} == record ]]; then
     shift 3
     "$@" &
     process=$!
+    echo "started $OMPI_COMM_WORLD_RANK" >>"$log.started"
     (while kill -0 "$launched"; do sleep 0.1; done && kill -KILL "$process") 2>/dev/null &
     guard=$!
     code=0
@@ -53,7 +54,7 @@ export NAMESPACE=$second
 self=$(realpath "$0")
 scratch=$(mktemp -d)
 log=$scratch/log
-: >"$log"
+: | tee "$log" >"$log.started"
 
 clean() {
     for namespace in "$first" "$second"; do
@@ -108,6 +109,7 @@ fi
 
 "${in_first[@]}" "${mpirun[@]}" "$self" rank "$log" "$@" &
 launcher=$!
+while (($(wc -l <"$log.started") < 2)) && kill -0 "$launcher" 2>/dev/null; do sleep 0.1; done
 sleep "$seconds"
 if ! kill -0 "$launcher" 2>/dev/null; then
     echo "the run ended before the cut" >&2
