@@ -9,7 +9,8 @@ usage: namespaces.sh run PROGRAM [ARGUMENT...]
        namespaces.sh cut SECONDS PROGRAM [ARGUMENT...]
 
 environment: RATE (1gbit) and DELAY (1ms, each way) of the link; CUT (down: the link goes down; drop: it
-stays up and loses all packets); LIMIT (90: seconds after the cut until what is left is killed)
+stays up and loses all packets); LIMIT (90: seconds after the cut until what is left is killed); RETRIES
+(6: net.ipv4.tcp_retries2)
 END
     exit 2
 }
@@ -71,7 +72,7 @@ trap 'exit 143' TERM
 shape() {
     # tbf needs a burst of more than one packet, which is up to 64 KiB before segmentation.
     if tc -n "$1" qdisc add dev link0 root handle 1: netem delay "$delay" limit 10000 2>/dev/null; then
-        tc -n "$1" qdisc add dev link0 parent 1: tbf rate "$rate" burst 256kb latency 50ms
+        tc -n "$1" qdisc add dev link0 parent 1:1 handle 10: tbf rate "$rate" burst 256kb latency 50ms
     else
         tc -n "$1" qdisc add dev link0 root tbf rate "$rate" burst 256kb latency 50ms
         [[ $1 == "$second" ]] || echo "this kernel has no netem (CONFIG_NET_SCH_NETEM): no delay" >&2

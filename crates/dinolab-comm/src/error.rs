@@ -26,6 +26,6 @@ pub enum Error {
 
 impl Error {
     /// The exit code of a process whose run lost another one: `EX_TEMPFAIL` of `sysexits.h`. The same
-    /// command goes on from the last checkpoint.
+    /// command resumes from the last checkpoint.
     pub const LOST: i32 = 75;
 }

@@ -3,7 +3,7 @@
 //!
 //! A [`Communicator`] connects the processes of a run, each known by its rank. Every collective
 //! operation has to be called by all of them, in the same order. [`Local`] is the run of one process;
-//! [`Mpi`](mpi::Mpi) (feature `mpi`) has as many as `mpirun` or `srun` started.
+//! `mpi::Mpi` (feature `mpi`) has as many as `mpirun` or `srun` started.
 
 mod communicator;
 mod error;

@@ -1,7 +1,8 @@
 //! Processes started by `mpirun` or `srun`.
 //!
-//! A blocked collective operation of Open MPI polls and keeps a core busy; where processes share cores
-//! with other work, start them by `mpirun --mca mpi_yield_when_idle 1`.
+//! Two settings of Open MPI are worth knowing. A process that waits for others keeps a core busy; if
+//! there is other work for its cores, `mpirun --mca mpi_yield_when_idle 1` lets that go first. Over TCP,
+//! `--mca btl_tcp_flags send,inplace` lets large messages travel in both directions at a time.
 
 mod end;
 mod watch;
@@ -28,8 +29,11 @@ const MESSAGE: usize = 1 << 24;
 ///
 /// Dropping it waits for the others to drop theirs, which must happen in the thread that called
 /// [`Mpi::init`]. A process that fails on its own must therefore call [`Communicator::abort`], or the
-/// others wait for it forever: it is not lost, its beats go on. A panic that drops it aborts all
-/// processes with exit code 101.
+/// others wait for it forever: it still shows signs of life. A panic that drops it aborts all processes
+/// with exit code 101.
+///
+/// Threads may share it, as long as the operations of all threads have one order, the same in each
+/// process.
 pub struct Mpi {
     rank: usize,
     size: usize,
@@ -49,7 +53,10 @@ impl Mpi {
 
     /// Starts MPI and the watch for lost processes: if nothing is heard of a process for `timeout`, all
     /// processes end with exit code [`Error::LOST`], whatever they are doing. A process that computes
-    /// without communicating is not lost.
+    /// without communicating is not lost. `timeout` should be a second or more.
+    ///
+    /// If the MPI library finds a broken connection before that, it ends the processes with an exit code
+    /// of its own: 255 with Open MPI.
     ///
     /// # Errors
     /// [`Error::Started`] if MPI was started before in this process, [`Error::Threads`] if the MPI library
@@ -228,4 +235,15 @@ fn index(count: i32) -> usize {
 
 fn count(index: usize) -> i32 {
     i32::try_from(index).expect("pieces and ranks are 32-bit")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Mpi;
+
+    #[test]
+    fn threads_can_share_it() {
+        fn shared<T: Send + Sync>() {}
+        shared::<Mpi>();
+    }
 }

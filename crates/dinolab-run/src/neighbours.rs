@@ -1,6 +1,8 @@
 //! The images nearest to an image, and groups of near duplicates.
 
 mod sheet;
+#[cfg(feature = "parquet")]
+mod stored;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -18,6 +20,7 @@ use crate::environment::Environment;
 use crate::error::{Context, Result};
 use crate::feature_index::{self, IndexedImages};
 use crate::feature_input::{FeatureChoice, PreprocessOptions};
+use crate::feature_set::FeatureSet;
 use crate::model::{Model, ModelOptions};
 use crate::result_folder::check_out;
 use crate::sources;
@@ -142,6 +145,15 @@ pub struct WrittenSheet {
 /// # Errors
 /// Images or weights that cannot be used, a sheet that cannot be written.
 pub fn search(env: &Environment<'_>, request: &NeighbourRequest<'_>) -> Result<NeighbourReport> {
+    if request.images.is_dir() && FeatureSet::is_file_of(request.images) {
+        #[cfg(feature = "parquet")]
+        return stored::search(env, request);
+        #[cfg(not(feature = "parquet"))]
+        bail!(
+            "{}: features in Parquet files take a build with Parquet",
+            request.images.display()
+        );
+    }
     let kind = request.out.map(sheet::kind_of).transpose()?;
     if let Some(out) = request.out {
         check_out(out)?;

@@ -346,7 +346,7 @@ impl<'a> Session<'a> {
         let (config, parameters) = (&self.config, self.parameter_counts()?);
         Ok(format!(
             "{}, {}: patch {}, {:.1} M parameters and {:.1} M in the head; views 2 × {} px and {} × {} \
-             px; batch {}; learning rate {:.2e}; {} {}",
+             px; batch {}{}; learning rate {:.2e}; {} {}",
             config.method,
             config.arch,
             config.patch_size,
@@ -356,6 +356,10 @@ impl<'a> Session<'a> {
             config.local_crops_number,
             config.local_crops_size,
             config.batch_size * config.accumulate,
+            match self.ranks.size() {
+                1 => String::new(),
+                processes => format!(" in {processes} processes"),
+            },
             config.scaled_lr(),
             config.epochs,
             if config.epochs == 1.0 {

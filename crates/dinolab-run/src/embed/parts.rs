@@ -8,7 +8,6 @@ use std::sync::Arc;
 use dinolab_data::Source;
 use dinolab_data::source::{SourceOptions, Subset};
 use dinolab_eval::knn::l2_normalise;
-use dinolab_nn::Parameters;
 
 use super::EmbedRequest;
 use crate::environment::Environment;
@@ -192,11 +191,6 @@ fn manifest(
     order: &[usize],
     (part_size, kind): (usize, FeatureType),
 ) -> Result<Manifest> {
-    let mut weights = Hash::default();
-    model.vit.visit("", &mut |name, param| {
-        weights.name(name);
-        weights.values(&param.to_vec());
-    });
     let mut names = Hash::default();
     for &index in order {
         names.name(&source.name(index));
@@ -215,7 +209,7 @@ fn manifest(
         images: order.len(),
         part_size,
         names: names.digits(),
-        weights: weights.digits(),
+        weights: Manifest::hash_of(&model.vit),
         feature: request.options.choice.of(model, 1)?,
         kind,
         precision: request.model.precision,

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use super::FeatureSet;
 use crate::error::{Context, Result};
 
-pub(crate) use self::file::{Part, is_whole};
+pub(crate) use self::file::{Part, features, is_whole, names};
 pub(crate) use self::hash::Hash;
 pub(crate) use self::manifest::Manifest;
 pub use self::shard::Shard;

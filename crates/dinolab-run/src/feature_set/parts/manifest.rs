@@ -6,7 +6,7 @@ use std::path::Path;
 
 use dinolab_eval::network::{BlockFeatures, Preprocess};
 use dinolab_files::write_atomically;
-use dinolab_nn::Precision;
+use dinolab_nn::{Parameters, Precision};
 
 use super::{FeatureType, Hash};
 use crate::error::{Context, Error, Result};
@@ -116,8 +116,18 @@ impl Manifest {
         Ok((manifest, hash.digits()))
     }
 
+    /// The hash of a network's parameters, as [`Manifest::weights`].
+    pub fn hash_of(network: &dyn Parameters) -> String {
+        let mut weights = Hash::default();
+        network.visit("", &mut |name, param| {
+            weights.name(name);
+            weights.values(&param.to_vec());
+        });
+        weights.digits()
+    }
+
     /// What differs first, in words.
-    fn difference(&self, found: &Self) -> Option<String> {
+    pub fn difference(&self, found: &Self) -> Option<String> {
         let Self {
             format: _,
             images,

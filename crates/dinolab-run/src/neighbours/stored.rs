@@ -1,0 +1,332 @@
+//! Neighbours in a folder of stored features, however many: its parts are read one after the other by
+//! each thread, and no more than those are held.
+
+use std::path::Path;
+
+use dinolab_data::decode;
+use dinolab_data::source::SourceOptions;
+use dinolab_eval::Embedder;
+use dinolab_eval::knn::{Neighbour, l2_normalise, nearest_neighbours};
+use rayon::prelude::*;
+
+use super::{FoundImage, FoundImages, NeighbourReport, NeighbourRequest, QueryNeighbours, Search};
+use crate::environment::Environment;
+use crate::error::{Context, Error, Result};
+use crate::feature_set::parts::{Hash, Manifest, features, names, part_file};
+use crate::model::Model;
+
+/// A folder of features.
+struct Stored<'a> {
+    folder: &'a Path,
+    manifest: Manifest,
+    identity: String,
+}
+
+/// A row of a part.
+type Place = (usize, usize);
+
+/// Searches in the folder `request.images`.
+pub(super) fn search(
+    env: &Environment<'_>,
+    request: &NeighbourRequest<'_>,
+) -> Result<NeighbourReport> {
+    let folder = request.images;
+    let Search::Nearest { queries, k } = request.search else {
+        let reason =
+            "compares all pairs, which a folder of features is too large for; give the images";
+        return Err(Error::setting("duplicates", "", reason));
+    };
+    ensure_setting!(k > 0, "k", "", "must be at least 1");
+    ensure_setting!(
+        request.out.is_none(),
+        "out",
+        "",
+        "shows pictures, and a folder of features has none; give the images"
+    );
+    ensure_setting!(
+        request.index.is_none(),
+        "index",
+        "",
+        "is of images, and a folder of features needs none"
+    );
+    let (manifest, identity) = Manifest::read(folder)?;
+    let stored = Stored {
+        folder,
+        manifest,
+        identity,
+    };
+    let embedder = stored.embedder(env, request)?;
+    let rows = stored.queries(request, &embedder, queries)?;
+    // One more than asked for, since a member of the set finds itself.
+    let found = stored.nearest(&rows.features, k + 1)?;
+    let mut answers = Vec::new();
+    for ((query, own), near) in queries.iter().zip(rows.members).zip(found) {
+        let near = near.into_iter().filter(|(place, _)| Some(*place) != own);
+        let neighbours = near.take(k).map(|(place, similarity)| {
+            let image = stored.name(place)?;
+            let path = None;
+            Ok(FoundImage {
+                image,
+                path,
+                similarity,
+            })
+        });
+        answers.push(QueryNeighbours {
+            query: query.clone(),
+            neighbours: neighbours.collect::<Result<_>>()?,
+        });
+    }
+    Ok(NeighbourReport {
+        images: stored.manifest.images,
+        embedded: 0,
+        skipped: 0,
+        index: Some(folder.display().to_string()),
+        found: FoundImages::Nearest {
+            k,
+            queries: answers,
+        },
+        sheet: None,
+    })
+}
+
+/// What is searched for.
+struct Queries {
+    /// `[Q, D]`, of unit length.
+    features: Vec<f32>,
+    /// Which of the stored images they are, if they are.
+    members: Vec<Option<Place>>,
+}
+
+impl Stored<'_> {
+    /// What embeds queries as the folder's images were.
+    fn embedder(&self, env: &Environment<'_>, request: &NeighbourRequest<'_>) -> Result<Embedder> {
+        let model = Model::load(env, request.weights, &request.model)?;
+        let blocks = request.choice.of(&model, 1)?;
+        let preprocess = request.preprocess.of(&model);
+        ensure_setting!(
+            !request.whitening.whiten,
+            "whiten",
+            "",
+            "is fitted to all images; a folder of features is whitened as it is made, by `whitening`"
+        );
+        let file = request.whitening.whitening.as_deref();
+        let whitening = file.map(std::fs::read).transpose();
+        let whitening = whitening.of_setting("whitening", "")?.map(|bytes| {
+            let mut hash = Hash::default();
+            hash.bytes(&bytes);
+            hash.digits()
+        });
+        let own = Manifest {
+            weights: Manifest::hash_of(&model.vit),
+            feature: blocks,
+            precision: request.model.precision,
+            preprocess: preprocess.clone(),
+            whitening,
+            ..self.manifest.clone()
+        };
+        if let Some(what) = own.difference(&self.manifest) {
+            bail!(
+                "{} holds features of {what}: search it as it was embedded",
+                self.folder.display()
+            );
+        }
+        Ok(Embedder::new(model.vit, preprocess)?.with_features(blocks)?)
+    }
+
+    /// Features of the queries: of files, and of stored images by their names.
+    fn queries(
+        &self,
+        request: &NeighbourRequest<'_>,
+        embedder: &Embedder,
+        queries: &[String],
+    ) -> Result<Queries> {
+        let mut found = Queries {
+            features: Vec::new(),
+            members: Vec::new(),
+        };
+        for query in queries {
+            let path = Path::new(query);
+            if !path.is_file() {
+                let (feature, place) = self.member(query)?;
+                found.features.extend(feature);
+                found.members.push(Some(place));
+                continue;
+            }
+            if self.manifest.size.is_some() {
+                bail!(
+                    "query {query}: whole images were embedded; ask for an image of {} by its name",
+                    self.folder.display()
+                );
+            }
+            let bytes = dinolab_data::file::read(path)?;
+            let limit = SourceOptions::default().max_pixels;
+            let pixels = embedder.preprocess().pixels();
+            let image = decode::decode_to(pixels, query, &bytes, limit)?;
+            let mut feature = embedder
+                .embed(&image)
+                .with_context(|| format!("query {query}"))?;
+            let dim = feature.len();
+            l2_normalise(&mut feature, dim)?;
+            if let Some(whitening) = request.whitening.of(&feature, dim)? {
+                whitening.apply(&mut feature)?;
+                l2_normalise(&mut feature, dim)?;
+            }
+            found.features.extend(feature);
+            found.members.push(None);
+        }
+        Ok(found)
+    }
+
+    /// A stored image: its feature, of unit length, and its place.
+    fn member(&self, name: &str) -> Result<(Vec<f32>, Place)> {
+        let row = |part: usize| {
+            let names = self.read(part, names);
+            let row = names.map(|names| names.iter().position(|other| other == name));
+            row.map(|row| Some((part, row?))).transpose()
+        };
+        let parts = (0..self.manifest.parts()).into_par_iter();
+        let Some(place) = parts.find_map_first(row).transpose()? else {
+            bail!(
+                "query {name}: is neither a file nor an image of {}",
+                self.folder.display()
+            );
+        };
+        let (data, dim) = self.read(place.0, features)?;
+        let mut feature = data[place.1 * dim..][..dim].to_vec();
+        l2_normalise(&mut feature, dim)?;
+        Ok((feature, place))
+    }
+
+    /// The `k` nearest of each query, the nearest first, and of equals the first in the order of the set.
+    fn nearest(&self, queries: &[f32], k: usize) -> Result<Vec<Vec<(Place, f32)>>> {
+        let of_part = |part: usize| -> Result<Vec<Vec<(Place, f32)>>> {
+            let (mut data, dim) = self.read(part, features)?;
+            if data.is_empty() {
+                return Ok(Vec::new());
+            }
+            l2_normalise(&mut data, dim)?;
+            let found = nearest_neighbours(&data, queries, dim, k)?;
+            let placed = |near: &Neighbour| ((part, near.index), near.similarity);
+            Ok(found
+                .iter()
+                .map(|near| near.iter().map(placed).collect())
+                .collect())
+        };
+        let merged = |mut all: Vec<Vec<(Place, f32)>>, more: Vec<Vec<(Place, f32)>>| {
+            all.resize_with(all.len().max(more.len()), Vec::new);
+            for (all, more) in all.iter_mut().zip(more) {
+                all.extend(more);
+                all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+                all.truncate(k);
+            }
+            all
+        };
+        let parts = (0..self.manifest.parts()).into_par_iter().map(of_part);
+        parts.try_reduce(Vec::new, |a, b| Ok(merged(a, b)))
+    }
+
+    fn name(&self, (part, row): Place) -> Result<String> {
+        Ok(self.read(part, names)?.swap_remove(row))
+    }
+
+    fn read<T>(&self, part: usize, read: impl Fn(&Path, &str, usize) -> Result<T>) -> Result<T> {
+        let path = part_file(self.folder, part);
+        read(&path, &self.identity, part).with_context(|| path.display().to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::feature_set::FeatureSet;
+    use crate::feature_set::parts::{FeatureType, Part};
+
+    /// Made features in `parts` parts of `size` rows.
+    fn folder(root: &Path, (parts, size, dim): (usize, usize, usize), kind: FeatureType) {
+        let manifest = Manifest {
+            images: parts * size,
+            part_size: size,
+            kind,
+            ..Manifest::default()
+        };
+        let identity = manifest.claim(root).unwrap();
+        (0..parts).into_par_iter().for_each(|part| {
+            let value = |i: usize| ((i * 2_654_435_761) % 1_000_003) as f32 / 500_001.5 - 1.0;
+            let names: Vec<String> = (0..size).map(|row| format!("{part}/{row}.jpg")).collect();
+            let first = part * size * dim;
+            let set = FeatureSet {
+                dim,
+                data: (first..first + size * dim).map(value).collect(),
+                names: Some(names.clone()),
+                labels: None,
+            };
+            let part_of = Part::new(&identity, part, kind, &names, set, false);
+            part_of.write(&part_file(root, part)).unwrap();
+        });
+    }
+
+    fn open(folder: &Path) -> Stored<'_> {
+        let (manifest, identity) = Manifest::read(folder).unwrap();
+        Stored {
+            folder,
+            manifest,
+            identity,
+        }
+    }
+
+    #[test]
+    fn parts_give_what_all_features_at_once_do() {
+        let root = tempfile::tempdir().unwrap();
+        for kind in [FeatureType::F32, FeatureType::F16] {
+            let path = root.path().join(format!("{kind:?}"));
+            let sizes = (5, 70, 6);
+            folder(&path, sizes, kind);
+            let stored = open(&path);
+            let mut whole = crate::feature_set::parts::read(&path).unwrap();
+            l2_normalise(&mut whole.data, whole.dim).unwrap();
+            let (query, place) = stored.member("3/17.jpg").unwrap();
+            assert_eq!(place, (3, 17));
+            let found = &stored.nearest(&query, 12).unwrap()[0];
+            let expected = &nearest_neighbours(&whole.data, &query, whole.dim, 12).unwrap()[0];
+            let placed: Vec<(usize, f32)> = found
+                .iter()
+                .map(|((part, row), s)| (part * 70 + row, *s))
+                .collect();
+            let expected: Vec<(usize, f32)> = expected
+                .iter()
+                .map(|near| (near.index, near.similarity))
+                .collect();
+            assert_eq!(placed, expected);
+            assert_eq!(stored.name(found[0].0).unwrap(), "3/17.jpg");
+            assert!(stored.member("3/70.jpg").is_err());
+        }
+    }
+
+    /// Prints the time of searching a million features and the memory of the process:
+    /// `cargo test --release -p dinolab-run --features parquet -- --ignored a_million --nocapture`.
+    #[test]
+    #[ignore = "writes 0.8 to 1.5 GB and takes a minute"]
+    fn a_million_features_are_searched_in_bounded_memory() {
+        let root = tempfile::tempdir().unwrap();
+        for kind in [FeatureType::F32, FeatureType::F16] {
+            let path = root.path().join(format!("{kind:?}"));
+            folder(&path, (100, 10_000, 384), kind);
+            let stored = open(&path);
+            let (query, _) = stored.member("50/17.jpg").unwrap();
+            for _ in 0..3 {
+                let began = Instant::now();
+                let found = stored.nearest(&query, 11).unwrap();
+                let seconds = began.elapsed().as_secs_f64();
+                println!("{kind:?}: {seconds:.2} s, nearest {:?}", found[0][0]);
+            }
+            let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+            let peak = status
+                .lines()
+                .find(|line| line.starts_with("VmHWM"))
+                .unwrap_or_default();
+            println!("{kind:?}: {peak}");
+        }
+    }
+}
