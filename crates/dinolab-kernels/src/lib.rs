@@ -53,6 +53,7 @@
 mod attention;
 mod branch;
 mod coding_rate;
+mod cosines;
 mod embedding_shape;
 mod gelu;
 mod koleo;
@@ -68,6 +69,7 @@ mod scratch;
 mod sigreg;
 mod simd;
 mod sinkhorn;
+mod stored;
 mod token_layout;
 mod update;
 mod visreg;
@@ -79,6 +81,7 @@ pub use branch::{
     class_attention_branch_backward, mlp_branch, mlp_branch_backward,
 };
 pub use coding_rate::coding_rate;
+pub use cosines::cosines;
 pub use embedding_shape::EmbeddingShape;
 pub use gelu::{gelu, gelu_backward, gelu_with_derivative};
 pub use koleo::koleo;
@@ -93,6 +96,7 @@ pub use prototypes::{PrototypesGradients, prototypes, prototypes_backward};
 pub use scratch::keep_memory;
 pub use sigreg::sigreg;
 pub use sinkhorn::sinkhorn;
+pub use stored::{append_f16, append_f32};
 pub use token_layout::{TokenGroup, TokenLayout};
 pub use update::{AdamWStep, EmaStep, adamw, adamw_and_ema, ema, norm, scale};
 pub use visreg::visreg;

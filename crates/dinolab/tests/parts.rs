@@ -270,3 +270,89 @@ fn damage_is_found_and_mended() {
             .contains("_manifest.json")
     );
 }
+
+#[test]
+fn neighbours_in_a_folder_are_those_among_the_images() {
+    let place = Place::new();
+    succeed(&mut place.parts("f", &[]));
+    let near = |images: &str, flags: &[&str], queries: &[&str]| {
+        let mut command = program();
+        command.args(["neighbours", "--json", "--k", "5", "--weights"]);
+        command.arg(place.path("run")).args(flags);
+        command.arg(place.path(images)).args(queries);
+        command.output().unwrap()
+    };
+    let found = |images: &str, queries: &[&str]| -> Vec<(String, f64)> {
+        let output = near(images, &[], queries);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let queries = answer["queries"].as_array().unwrap().iter();
+        let neighbours = queries.flat_map(|query| query["neighbours"].as_array().unwrap());
+        let pair = |one: &serde_json::Value| {
+            let similarity = one["similarity"].as_f64().unwrap();
+            (one["image"].as_str().unwrap().to_owned(), similarity)
+        };
+        neighbours.map(pair).collect()
+    };
+    // One of the set, by its name, and a picture from elsewhere.
+    picture(&place.path("other.png"), 48, 999);
+    let other = place.path("other.png").display().to_string();
+    let queries = ["a/10.png", &other];
+    let expected = found("photos", &queries);
+    assert_eq!(expected.len(), 10);
+    for ((image, similarity), (name, same)) in found("f", &queries).iter().zip(&expected) {
+        assert_eq!(image, name);
+        assert!(
+            (similarity - same).abs() < 1e-6,
+            "{image}: {similarity} {same}"
+        );
+    }
+
+    for (flags, queries, part) in [
+        (
+            &["--duplicates"][..],
+            &[][..],
+            "--duplicates: compares all pairs",
+        ),
+        (
+            &["--out", "near.html"],
+            &["a/10.png"],
+            "--out: shows pictures",
+        ),
+        (&["--index", "i"], &["a/10.png"], "--index: is of images"),
+        (
+            &["--whiten"],
+            &["a/10.png"],
+            "--whiten: is fitted to all images",
+        ),
+        (
+            &["--feature", "both"],
+            &["a/10.png"],
+            "holds features of another --feature",
+        ),
+        (
+            &[],
+            &["a/99.png"],
+            "a/99.png: is neither a file nor an image of",
+        ),
+    ] {
+        let error = one_error(&near("f", flags, queries));
+        assert!(error.contains(part), "{error}");
+    }
+    Train::tiny(&place.path("other"))
+        .with("epochs", 1)
+        .with("seed", 1)
+        .succeed();
+    let mut command = program();
+    command
+        .args(["neighbours", "--weights"])
+        .arg(place.path("other"));
+    let error = one_error(
+        &command
+            .arg(place.path("f"))
+            .arg("a/10.png")
+            .output()
+            .unwrap(),
+    );
+    assert!(error.contains("holds features of other weights"), "{error}");
+}

@@ -9,6 +9,7 @@
 mod file;
 mod hash;
 mod manifest;
+mod pages;
 mod shard;
 mod verify;
 
@@ -17,9 +18,10 @@ use std::path::{Path, PathBuf};
 use super::FeatureSet;
 use crate::error::{Context, Result};
 
-pub(crate) use self::file::{Part, features, is_whole, names};
+pub(crate) use self::file::{Part, is_whole, names};
 pub(crate) use self::hash::Hash;
 pub(crate) use self::manifest::Manifest;
+pub(crate) use self::pages::for_features;
 pub use self::shard::Shard;
 pub use self::verify::{Verified, verify};
 

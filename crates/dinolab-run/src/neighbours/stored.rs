@@ -1,18 +1,21 @@
-//! Neighbours in a folder of stored features, however many: its parts are read one after the other by
-//! each thread, and no more than those are held.
+//! Neighbours in a folder of stored features, however many. Each thread reads one part after the other, some rows at
+//! a time, and keeps those that a fast product finds near; their similarities are then computed exactly.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use dinolab_data::decode;
+use dinolab_data::slice::check_finite;
 use dinolab_data::source::SourceOptions;
 use dinolab_eval::Embedder;
 use dinolab_eval::knn::{Neighbour, l2_normalise, nearest_neighbours};
+use dinolab_kernels::cosines;
 use rayon::prelude::*;
 
 use super::{FoundImage, FoundImages, NeighbourReport, NeighbourRequest, QueryNeighbours, Search};
 use crate::environment::Environment;
 use crate::error::{Context, Error, Result};
-use crate::feature_set::parts::{Hash, Manifest, features, names, part_file};
+use crate::feature_set::parts::{Hash, Manifest, for_features, names, part_file};
 use crate::model::Model;
 
 /// A folder of features.
@@ -107,7 +110,7 @@ impl Stored<'_> {
             !request.whitening.whiten,
             "whiten",
             "",
-            "is fitted to all images; a folder of features is whitened as it is made, by `whitening`"
+            "is fitted to all images; a folder of features is whitened as it is made"
         );
         let file = request.whitening.whitening.as_deref();
         let whitening = file.map(std::fs::read).transpose();
@@ -191,8 +194,16 @@ impl Stored<'_> {
                 self.folder.display()
             );
         };
-        let (data, dim) = self.read(place.0, features)?;
-        let mut feature = data[place.1 * dim..][..dim].to_vec();
+        let (mut feature, mut first) = (Vec::new(), 0);
+        self.for_features(place.0, |rows, dim| {
+            let last = first + rows.len() / dim.max(1);
+            if (first..last).contains(&place.1) {
+                feature = rows[(place.1 - first) * dim..][..dim].to_vec();
+            }
+            first = last;
+            Ok(())
+        })?;
+        let dim = feature.len();
         l2_normalise(&mut feature, dim)?;
         Ok((feature, place))
     }
@@ -200,13 +211,20 @@ impl Stored<'_> {
     /// The `k` nearest of each query, the nearest first, and of equals the first in the order of the set.
     fn nearest(&self, queries: &[f32], k: usize) -> Result<Vec<Vec<(Place, f32)>>> {
         let of_part = |part: usize| -> Result<Vec<Vec<(Place, f32)>>> {
-            let (mut data, dim) = self.read(part, features)?;
-            if data.is_empty() {
+            let mut near = Near::default();
+            self.for_features(part, |rows, dim| near.add(rows, queries, dim, k))?;
+            let Near {
+                rows,
+                mut data,
+                dim,
+                ..
+            } = near;
+            if rows.is_empty() {
                 return Ok(Vec::new());
             }
             l2_normalise(&mut data, dim)?;
             let found = nearest_neighbours(&data, queries, dim, k)?;
-            let placed = |near: &Neighbour| ((part, near.index), near.similarity);
+            let placed = |near: &Neighbour| ((part, rows[near.index]), near.similarity);
             Ok(found
                 .iter()
                 .map(|near| near.iter().map(placed).collect())
@@ -225,6 +243,16 @@ impl Stored<'_> {
         parts.try_reduce(Vec::new, |a, b| Ok(merged(a, b)))
     }
 
+    fn for_features(
+        &self,
+        part: usize,
+        each: impl FnMut(&[f32], usize) -> Result<()>,
+    ) -> Result<()> {
+        let path = part_file(self.folder, part);
+        let read = for_features(&path, &self.identity, part, each);
+        read.with_context(|| path.display().to_string())
+    }
+
     fn name(&self, (part, row): Place) -> Result<String> {
         Ok(self.read(part, names)?.swap_remove(row))
     }
@@ -232,6 +260,52 @@ impl Stored<'_> {
     fn read<T>(&self, part: usize, read: impl Fn(&Path, &str, usize) -> Result<T>) -> Result<T> {
         let path = part_file(self.folder, part);
         read(&path, &self.identity, part).with_context(|| path.display().to_string())
+    }
+}
+
+/// Rows of a part that may be among the nearest.
+#[derive(Default)]
+struct Near {
+    /// Rows seen.
+    seen: usize,
+    /// Those that are kept, in their order.
+    rows: Vec<usize>,
+    /// Their features, `[rows, D]`.
+    data: Vec<f32>,
+    dim: usize,
+}
+
+/// Rows that are kept beyond those asked for, since the fast product rounds.
+const SPARE: usize = 16;
+
+impl Near {
+    /// Looks at the next rows: keeps those that are nearest to one of the queries.
+    ///
+    /// # Errors
+    /// Features that are not finite.
+    fn add(&mut self, rows: &[f32], queries: &[f32], dim: usize, k: usize) -> Result<()> {
+        let mut kept = BTreeSet::new();
+        for query in queries.chunks_exact(dim) {
+            let cosines = cosines(rows, query);
+            if cosines.iter().any(|cosine| !cosine.is_finite()) {
+                // Or so large that their squares are not.
+                check_finite("features", rows)?;
+            }
+            let mut order: Vec<usize> = (0..cosines.len()).collect();
+            let most = k + SPARE;
+            if order.len() > most {
+                order.select_nth_unstable_by(most, |&a, &b| cosines[b].total_cmp(&cosines[a]));
+                order.truncate(most);
+            }
+            kept.extend(order);
+        }
+        self.dim = dim;
+        for row in kept {
+            self.rows.push(self.seen + row);
+            self.data.extend_from_slice(&rows[row * dim..][..dim]);
+        }
+        self.seen += rows.len() / dim;
+        Ok(())
     }
 }
 

@@ -13,7 +13,8 @@ use arrow_array::{
 use arrow_schema::{DataType, Field, Schema};
 use dinolab_files::write_whole;
 use half::f16;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use half::slice::HalfFloatSliceExt;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
@@ -27,9 +28,6 @@ const IDENTITY: &str = "dinolab.manifest";
 const NUMBER: &str = "dinolab.part";
 const SKIPPED: &str = "dinolab.skipped";
 const CHECKSUM: &str = "dinolab.checksum";
-
-/// Rows that are decoded at once.
-const BATCH: usize = 2048;
 
 /// What a part holds.
 pub(crate) struct Part {
@@ -176,36 +174,22 @@ pub(crate) fn is_whole(path: &Path, identity: &str, number: usize) -> bool {
     footer(path).is_some_and(|found| found.identity == identity && found.number == number)
 }
 
-/// The features of a part of the folder that is known by `identity`, and their width. Neither names nor the
-/// checksum are read: `embed --verify` does that.
-///
-/// # Errors
-/// [`Error::Invalid`] says what is wrong with the file.
-pub(crate) fn features(path: &Path, identity: &str, number: usize) -> Result<(Vec<f32>, usize)> {
-    let (mut data, mut dim) = (Vec::new(), 0);
-    for batch in column(path, identity, number, "feature")? {
-        let batch = batch.map_err(|error| Error::Invalid(format!("is damaged: {error}")))?;
-        let column = batch
-            .column(0)
-            .as_any()
-            .downcast_ref::<FixedSizeListArray>();
-        let Some(column) = column else {
-            bail!("has no column of features");
-        };
-        dim = column.value_length().unsigned_abs() as usize;
-        append(&mut data, column.values())?;
-    }
-    Ok((data, dim))
-}
-
-/// The names of a part's images, as [`features`] reads features.
+/// The names of a part's images. Their checksum is not compared.
 ///
 /// # Errors
 /// [`Error::Invalid`] says what is wrong with the file.
 pub(crate) fn names(path: &Path, identity: &str, number: usize) -> Result<Vec<String>> {
+    let damaged = |error: &dyn std::fmt::Display| Error::Invalid(format!("is damaged: {error}"));
+    if !is_whole(path, identity, number) {
+        bail!("is missing, damaged, or a part of another folder");
+    }
+    let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?);
+    let reader = reader.map_err(|error| damaged(&error))?;
+    let mask = ProjectionMask::columns(reader.parquet_schema(), ["path"]);
+    let reader = reader.with_projection(mask).build();
     let mut names = Vec::new();
-    for batch in column(path, identity, number, "path")? {
-        let batch = batch.map_err(|error| Error::Invalid(format!("is damaged: {error}")))?;
+    for batch in reader.map_err(|error| damaged(&error))? {
+        let batch = batch.map_err(|error| damaged(&error))?;
         let Some(paths) = batch.column(0).as_any().downcast_ref::<StringArray>() else {
             bail!("has no column of paths");
         };
@@ -214,30 +198,14 @@ pub(crate) fn names(path: &Path, identity: &str, number: usize) -> Result<Vec<St
     Ok(names)
 }
 
-/// One column of a part.
-fn column(
-    path: &Path,
-    identity: &str,
-    number: usize,
-    name: &str,
-) -> Result<ParquetRecordBatchReader> {
-    let damaged = |error: &dyn std::fmt::Display| Error::Invalid(format!("is damaged: {error}"));
-    if !is_whole(path, identity, number) {
-        bail!("is missing, damaged, or a part of another folder");
-    }
-    let file = File::open(path)?;
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| damaged(&error))?;
-    let mask = ProjectionMask::columns(reader.parquet_schema(), [name]);
-    let reader = reader.with_projection(mask).with_batch_size(BATCH);
-    reader.build().map_err(|error| damaged(&error))
-}
-
 /// Adds stored features, as `f32`.
 fn append(data: &mut Vec<f32>, values: &ArrayRef) -> Result<()> {
     if let Some(values) = values.as_any().downcast_ref::<Float32Array>() {
         data.extend_from_slice(values.values());
     } else if let Some(values) = values.as_any().downcast_ref::<Float16Array>() {
-        data.extend(values.values().iter().map(|value| value.to_f32()));
+        let first = data.len();
+        data.resize(first + values.len(), 0.0);
+        values.values().convert_to_f32_slice(&mut data[first..]);
     } else {
         bail!("has features of {}", values.data_type());
     }

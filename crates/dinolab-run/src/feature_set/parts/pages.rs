@@ -1,0 +1,85 @@
+//! The features of a part as they lie in its file, for a search through all of them.
+//!
+//! A column of lists has, beside its values, levels that say where lists begin. The features of a part all have
+//! the same width and none is missing, so that its values are read without them: five times as fast.
+
+use std::fs::File;
+use std::path::Path;
+
+use dinolab_kernels::{append_f16, append_f32};
+use parquet::basic::{Encoding, Type};
+use parquet::column::page::Page;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+
+use super::is_whole;
+use crate::error::{Error, Result};
+
+/// Gives the features of a part of the folder that is known by `identity`, `dim` wide, to `each`: some rows at a
+/// time. Neither names nor the checksum are read: `embed --verify` does that.
+///
+/// # Errors
+/// [`Error::Invalid`] says what is wrong with the file; errors of `each`.
+pub(crate) fn for_features(
+    path: &Path,
+    identity: &str,
+    number: usize,
+    mut each: impl FnMut(&[f32], usize) -> Result<()>,
+) -> Result<()> {
+    let damaged = |error: &dyn std::fmt::Display| Error::Invalid(format!("is damaged: {error}"));
+    if !is_whole(path, identity, number) {
+        bail!("is missing, damaged, or a part of another folder");
+    }
+    let reader = SerializedFileReader::new(File::open(path)?).map_err(|error| damaged(&error))?;
+    let schema = reader.metadata().file_metadata().schema_descr_ptr();
+    let columns = schema.columns().iter();
+    let mut columns = columns.enumerate();
+    let column = columns.find(|(_, column)| column.path().parts()[0] == "feature");
+    let Some((place, column)) = column else {
+        bail!("has no column of features");
+    };
+    let mut values = Vec::new();
+    for group in 0..reader.num_row_groups() {
+        let group = reader
+            .get_row_group(group)
+            .map_err(|error| damaged(&error))?;
+        let rows = group.metadata().num_rows() as usize;
+        if rows == 0 {
+            continue;
+        }
+        let all = group.metadata().column(place).num_values() as usize;
+        let dim = all / rows;
+        let pages = group.get_column_page_reader(place);
+        for page in pages.map_err(|error| damaged(&error))? {
+            let page = page.map_err(|error| damaged(&error))?;
+            append(&page, column.physical_type(), &mut values)?;
+            // A page may end within a row.
+            let whole = values.len() / dim * dim;
+            each(&values[..whole], dim)?;
+            values.drain(..whole);
+        }
+        if dim * rows != all || !values.is_empty() {
+            bail!("is damaged: its features differ in width");
+        }
+    }
+    Ok(())
+}
+
+/// Adds the values of a page, which are its last bytes.
+fn append(page: &Page, stored: Type, values: &mut Vec<f32>) -> Result<()> {
+    let width = match stored {
+        Type::FLOAT => 4,
+        Type::FIXED_LEN_BYTE_ARRAY => 2,
+        other => bail!("has features of {other}"),
+    };
+    let bytes = page.buffer();
+    let length = page.num_values() as usize * width;
+    if !page.is_data_page() || page.encoding() != Encoding::PLAIN || bytes.len() < length {
+        bail!("is not as dinolab writes it");
+    }
+    let bytes = &bytes[bytes.len() - length..];
+    match width {
+        4 => append_f32(bytes, values),
+        _ => append_f16(bytes, values),
+    }
+    Ok(())
+}
