@@ -380,6 +380,7 @@ mod tests {
 
     /// Prints the time of searching a million features and the memory of the process:
     /// `cargo test --release -p dinolab-run --features parquet -- --ignored a_million --nocapture`.
+    #[allow(clippy::print_stdout, reason = "a measurement")]
     #[test]
     #[ignore = "writes 0.8 to 1.5 GB and takes a minute"]
     fn a_million_features_are_searched_in_bounded_memory() {
