@@ -46,6 +46,8 @@ mod mpi {
         // In containers.
         command.env("OMPI_ALLOW_RUN_AS_ROOT", "1");
         command.env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
+        // Containers may forbid one process to read another's memory.
+        command.env("OMPI_MCA_btl_vader_single_copy_mechanism", "none");
         command.stdin(Stdio::null());
         command
     }
