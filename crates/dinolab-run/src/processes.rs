@@ -47,10 +47,14 @@ impl Processes {
     /// the launcher.
     pub fn launched() -> Result<Self> {
         let launch = Launch::from_env().map_err(|error| Error::Invalid(error.to_string()))?;
-        match launch {
-            Some(launch) => Self::connected(&launch),
-            None => Ok(Self::default()),
+        let Some(launch) = launch else {
+            return Ok(Self::default());
+        };
+        let connected = Self::connected(&launch);
+        if connected.is_err() && launch.rank > 0 {
+            leave_the_word();
         }
+        connected
     }
 
     #[cfg(not(feature = "mpi"))]
@@ -110,8 +114,7 @@ impl Processes {
     pub fn ended<T, E>(&self, result: Result<T, E>) -> Result<T, E> {
         if result.is_err() && self.count() > 1 {
             if !self.leads() {
-                // If all fail alike, the first one says so, and the launcher ends the others.
-                std::thread::sleep(Duration::from_secs(2));
+                leave_the_word();
             }
             // The last owner would wait for all.
             std::mem::forget(self.comm.clone());
@@ -167,6 +170,12 @@ impl Processes {
             None => name.to_owned(),
         }
     }
+}
+
+/// Waits a moment before this process says what is wrong: if all fail alike, the first one says so, and the
+/// launcher ends the others.
+fn leave_the_word() {
+    std::thread::sleep(Duration::from_secs(2));
 }
 
 /// The threads of one of `processes` on this machine. Launchers bind each process to some cores, or

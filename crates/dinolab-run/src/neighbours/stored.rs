@@ -61,7 +61,11 @@ pub(super) fn search(
     let embedder = stored.embedder(env, request)?;
     let rows = stored.queries(request, &embedder, queries)?;
     // One more than asked for, since a member of the set finds itself.
-    let found = stored.nearest(&rows.features, k + 1)?;
+    let width = rows.features.len() / queries.len().max(1);
+    let found = stored.nearest(&rows.features, width, k + 1)?;
+    if found.len() < queries.len() {
+        bail!("{}: holds no features", folder.display());
+    }
     let mut answers = Vec::new();
     for ((query, own), near) in queries.iter().zip(rows.members).zip(found) {
         let near = near.into_iter().filter(|(place, _)| Some(*place) != own);
@@ -208,22 +212,23 @@ impl Stored<'_> {
         Ok((feature, place))
     }
 
-    /// The `k` nearest of each query, the nearest first, and of equals the first in the order of the set.
-    fn nearest(&self, queries: &[f32], k: usize) -> Result<Vec<Vec<(Place, f32)>>> {
+    /// The `k` nearest of each query `[Q, width]`, the nearest first, and of equals the first in the order of
+    /// the set. Nothing where there are no features.
+    fn nearest(&self, queries: &[f32], width: usize, k: usize) -> Result<Vec<Vec<(Place, f32)>>> {
         let of_part = |part: usize| -> Result<Vec<Vec<(Place, f32)>>> {
             let mut near = Near::default();
-            self.for_features(part, |rows, dim| near.add(rows, queries, dim, k))?;
-            let Near {
-                rows,
-                mut data,
-                dim,
-                ..
-            } = near;
+            self.for_features(part, |rows, dim| {
+                if !queries.is_empty() && dim != width {
+                    bail!("has features of width {dim}, and the query of {width}");
+                }
+                near.add(rows, queries, dim, k)
+            })?;
+            let Near { rows, mut data, .. } = near;
             if rows.is_empty() {
                 return Ok(Vec::new());
             }
-            l2_normalise(&mut data, dim)?;
-            let found = nearest_neighbours(&data, queries, dim, k)?;
+            l2_normalise(&mut data, width)?;
+            let found = nearest_neighbours(&data, queries, width, k)?;
             let placed = |near: &Neighbour| ((part, rows[near.index]), near.similarity);
             Ok(found
                 .iter()
@@ -272,7 +277,6 @@ struct Near {
     rows: Vec<usize>,
     /// Their features, `[rows, D]`.
     data: Vec<f32>,
-    dim: usize,
 }
 
 /// Rows that are kept beyond those asked for, since the fast product rounds.
@@ -299,7 +303,6 @@ impl Near {
             }
             kept.extend(order);
         }
-        self.dim = dim;
         for row in kept {
             self.rows.push(self.seen + row);
             self.data.extend_from_slice(&rows[row * dim..][..dim]);
@@ -362,7 +365,7 @@ mod tests {
             l2_normalise(&mut whole.data, whole.dim).unwrap();
             let (query, place) = stored.member("3/17.jpg").unwrap();
             assert_eq!(place, (3, 17));
-            let found = &stored.nearest(&query, 12).unwrap()[0];
+            let found = &stored.nearest(&query, 6, 12).unwrap()[0];
             let expected = &nearest_neighbours(&whole.data, &query, whole.dim, 12).unwrap()[0];
             let placed: Vec<(usize, f32)> = found
                 .iter()
@@ -390,9 +393,11 @@ mod tests {
             folder(&path, (100, 10_000, 384), kind);
             let stored = open(&path);
             let (query, _) = stored.member("50/17.jpg").unwrap();
+            // The largest memory is counted from here on.
+            let _ = std::fs::write("/proc/self/clear_refs", "5");
             for _ in 0..3 {
                 let began = Instant::now();
-                let found = stored.nearest(&query, 11).unwrap();
+                let found = stored.nearest(&query, 384, 11).unwrap();
                 let seconds = began.elapsed().as_secs_f64();
                 println!("{kind:?}: {seconds:.2} s, nearest {:?}", found[0][0]);
             }

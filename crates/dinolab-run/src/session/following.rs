@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::preparation::train_config;
 use super::{Session, TrainRequest};
 use crate::environment::Environment;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::processes::Processes;
 use crate::run_folder::{Contents, RunFolder, parse_toml};
 use crate::settings::{Config, Settings};
@@ -71,9 +71,9 @@ pub(super) fn join<'a>(
         received.map_err(dinolab_train::Error::from)?;
         Ok(bytes)
     };
-    let text = String::from_utf8(received()?).map_err(|_| Error::Invalid("settings".into()))?;
+    let text = received()?;
     let checkpoint = received()?;
-    let mut settings: Settings = parse_toml(&text)?;
+    let mut settings: Settings = parse_toml(&String::from_utf8_lossy(&text))?;
     let own = &request.settings;
     settings.device = own.device.clone().or(settings.device);
     settings.read_ahead = own.read_ahead.or(settings.read_ahead);
