@@ -5,6 +5,7 @@
 //! place; [`MultiCrop`] composes them and normalises the result to `f32`. Images of other channels or
 //! depths go through [`multichannel`] instead.
 
+pub mod bilinear;
 pub mod blur;
 pub mod colour;
 pub mod eval;

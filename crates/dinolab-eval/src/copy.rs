@@ -1,7 +1,7 @@
 //! Copy detection: altered copies are queries for their originals among distractors.
 //!
 //! The protocol of the reference implementation on Copydays: descriptors of class token and pooled
-//! patch tokens ([`crate::network::descriptor`]), whitened ([`crate::whitening`]) and ranked by
+//! patch tokens (`descriptor` of the crate `dinolab-features`), whitened ([`crate::whitening`]) and ranked by
 //! cosine similarity. The average precision of a query is the area by trapezoids, which for a single
 //! original at rank *r* (from 0) is `1 / (2 (r + 1))`, or 1 at rank 0.
 

@@ -7,8 +7,8 @@
 //! Segmentation"), with mean, recall and decay as the benchmark's evaluation of 2017 computes
 //! them for its semi-supervised task.
 //!
-//! [`VideoSegmentation`](crate::network::VideoSegmentation) makes the masks, by [`Propagation`] of the
-//! labels from frame to frame.
+//! Masks are made by [`Propagation`] of the labels of the first frame to the others, by the similarity
+//! of patches ([`Propagator`]).
 
 mod boundary;
 mod measures;
@@ -16,8 +16,7 @@ mod palette;
 mod results;
 mod tree;
 
-pub use crate::propagation::Propagation;
+pub use crate::propagation::{Propagation, Propagator, labels_of_mask, mask_of_labels};
 pub use measures::Statistics;
-pub(crate) use results::object_count;
-pub use results::{DavisSummary, ObjectScore};
+pub use results::{DavisSummary, ObjectScore, object_count};
 pub use tree::{Sequence, Tree, Year};

@@ -13,15 +13,6 @@ pub enum Error {
     /// A slice does not have the length of its shape, or holds a value that is NaN or infinite.
     #[error(transparent)]
     Slice(#[from] SliceError),
-    /// The output of a network for an image is NaN or infinite.
-    #[error(
-        "{image}: the network's output is not finite: its weights have diverged or are \
-         damaged, or its precision is too low for them"
-    )]
-    NotFinite {
-        /// The image's name.
-        image: String,
-    },
     /// An argument is out of its range.
     #[error("{what}: {reason}")]
     Invalid {
@@ -70,7 +61,7 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// Reading weights or building a network failed.
+    /// Reading a file of arrays failed.
     #[error(transparent)]
     Model(#[from] dinolab_nn::Error),
     /// Reading or preparing images failed.
@@ -94,22 +85,5 @@ impl Error {
             what,
             reason: reason.into(),
         }
-    }
-}
-
-impl Error {
-    /// Returns whether the error concerns a single image, which can be skipped.
-    pub fn is_of_an_image(&self) -> bool {
-        match self {
-            Self::Data(error) => !error.is_unreachable(),
-            Self::Model(dinolab_nn::Error::TooManyPatches { .. }) => true,
-            Self::Invalid { what, .. } => *what == "image",
-            _ => false,
-        }
-    }
-
-    /// Returns whether a remote image could not be fetched.
-    pub fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Data(error) if error.is_unreachable())
     }
 }

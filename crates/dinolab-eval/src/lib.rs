@@ -1,7 +1,7 @@
 //! Evaluation of trained features.
 //!
-//! The protocols work on plain slices. Only [`network`] runs a network, to make the features,
-//! tokens and attention maps that the protocols score.
+//! The protocols work on plain slices. What they score, the features, tokens and attention maps of
+//! a network, is made by the crate `dinolab-features`.
 //!
 //! | module | holds |
 //! |---|---|
@@ -14,7 +14,7 @@
 //! | [`segmentation`] | semantic segmentation: masks of classes, mean IoU |
 //! | [`davis`] | video object segmentation: label propagation, J and F of the DAVIS benchmark |
 //! | [`whitening`], [`pca`] | covariance, whitening, principal components |
-//! | [`network`] | features, tokens and attention of a network; what trains on top of one |
+//! | [`cross_entropy`] | the loss of classifiers |
 //!
 //! Files of features, classifiers and pictures are the business of who calls.
 //!
@@ -40,20 +40,17 @@
 #![forbid(unsafe_code)]
 
 pub mod attention;
-mod bilinear;
 pub mod copy;
 mod covariance;
-mod cross_entropy;
+pub mod cross_entropy;
 pub mod davis;
 pub mod duplicates;
 mod error;
 mod file;
 pub mod knn;
 pub mod linear;
-pub mod network;
 pub mod pca;
 mod propagation;
-mod random_view;
 pub mod retrieval;
 mod rows;
 pub mod segmentation;
@@ -61,4 +58,3 @@ mod similarity;
 pub mod whitening;
 
 pub use error::{Error, Result};
-pub use network::Embedder;

@@ -16,16 +16,15 @@ mod standardise;
 #[cfg(test)]
 mod tests;
 
-pub use accuracy::Accuracy;
-pub(crate) use accuracy::accuracy;
+pub use accuracy::{Accuracy, accuracy};
 pub use classifier::LinearClassifier;
-pub(crate) use sgd::{Sgd, cosine};
+pub use sgd::{Sgd, cosine};
 pub use standardise::Standardiser;
 
 use std::borrow::Cow;
 
 use dinolab_data::random::epoch_order;
-use dinolab_data::slice::{check_finite, check_length};
+use dinolab_data::slice::{SliceError, check_finite, check_length};
 
 use crate::cross_entropy::Targets;
 use crate::knn::Labelled;
@@ -137,14 +136,14 @@ impl LinearRun {
 /// # Errors
 /// [`Error::BadSetting`] for settings or rates out of range; [`Error::Invalid`] for an empty set or
 /// a training label out of range; [`Error::Slice`] for features that do not match or are
-/// not finite; [`Error::Diverged`] for a loss that is not finite.
-pub fn train<'f>(
-    features: &mut dyn FnMut(usize) -> Result<Cow<'f, [f32]>>,
+/// not finite; [`Error::Diverged`] for a loss that is not finite; the errors of `features`.
+pub fn train<'f, E: From<Error> + From<SliceError>>(
+    features: &mut dyn FnMut(usize) -> Result<Cow<'f, [f32]>, E>,
     problem: &Problem,
     lrs: &[f64],
     config: &LinearConfig,
     progress: &mut dyn FnMut(&[EpochScore]),
-) -> Result<Vec<LinearRun>> {
+) -> Result<Vec<LinearRun>, E> {
     check(problem, lrs, config)?;
     let Problem { dim, labels, .. } = *problem;
     let mut runs: Vec<LinearRun> = lrs
@@ -178,7 +177,7 @@ pub fn train<'f>(
         for (run, loss) in runs.iter_mut().zip(losses) {
             let loss = loss / labels.len() as f64;
             if !loss.is_finite() {
-                return Err(Error::Diverged { lr: run.lr, loss });
+                return Err(Error::Diverged { lr: run.lr, loss }.into());
             }
             run.history.push(EpochScore {
                 epoch: epoch + 1,

@@ -11,10 +11,10 @@
 use std::collections::VecDeque;
 
 use dinolab_data::Size;
+use dinolab_data::augment::bilinear::enlarge;
 use dinolab_data::slice::{check_finite, check_length};
 use rayon::prelude::*;
 
-use crate::bilinear::enlarge;
 use crate::rows::products;
 use crate::{Error, Result};
 

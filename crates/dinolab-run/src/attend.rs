@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use dinolab_data::augment::ChannelNormaliser;
 use dinolab_eval::attention::{mass_mask, resize_mask};
-use dinolab_eval::network::{AttentionMaps, attend, whole_patches};
+use dinolab_features::{AttentionMaps, attend, whole_patches};
 use dinolab_view::GifWriter;
 use dinolab_view::{
     ColourMap, PAPER, Rgb, contact_sheet, draw_mask, enlarge_map, heat_map, overlay, write_png,
@@ -179,7 +179,7 @@ struct AttentionModel {
 
 impl AttentionModel {
     /// The attention of an image of `stills`.
-    fn maps(&self, stills: &ImageSet, index: usize) -> dinolab_eval::Result<AttentionMaps> {
+    fn maps(&self, stills: &ImageSet, index: usize) -> dinolab_features::Result<AttentionMaps> {
         let patch = self.model.vit.config().patch_size;
         let image = whole_patches(&stills.image(index)?, self.size.square(), patch)?;
         attend(&self.model.vit, &image, &self.normaliser)

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use dinolab_eval::linear::{LinearClassifier, LinearConfig};
-use dinolab_eval::network::{BlockFeatures, Preprocess};
+use dinolab_features::{BlockFeatures, Preprocess};
 use dinolab_nn::weights::{Array, read_arrays, to_bytes};
 use dinolab_nn::{Parameters, Vit, VitConfig};
 

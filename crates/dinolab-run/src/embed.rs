@@ -10,8 +10,8 @@ use dinolab_data::augment::{Filter, eval};
 use dinolab_data::source::SourceOptions;
 use dinolab_data::{Image, Size, Source};
 use dinolab_eval::knn::l2_normalise;
-use dinolab_eval::network::{Preprocess, View, at_once, whole_patches};
 use dinolab_eval::whitening::Whitening;
+use dinolab_features::{Preprocess, View, at_once, whole_patches};
 use dinolab_nn::check_patches;
 
 use crate::environment::Environment;
@@ -237,7 +237,7 @@ fn patch_tokens(
     };
     let whole = |_: usize, image: &Image| {
         let (width, height) = eval::covering(image.width, image.height, resize);
-        check_patches(height, width, patch).map_err(|error| dinolab_eval::Error::Invalid {
+        check_patches(height, width, patch).map_err(|error| dinolab_features::Error::Invalid {
             what: "image",
             reason: format!("{error}; `size` HEIGHTxWIDTH instead of `whole` makes them equal"),
         })?;

@@ -84,9 +84,9 @@ pub enum Error {
     /// Networks and weights.
     #[error(transparent)]
     Model(#[from] dinolab_nn::Error),
-    /// Evaluation.
+    /// Features and their evaluation.
     #[error(transparent)]
-    Eval(#[from] dinolab_eval::Error),
+    Features(#[from] dinolab_features::Error),
     /// Training.
     #[error(transparent)]
     Train(#[from] dinolab_train::Error),
@@ -130,7 +130,7 @@ impl Error {
         match self {
             Self::OfSetting { source, .. } | Self::In { source, .. } => source.is_unreachable(),
             Self::Data(error) => error.is_unreachable(),
-            Self::Eval(error) => error.is_unreachable(),
+            Self::Features(error) => error.is_unreachable(),
             Self::Train(error) => error.is_unreachable(),
             Self::Run(error) => match &**error {
                 RunError::ImagesMissing { source, .. } => source.is_unreachable(),
@@ -138,6 +138,12 @@ impl Error {
             },
             _ => false,
         }
+    }
+}
+
+impl From<dinolab_eval::Error> for Error {
+    fn from(error: dinolab_eval::Error) -> Self {
+        dinolab_features::Error::from(error).into()
     }
 }
 
@@ -279,7 +285,7 @@ mod tests {
             attempts: 5,
             reason: "refused".into(),
         };
-        let deep = Err::<(), _>(dinolab_eval::Error::from(unreachable()));
+        let deep = Err::<(), _>(dinolab_features::Error::from(unreachable()));
         let deep = deep.of_setting("val", "").context("evaluation");
         assert!(deep.unwrap_err().is_unreachable());
         assert!(!Error::Invalid("whatever".into()).is_unreachable());

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use dinolab_data::{Image, Size, Source};
 use dinolab_eval::attention::{JaccardSummary, ObjectHeads, REFERENCE_MASS};
 use dinolab_eval::knn::{Knn, Labelled, l2_normalise};
-use dinolab_eval::network::{Preprocess, attend, embed, whole_patches};
 use dinolab_eval::whitening::Whitening;
+use dinolab_features::{Preprocess, attend, embed, whole_patches};
 use dinolab_nn::{Backbone, Feature};
 
 use crate::environment::Environment;

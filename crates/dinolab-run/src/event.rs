@@ -100,7 +100,7 @@ pub enum Event<'a> {
         /// Its name.
         name: &'a str,
         /// Why.
-        error: &'a dinolab_eval::Error,
+        error: &'a dinolab_features::Error,
     },
     /// An image cannot be decoded, and is packed as it is.
     PackedAsIs {

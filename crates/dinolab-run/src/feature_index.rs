@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use dinolab_data::{Source, source};
 use dinolab_eval::knn::l2_normalise;
-use dinolab_eval::network::{BlockFeatures, Preprocess};
+use dinolab_features::{BlockFeatures, Preprocess};
 use dinolab_nn::{Feature, Parameters};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use dinolab_data::augment::{Filter, eval};
 use dinolab_data::source::SourceOptions;
 use dinolab_data::{Image, Size, Source};
-use dinolab_eval::network::{BlockFeatures, Features, Preprocess, View, at_once};
+use dinolab_features::{BlockFeatures, Features, Preprocess, View, at_once};
 use dinolab_nn::{Feature, check_patches};
 
 use crate::environment::Environment;

@@ -17,8 +17,8 @@ use std::path::Path;
 
 use dinolab_data::Source;
 use dinolab_data::slice::check_length;
-use dinolab_eval::network::Features;
 use dinolab_eval::whitening::Whitening;
+use dinolab_features::Features;
 use dinolab_files::FileSet;
 use dinolab_nn::weights::{Array, read_arrays, to_bytes};
 

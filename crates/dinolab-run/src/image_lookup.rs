@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use dinolab_data::source::SourceOptions;
 use dinolab_data::{Image, decode};
-use dinolab_eval::{Error, Result};
+use dinolab_features::{Error, Result};
 
 const EXTENSIONS: [&str; 6] = ["jpg", "JPG", "jpeg", "png", "webp", "tif"];
 

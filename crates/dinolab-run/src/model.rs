@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use dinolab_data::{Pixels, Size};
-use dinolab_eval::network::Preprocess;
+use dinolab_features::Preprocess;
 use dinolab_nn::position::PositionRule;
 use dinolab_nn::weights::{self, LoadOptions, NetworkRole, Weights};
 use dinolab_nn::{Feature, Parameters, Precision, Vit, device, init::Init};

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use dinolab_data::source::SourceOptions;
 use dinolab_data::{Image, Pixels, decode};
-use dinolab_eval::Embedder;
 use dinolab_eval::duplicates::near_duplicates;
 use dinolab_eval::knn::{Neighbour, l2_normalise, nearest_neighbours};
 use dinolab_eval::whitening::Whitening;
+use dinolab_features::Embedder;
 use serde::Serialize;
 
 use self::sheet::{MOST_MEMBERS, MOST_ROWS};

@@ -10,7 +10,7 @@ mod growing;
 use std::path::Path;
 
 use dinolab_data::Source;
-use dinolab_eval::network::{BlockFeatures, FeatureExtractor, Preprocess, Rows, View};
+use dinolab_features::{BlockFeatures, FeatureExtractor, Preprocess, Rows, View};
 use dinolab_files::FileSet;
 use dinolab_nn::{Feature, Tensor, Vit};
 

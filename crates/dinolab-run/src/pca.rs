@@ -5,8 +5,8 @@ mod patch_colours;
 use std::path::Path;
 
 use dinolab_data::Image;
-use dinolab_eval::Embedder;
-use dinolab_eval::network::whole_patches;
+use dinolab_features::Embedder;
+use dinolab_features::whole_patches;
 use dinolab_view::GifWriter;
 use dinolab_view::{Filter, PAPER, Rgb, contact_sheet, patch_colour_map, write_png};
 
@@ -83,23 +83,23 @@ struct Network {
 
 impl Network {
     /// The image as the network sees it.
-    fn prepared(&self, image: &Image) -> dinolab_eval::Result<Image> {
+    fn prepared(&self, image: &Image) -> dinolab_features::Result<Image> {
         let size = self.size.keeping_aspect(image);
         whole_patches(image, size, self.embedder.vit().config().patch_size)
     }
 
     /// Those of an image of `stills`.
-    fn of(&self, stills: &ImageSet, index: usize) -> dinolab_eval::Result<Patches> {
+    fn of(&self, stills: &ImageSet, index: usize) -> dinolab_features::Result<Patches> {
         let features = self.features(&stills.image(index)?);
         features.map_err(|error| match error {
-            dinolab_eval::Error::NotFinite { .. } => dinolab_eval::Error::NotFinite {
+            dinolab_features::Error::NotFinite { .. } => dinolab_features::Error::NotFinite {
                 image: stills.label(index),
             },
             error => error,
         })
     }
 
-    fn features(&self, image: &Image) -> dinolab_eval::Result<Patches> {
+    fn features(&self, image: &Image) -> dinolab_features::Result<Patches> {
         let tokens = self.embedder.tokens(&self.prepared(image)?, None)?;
         Ok((tokens.patches, tokens.grid))
     }

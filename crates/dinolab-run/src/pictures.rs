@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use dinolab_eval::network::AttentionMaps;
+use dinolab_features::AttentionMaps;
 use dinolab_view::{AttentionRow, write_png};
 
 use crate::error::Result;

@@ -192,9 +192,9 @@ fn observer_error(error: &crate::Error) -> Error {
             cause.source()
         });
     let data = causes.find_map(|cause| match cause.downcast_ref() {
-        Some(crate::Error::Data(data) | crate::Error::Eval(dinolab_eval::Error::Data(data))) => {
-            Some(data)
-        }
+        Some(
+            crate::Error::Data(data) | crate::Error::Features(dinolab_features::Error::Data(data)),
+        ) => Some(data),
         _ => None,
     });
     match data {

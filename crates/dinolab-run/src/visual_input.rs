@@ -130,7 +130,7 @@ pub(crate) fn not_shown(
     env: &Environment<'_>,
     images: &ImageSet,
     index: usize,
-    error: &dinolab_eval::Error,
+    error: &dinolab_features::Error,
 ) {
     let name = images.label(index);
     let name = name.as_str();
@@ -138,9 +138,9 @@ pub(crate) fn not_shown(
 }
 
 /// The error of a frame; one of too many patches is told apart.
-pub(crate) fn of_frame(error: dinolab_eval::Error) -> Error {
+pub(crate) fn of_frame(error: dinolab_features::Error) -> Error {
     match error {
-        dinolab_eval::Error::Model(error @ dinolab_nn::Error::TooManyPatches { .. }) => {
+        dinolab_features::Error::Model(error @ dinolab_nn::Error::TooManyPatches { .. }) => {
             Error::FrameTooLarge(error)
         }
         error => error.into(),

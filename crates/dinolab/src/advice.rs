@@ -52,7 +52,7 @@ impl Advice {
                 found.first().copied().map(Self::CheckpointKey)
             }
             Library::Run(dinolab_run::Error::FrameTooLarge(_)) => Some(Self::Size),
-            Library::Eval(dinolab_eval::Error::Diverged { .. }) => Some(Self::LowerLr),
+            Library::Features(dinolab_features::Error::Diverged { .. }) => Some(Self::LowerLr),
             Library::Run(dinolab_run::Error::NotAClassifier { .. }) => Some(Self::MakeClassifier),
             _ => None,
         }

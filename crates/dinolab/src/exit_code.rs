@@ -37,7 +37,7 @@ impl ExitCode {
     pub fn of(error: &Error, flags: &Flags) -> Self {
         let of = |library| match library {
             Library::Train(error) if error.is_divergence() => Some(Self::Diverged),
-            Library::Eval(dinolab_eval::Error::Diverged { .. }) => Some(Self::Diverged),
+            Library::Features(dinolab_features::Error::Diverged { .. }) => Some(Self::Diverged),
             // Where a flag asked for the size, and not an image.
             Library::Nn(dinolab_nn::Error::TooManyPatches { .. })
                 if one_line(error, flags).starts_with("--") =>
@@ -82,7 +82,7 @@ mod tests {
             field,
             reason: "must be above 0".into(),
         };
-        let diverged = dinolab_eval::Error::Diverged {
+        let diverged = dinolab_features::Error::Diverged {
             lr: 1e9,
             loss: f64::NAN,
         };
@@ -106,7 +106,7 @@ mod tests {
             (patches().into(), ExitCode::Failure),
             (unreachable().into(), ExitCode::TryAgain),
             (
-                dinolab_eval::Error::from(unreachable()).into(),
+                dinolab_features::Error::from(unreachable()).into(),
                 ExitCode::TryAgain,
             ),
             (
@@ -117,7 +117,7 @@ mod tests {
                 dinolab_run::Error::OfSetting {
                     setting: "val",
                     value: String::new(),
-                    source: Box::new(dinolab_eval::Error::from(unreachable()).into()),
+                    source: Box::new(dinolab_features::Error::from(unreachable()).into()),
                 }
                 .into(),
                 ExitCode::TryAgain,

@@ -28,8 +28,8 @@ pub enum Library<'a> {
     Data(&'a dinolab_data::Error),
     /// Networks and weights.
     Nn(&'a dinolab_nn::Error),
-    /// Evaluation.
-    Eval(&'a dinolab_eval::Error),
+    /// Features and their evaluation.
+    Features(&'a dinolab_features::Error),
     /// Training.
     Train(&'a dinolab_train::Error),
     /// What joins them.
@@ -43,16 +43,16 @@ impl<'a> Library<'a> {
             return Some(match error {
                 dinolab_run::Error::Data(error) => Self::Data(error),
                 dinolab_run::Error::Model(error) => Self::Nn(error),
-                dinolab_run::Error::Eval(error) => Self::of_eval(error),
+                dinolab_run::Error::Features(error) => Self::of_features(error),
                 dinolab_run::Error::Train(error) => Self::of_train(error),
                 error => Self::Run(error),
             });
         }
-        let eval = cause.downcast_ref().map(Self::of_eval);
+        let features = cause.downcast_ref().map(Self::of_features);
         let train = || cause.downcast_ref().map(Self::of_train);
         let data = || cause.downcast_ref().map(Self::Data);
         let nn = || cause.downcast_ref().map(Self::Nn);
-        eval.or_else(train).or_else(data).or_else(nn)
+        features.or_else(train).or_else(data).or_else(nn)
     }
 
     fn of_train(error: &'a dinolab_train::Error) -> Self {
@@ -63,11 +63,11 @@ impl<'a> Library<'a> {
         }
     }
 
-    fn of_eval(error: &'a dinolab_eval::Error) -> Self {
+    fn of_features(error: &'a dinolab_features::Error) -> Self {
         match error {
-            dinolab_eval::Error::Data(error) => Self::Data(error),
-            dinolab_eval::Error::Model(error) => Self::Nn(error),
-            error => Self::Eval(error),
+            dinolab_features::Error::Data(error) => Self::Data(error),
+            dinolab_features::Error::Model(error) => Self::Nn(error),
+            error => Self::Features(error),
         }
     }
 
@@ -76,7 +76,7 @@ impl<'a> Library<'a> {
         match self {
             Self::Data(dinolab_data::Error::BadSetting { field, .. })
             | Self::Nn(dinolab_nn::Error::BadSetting { field, .. })
-            | Self::Eval(dinolab_eval::Error::BadSetting { field, .. })
+            | Self::Features(dinolab_features::Error::BadSetting { field, .. })
             | Self::Train(dinolab_train::Error::BadSetting { field, .. })
             | Self::Run(dinolab_run::Error::BadSetting { setting: field, .. }) => Some(field),
             _ => None,

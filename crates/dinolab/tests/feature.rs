@@ -297,7 +297,7 @@ fn exported_weights_know_their_feature() {
     assert_eq!(head.width(), 2 * WIDTH);
     // The embedder of other programs.
     let weights = dinolab_run::weights::read(&run, None).unwrap();
-    let embedder = dinolab_eval::Embedder::from_weights(&weights).unwrap();
+    let embedder = dinolab_features::Embedder::from_weights(&weights).unwrap();
     assert_eq!(embedder.dim(), 2 * WIDTH);
     let bytes = fs::read(place.path("train/class-0/0.png")).unwrap();
     let image = dinolab_data::decode::decode("0.png", &bytes, 1 << 20).unwrap();

@@ -15,7 +15,7 @@ use dinolab_data::augment::ChannelNormaliser;
 use dinolab_data::augment::eval;
 use dinolab_data::augment::resize::CropBox;
 use dinolab_data::{Image, decode};
-use dinolab_eval::network::{Preprocess, attend, whole_patches};
+use dinolab_features::{Preprocess, attend, whole_patches};
 use dinolab_nn::device::to_host_f32;
 use dinolab_nn::init::Init;
 use dinolab_nn::weights::{LoadOptions, NetworkRole, Weights, file_arrays, load, read};

@@ -473,12 +473,12 @@ fn embed_of_a_run_prepares_images_as_the_run_did() {
         dinolab_nn::Vit::new(&config, &mut dinolab_nn::init::Init::new(0), &device).unwrap();
     dinolab_nn::weights::load(&mut vit, "backbone", &weights, Default::default()).unwrap();
     let source = dinolab_data::source::open(&folder, &Default::default()).unwrap();
-    let preprocess = dinolab_eval::network::Preprocess {
+    let preprocess = dinolab_features::Preprocess {
         resize: 37.into(),
         crop: 32.into(),
         ..Default::default()
     };
-    let by_hand = dinolab_eval::network::embed(
+    let by_hand = dinolab_features::embed(
         &vit,
         dinolab_nn::Feature::Class,
         &*source,

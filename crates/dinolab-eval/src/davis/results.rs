@@ -109,7 +109,7 @@ fn score_frame(
 }
 
 /// Returns the number of objects of a sequence, the greatest label in its first mask.
-pub(crate) fn object_count(first: &Mask) -> usize {
+pub fn object_count(first: &Mask) -> usize {
     first.data.iter().copied().max().map_or(0, usize::from)
 }
 

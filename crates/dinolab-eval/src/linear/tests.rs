@@ -41,7 +41,7 @@ fn run(
         },
     };
     let mut cached = |_| Ok(Cow::Borrowed(features.as_slice()));
-    train(&mut cached, &problem, lrs, config, &mut |_| {})
+    train::<Error>(&mut cached, &problem, lrs, config, &mut |_| {})
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn features_may_change_with_the_epoch() {
         Ok(Cow::Owned(data.0.iter().map(|v| v + shift).collect()))
     };
     let mut heard = 0;
-    train(&mut fresh, &problem, &[0.1], &config, &mut |_| heard += 1).unwrap();
+    train::<Error>(&mut fresh, &problem, &[0.1], &config, &mut |_| heard += 1).unwrap();
     assert_eq!((asked, heard), (vec![0, 1, 2], 3));
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use dinolab_eval::network::Preprocess;
+use dinolab_features::Preprocess;
 use dinolab_nn::onnx::{Options, export};
 use dinolab_nn::weights::{self, LoadOptions};
 use dinolab_nn::{Head, ProjectionHead, VitConfig, device, init::Init};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dinolab_data::source::{MaskKind, SourceOptions, VOC_CLASSES};
 use dinolab_data::{Mask, Size, Source};
 use dinolab_eval::attention::{JaccardSummary, ObjectHeads};
-use dinolab_eval::network::{attend, whole_patches};
+use dinolab_features::{attend, whole_patches};
 use dinolab_nn::{Vit, check_patches, init::Init};
 use serde::Serialize;
 

@@ -10,10 +10,10 @@ use std::sync::Mutex;
 use dinolab_data::{Image, Source};
 use dinolab_eval::copy::{Attack, CopyScore, Family};
 use dinolab_eval::knn::l2_normalise;
-use dinolab_eval::network::Features;
-use dinolab_eval::network::descriptor::{Descriptor, DescriptorExtractor, View};
 use dinolab_eval::whitening::CovarianceAccumulator;
 use dinolab_eval::whitening::{Whitening, WhiteningCentre};
+use dinolab_features::Features;
+use dinolab_features::descriptor::{Descriptor, DescriptorExtractor, View};
 use dinolab_files::write_whole;
 use dinolab_nn::{Feature, check_patches};
 use dinolab_view::{Rgb, encode_png};
@@ -388,7 +388,7 @@ impl Work<'_> {
     fn loaded(
         &mut self,
         count: usize,
-        load: &(dyn Fn(usize) -> dinolab_eval::Result<Image> + Sync),
+        load: &(dyn Fn(usize) -> dinolab_features::Result<Image> + Sync),
         name: &dyn Fn(usize) -> String,
     ) -> Result<Features> {
         let mut found = self.raw(count, load, name)?;
@@ -402,7 +402,7 @@ impl Work<'_> {
     fn raw(
         &mut self,
         count: usize,
-        load: &(dyn Fn(usize) -> dinolab_eval::Result<Image> + Sync),
+        load: &(dyn Fn(usize) -> dinolab_features::Result<Image> + Sync),
         name: &dyn Fn(usize) -> String,
     ) -> Result<Features> {
         let all: Vec<usize> = (0..count).collect();
@@ -421,9 +421,9 @@ impl Work<'_> {
 }
 
 /// An altered image as a PNG file.
-fn png(image: &Image) -> dinolab_eval::Result<Vec<u8>> {
+fn png(image: &Image) -> dinolab_features::Result<Vec<u8>> {
     let encoded = Rgb::from_image(image).and_then(|picture| encode_png(&picture));
-    encoded.map_err(|error| dinolab_eval::Error::Invalid {
+    encoded.map_err(|error| dinolab_features::Error::Invalid {
         what: "image",
         reason: error.to_string(),
     })

@@ -8,9 +8,9 @@ use dinolab_data::Source;
 use dinolab_data::random::{Purpose, Random};
 use dinolab_eval::knn::Labelled;
 use dinolab_eval::linear::{EpochScore, LinearConfig, LinearRun, Problem, Standardiser, train};
-use dinolab_eval::network::BlockFeatures;
-use dinolab_eval::network::Preprocess;
-use dinolab_eval::network::RandomView;
+use dinolab_features::BlockFeatures;
+use dinolab_features::Preprocess;
+use dinolab_features::RandomView;
 use serde::Serialize;
 
 use crate::classifier_file::{Backbone, ClassifierFile, Protocol};
@@ -239,15 +239,17 @@ fn learn(
         },
     };
     let cached = train_set.data.as_slice();
-    let mut features = |epoch: usize| match &mut fresh {
-        Some(fresh) if epoch > 0 => {
-            let mut data = fresh.epoch(epoch)?;
-            if let Some(standardiser) = &standardiser {
-                standardiser.apply(&mut data);
+    let mut features = |epoch: usize| -> dinolab_features::Result<Cow<'_, [f32]>> {
+        match &mut fresh {
+            Some(fresh) if epoch > 0 => {
+                let mut data = fresh.epoch(epoch)?;
+                if let Some(standardiser) = &standardiser {
+                    standardiser.apply(&mut data);
+                }
+                Ok(Cow::Owned(data))
             }
-            Ok(Cow::Owned(data))
+            _ => Ok(Cow::Borrowed(cached)),
         }
-        _ => Ok(Cow::Borrowed(cached)),
     };
     let progress = env.progress("epoch", config.epochs);
     let lrs = request.lrs;
@@ -359,11 +361,11 @@ impl<'a> Augmented<'a> {
     }
 
     /// Another epoch's features of the same images.
-    fn epoch(&self, epoch: usize) -> dinolab_eval::Result<Vec<f32>> {
+    fn epoch(&self, epoch: usize) -> dinolab_features::Result<Vec<f32>> {
         let features = self.embed(epoch)?;
         match features.skipped.first() {
             None => Ok(features.data),
-            Some((index, reason)) => Err(dinolab_eval::Error::Invalid {
+            Some((index, reason)) => Err(dinolab_features::Error::Invalid {
                 what: "training images",
                 reason: format!(
                     "{} could be used before: {reason}",
@@ -373,7 +375,7 @@ impl<'a> Augmented<'a> {
         }
     }
 
-    fn embed(&self, epoch: usize) -> dinolab_eval::Result<dinolab_eval::network::Features> {
+    fn embed(&self, epoch: usize) -> dinolab_features::Result<dinolab_features::Features> {
         let view = |index: usize, image: &dinolab_data::Image| {
             let mut random = Random::new(self.seed, epoch as u64, index as u64, Purpose::Crops);
             self.view.draw(image, &mut random)

@@ -6,9 +6,9 @@ use dinolab_data::Image;
 use dinolab_data::augment::eval;
 use dinolab_data::augment::resize::CropBox;
 use dinolab_eval::knn::{Labelled, l2_normalise};
-use dinolab_eval::network::Features;
-use dinolab_eval::network::descriptor::{Descriptor, DescriptorExtractor, View};
 use dinolab_eval::retrieval::{Difficulty, GroundTruth, LabelledScore, Query, Score};
+use dinolab_features::Features;
+use dinolab_features::descriptor::{Descriptor, DescriptorExtractor, View};
 use dinolab_nn::check_patches;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -169,7 +169,7 @@ pub fn revisited(env: &Environment<'_>, request: &RevisitedRequest<'_>) -> Resul
     let progress = env.progress("image", truth.images.len() + truth.queries.len());
     let batch = request.features.preprocess.batch_size;
     let describe = |count: usize,
-                    load: &(dyn Fn(usize) -> dinolab_eval::Result<Image> + Sync),
+                    load: &(dyn Fn(usize) -> dinolab_features::Result<Image> + Sync),
                     progress: &mut dyn FnMut(usize)| {
         let all: Vec<usize> = (0..count).collect();
         complete(describer.extract_loaded(&all, batch, load, progress)?)
@@ -310,7 +310,7 @@ fn complete(mut features: Features) -> Result<Vec<f32>> {
 }
 
 /// The part of a query image that asks. Coordinates are rounded, and cut to the image.
-fn query_part(image: &Image, query: &Query, name: &str) -> dinolab_eval::Result<Image> {
+fn query_part(image: &Image, query: &Query, name: &str) -> dinolab_features::Result<Image> {
     let Some([left, top, right, bottom]) = query.bbx else {
         return Ok(image.clone());
     };
@@ -318,7 +318,7 @@ fn query_part(image: &Image, query: &Query, name: &str) -> dinolab_eval::Result<
     let (left, right) = (whole(left, image.width), whole(right, image.width));
     let (top, bottom) = (whole(top, image.height), whole(bottom, image.height));
     if right <= left || bottom <= top {
-        return Err(dinolab_eval::Error::Invalid {
+        return Err(dinolab_features::Error::Invalid {
             what: "bbx",
             reason: format!("the box of query {name} lies outside its image"),
         });

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use dinolab_data::Size;
-use dinolab_eval::network::{FrozenSegmentation, SegmentationRun};
+use dinolab_features::{FrozenSegmentation, SegmentationRun};
 use dinolab_nn::check_patches;
 use serde::Serialize;
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use dinolab_data::shapes::{Shapes, ShapesOptions};
 use dinolab_data::{Size, Source, source};
-use dinolab_eval::network::BlockFeatures;
-use dinolab_eval::network::Preprocess;
-use dinolab_eval::network::RandomView;
-use dinolab_eval::network::transfer::{
+use dinolab_features::BlockFeatures;
+use dinolab_features::Preprocess;
+use dinolab_features::RandomView;
+use dinolab_features::transfer::{
     FineTune, Score, Share, Task, TransferConfig, TransferMode, Trial,
 };
 use serde::Serialize;

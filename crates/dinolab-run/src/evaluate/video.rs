@@ -4,9 +4,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use dinolab_data::Mask;
-use dinolab_eval::Embedder;
 use dinolab_eval::davis::{DavisSummary, Propagation, Sequence, Statistics, Tree, Year};
-use dinolab_eval::network::VideoSegmentation;
+use dinolab_features::Embedder;
+use dinolab_features::VideoSegmentation;
 use dinolab_nn::{Vit, init::Init};
 use serde::Serialize;
 
@@ -253,10 +253,10 @@ fn follow(env: &Environment<'_>, request: &VideoRequest<'_>, tree: &Tree) -> Res
 }
 
 /// Keeps the whole error for later, and ends the work with a word.
-fn stopped(kept: &mut Option<Error>, error: Error) -> dinolab_eval::Error {
+fn stopped(kept: &mut Option<Error>, error: Error) -> dinolab_features::Error {
     let reason = error.to_string();
     *kept = Some(error);
-    dinolab_eval::Error::Invalid {
+    dinolab_features::Error::Invalid {
         what: "masks",
         reason,
     }

@@ -128,15 +128,19 @@ impl fmt::Display for Event<'_> {
 }
 
 /// Why an image is left out, and what helps if `size` does.
-fn not_shown(f: &mut fmt::Formatter<'_>, name: &str, error: &dinolab_eval::Error) -> fmt::Result {
+fn not_shown(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    error: &dinolab_features::Error,
+) -> fmt::Result {
     match error {
-        dinolab_eval::Error::Data(error) => write!(f, "skipped {error}"),
-        dinolab_eval::Error::Model(dinolab_nn::Error::TooManyPatches { .. }) => write!(
+        dinolab_features::Error::Data(error) => write!(f, "skipped {error}"),
+        dinolab_features::Error::Model(dinolab_nn::Error::TooManyPatches { .. }) => write!(
             f,
             "skipped {name}: {error}; `size` HEIGHTxWIDTH, such as `size` 480x480, resizes without \
              keeping the aspect ratio"
         ),
-        dinolab_eval::Error::Invalid { reason, .. } => write!(f, "skipped {name}: {reason}"),
+        dinolab_features::Error::Invalid { reason, .. } => write!(f, "skipped {name}: {reason}"),
         _ => write!(f, "skipped {name}: {error}"),
     }
 }

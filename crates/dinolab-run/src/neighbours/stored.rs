@@ -7,8 +7,8 @@ use std::path::Path;
 use dinolab_data::decode;
 use dinolab_data::slice::check_finite;
 use dinolab_data::source::SourceOptions;
-use dinolab_eval::Embedder;
 use dinolab_eval::knn::{Neighbour, l2_normalise, nearest_neighbours};
+use dinolab_features::Embedder;
 use dinolab_kernels::cosines;
 use rayon::prelude::*;
 

@@ -2,8 +2,8 @@ use std::fs;
 
 use dinolab_data::augment::eval;
 use dinolab_data::{Image, Size};
-use dinolab_eval::Embedder;
-use dinolab_eval::network::{embed, whole_patches};
+use dinolab_features::Embedder;
+use dinolab_features::{embed, whole_patches};
 use dinolab_nn::weights::file_arrays;
 use dinolab_nn::{VitConfig, device, init::Init};
 
@@ -260,7 +260,10 @@ fn a_network_without_numbers_leaves_no_file() {
     );
     let error = error.unwrap_err();
     assert!(
-        matches!(error, Error::Eval(dinolab_eval::Error::NotFinite { .. })),
+        matches!(
+            error,
+            Error::Features(dinolab_features::Error::NotFinite { .. })
+        ),
         "{error}"
     );
     assert!(error.to_string().starts_with(&source.name(2)), "{error}");

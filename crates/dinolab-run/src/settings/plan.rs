@@ -217,8 +217,8 @@ impl Config {
     }
 
     /// How images become features.
-    pub fn preprocess(&self) -> dinolab_eval::network::Preprocess {
-        dinolab_eval::network::Preprocess {
+    pub fn preprocess(&self) -> dinolab_features::Preprocess {
+        dinolab_features::Preprocess {
             resize: self.eval_resize,
             crop: self.eval_crop,
             mean: self.mean.0.clone(),

@@ -123,7 +123,7 @@ impl Queries {
     }
 
     /// Reads and decodes a copy.
-    pub fn image(&self, index: usize) -> dinolab_eval::Result<Image> {
+    pub fn image(&self, index: usize) -> dinolab_features::Result<Image> {
         match &self.images {
             Images::Source(source) => Ok(source.image(index)?),
             Images::Listed { folder, names } => ImageLookup::new(folder, names).image(index),

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use dinolab_eval::network::{BlockFeatures, Preprocess};
+use dinolab_features::{BlockFeatures, Preprocess};
 use dinolab_files::write_atomically;
 use dinolab_nn::{Parameters, Precision};
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use dinolab_eval::network::FrozenSegmentation;
+use dinolab_features::FrozenSegmentation;
 use dinolab_run::Environment;
 use dinolab_run::class_masks::MaskOptions;
 use dinolab_run::evaluate::segmentation::{SegmentationRequest, evaluate};

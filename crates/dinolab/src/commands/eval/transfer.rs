@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use dinolab_eval::network::transfer::{FineTune, Share};
+use dinolab_features::transfer::{FineTune, Share};
 use dinolab_run::Environment;
 use dinolab_run::class_masks::MaskOptions;
 use dinolab_run::evaluate::transfer::{TransferRequest, TransferTask, evaluate};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use dinolab_eval::davis::{Propagation, Year};
-use dinolab_eval::network::VideoSegmentation;
+use dinolab_features::VideoSegmentation;
 use dinolab_run::Environment;
 use dinolab_run::evaluate::video::{DavisTree, VideoRequest, evaluate, score};
 

@@ -2,7 +2,7 @@ use dinolab_data::{Size, Source};
 use dinolab_nn::VitConfig;
 
 use super::*;
-use crate::network::features::embed;
+use crate::features::embed;
 
 /// Noise of several sizes, one of which cannot be used.
 struct Pictures(Vec<(usize, usize)>);

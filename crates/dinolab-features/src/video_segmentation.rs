@@ -2,16 +2,17 @@
 
 use std::path::Path;
 
+use dinolab_data::augment::bilinear::taps;
 use dinolab_data::decode::decode;
 use dinolab_data::source::SourceOptions;
 use dinolab_data::{Image, Mask, Size};
 use dinolab_nn::check_patches;
 
-use crate::bilinear::taps;
-use crate::davis::{Sequence, Year, object_count};
-use crate::network::Embedder;
-use crate::propagation::{Propagation, Propagator, labels_of_mask, mask_of_labels};
+use crate::Embedder;
 use crate::{Error, Result};
+use dinolab_eval::davis::{
+    Propagation, Propagator, Sequence, Year, labels_of_mask, mask_of_labels, object_count,
+};
 
 /// The longer side of a frame is rounded down to a multiple of this.
 const LONG_SIDE_STEP: usize = 64;

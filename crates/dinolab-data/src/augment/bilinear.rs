@@ -3,7 +3,7 @@
 
 /// Returns for each of `to` target places the two of `from` source places it lies between and the
 /// weight of the second.
-pub(crate) fn taps(from: usize, to: usize) -> Vec<(usize, usize, f32)> {
+pub fn taps(from: usize, to: usize) -> Vec<(usize, usize, f32)> {
     (0..to)
         .map(|i| {
             let at = (i as f64 + 0.5) * from as f64 / to as f64 - 0.5;
@@ -16,7 +16,7 @@ pub(crate) fn taps(from: usize, to: usize) -> Vec<(usize, usize, f32)> {
 }
 
 /// Enlarges a map of `from` = (height, width) values, at least one, to `to`.
-pub(crate) fn enlarge(values: &[f32], from: (usize, usize), to: (usize, usize)) -> Vec<f32> {
+pub fn enlarge(values: &[f32], from: (usize, usize), to: (usize, usize)) -> Vec<f32> {
     let columns = taps(from.1, to.1);
     let mut out = Vec::with_capacity(to.0 * to.1);
     for (top, bottom, down) in taps(from.0, to.0) {

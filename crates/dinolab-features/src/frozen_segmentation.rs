@@ -9,12 +9,13 @@ use dinolab_data::random::epoch_order;
 use dinolab_nn::device::to_host_f32;
 use dinolab_nn::{Vit, check_patches};
 
-use crate::cross_entropy::Targets;
-use crate::linear::{LinearClassifier, Sgd, cosine};
-use crate::network::features::{Preprocess, batch, planes};
+use crate::features::{Preprocess, batch, planes};
 use crate::random_view::{Placement, render};
-use crate::segmentation::{ClassMasks, IouMeter, class_map, patch_targets};
+use crate::segmentation::{class_map, patch_targets};
 use crate::{Error, Result};
+use dinolab_eval::cross_entropy::Targets;
+use dinolab_eval::linear::{LinearClassifier, Sgd, cosine};
+use dinolab_eval::segmentation::{ClassMasks, IouMeter};
 
 /// Semantic segmentation by a linear layer on frozen patch tokens.
 ///
@@ -229,6 +230,7 @@ impl FrozenSegmentation {
         for &index in val_images {
             let found = val
                 .mask(index)
+                .map_err(Error::from)
                 .and_then(|mask| Ok((mask, cache.tokens(&val, index)?)));
             match found {
                 Ok((mask, tokens)) => {

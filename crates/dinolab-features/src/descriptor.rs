@@ -14,7 +14,7 @@ use dinolab_nn::{Feature, Vit, check_patches};
 use rayon::prelude::*;
 
 use self::resample::resample;
-use crate::network::features::{Features, at_once, batch, check_rows, described, planes};
+use crate::features::{Features, at_once, batch, check_rows, described, planes};
 use crate::{Error, Result};
 
 /// How an image is resized for the network.

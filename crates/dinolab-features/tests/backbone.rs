@@ -4,7 +4,7 @@ use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor};
 use dinolab_data::{Image, Size, shapes::Shapes};
-use dinolab_eval::network::{Preprocess, attend, embed, whole_patches};
+use dinolab_features::{Preprocess, attend, embed, whole_patches};
 use dinolab_nn::init::Init;
 use dinolab_nn::vit::DropPath;
 use dinolab_nn::{Backbone, Feature, Param, Parameters, Tokens, backbone};

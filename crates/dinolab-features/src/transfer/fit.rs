@@ -14,9 +14,9 @@ use rayon::prelude::*;
 use super::fitted::Fitted;
 use super::layer_rate::layer_rate;
 use super::supervised::{Example, Supervised};
-use crate::cross_entropy::{Targets, cross_entropy};
-use crate::network::features::batch;
+use crate::features::batch;
 use crate::{Error, Result};
+use dinolab_eval::cross_entropy::{Targets, cross_entropy};
 
 /// The settings of training.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]

@@ -6,9 +6,7 @@ use dinolab_data::augment::eval;
 use dinolab_nn::vit::NoDropPath;
 use dinolab_nn::{BlockTokens, Feature};
 
-use crate::network::features::{
-    FeatureExtractor, Features, Preprocess, View, at_once, check_crop, some,
-};
+use crate::features::{FeatureExtractor, Features, Preprocess, View, at_once, check_crop, some};
 use crate::{Error, Result};
 
 /// The tokens that make up a feature: the [`Feature`] of each of the last blocks, after the *final*
@@ -193,7 +191,7 @@ mod tests {
     use dinolab_nn::{Vit, VitConfig, device};
 
     use super::*;
-    use crate::network::features::batch;
+    use crate::features::batch;
 
     fn vit(seed: u64) -> Vit {
         let config = VitConfig {

@@ -1,7 +1,7 @@
 //! The feature of one image, for other programs.
 //!
 //! ```no_run
-//! use dinolab_eval::Embedder;
+//! use dinolab_features::Embedder;
 //! use dinolab_nn::weights;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -24,8 +24,8 @@ use dinolab_nn::init::Init;
 use dinolab_nn::weights::{self, LoadOptions, Weights};
 use dinolab_nn::{Feature, Vit, device};
 
-use crate::network::block_features::BlockFeatures;
-use crate::network::features::{
+use crate::block_features::BlockFeatures;
+use crate::features::{
     AttentionMaps, Preprocess, attend, batch, check_rows, described, planes, whole_patches,
 };
 use crate::{Error, Result};

@@ -7,10 +7,10 @@ use super::classification::Classification;
 use super::segmentation::Segmentation;
 use super::supervised::Supervised;
 use crate::Result;
-use crate::network::block_features::BlockFeatures;
-use crate::network::features::Preprocess;
+use crate::block_features::BlockFeatures;
+use crate::features::Preprocess;
 use crate::random_view::RandomView;
-use crate::segmentation::ClassMasks;
+use dinolab_eval::segmentation::ClassMasks;
 
 /// A supervised task.
 pub struct Task<'a>(pub(super) Box<dyn Supervised + 'a>);

@@ -10,11 +10,11 @@ use dinolab_nn::Vit;
 use super::Score;
 use super::fitted::Fitted;
 use super::supervised::{Example, Supervised};
-use crate::linear::accuracy;
-use crate::network::block_features::BlockFeatures;
-use crate::network::features::{FeatureExtractor, Preprocess, planes};
+use crate::block_features::BlockFeatures;
+use crate::features::{FeatureExtractor, Preprocess, planes};
 use crate::random_view::RandomView;
 use crate::{Error, Result};
+use dinolab_eval::linear::accuracy;
 
 /// Classification of a labelled source, with the features of a linear classifier as the head's input.
 pub(super) struct Classification<'a> {

@@ -5,7 +5,7 @@ use dinolab_nn::init::Init;
 use dinolab_nn::{Vit, VitConfig, device};
 
 use super::*;
-use crate::segmentation::MaskRule;
+use dinolab_eval::segmentation::MaskRule;
 
 /// Images whose left part is dark and whose right part is bright, and masks that say so.
 struct Halves;

@@ -10,10 +10,11 @@ use dinolab_nn::{Vit, check_patches};
 use super::Score;
 use super::fitted::Fitted;
 use super::supervised::{Example, Supervised};
-use crate::network::features::{Preprocess, batch, planes};
+use crate::features::{Preprocess, batch, planes};
 use crate::random_view::{Placement, RandomView, render};
-use crate::segmentation::{ClassMasks, IouMeter, class_map, patch_targets};
+use crate::segmentation::{class_map, patch_targets};
 use crate::{Error, Result};
+use dinolab_eval::segmentation::{ClassMasks, IouMeter};
 
 /// Segmentation of a source with masks, with patch tokens as the head's input.
 pub(super) struct Segmentation<'a> {

@@ -8,10 +8,10 @@ use proptest::prelude::*;
 
 use super::layer_rate::layer_rate;
 use super::*;
-use crate::network::block_features::BlockFeatures;
-use crate::network::features::Preprocess;
+use crate::block_features::BlockFeatures;
+use crate::features::Preprocess;
 use crate::random_view::RandomView;
-use crate::segmentation::{ClassMasks, MaskRule};
+use dinolab_eval::segmentation::{ClassMasks, MaskRule};
 
 fn vit() -> Vit {
     let config = VitConfig {
@@ -158,7 +158,7 @@ fn the_head_of_a_frozen_network_takes_the_steps_of_adamw() {
                 dinolab_data::random::Purpose::Crops,
             );
             let example = task.0.example(place, &mut random).unwrap();
-            let images = crate::network::features::batch(&vit(), &[example.planes], 32, 32);
+            let images = crate::features::batch(&vit(), &[example.planes], 32, 32);
             let x: Vec<f64> = to_host_f32(vit().forward(images))
                 .into_iter()
                 .map(f64::from)

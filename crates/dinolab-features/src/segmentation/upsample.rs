@@ -1,10 +1,10 @@
 //! From logits of patches to classes of pixels.
 
 use dinolab_data::Size;
+use dinolab_data::augment::bilinear::taps;
 use dinolab_data::slice::check_length;
 use rayon::prelude::*;
 
-use crate::bilinear::taps;
 use crate::{Error, Result};
 
 /// Enlarges logits `[h · w, classes]` of a grid (h, w) bilinearly to `size` and

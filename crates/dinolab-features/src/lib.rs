@@ -1,6 +1,5 @@
-//! What runs a network: images in; features, tokens, attention maps or a trained head out.
-//!
-//! Everything else in this crate works on plain slices.
+//! What a network makes of images: features, tokens and attention maps; and what is trained on top of
+//! one.
 //!
 //! | items | return |
 //! |---|---|
@@ -14,21 +13,29 @@
 //! | [`FrozenSegmentation`], [`SegmentationRun`] | a linear layer on frozen patch tokens |
 //! | [`transfer`] | frozen, fine-tuned and from-scratch networks on the same labels |
 //! | [`VideoSegmentation`] | masks of the objects of a DAVIS sequence |
+//!
+//! Features are scored by the crate `dinolab-eval`.
+
+#![forbid(unsafe_code)]
 
 mod block_features;
 pub mod descriptor;
 mod embedder;
+mod error;
 mod features;
 mod frozen_segmentation;
+mod random_view;
+mod segmentation;
 pub mod transfer;
 mod video_segmentation;
 
-pub use crate::random_view::RandomView;
 pub use block_features::BlockFeatures;
 pub use embedder::{Embedder, Tokens};
+pub use error::{Error, Result};
 pub use features::{
     AttentionMaps, FeatureExtractor, Features, Preprocess, Rows, View, at_once, attend, embed,
     whole_patches,
 };
 pub use frozen_segmentation::{FrozenSegmentation, SegmentationRun};
+pub use random_view::RandomView;
 pub use video_segmentation::VideoSegmentation;
