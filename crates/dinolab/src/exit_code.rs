@@ -1,4 +1,4 @@
-//! The codes that the program ends with; README.md documents them.
+//! The codes that the program ends with; docs/architecture.md documents them.
 
 use anyhow::Error;
 

@@ -19,7 +19,7 @@ pub struct ModelArgs {
 #[derive(clap::Args)]
 pub struct OptionalModelArgs {
     /// Run folder, one of its checkpoints, weight file (.pth or .safetensors) or model folder; not
-    /// needed for saved features or masks
+    /// needed for saved features (eval video: with --results)
     #[arg(long, value_name = "W")]
     weights: Option<PathBuf>,
     #[command(flatten)]
