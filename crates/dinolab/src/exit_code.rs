@@ -19,8 +19,8 @@ pub enum ExitCode {
     Usage = 2,
     /// The loss is no longer a number.
     Diverged = 3,
-    /// The same command goes on later (`EX_TEMPFAIL`): images could not be fetched, a process of the run was
-    /// lost, or training was saved and stopped by SIGUSR1 or, in several processes, by any signal.
+    /// Temporary failure (`EX_TEMPFAIL`); the same command resumes: images could not be fetched, a process of
+    /// the run was lost, or training was saved and stopped by SIGUSR1 or, in several processes, any signal.
     TryAgain = 75,
     /// Training was saved and stopped since its terminal was closed (128 + SIGHUP).
     HungUp = 129,
