@@ -46,7 +46,7 @@ impl Summary {
     }
 }
 
-/// Keys of figures, and what they were called in runs of before.
+/// Metric keys and their names in older runs.
 const RENAMED: [(&str, &str); 3] = [
     ("active_prototypes", "used_prototypes"),
     ("prototype_perplexity", "effective_prototypes"),
@@ -111,19 +111,19 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
     let top = ceiling(&entropy);
     let charts = [
         chart(
-            "What it can tell apart",
+            "k-NN accuracy",
             "epoch",
-            "k-NN accuracy, %",
+            "%",
             vec![
                 ("k-NN", found("knn")),
                 ("k-NN of whitened features", found("knn_whitened")),
             ],
         ),
         chart(
-            "Where it looks",
+            "Attention against object masks",
             "epoch",
             "Jaccard, %",
-            vec![("attention against object masks", found("jaccard"))],
+            vec![("Jaccard", found("jaccard"))],
         ),
         chart(
             "Loss",
@@ -141,7 +141,7 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
             ],
         ),
         chart(
-            "Teacher: sure of itself, but not always of the same",
+            "Teacher entropy",
             "epoch",
             "nats",
             vec![
@@ -151,7 +151,7 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
             ],
         ),
         chart(
-            "Teacher to student",
+            "KL divergence",
             "epoch",
             "nats",
             vec![("KL(teacher‖student)", epoch("kl"))],
@@ -159,7 +159,7 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
         chart(
             "Embeddings: standard deviation",
             "epoch",
-            "1 is aimed at",
+            "target: 1",
             vec![("embedding std", epoch("embedding_std"))],
         ),
         chart(
@@ -171,7 +171,7 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
         chart(
             "Features: standard deviation",
             "epoch",
-            "0 all alike – 1 isotropic",
+            "0 identical – 1 isotropic",
             vec![("feature std", epoch("feature_std"))],
         ),
         chart(
@@ -183,7 +183,7 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
         chart(
             "Prototypes",
             "epoch",
-            "share",
+            "fraction",
             vec![
                 ("active", epoch("active_prototypes")),
                 ("perplexity", epoch("prototype_perplexity")),
@@ -222,7 +222,7 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
         chart(
             "Waiting for data",
             "step",
-            "share of the step",
+            "fraction of the step",
             vec![(
                 "waiting",
                 points(&timing, "timing", "step", "waited_for_data"),

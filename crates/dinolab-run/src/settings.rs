@@ -266,7 +266,7 @@ settings! {
         proj_dim: usize = 64;
     }
 
-    "Average" {
+    "Averaged backbone" {
         /// Momentum of the averaged backbone, which is evaluated [default: 0.98]
         [value_name = "X"]
         average_momentum: f64 = 0.98;
@@ -289,8 +289,8 @@ settings! {
         /// Accumulate gradients over N micro-batches per step [default: 1]
         [value_name = "N"]
         accumulate: usize = 1;
-        /// Sum over N equal parts of a batch along a fixed tree, so that any number of processes that divides N,
-        /// a power of two, gives the same bits; 0 sums in the order of the processes [default: 0]
+        /// Make results bitwise identical for any number of processes that divides N (a power of two);
+        /// 0 disables [default: 0]
         [value_name = "N"]
         reproducible_ranks: usize = 0;
         /// Learning rate for a batch of 256, scaled with the batch size [default: 0.0005]

@@ -20,8 +20,8 @@ use dinolab_run::{Environment, ModelOptions};
 /// photos.whitening.safetensors. To apply it to other images: dinolab embed --weights runs/photos
 /// more --whitening photos.whitening.safetensors --out more.npy
 ///
-/// With --format parquet (in builds with Parquet), writes a folder of Parquet files, continued where
-/// it was left: dinolab embed --weights runs/photos photos --out features --format parquet
+/// With --format parquet (needs --features parquet), writes a folder of Parquet files; to resume, run
+/// the same command again: dinolab embed --weights runs/photos photos --out features --format parquet
 ///
 /// With --patch-tokens, writes one vector per patch instead, as an array [images, rows, columns,
 /// width]: dinolab embed --weights runs/photos photos --out tokens.npy --patch-tokens
@@ -33,7 +33,7 @@ pub struct Args {
     /// Output file, .npy or .safetensors; with --format a folder
     #[arg(long, value_name = "PATH", required = true)]
     out: Option<PathBuf>,
-    /// Check that a folder of features has every image once, and nothing else
+    /// Verify that a feature folder contains every image exactly once
     #[cfg(feature = "parquet")]
     #[arg(long, value_name = "FOLDER", exclusive = true)]
     verify: Option<PathBuf>,

@@ -32,7 +32,7 @@ pub struct MethodOptions {
     /// Width of the embeddings (LeJEPA, VISReg)
     #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 64))]
     pub proj_dim: usize,
-    /// Number of random directions (LeJEPA, VISReg)
+    /// Number of random projections per step (LeJEPA, VISReg)
     #[cfg_attr(
         feature = "clap",
         arg(
@@ -43,7 +43,7 @@ pub struct MethodOptions {
         )
     )]
     pub directions: usize,
-    /// Keep prototypes at unit length (DINO)
+    /// Keep prototypes L2-normalised (DINO)
     #[cfg_attr(
         feature = "clap",
         arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)

@@ -43,7 +43,7 @@ pub const DATASETS: &[Dataset] = &[
     },
     Dataset {
         name: "imagenette160",
-        about: "Imagenette, ten classes of ImageNet, shortest side 160",
+        about: "Imagenette, ten classes of ImageNet, shorter side 160",
         url: "https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-160.tgz",
         bytes: Some(99_003_388),
         sha256: Some("64d0c4859f35a461889e0147755a999a48b49bf38a7e0f9bd27003f10db02fe5"),
@@ -52,7 +52,7 @@ pub const DATASETS: &[Dataset] = &[
     },
     Dataset {
         name: "imagenette320",
-        about: "Imagenette, ten classes of ImageNet, shortest side 320",
+        about: "Imagenette, ten classes of ImageNet, shorter side 320",
         url: "https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-320.tgz",
         bytes: Some(341_663_724),
         sha256: Some("569b4497c98db6dd29f335d1f109cf315fe127053cedf69010d047f0188e158c"),
