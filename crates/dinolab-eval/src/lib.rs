@@ -1,7 +1,7 @@
 //! Evaluation of trained features.
 //!
-//! The protocols work on plain slices. What they score, the features, tokens and attention maps of
-//! a network, is made by the crate `dinolab-features`.
+//! The protocols work on plain slices. The features, tokens and attention maps that they score are
+//! computed by the crate `dinolab-features`.
 //!
 //! | module | holds |
 //! |---|---|
@@ -16,7 +16,7 @@
 //! | [`whitening`], [`pca`] | covariance, whitening, principal components |
 //! | [`cross_entropy`] | the loss of classifiers |
 //!
-//! Files of features, classifiers and pictures are the business of who calls.
+//! Callers read and write files of features, classifiers and pictures.
 //!
 //! Matrices are row-major: `[N, D]` means `data[n * D + d]`. Sizes are in pixels
 //! ([`Size`](dinolab_data::Size)), grids are (rows, columns) of patches.

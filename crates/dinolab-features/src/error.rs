@@ -65,7 +65,7 @@ pub enum Error {
     Eval(dinolab_eval::Error),
 }
 
-/// What both crates have is told the same way, whichever met it.
+/// Maps variants that both crates have onto this one, so that callers match a single enum.
 impl From<dinolab_eval::Error> for Error {
     fn from(error: dinolab_eval::Error) -> Self {
         match error {

@@ -21,8 +21,8 @@ const PREPROCESS: &str = "preprocess";
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocess {
-    /// The shortest side is brought to this (bicubic), in pixels; where it is no square, images
-    /// are made to cover it.
+    /// The shorter side is resized to this (bicubic), in pixels; if it is not a square, images are
+    /// resized to cover it.
     pub resize: Size,
     /// Then the centre of this size is cut out, in pixels.
     pub crop: Size,

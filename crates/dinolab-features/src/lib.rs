@@ -1,5 +1,4 @@
-//! What a network makes of images: features, tokens and attention maps; and what is trained on top of
-//! one.
+//! Features, patch tokens and attention maps of images, and models trained on top of a network.
 //!
 //! | items | return |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! Speed of linear maps and attention on one thread, in GFLOP/s: `cargo run --release --example product`.
+//! Speed of linear layers and attention on one thread, in GFLOP/s: `cargo run --release --example product`.
 
 use std::time::Instant;
 

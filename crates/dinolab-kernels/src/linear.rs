@@ -1,7 +1,7 @@
 //! Linear layers over rows, with their bias and GELU, and their gradients.
 //!
-//! Weights are `[O, I]`, output first. All are matrix products, divided into tasks by the sizes
-//! alone; bias and GELU are applied to a task's part while it is in cache.
+//! Weights are `[O, I]`, output first. All are matrix multiplications, divided into tasks by the
+//! sizes alone; bias and GELU are applied to a task's part while it is in cache.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! The time spent in matrix products, for benchmarks.
+//! The time spent in matrix multiplications, for benchmarks.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ static ON: AtomicBool = AtomicBool::new(false);
 static NANOSECONDS: AtomicU64 = AtomicU64::new(0);
 static OPERATIONS: AtomicU64 = AtomicU64::new(0);
 
-/// Time and operations of the matrix products since [`start`].
+/// Time and operations of the matrix multiplications since [`start`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Profile {
     /// Time within products, summed over all threads; packing of weights is not included.

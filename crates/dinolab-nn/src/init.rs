@@ -34,7 +34,7 @@ impl Init {
             .collect()
     }
 
-    /// Uniform in ±1/√`fan_in`: PyTorch's default for linear maps and convolutions.
+    /// Uniform in ±1/√`fan_in`: PyTorch's default for linear layers and convolutions.
     pub fn uniform_fan_in(&mut self, len: usize, fan_in: usize) -> Vec<f32> {
         let bound = 1.0 / (fan_in as f64).sqrt();
         (0..len)

@@ -13,7 +13,7 @@
 //! | `logits` | output, with a head | `[batch, K]`, not divided by a temperature |
 //!
 //! Pixels beyond whole patches are left out. Parameters have their names of the reference
-//! implementation; the weights of linear maps are transposed, `[in, out]`.
+//! implementation; the weights of linear layers are transposed, `[in, out]`.
 //!
 //! Before a file gets its name, the structure of its graph is checked, and that it reads back as
 //! written. That it computes what the network computes is tested in an ONNX runtime.
@@ -163,7 +163,7 @@ pub fn export(vit: &Vit, head: Option<&Head>, path: &Path, options: &Options) ->
     })
 }
 
-/// The reason not to export so many parameters, if there is one.
+/// The reason not to export this many parameters, if there is one.
 fn too_large(parameters: usize) -> Option<String> {
     (parameters > (LARGEST - REST) / 4)
         .then(|| format!("{parameters} parameters are more than one ONNX file holds (2 GiB)"))

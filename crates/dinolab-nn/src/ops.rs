@@ -5,7 +5,7 @@
 //! `dinolab-kernels` with a hand-written gradient takes its place; the environment variable
 //! `DINOLAB_OPS=composite` turns that off, for comparison.
 //!
-//! A composite body computes in the numbers of its operands, a linear map in those of its
+//! A composite body computes in the numbers of its operands, a linear layer in those of its
 //! weights; see [`Precision`](crate::Precision). What needs `f32` inside converts by itself.
 //!
 //! Shapes and layouts are those a fused body wants: tokens of all images in one matrix `[R, D]`,
@@ -46,7 +46,7 @@ pub use sinkhorn::sinkhorn;
 pub use update::{AdamW, Average, Lars, ParamUpdate, Sgd, ema, norm};
 pub use visreg::visreg;
 
-/// The composite bodies, by which the fused ones are judged in tests.
+/// The composite bodies, which tests compare the fused ones with.
 pub mod composite {
     pub use super::attention::composite as attention;
     pub use super::branch::composite as branch;

@@ -162,7 +162,7 @@ pub trait Parameters {
         self.visit_mut("", &mut |_, p| p.to_device(device));
     }
 
-    /// Decides what activations and matrix products are computed in; parameters and their
+    /// Decides what activations and matrix multiplications are computed in; parameters and their
     /// gradients stay in `f32`. [`Precision::check`] tells whether a device can.
     fn set_precision(&mut self, precision: Precision) {
         self.visit_mut("", &mut |_, p| p.set_precision(precision));

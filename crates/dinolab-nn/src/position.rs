@@ -110,7 +110,7 @@ fn matrix(side: usize, h: usize, w: usize, rule: PositionRule) -> Vec<f32> {
 }
 
 /// The fixed matrix `[h·w, side·side]` that resamples a grid of position embeddings of
-/// `side × side` patches to `h × w`. One matrix product applies it, which every device has
+/// `side × side` patches to `h × w`. One matrix multiplication applies it, which every device has
 /// and which differentiates exactly. `None` where the embeddings serve as they are.
 pub fn resampling(
     side: usize,

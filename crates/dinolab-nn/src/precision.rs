@@ -1,10 +1,10 @@
-//! The precision of activations and matrix products.
+//! The precision of activations and matrix multiplications.
 
 use burn::tensor::{Device, FloatDType, Tensor};
 
 use crate::{Error, Result};
 
-/// The type in which activations and matrix products are computed.
+/// The type in which activations and matrix multiplications are computed.
 ///
 /// It is a property of a network ([`Parameters::set_precision`](crate::Parameters::set_precision)) and
 /// determines the type of the *weights* of linear layers; the rest follows, as in PyTorch's automatic

@@ -48,7 +48,7 @@ impl DropPath for NoDropPath {
     }
 }
 
-/// The patch embedding: a strided convolution, computed as one linear map of flat patches.
+/// The patch embedding: a strided convolution, computed as one linear layer on flat patches.
 #[derive(Clone, Debug)]
 pub struct PatchEmbed {
     /// Weight `[D, C, p, p]`.

@@ -222,7 +222,7 @@ fn most_epochs(seconds: &dyn Fn(f64) -> f64, left: f64) -> f64 {
     (100.0 * enough).floor() / 100.0
 }
 
-/// Evaluations of a run: before the first step, every so many epochs, and at the end.
+/// Evaluations of a run: before the first step, every N epochs, and at the end.
 fn evaluations_of(epochs: f64, every: u64) -> f64 {
     match every {
         0 => 0.0,

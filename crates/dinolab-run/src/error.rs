@@ -51,7 +51,7 @@ pub enum Error {
     /// An input that cannot be used, with the reason.
     #[error("{0}")]
     Invalid(String),
-    /// A run that cannot begin, be resumed, or go on.
+    /// A run that cannot start, resume or continue.
     #[error(transparent)]
     Run(Box<RunError>),
     /// An address that this build has no transport for.

@@ -21,8 +21,8 @@ use crate::sources::Sources;
 
 /// Images at most in the bank of k-NN while training; `eval knn` has no limit.
 const BANK: usize = 20_000;
-/// Images at most that are judged while training.
-const JUDGED: usize = 5_000;
+/// Maximum number of images evaluated during training.
+const EVALUATED: usize = 5_000;
 /// Images at most whose attention is compared with masks.
 const MASKED: usize = 256;
 /// Images that are embedded to estimate how long all take.
@@ -89,7 +89,7 @@ impl Evaluator {
                 env,
                 (backbone, self.feature),
                 (&*self.bank, &spread_labelled(&*self.bank, BANK)),
-                (&**judged, &spread_labelled(&**judged, JUDGED)),
+                (&**judged, &spread_labelled(&**judged, EVALUATED)),
                 &self.preprocess,
                 &self.knn,
             )?,
@@ -119,7 +119,7 @@ impl Evaluator {
         let labelled = |source: &dyn Source, most| spread_labelled(source, most).len();
         let embedded = match &self.judged {
             Some(judged) if !self.bank.classes().is_empty() && !judged.classes().is_empty() => {
-                labelled(&*self.bank, BANK) + labelled(&**judged, JUDGED)
+                labelled(&*self.bank, BANK) + labelled(&**judged, EVALUATED)
             }
             _ => 0,
         };

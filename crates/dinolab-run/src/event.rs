@@ -1,4 +1,4 @@
-//! What happens in the course of work, for whoever shows or records it.
+//! Events, for callers that display or record them.
 //!
 //! Typed, and not log lines of `tracing`: callers take figures from events, show progress by them, and add
 //! what to do in their own words.
@@ -26,10 +26,10 @@ impl Listener for () {
     fn hear(&self, _: Event<'_>) {}
 }
 
-/// How much an event matters to whoever did not ask for it.
+/// How much an event matters to the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// Work goes on.
+    /// Progress of the work.
     Progress,
     /// Worth knowing.
     Note,

@@ -19,10 +19,10 @@
 //! | [`data`] | image sets: fetched, inspected, packed |
 //! | [`overfit`], [`mod@bench`] | tests of the method on one image, and of the machine's speed |
 //! | [`table`] | reports as text tables |
-//! | [`error`], [`environment`], [`event`] | who hears what happens |
+//! | [`error`], [`environment`], [`event`] | errors, environment and events |
 //!
-//! Nothing here prints, parses a command line, or ends the process. What happens in the course of work
-//! is told as [`Event`]s to a [`Listener`]; what goes wrong is an [`Error`].
+//! Nothing here prints, parses a command line, or ends the process. Progress is reported as
+//! [`Event`]s to a [`Listener`], failures as [`Error`]s.
 //!
 //! ```
 //! use dinolab_run::Settings;

@@ -101,7 +101,7 @@ impl Overfit {
     /// of steps 1, 2, 5, 10, … and of every hundredth.
     ///
     /// # Errors
-    /// A loss that is no longer a number.
+    /// A loss that is NaN or infinite.
     pub fn without_crops(
         &self,
         steps: u64,

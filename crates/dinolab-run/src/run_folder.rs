@@ -140,7 +140,7 @@ impl RunFolder {
         }
     }
 
-    /// Makes the folder and records configuration and images; returns the checkpoint to go on
+    /// Makes the folder and records configuration and images; returns the checkpoint to resume
     /// from, with its configuration brought up to date.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Checkpoints: everything a run needs to go on as if it had never stopped.
+//! Checkpoints: everything a run needs to resume as if it had never stopped.
 //!
 //! One safetensors file per checkpoint, so that any tool reads the weights: the method's named
 //! tensors (for DINO `student.*`, `teacher.*`, `centre`, `optimiser.<slot>.*`), and in the metadata the
@@ -21,7 +21,7 @@ use crate::{Error, Result, State};
 
 pub use self::folder::{aside, list, prune, set_aside};
 
-/// Rises when a program of before can no longer read what is written.
+/// Format version; incremented when older versions of the program cannot read the file.
 const VERSION: u32 = 1;
 /// Metadata that holds the epochs done.
 pub(crate) const EPOCH: &str = "epoch";
@@ -189,7 +189,7 @@ fn write(
 
 /// Writes weights that no run here has made into `folder`, so that they serve wherever a run's
 /// do. `arrays` are named as in any checkpoint (`teacher.…`, `student.…`, `centre`). There is
-/// nothing in it to go on with: [`TrainState::is_resumable`] is false.
+/// no state to resume from: [`TrainState::is_resumable`] is false.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -328,7 +328,7 @@ impl Checkpoint {
         }
     }
 
-    /// Writes it again, as one of a run that goes on with another configuration. `facts` go into
+    /// Writes it again, as one of a run that resumes with another configuration. `facts` go into
     /// its metadata in place of those it has.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The loss is no longer a number.
+    /// The loss is NaN or infinite.
     #[error("the loss is {loss} at step {step}: training has diverged")]
     NonFiniteLoss {
         /// The iteration, from 0.
@@ -91,12 +91,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether images of another machine could not be fetched: the run can go on another time.
+    /// Whether images of another machine could not be fetched: the run can be resumed later.
     pub fn is_unreachable(&self) -> bool {
         matches!(self, Self::Data(error) if error.is_unreachable())
     }
 
-    /// Whether something went wrong between the processes of a run: the same command goes on from the
+    /// Whether something went wrong between the processes of a run: the same command resumes from the
     /// last checkpoint.
     pub fn is_of_processes(&self) -> bool {
         matches!(

@@ -1,11 +1,11 @@
 //! Self-supervised training.
 //!
 //! A [`Method`] is one objective with its networks: [`method::dino`] is DINO, read top to bottom
-//! beside the paper's algorithm 1; [`method::joint_embedding`] is the step of methods without a teacher,
-//! [`method::lejepa`] and [`method::visreg`] are their losses; [`method::simdino`] is SimDINO. The [`Trainer`] runs any of them: it
-//! reads views, follows a [`Schedule`], tells [observers](Observer) what happens, and keeps
-//! [checkpoints](checkpoint), [sound](soundness) or not. [`update`] applies gradients, [`State`] holds
-//! what a method learned as named tensors.
+//! next to the paper's algorithm 1; [`method::joint_embedding`] is the step of methods without a
+//! teacher, [`method::lejepa`] and [`method::visreg`] are their losses; [`method::simdino`] is
+//! SimDINO. The [`Trainer`] runs any of them: it reads views, follows a [`Schedule`], notifies
+//! [observers](Observer), and keeps [checkpoints](checkpoint), [sound](soundness) or not.
+//! [`update`] applies gradients, [`State`] holds what a method learned as named tensors.
 
 pub mod checkpoint;
 pub mod divergence;

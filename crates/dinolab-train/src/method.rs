@@ -3,7 +3,7 @@
 //! A [`Method`] owns its networks, heads and losses. It is given the views of a batch and the
 //! values of the schedules, and takes one optimiser step. Everything around the step — reading
 //! images, schedules, checkpoints, evaluation — belongs to the [`Trainer`](crate::Trainer), which
-//! knows no method.
+//! does not depend on any method.
 
 mod average;
 mod check;
@@ -53,7 +53,8 @@ pub trait Method {
         Ok(())
     }
 
-    /// Trains among the processes `ranks` from now on. A method that is not told trains alone.
+    /// Trains among the processes `ranks` from now on. Without this call, a method trains in one
+    /// process.
     ///
     /// # Errors
     /// [`crate::Error::BadSetting`] if it computes from its own part of a batch what needs all of it.

@@ -1,4 +1,4 @@
-//! A run's checkpoint in the reference's layout, from which the reference goes on training.
+//! A run's checkpoint in the reference's layout, from which the reference can resume training.
 //!
 //! `student` has the prefix that its wrapper for several machines gives it, and so has
 //! `teacher` where it normalises batches; `optimizer` numbers parameters group by group, decayed

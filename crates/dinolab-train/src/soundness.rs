@@ -32,13 +32,14 @@ pub const GRADIENT_RISE: f64 = 10.0;
 pub const LOSS: f64 = 2.0;
 /// Steps whose gradients say what is usual.
 pub const WINDOW: usize = 100;
-/// Steps of which the gradient is not judged, for want of others to compare it with.
+/// Number of first steps whose gradients are not checked, because there are too few to compare
+/// with.
 pub const FIRST_STEPS: usize = 8;
 /// Steps in a row that must have been ordinary.
 pub const CALM_STEPS: u64 = 20;
 
-/// What is known of a run's steps so far; part of every checkpoint, so that a resumed run judges
-/// as an unbroken one does.
+/// Statistics of a run's steps so far, saved in every checkpoint so that a resumed run gives the
+/// same result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Soundness {
     /// Norms of the whole gradient in recent steps, oldest first.

@@ -50,7 +50,7 @@ pub struct TrainConfig {
     pub initial: Option<(Weights, LoadOptions)>,
     /// The configuration as text, for the record.
     pub config: String,
-    /// Further metadata of every checkpoint, for whoever uses its weights (`preprocess`).
+    /// Further metadata of every checkpoint, for users of its weights (`preprocess`).
     pub metadata: BTreeMap<String, String>,
 }
 
@@ -124,7 +124,7 @@ pub struct Trainer<'a> {
 }
 
 impl<'a> Trainer<'a> {
-    /// A run that begins, or goes on from `resume`; its checkpoints are kept in `checkpoints`.
+    /// A new run, or one resumed from `resume`; its checkpoints are kept in `checkpoints`.
     ///
     /// # Errors
     /// [`Error::BadSetting`] for settings that do not fit the images or the method;

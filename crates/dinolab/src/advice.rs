@@ -17,7 +17,7 @@ pub enum Advice {
     MaxUnusable,
     /// Position embeddings are those of another image size.
     ResizePosEmbed,
-    /// A learning rate at which the loss is no longer a number.
+    /// A learning rate at which the loss becomes NaN or infinite.
     LowerLr,
     /// A file is not a classifier.
     MakeClassifier,

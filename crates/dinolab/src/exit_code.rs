@@ -17,7 +17,7 @@ pub enum ExitCode {
     Failure = 1,
     /// The command line cannot be followed: an unknown flag, or a value out of its range.
     Usage = 2,
-    /// The loss is no longer a number.
+    /// The loss is NaN or infinite.
     Diverged = 3,
     /// Temporary failure (`EX_TEMPFAIL`); the same command resumes: images could not be fetched, a process of
     /// the run was lost, or training was saved and stopped by SIGUSR1 or, in several processes, any signal.

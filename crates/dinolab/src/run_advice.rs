@@ -1,4 +1,4 @@
-//! Why a run cannot begin, be resumed, or go on, and the commands that help.
+//! Why a run cannot start, resume or continue, and the commands that help.
 
 use dinolab_run::error::or_none;
 use dinolab_run::{RunError, SettingValue};

@@ -8,7 +8,7 @@ use crate::{Error, Image, Result, Size};
 /// out of it. A thread of an image grows without bounds when its short side is enlarged.
 const MAX_SHARE: usize = 64;
 
-/// Size of an image after its shortest side is brought to `size`, the aspect ratio kept
+/// Size of an image after its shorter side is resized to `size`, the aspect ratio kept
 /// (the long side cut to whole pixels).
 pub fn shortest_side(width: usize, height: usize, size: usize) -> (usize, usize) {
     let long = |long: usize, short: usize| {
@@ -158,7 +158,7 @@ pub fn covering(width: usize, height: usize, size: Size) -> (usize, usize) {
 }
 
 /// The view that features are taken from: made to cover `resize_to` (bicubic; for a square, the
-/// shortest side is brought to it), then the centre of the size `crop_to`. The reference uses 256
+/// shorter side is resized to it), then the centre of the size `crop_to`. The reference uses 256
 /// and 224.
 pub fn features(
     image: &Image,

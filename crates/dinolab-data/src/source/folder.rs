@@ -48,7 +48,7 @@ pub(super) struct Found {
 }
 
 /// Looks through a folder. Links are followed; hidden files and folders, folders of the system, and
-/// folders of training runs are passed over. No entry can end it but the folder itself.
+/// folders of training runs are skipped. No entry can end it but the folder itself.
 pub(super) fn scan(root: &Path, pixels: Pixels) -> Result<Found> {
     let mut found = Found::default();
     let mut walk = WalkDir::new(root).follow_links(true).into_iter();

@@ -1,7 +1,7 @@
 //! Motion JPEG in an AVI file.
 //!
 //! The file is a tree of chunks (four letters, a length, the content, padded to even lengths).
-//! Lists are entered and all else is passed over, so that one walk meets the headers of the
+//! Lists are entered and all else is skipped, so that one walk meets the headers of the
 //! streams and then the frames, in files with an index or without and in the long form of
 //! several `RIFF` chunks.
 

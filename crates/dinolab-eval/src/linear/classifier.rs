@@ -9,7 +9,7 @@ use crate::cross_entropy::softmax;
 use crate::knn::Labelled;
 use crate::{Error, Result};
 
-/// Rows per matrix product.
+/// Rows per matrix multiplication.
 const ROWS: usize = 512;
 
 /// A linear layer, `weight · feature + bias`.

@@ -112,7 +112,7 @@ pub fn exact_layer_norm(x: &[f64], gamma: &[f64], beta: &[f64], eps: f64) -> Vec
         .collect()
 }
 
-/// Rows of `x` through a linear map.
+/// Rows of `x` through a linear layer.
 pub fn exact_linear(x: &[f64], weight: &[f64], bias: &[f64]) -> Vec<f64> {
     let outputs = bias.len();
     let inputs = weight.len() / outputs;

@@ -416,10 +416,10 @@ impl Emit<'_> {
         self.g.parameter(name, param.shape(), &param.to_vec())
     }
 
-    /// A linear map's weights `[O, I]` as a right operand `[I, O]`.
+    /// A linear layer's weights `[O, I]` as a right operand `[I, O]`.
     fn matrix(&mut self, name: &str, weight: &Param) -> Value {
         let [outputs, inputs] = *weight.shape() else {
-            unreachable!("linear maps have matrices")
+            unreachable!("linear layers have matrices")
         };
         let values = transposed(&weight.to_vec(), outputs, inputs);
         self.g.parameter(name, &[inputs, outputs], &values)

@@ -9,10 +9,10 @@ use super::fused::{self, Dispatch, branch::BranchOp};
 use super::{attention, gelu, layer_norm, linear};
 use crate::precision::as_of;
 
-/// What a branch does between its two linear maps.
+/// What a branch does between its two linear layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Branch {
-    /// Self-attention of so many heads; the first map gives queries, keys and values.
+    /// Self-attention with this many heads; the first layer gives queries, keys and values.
     Attention(usize),
     /// The same, with only class tokens as result: the last block needs no others.
     ClassAttention(usize),
@@ -29,11 +29,11 @@ pub struct BranchParams {
     pub beta: Tensor<1>,
     /// Added to the variance.
     pub eps: f64,
-    /// The first map, `[H, D]`.
+    /// Weights of the first layer, `[H, D]`.
     pub first: Tensor<2>,
     /// Its bias, `[H]`.
     pub first_bias: Tensor<1>,
-    /// The second map, back to `[D]`.
+    /// Weights of the second layer, back to `[D]`.
     pub second: Tensor<2>,
     /// Its bias, `[D]`.
     pub second_bias: Tensor<1>,

@@ -3,7 +3,7 @@
 //! A tensor may be a part of a larger buffer: kernels are told how many elements there are.
 //!
 //! They serve what would otherwise be a dozen passes over memory, or a dozen launches for each
-//! parameter; matrix products are Burn's. Sums are taken in a fixed order.
+//! parameter; matrix multiplications are Burn's. Sums are taken in a fixed order.
 
 #![allow(
     clippy::assign_op_pattern,
@@ -78,7 +78,7 @@ fn matrix(x: &CubeTensor) -> [usize; 2] {
     [shape.num_elements() / width.max(1), width]
 }
 
-/// Cubes of [`LANES`] × [`ROWS`] units, enough for so many rows.
+/// Cubes of [`LANES`] × [`ROWS`] units, enough for `rows` rows.
 fn cubes_of_rows(x: &CubeTensor, rows: usize) -> (CubeCount, CubeDim) {
     let dim = CubeDim::new_2d(LANES as u32, ROWS as u32);
     let count = cubecl::calculate_cube_count_elemwise(&x.client, rows * LANES, dim);

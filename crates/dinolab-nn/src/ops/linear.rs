@@ -9,7 +9,7 @@ use crate::precision::as_of;
 /// `x · weightᵀ + bias` over the last dimension.
 ///
 /// `x` `[B, N, I]`, `weight` `[O, I]`, `bias` `[O]` → `[B, N, O]`. The tokens of all
-/// images go through one matrix product, in the numbers that `weight` has; so is the result.
+/// images go through one matrix multiplication, in the numbers that `weight` has; so is the result.
 pub fn linear(x: Tensor<3>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<3> {
     if !fused::applies(&x) || !fused::applies(&weight) {
         return of_device(x, weight, bias);

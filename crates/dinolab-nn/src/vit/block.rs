@@ -13,7 +13,7 @@ use crate::param::{Param, parameters};
 /// What layer scale starts from.
 const LAYER_SCALE: f32 = 1e-5;
 
-/// A linear map; `weight` `[O, I]` (a patch convolution's is `[O, C, p, p]`), `bias` `[O]`.
+/// A linear layer; `weight` `[O, I]` (a patch convolution's is `[O, C, p, p]`), `bias` `[O]`.
 #[derive(Clone, Debug)]
 pub struct Linear {
     /// Weights, output first.
@@ -24,7 +24,8 @@ pub struct Linear {
 parameters!(Linear { weight, bias });
 
 impl Linear {
-    /// Truncated normal of deviation 0.02 and bias 0, as the reference starts every linear map.
+    /// Truncated normal of standard deviation 0.02 and bias 0, as the reference initialises every
+    /// linear layer.
     pub fn new(
         inputs: usize,
         outputs: usize,

@@ -9,7 +9,7 @@ pub(super) const KEY: &str = "preprocess";
 /// Larger sides are a mistake, or an attack.
 const MAX_SIDE: usize = 1 << 14;
 
-/// From an image to a network's input: the shortest side brought to `resize` pixels (bicubic),
+/// From an image to a network's input: the shorter side resized to `resize` pixels (bicubic),
 /// the centre of side `crop` cut out, values of 0–1 normalised by channel. Images are 8-bit RGB, or
 /// taken as `stored` with as many channels as there are means.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]

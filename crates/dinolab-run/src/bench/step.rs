@@ -32,7 +32,7 @@ pub struct StepOptions {
     pub drop_path_rate: f64,
     /// Norm that gradients are clipped to; 0 disables.
     pub clip_grad: f64,
-    /// Of activations and matrix products.
+    /// Of activations and matrix multiplications.
     pub precision: Precision,
 }
 
@@ -89,7 +89,7 @@ impl StepBench {
     /// Does one step.
     ///
     /// # Errors
-    /// A loss that is no longer a number.
+    /// A loss that is NaN or infinite.
     pub fn once(&mut self) -> Result<()> {
         let hp = StepHyperparams {
             step: self.step,
@@ -105,8 +105,8 @@ impl StepBench {
         Ok(())
     }
 
-    /// The figures of the last steps, of which each took so long, and of the matrix products in them; as
-    /// lines of text.
+    /// Lines of text: the timings of the last steps, which took `measured` each, and of the matrix
+    /// multiplications in them.
     pub fn figures(&self, measured: &[Duration], profile: &Profile) -> String {
         let StepOptions {
             vit,

@@ -481,7 +481,7 @@ fn member(
 }
 
 /// The image's path without its extension and without what a tar file or a reader would not take:
-/// a key ends at its first dot, hidden files are passed over, and paths do not leave the archive.
+/// a key ends at its first dot, hidden files are skipped, and paths do not leave the archive.
 fn key(name: &str) -> String {
     let name = name
         .strip_suffix(

@@ -1,4 +1,4 @@
-//! Why a run cannot begin, be resumed, or go on.
+//! Why a run cannot start, resume or continue.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use crate::health::Remedy;
 /// A setting, by its name, and a value as it is written.
 pub type SettingValue = (String, String);
 
-/// A run that cannot begin, be resumed, or go on. What to do about it is for the caller to say, who
+/// A run that cannot start, resume or continue. What to do about it is for the caller to say, who
 /// knows how runs are started.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -87,7 +87,7 @@ pub struct SegmentationRates {
 /// Evaluates.
 ///
 /// # Errors
-/// Images, masks or weights that cannot be used; a loss that is no longer a number.
+/// Images, masks or weights that cannot be used; a loss that is NaN or infinite.
 pub fn evaluate(
     env: &Environment<'_>,
     request: &SegmentationRequest<'_>,

@@ -134,7 +134,7 @@ struct Description {
 /// Evaluates.
 ///
 /// # Errors
-/// Images, masks or weights that cannot be used; a loss that is no longer a number.
+/// Images, masks or weights that cannot be used; a loss that is NaN or infinite.
 pub fn evaluate(env: &Environment<'_>, request: &TransferRequest<'_>) -> Result<TransferReport> {
     let is_tree =
         |path: &&Path| path.join("JPEGImages").is_dir() && path.join("ImageSets").is_dir();

@@ -6,7 +6,7 @@ use super::panel::{figures, panel};
 use super::{Event, Severity};
 
 impl Event<'_> {
-    /// How much it matters to whoever did not ask for it.
+    /// How much it matters to the user.
     pub fn severity(&self) -> Severity {
         match self {
             Self::Began { .. } | Self::Advanced { .. } | Self::Ended | Self::Stepped { .. } => {

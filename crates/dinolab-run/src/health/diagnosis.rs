@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Health;
 use super::remedy::{Remedy, each, short};
 
-/// What [`diagnose`] needs to know of the run to judge fairly and to advise in numbers.
+/// What [`diagnose`] needs about the run, to choose thresholds and suggest values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Context {
     /// Images in the training set. With a single one a constant output is the right answer.
@@ -30,7 +30,7 @@ pub struct Context {
     pub weight_decay_end: f64,
     /// Largest norm of each parameter's gradient, where gradients are clipped.
     pub clip_grad: Option<f64>,
-    /// Whether activations and matrix products are in less than single precision.
+    /// Whether activations and matrix multiplications are in less than single precision.
     pub reduced_precision: bool,
 }
 
@@ -89,10 +89,10 @@ impl fmt::Display for Warning {
 
 /// Limits of [`diagnose`], with their reasons.
 mod limit {
-    /// Complete epochs before outputs or features are judged (besides warm-up): a fresh
+    /// Complete epochs before outputs or features are checked (besides warm-up): a fresh
     /// network's outputs are close to uniform and its features alike.
     pub const GRACE_EPOCHS: usize = 2;
-    /// Steps before they are judged: an epoch of a small set is only a few steps.
+    /// Steps before they are checked: an epoch of a small set is only a few steps.
     pub const GRACE_STEPS: u64 = 200;
     /// Information, as a share of the most that the sampled rows could show, under which
     /// the output is called the same for every image. Sampling can only overstate it.
@@ -126,7 +126,7 @@ mod limit {
 /// Compares an epoch with those before it (`history`, oldest first, without `health`) and
 /// returns what is wrong, gravest first; nothing for a healthy run.
 ///
-/// Outputs and features are judged only after warm-up, two epochs and 200 steps, and only if
+/// Outputs and features are checked only after warm-up, two epochs and 200 steps, and only if
 /// the epoch before looked the same; a loss that is not finite is reported at once.
 pub fn diagnose(health: &Health, history: &[Health], context: &Context) -> Vec<Warning> {
     let case = Case {

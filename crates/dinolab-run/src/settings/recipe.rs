@@ -26,7 +26,7 @@ pub(crate) struct ImageFacts {
 }
 
 impl ImageFacts {
-    /// Of so many images, of which nothing else is known.
+    /// For `count` images, of which nothing else is known.
     pub(crate) fn count(count: usize) -> Self {
         Self {
             count,

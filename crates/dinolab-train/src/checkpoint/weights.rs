@@ -1,4 +1,4 @@
-//! The weights in a checkpoint, for whoever uses them and does not go on training.
+//! The weights in a checkpoint, for inference and for starting new runs.
 
 use dinolab_nn::weights::{NetworkRole, Weights, from_arrays};
 

@@ -34,7 +34,7 @@ pub(super) fn bad(field: &'static str, reason: impl Into<String>) -> Error {
     Error::BadSetting { field, reason }
 }
 
-/// Refuses a loss of a step that is no number.
+/// Refuses a loss of a step that is not finite.
 pub(super) fn finite(loss: f64, step: u64) -> Result<()> {
     match loss.is_finite() {
         true => Ok(()),

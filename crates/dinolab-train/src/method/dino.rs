@@ -1,7 +1,7 @@
-//! DINO (Caron et al., ICCV 2021): read [`Dino::step`] beside the paper's algorithm 1.
+//! DINO (Caron et al., ICCV 2021): read [`Dino::step`] next to the paper's algorithm 1.
 //!
-//! Beside the paper: Sinkhorn–Knopp targets in place of the centre, and two terms on the student's
-//! features that hold them apart, KoLeo and SIGReg.
+//! In addition to the paper: Sinkhorn–Knopp targets in place of the centre, and two terms on the
+//! student's features that hold them apart, KoLeo and SIGReg.
 
 mod schedule;
 mod seen;
@@ -76,7 +76,7 @@ pub struct DinoConfig {
     pub patch_drop: f64,
     /// Seed of initial weights and of stochastic depth.
     pub seed: u64,
-    /// What activations and matrix products are computed in.
+    /// What activations and matrix multiplications are computed in.
     #[serde(default)]
     pub precision: Precision,
 }

@@ -77,7 +77,7 @@ pub struct JointEmbeddingConfig<O> {
     pub patch_drop: f64,
     /// Seed of initial weights, of stochastic depth and of directions.
     pub seed: u64,
-    /// What activations and matrix products are computed in.
+    /// What activations and matrix multiplications are computed in.
     #[serde(default)]
     pub precision: Precision,
 }

@@ -1,6 +1,6 @@
 //! SimDINO (Wu et al., arXiv 2502.10385): DINO without prototypes, centre and temperatures. The
 //! student's features are drawn to the teacher's of other views of an image, and a coding rate
-//! keeps the features of a batch from collapsing. Read [`SimDino::step`] beside the paper.
+//! keeps the features of a batch from collapsing. Read [`SimDino::step`] next to the paper.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -53,7 +53,7 @@ pub struct SimDinoConfig {
     pub patch_drop: f64,
     /// Seed of initial weights and of stochastic depth.
     pub seed: u64,
-    /// What activations and matrix products are computed in.
+    /// What activations and matrix multiplications are computed in.
     #[serde(default)]
     pub precision: Precision,
 }

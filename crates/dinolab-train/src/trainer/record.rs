@@ -9,7 +9,7 @@ use crate::divergence::Divergence;
 use crate::soundness::Soundness;
 use crate::{Error, Method, Result};
 
-/// Writes a run's checkpoints, and knows which of them are sound.
+/// Writes a run's checkpoints and tracks which of them are sound.
 pub(super) struct Record<'a> {
     config: &'a TrainConfig,
     /// `None` in a process that does not write.
@@ -20,7 +20,7 @@ pub(super) struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// Of a run that begins.
+    /// For a new run.
     pub(super) fn new(
         config: &'a TrainConfig,
         folder: Option<&'a Path>,
@@ -36,7 +36,7 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// Of a run that goes on from `checkpoint`, which `method` has been restored from.
+    /// For a run resumed from `checkpoint`, which `method` has been restored from.
     pub(super) fn resumed(
         config: &'a TrainConfig,
         folder: Option<&'a Path>,

@@ -69,7 +69,7 @@ pub(super) fn photometric(number: u64) -> Reason {
     converted(name, "magick in.tif -colorspace sRGB out.png")
 }
 
-/// Samples of a format, by its number, and of so many bits.
+/// Samples of a format, by its number, with this many bits.
 pub(super) fn samples(format: u64, bits: usize) -> Reason {
     let name = match format {
         2 => format!("TIFF of signed {bits}-bit numbers"),

@@ -71,7 +71,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a structure: `field` gets the number and the kind of each field, and says whether it
-    /// read the value (`false`: it is passed over).
+    /// read the value (`false`: it is skipped).
     pub(super) fn structure(
         &mut self,
         mut field: impl FnMut(&mut Self, i16, u8) -> Option<bool>,

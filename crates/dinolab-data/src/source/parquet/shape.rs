@@ -2,7 +2,7 @@
 //!
 //! The crate that decodes footers reads a field by its number, whatever kind the bytes say it has,
 //! and continues after what it took for the value: bytes of a name become the length of a list. So the
-//! kinds are checked first; fields that are not in these tables are passed over by both.
+//! kinds are checked first; fields that are not in these tables are skipped by both.
 
 use super::compact::{LIST, Reader, STRUCT};
 

@@ -11,7 +11,7 @@ use burn_cubecl::kernel::into_contiguous;
 
 use super::sums;
 
-/// The bias of a linear map as an operation of a backend.
+/// The bias of a linear layer as an operation of a backend.
 #[backend_extension(Cube, Autodiff)]
 pub trait GpuBiasOp: Backend {
     /// `x` `[R, O]` and `bias` `[O]` in `f32` → `[R, O]`, in the numbers of `x`.

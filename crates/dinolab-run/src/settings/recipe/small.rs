@@ -34,7 +34,7 @@ pub(super) const DEFAULT: Scale = Scale {
 /// Images seen in all epochs together where no time is given.
 const SEEN: f64 = 400_000.0;
 
-/// Runs of so many epochs begin with small crops.
+/// Runs of at least this many epochs begin with small crops.
 const CURRICULUM_FROM: f64 = 10.0;
 
 /// Images seen between checkpoints: about a minute.
