@@ -17,9 +17,9 @@ pub enum Error {
         /// The reason the system gave.
         source: std::io::Error,
     },
-    /// A remote object could not be fetched after several attempts, or it has changed. This is not an
-    /// error of one image: it ends an epoch, and may succeed later.
-    #[error("cannot fetch {location}: {reason} ({attempts} {})", if *attempts == 1 { "attempt" } else { "attempts" })]
+    /// A remote object could not be read or written after several attempts, or it has changed. This is
+    /// not an error of one image: it ends an epoch, and may succeed later.
+    #[error("cannot reach {location}: {reason} ({attempts} {})", if *attempts == 1 { "attempt" } else { "attempts" })]
     Unreachable {
         /// The location that was requested.
         location: String,

@@ -30,6 +30,8 @@ pub use note::{Note, Tally};
 pub use open::{is_remote, open, refuse_remote};
 pub use options::{Decoding, MaskKind, SourceOptions};
 pub use remote::{CacheOptions, RemoteOptions};
+#[cfg(feature = "remote")]
+pub use remote::{FoundObject, Objects};
 pub use subset::{Subset, split};
 pub use tar::contents::CLASSES as SHARD_CLASSES;
 pub use voc::VOC_CLASSES;

@@ -87,11 +87,13 @@ pub fn classify(env: &Environment<'_>, request: &ClassifyRequest<'_>) -> Result<
         check_out(out)?;
     }
     let file = ClassifierFile::read(request.classifier)?;
-    let (saved, images): (Vec<PathBuf>, Vec<PathBuf>) = request
-        .images
-        .iter()
-        .cloned()
-        .partition(|path| FeatureSet::is_file_of(path));
+    let (mut saved, mut images) = (Vec::new(), Vec::new());
+    for path in request.images {
+        match FeatureSet::is_saved(path, &env.remote)? {
+            true => saved.push(path),
+            false => images.push(path.clone()),
+        }
+    }
     let mut all = Vec::new();
     let mut skipped = 0;
     if !images.is_empty() {
@@ -120,7 +122,7 @@ pub fn classify(env: &Environment<'_>, request: &ClassifyRequest<'_>) -> Result<
         }
     }
     for path in &saved {
-        let set = FeatureSet::read(path)?;
+        let set = FeatureSet::load(path, &env.remote)?;
         ensure!(
             set.dim == file.classifier.dim,
             "{}: features of width {}, the classifier takes {}",

@@ -273,8 +273,8 @@ pub fn feature_sets<const N: usize>(
     let mut loaded: Option<Model> = None;
     let mut sets = Vec::with_capacity(N);
     for FeatureInput { setting, path } in inputs {
-        if FeatureSet::is_file_of(path) {
-            sets.push(FeatureSet::read(path).of_argument(setting)?);
+        if FeatureSet::is_saved(path, &env.remote).of_argument(setting)? {
+            sets.push(FeatureSet::load(path, &env.remote).of_argument(setting)?);
             continue;
         }
         let network = match &mut loaded {

@@ -10,6 +10,7 @@
 mod companions;
 #[cfg(feature = "parquet")]
 pub mod parts;
+mod verified;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -17,6 +18,7 @@ use std::path::Path;
 
 use dinolab_data::Source;
 use dinolab_data::slice::check_length;
+use dinolab_data::source::{RemoteOptions, is_remote};
 use dinolab_eval::whitening::Whitening;
 use dinolab_features::Features;
 use dinolab_files::FileSet;
@@ -25,6 +27,8 @@ use dinolab_nn::weights::{Array, read_arrays, to_bytes};
 pub use self::companions::{labels_file, names_file};
 pub(crate) use self::companions::{names_and_labels, write_companions};
 use self::companions::{read_lines, some};
+pub use self::verified::Verified;
+use crate::environment::Environment;
 use crate::error::{Context, Error, Result};
 use crate::npy::{read_npy_f32, write_npy_to};
 
@@ -66,6 +70,37 @@ impl FeatureSet {
             true => path.join(MANIFEST).is_file(),
             false => file_format(path).is_some(),
         }
+    }
+
+    /// [`FeatureSet::is_file_of`], and of a location such as `s3://bucket/folder` whether a folder of
+    /// features lies there.
+    ///
+    /// # Errors
+    /// A location that could not be reached.
+    pub fn is_saved(path: &Path, remote: &RemoteOptions) -> Result<bool> {
+        if !is_remote(path) {
+            return Ok(Self::is_file_of(path));
+        }
+        #[cfg(feature = "parquet")]
+        // A web server, or a location that this build does not know, is told by who reads images.
+        if let Ok(folder) = parts::PartFolder::open(path, remote) {
+            return Ok(folder.manifest()?.is_some());
+        }
+        let _ = remote;
+        Ok(false)
+    }
+
+    /// [`FeatureSet::read`], also of a location such as `s3://bucket/folder`.
+    ///
+    /// # Errors
+    /// As [`FeatureSet::read`]; a location that could not be reached.
+    pub fn load(path: &Path, remote: &RemoteOptions) -> Result<Self> {
+        #[cfg(feature = "parquet")]
+        if is_remote(path) {
+            return parts::read(&parts::PartFolder::open(path, remote)?);
+        }
+        let _ = remote;
+        Self::read(path)
     }
 
     /// Returns the number of rows, `N`.
@@ -190,11 +225,9 @@ impl FeatureSet {
         let wrong = |reason: String| Error::Invalid(format!("{}: {reason}", path.display()));
         if path.is_dir() {
             #[cfg(feature = "parquet")]
-            return parts::read(path);
+            return parts::read(&parts::PartFolder::open(path, &RemoteOptions::default())?);
             #[cfg(not(feature = "parquet"))]
-            return Err(wrong(
-                "features in Parquet files take a build with Parquet".into(),
-            ));
+            return Err(without_parquet(path));
         }
         let (shape, data) = match file_format(path) {
             Some(FileFormat::Npy) => {
@@ -242,6 +275,28 @@ impl FeatureSet {
             }),
         })
     }
+}
+
+/// Reads all parts of a folder of features, one after the other, and compares them with its manifest and their
+/// checksums.
+///
+/// # Errors
+/// A folder without a manifest, or one that could not be read; a build without Parquet.
+pub fn verify(env: &Environment<'_>, folder: &Path) -> Result<Verified> {
+    #[cfg(feature = "parquet")]
+    return parts::verify(env, folder);
+    #[cfg(not(feature = "parquet"))]
+    {
+        let _ = env;
+        Err(without_parquet(folder))
+    }
+}
+
+/// Says that this build does not read a folder of features.
+#[cfg(not(feature = "parquet"))]
+pub(crate) fn without_parquet(folder: &Path) -> Error {
+    let reason = "features in Parquet files take a build with Parquet";
+    Error::Invalid(format!("{}: {reason}", folder.display()))
 }
 
 /// Says that a file could not be written.

@@ -243,10 +243,10 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
     let percent =
         |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.1}%"));
     let table = Table {
-        title: if dino {
-            "Evaluations of the teacher".into()
-        } else {
+        title: if config.averages() {
             "Evaluations of the averaged backbone".into()
+        } else {
+            "Evaluations of the teacher".into()
         },
         note: whitening_note(&evaluations),
         header: ["epochs", "k-NN", "k-NN, whitened", "attention Jaccard"]

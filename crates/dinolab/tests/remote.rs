@@ -20,6 +20,7 @@ const FAULTS: Faults = Faults {
     stall: 30,
     internal: 80,
     unavailable: 80,
+    lost: 80,
 };
 
 /// A folder of four classes, and shards of its files; and a server that has both.
@@ -133,6 +134,7 @@ fn a_run_that_lost_its_images_goes_on_another_time() {
         Train::tiny(&root.path().join(out))
             .on(Path::new(images))
             .with("cache-mb", 0)
+            .with("checkpoint-every", 1)
             .with("read-ahead", 2)
     };
     let local = root.path().join("photos");
@@ -143,7 +145,7 @@ fn a_run_that_lost_its_images_goes_on_another_time() {
     let error = one_error(&train(&server, &remote));
     for words in [
         "run the same command again to resume from its last checkpoint",
-        "cannot fetch s3://bucket/photos/class-",
+        "cannot reach s3://bucket/photos/class-",
         "the server answered 500 (3 attempts)",
     ] {
         assert!(error.contains(words), "{error}");
@@ -220,7 +222,7 @@ fn other_verbs_read_other_machines_too() {
         &server,
         &["data", "inspect", "--remote-attempts", "2", path(&seen)],
     );
-    assert!(one_error(&output).contains("cannot fetch s3://bucket/photos/class-0/00.png"));
+    assert!(one_error(&output).contains("cannot reach s3://bucket/photos/class-0/00.png"));
 }
 
 #[test]

@@ -7,6 +7,8 @@
 //!                              cache ──► client: attempts ──► store
 //! ```
 //!
+//! Features are written to a folder of a store, too ([`Objects`]).
+//!
 //! Behind the cargo feature `remote`; the options exist without it.
 
 #[cfg(feature = "remote")]
@@ -22,6 +24,8 @@ mod location;
 #[cfg(feature = "remote")]
 mod object;
 #[cfg(feature = "remote")]
+mod objects;
+#[cfg(feature = "remote")]
 mod open;
 mod options;
 #[cfg(feature = "remote")]
@@ -34,6 +38,8 @@ mod store;
 #[cfg(feature = "remote")]
 mod uri_list;
 
+#[cfg(feature = "remote")]
+pub use objects::{FoundObject, Objects};
 #[cfg(feature = "remote")]
 pub(super) use open::open;
 pub use options::{CacheOptions, RemoteOptions};

@@ -4,6 +4,7 @@
 mod cache;
 mod epochs;
 mod locations;
+mod objects;
 mod requests;
 mod server;
 mod sets;

@@ -1,12 +1,12 @@
 //! An S3-compatible server on loopback that can be told to misbehave.
 //!
-//! Speaks what reading takes: ListObjectsV2 with pages, HEAD, GET with ranges and conditions. Plain
-//! web clients can read from it, too. Faults come from a seeded sequence, before the answer or in the
+//! Speaks what reading and writing take: ListObjectsV2 with pages, HEAD, GET with ranges and
+//! conditions, PUT of whole objects. Plain web clients can read from it, too. Faults come from a seeded sequence, before the answer or in the
 //! middle of a body.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -25,6 +25,8 @@ pub struct Faults {
     pub internal: u32,
     /// The answer is 503.
     pub unavailable: u32,
+    /// An object is stored, and the connection closed instead of an answer.
+    pub lost: u32,
 }
 
 /// How often each went wrong.
@@ -35,6 +37,7 @@ pub struct Counts {
     pub stall: usize,
     pub internal: usize,
     pub unavailable: usize,
+    pub lost: usize,
 }
 
 /// Lies that are told with every answer to GET.
@@ -63,6 +66,8 @@ pub struct Behaviour {
     pub forbidden: Option<String>,
     /// Whether ranges are honoured.
     pub ranges: bool,
+    /// Whether PUT can be asked to leave an object that is there.
+    pub create: bool,
     /// After so many requests, all answers are 500.
     pub outage_after: Option<usize>,
 }
@@ -77,6 +82,7 @@ impl Default for Behaviour {
             stall: Duration::from_secs(2),
             forbidden: None,
             ranges: true,
+            create: true,
             outage_after: None,
         }
     }
@@ -166,6 +172,17 @@ impl Server {
         }
     }
 
+    /// What lies under a name.
+    pub fn get(&self, name: &str) -> Option<Vec<u8>> {
+        let objects = lock(&self.state.objects);
+        objects.get(name).map(|(content, _)| content.clone())
+    }
+
+    /// The names of all objects.
+    pub fn names(&self) -> Vec<String> {
+        lock(&self.state.objects).keys().cloned().collect()
+    }
+
     pub fn remove(&self, name: &str) {
         lock(&self.state.objects).remove(name).unwrap();
     }
@@ -234,7 +251,12 @@ impl State {
                 words.next().unwrap_or_default().to_owned(),
                 words.next().unwrap_or_default().to_owned(),
             );
-            if !self.answer(&mut connection, &method, &target, &headers)? {
+            let length = headers.get("content-length");
+            let length = length.and_then(|length| length.parse().ok());
+            let mut body = vec![0; length.unwrap_or(0)];
+            // What breaks off on the way here is not stored.
+            reader.read_exact(&mut body)?;
+            if !self.answer(&mut connection, &method, &target, &headers, body)? {
                 return Ok(());
             }
         }
@@ -247,6 +269,7 @@ impl State {
         method: &str,
         target: &str,
         headers: &BTreeMap<String, String>,
+        body: Vec<u8>,
     ) -> std::io::Result<bool> {
         let behaviour = lock(&self.behaviour).clone();
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -301,6 +324,8 @@ impl State {
             drop(counts);
             return status(connection, "503 Slow Down").map(|()| true);
         }
+        let lost = method == "PUT" && is(faults.lost);
+        counts.lost += usize::from(lost);
         // What has no body cannot break off in the middle of it.
         if method == "GET" && is(faults.drop) {
             counts.drop += 1;
@@ -326,6 +351,9 @@ impl State {
             .is_some_and(|part| name.contains(part))
         {
             return status(connection, "403 Forbidden").map(|()| true);
+        }
+        if method == "PUT" {
+            return self.store(connection, &name, headers, body, (behaviour.create, lost));
         }
         let Some((content, time)) = lock(&self.objects).get(&name).cloned() else {
             return status(connection, "404 Not Found").map(|()| true);
@@ -375,6 +403,35 @@ impl State {
             return connection.write_all(head.as_bytes()).map(|()| true);
         }
         send(connection, &head, body, fault, behaviour.stall)
+    }
+
+    /// Stores an object, whole; `false` where the connection is to be closed.
+    fn store(
+        &self,
+        connection: &mut TcpStream,
+        name: &str,
+        headers: &BTreeMap<String, String>,
+        body: Vec<u8>,
+        (create, lost): (bool, bool),
+    ) -> std::io::Result<bool> {
+        let new = headers.get("if-none-match").is_some_and(|tag| tag == "*");
+        if new && !create {
+            return status(connection, "501 Not Implemented").map(|()| true);
+        }
+        let tag = hash(&body);
+        let mut objects = lock(&self.objects);
+        if new && objects.contains_key(name) {
+            return status(connection, "412 Precondition Failed").map(|()| true);
+        }
+        let time = objects.get(name).map_or(1_700_000_000, |old| old.1 + 60);
+        objects.insert(name.to_owned(), (body, time));
+        drop(objects);
+        if lost {
+            return Ok(false);
+        }
+        let answer =
+            format!("HTTP/1.1 200 OK\r\netag: \"{tag:016x}\"\r\ncontent-length: 0\r\n\r\n");
+        connection.write_all(answer.as_bytes()).map(|()| true)
     }
 
     /// A page of the listing of a bucket.

@@ -20,6 +20,7 @@ pub(crate) const FAULTS: Faults = Faults {
     stall: 50,
     internal: 100,
     unavailable: 100,
+    lost: 100,
 };
 
 /// Of a server, with short times.

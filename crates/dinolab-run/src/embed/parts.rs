@@ -13,7 +13,7 @@ use super::EmbedRequest;
 use crate::environment::Environment;
 use crate::error::{Context, Error, Result};
 use crate::feature_input::{by_name, usable_features_of};
-use crate::feature_set::parts::{FeatureType, Hash, Manifest, Part, Shard, is_whole, part_file};
+use crate::feature_set::parts::{FeatureType, Hash, Manifest, Part, PartFolder, Shard, is_whole};
 use crate::model::Model;
 use crate::sources;
 
@@ -22,21 +22,19 @@ use crate::sources;
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[cfg_attr(feature = "clap", command(next_help_heading = "Parts"))]
 pub struct PartOptions {
-    /// parquet: write a folder of Parquet files, which several processes can fill and which is
-    /// continued where it was left
+    /// Output format; parquet writes a resumable folder that several processes can fill
     #[cfg_attr(feature = "clap", arg(long, value_name = "FORMAT"))]
     pub format: Option<PartFormat>,
-    /// Write the share of process K of N, from 1/N to N/N [default: the task of the Slurm array, or
-    /// 1/1]
+    /// Write shard K of N [default: from the Slurm array, else 1/1]
     #[cfg_attr(feature = "clap", arg(long, value_name = "K/N", requires = "format"))]
     pub shard: Option<Shard>,
-    /// Images in a file
+    /// Number of images per Parquet file
     #[cfg_attr(
         feature = "clap",
         arg(long, value_name = "N", default_value_t = 10_000, requires = "format")
     )]
     pub part_size: usize,
-    /// Numbers that features are stored in
+    /// Type in which to store features
     #[cfg_attr(
         feature = "clap",
         arg(
@@ -131,7 +129,7 @@ pub fn embed_parts(
         "",
         "go to .npy or .safetensors"
     );
-    let folder = request.out;
+    let folder = &PartFolder::open(request.out, &env.remote)?;
     let model = Model::load(env, request.weights, &request.model)?;
     let most = SourceOptions::default().max_pixels;
     let source = sources::open_as(env, request.images, most, model.pixels())?;
@@ -142,7 +140,7 @@ pub fn embed_parts(
     let identity = manifest.claim(folder)?;
     let parts = manifest.parts();
     let mut done = EmbeddedParts {
-        folder: folder.to_owned(),
+        folder: request.out.to_owned(),
         images: order.len(),
         parts,
         written: 0,
@@ -150,8 +148,7 @@ pub fn embed_parts(
         skipped: 0,
     };
     for part in shard.of(parts) {
-        let path = part_file(folder, part);
-        if is_whole(&path, &identity, part) {
+        if is_whole(folder, &identity, part)? {
             done.there += 1;
             continue;
         }
@@ -176,8 +173,7 @@ pub fn embed_parts(
         let labelled = !source.classes().is_empty();
         let part = Part::new(&identity, part, kind, &names, features, labelled);
         done.skipped += part.skipped.len();
-        part.write(&path)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        part.write(folder)?;
         done.written += 1;
     }
     Ok(done)

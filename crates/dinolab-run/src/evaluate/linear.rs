@@ -121,7 +121,11 @@ pub fn evaluate(
     request: &LinearRequest<'_>,
     begins: &mut dyn FnMut(LinearSizes),
 ) -> Result<LinearReport> {
-    let saved = [request.train, request.val].map(FeatureSet::is_file_of);
+    let is_saved = |path, setting| FeatureSet::is_saved(path, &env.remote).of_setting(setting, "");
+    let saved = [
+        is_saved(request.train, "train")?,
+        is_saved(request.val, "val")?,
+    ];
     ensure_setting!(
         !(request.augment && saved[0]),
         "augment",
@@ -166,7 +170,7 @@ pub fn evaluate(
             options.preprocess.batch_size,
             network.blocks,
         ),
-        _ => FeatureSet::read(path).of_setting(setting, ""),
+        _ => FeatureSet::load(path, &env.remote).of_setting(setting, ""),
     };
     let val = embed(request.val, &val_source, "val")?;
     let mut fresh = match (&network, &train_source) {
@@ -182,7 +186,8 @@ pub fn evaluate(
     learn(
         env,
         request,
-        network.as_ref(),
+        // A classifier of saved features does not know which network made them.
+        network.as_ref().filter(|_| !saved[0]),
         (train_set, val),
         fresh,
         begins,
@@ -275,11 +280,9 @@ fn learn(
         let file = ClassifierFile {
             classifier,
             classes: classes.clone(),
-            backbone: network
-                .filter(|_| !FeatureSet::is_file_of(request.train))
-                .map(|network| {
-                    Backbone::of(&network.model.vit, network.blocks, &network.preprocess)
-                }),
+            backbone: network.map(|network| {
+                Backbone::of(&network.model.vit, network.blocks, &network.preprocess)
+            }),
             protocol: Protocol {
                 config: config.clone(),
                 lr: chosen.lr,

@@ -7,23 +7,23 @@
 //! classes.
 
 mod file;
+mod folder;
 mod hash;
 mod manifest;
 mod pages;
 mod shard;
 mod verify;
 
-use std::path::{Path, PathBuf};
-
 use super::FeatureSet;
 use crate::error::{Context, Result};
 
 pub(crate) use self::file::{Part, is_whole, names};
+pub(crate) use self::folder::PartFolder;
 pub(crate) use self::hash::Hash;
 pub(crate) use self::manifest::Manifest;
 pub(crate) use self::pages::for_features;
 pub use self::shard::Shard;
-pub use self::verify::{Verified, verify};
+pub(super) use self::verify::verify;
 
 /// The numbers that features are stored in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -37,16 +37,11 @@ pub enum FeatureType {
     F16,
 }
 
-/// The file of part number `part`, from 0.
-pub(crate) fn part_file(folder: &Path, part: usize) -> PathBuf {
-    folder.join(format!("part-{part:06}.parquet"))
-}
-
 /// All features of a folder.
 ///
 /// # Errors
 /// A folder of which a part is missing or damaged, or that has no features.
-pub(crate) fn read(folder: &Path) -> Result<FeatureSet> {
+pub(crate) fn read(folder: &PartFolder) -> Result<FeatureSet> {
     let (manifest, identity) = Manifest::read(folder)?;
     let mut all = FeatureSet {
         names: Some(Vec::new()),
@@ -54,10 +49,12 @@ pub(crate) fn read(folder: &Path) -> Result<FeatureSet> {
         ..FeatureSet::default()
     };
     for part in 0..manifest.parts() {
-        let path = part_file(folder, part);
-        let (set, footer) = file::read(&path).with_context(|| path.display().to_string())?;
+        let path = || folder.path_of(part).display().to_string();
+        let reader = folder.part(part)?.context("is missing");
+        let read = reader.and_then(file::read);
+        let (set, footer) = read.with_context(path)?;
         if footer.identity != identity || footer.number != part {
-            bail!("{}: is a part of another folder", path.display());
+            bail!("{}: is a part of another folder", path());
         }
         let rows = set.len();
         if rows > 0 {
@@ -71,7 +68,7 @@ pub(crate) fn read(folder: &Path) -> Result<FeatureSet> {
         all.labels.get_or_insert_default().extend(labels);
     }
     if all.is_empty() {
-        bail!("{}: holds no features", folder.display());
+        bail!("{folder}: holds no features");
     }
     all.labels = all.labels.and_then(super::some);
     Ok(all)

@@ -15,12 +15,12 @@ use rayon::prelude::*;
 use super::{FoundImage, FoundImages, NeighbourReport, NeighbourRequest, QueryNeighbours, Search};
 use crate::environment::Environment;
 use crate::error::{Context, Error, Result};
-use crate::feature_set::parts::{Hash, Manifest, for_features, names, part_file};
+use crate::feature_set::parts::{Hash, Manifest, PartFolder, for_features, names};
 use crate::model::Model;
 
 /// A folder of features.
 struct Stored<'a> {
-    folder: &'a Path,
+    folder: &'a PartFolder,
     manifest: Manifest,
     identity: String,
 }
@@ -33,7 +33,7 @@ pub(super) fn search(
     env: &Environment<'_>,
     request: &NeighbourRequest<'_>,
 ) -> Result<NeighbourReport> {
-    let folder = request.images;
+    let folder = &PartFolder::open(request.images, &env.remote)?;
     let Search::Nearest { queries, k } = request.search else {
         let reason =
             "compares all pairs, which a folder of features is too large for; give the images";
@@ -64,7 +64,7 @@ pub(super) fn search(
     let width = rows.features.len() / queries.len().max(1);
     let found = stored.nearest(&rows.features, width, k + 1)?;
     if found.len() < queries.len() {
-        bail!("{}: holds no features", folder.display());
+        bail!("{folder}: holds no features");
     }
     let mut answers = Vec::new();
     for ((query, own), near) in queries.iter().zip(rows.members).zip(found) {
@@ -87,7 +87,7 @@ pub(super) fn search(
         images: stored.manifest.images,
         embedded: 0,
         skipped: 0,
-        index: Some(folder.display().to_string()),
+        index: Some(folder.to_string()),
         found: FoundImages::Nearest {
             k,
             queries: answers,
@@ -134,7 +134,7 @@ impl Stored<'_> {
         if let Some(what) = own.difference(&self.manifest) {
             bail!(
                 "{} holds features of {what}: search it as it was embedded",
-                self.folder.display()
+                self.folder
             );
         }
         Ok(Embedder::new(model.vit, preprocess)?.with_features(blocks)?)
@@ -162,7 +162,7 @@ impl Stored<'_> {
             if self.manifest.size.is_some() {
                 bail!(
                     "query {query}: whole images were embedded; ask for an image of {} by its name",
-                    self.folder.display()
+                    self.folder
                 );
             }
             let bytes = dinolab_data::file::read(path)?;
@@ -195,7 +195,7 @@ impl Stored<'_> {
         let Some(place) = parts.find_map_first(row).transpose()? else {
             bail!(
                 "query {name}: is neither a file nor an image of {}",
-                self.folder.display()
+                self.folder
             );
         };
         let (mut feature, mut first) = (Vec::new(), 0);
@@ -253,18 +253,21 @@ impl Stored<'_> {
         part: usize,
         each: impl FnMut(&[f32], usize) -> Result<()>,
     ) -> Result<()> {
-        let path = part_file(self.folder, part);
-        let read = for_features(&path, &self.identity, part, each);
-        read.with_context(|| path.display().to_string())
+        let read = for_features(self.folder, &self.identity, part, each);
+        read.with_context(|| self.folder.path_of(part).display().to_string())
     }
 
     fn name(&self, (part, row): Place) -> Result<String> {
         Ok(self.read(part, names)?.swap_remove(row))
     }
 
-    fn read<T>(&self, part: usize, read: impl Fn(&Path, &str, usize) -> Result<T>) -> Result<T> {
-        let path = part_file(self.folder, part);
-        read(&path, &self.identity, part).with_context(|| path.display().to_string())
+    fn read<T>(
+        &self,
+        part: usize,
+        read: impl Fn(&PartFolder, &str, usize) -> Result<T>,
+    ) -> Result<T> {
+        let read = read(self.folder, &self.identity, part);
+        read.with_context(|| self.folder.path_of(part).display().to_string())
     }
 }
 
@@ -316,6 +319,8 @@ impl Near {
 mod tests {
     use std::time::Instant;
 
+    use dinolab_data::source::RemoteOptions;
+
     use super::*;
     use crate::feature_set::FeatureSet;
     use crate::feature_set::parts::{FeatureType, Part};
@@ -328,7 +333,8 @@ mod tests {
             kind,
             ..Manifest::default()
         };
-        let identity = manifest.claim(root).unwrap();
+        let root = local(root);
+        let identity = manifest.claim(&root).unwrap();
         (0..parts).into_par_iter().for_each(|part| {
             let value = |i: usize| ((i * 2_654_435_761) % 1_000_003) as f32 / 500_001.5 - 1.0;
             let names: Vec<String> = (0..size).map(|row| format!("{part}/{row}.jpg")).collect();
@@ -340,11 +346,15 @@ mod tests {
                 labels: None,
             };
             let part_of = Part::new(&identity, part, kind, &names, set, false);
-            part_of.write(&part_file(root, part)).unwrap();
+            part_of.write(&root).unwrap();
         });
     }
 
-    fn open(folder: &Path) -> Stored<'_> {
+    fn local(path: &Path) -> PartFolder {
+        PartFolder::open(path, &RemoteOptions::default()).unwrap()
+    }
+
+    fn open(folder: &PartFolder) -> Stored<'_> {
         let (manifest, identity) = Manifest::read(folder).unwrap();
         Stored {
             folder,
@@ -360,8 +370,9 @@ mod tests {
             let path = root.path().join(format!("{kind:?}"));
             let sizes = (5, 70, 6);
             folder(&path, sizes, kind);
-            let stored = open(&path);
-            let mut whole = crate::feature_set::parts::read(&path).unwrap();
+            let root = local(&path);
+            let stored = open(&root);
+            let mut whole = crate::feature_set::parts::read(&root).unwrap();
             l2_normalise(&mut whole.data, whole.dim).unwrap();
             let (query, place) = stored.member("3/17.jpg").unwrap();
             assert_eq!(place, (3, 17));
@@ -391,7 +402,8 @@ mod tests {
         for kind in [FeatureType::F32, FeatureType::F16] {
             let path = root.path().join(format!("{kind:?}"));
             folder(&path, (100, 10_000, 384), kind);
-            let stored = open(&path);
+            let root = local(&path);
+            let stored = open(&root);
             let (query, _) = stored.member("50/17.jpg").unwrap();
             // The largest memory is counted from here on.
             let _ = std::fs::write("/proc/self/clear_refs", "5");

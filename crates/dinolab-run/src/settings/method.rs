@@ -6,7 +6,7 @@ use crate::values::{EvaluatedKind, MethodKind};
 
 impl Config {
     /// Whether the evaluated backbone is an average apart from a teacher.
-    pub(super) fn averages(&self) -> bool {
+    pub(crate) fn averages(&self) -> bool {
         !self.method.teaches() || self.evaluated == EvaluatedKind::Average
     }
 }

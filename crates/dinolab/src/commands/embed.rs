@@ -28,14 +28,14 @@ use dinolab_run::{Environment, ModelOptions};
 #[derive(clap::Args)]
 pub struct Args {
     /// Images: a folder, list, tar file or shards, Parquet file, VOC tree or a single image
-    #[arg(required = true)]
+    #[arg(required_unless_present = "verify")]
     images: Option<PathBuf>,
-    /// Output file, .npy or .safetensors; with --format a folder
-    #[arg(long, value_name = "PATH", required = true)]
+    /// Output file, .npy or .safetensors; with --format a folder, also s3://BUCKET/FOLDER
+    #[arg(long, value_name = "PATH", required_unless_present = "verify")]
     out: Option<PathBuf>,
     /// Verify that a feature folder contains every image exactly once
-    #[cfg(feature = "parquet")]
-    #[arg(long, value_name = "FOLDER", exclusive = true)]
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["images", "out", "weights", "EmbedOptions", "ModelOptions"])]
+    #[cfg_attr(feature = "parquet", arg(conflicts_with = "PartOptions"))]
     verify: Option<PathBuf>,
     #[command(flatten)]
     options: EmbedOptions,
@@ -43,7 +43,7 @@ pub struct Args {
     #[command(flatten)]
     parts: PartOptions,
     /// Run folder, one of its checkpoints, weight file (.pth or .safetensors) or model folder
-    #[arg(long, value_name = "W", required = true)]
+    #[arg(long, value_name = "W", required_unless_present = "verify")]
     weights: Option<PathBuf>,
     #[command(flatten)]
     model: ModelOptions,
@@ -51,9 +51,8 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
-    #[cfg(feature = "parquet")]
     if let Some(folder) = &args.verify {
-        let found = dinolab_run::feature_set::parts::verify(env, folder)?;
+        let found = dinolab_run::feature_set::verify(env, folder)?;
         anyhow::ensure!(found.is_whole(), "{}: {found}", folder.display());
         outln!("{found}");
         return Ok(());

@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use object_store::{GetOptions, GetRange, ObjectMeta};
+use object_store::{GetOptions, GetRange, ObjectMeta, PutMode, PutOptions, PutPayload};
 use tokio::time::timeout;
 
 use super::cache::Cache;
-use super::error::{CHANGED, RequestError};
+use super::error::{CHANGED, RequestError, is_not_implemented};
 use super::location::{Location, Scheme};
 use super::store::Store;
 use super::{RemoteOptions, runtime};
@@ -182,6 +182,37 @@ impl Client {
                 Ok(version) => Ok(Some((bytes, version))),
                 Err(RequestError::Unchanged) => Ok(None),
                 Err(trouble) => Err(trouble),
+            }
+        })
+    }
+
+    /// Stores an object, whole or not at all; if it is to be `new`, one that is there stays.
+    pub(super) fn write(&self, location: &Location, bytes: Vec<u8>, new: bool) -> Result<()> {
+        let store = self.store(location)?;
+        let payload = PutPayload::from(bytes);
+        self.wait(location, async || {
+            let put = async |mode: PutMode| {
+                let options = PutOptions::from(mode);
+                (store.objects)
+                    .put_opts(&location.key, payload.clone(), options)
+                    .await
+            };
+            let written = match new {
+                true => match put(PutMode::Create).await {
+                    Err(error) if is_not_implemented(&error) => put(PutMode::Overwrite).await,
+                    // Perhaps by an attempt of this process whose answer was lost.
+                    Err(object_store::Error::AlreadyExists { .. }) => return Ok(()),
+                    written => written,
+                },
+                false => put(PutMode::Overwrite).await,
+            };
+            match written {
+                Ok(_) => Ok(()),
+                // Another writer was at it at the same time.
+                Err(object_store::Error::AlreadyExists { source, .. }) => {
+                    Err(RequestError::transient(source.to_string()))
+                }
+                Err(error) => Err(RequestError::of(&error, location, store.signed)),
             }
         })
     }

@@ -36,12 +36,7 @@ impl RequestError {
     /// The message of an error of the client.
     pub(super) fn of(error: &object_store::Error, location: &Location, signed: bool) -> Self {
         use object_store::Error as Found;
-        let mut causes = Vec::new();
-        let mut next: Option<&dyn Cause> = Some(error);
-        while let Some(cause) = next {
-            causes.push(cause);
-            next = cause.source();
-        }
+        let causes = causes(error);
         let chain = || causes.iter().copied();
         let status = chain().find_map(|cause| status_in(&cause.to_string()));
         let asked_role = || {
@@ -135,6 +130,25 @@ fn no_role(scheme: Scheme) -> String {
     )
 }
 
+/// An error and what caused it, the outermost first.
+fn causes(error: &object_store::Error) -> Vec<&(dyn Cause + 'static)> {
+    let mut causes = Vec::new();
+    let mut next: Option<&(dyn Cause + 'static)> = Some(error);
+    while let Some(cause) = next {
+        causes.push(cause);
+        next = cause.source();
+    }
+    causes
+}
+
+/// Whether a store does not know what it was asked for.
+pub(super) fn is_not_implemented(error: &object_store::Error) -> bool {
+    matches!(error, object_store::Error::NotImplemented { .. })
+        || causes(error)
+            .iter()
+            .any(|cause| status_in(&cause.to_string()) == Some(501))
+}
+
 /// The status in the client's "… status code: 503 Service Unavailable: …".
 fn status_in(text: &str) -> Option<u16> {
     let (_, after) = text.split_once("status code: ")?;
@@ -170,7 +184,7 @@ fn refused(status: u16, scheme: Scheme, signed: bool) -> String {
     if scheme == Scheme::Http {
         format!("access was refused ({status})")
     } else if signed {
-        format!("access was refused ({status}): these credentials may not read it ({variables})")
+        format!("access was refused ({status}): these credentials do not allow it ({variables})")
     } else {
         format!("access was refused ({status}): no credentials were found; set {variables}")
     }

@@ -1,9 +1,7 @@
 //! One part: a Parquet file with what it is of in its footer.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::builder::StringBuilder;
@@ -11,17 +9,17 @@ use arrow_array::{
     Array, ArrayRef, FixedSizeListArray, Float16Array, Float32Array, RecordBatch, StringArray,
 };
 use arrow_schema::{DataType, Field, Schema};
-use dinolab_files::write_whole;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::arrow::{ArrowWriter, ProjectionMask};
-use parquet::file::metadata::KeyValue;
+use parquet::file::metadata::{KeyValue, ParquetMetaData};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
+use super::folder::{PartFolder, PartReader, refused};
 use super::{FeatureType, Hash};
-use crate::error::{Error, Result};
+use crate::error::{Context, Result};
 use crate::feature_set::FeatureSet;
 
 const IDENTITY: &str = "dinolab.manifest";
@@ -74,11 +72,19 @@ impl Part {
         }
     }
 
-    /// Writes the file, which appears whole.
+    /// Writes the part into the folder.
     ///
     /// # Errors
-    /// A file that cannot be written.
-    pub fn write(self, path: &Path) -> io::Result<()> {
+    /// A place that cannot be written.
+    pub fn write(self, folder: &PartFolder) -> Result<()> {
+        let number = self.number;
+        let bytes = self.to_parquet();
+        let bytes = bytes.with_context(|| folder.path_of(number).display().to_string())?;
+        folder.write_part(number, bytes)
+    }
+
+    /// The content of the file.
+    fn to_parquet(self) -> io::Result<Vec<u8>> {
         let mut checksum = Hash::default();
         for name in &self.names {
             checksum.name(name);
@@ -125,13 +131,12 @@ impl Part {
             .set_statistics_enabled(EnabledStatistics::None)
             .set_key_value_metadata(Some(said.to_vec()))
             .build();
-        write_whole(path, |out| {
-            let mut writer =
-                ArrowWriter::try_new(out, schema, Some(properties)).map_err(io::Error::other)?;
-            writer.write(&batch).map_err(io::Error::other)?;
-            writer.close().map_err(io::Error::other)?;
-            Ok(())
-        })
+        let mut out = Vec::new();
+        let mut writer =
+            ArrowWriter::try_new(&mut out, schema, Some(properties)).map_err(io::Error::other)?;
+        writer.write(&batch).map_err(io::Error::other)?;
+        writer.close().map_err(io::Error::other)?;
+        Ok(out)
     }
 }
 
@@ -156,9 +161,8 @@ pub(super) struct Footer {
 }
 
 /// The footer of a part; `None` where the file has none that a part has.
-fn footer(path: &Path) -> Option<Footer> {
-    let reader = SerializedFileReader::new(File::open(path).ok()?).ok()?;
-    let said = reader.metadata().file_metadata().key_value_metadata()?;
+fn footer(metadata: &ParquetMetaData) -> Option<Footer> {
+    let said = metadata.file_metadata().key_value_metadata()?;
     let value = |key: &str| said.iter().find(|one| one.key == key)?.value.clone();
     Some(Footer {
         identity: value(IDENTITY)?,
@@ -168,28 +172,54 @@ fn footer(path: &Path) -> Option<Footer> {
     })
 }
 
-/// Whether a file is part `number` of the folder that is known by `identity`. It appeared whole, so that its
+/// Whether part `number` of the folder that is known by `identity` is there. It appeared whole, so that its
 /// footer tells.
-pub(crate) fn is_whole(path: &Path, identity: &str, number: usize) -> bool {
-    footer(path).is_some_and(|found| found.identity == identity && found.number == number)
+///
+/// # Errors
+/// A part of a store that could not be fetched.
+pub(crate) fn is_whole(folder: &PartFolder, identity: &str, number: usize) -> Result<bool> {
+    let Some(part) = folder.part(number)? else {
+        return Ok(false);
+    };
+    match open(part, identity, number) {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_unreachable() => Err(error),
+        Err(_) => Ok(false),
+    }
+}
+
+/// A part of the folder that is known by `identity`, to be read.
+///
+/// # Errors
+/// A part that is damaged or of another folder, or that could not be fetched.
+pub(super) fn open(
+    part: PartReader,
+    identity: &str,
+    number: usize,
+) -> Result<SerializedFileReader<PartReader>> {
+    let reader = SerializedFileReader::new(part).map_err(|error| refused(&error))?;
+    match footer(reader.metadata()) {
+        Some(found) if found.identity == identity && found.number == number => Ok(reader),
+        _ => bail!("is damaged, or a part of another folder"),
+    }
 }
 
 /// The names of a part's images. Their checksum is not compared.
 ///
 /// # Errors
-/// [`Error::Invalid`] says what is wrong with the file.
-pub(crate) fn names(path: &Path, identity: &str, number: usize) -> Result<Vec<String>> {
-    let damaged = |error: &dyn std::fmt::Display| Error::Invalid(format!("is damaged: {error}"));
-    if !is_whole(path, identity, number) {
-        bail!("is missing, damaged, or a part of another folder");
+/// [`Error::Invalid`](crate::Error::Invalid) says what is wrong with the file.
+pub(crate) fn names(folder: &PartFolder, identity: &str, number: usize) -> Result<Vec<String>> {
+    let part = folder.part(number)?.context("is missing")?;
+    let reader = ParquetRecordBatchReaderBuilder::try_new(part).map_err(|error| refused(&error))?;
+    match footer(reader.metadata()) {
+        Some(found) if found.identity == identity && found.number == number => {}
+        _ => bail!("is damaged, or a part of another folder"),
     }
-    let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?);
-    let reader = reader.map_err(|error| damaged(&error))?;
     let mask = ProjectionMask::columns(reader.parquet_schema(), ["path"]);
     let reader = reader.with_projection(mask).build();
     let mut names = Vec::new();
-    for batch in reader.map_err(|error| damaged(&error))? {
-        let batch = batch.map_err(|error| damaged(&error))?;
+    for batch in reader.map_err(|error| refused(&error))? {
+        let batch = batch.map_err(|error| refused(&error.into()))?;
         let Some(paths) = batch.column(0).as_any().downcast_ref::<StringArray>() else {
             bail!("has no column of paths");
         };
@@ -215,15 +245,12 @@ fn append(data: &mut Vec<f32>, values: &ArrayRef) -> Result<()> {
 /// The names and features of a part, its footer, and their checksum, all read.
 ///
 /// # Errors
-/// [`Error::Invalid`] says what is wrong with the file.
-pub(super) fn read(path: &Path) -> Result<(FeatureSet, Footer)> {
-    let Some(footer) = footer(path) else {
-        bail!("is damaged, or no part");
-    };
-    let file = File::open(path)?;
-    let damaged = |error: &dyn std::fmt::Display| Error::Invalid(format!("is damaged: {error}"));
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| damaged(&error))?;
-    let reader = reader.build().map_err(|error| damaged(&error))?;
+/// [`Error::Invalid`](crate::Error::Invalid) says what is wrong with the file.
+pub(super) fn read(part: PartReader) -> Result<(FeatureSet, Footer)> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(part.whole()?);
+    let reader = reader.map_err(|error| refused(&error))?;
+    let footer = footer(reader.metadata()).context("is damaged, or no part")?;
+    let reader = reader.build().map_err(|error| refused(&error))?;
     let (mut checksum, mut of_values) = (Hash::default(), Vec::new());
     let mut set = FeatureSet {
         names: Some(Vec::new()),
@@ -231,7 +258,7 @@ pub(super) fn read(path: &Path) -> Result<(FeatureSet, Footer)> {
     };
     let mut labels: Option<Vec<Option<String>>> = None;
     for batch in reader {
-        let batch = batch.map_err(|error| damaged(&error))?;
+        let batch = batch.map_err(|error| refused(&error.into()))?;
         let text = |name: &str| {
             batch
                 .column_by_name(name)?

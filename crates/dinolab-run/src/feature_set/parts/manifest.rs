@@ -1,14 +1,9 @@
 //! What a folder of features is of.
 
-use std::fs;
-use std::io;
-use std::path::Path;
-
 use dinolab_features::{BlockFeatures, Preprocess};
-use dinolab_files::write_atomically;
 use dinolab_nn::{Parameters, Precision};
 
-use super::{FeatureType, Hash};
+use super::{FeatureType, Hash, PartFolder};
 use crate::error::{Context, Error, Result};
 use crate::feature_set::MANIFEST;
 
@@ -70,21 +65,17 @@ impl Manifest {
     ///
     /// # Errors
     /// A folder of another manifest; one that cannot be written.
-    pub fn claim(&self, folder: &Path) -> Result<String> {
-        let path = folder.join(MANIFEST);
-        if !path.exists() {
-            let text =
-                serde_json::to_string_pretty(self).map_err(|error| Error::Format(error.into()))?;
-            write_atomically(&path, text.as_bytes())
-                .with_context(|| format!("cannot write {}", path.display()))?;
-        }
+    pub fn claim(&self, folder: &PartFolder) -> Result<String> {
+        let text =
+            serde_json::to_string_pretty(self).map_err(|error| Error::Format(error.into()))?;
+        folder.write_manifest(&text)?;
         // Read again: another process may have been there first.
         let (found, identity) = Self::read(folder)?;
         match self.difference(&found) {
             None => Ok(identity),
             Some(what) => Err(Error::setting(
                 "out",
-                folder.display(),
+                folder,
                 format!("holds features of {what}; give another folder"),
             )),
         }
@@ -94,22 +85,15 @@ impl Manifest {
     ///
     /// # Errors
     /// A folder without one, or with one that is damaged or of another version.
-    pub fn read(folder: &Path) -> Result<(Self, String)> {
-        let path = folder.join(MANIFEST);
-        let text = match fs::read_to_string(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                bail!(
-                    "{}: is not a folder of features, {MANIFEST} is missing",
-                    folder.display()
-                )
-            }
-            text => text.with_context(|| path.display().to_string())?,
+    pub fn read(folder: &PartFolder) -> Result<(Self, String)> {
+        let Some(text) = folder.manifest()? else {
+            bail!("{folder}: is not a folder of features, {MANIFEST} is missing");
         };
         let manifest: Self = serde_json::from_str(&text)
             .map_err(|error| Error::Format(error.into()))
-            .with_context(|| path.display().to_string())?;
+            .with_context(|| format!("{folder}: {MANIFEST}"))?;
         if manifest.format != FORMAT || manifest.part_size == 0 {
-            bail!("{}: is of another version of dinolab", path.display());
+            bail!("{folder}: {MANIFEST} is of another version of dinolab");
         }
         let mut hash = Hash::default();
         hash.bytes(text.as_bytes());

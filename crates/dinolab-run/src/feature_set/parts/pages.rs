@@ -3,16 +3,14 @@
 //! A column of lists has, beside its values, levels that say where lists begin. The features of a part all have
 //! the same width and none is missing, so that its values are read without them, which saves most of the time.
 
-use std::fs::File;
-use std::path::Path;
-
 use dinolab_kernels::{append_f16, append_f32};
 use parquet::basic::{Encoding, Type};
 use parquet::column::page::Page;
-use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::reader::FileReader;
 
-use super::is_whole;
-use crate::error::{Error, Result};
+use super::file::open;
+use super::folder::{PartFolder, refused};
+use crate::error::{Context, Error, Result};
 
 /// Gives the features of a part of the folder that is known by `identity`, `dim` wide, to `each`: some rows at a
 /// time. Neither names nor the checksum are read: `embed --verify` does that.
@@ -20,16 +18,13 @@ use crate::error::{Error, Result};
 /// # Errors
 /// [`Error::Invalid`] says what is wrong with the file; errors of `each`.
 pub(crate) fn for_features(
-    path: &Path,
+    folder: &PartFolder,
     identity: &str,
     number: usize,
     mut each: impl FnMut(&[f32], usize) -> Result<()>,
 ) -> Result<()> {
-    let damaged = |error: &dyn std::fmt::Display| Error::Invalid(format!("is damaged: {error}"));
-    if !is_whole(path, identity, number) {
-        bail!("is missing, damaged, or a part of another folder");
-    }
-    let reader = SerializedFileReader::new(File::open(path)?).map_err(|error| damaged(&error))?;
+    let part = folder.part(number)?.context("is missing")?;
+    let reader = open(part.whole()?, identity, number)?;
     let schema = reader.metadata().file_metadata().schema_descr_ptr();
     let columns = schema.columns().iter();
     let mut columns = columns.enumerate();
@@ -41,7 +36,7 @@ pub(crate) fn for_features(
     for group in 0..reader.num_row_groups() {
         let group = reader
             .get_row_group(group)
-            .map_err(|error| damaged(&error))?;
+            .map_err(|error| refused(&error))?;
         let rows = group.metadata().num_rows() as usize;
         if rows == 0 {
             continue;
@@ -54,8 +49,8 @@ pub(crate) fn for_features(
         }
         let mut given = 0;
         let pages = group.get_column_page_reader(place);
-        for page in pages.map_err(|error| damaged(&error))? {
-            let page = page.map_err(|error| damaged(&error))?;
+        for page in pages.map_err(|error| refused(&error))? {
+            let page = page.map_err(|error| refused(&error))?;
             append(&page, column.physical_type(), &mut values)?;
             // A page may end within a row.
             let whole = values.len() / dim * dim;
