@@ -78,13 +78,13 @@ impl Part {
     /// A place that cannot be written.
     pub fn write(self, folder: &PartFolder) -> Result<()> {
         let number = self.number;
-        let bytes = self.to_parquet();
+        let bytes = self.into_parquet();
         let bytes = bytes.with_context(|| folder.path_of(number).display().to_string())?;
         folder.write_part(number, bytes)
     }
 
     /// The content of the file.
-    fn to_parquet(self) -> io::Result<Vec<u8>> {
+    fn into_parquet(self) -> io::Result<Vec<u8>> {
         let mut checksum = Hash::default();
         for name in &self.names {
             checksum.name(name);
