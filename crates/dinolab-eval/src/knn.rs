@@ -9,11 +9,13 @@
 //! threads.
 
 mod search;
+mod stream;
 
 use dinolab_data::slice::{check_finite, check_length};
 use rayon::prelude::*;
 
 use self::search::search;
+pub use self::stream::KnnStream;
 use crate::rows::rows_of;
 use crate::{Error, Result};
 
@@ -106,6 +108,24 @@ impl Knn {
         test: Labelled<'_>,
         skip_self: bool,
     ) -> Result<Vec<KnnScore>> {
+        let k_max = self.check()?;
+        let all = train.labels.iter().chain(test.labels);
+        let classes = 1 + all.max().copied().unwrap_or(0);
+
+        let outcomes: Vec<Vec<Outcome>> = search(
+            train.features,
+            test.features,
+            train.dim,
+            k_max,
+            skip_self,
+            || ClassVotes::new(classes),
+            |votes, row, near| self.vote(votes, near, train.labels, test.labels[row]),
+        );
+        Ok(self.scores(&outcomes))
+    }
+
+    /// The largest `k`.
+    fn check(&self) -> Result<usize> {
         let Some(&k_max) = self.k.iter().max() else {
             return Err(Error::setting("k", "no number of neighbours given"));
         };
@@ -118,32 +138,29 @@ impl Knn {
                 format!("must be above 0, is {}", self.temperature),
             ));
         }
-        let all = train.labels.iter().chain(test.labels);
-        let classes = 1 + all.max().copied().unwrap_or(0);
+        Ok(k_max)
+    }
 
-        let outcomes: Vec<Vec<Outcome>> = search(
-            train.features,
-            test.features,
-            train.dim,
-            k_max,
-            skip_self,
-            || ClassVotes::new(classes),
-            |votes, row, neighbours| {
-                let truth = test.labels[row];
-                self.k
-                    .iter()
-                    .map(|&k| {
-                        let voters = &neighbours[..k.min(neighbours.len())];
-                        votes.count(voters, train.labels, self.temperature);
-                        votes.outcome(k.min(5), truth)
-                    })
-                    .collect()
-            },
-        );
+    /// The outcome for each `k` of a query with these neighbours.
+    fn vote(
+        &self,
+        votes: &mut ClassVotes,
+        neighbours: &[Neighbour],
+        labels: &[usize],
+        truth: usize,
+    ) -> Vec<Outcome> {
+        let of = |&k: &usize| {
+            let voters = &neighbours[..k.min(neighbours.len())];
+            votes.count(voters, labels, self.temperature);
+            votes.outcome(k.min(5), truth)
+        };
+        self.k.iter().map(of).collect()
+    }
 
+    /// Of the outcomes of all queries.
+    fn scores(&self, outcomes: &[Vec<Outcome>]) -> Vec<KnnScore> {
         let total = outcomes.len() as f64;
-        Ok(self
-            .k
+        self.k
             .iter()
             .enumerate()
             .map(|(i, &k)| {
@@ -157,7 +174,7 @@ impl Knn {
                     predicted: outcomes.iter().map(|o| o[i].predicted).collect(),
                 }
             })
-            .collect())
+            .collect()
     }
 }
 

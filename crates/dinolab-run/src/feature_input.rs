@@ -231,25 +231,41 @@ pub fn labelled(
     set: FeatureSet,
     input: FeatureInput<'_>,
 ) -> Result<FeatureSet> {
-    let FeatureInput { setting, path } = input;
     if set.labels.is_none() {
-        let reason = format!(
-            "has no labels; put each class of images in its own folder, or the classes of \
-             saved features in {}, a line each",
-            labels_file(path).display()
-        );
-        let path = path.display();
-        return Err(match setting {
-            "" => Error::Invalid(format!("{path}: {reason}")),
-            setting => Error::OfSetting {
-                setting,
-                value: path.to_string(),
-                source: Box::new(Error::Invalid(reason)),
-            },
-        });
+        return Err(no_labels(input));
     }
     let all = set.len();
     let (set, without) = set.labelled();
+    unlabelled(env, input, without, all);
+    Ok(set)
+}
+
+/// The error of a set without labels.
+pub(crate) fn no_labels(input: FeatureInput<'_>) -> Error {
+    let FeatureInput { setting, path } = input;
+    let reason = format!(
+        "has no labels; put each class of images in its own folder, or the classes of saved \
+         features in {}, a line each",
+        labels_file(path).display()
+    );
+    let path = path.display();
+    match setting {
+        "" => Error::Invalid(format!("{path}: {reason}")),
+        setting => Error::OfSetting {
+            setting,
+            value: path.to_string(),
+            source: Box::new(Error::Invalid(reason)),
+        },
+    }
+}
+
+/// Reports images that are left out since they have no label, if there are any.
+pub(crate) fn unlabelled(
+    env: &Environment<'_>,
+    FeatureInput { setting, path }: FeatureInput<'_>,
+    without: usize,
+    all: usize,
+) {
     if without > 0 {
         env.events.hear(Event::Unlabelled {
             setting,
@@ -258,7 +274,20 @@ pub fn labelled(
             all,
         });
     }
-    Ok(set)
+}
+
+/// Refuses options that saved features cannot follow.
+///
+/// # Errors
+/// A feature that is asked for.
+pub(crate) fn of_saved(options: &FeatureOptions<'_>) -> Result<()> {
+    match options.choice.feature {
+        None => Ok(()),
+        Some(feature) => {
+            let reason = "is made of images, and saved features are what they are";
+            Err(Error::setting("feature", feature, reason))
+        }
+    }
 }
 
 /// Several sets of features, all of one width.
@@ -297,9 +326,8 @@ pub fn feature_sets<const N: usize>(
             options.choice.of(network, 1)?,
         )?);
     }
-    if let (Some(feature), None) = (options.choice.feature, &loaded) {
-        let reason = "is made of images, and saved features are what they are";
-        return Err(Error::setting("feature", feature, reason));
+    if loaded.is_none() {
+        of_saved(options)?;
     }
     let dims: Vec<usize> = sets.iter().map(|set| set.dim).collect();
     ensure!(

@@ -97,7 +97,7 @@ impl FeatureSet {
     pub fn load(path: &Path, remote: &RemoteOptions) -> Result<Self> {
         #[cfg(feature = "parquet")]
         if is_remote(path) {
-            return parts::read(&parts::PartFolder::open(path, remote)?);
+            return parts::read(path, remote);
         }
         let _ = remote;
         Self::read(path)
@@ -225,7 +225,7 @@ impl FeatureSet {
         let wrong = |reason: String| Error::Invalid(format!("{}: {reason}", path.display()));
         if path.is_dir() {
             #[cfg(feature = "parquet")]
-            return parts::read(&parts::PartFolder::open(path, &RemoteOptions::default())?);
+            return parts::read(path, &RemoteOptions::default());
             #[cfg(not(feature = "parquet"))]
             return Err(without_parquet(path));
         }

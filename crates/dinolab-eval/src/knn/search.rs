@@ -59,6 +59,62 @@ fn nearer(a: &Neighbour, b: &Neighbour) -> Ordering {
     by_similarity.then(a.index.cmp(&b.index))
 }
 
+/// Some queries and the rows nearest to them so far.
+pub(super) struct QueryBlock {
+    /// `[dim, count]`.
+    queries: Vec<f32>,
+    /// The number of the first query.
+    first: usize,
+    best: Vec<NearestRows>,
+    /// The least similarity of a row that would be kept.
+    bars: Vec<f32>,
+}
+
+impl QueryBlock {
+    /// Block number `block` of the queries, with their `rows` `[count, dim]`.
+    pub(super) fn new(block: usize, rows: &[f32], dim: usize, k: usize) -> Self {
+        let count = rows.len() / dim;
+        Self {
+            queries: transposed(rows, dim),
+            first: block * QUERY_BLOCK,
+            best: (0..count).map(|_| NearestRows::new(k)).collect(),
+            bars: vec![f32::NEG_INFINITY; count],
+        }
+    }
+
+    /// Looks at the training rows `[N, dim]` that follow those of before, from row number `first` on.
+    /// `similarities` is room to work in.
+    pub(super) fn look_at(
+        &mut self,
+        train: &[f32],
+        first: usize,
+        dim: usize,
+        skip_self: bool,
+        similarities: &mut Vec<f32>,
+    ) {
+        let count = self.best.len();
+        for (i, part) in train.chunks(TRAIN_BLOCK * dim).enumerate() {
+            similarities.resize(part.len() / dim * count, 0.0);
+            products(part, &self.queries, dim, similarities);
+            for (t, of_all) in similarities.chunks_exact(count).enumerate() {
+                let index = first + i * TRAIN_BLOCK + t;
+                for (q, (&similarity, bar)) in of_all.iter().zip(&mut self.bars).enumerate() {
+                    if similarity > *bar && !(skip_self && index == self.first + q) {
+                        *bar = self.best[q].keep(Neighbour { index, similarity }, *bar);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Each query's number and its neighbours, the nearest first.
+    pub(super) fn neighbours(self) -> impl Iterator<Item = (usize, Vec<Neighbour>)> {
+        let first = self.first;
+        let best = self.best.into_iter().enumerate();
+        best.map(move |(q, best)| (first + q, best.sorted()))
+    }
+}
+
 /// Calls `visit(state, query row, its neighbours)` for each query and returns the results in order.
 /// The division into blocks is fixed, so results do not depend on the number of threads.
 pub(super) fn search<S, R: Send>(
@@ -76,27 +132,12 @@ pub(super) fn search<S, R: Send>(
         .enumerate()
         .map_init(
             || (state(), Vec::new()),
-            |(state, similarities), (block, rows)| {
-                let count = rows.len() / dim;
-                let first_query = block * QUERY_BLOCK;
-                let rows = transposed(rows, dim);
-                let mut best: Vec<NearestRows> = (0..count).map(|_| NearestRows::new(k)).collect();
-                let mut bars = vec![f32::NEG_INFINITY; count];
-                for (i, part) in train.chunks(TRAIN_BLOCK * dim).enumerate() {
-                    similarities.resize(part.len() / dim * count, 0.0);
-                    products(part, &rows, dim, similarities);
-                    for (t, of_all) in similarities.chunks_exact(count).enumerate() {
-                        let index = i * TRAIN_BLOCK + t;
-                        for (q, (&similarity, bar)) in of_all.iter().zip(&mut bars).enumerate() {
-                            if similarity > *bar && !(skip_self && index == first_query + q) {
-                                *bar = best[q].keep(Neighbour { index, similarity }, *bar);
-                            }
-                        }
-                    }
-                }
-                best.into_iter()
-                    .enumerate()
-                    .map(|(row, best)| visit(state, first_query + row, &best.sorted()))
+            |(state, similarities), (number, rows)| {
+                let mut block = QueryBlock::new(number, rows, dim, k);
+                block.look_at(train, 0, dim, skip_self, similarities);
+                let neighbours = block.neighbours();
+                neighbours
+                    .map(|(row, near)| visit(state, row, &near))
                     .collect()
             },
         )

@@ -151,3 +151,41 @@ fn refuses_what_makes_no_sense() {
     l2_normalise(&mut zeros, 2).unwrap();
     assert_eq!(zeros, [0.0, 0.0, 0.6, 0.8]);
 }
+
+#[test]
+fn rows_in_pieces_score_as_all_at_once() {
+    let (dim, train_rows, test_rows) = (5, 300, 140);
+    let value = |i: usize| ((i * 7919) % 1013) as f32 / 506.0 - 1.0;
+    let mut train: Vec<f32> = (0..train_rows * dim).map(value).collect();
+    let mut test: Vec<f32> = (0..test_rows * dim).map(|i| value(i + 17)).collect();
+    l2_normalise(&mut train, dim).unwrap();
+    l2_normalise(&mut test, dim).unwrap();
+    // Twice the same rows: the earlier is the nearer, whichever piece it comes in.
+    let copy = train[..20 * dim].to_vec();
+    train[200 * dim..220 * dim].copy_from_slice(&copy);
+    let train_labels: Vec<usize> = (0..train_rows).map(|i| i * 31 % 7).collect();
+    let test_labels: Vec<usize> = (0..test_rows).map(|i| i * 17 % 8).collect();
+    let set = |features, labels| Labelled {
+        features,
+        dim,
+        labels,
+    };
+    let knn = Knn {
+        k: vec![1, 20, 1000],
+        temperature: 0.1,
+    };
+    let (all, test) = (set(&train, &train_labels), set(&test, &test_labels));
+    let expected = knn.evaluate(all, test).unwrap();
+    for piece in [1, 7, 128, 299, 300] {
+        let mut stream = KnnStream::new(&knn, test).unwrap();
+        let pieces = train.chunks(piece * dim).zip(train_labels.chunks(piece));
+        for (features, labels) in pieces {
+            stream.add(set(features, labels)).unwrap();
+        }
+        assert_eq!(stream.finish().unwrap(), expected);
+    }
+    let empty = KnnStream::new(&knn, test).unwrap();
+    assert!(empty.finish().is_err());
+    let mut stream = KnnStream::new(&knn, test).unwrap();
+    assert!(stream.add(set(&train, &[0])).is_err());
+}

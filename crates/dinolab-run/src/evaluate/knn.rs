@@ -1,11 +1,16 @@
 //! Weighted k-nearest-neighbour accuracy of features.
 
+#[cfg(feature = "parquet")]
+mod stored;
+
 use std::path::Path;
 
 use dinolab_eval::knn::{Knn, Labelled};
 use serde::Serialize;
 
 use crate::environment::Environment;
+#[cfg(feature = "parquet")]
+use crate::error::Context;
 use crate::error::Result;
 use crate::feature_input::{FeatureInput, FeatureOptions, feature_sets, labelled};
 use crate::table::{Cell, Report, Table};
@@ -59,6 +64,10 @@ pub struct KnnAccuracy {
 /// # Errors
 /// Images, features or weights that cannot be used; sets without labels.
 pub fn evaluate(env: &Environment<'_>, request: &KnnRequest<'_>) -> Result<KnnReport> {
+    #[cfg(feature = "parquet")]
+    if stored::is_folder(env, request.train).of_setting("train", "")? {
+        return stored::evaluate(env, request);
+    }
     let inputs = [("train", request.train), ("val", request.val)]
         .map(|(setting, path)| FeatureInput { setting, path });
     let [train, val] = feature_sets(env, inputs, &request.features)?;

@@ -12,17 +12,22 @@ mod hash;
 mod manifest;
 mod pages;
 mod shard;
+pub(crate) mod stored;
 mod verify;
 
-use super::FeatureSet;
-use crate::error::{Context, Result};
+use std::path::Path;
 
-pub(crate) use self::file::{Part, is_whole, names};
+use dinolab_data::source::RemoteOptions;
+
+use super::FeatureSet;
+use crate::error::Result;
+
+pub(crate) use self::file::{Part, is_whole};
 pub(crate) use self::folder::PartFolder;
 pub(crate) use self::hash::Hash;
 pub(crate) use self::manifest::Manifest;
-pub(crate) use self::pages::for_features;
 pub use self::shard::Shard;
+pub(crate) use self::stored::Stored;
 pub(super) use self::verify::verify;
 
 /// The numbers that features are stored in.
@@ -41,21 +46,15 @@ pub enum FeatureType {
 ///
 /// # Errors
 /// A folder of which a part is missing or damaged, or that has no features.
-pub(crate) fn read(folder: &PartFolder) -> Result<FeatureSet> {
-    let (manifest, identity) = Manifest::read(folder)?;
+pub(crate) fn read(folder: &Path, remote: &RemoteOptions) -> Result<FeatureSet> {
+    let stored = Stored::open(folder, remote)?;
     let mut all = FeatureSet {
         names: Some(Vec::new()),
         labels: Some(Vec::new()),
         ..FeatureSet::default()
     };
-    for part in 0..manifest.parts() {
-        let path = || folder.path_of(part).display().to_string();
-        let reader = folder.part(part)?.context("is missing");
-        let read = reader.and_then(file::read);
-        let (set, footer) = read.with_context(path)?;
-        if footer.identity != identity || footer.number != part {
-            bail!("{}: is a part of another folder", path());
-        }
+    for part in 0..stored.parts() {
+        let set = stored.read(part)?;
         let rows = set.len();
         if rows > 0 {
             all.dim = set.dim;
@@ -68,7 +67,7 @@ pub(crate) fn read(folder: &PartFolder) -> Result<FeatureSet> {
         all.labels.get_or_insert_default().extend(labels);
     }
     if all.is_empty() {
-        bail!("{folder}: holds no features");
+        bail!("{}: holds no features", folder.display());
     }
     all.labels = all.labels.and_then(super::some);
     Ok(all)

@@ -15,15 +15,8 @@ use rayon::prelude::*;
 use super::{FoundImage, FoundImages, NeighbourReport, NeighbourRequest, QueryNeighbours, Search};
 use crate::environment::Environment;
 use crate::error::{Context, Error, Result};
-use crate::feature_set::parts::{Hash, Manifest, PartFolder, for_features, names};
+use crate::feature_set::parts::{Hash, Manifest, Stored};
 use crate::model::Model;
-
-/// A folder of features.
-struct Stored<'a> {
-    folder: &'a PartFolder,
-    manifest: Manifest,
-    identity: String,
-}
 
 /// A row of a part.
 type Place = (usize, usize);
@@ -33,7 +26,6 @@ pub(super) fn search(
     env: &Environment<'_>,
     request: &NeighbourRequest<'_>,
 ) -> Result<NeighbourReport> {
-    let folder = &PartFolder::open(request.images, &env.remote)?;
     let Search::Nearest { queries, k } = request.search else {
         let reason =
             "compares all pairs, which a folder of features is too large for; give the images";
@@ -52,19 +44,14 @@ pub(super) fn search(
         "",
         "is of images, and a folder of features needs none"
     );
-    let (manifest, identity) = Manifest::read(folder)?;
-    let stored = Stored {
-        folder,
-        manifest,
-        identity,
-    };
+    let stored = Stored::open(request.images, &env.remote)?;
     let embedder = stored.embedder(env, request)?;
     let rows = stored.queries(request, &embedder, queries)?;
     // One more than asked for, since a member of the set finds itself.
     let width = rows.features.len() / queries.len().max(1);
     let found = stored.nearest(&rows.features, width, k + 1)?;
     if found.len() < queries.len() {
-        bail!("{folder}: holds no features");
+        bail!("{}: holds no features", stored.folder);
     }
     let mut answers = Vec::new();
     for ((query, own), near) in queries.iter().zip(rows.members).zip(found) {
@@ -87,7 +74,7 @@ pub(super) fn search(
         images: stored.manifest.images,
         embedded: 0,
         skipped: 0,
-        index: Some(folder.to_string()),
+        index: Some(stored.folder.to_string()),
         found: FoundImages::Nearest {
             k,
             queries: answers,
@@ -104,7 +91,7 @@ struct Queries {
     members: Vec<Option<Place>>,
 }
 
-impl Stored<'_> {
+impl Stored {
     /// What embeds queries as the folder's images were.
     fn embedder(&self, env: &Environment<'_>, request: &NeighbourRequest<'_>) -> Result<Embedder> {
         let model = Model::load(env, request.weights, &request.model)?;
@@ -187,7 +174,7 @@ impl Stored<'_> {
     /// A stored image: its feature, of unit length, and its place.
     fn member(&self, name: &str) -> Result<(Vec<f32>, Place)> {
         let row = |part: usize| {
-            let names = self.read(part, names);
+            let names = self.names(part);
             let row = names.map(|names| names.iter().position(|other| other == name));
             row.map(|row| Some((part, row?))).transpose()
         };
@@ -248,26 +235,8 @@ impl Stored<'_> {
         parts.try_reduce(Vec::new, |a, b| Ok(merged(a, b)))
     }
 
-    fn for_features(
-        &self,
-        part: usize,
-        each: impl FnMut(&[f32], usize) -> Result<()>,
-    ) -> Result<()> {
-        let read = for_features(self.folder, &self.identity, part, each);
-        read.with_context(|| self.folder.path_of(part).display().to_string())
-    }
-
     fn name(&self, (part, row): Place) -> Result<String> {
-        Ok(self.read(part, names)?.swap_remove(row))
-    }
-
-    fn read<T>(
-        &self,
-        part: usize,
-        read: impl Fn(&PartFolder, &str, usize) -> Result<T>,
-    ) -> Result<T> {
-        let read = read(self.folder, &self.identity, part);
-        read.with_context(|| self.folder.path_of(part).display().to_string())
+        Ok(self.names(part)?.swap_remove(row))
     }
 }
 
@@ -322,45 +291,11 @@ mod tests {
     use dinolab_data::source::RemoteOptions;
 
     use super::*;
-    use crate::feature_set::FeatureSet;
-    use crate::feature_set::parts::{FeatureType, Part};
+    use crate::feature_set::parts::FeatureType;
+    use crate::feature_set::parts::stored::made;
 
-    /// Made features in `parts` parts of `size` rows.
-    fn folder(root: &Path, (parts, size, dim): (usize, usize, usize), kind: FeatureType) {
-        let manifest = Manifest {
-            images: parts * size,
-            part_size: size,
-            kind,
-            ..Manifest::default()
-        };
-        let root = local(root);
-        let identity = manifest.claim(&root).unwrap();
-        (0..parts).into_par_iter().for_each(|part| {
-            let value = |i: usize| ((i * 2_654_435_761) % 1_000_003) as f32 / 500_001.5 - 1.0;
-            let names: Vec<String> = (0..size).map(|row| format!("{part}/{row}.jpg")).collect();
-            let first = part * size * dim;
-            let set = FeatureSet {
-                dim,
-                data: (first..first + size * dim).map(value).collect(),
-                names: Some(names.clone()),
-                labels: None,
-            };
-            let part_of = Part::new(&identity, part, kind, &names, set, false);
-            part_of.write(&root).unwrap();
-        });
-    }
-
-    fn local(path: &Path) -> PartFolder {
-        PartFolder::open(path, &RemoteOptions::default()).unwrap()
-    }
-
-    fn open(folder: &PartFolder) -> Stored<'_> {
-        let (manifest, identity) = Manifest::read(folder).unwrap();
-        Stored {
-            folder,
-            manifest,
-            identity,
-        }
+    fn open(folder: &Path) -> Stored {
+        Stored::open(folder, &RemoteOptions::default()).unwrap()
     }
 
     #[test]
@@ -369,10 +304,10 @@ mod tests {
         for kind in [FeatureType::F32, FeatureType::F16] {
             let path = root.path().join(format!("{kind:?}"));
             let sizes = (5, 70, 6);
-            folder(&path, sizes, kind);
-            let root = local(&path);
-            let stored = open(&root);
-            let mut whole = crate::feature_set::parts::read(&root).unwrap();
+            made(&path, sizes, kind);
+            let stored = open(&path);
+            let mut whole =
+                crate::feature_set::parts::read(&path, &RemoteOptions::default()).unwrap();
             l2_normalise(&mut whole.data, whole.dim).unwrap();
             let (query, place) = stored.member("3/17.jpg").unwrap();
             assert_eq!(place, (3, 17));
@@ -401,9 +336,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         for kind in [FeatureType::F32, FeatureType::F16] {
             let path = root.path().join(format!("{kind:?}"));
-            folder(&path, (100, 10_000, 384), kind);
-            let root = local(&path);
-            let stored = open(&root);
+            made(&path, (100, 10_000, 384), kind);
+            let stored = open(&path);
             let (query, _) = stored.member("50/17.jpg").unwrap();
             // The largest memory is counted from here on.
             let _ = std::fs::write("/proc/self/clear_refs", "5");

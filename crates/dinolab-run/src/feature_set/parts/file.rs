@@ -204,28 +204,36 @@ pub(super) fn open(
     }
 }
 
-/// The names of a part's images. Their checksum is not compared.
+/// A column of text of a part: `path`, or `label`, which a part may lack. The part's checksum is not compared.
 ///
 /// # Errors
 /// [`Error::Invalid`](crate::Error::Invalid) says what is wrong with the file.
-pub(crate) fn names(folder: &PartFolder, identity: &str, number: usize) -> Result<Vec<String>> {
+pub(super) fn texts(
+    folder: &PartFolder,
+    identity: &str,
+    number: usize,
+    column: &str,
+) -> Result<Option<Vec<Option<String>>>> {
     let part = folder.part(number)?.context("is missing")?;
     let reader = ParquetRecordBatchReaderBuilder::try_new(part).map_err(|error| refused(&error))?;
     match footer(reader.metadata()) {
         Some(found) if found.identity == identity && found.number == number => {}
         _ => bail!("is damaged, or a part of another folder"),
     }
-    let mask = ProjectionMask::columns(reader.parquet_schema(), ["path"]);
+    if reader.schema().field_with_name(column).is_err() {
+        return Ok(None);
+    }
+    let mask = ProjectionMask::columns(reader.parquet_schema(), [column]);
     let reader = reader.with_projection(mask).build();
-    let mut names = Vec::new();
+    let mut texts = Vec::new();
     for batch in reader.map_err(|error| refused(&error))? {
         let batch = batch.map_err(|error| refused(&error.into()))?;
-        let Some(paths) = batch.column(0).as_any().downcast_ref::<StringArray>() else {
-            bail!("has no column of paths");
+        let Some(found) = batch.column(0).as_any().downcast_ref::<StringArray>() else {
+            bail!("has no text in its column {column}");
         };
-        names.extend(paths.iter().flatten().map(str::to_owned));
+        texts.extend(found.iter().map(|text| text.map(str::to_owned)));
     }
-    Ok(names)
+    Ok(Some(texts))
 }
 
 /// Adds stored features, as `f32`.

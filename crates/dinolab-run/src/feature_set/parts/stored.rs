@@ -1,0 +1,128 @@
+//! A folder of features that is read part by part, or a few rows at a time.
+
+use std::path::Path;
+
+use dinolab_data::source::RemoteOptions;
+
+use super::pages::for_features;
+use super::{Manifest, PartFolder, file};
+use crate::error::{Context, Result};
+use crate::feature_set::FeatureSet;
+
+/// A folder of features.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub folder: PartFolder,
+    pub manifest: Manifest,
+    /// What its parts are known by.
+    pub identity: String,
+}
+
+impl Stored {
+    /// The folder at a path or location.
+    ///
+    /// # Errors
+    /// A folder without a manifest; one that cannot be read.
+    pub fn open(folder: &Path, remote: &RemoteOptions) -> Result<Self> {
+        let folder = PartFolder::open(folder, remote)?;
+        let (manifest, identity) = Manifest::read(&folder)?;
+        Ok(Self {
+            folder,
+            manifest,
+            identity,
+        })
+    }
+
+    /// How many parts there are.
+    pub fn parts(&self) -> usize {
+        self.manifest.parts()
+    }
+
+    /// Gives the features of a part to `each`, some rows and their width at a time. The part's checksum is not
+    /// compared: `embed --verify` does that.
+    ///
+    /// # Errors
+    /// A part that is missing, damaged or of another folder; errors of `each`.
+    pub fn for_features(
+        &self,
+        part: usize,
+        each: impl FnMut(&[f32], usize) -> Result<()>,
+    ) -> Result<()> {
+        let read = for_features(&self.folder, &self.identity, part, each);
+        read.with_context(|| self.path_of(part))
+    }
+
+    /// The names of a part's images.
+    ///
+    /// # Errors
+    /// A part that is missing, damaged or of another folder.
+    pub fn names(&self, part: usize) -> Result<Vec<String>> {
+        let texts = file::texts(&self.folder, &self.identity, part, "path");
+        let names = texts.and_then(|texts| {
+            let names = texts.and_then(|texts| texts.into_iter().collect());
+            names.context("has an image without a path")
+        });
+        names.with_context(|| self.path_of(part))
+    }
+
+    /// The classes of a part's images; `None` where no image of the set has one.
+    ///
+    /// # Errors
+    /// A part that is missing, damaged or of another folder.
+    pub fn labels(&self, part: usize) -> Result<Option<Vec<Option<String>>>> {
+        let texts = file::texts(&self.folder, &self.identity, part, "label");
+        texts.with_context(|| self.path_of(part))
+    }
+
+    /// All of a part, whose checksum is compared.
+    ///
+    /// # Errors
+    /// A part that is missing, damaged or of another folder.
+    pub fn read(&self, part: usize) -> Result<FeatureSet> {
+        let reader = self.folder.part(part)?.context("is missing");
+        let read = reader.and_then(file::read).and_then(|(set, footer)| {
+            match footer.identity == self.identity && footer.number == part {
+                true => Ok(set),
+                false => bail!("is a part of another folder"),
+            }
+        });
+        read.with_context(|| self.path_of(part))
+    }
+
+    fn path_of(&self, part: usize) -> String {
+        self.folder.path_of(part).display().to_string()
+    }
+}
+
+/// Makes a folder of `parts` parts of `size` rows of width `dim`, of ten classes; every eleventh row has none.
+#[cfg(test)]
+pub(crate) fn made(
+    root: &Path,
+    (parts, size, dim): (usize, usize, usize),
+    kind: super::FeatureType,
+) {
+    use rayon::prelude::*;
+
+    let manifest = Manifest {
+        images: parts * size,
+        part_size: size,
+        kind,
+        ..Manifest::default()
+    };
+    let root = PartFolder::open(root, &RemoteOptions::default()).unwrap();
+    let identity = manifest.claim(&root).unwrap();
+    (0..parts).into_par_iter().for_each(|part| {
+        let value = |i: usize| ((i * 2_654_435_761) % 1_000_003) as f32 / 500_001.5 - 1.0;
+        let names: Vec<String> = (0..size).map(|row| format!("{part}/{row}.jpg")).collect();
+        let class = |row: usize| (row % 11 > 0).then(|| format!("class {}", (part + row) % 10));
+        let first = part * size * dim;
+        let set = FeatureSet {
+            dim,
+            data: (first..first + size * dim).map(value).collect(),
+            names: Some(names.clone()),
+            labels: Some((0..size).map(class).collect()),
+        };
+        let part = super::Part::new(&identity, part, kind, &names, set, true);
+        part.write(&root).unwrap();
+    });
+}
