@@ -18,6 +18,7 @@ use crate::evaluation::Evaluation;
 use crate::pictures;
 use crate::settings::Config;
 use crate::sources::Sources;
+use crate::tensorboard::Projection;
 
 /// Images at most in the bank of k-NN while training; `eval knn` has no limit.
 const BANK: usize = 20_000;
@@ -27,6 +28,8 @@ const EVALUATED: usize = 5_000;
 const MASKED: usize = 256;
 /// Images that are embedded to estimate how long all take.
 const TIMED: usize = 256;
+/// Maximum number of images whose features are shown in TensorBoard.
+const PROJECTED: usize = 1_000;
 /// Batch size for inference.
 const BATCH: usize = 64;
 
@@ -197,6 +200,36 @@ impl Evaluator {
             rows.push(attend(backbone, &image, &normaliser)?);
         }
         pictures::attention_sheet(&rows, path)
+    }
+}
+
+impl Evaluator {
+    /// Features of some of the images, with their names and small pictures of them; `None` where no image can
+    /// be used.
+    ///
+    /// # Errors
+    /// Images of another machine that cannot be fetched.
+    pub(crate) fn projection(&self, backbone: &dyn Backbone) -> Result<Option<Projection>> {
+        let source = self.images();
+        let (feature, how, silent) = (self.feature, &self.preprocess, &mut |_| {});
+        let places = spread(source.len(), PROJECTED);
+        let made = embed(backbone, feature, &**source, &places, how, BATCH, silent)?;
+        let class = |&index: &usize| {
+            let class = source.label(index).map(|label| source.classes().get(label));
+            class.flatten().cloned().unwrap_or_default()
+        };
+        let mut pictures = Vec::with_capacity(made.indices.len());
+        for &index in &made.indices {
+            let image = usable(source.image(index))?;
+            pictures.push(image.map_or_else(Projection::no_picture, Projection::picture));
+        }
+        Ok((!made.indices.is_empty()).then(|| Projection {
+            dim: made.dim,
+            names: made.indices.iter().map(|&i| source.name(i)).collect(),
+            classes: made.indices.iter().map(class).collect(),
+            features: made.data,
+            pictures,
+        }))
     }
 }
 

@@ -76,6 +76,7 @@ pub mod session;
 pub mod settings;
 pub mod sources;
 pub mod table;
+mod tensorboard;
 pub mod train_observer;
 pub mod values;
 pub mod visual_input;

@@ -435,5 +435,8 @@ settings! {
         /// Write metrics every N steps [default: 10]
         [value_name = "N"]
         log_every: u64 = 10;
+        /// Write metrics, pictures and features for TensorBoard into RUN/tensorboard as well [default: false]
+        [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true"]
+        tensorboard: bool = false;
     }
 }

@@ -2,6 +2,7 @@
 
 mod health;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use dinolab_data::loader::UnusableImage;
@@ -21,6 +22,7 @@ use crate::event::{Event, Progress};
 use crate::health::{Context, FailureMode, Health, HealthMeter, TeacherContext, Warning, diagnose};
 use crate::run_folder::RunFolder;
 use crate::settings::{Config, suited_out_dim};
+use crate::tensorboard::EventFile;
 use crate::values::MethodKind;
 
 /// The kind of a line about a setting that was changed.
@@ -73,6 +75,7 @@ pub struct TrainObserver<'a> {
     schedule: Option<Schedule>,
     log: Option<Log>,
     timing: Option<Log>,
+    event_file: Option<EventFile>,
     meter: Option<HealthMeter>,
     history: Vec<Health>,
     /// Settings changed in the course of the run.
@@ -105,6 +108,7 @@ impl<'a> TrainObserver<'a> {
             schedule: None,
             log: None,
             timing: None,
+            event_file: None,
             meter: None,
             history: Vec::new(),
             changes,
@@ -118,6 +122,41 @@ impl<'a> TrainObserver<'a> {
 
     fn log(&mut self) -> &mut Log {
         self.log.as_mut().expect("the run has started")
+    }
+
+    /// Writes a line of metrics, and its numbers for TensorBoard.
+    fn write(&mut self, kind: &str, done: u64, line: &impl serde::Serialize) -> Result<()> {
+        self.log().write(kind, done, line)?;
+        self.write_event(kind, done, line)
+    }
+
+    fn write_event(&mut self, kind: &str, done: u64, line: &impl serde::Serialize) -> Result<()> {
+        let Some(file) = &mut self.event_file else {
+            return Ok(());
+        };
+        let Ok(Value::Object(mut values)) = serde_json::to_value(line) else {
+            return Ok(());
+        };
+        // What a step is called elsewhere is no figure of its own.
+        values.retain(|name, _| name != "epoch" && name != "epochs");
+        let written = file.scalars(kind, done, &values);
+        written.and_then(|()| file.flush()).map_err(unwritten)
+    }
+
+    /// Shows TensorBoard what an evaluation has left.
+    fn show(&mut self, method: &dyn Method, done: u64, picture: &Path) -> Result<()> {
+        let (Some(file), Some(evaluator)) = (&mut self.event_file, &self.evaluator) else {
+            return Ok(());
+        };
+        let found = evaluator.projection(method.backbone());
+        let written = match found.map_err(|error| observer_error(&error))? {
+            Some(projection) => file.projection(&projection),
+            None => Ok(()),
+        };
+        written
+            .and_then(|()| file.picture("attention", done, picture))
+            .and_then(|()| file.flush())
+            .map_err(unwritten)
     }
 
     /// What is wrong with an epoch; the epochs before it are in `history`.
@@ -171,8 +210,8 @@ impl<'a> TrainObserver<'a> {
             #[serde(flatten)]
             found: Evaluation,
         }
-        self.log()
-            .write("evaluation", done, &Line { epochs, found })?;
+        self.write("evaluation", done, &Line { epochs, found })?;
+        self.show(method, done, &picture)?;
         let figures = found;
         self.env.events.hear(Event::Evaluated { epochs, figures });
         Ok(())
@@ -182,6 +221,11 @@ impl<'a> TrainObserver<'a> {
 fn diverging(warnings: &[Warning]) -> bool {
     let grave = |warning: &Warning| warning.failure == FailureMode::Divergence;
     warnings.iter().any(grave)
+}
+
+/// Says that TensorBoard's files could not be written.
+fn unwritten(error: std::io::Error) -> Error {
+    Error::Observer(format!("cannot write the files of TensorBoard: {error}"))
 }
 
 /// An observer's failure as the run's.
@@ -223,6 +267,10 @@ impl TrainObserver<'_> {
         self.schedule = Some(schedule.clone());
         self.log = Some(Log::open(&self.folder.join("metrics.jsonl"), done)?);
         self.timing = Some(Log::open(&self.folder.join("timing.jsonl"), done)?);
+        if self.config.tensorboard {
+            let file = EventFile::create(self.folder.root(), done);
+            self.event_file = Some(file.map_err(unwritten)?);
+        }
         let total = Some(schedule.steps());
         self.log_changes(done)?;
         self.progress = Some(Progress::resumed(self.env.events, "step", total, done));
@@ -253,7 +301,7 @@ impl TrainObserver<'_> {
         let seconds = self.since_log.0.as_secs_f64().max(1e-9);
         let rate = self.since_log.2 as f64 / seconds;
         if log {
-            self.log().write("train", done, &step_line(hp, report))?;
+            self.write("train", done, &step_line(hp, report))?;
             let waited = self.since_log.1.as_secs_f64() / seconds;
             let line = TimingLine {
                 images_per_second: rate,
@@ -263,6 +311,7 @@ impl TrainObserver<'_> {
                 .as_mut()
                 .expect("the run has started")
                 .write("timing", done, &line)?;
+            self.write_event("timing", done, &line)?;
             self.since_log = Default::default();
         }
         self.env.events.hear(Event::Stepped {
@@ -288,14 +337,11 @@ impl TrainObserver<'_> {
         }
         // Without commands, which name the folder: the file does not depend on that.
         let texts: Vec<String> = warnings.iter().map(Warning::to_string).collect();
-        self.log().write(
-            "epoch",
-            done,
-            &Line {
-                health: &health,
-                warnings: texts,
-            },
-        )?;
+        let line = Line {
+            health: &health,
+            warnings: texts,
+        };
+        self.write("epoch", done, &line)?;
         let (steps, waited) = std::mem::take(&mut self.epoch_steps);
         let waited = waited.as_secs_f64() / steps.as_secs_f64().max(1e-9);
         self.env.events.hear(Event::EpochEnded {

@@ -26,6 +26,7 @@ pub fn meaning(name: &str) -> Meaning {
         | "checkpoint_every"
         | "checkpoint_every_steps"
         | "saveckp_freq"
+        | "tensorboard"
         | "max_unusable_percent" => Meaning::Free,
         "images" | "val" | "weights" => Meaning::Place,
         "lr"
