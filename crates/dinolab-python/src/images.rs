@@ -1,0 +1,209 @@
+//! Images of Python: arrays, pictures of PIL, paths, and lists of these.
+
+use std::path::PathBuf;
+
+use dinolab_data::source::SourceOptions;
+use dinolab_data::{Error, Image, Pixels, Source, decode};
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyString, PyTuple};
+
+use crate::arrays::Samples;
+use crate::exceptions::Exception;
+
+/// What is given to be embedded.
+pub enum Input {
+    /// Images one by one.
+    Given(Images),
+    /// A folder, list, archive or tree.
+    Set(PathBuf),
+}
+
+/// Images that are given one by one, in this order.
+pub struct Images {
+    items: Vec<Item>,
+    pixels: Pixels,
+    /// Whether it is one image and not a list of one.
+    pub single: bool,
+}
+
+enum Item {
+    /// An array, or the image in a place of one.
+    Array(Samples, Option<usize>),
+    /// A picture of PIL.
+    Picture(Py<PyAny>),
+    /// A file.
+    File(PathBuf),
+}
+
+impl Input {
+    /// What `value` is. Nothing is decoded yet.
+    ///
+    /// # Errors
+    /// `ImageError` for what holds no images: another type, another shape.
+    pub fn of(value: &Bound<'_, PyAny>, pixels: Pixels) -> PyResult<Self> {
+        if let Some(path) = path_of(value)? {
+            let is_image = path.is_file() && !is_set(&path);
+            return Ok(match is_image {
+                true => Self::Given(Images::one(Item::File(path), pixels)),
+                false => Self::Set(path),
+            });
+        }
+        if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {
+            let mut items = Vec::new();
+            for part in value.try_iter()? {
+                items.push(item(&part?, pixels)?);
+            }
+            return Ok(Self::Given(Images {
+                items,
+                pixels,
+                single: false,
+            }));
+        }
+        let Some((samples, shape)) = Samples::of(value, pixels)? else {
+            return Ok(Self::Given(Images::one(item(value, pixels)?, pixels)));
+        };
+        if shape.len() != 4 {
+            let item = array(value.py(), samples, &shape, pixels)?;
+            return Ok(Self::Given(Images::one(item, pixels)));
+        }
+        check_shape(value.py(), &shape, &shape[1..], pixels)?;
+        let row = |row| Item::Array(samples.clone_ref(value.py()), Some(row));
+        Ok(Self::Given(Images {
+            items: (0..shape[0]).map(row).collect(),
+            pixels,
+            single: false,
+        }))
+    }
+}
+
+/// The path that a value is, if it is one.
+fn path_of(value: &Bound<'_, PyAny>) -> PyResult<Option<PathBuf>> {
+    match value.is_instance_of::<PyString>() || value.hasattr("__fspath__")? {
+        true => value.extract().map(Some),
+        false => Ok(None),
+    }
+}
+
+/// Whether a file is a list or an archive of images, by its extension.
+fn is_set(path: &std::path::Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    matches!(extension, Some("tar" | "parquet" | "txt" | "tsv" | "lst"))
+}
+
+/// One image.
+fn item(value: &Bound<'_, PyAny>, pixels: Pixels) -> PyResult<Item> {
+    let py = value.py();
+    if let Some(path) = path_of(value)? {
+        return Ok(Item::File(path));
+    }
+    if let Some((samples, shape)) = Samples::of(value, pixels)? {
+        return array(py, samples, &shape, pixels);
+    }
+    if value.hasattr("convert")? && value.hasattr("getbands")? {
+        return Ok(Item::Picture(value.clone().unbind()));
+    }
+    let kind = value.get_type().name()?;
+    let message = format!(
+        "images: of type {kind}; give a NumPy array, a PIL image, a path, a list of these, or a folder"
+    );
+    Err(Exception::Image.raised(py, &message))
+}
+
+fn array(py: Python<'_>, samples: Samples, shape: &[usize], pixels: Pixels) -> PyResult<Item> {
+    check_shape(py, shape, shape, pixels)?;
+    Ok(Item::Array(samples, None))
+}
+
+/// Checks the shape of an image, which is that of `all` or a part of it.
+fn check_shape(py: Python<'_>, all: &[usize], image: &[usize], pixels: Pixels) -> PyResult<()> {
+    let channels = match pixels {
+        Pixels::Rgb => 3,
+        Pixels::Stored { channels } => channels,
+    };
+    let reason = match image {
+        [height, width, found] if *found == channels => match height * width {
+            0 => "an image has no pixels".to_owned(),
+            _ => return Ok(()),
+        },
+        _ => format!("give [H, W, {channels}] or [N, H, W, {channels}]"),
+    };
+    Err(Exception::Image.raised(py, &format!("images: an array of shape {all:?}; {reason}")))
+}
+
+impl Images {
+    fn one(item: Item, pixels: Pixels) -> Self {
+        Self {
+            items: vec![item],
+            pixels,
+            single: true,
+        }
+    }
+}
+
+/// The most pixels of an image.
+pub fn max_pixels() -> u64 {
+    SourceOptions::default().max_pixels
+}
+
+/// Pixels of arrays and pictures are copied with the interpreter's lock held, one image at a time; files
+/// are read and decoded without it.
+impl Source for Images {
+    fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    fn name(&self, index: usize) -> String {
+        match &self.items[index] {
+            Item::File(path) => path.display().to_string(),
+            _ if self.single => "the image".into(),
+            _ => format!("image {index}"),
+        }
+    }
+
+    fn label(&self, _: usize) -> Option<usize> {
+        None
+    }
+
+    fn classes(&self) -> &[String] {
+        &[]
+    }
+
+    fn image(&self, index: usize) -> dinolab_data::Result<Image> {
+        let refused = |error: PyErr| Error::BadImage {
+            name: self.name(index),
+            reason: error.to_string(),
+        };
+        match &self.items[index] {
+            Item::File(path) => {
+                let bytes = dinolab_data::file::read(path)?;
+                decode::decode_to(self.pixels, &self.name(index), &bytes, max_pixels())
+            }
+            Item::Array(samples, row) => {
+                Python::attach(|py| samples.image(py, *row)).map_err(refused)
+            }
+            Item::Picture(picture) => {
+                Python::attach(|py| pixels_of(picture.bind(py), self.pixels)).map_err(refused)
+            }
+        }
+    }
+}
+
+/// The pixels of a picture of PIL, converted to 8-bit RGB unless they are taken as stored.
+fn pixels_of(picture: &Bound<'_, PyAny>, pixels: Pixels) -> PyResult<Image> {
+    let py = picture.py();
+    let picture = match pixels {
+        Pixels::Rgb => picture.call_method1("convert", ("RGB",))?,
+        Pixels::Stored { .. } => picture.clone(),
+    };
+    let mut values = py.import("numpy")?.call_method1("asarray", (picture,))?;
+    if values.getattr("ndim")?.extract::<usize>()? == 2 {
+        values = values.call_method1("reshape", (values.getattr("shape")?.add((1,))?,))?;
+    }
+    match Samples::of(&values, pixels)? {
+        Some((samples, shape)) => {
+            check_shape(py, &shape, &shape, pixels)?;
+            samples.image(py, None)
+        }
+        None => Err(Exception::Image.raised(py, "it has no pixels")),
+    }
+}
