@@ -18,7 +18,7 @@ use pyo3::types::PyDict;
 use crate::arrays::shaped;
 use crate::exceptions::{Exception, exception, plain};
 use crate::images::{Images, Input, max_pixels};
-use crate::messages::Messages;
+use crate::messages::{Messages, warn};
 use crate::settings::{flags_of, parse};
 
 /// The keyword arguments of an embedder: flags of `dinolab embed`.
@@ -76,7 +76,14 @@ impl Embedder {
                 rows.array(py, images.single, &[width])
             }
             Input::Set(path) => {
-                let set = self.set(py, path)?.0;
+                let (set, skipped) = self.set(py, path.clone())?;
+                if let Some((name, reason)) = skipped.first() {
+                    let (count, path) = (skipped.len(), path.display());
+                    let text = format!(
+                        "{count} images of {path} cannot be used and are left out; the first, {name}: {reason}"
+                    );
+                    warn(py, &text)?;
+                }
                 let shape = [set.len(), set.dim];
                 shaped(py, set.data, &shape)
             }
@@ -340,7 +347,6 @@ impl Embedder {
     }
 }
 
-/// Whether two arrays share memory is not for rows: they are made anew.
 impl passes::Rows {
     /// As `[…]` of one image, or `[N, …]`.
     fn array<'py>(

@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
+use dinolab::Flags;
 use dinolab_data::slice::SliceError;
+use dinolab_eval::Error;
 use dinolab_eval::knn::{Knn, Labelled, l2_normalise};
 use dinolab_eval::linear::{EpochScore, LinearConfig, LinearRun, Problem, Standardiser, train};
 use numpy::{PyReadonlyArray2, PyUntypedArrayMethods};
@@ -10,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::arrays::shaped;
-use crate::exceptions::{Exception, plain};
+use crate::exceptions::{Exception, exception};
 
 /// Features `[N, D]` with a class number of each row.
 struct Set {
@@ -52,6 +54,22 @@ fn same_width(py: Python<'_>, train: &Set, test: &Set) -> PyResult<()> {
     Err(Exception::Error.raised(py, &message))
 }
 
+/// The exception of an error, whose settings are arguments here.
+fn failed(py: Python<'_>, error: Error) -> PyErr {
+    let error = match error {
+        Error::BadSetting {
+            field: "batch-size-per-gpu",
+            reason,
+        } => Error::BadSetting {
+            field: "batch-size",
+            reason,
+        },
+        error => error,
+    };
+    let arguments = Flags::new(["k", "temperature", "lr", "epochs", "batch-size"]);
+    exception(py, error.into(), &arguments, Exception::Error)
+}
+
 /// Weighted k-NN on L2-normalised features, as `dinolab eval knn`: of each k its top-1 and top-5 accuracy in percent
 /// and the class numbers predicted.
 #[pyfunction]
@@ -72,7 +90,7 @@ pub fn knn(
         l2_normalise(&mut test.features, test.dim)?;
         Knn { k, temperature }.evaluate(train.labelled(), test.labelled())
     });
-    let scores = scores.map_err(|error| plain(py, error))?;
+    let scores = scores.map_err(|error| failed(py, error))?;
     let scores = scores.into_iter();
     Ok(scores
         .map(|score| (score.top1, score.top5, score.predicted))
@@ -81,13 +99,13 @@ pub fn knn(
 
 /// Why a classifier did not learn to the end.
 enum Stopped {
-    Failed(dinolab_eval::Error),
+    Failed(Error),
     /// By Ctrl-C.
     Interrupted(PyErr),
 }
 
-impl From<dinolab_eval::Error> for Stopped {
-    fn from(error: dinolab_eval::Error) -> Self {
+impl From<Error> for Stopped {
+    fn from(error: Error) -> Self {
         Self::Failed(error)
     }
 }
@@ -154,7 +172,7 @@ pub fn linear<'py>(
         Ok((runs, predicted))
     });
     let (runs, predicted) = learned.map_err(|stopped| match stopped {
-        Stopped::Failed(error) => plain(py, error),
+        Stopped::Failed(error) => failed(py, error),
         Stopped::Interrupted(interrupt) => interrupt,
     })?;
     let best = LinearRun::best_of(&runs).map_or(0.0, |best| best.lr);

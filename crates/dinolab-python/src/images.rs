@@ -1,6 +1,6 @@
 //! Images of Python: arrays, pictures of PIL, paths, and lists of these.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use dinolab_data::source::SourceOptions;
 use dinolab_data::{Error, Image, Pixels, Source, decode};
@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyTuple};
 
 use crate::arrays::Samples;
-use crate::exceptions::Exception;
+use crate::exceptions::{Exception, plain};
 
 /// What is given to be embedded.
 pub enum Input {
@@ -76,6 +76,16 @@ impl Input {
     }
 }
 
+/// The image that a value is.
+///
+/// # Errors
+/// `ImageError` for what is no image, or cannot be decoded.
+pub fn one_image(value: &Bound<'_, PyAny>, pixels: Pixels) -> PyResult<Image> {
+    let images = Images::one(item(value, pixels)?, pixels);
+    let image = value.py().detach(|| images.image(0));
+    image.map_err(|error| plain(value.py(), error))
+}
+
 /// The path that a value is, if it is one.
 fn path_of(value: &Bound<'_, PyAny>) -> PyResult<Option<PathBuf>> {
     match value.is_instance_of::<PyString>() || value.hasattr("__fspath__")? {
@@ -85,7 +95,7 @@ fn path_of(value: &Bound<'_, PyAny>) -> PyResult<Option<PathBuf>> {
 }
 
 /// Whether a file is a list or an archive of images, by its extension.
-fn is_set(path: &std::path::Path) -> bool {
+fn is_set(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
     matches!(extension, Some("tar" | "parquet" | "txt" | "tsv" | "lst"))
 }

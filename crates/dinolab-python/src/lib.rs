@@ -6,6 +6,7 @@
 //! | [`run`] | a training run, event by event |
 //! | [`load`] | weights as arrays |
 //! | [`evaluate`] | k-NN and a linear classifier on arrays |
+//! | [`pictures`] | the built-in shapes, PNG files |
 //! | [`command_line`] | the program |
 //!
 //! The package around it, in `python/dinolab`, holds what is easier said in Python: documented signatures,
@@ -26,6 +27,7 @@ mod handover;
 mod images;
 mod load;
 mod messages;
+mod pictures;
 mod run;
 mod settings;
 mod wording;
@@ -41,6 +43,8 @@ mod _dinolab {
     use crate::evaluate::{knn, linear};
     #[pymodule_export]
     use crate::load::load;
+    #[pymodule_export]
+    use crate::pictures::{shapes, write_png};
     #[pymodule_export]
     use crate::run::Run;
     #[pymodule_export]

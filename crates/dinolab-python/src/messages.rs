@@ -4,6 +4,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use dinolab_run::{Event, Listener, Severity};
+use pyo3::exceptions::PyUserWarning;
 use pyo3::prelude::*;
 
 use crate::wording::in_python;
@@ -14,12 +15,7 @@ pub struct Messages(Mutex<Vec<(Severity, String)>>);
 
 impl Listener for Messages {
     fn hear(&self, event: Event<'_>) {
-        let severity = match event {
-            // One line for each image that is left out.
-            Event::SkippedInAll(_) => return,
-            Event::Skipped { .. } => Severity::Warning,
-            event => event.severity(),
-        };
+        let severity = event.severity();
         if severity > Severity::Progress {
             let text = event.to_string();
             let text = text.strip_prefix("warning: ").unwrap_or(&text);
@@ -38,12 +34,7 @@ impl Messages {
         let kept = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         for (severity, text) in kept {
             match severity {
-                Severity::Warning => {
-                    py.import("warnings")?.call_method1(
-                        "warn",
-                        (text, py.get_type::<pyo3::exceptions::PyUserWarning>(), 2),
-                    )?;
-                }
+                Severity::Warning => warn(py, &text)?,
                 _ => {
                     let logger = py
                         .import("logging")?
@@ -54,4 +45,15 @@ impl Messages {
         }
         Ok(())
     }
+}
+
+/// Warns, as of the line of Python that called the package.
+///
+/// # Errors
+/// A warning that is an error by the user's filters.
+pub fn warn(py: Python<'_>, text: &str) -> PyResult<()> {
+    let category = py.get_type::<PyUserWarning>();
+    let warnings = py.import("warnings")?;
+    warnings.call_method1("warn", (text, category, 2))?;
+    Ok(())
 }

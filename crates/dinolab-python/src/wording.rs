@@ -64,14 +64,7 @@ fn arguments(text: &str, first: bool) -> String {
             rest = &at[1..];
         }
     }
-    let line = line + rest;
-    // The libraries begin with a setting's own name.
-    match line.split_once([':', ' ']) {
-        Some((name, _)) if first && name == name_of(name) && name.contains('-') => {
-            snake(name) + &line[name.len()..]
-        }
-        _ => line,
-    }
+    line + rest
 }
 
 /// The name of a setting that a text begins with; may be empty.

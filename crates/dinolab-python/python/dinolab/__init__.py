@@ -9,6 +9,7 @@ The package brings the command line ``dinolab`` along (also as ``python -m dinol
 run folders, settings and results.
 """
 
+from dinolab import events
 from dinolab.embedding import Embedder, FeatureSet, Tokens
 from dinolab.errors import (
     DivergedError,
@@ -20,6 +21,7 @@ from dinolab.errors import (
     WeightsError,
 )
 from dinolab.evaluation import KnnResult, LinearResult, knn, linear
+from dinolab.builtin_images import Shapes, shapes
 from dinolab.training import Run, settings, train
 from dinolab.weights import load
 
@@ -34,12 +36,15 @@ __all__ = [
     "Run",
     "RunError",
     "SettingError",
+    "Shapes",
     "Tokens",
     "UnreachableError",
     "WeightsError",
+    "events",
     "knn",
     "linear",
     "load",
     "settings",
+    "shapes",
     "train",
 ]

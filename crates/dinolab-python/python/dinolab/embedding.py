@@ -91,7 +91,12 @@ class Embedder:
             "device": device,
             "precision": precision,
         }
+        self._settings = settings
         self._native = _dinolab.Embedder(weights, **settings)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Pickled as its weights' path and settings.
+        return _restored, (os.path.abspath(self._native.weights), self._settings)
 
     def embed(self, images: Images) -> Floats:
         """The features of images, float32: [D] of one image, [N, D] of several or of a folder.
@@ -202,3 +207,7 @@ class Embedder:
             f"Embedder({os.fspath(self._native.weights)!r}: patch {self.patch_size}, {self.depth} blocks, "
             f"{self.heads} heads, features of width {self.width})"
         )
+
+
+def _restored(weights: str, settings: dict[str, Any]) -> Embedder:
+    return Embedder(weights, **settings)
