@@ -74,15 +74,6 @@ impl Samples {
             }),
         }
     }
-
-    /// The same samples, held once more.
-    pub fn clone_ref(&self, py: Python<'_>) -> Self {
-        match self {
-            Self::Eight(array) => Self::Eight(array.clone_ref(py)),
-            Self::Sixteen(array) => Self::Sixteen(array.clone_ref(py)),
-            Self::Float(array) => Self::Float(array.clone_ref(py)),
-        }
-    }
 }
 
 fn copy<T: numpy::Element>(

@@ -322,6 +322,7 @@ impl Embedder {
 
     /// What `pass` makes of images, all of which have to be usable.
     fn rows(&self, py: Python<'_>, images: &Images, pass: &passes::Pass) -> PyResult<passes::Rows> {
+        drop(passes::room(images.len(), pass.width)?);
         let order: Vec<usize> = (0..images.len()).collect();
         let features = passes::run(py, self, images, &order, pass, true)?;
         Ok(passes::Rows {

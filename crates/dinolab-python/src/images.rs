@@ -20,15 +20,21 @@ pub enum Input {
 
 /// Images that are given one by one, in this order.
 pub struct Images {
-    items: Vec<Item>,
+    items: Items,
     pixels: Pixels,
     /// Whether it is one image and not a list of one.
     pub single: bool,
 }
 
+enum Items {
+    List(Vec<Item>),
+    /// The rows of an array, and how many there are.
+    Rows(Samples, usize),
+}
+
 enum Item {
-    /// An array, or the image in a place of one.
-    Array(Samples, Option<usize>),
+    /// An array of one image.
+    Array(Samples),
     /// A picture of PIL.
     Picture(Py<PyAny>),
     /// A file.
@@ -54,7 +60,7 @@ impl Input {
                 items.push(item(&part?, pixels)?);
             }
             return Ok(Self::Given(Images {
-                items,
+                items: Items::List(items),
                 pixels,
                 single: false,
             }));
@@ -67,9 +73,8 @@ impl Input {
             return Ok(Self::Given(Images::one(item, pixels)));
         }
         check_shape(value.py(), &shape, &shape[1..], pixels)?;
-        let row = |row| Item::Array(samples.clone_ref(value.py()), Some(row));
         Ok(Self::Given(Images {
-            items: (0..shape[0]).map(row).collect(),
+            items: Items::Rows(samples, shape[0]),
             pixels,
             single: false,
         }))
@@ -121,7 +126,7 @@ fn item(value: &Bound<'_, PyAny>, pixels: Pixels) -> PyResult<Item> {
 
 fn array(py: Python<'_>, samples: Samples, shape: &[usize], pixels: Pixels) -> PyResult<Item> {
     check_shape(py, shape, shape, pixels)?;
-    Ok(Item::Array(samples, None))
+    Ok(Item::Array(samples))
 }
 
 /// Checks the shape of an image, which is that of `all` or a part of it.
@@ -143,7 +148,7 @@ fn check_shape(py: Python<'_>, all: &[usize], image: &[usize], pixels: Pixels) -
 impl Images {
     fn one(item: Item, pixels: Pixels) -> Self {
         Self {
-            items: vec![item],
+            items: Items::List(vec![item]),
             pixels,
             single: true,
         }
@@ -159,14 +164,20 @@ pub fn max_pixels() -> u64 {
 /// are read and decoded without it.
 impl Source for Images {
     fn len(&self) -> usize {
-        self.items.len()
+        match &self.items {
+            Items::List(items) => items.len(),
+            Items::Rows(_, count) => *count,
+        }
     }
 
     fn name(&self, index: usize) -> String {
-        match &self.items[index] {
-            Item::File(path) => path.display().to_string(),
-            _ if self.single => "the image".into(),
-            _ => format!("image {index}"),
+        match &self.items {
+            Items::List(items) => match &items[index] {
+                Item::File(path) => path.display().to_string(),
+                _ if self.single => "the image".into(),
+                _ => format!("image {index}"),
+            },
+            Items::Rows(..) => format!("image {index}"),
         }
     }
 
@@ -183,14 +194,18 @@ impl Source for Images {
             name: self.name(index),
             reason: error.to_string(),
         };
-        match &self.items[index] {
+        let item = match &self.items {
+            Items::List(items) => &items[index],
+            Items::Rows(samples, _) => {
+                return Python::attach(|py| samples.image(py, Some(index))).map_err(refused);
+            }
+        };
+        match item {
             Item::File(path) => {
                 let bytes = dinolab_data::file::read(path)?;
                 decode::decode_to(self.pixels, &self.name(index), &bytes, max_pixels())
             }
-            Item::Array(samples, row) => {
-                Python::attach(|py| samples.image(py, *row)).map_err(refused)
-            }
+            Item::Array(samples) => Python::attach(|py| samples.image(py, None)).map_err(refused),
             Item::Picture(picture) => {
                 Python::attach(|py| pixels_of(picture.bind(py), self.pixels)).map_err(refused)
             }

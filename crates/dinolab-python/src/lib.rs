@@ -2,12 +2,12 @@
 //!
 //! | module | what Python sees |
 //! |---|---|
-//! | [`embedder`] | features, tokens and attention maps of images |
-//! | [`run`] | a training run, event by event |
-//! | [`load`] | weights as arrays |
-//! | [`evaluate`] | k-NN and a linear classifier on arrays |
-//! | [`pictures`] | the built-in shapes, PNG files |
-//! | [`command_line`] | the program |
+//! | `embedder` | features, tokens and attention maps of images |
+//! | `run` | a training run, event by event |
+//! | `load` | weights as arrays |
+//! | `evaluate` | k-NN and a linear classifier on arrays |
+//! | `pictures` | the built-in shapes, PNG files |
+//! | `command_line` | the program |
 //!
 //! The package around it, in `python/dinolab`, holds what is easier said in Python: documented signatures,
 //! event classes, exceptions, the scikit-learn transformer.

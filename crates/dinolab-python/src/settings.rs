@@ -44,11 +44,12 @@ pub fn flags_of<T: Args>() -> Flags {
 #[pyfunction]
 pub fn train_settings() -> Vec<(String, String)> {
     let command = dinolab::TrainArgs::augment_args(Command::new("dinolab"));
+    let shown = command.get_arguments().filter(|arg| !arg.is_hide_set());
     let described = |arg: &clap::Arg| {
         let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
         Some((snake(arg.get_long()?), in_python(&help)))
     };
-    command.get_arguments().filter_map(described).collect()
+    shown.filter_map(described).collect()
 }
 
 /// A keyword argument as a flag; `None` if it is not given.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,13 @@ def test_everything_public_is_documented_and_typed():
         if inspect.isfunction(value):
             signature = inspect.signature(value)
             assert signature.return_annotation is not inspect.Signature.empty, name
+
+
+def test_the_types_of_settings_are_of_all_flags():
+    stub = (Path(dinolab.__file__).parent / "_settings.pyi").read_text(encoding="utf-8")
+    typed = re.findall(r"^    (\w+): ", stub, re.MULTILINE)
+    arguments = ["out", "config", "resume", "change_settings", "fresh"]
+    assert arguments + typed == list(dinolab.settings())
 
 
 def test_the_stub_names_what_the_native_module_has():

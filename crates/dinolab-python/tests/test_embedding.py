@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pickle
 import shutil
+import signal
 import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -169,6 +171,20 @@ def test_other_threads_run_while_images_are_embedded(embedder):
     done.set()
     thread.join()
     assert during > 3
+
+
+def test_ctrl_c_is_heard_between_batches(embedder):
+    images = np.broadcast_to(pixels(0), (300_000, 40, 56, 3))
+    threading.Timer(0.3, signal.raise_signal, [signal.SIGINT]).start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        embedder.embed(images)
+    assert time.monotonic() - began < 10
+
+
+def test_features_that_do_not_fit_in_memory_are_an_error(embedder):
+    with pytest.raises(MemoryError, match="no memory for"):
+        embedder.tokens(np.broadcast_to(pixels(0), (10**13, 40, 56, 3)))
 
 
 def test_an_embedder_may_be_used_by_several_threads(embedder):

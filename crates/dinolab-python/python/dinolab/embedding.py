@@ -121,11 +121,8 @@ class Embedder:
         Images are resized to a square of side `size`, or to (height, width), and cut to whole patches; 0 leaves
         them as they are. By default the size is that of the run's pictures, or 480.
         """
-        if isinstance(size, (tuple, list)):
-            size_text = "x".join(str(side) for side in size)
-        else:
-            size_text = None if size is None else str(size)
-        return self._native.attention(images, size_text)
+        sides = size if isinstance(size, (tuple, list)) else [] if size is None else [size]
+        return self._native.attention(images, "x".join(map(str, sides)) or None)
 
     @property
     def width(self) -> int:

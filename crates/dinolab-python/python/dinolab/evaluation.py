@@ -91,7 +91,7 @@ def linear(
     features as given.
     """
     classes, numbers, test_numbers = _numbered(train_labels, test_labels)
-    rates = [lr] if np.isscalar(lr) else list(lr)
+    rates = [float(rate) for rate in np.atleast_1d(np.asarray(lr, dtype=np.float64))]
     chosen, runs = _dinolab.linear(
         _features("train", train, numbers),
         numbers,

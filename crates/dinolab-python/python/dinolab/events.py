@@ -126,7 +126,10 @@ def of(kind: str, values: dict[str, Any]) -> Event:
     if kind == "finished":
         evaluations = [Evaluation(**figures) for figures in values.pop("evaluations")]
         return Finished(evaluations=evaluations, **values)
-    return _CLASSES[kind](**values)
-
-
-_CLASSES = {"started": Started, "step": Step, "evaluation": Evaluation, "message": Message}
+    classes: dict[str, type[Event]] = {
+        "started": Started,
+        "step": Step,
+        "evaluation": Evaluation,
+        "message": Message,
+    }
+    return classes[kind](**values)

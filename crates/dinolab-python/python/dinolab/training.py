@@ -6,11 +6,17 @@ import atexit
 import os
 import weakref
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dinolab import _dinolab
 from dinolab import events as _events
+from dinolab.errors import RunError
 from dinolab.events import Event, Finished
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from dinolab._settings import Settings
 
 __all__ = ["Run", "settings", "train"]
 
@@ -25,7 +31,7 @@ def train(
     resume: bool = False,
     change_settings: bool = False,
     fresh: bool = False,
-    **settings: Any,
+    **settings: Unpack[Settings],
 ) -> Run:
     """Train a vision transformer on unlabelled images: `dinolab train`, as an iterator over events.
 
@@ -65,7 +71,7 @@ class Run(Iterator[Event]):
         self._native: _dinolab.Run | None = None
         #: The event of the end, once the run has ended.
         self.outcome: Finished | None = None
-        out = os.path.abspath(os.fspath(settings.get("out") or _DEFAULT_FOLDER))
+        out = os.path.abspath(os.fspath(settings["out"]))
         # A run that an interrupted cell of a notebook has left.
         earlier = _open_runs.get(out)
         if earlier is not None:
@@ -103,7 +109,7 @@ class Run(Iterator[Event]):
         for _ in self:
             pass
         if self.outcome is None:
-            raise RuntimeError("the run was closed before")
+            raise RunError("the run was interrupted or failed; `train` with the same arguments resumes it")
         return self.outcome
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ use dinolab_data::{Image, Size, Source};
 use dinolab_features::{FeatureExtractor, Features, View, at_once, attend, whole_patches};
 use dinolab_nn::{Feature, Tensor};
 use dinolab_run::visual_input::ResizeTo;
+use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 
 use super::Embedder;
@@ -23,7 +24,8 @@ pub struct Rows {
 /// What is made of a batch `[B, C, H, W]`: `[B, width]`.
 pub struct Pass<'a> {
     make: Box<dyn Fn(Tensor<4>) -> Tensor<2> + Sync + 'a>,
-    width: usize,
+    /// Values of a row.
+    pub width: usize,
 }
 
 /// Features, as `dinolab embed` makes them.
@@ -57,6 +59,14 @@ pub fn tokens(embedder: &Embedder) -> Pass<'_> {
     }
 }
 
+/// Room for rows of a width, all at once, so that what does not fit in memory is an error at the beginning.
+pub fn room(rows: usize, width: usize) -> PyResult<Vec<f32>> {
+    let mut room = Vec::new();
+    let made = room.try_reserve_exact(rows.saturating_mul(width));
+    made.map_err(|_| PyMemoryError::new_err(format!("no memory for {rows} × {width} values")))?;
+    Ok(room)
+}
+
 /// Passes the source's images `order` through the network. With `all`, an image that cannot be used is an
 /// error; else it is left out and listed.
 pub fn run(
@@ -82,9 +92,9 @@ pub fn run(
     let batch_size = at_once(embedder.batch_size, (height, width), patch);
     let mut found = Features {
         dim: pass.width,
+        data: room(order.len(), pass.width)?,
         ..Features::default()
     };
-    found.data.reserve(order.len().saturating_mul(pass.width));
     for batch in order.chunks(batch_size) {
         py.check_signals()?;
         let mut add = |rows: dinolab_features::Rows| -> dinolab_features::Result<()> {
