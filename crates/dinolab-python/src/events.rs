@@ -205,7 +205,10 @@ pub fn started(session: &Session<'_>) -> dinolab_run::Result<Told> {
             ("diverged_after", doubt.into()),
             (
                 "estimate",
-                session.estimate().map(ToString::to_string).into(),
+                session
+                    .estimate()
+                    .map(|estimate| in_python(&estimate.to_string()))
+                    .into(),
             ),
         ],
     })

@@ -85,7 +85,6 @@ def test_wrong_use_is_refused(trained, images):
 #: Checks of scikit-learn that need no rows of numbers. The others fit such rows, which are no images; by the
 #: estimator's tags, `check_estimator` leaves them out.
 CHECKS = [
-    "check_do_not_raise_errors_in_init_or_set_param",
     "check_estimator_cloneable",
     "check_estimator_repr",
     "check_estimator_tags_renamed",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import weakref
 from collections.abc import Iterator
@@ -71,7 +72,7 @@ class Run(Iterator[Event]):
         self._native: _dinolab.Run | None = None
         #: The event of the end, once the run has ended.
         self.outcome: Finished | None = None
-        out = os.path.abspath(os.fspath(settings["out"]))
+        out = os.path.realpath(settings["out"])
         # A run that an interrupted cell of a notebook has left.
         earlier = _open_runs.get(out)
         if earlier is not None:
@@ -136,5 +137,7 @@ _open_runs: weakref.WeakValueDictionary[str, Run] = weakref.WeakValueDictionary(
 
 @atexit.register
 def _close_all() -> None:
-    for run in list(_open_runs.values()):
-        run.close()
+    # Each of them, whatever becomes of the others.
+    with contextlib.ExitStack() as stack:
+        for run in list(_open_runs.values()):
+            stack.callback(run.close)
