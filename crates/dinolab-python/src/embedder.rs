@@ -17,6 +17,7 @@ use pyo3::types::PyDict;
 
 use crate::arrays::shaped;
 use crate::exceptions::{Exception, exception, plain};
+use crate::forked;
 use crate::images::{Images, Input, max_pixels};
 use crate::messages::{Messages, warn};
 use crate::settings::{flags_of, parse};
@@ -57,6 +58,7 @@ impl Embedder {
     ) -> PyResult<Self> {
         let settings = settings.unwrap_or_else(|| PyDict::new(py));
         let args: EmbedderArgs = parse(py, None, &settings)?;
+        forked::check(py)?;
         let messages = Messages::default();
         let made = py.detach(|| Self::open(&Environment::new(&messages), weights, args));
         messages.tell(py)?;

@@ -13,6 +13,7 @@ use pyo3::types::PyDict;
 
 use crate::arrays::shaped;
 use crate::exceptions::{Exception, exception};
+use crate::forked;
 
 /// Features `[N, D]` with a class number of each row.
 struct Set {
@@ -84,6 +85,7 @@ pub fn knn(
 ) -> PyResult<Vec<(f64, f64, Vec<usize>)>> {
     let mut train = Set::of(&train, train_labels);
     let mut test = Set::of(&test, test_labels);
+    forked::check(py)?;
     same_width(py, &train, &test)?;
     let scores = py.detach(|| {
         l2_normalise(&mut train.features, train.dim)?;
@@ -134,6 +136,7 @@ pub fn linear<'py>(
 ) -> PyResult<(usize, Vec<Bound<'py, PyDict>>)> {
     let mut train_set = Set::of(&train_features, train_labels);
     let mut test = Set::of(&test, test_labels);
+    forked::check(py)?;
     same_width(py, &train_set, &test)?;
     let config = LinearConfig {
         epochs,

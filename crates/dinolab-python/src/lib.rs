@@ -23,6 +23,7 @@ mod embedder;
 mod evaluate;
 mod events;
 mod exceptions;
+mod forked;
 mod handover;
 mod images;
 mod load;

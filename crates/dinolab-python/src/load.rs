@@ -9,6 +9,7 @@ use pyo3::types::PyDict;
 
 use crate::arrays::shaped;
 use crate::exceptions::{Exception, plain};
+use crate::forked;
 
 /// The arrays of a backbone by the names `reference`, `timm` or `hf`: a dict of float32 arrays.
 #[pyfunction]
@@ -20,6 +21,7 @@ pub fn load<'py>(
     checkpoint_key: Option<&str>,
     heads: Option<usize>,
 ) -> PyResult<Bound<'py, PyDict>> {
+    forked::check(py)?;
     let to = match names {
         "reference" => WeightFormat::Reference,
         "timm" => WeightFormat::Timm,

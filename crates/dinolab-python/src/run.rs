@@ -12,6 +12,7 @@ use pyo3::types::PyDict;
 
 use crate::events::{Teller, Told, finished, started};
 use crate::exceptions::{Exception, exception};
+use crate::forked;
 use crate::handover::{Found, Handover};
 use crate::settings::{flags_of, parse};
 
@@ -41,6 +42,7 @@ impl Run {
         images: Option<PathBuf>,
         settings: &Bound<'_, PyDict>,
     ) -> PyResult<Self> {
+        forked::check(py)?;
         let args: TrainArgs = parse(py, images, settings)?;
         let request = args.request();
         let exchange = Arc::new(Exchange::default());

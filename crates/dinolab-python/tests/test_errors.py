@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import re
 
 import numpy as np
@@ -158,3 +160,35 @@ def test_weights_that_are_none_are_refused(tmp_path, photographs):
     for call in (dinolab.Embedder, dinolab.load):
         assert isinstance(refusal(lambda: call(file)), dinolab.WeightsError)
         assert isinstance(refusal(lambda: call(photographs)), dinolab.WeightsError)
+
+
+def attempt(call, queue):
+    try:
+        call()
+        queue.put("done")
+    except dinolab.Error as error:
+        queue.put(str(error))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_fork_without_the_threads_says_so_instead_of_waiting(embedder, trained):
+    embedder.embed(pixels(0))
+    fork = multiprocessing.get_context("fork")
+    calls = [
+        lambda: embedder.embed(pixels(0)),
+        lambda: embedder.tokens(pixels(0)),
+        lambda: embedder.attention(pixels(0)),
+        lambda: dinolab.Embedder(trained),
+        lambda: dinolab.load(trained),
+        lambda: dinolab.knn(np.eye(2), [0, 1], np.eye(2), [0, 1]),
+        lambda: dinolab.linear(np.eye(2), [0, 1], np.eye(2), [0, 1]),
+        lambda: dinolab.train(out=trained, resume=True),
+    ]
+    for call in calls:
+        queue = fork.SimpleQueue()
+        process = fork.Process(target=attempt, args=(call, queue))
+        process.start()
+        process.join(timeout=20)
+        assert process.exitcode == 0
+        assert "start processes with multiprocessing's method `spawn`" in queue.get()

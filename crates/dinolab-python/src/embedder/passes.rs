@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 
 use super::Embedder;
 use crate::exceptions::{Exception, plain};
+use crate::forked;
 use crate::images::Images;
 
 /// Rows of equal length, one per image.
@@ -77,6 +78,7 @@ pub fn run(
     pass: &Pass<'_>,
     all: bool,
 ) -> PyResult<Features> {
+    forked::check(py)?;
     let (model, preprocess) = (&embedder.model, &embedder.preprocess);
     let normaliser = preprocess.normaliser().map_err(|error| plain(py, error))?;
     let centre =
@@ -129,6 +131,7 @@ pub fn attention(
     images: &Images,
     size: ResizeTo,
 ) -> PyResult<(Rows, Vec<usize>)> {
+    forked::check(py)?;
     let vit = &embedder.model.vit;
     let patch = vit.config().patch_size;
     let normaliser = embedder.preprocess.normaliser();
