@@ -1,6 +1,7 @@
 //! Weights in other formats.
 
 mod onnx;
+mod state_dict;
 mod training;
 mod verify;
 
@@ -13,6 +14,7 @@ use dinolab_nn::{Feature, Vit, VitConfig, device, init::Init};
 use serde::Serialize;
 
 pub use self::onnx::{OnnxOutput, OnnxReport};
+pub use self::state_dict::state_dict;
 pub use self::verify::Check;
 use crate::error::{Context, Error, Result};
 use crate::model::{Normalisation, count};

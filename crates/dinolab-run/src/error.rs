@@ -1,5 +1,6 @@
 //! What can go wrong in a run, and around it.
 
+pub mod library;
 mod run;
 
 use std::fmt::Display;

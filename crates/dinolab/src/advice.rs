@@ -3,8 +3,9 @@
 use std::fmt;
 
 use dinolab_nn::weights::NetworkRole;
+use dinolab_run::error::library::Library;
 
-use crate::library::{Flags, Library};
+use crate::flags::Flags;
 
 /// What to do about an image of too many patches.
 const TOO_LARGE: &str =

@@ -1,5 +1,6 @@
 //! Commands and their flags.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
@@ -8,7 +9,7 @@ use dinolab_run::Environment;
 use crate::commands::Command;
 use crate::console::{self, Unheard};
 use crate::exit_code::ExitCode;
-use crate::library::Flags;
+use crate::flags::Flags;
 use crate::terminal::Terminal;
 
 /// Pretrain vision transformers on unlabelled images with DINO, LeJEPA, VISReg or SimDINO
@@ -35,9 +36,9 @@ pub struct Request {
 
 impl Request {
     /// Reads the command line; an error may also be the help that was asked for.
-    pub fn parse() -> Result<Self, clap::Error> {
+    pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let mut command = Cli::command();
-        let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+        let matches = command.try_get_matches_from_mut(args)?;
         let flags = flags_of(&command, &matches);
         let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
         Ok(Self { cli, flags })
@@ -52,7 +53,7 @@ fn flags_of(command: &clap::Command, matches: &ArgMatches) -> Flags {
     {
         (command, matches) = (found, inner);
     }
-    Flags::new(command.get_arguments().filter_map(|arg| arg.get_long()))
+    Flags::of(command)
 }
 
 /// Prints what clap has to say: help to standard output, or what is wrong with the command line.

@@ -1,9 +1,10 @@
 //! The codes that the program ends with; docs/architecture.md documents them.
 
 use anyhow::Error;
+use dinolab_run::error::library::{Library, libraries};
 
 use crate::explain::one_line;
-use crate::library::{Flags, Library, libraries};
+use crate::flags::Flags;
 use crate::usage::Usage;
 
 /// How the program ended.
@@ -54,13 +55,9 @@ impl ExitCode {
         if error.is::<Usage>() {
             return Self::Usage;
         }
-        libraries(error).find_map(of).unwrap_or(Self::Failure)
-    }
-}
-
-impl From<ExitCode> for std::process::ExitCode {
-    fn from(code: ExitCode) -> Self {
-        Self::from(code as u8)
+        libraries(error.as_ref())
+            .find_map(of)
+            .unwrap_or(Self::Failure)
     }
 }
 

@@ -7,9 +7,10 @@
 use std::error::Error as StdError;
 
 use anyhow::Error;
+use dinolab_run::error::library::{Library, libraries, run_error};
 
 use crate::advice::Advice;
-use crate::library::{Flags, Library, libraries, run_error};
+use crate::flags::Flags;
 use crate::run_advice;
 
 /// The context first, then the causes it was built from, those left out that it quotes already;
@@ -24,7 +25,7 @@ pub fn one_line(error: &Error, flags: &Flags) -> String {
             line = format!("{line}: {words}");
         }
     }
-    let advice = libraries(error).find_map(Advice::on);
+    let advice = libraries(error.as_ref()).find_map(Advice::on);
     if let Some(advice) = advice.filter(|advice| advice.fits(flags, &line)) {
         line = format!("{line}; {advice}");
     }

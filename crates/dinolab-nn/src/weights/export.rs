@@ -80,7 +80,8 @@ impl Backbone {
         arrays
     }
 
-    fn named(&self, naming: Naming) -> Arrays {
+    /// The arrays by the names of a naming scheme, as programs that use it load them.
+    pub fn named(&self, naming: Naming) -> BTreeMap<String, Array> {
         match naming {
             Naming::Reference => self.state_dict(),
             Naming::Timm => timm::named(&self.arrays, &self.config),

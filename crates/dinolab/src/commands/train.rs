@@ -60,7 +60,8 @@ impl Args {
         &self.out
     }
 
-    fn request(self) -> TrainRequest {
+    /// The run that is asked for.
+    pub fn request(self) -> TrainRequest {
         let start = Start::asked(self.resume, self.change_settings, self.fresh);
         let mut settings = self.settings;
         settings.images = self.source.or(settings.images);

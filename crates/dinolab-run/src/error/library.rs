@@ -1,28 +1,12 @@
-//! Errors of the libraries among the causes of an error, and the flags that they may be about.
+//! The library that an error is of, among its causes.
 
-use std::collections::BTreeSet;
 use std::error::Error as StdError;
 
-use anyhow::Error;
-
-/// The flags of a command, without dashes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Flags(BTreeSet<String>);
-
-impl Flags {
-    /// These.
-    pub fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
-        Self(names.into_iter().map(str::to_owned).collect())
-    }
-
-    /// Whether there is such a flag.
-    pub fn has(&self, name: &str) -> bool {
-        self.0.contains(name)
-    }
-}
+use super::Error;
 
 /// An error of one of the libraries.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum Library<'a> {
     /// Images.
     Data(&'a dinolab_data::Error),
@@ -33,7 +17,7 @@ pub enum Library<'a> {
     /// Training.
     Train(&'a dinolab_train::Error),
     /// What joins them.
-    Run(&'a dinolab_run::Error),
+    Run(&'a Error),
 }
 
 impl<'a> Library<'a> {
@@ -41,10 +25,10 @@ impl<'a> Library<'a> {
     pub fn of(cause: &'a (dyn StdError + 'static)) -> Option<Self> {
         if let Some(error) = run_error(cause) {
             return Some(match error {
-                dinolab_run::Error::Data(error) => Self::Data(error),
-                dinolab_run::Error::Model(error) => Self::Nn(error),
-                dinolab_run::Error::Features(error) => Self::of_features(error),
-                dinolab_run::Error::Train(error) => Self::of_train(error),
+                Error::Data(error) => Self::Data(error),
+                Error::Model(error) => Self::Nn(error),
+                Error::Features(error) => Self::of_features(error),
+                Error::Train(error) => Self::of_train(error),
                 error => Self::Run(error),
             });
         }
@@ -78,21 +62,45 @@ impl<'a> Library<'a> {
             | Self::Nn(dinolab_nn::Error::BadSetting { field, .. })
             | Self::Features(dinolab_features::Error::BadSetting { field, .. })
             | Self::Train(dinolab_train::Error::BadSetting { field, .. })
-            | Self::Run(dinolab_run::Error::BadSetting { setting: field, .. }) => Some(field),
+            | Self::Run(Error::BadSetting { setting: field, .. }) => Some(field),
             _ => None,
         }
     }
 }
 
-/// An error of `dinolab-run`; as a cause it may stand in a box.
-pub fn run_error<'a>(cause: &'a (dyn StdError + 'static)) -> Option<&'a dinolab_run::Error> {
-    let boxed = || cause.downcast_ref::<Box<dinolab_run::Error>>();
+/// An error of this crate; as a cause it may stand in a box.
+pub fn run_error<'a>(cause: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
+    let boxed = || cause.downcast_ref::<Box<Error>>();
     cause
         .downcast_ref()
         .or_else(|| boxed().map(|error| &**error))
 }
 
-/// The libraries' errors among the causes of an error, the outermost first.
-pub fn libraries(error: &Error) -> impl Iterator<Item = Library<'_>> {
-    error.chain().filter_map(Library::of)
+/// The libraries' errors among an error and its causes, the outermost first.
+pub fn libraries<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = Library<'a>> + use<'a> {
+    std::iter::successors(Some(error), |&cause| cause.source()).filter_map(Library::of)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_innermost_library_is_found_through_contexts() {
+        let image = dinolab_data::Error::BadSetting {
+            field: "read-ahead",
+            reason: "must be at least 1".into(),
+        };
+        let error = Error::In {
+            what: "evaluation".into(),
+            source: Box::new(dinolab_features::Error::from(image).into()),
+        };
+        let found: Vec<_> = libraries(&error).collect();
+        assert!(matches!(found[0], Library::Run(Error::In { .. })));
+        assert!(matches!(found[1], Library::Data(_)), "{found:?}");
+        assert_eq!(found[1].setting(), Some("read-ahead"));
+        assert_eq!(found[0].setting(), None);
+    }
 }

@@ -1,0 +1,48 @@
+//! The command line of dinolab: flags, printing, exit codes and signals. The work is done by
+//! `dinolab-run`.
+//!
+//! [`run`] is the whole program. [`TrainArgs`] and [`one_line`] are its flags and its words, for
+//! callers that train by the same names and print nothing.
+
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+#[macro_use]
+mod console;
+#[macro_use]
+mod usage;
+
+mod advice;
+mod args;
+mod cli;
+mod commands;
+mod exit_code;
+mod explain;
+mod flags;
+mod output;
+mod run_advice;
+mod run_commands;
+mod signals;
+mod terminal;
+
+use std::ffi::OsString;
+
+use cli::Request;
+pub use commands::train::Args as TrainArgs;
+pub use explain::one_line;
+pub use flags::Flags;
+
+/// Runs a command line, which begins with the program's name, and returns the exit code.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
+    dinolab_kernels::keep_memory();
+    signals::survive_file_size_limit();
+    let Request { cli, flags } = match Request::parse(args) {
+        Ok(request) => request,
+        Err(refusal) => return cli::answer(&refusal) as u8,
+    };
+    console::when_unheard(cli.unheard());
+    let code = cli.run().unwrap_or_else(|error| {
+        errln!("error: {}", explain::one_line(&error, &flags));
+        exit_code::ExitCode::of(&error, &flags)
+    });
+    console::finish(code) as u8
+}
