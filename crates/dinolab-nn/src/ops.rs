@@ -14,6 +14,7 @@
 
 mod attention;
 pub mod branch;
+mod branch_kind;
 mod coding_rate;
 mod fused;
 mod gelu;

@@ -15,6 +15,7 @@ mod preprocess;
 mod pth;
 mod role;
 mod safetensors;
+mod scheme;
 mod sidecar;
 mod timm;
 
@@ -22,12 +23,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use self::export::Backbone;
-pub use self::hugging_face::Kind;
 pub use self::load::{LoadOptions, LoadReport, load};
-pub use self::naming::Naming;
 pub use self::pth::{Value, write_pth};
 pub use self::role::NetworkRole;
 pub use self::safetensors::{file_arrays, from_arrays, read_arrays, to_bytes};
+pub use self::scheme::{Kind, Naming};
 
 use burn::tensor::{Tensor, TensorData};
 

@@ -12,9 +12,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use serde_json::json;
 
-use crate::run::Exchange;
+use crate::handover::Handover;
 use crate::settings::snake_keys;
 use crate::wording::in_python;
+
+/// Events from the thread that trains; at last how the run ended.
+pub type Exchange = Handover<Told, (), Result<Told, dinolab_run::Error>>;
 
 /// An event: its class, and what it says.
 pub struct Told {

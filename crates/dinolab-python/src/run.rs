@@ -10,14 +10,11 @@ use dinolab_run::{Environment, Error, Session, TrainRequest};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::events::{Teller, Told, finished, started};
+use crate::events::{Exchange, Teller, Told, finished, started};
 use crate::exceptions::{Exception, exception};
 use crate::forked;
-use crate::handover::{Found, Handover};
+use crate::handover::Found;
 use crate::settings::{flags_of, parse};
-
-/// Events from the thread that trains; at last how the run ended.
-pub type Exchange = Handover<Told, (), Result<Told, Error>>;
 
 /// How often Ctrl-C is looked for.
 const LOOK: Duration = Duration::from_millis(100);

@@ -30,9 +30,11 @@
 
 mod diagnosis;
 mod features;
+mod mean;
 mod meter;
 mod remedy;
 mod rows;
+mod sample;
 
 use std::collections::BTreeMap;
 
@@ -40,8 +42,9 @@ use serde::{Deserialize, Serialize};
 
 pub use diagnosis::{Context, FailureMode, TeacherContext, Warning, diagnose};
 pub use features::feature_figures;
-pub use meter::{EmbeddingSample, HealthMeter, PrototypeSample, Sample};
+pub use meter::HealthMeter;
 pub use remedy::{Adjustment, Remedy, Setting, after_divergence};
+pub use sample::{EmbeddingSample, PrototypeSample, Sample};
 
 /// Figures of one epoch. `None`: nothing to compute it from. Never NaN, so that it survives
 /// JSON. Ranges and formulas are in the [module's table](self).

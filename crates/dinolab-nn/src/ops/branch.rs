@@ -5,20 +5,10 @@ use std::sync::Arc;
 use burn::tensor::{Tensor, TensorData};
 pub use dinolab_kernels::{TokenGroup, TokenLayout};
 
+pub use super::branch_kind::Branch;
 use super::fused::{self, Dispatch, branch::BranchOp};
 use super::{attention, gelu, layer_norm, linear};
 use crate::precision::as_of;
-
-/// What a branch does between its two linear layers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Branch {
-    /// Self-attention with this many heads; the first layer gives queries, keys and values.
-    Attention(usize),
-    /// The same, with only class tokens as result: the last block needs no others.
-    ClassAttention(usize),
-    /// The exact GELU.
-    Mlp,
-}
 
 /// Parameters of a branch. Weights are `[O, I]`.
 #[derive(Clone, Debug)]

@@ -6,49 +6,12 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::naming::Naming;
 use super::preprocess::Preparation;
+use super::scheme::{Kind, Naming};
 use super::{Array, bad};
 use crate::{Result, VitConfig};
 
 type Arrays = BTreeMap<String, Array>;
-
-/// Which of its classes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// `ViTModel`.
-    Vit,
-    /// `Dinov2Model`: with layer scale.
-    Dinov2,
-    /// `Dinov2WithRegistersModel`: with layer scale and register tokens.
-    Dinov2WithRegisters,
-}
-
-impl Kind {
-    /// The class that computes a network.
-    pub fn of(config: &VitConfig) -> Self {
-        match (config.registers, config.layer_scale) {
-            (0, false) => Self::Vit,
-            (0, true) => Self::Dinov2,
-            _ => Self::Dinov2WithRegisters,
-        }
-    }
-
-    /// `model_type` in `config.json`, and the class.
-    pub fn names(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Vit => ("vit", "ViTModel"),
-            Self::Dinov2 => ("dinov2", "Dinov2Model"),
-            Self::Dinov2WithRegisters => ("dinov2_with_registers", "Dinov2WithRegistersModel"),
-        }
-    }
-
-    fn of_type(model_type: &str) -> Option<Self> {
-        [Self::Vit, Self::Dinov2, Self::Dinov2WithRegisters]
-            .into_iter()
-            .find(|kind| kind.names().0 == model_type)
-    }
-}
 
 /// The end of a name that every such network has; what precedes it precedes all names.
 pub(super) const MARK: &str = "embeddings.patch_embeddings.projection.weight";

@@ -6,46 +6,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::hugging_face::{self, Kind};
+use super::hugging_face;
+use super::scheme::Naming;
 use super::{Array, bad};
-use crate::position::PositionRule;
-use crate::{Result, VitConfig};
+use crate::Result;
 
 type Arrays = BTreeMap<String, Array>;
-
-/// The naming scheme of a file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Naming {
-    /// The reference's, extended by DINOv2's.
-    #[default]
-    Reference,
-    /// timm's: the reference's, except `reg_token` for registers.
-    Timm,
-    /// Hugging Face's.
-    HuggingFace(Kind),
-}
-
-impl Naming {
-    /// Returns the rule by which networks with these names resample position embeddings, unless the file
-    /// states another.
-    pub fn position_rule(self, registers: bool) -> PositionRule {
-        match self {
-            // DINOv2 went on with the reference's rule; its networks with registers came later.
-            Self::Reference if !registers => PositionRule::Dino,
-            Self::Reference | Self::Timm => PositionRule::RatioAntialias,
-            Self::HuggingFace(Kind::Dinov2WithRegisters) => PositionRule::RatioAntialias,
-            Self::HuggingFace(_) => PositionRule::Ratio,
-        }
-    }
-
-    /// Returns the epsilon of layer normalisation, likewise.
-    pub fn layer_norm_eps(self) -> f64 {
-        match self {
-            Self::HuggingFace(Kind::Vit) => 1e-12,
-            _ => VitConfig::default().layer_norm_eps,
-        }
-    }
-}
 
 /// Returns all arrays under the reference's full names (`backbone.…`, `head.…`), and the scheme that
 /// they had. `exported`: the file is of a kind that the reference does not write.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::naming::Naming;
+use super::scheme::Naming;
 use super::{Weights, bad, hugging_face, io, timm};
 use crate::Result;
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::Array;
-use super::naming::Naming;
 use super::preprocess::{self, Preparation};
+use super::scheme::Naming;
 use crate::VitConfig;
 
 type Arrays = BTreeMap<String, Array>;

@@ -1,6 +1,7 @@
 //! What rows of outputs show: entropies and divergences of softmaxes.
 
-use super::meter::{Mean, PrototypeSample};
+use super::mean::Mean;
+use super::sample::PrototypeSample;
 
 /// Rows handled by one task; fixed, so that sums do not depend on threads.
 pub(super) const ROW_BLOCK: usize = 8;

@@ -13,7 +13,7 @@ use dinolab_kernels::{
 };
 
 use super::{dense, tensor, unzip, values};
-use crate::ops::branch::Branch;
+use crate::ops::branch_kind::Branch;
 
 /// Branches as operations of a backend.
 #[backend_extension(Flex, Autodiff)]
