@@ -24,6 +24,12 @@ impl Samples {
     /// `ImageError` for an array of numbers that the network does not take.
     pub fn of(value: &Bound<'_, PyAny>, pixels: Pixels) -> PyResult<Option<(Self, Vec<usize>)>> {
         let stored = pixels != Pixels::Rgb;
+        if let Ok(array) = value.cast::<numpy::PyUntypedArray>()
+            && !array.is_aligned()
+        {
+            let message = "images: an array whose values are not aligned; give a copy";
+            return Err(Exception::Image.raised(value.py(), message));
+        }
         if let Ok(array) = value.cast::<PyArrayDyn<u8>>() {
             let shape = array.shape().to_vec();
             return Ok(Some((Self::Eight(array.clone().unbind()), shape)));
@@ -82,14 +88,20 @@ fn copy<T: numpy::Element>(
     depth: Depth,
     append: impl Fn(ArrayViewD<'_, T>, &mut Vec<u8>),
 ) -> PyResult<Image> {
+    let py = array.py();
     let array = array.try_readonly()?;
     let all = array.as_array();
+    // Another thread may have given it another shape since it was looked at.
     let part = match index {
+        Some(index) if index >= all.shape().first().copied().unwrap_or(0) => {
+            return Err(changed(py));
+        }
         Some(index) => all.index_axis_move(Axis(0), index),
         None => all,
     };
-    let shape = part.shape();
-    let (height, width, channels) = (shape[0], shape[1], shape[2]);
+    let &[height, width, channels] = part.shape() else {
+        return Err(changed(py));
+    };
     let mut data = Vec::with_capacity(height * width * channels * depth.bytes());
     append(part, &mut data);
     Ok(Image {
@@ -99,6 +111,10 @@ fn copy<T: numpy::Element>(
         depth,
         data,
     })
+}
+
+fn changed(py: Python<'_>) -> PyErr {
+    Exception::Image.raised(py, "images: the array got another shape while it was read")
 }
 
 /// Values as an array of a shape that has as many.

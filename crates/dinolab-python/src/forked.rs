@@ -10,15 +10,20 @@ use crate::exceptions::Exception;
 /// The process in which work began.
 static PROCESS: OnceLock<u32> = OnceLock::new();
 
+/// Whether this process is a fork of one that has worked.
+pub fn is_fork() -> bool {
+    let this = std::process::id();
+    *PROCESS.get_or_init(|| this) != this
+}
+
 /// To be called before work that is done by several threads.
 ///
 /// # Errors
 /// `Error` in a fork of a process that has worked.
 pub fn check(py: Python<'_>) -> PyResult<()> {
-    let this = std::process::id();
-    match *PROCESS.get_or_init(|| this) == this {
-        true => Ok(()),
-        false => Err(Exception::Error.raised(
+    match is_fork() {
+        false => Ok(()),
+        true => Err(Exception::Error.raised(
             py,
             "this process was forked from one that had used dinolab, whose threads it does not have; start \
              processes with multiprocessing's method `spawn`",

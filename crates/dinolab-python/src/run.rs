@@ -66,6 +66,7 @@ impl Run {
 
     /// The next event, a pair of its kind and its values; `None` once the last was given.
     fn next_event(&self, py: Python<'_>) -> PyResult<Option<Told>> {
+        forked::check(py)?;
         loop {
             match py.detach(|| self.exchange.next(LOOK)) {
                 Found::Here(event) => return Ok(Some(event)),
@@ -78,6 +79,10 @@ impl Run {
     /// Stops the run after its step, waits until it is saved, and returns the event of its end; `None` if that was
     /// given before.
     fn close(&self, py: Python<'_>) -> PyResult<Option<Told>> {
+        if forked::is_fork() {
+            // The run goes on in the process that it was begun in.
+            return Ok(None);
+        }
         self.exchange.close();
         loop {
             match py.detach(|| self.exchange.ended(LOOK)) {
@@ -142,7 +147,9 @@ impl Run {
 /// Asks a run that nobody holds any more to stop; it is saved by its own thread.
 impl Drop for Run {
     fn drop(&mut self) {
-        self.exchange.close();
+        if !forked::is_fork() {
+            self.exchange.close();
+        }
     }
 }
 

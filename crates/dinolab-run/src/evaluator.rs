@@ -42,6 +42,8 @@ pub struct Evaluator {
     preprocess: Preprocess,
     knn: Knn,
     attention_size: Size,
+    /// Whether features are shown in TensorBoard.
+    projects: bool,
 }
 
 /// `most` indices below `len`, evenly spread.
@@ -74,6 +76,7 @@ impl Evaluator {
                 temperature: config.knn_temp,
             },
             attention_size: config.attention_size,
+            projects: config.tensorboard,
         }
     }
 
@@ -120,16 +123,22 @@ impl Evaluator {
     /// Images of another machine that cannot be fetched.
     pub fn estimate(&self, backbone: &dyn Backbone) -> Result<Duration> {
         let labelled = |source: &dyn Source, most| spread_labelled(source, most).len();
-        let embedded = match &self.judged {
+        let mut embedded = match &self.judged {
             Some(judged) if !self.bank.classes().is_empty() && !judged.classes().is_empty() => {
                 labelled(&*self.bank, BANK) + labelled(&**judged, EVALUATED)
             }
             _ => 0,
         };
+        if self.projects {
+            embedded += self.images().len().min(PROJECTED);
+        }
         let mut total = Duration::ZERO;
         if embedded > 0 {
             let (source, silent) = (&*self.bank, &mut |_| {});
-            let sample = spread_labelled(source, TIMED);
+            let mut sample = spread_labelled(source, TIMED);
+            if sample.is_empty() {
+                sample = spread(source.len(), TIMED);
+            }
             let mut time = |images: &[usize]| {
                 let began = Instant::now();
                 let (feature, how) = (self.feature, &self.preprocess);

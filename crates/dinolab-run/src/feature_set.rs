@@ -81,6 +81,11 @@ impl FeatureSet {
         if !is_remote(path) {
             return Ok(Self::is_file_of(path));
         }
+        // A file is no folder, and looking into it as one may not be allowed.
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        if matches!(extension, Some("tar" | "parquet" | "txt" | "tsv" | "lst")) {
+            return Ok(false);
+        }
         #[cfg(feature = "parquet")]
         // A web server, or a location that this build does not know, is told by who reads images.
         if let Ok(folder) = parts::PartFolder::open(path, remote) {

@@ -100,7 +100,8 @@ impl RunFolder {
         for name in ["checkpoints", "index", "pictures"] {
             remove(&self.join(name), |path| fs::remove_dir_all(path))?;
         }
-        Ok(())
+        crate::tensorboard::clear(&self.root)
+            .with_context(|| format!("cannot clear {}", self.root.display()))
     }
 
     /// The checkpoint to resume from: the newest whole one or, where settings are to `change`, the

@@ -20,6 +20,44 @@ pub(crate) use self::projector::Projection;
 
 /// The folder in a run's.
 const FOLDER: &str = "tensorboard";
+/// The name of an event file, by which TensorBoard knows it, with a number of ten digits in between.
+const PREFIX: &str = "events.out.tfevents.";
+const SUFFIX: &str = ".dinolab";
+
+/// Removes what was written of a run in `root`, and nothing else.
+///
+/// # Errors
+/// A file that cannot be removed.
+pub(crate) fn clear(root: &Path) -> io::Result<()> {
+    for (path, _) in written(root)? {
+        fs::remove_file(path)?;
+    }
+    // Stays where something else is in it.
+    let _ = fs::remove_dir(root.join(FOLDER));
+    Ok(())
+}
+
+/// The files of a run in `root`; of event files, with their number.
+fn written(root: &Path) -> io::Result<Vec<(PathBuf, Option<u64>)>> {
+    let entries = match fs::read_dir(root.join(FOLDER)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let number = name
+            .strip_prefix(PREFIX)
+            .and_then(|name| name.strip_suffix(SUFFIX))
+            .and_then(|number| number.parse().ok());
+        if number.is_some() || projector::FILES.contains(&&*name) {
+            found.push((entry.path(), number));
+        }
+    }
+    Ok(found)
+}
 
 /// The event file of a process that trains.
 pub(crate) struct EventFile {
@@ -36,21 +74,13 @@ impl EventFile {
         let folder = root.join(FOLDER);
         if step == 0 {
             // Of a run that was begun anew.
-            match fs::remove_dir_all(&folder) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+            clear(root)?;
         }
         fs::create_dir_all(&folder)?;
-        // TensorBoard reads files in the order of their names, and takes one for an event file by the word in it.
-        let mut second = now() as u64;
-        let file = loop {
-            let name = format!("events.out.tfevents.{second:010}.dinolab");
-            match File::create_new(folder.join(name)) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => second += 1,
-                file => break file?,
-            }
-        };
+        // TensorBoard reads files in the order of their names, whatever the clock says.
+        let earlier = written(root)?.into_iter().filter_map(|(_, second)| second);
+        let second = earlier.max().map_or(0, |last| last + 1).max(now() as u64);
+        let file = File::create_new(folder.join(format!("{PREFIX}{second:010}{SUFFIX}")))?;
         let mut this = Self {
             folder,
             out: BufWriter::new(file),
@@ -186,6 +216,12 @@ mod tests {
         }
         let found = files(root.path());
         assert_eq!(found.len(), 2);
+        // A clock that is behind makes no earlier file.
+        let late = root.path().join(FOLDER);
+        fs::write(late.join(format!("{PREFIX}9999999998{SUFFIX}")), "").unwrap();
+        EventFile::create(root.path(), 9).unwrap();
+        let last = files(root.path()).pop().unwrap();
+        assert!(last.to_string_lossy().contains("9999999999"), "{last:?}");
         let events = read(&found[1]);
         assert_eq!(
             events[0].what,
@@ -201,8 +237,12 @@ mod tests {
         };
         let tags: Vec<&str> = summary.value.iter().map(|one| one.tag.as_str()).collect();
         assert_eq!(tags, ["train/loss", "train/terms/sigreg"]);
-        // A run that is begun anew has nothing of the one before.
+        // A run that is begun anew has nothing of the one before; what others wrote stays.
+        let other = root.path().join(FOLDER).join("events.out.tfevents.1.other");
+        fs::write(&other, "").unwrap();
         EventFile::create(root.path(), 0).unwrap();
-        assert_eq!(files(root.path()).len(), 1);
+        assert_eq!(files(root.path()).len(), 2);
+        clear(root.path()).unwrap();
+        assert_eq!(files(root.path()), [other]);
     }
 }

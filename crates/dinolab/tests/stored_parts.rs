@@ -221,6 +221,9 @@ fn parts_in_a_store_are_the_single_run() {
     // Of another set, damaged, missing; and what is none.
     let refused = |command: &mut Command| one_error(&command.output().unwrap());
     assert!(refused(&mut place.parts(&["--feature", "both"])).contains("another --feature"));
+    // Nor by a store that does not know how to keep what is there.
+    place.server.behave(|behaviour| behaviour.create = false);
+    assert!(refused(&mut place.parts(&["--feature", "both"])).contains("another --feature"));
     let part = "bucket/features/photos/part-000002.parquet";
     let mut damaged = place.server.get(part).unwrap();
     damaged[100] ^= 1;

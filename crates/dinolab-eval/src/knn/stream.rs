@@ -16,15 +16,17 @@ pub struct KnnStream<'a> {
     blocks: Vec<QueryBlock>,
     /// Of the training rows so far.
     labels: Vec<usize>,
+    /// Training rows that may come.
+    most: usize,
 }
 
 impl<'a> KnnStream<'a> {
-    /// Begins with no training rows.
+    /// Begins with no training rows; at most `most` will come.
     ///
     /// # Errors
     /// As [`Knn::evaluate`], of the test rows.
-    pub fn new(knn: &'a Knn, test: Labelled<'a>) -> Result<Self> {
-        let k = knn.check()?;
+    pub fn new(knn: &'a Knn, test: Labelled<'a>, most: usize) -> Result<Self> {
+        let k = knn.check()?.min(most).max(1);
         check_set("test features", "test labels", test)?;
         let blocks = test.features.par_chunks(QUERY_BLOCK * test.dim).enumerate();
         Ok(Self {
@@ -34,17 +36,24 @@ impl<'a> KnnStream<'a> {
                 .map(|(block, rows)| QueryBlock::new(block, rows, test.dim, k))
                 .collect(),
             labels: Vec::new(),
+            most,
         })
     }
 
     /// Adds training rows, behind those of before.
     ///
     /// # Errors
-    /// As [`Knn::evaluate`], of the training rows.
+    /// As [`Knn::evaluate`], of the training rows; [`Error::Invalid`] for more of them than were to come.
     pub fn add(&mut self, train: Labelled<'_>) -> Result<()> {
         check_set("training features", "training labels", train)?;
         check_length("test feature width", train.dim, self.test.dim)?;
         let first = self.labels.len();
+        if first + train.labels.len() > self.most {
+            return Err(Error::invalid(
+                "training features",
+                "more came than were said",
+            ));
+        }
         self.blocks
             .par_iter_mut()
             .for_each_init(Vec::new, |similarities, block| {
@@ -64,6 +73,7 @@ impl<'a> KnnStream<'a> {
             test,
             blocks,
             labels,
+            ..
         } = self;
         let all = labels.iter().chain(test.labels);
         let classes = 1 + all.max().copied().unwrap_or(0);

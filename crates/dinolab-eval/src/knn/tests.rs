@@ -177,15 +177,17 @@ fn rows_in_pieces_score_as_all_at_once() {
     let (all, test) = (set(&train, &train_labels), set(&test, &test_labels));
     let expected = knn.evaluate(all, test).unwrap();
     for piece in [1, 7, 128, 299, 300] {
-        let mut stream = KnnStream::new(&knn, test).unwrap();
+        let mut stream = KnnStream::new(&knn, test, train_rows).unwrap();
         let pieces = train.chunks(piece * dim).zip(train_labels.chunks(piece));
         for (features, labels) in pieces {
             stream.add(set(features, labels)).unwrap();
         }
         assert_eq!(stream.finish().unwrap(), expected);
     }
-    let empty = KnnStream::new(&knn, test).unwrap();
+    let empty = KnnStream::new(&knn, test, train_rows).unwrap();
     assert!(empty.finish().is_err());
-    let mut stream = KnnStream::new(&knn, test).unwrap();
+    let mut stream = KnnStream::new(&knn, test, train_rows).unwrap();
     assert!(stream.add(set(&train, &[0])).is_err());
+    stream.add(all).unwrap();
+    assert!(stream.add(set(&train[..dim], &[0])).is_err());
 }

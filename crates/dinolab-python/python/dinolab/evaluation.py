@@ -119,7 +119,7 @@ def linear(
 
 
 def _features(name: str, features: ArrayLike, labels: list[int]) -> NDArray[np.float32]:
-    array = np.ascontiguousarray(features, dtype=np.float32)
+    array = np.require(features, np.float32, ["C", "A"])
     if array.ndim != 2:
         raise Error(f"{name}: features of shape {list(array.shape)}; give [N, D]")
     if len(array) != len(labels):

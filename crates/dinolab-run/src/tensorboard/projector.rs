@@ -26,6 +26,14 @@ pub(crate) struct Projection {
     pub pictures: Vec<Rgb>,
 }
 
+/// The files of a projection.
+pub(super) const FILES: [&str; 4] = [
+    "features.tsv",
+    "images.tsv",
+    "images.png",
+    "projector_config.pbtxt",
+];
+
 const CONFIG: &str = r#"embeddings {
   tensor_name: "features"
   tensor_path: "features.tsv"

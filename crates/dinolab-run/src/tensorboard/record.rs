@@ -29,7 +29,8 @@ mod tests {
         let mut out = Vec::new();
         write(&mut out, b"abc").unwrap();
         assert_eq!(out[..8], [3, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(out[8..12], [0xb0, 0x99, 0x49, 0x0e]);
         assert_eq!(out[12..15], *b"abc");
-        assert_eq!(out.len(), 19);
+        assert_eq!(out[15..], [0x6e, 0x57, 0xf1, 0x21]);
     }
 }

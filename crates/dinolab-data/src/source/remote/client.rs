@@ -14,7 +14,7 @@ use object_store::{GetOptions, GetRange, ObjectMeta, PutMode, PutOptions, PutPay
 use tokio::time::timeout;
 
 use super::cache::Cache;
-use super::error::{CHANGED, RequestError, is_not_implemented};
+use super::error::{CHANGED, RequestError, is_conflict, is_not_implemented};
 use super::location::{Location, Scheme};
 use super::store::Store;
 use super::{RemoteOptions, runtime};
@@ -200,8 +200,13 @@ impl Client {
             let written = match new {
                 true => match put(PutMode::Create).await {
                     Err(error) if is_not_implemented(&error) => put(PutMode::Overwrite).await,
-                    // Perhaps by an attempt of this process whose answer was lost.
-                    Err(object_store::Error::AlreadyExists { .. }) => return Ok(()),
+                    // Perhaps by an attempt of this process whose answer was lost. S3 also says so of a
+                    // writer at the same time, who may yet fail.
+                    Err(object_store::Error::AlreadyExists { source, .. })
+                        if location.scheme != Scheme::S3 || !is_conflict(&*source) =>
+                    {
+                        return Ok(());
+                    }
                     written => written,
                 },
                 false => put(PutMode::Overwrite).await,

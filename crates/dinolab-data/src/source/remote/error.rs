@@ -131,9 +131,9 @@ fn no_role(scheme: Scheme) -> String {
 }
 
 /// An error and what caused it, the outermost first.
-fn causes(error: &object_store::Error) -> Vec<&(dyn Cause + 'static)> {
+fn causes<'a>(error: &'a (dyn Cause + 'static)) -> Vec<&'a (dyn Cause + 'static)> {
     let mut causes = Vec::new();
-    let mut next: Option<&(dyn Cause + 'static)> = Some(error);
+    let mut next: Option<&'a (dyn Cause + 'static)> = Some(error);
     while let Some(cause) = next {
         causes.push(cause);
         next = cause.source();
@@ -141,12 +141,19 @@ fn causes(error: &object_store::Error) -> Vec<&(dyn Cause + 'static)> {
     causes
 }
 
+fn has_status(error: &(dyn Cause + 'static), status: u16) -> bool {
+    let mut causes = causes(error).into_iter();
+    causes.any(|cause| status_in(&cause.to_string()) == Some(status))
+}
+
+/// Whether another request to the same object was under way.
+pub(super) fn is_conflict(error: &(dyn Cause + 'static)) -> bool {
+    has_status(error, 409)
+}
+
 /// Whether a store does not know what it was asked for.
 pub(super) fn is_not_implemented(error: &object_store::Error) -> bool {
-    matches!(error, object_store::Error::NotImplemented { .. })
-        || causes(error)
-            .iter()
-            .any(|cause| status_in(&cause.to_string()) == Some(501))
+    matches!(error, object_store::Error::NotImplemented { .. }) || has_status(error, 501)
 }
 
 /// The status in the client's "… status code: 503 Service Unavailable: …".

@@ -1,6 +1,6 @@
 //! k-NN with the votes of a folder of features, which are read a few at a time and never all in memory.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use dinolab_data::source::is_remote;
@@ -14,8 +14,10 @@ use crate::feature_input::{FeatureInput, feature_sets, no_labels, of_saved, unla
 use crate::feature_set::FeatureSet;
 use crate::feature_set::parts::Stored;
 
-/// Rows that are compared at a time.
+/// Rows that vote at a time.
 const ROWS: usize = 8192;
+/// Rows that are classified at a time; the features that vote are read again for the next.
+const CLASSIFIED: usize = 10_000;
 
 /// Whether features at this path or location are a folder.
 pub(super) fn is_folder(env: &Environment<'_>, path: &Path) -> Result<bool> {
@@ -46,21 +48,24 @@ pub(super) fn evaluate(env: &Environment<'_>, request: &KnnRequest<'_>) -> Resul
         let whitening = whitening.as_ref().and_then(Option::as_ref);
         prepare(&mut set.data, dim, whitening)?;
         let labels = set.label_numbers(&voters.classes)?;
-        let test = Labelled {
-            features: &set.data,
-            dim,
-            labels: &labels,
-        };
-        let mut stream = KnnStream::new(&request.knn, test)?;
-        voters.for_rows(dim, |mut rows, labels| {
-            prepare(&mut rows, dim, whitening)?;
-            Ok(stream.add(Labelled {
-                features: &rows,
+        let pieces = set.data.chunks(CLASSIFIED * dim);
+        for (features, labels) in pieces.zip(labels.chunks(CLASSIFIED)) {
+            let test = Labelled {
+                features,
                 dim,
                 labels,
-            })?)
-        })?;
-        hits.add(&stream.finish()?, labels.len());
+            };
+            let mut stream = KnnStream::new(&request.knn, test, voters.images)?;
+            voters.for_rows(dim, |mut rows, labels| {
+                prepare(&mut rows, dim, whitening)?;
+                Ok(stream.add(Labelled {
+                    features: &rows,
+                    dim,
+                    labels,
+                })?)
+            })?;
+            hits.add(&stream.finish()?, labels.len());
+        }
         Ok((without, all))
     };
     let (mut without, mut all) = (0, 0);
@@ -102,13 +107,16 @@ fn prepare(rows: &mut [f32], dim: usize, whitening: Option<&Whitening>) -> Resul
     Ok(())
 }
 
+/// The number of no class.
+const NONE: u32 = u32::MAX;
+
 /// The images that vote.
 struct Voters {
     stored: Stored,
     /// Sorted.
     classes: Vec<String>,
-    /// For each part, the class of each row.
-    labels: Vec<Vec<Option<usize>>>,
+    /// For each part, the class of each row, [`NONE`] for a row without; `None` for a part without classes.
+    labels: Vec<Option<Vec<u32>>>,
     /// How many have a class.
     images: usize,
 }
@@ -116,24 +124,41 @@ struct Voters {
 impl Voters {
     fn open(env: &Environment<'_>, train: FeatureInput<'_>) -> Result<Self> {
         let stored = Stored::open(train.path, &env.remote).of_setting("train", "")?;
-        let names = (0..stored.parts()).map(|part| stored.labels(part));
-        let names = names.collect::<Result<Vec<_>>>().of_setting("train", "")?;
-        let classes: BTreeSet<&String> = names.iter().flatten().flatten().flatten().collect();
-        let classes: Vec<String> = classes.into_iter().cloned().collect();
-        if classes.is_empty() {
+        // Numbers in the order in which classes are met, until all are known.
+        let mut numbers: BTreeMap<String, u32> = BTreeMap::new();
+        let mut labels = Vec::with_capacity(stored.parts());
+        let mut rows = 0;
+        for part in 0..stored.parts() {
+            let Some(names) = stored.labels(part).of_setting("train", "")? else {
+                rows += stored.names(part).of_setting("train", "")?.len();
+                labels.push(None);
+                continue;
+            };
+            rows += names.len();
+            let mut number = |name: Option<String>| match name {
+                None => NONE,
+                Some(name) => {
+                    let next = numbers.len() as u32;
+                    *numbers.entry(name).or_insert(next)
+                }
+            };
+            labels.push(Some(names.into_iter().map(&mut number).collect::<Vec<_>>()));
+        }
+        if numbers.is_empty() {
             return Err(no_labels(train));
         }
-        let number = |name: &Option<String>| {
-            let found = classes.binary_search(name.as_ref()?);
-            found.ok()
-        };
-        let of_part = |names: &Option<Vec<Option<String>>>| {
-            let names = names.iter().flatten();
-            names.map(number).collect::<Vec<_>>()
-        };
-        let labels: Vec<_> = names.iter().map(of_part).collect();
-        let rows: usize = labels.iter().map(Vec::len).sum();
-        let images = labels.iter().flatten().flatten().count();
+        let mut sorted = vec![0; numbers.len()];
+        for (place, number) in numbers.values().enumerate() {
+            sorted[*number as usize] = place as u32;
+        }
+        let mut images = 0;
+        for label in labels.iter_mut().flatten().flatten() {
+            if *label != NONE {
+                *label = sorted[*label as usize];
+                images += 1;
+            }
+        }
+        let classes = numbers.into_keys().collect();
         unlabelled(env, train, rows - images, rows);
         Ok(Self {
             stored,
@@ -151,6 +176,7 @@ impl Voters {
     ) -> Result<()> {
         let (mut rows, mut classes) = (Vec::new(), Vec::new());
         for (part, labels) in self.labels.iter().enumerate() {
+            let Some(labels) = labels else { continue };
             let mut next = 0;
             self.stored.for_features(part, |features, width| {
                 ensure!(
@@ -161,9 +187,9 @@ impl Voters {
                 let here = here.context("has more features than labels")?;
                 next += here.len();
                 for (row, class) in features.chunks_exact(dim).zip(here) {
-                    if let Some(class) = class {
+                    if *class != NONE {
                         rows.extend_from_slice(row);
-                        classes.push(*class);
+                        classes.push(*class as usize);
                     }
                     if classes.len() == ROWS {
                         each(std::mem::take(&mut rows), &classes)?;

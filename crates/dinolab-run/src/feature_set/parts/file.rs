@@ -176,9 +176,10 @@ fn footer(metadata: &ParquetMetaData) -> Option<Footer> {
 /// footer tells.
 ///
 /// # Errors
-/// A part of a store that could not be fetched.
+/// A part that could not be read.
 pub(crate) fn is_whole(folder: &PartFolder, identity: &str, number: usize) -> Result<bool> {
-    let Some(part) = folder.part(number)? else {
+    let path = || folder.path_of(number).display().to_string();
+    let Some(part) = folder.part(number).with_context(path)? else {
         return Ok(false);
     };
     match open(part, identity, number) {

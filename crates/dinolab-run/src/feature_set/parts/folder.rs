@@ -62,12 +62,16 @@ impl PartFolder {
     /// One that cannot be read.
     pub fn manifest(&self) -> Result<Option<String>> {
         let bytes = match &self.place {
-            Place::Local => found(fs::read(self.path.join(MANIFEST)))?,
+            Place::Local => {
+                let path = self.path.join(MANIFEST);
+                found(fs::read(&path)).with_context(|| path.display().to_string())?
+            }
             #[cfg(feature = "remote")]
             Place::Store(objects) => objects.read(MANIFEST)?,
         };
         let text = bytes.map(String::from_utf8).transpose();
-        text.ok().with_context(|| format!("{MANIFEST} is damaged"))
+        text.ok()
+            .with_context(|| format!("{self}: {MANIFEST} is damaged"))
     }
 
     /// Writes a manifest where there is none.
@@ -84,7 +88,12 @@ impl PartFolder {
                 }
             }
             #[cfg(feature = "remote")]
-            Place::Store(objects) => objects.write_new(MANIFEST, text.into())?,
+            // Not every store keeps what is there.
+            Place::Store(objects) => {
+                if objects.find(MANIFEST)?.is_none() {
+                    objects.write_new(MANIFEST, text.into())?;
+                }
+            }
         }
         Ok(())
     }
@@ -170,6 +179,11 @@ pub(crate) fn refused(error: &ParquetError) -> Error {
             attempts: *attempts,
             reason: reason.clone(),
         }),
+        Some(dinolab_data::Error::Io { source, .. })
+            if source.kind() == io::ErrorKind::NotFound =>
+        {
+            Error::Invalid("is missing".into())
+        }
         _ => Error::Invalid(format!("is damaged: {error}")),
     }
 }

@@ -114,7 +114,8 @@ pub(crate) fn made(
     (0..parts).into_par_iter().for_each(|part| {
         let value = |i: usize| ((i * 2_654_435_761) % 1_000_003) as f32 / 500_001.5 - 1.0;
         let names: Vec<String> = (0..size).map(|row| format!("{part}/{row}.jpg")).collect();
-        let class = |row: usize| (row % 11 > 0).then(|| format!("class {}", (part + row) % 10));
+        let class =
+            |row: usize| (!row.is_multiple_of(11)).then(|| format!("class {}", (part + row) % 10));
         let first = part * size * dim;
         let set = FeatureSet {
             dim,

@@ -23,9 +23,17 @@ pub(in crate::feature_set) fn verify(env: &Environment<'_>, folder: &Path) -> Re
     let mut names = Hash::default();
     let progress = env.progress("part", parts);
     for part in 0..parts {
-        let Some(reader) = folder.part(part)? else {
-            found.missing.push(part);
-            continue;
+        let reader = match folder.part(part) {
+            Ok(Some(reader)) => reader,
+            Ok(None) => {
+                found.missing.push(part);
+                continue;
+            }
+            Err(error) if error.is_unreachable() => return Err(error),
+            Err(error) => {
+                found.wrong.push((part, error.to_string()));
+                continue;
+            }
         };
         let here = manifest
             .part_size
