@@ -84,7 +84,7 @@ fn what_cannot_be_read_is_refused_in_one_line() {
         ("s3://bucket/broken.tar".into(), "damaged or not a tar file"),
         (
             "s3://bucket/secret/a.tar".into(),
-            "refused (403): these credentials may not",
+            "refused (403): these credentials do not",
         ),
         (
             format!("{web}/bucket/secret/a.tar"),
