@@ -107,3 +107,4 @@ class Settings(TypedDict, total=False):
     checkpoint_every_steps: int | None
     saveckp_freq: int | None
     log_every: int | None
+    tensorboard: bool | None
