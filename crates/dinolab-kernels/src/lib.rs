@@ -92,6 +92,7 @@ pub use linear::{
 };
 pub use loss::{LossShape, dino_loss, softmax_rows};
 pub use normal_quantiles::normal_quantiles;
+pub use product::instructions;
 pub use prototypes::{PrototypesGradients, prototypes, prototypes_backward};
 pub use scratch::keep_memory;
 pub use sigreg::sigreg;

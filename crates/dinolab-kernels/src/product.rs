@@ -14,6 +14,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+pub use tile::instructions;
 pub(crate) use tile::level;
 use tile::{Level, Sweep};
 

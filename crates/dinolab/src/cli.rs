@@ -14,7 +14,7 @@ use crate::terminal::Terminal;
 
 /// Pretrain vision transformers on unlabelled images with DINO, LeJEPA, VISReg or SimDINO
 #[derive(Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, long_version = crate::version::long(), max_term_width = 100)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -85,6 +85,6 @@ impl Cli {
         {
             env.remote = self.remote.options();
         }
-        self.command.run(&env)
+        self.command.run(&env, Self::command())
     }
 }

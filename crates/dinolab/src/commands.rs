@@ -3,10 +3,12 @@
 pub mod attend;
 pub mod bench;
 pub mod classify;
+pub mod completions;
 pub mod convert;
 pub mod data;
 pub mod embed;
 pub mod eval;
+pub mod man;
 pub mod neighbours;
 pub mod overfit;
 pub mod pca;
@@ -42,6 +44,8 @@ pub enum Command {
     /// Benchmark training steps, feature extraction and image loading
     #[command(subcommand)]
     Bench(bench::Bench),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 impl Command {
@@ -59,7 +63,7 @@ impl Command {
             | Self::Overfit(_) => Unheard::Finish,
             Self::Eval(eval) => eval.unheard(),
             Self::Data(data) => data.unheard(),
-            Self::Bench(_) => Unheard::End,
+            Self::Bench(_) | Self::Completions(_) | Self::Man(_) => Unheard::End,
         }
     }
 
@@ -71,8 +75,8 @@ impl Command {
         }
     }
 
-    /// Does what was asked.
-    pub fn run(self, env: &Environment<'_>) -> anyhow::Result<ExitCode> {
+    /// Does what was asked; `cli` is the whole command line.
+    pub fn run(self, env: &Environment<'_>, cli: clap::Command) -> anyhow::Result<ExitCode> {
         match self {
             // These two report more by their exit code than success and failure.
             Self::Train(args) => return train::run(env, args),
@@ -86,6 +90,11 @@ impl Command {
             Self::Classify(args) => classify::run(env, &args),
             Self::Convert(args) => convert::run(&args),
             Self::Bench(bench) => bench.run(env),
+            Self::Completions(args) => {
+                completions::run(&args, cli);
+                Ok(())
+            }
+            Self::Man(args) => man::run(&args, cli),
         }
         .map(|()| ExitCode::Success)
     }

@@ -23,6 +23,7 @@ mod run_advice;
 mod run_commands;
 mod signals;
 mod terminal;
+mod version;
 
 use std::ffi::OsString;
 

@@ -26,6 +26,17 @@ pub(crate) fn level() -> Level {
     *LEVEL
 }
 
+/// The vector instructions that products use on this processor: `AVX-512`, `AVX2`, `NEON`, or
+/// `baseline` for those of the compilation target.
+pub fn instructions() -> &'static str {
+    match level() {
+        Level::Avx512 => "AVX-512",
+        Level::Avx2 => "AVX2",
+        Level::Neon => "NEON",
+        Level::Portable => "baseline",
+    }
+}
+
 /// All levels of this processor, the best one first.
 pub(super) fn available() -> Vec<Level> {
     let mut levels = Vec::new();
