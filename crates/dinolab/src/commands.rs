@@ -11,6 +11,8 @@ pub mod neighbours;
 pub mod overfit;
 pub mod pca;
 pub mod train;
+#[cfg(feature = "view")]
+pub mod view;
 
 use std::path::Path;
 
@@ -34,6 +36,8 @@ pub enum Command {
     #[command(subcommand)]
     Eval(eval::Eval),
     Classify(classify::Args),
+    #[cfg(feature = "view")]
+    View(view::Args),
     Convert(convert::Args),
     Overfit(overfit::Args),
     /// Download, inspect and pack datasets
@@ -59,6 +63,8 @@ impl Command {
             | Self::Overfit(_) => Unheard::Finish,
             Self::Eval(eval) => eval.unheard(),
             Self::Data(data) => data.unheard(),
+            #[cfg(feature = "view")]
+            Self::View(_) => Unheard::Finish,
             Self::Bench(_) => Unheard::End,
         }
     }
@@ -84,6 +90,8 @@ impl Command {
             Self::Neighbours(args) => neighbours::run(env, &args),
             Self::Eval(eval) => eval.run(env),
             Self::Classify(args) => classify::run(env, &args),
+            #[cfg(feature = "view")]
+            Self::View(args) => view::run(env, &args),
             Self::Convert(args) => convert::run(&args),
             Self::Bench(bench) => bench.run(env),
         }
