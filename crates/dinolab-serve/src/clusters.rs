@@ -21,7 +21,7 @@ pub struct Clusters {
 pub fn clusters(features: &[f32], dim: usize, k: usize) -> Clusters {
     let rows = features.len() / dim.max(1);
     let k = k.clamp(1, rows.max(1));
-    let sample = crate::network::spread(rows, FITTED);
+    let sample = crate::sample::sample(rows, FITTED);
     let row = |i: usize| &features[i * dim..][..dim];
     let mut centres = seeds(&sample, &row, k);
     for _ in 0..ROUNDS {

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::answer::{Answer, Failure};
 use crate::clusters::{Clusters, clusters};
-use crate::network::spread;
+use crate::sample::sample;
 use crate::unusual::Similar;
 
 /// Rows that the directions of the map are fitted to, at most.
@@ -230,15 +230,15 @@ fn by_name(source: &dyn Source, names: &[String]) -> Vec<Option<usize>> {
 impl Projection {
     fn of(features: &[f32], dim: usize) -> Answer<Self> {
         let mut sums = CovarianceAccumulator::new(dim);
-        let sample = spread(features.len() / dim, FITTED);
-        let rows: Vec<f32> = sample
+        let chosen = sample(features.len() / dim, FITTED);
+        let rows: Vec<f32> = chosen
             .iter()
             .flat_map(|&row| &features[row * dim..][..dim])
             .copied()
             .collect();
         sums.add(&rows)?;
         // One image has no directions.
-        let pca = match sample.len() {
+        let pca = match chosen.len() {
             0 | 1 => None,
             _ => Some(Pca::of(&sums, dim.min(2))?),
         };

@@ -14,7 +14,8 @@ use serde::Serialize;
 
 use crate::answer::{Answer, Failure};
 use crate::gallery::{Gallery, GalleryFacts};
-use crate::network::{newest, spread};
+use crate::network::newest;
+use crate::sample::sample;
 
 /// Images that are embedded for a map, at most; a file of features may have more.
 const EMBEDDED: usize = 4_000;
@@ -198,7 +199,7 @@ impl GalleryJob {
             Some(images) => self.open(images, model.pixels())?,
             None => self.all_images()?,
         };
-        let chosen = spread(source.len(), EMBEDDED);
+        let chosen = sample(source.len(), EMBEDDED);
         let total = chosen.len();
         let features = BlockFeatures::from(model.feature)
             .embed_usable(

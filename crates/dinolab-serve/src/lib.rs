@@ -9,7 +9,7 @@
 //! | `page` | HTML, style and scripts, compiled in |
 //! | `watched_run`, `tail`, `live`, `settings` | a run's figures as they are written |
 //! | `network`, `pictures` | attention and patch colours of a checkpoint, stored pictures |
-//! | `gallery`, `gallery_job`, `clusters`, `unusual`, `thumbnail` | images by their features |
+//! | `gallery`, `gallery_job`, `clusters`, `unusual`, `thumbnail`, `sample` | images by their features |
 //!
 //! Nothing is written, and the page loads nothing from elsewhere.
 
@@ -27,6 +27,7 @@ mod network;
 mod page;
 mod pictures;
 mod routes;
+mod sample;
 pub mod server;
 mod settings;
 mod site;

@@ -16,6 +16,7 @@ use dinolab_view::{Rgb, encode_png};
 use serde::Serialize;
 
 use crate::answer::{Answer, Failure};
+use crate::sample::spread;
 
 /// Shorter side of images whose attention is shown, if the run does not say it.
 const SIDE: usize = 480;
@@ -171,12 +172,6 @@ pub fn newest(run: &Path) -> Option<PathBuf> {
     checkpoint::list(&run.join("checkpoints"))
         .into_iter()
         .next()
-}
-
-/// `most` indices below `len`, evenly spread.
-pub fn spread(len: usize, most: usize) -> Vec<usize> {
-    let count = len.min(most);
-    (0..count).map(|i| i * len / count).collect()
 }
 
 impl Network {

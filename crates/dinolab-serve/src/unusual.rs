@@ -5,7 +5,7 @@ use dinolab_eval::knn::nearest_neighbours;
 use serde::Serialize;
 
 use crate::answer::{Answer, Failure};
-use crate::network::spread;
+use crate::sample::sample;
 
 /// Rows that are compared at most, each with all others.
 const COMPARED: usize = 10_000;
@@ -41,13 +41,13 @@ pub fn unusual(features: &[f32], dim: usize, threshold: f64) -> Answer<Unusual> 
     if !(threshold > -1.0 && threshold <= 1.0) {
         return Err(Failure::bad("a similarity is above -1 and at most 1"));
     }
-    let rows = spread(features.len() / dim.max(1), COMPARED);
-    let sample: Vec<f32> = rows
+    let rows = sample(features.len() / dim.max(1), COMPARED);
+    let compared: Vec<f32> = rows
         .iter()
         .flat_map(|&row| &features[row * dim..][..dim])
         .copied()
         .collect();
-    let found = near_duplicates(&sample, dim, threshold, &mut |_| {})?;
+    let found = near_duplicates(&compared, dim, threshold, &mut |_| {})?;
     let duplicates = found.iter().take(LISTED).map(|group| {
         let members = group.members.iter().zip(&group.similarity).take(MEMBERS);
         let similar = members.map(|(&member, &similarity)| Similar {
@@ -56,7 +56,7 @@ pub fn unusual(features: &[f32], dim: usize, threshold: f64) -> Answer<Unusual> 
         });
         similar.collect()
     });
-    let near = nearest_neighbours(&sample, &sample, dim, 2)?;
+    let near = nearest_neighbours(&compared, &compared, dim, 2)?;
     let mut outliers: Vec<Similar> = near
         .iter()
         .enumerate()

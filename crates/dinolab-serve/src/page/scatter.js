@@ -15,6 +15,23 @@ export function colour(i, n, dark) {
   return [channel(0), channel(8), channel(4)];
 }
 
+/** How far the rows of a disc of a diameter are from the sides of its square. */
+function disc(size) {
+  const half = size / 2;
+  return Array.from({ length: size }, (_, j) =>
+    (size < 4 ? 0 : Math.round(half - Math.sqrt(Math.max(0, half * half - (j + 0.5 - half) ** 2)))));
+}
+
+/** The lowest and the highest value, and their distance. */
+function range(values) {
+  let low = Infinity, high = -Infinity;
+  for (const value of values) {
+    if (value < low) low = value;
+    if (value > high) high = value;
+  }
+  return { low, high, length: Math.max(high - low, 1) };
+}
+
 export class Scatter {
   /** `pick(row)` is called with the point that was clicked; `picture(row)` is the address of its picture. */
   constructor(canvas, { pick, picture }) {
@@ -33,7 +50,7 @@ export class Scatter {
 
   /** Shows points, 0–65,535, with the colour of each as 0xAABBGGRR. */
   setPoints(x, y, colours) {
-    Object.assign(this, { x, y, colours });
+    Object.assign(this, { x, y, colours, across: range(x), up: range(y) });
     this.pictures.clear();
     this.fit();
   }
@@ -62,8 +79,11 @@ export class Scatter {
 
   /** All points in view. */
   fit() {
-    const { width, height } = this.canvas, room = 0.92 * Math.min(width, height);
-    this.view = { scale: room / 65536, left: (width - room) / 2, top: (height - room) / 2 };
+    if (!this.x.length) return;
+    const { across, up } = this, { width, height } = this.canvas;
+    const scale = 0.92 * Math.min(width / across.length, height / up.length);
+    this.view = { scale, left: (width - (across.low + across.high) * scale) / 2, top: (height - (up.low + up.high) * scale) / 2 };
+    this.fitted = scale;
     this.redraw();
   }
 
@@ -86,12 +106,15 @@ export class Scatter {
     words.fill(0);
     const { scale, left, top } = this.view, { x, y, colours } = this;
     const size = Math.max(2, Math.round((this.size() - 1) * this.density));
-    const inView = [];
+    const insets = disc(size), inView = [];
     for (let row = 0; row < x.length; row++) {
       const px = (x[row] * scale + left - size / 2) | 0, py = (y[row] * scale + top - size / 2) | 0;
       if (px < 0 || py < 0 || px >= width - size || py >= height - size) continue;
       if (inView.length <= PICTURES) inView.push(row);
-      for (let j = 0; j < size; j++) words.fill(colours[row], (py + j) * width + px, (py + j) * width + px + size);
+      for (let j = 0; j < size; j++) {
+        const start = (py + j) * width + px, inset = insets[j];
+        for (let i = start + inset; i < start + size - inset; i++) words[i] = colours[row];
+      }
     }
     this.pen.putImageData(this.pixels, 0, 0);
     if (this.picture && inView.length <= PICTURES) this.drawPictures(inView);
@@ -100,7 +123,7 @@ export class Scatter {
 
   /** Side of a point: smaller where there are many. */
   size() {
-    const n = this.x.length, zoom = this.view.scale * 65536 / Math.min(this.canvas.width, this.canvas.height);
+    const n = this.x.length, zoom = this.view.scale / (this.fitted ?? this.view.scale);
     return (n > 30000 ? 3 : n > 5000 ? 4 : 6) + Math.min(4, Math.log2(Math.max(zoom, 1)));
   }
 
@@ -163,7 +186,7 @@ export class Scatter {
   }
 
   zoom(factor, px = this.canvas.width / 2, py = this.canvas.height / 2) {
-    const view = this.view, smallest = 0.3 * Math.min(this.canvas.width, this.canvas.height) / 65536;
+    const view = this.view, smallest = 0.3 * (this.fitted ?? 0);
     const scale = Math.min(Math.max(view.scale * factor, smallest), 40);
     const by = scale / view.scale;
     this.view = { scale, left: px - (px - view.left) * by, top: py - (py - view.top) * by };
