@@ -223,10 +223,10 @@ def groups(walk, page):
     page.locator("#groups .tile").first.click()
     page.wait_for_selector("#groups .detail .tile")
     walk.shot(page, "groups")
-    page.locator("#groups .controls select").select_option("outliers")
+    page.locator("#groups > .controls select").select_option("outliers")
     until(page, "document.querySelector('#groups .note')?.textContent.includes('compared')")
     assert page.locator("#groups .tile").count() >= 40
-    page.locator("#groups .controls select").select_option("duplicates")
+    page.locator("#groups > .controls select").select_option("duplicates")
     until(page, "document.querySelector('#groups .note')?.textContent.includes('nearly the same')")
 
 
