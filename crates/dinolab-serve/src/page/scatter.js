@@ -124,7 +124,7 @@ export class Scatter {
   /** Side of a point: smaller where there are many. */
   size() {
     const n = this.x.length, zoom = this.view.scale / (this.fitted ?? this.view.scale);
-    return (n > 30000 ? 3 : n > 5000 ? 4 : 6) + Math.min(4, Math.log2(Math.max(zoom, 1)));
+    return (n > 30000 ? 3 : n > 5000 ? 4 : n > 1500 ? 6 : 8) + Math.min(4, Math.log2(Math.max(zoom, 1)));
   }
 
   drawPictures(rows) {

@@ -11,9 +11,8 @@ use dinolab_serve::{Server, ViewRequest};
 ///
 /// Example: dinolab view runs/photos
 ///
-/// Shows curves as they grow, attention over time, a map of images, clusters, near duplicates and
-/// outliers. Prints the address of the page, which only this machine can open unless --host is
-/// given. Writes nothing. Ctrl-C ends it.
+/// Prints the address of a page with curves as they grow, attention over time, a map of images,
+/// clusters, near duplicates and outliers. Writes nothing. Ctrl-C ends it.
 #[derive(clap::Args)]
 pub struct Args {
     /// Run folders
@@ -22,12 +21,10 @@ pub struct Args {
     /// Port to listen on [default: 8642, or any that is free]
     #[arg(long, value_name = "N")]
     port: Option<u16>,
-    /// Address to listen on, such as 0.0.0.0 for all; the printed address then has a token [default:
-    /// 127.0.0.1]
+    /// Address to listen on, such as 0.0.0.0; the printed one then has a token [default: 127.0.0.1]
     #[arg(long, value_name = "ADDR")]
     host: Option<IpAddr>,
-    /// Features for the map of images, as written by `embed` [default: computed with the newest
-    /// checkpoint]
+    /// Features for the map, as written by `embed` [default: computed by the newest checkpoint]
     #[arg(long, value_name = "F")]
     features: Option<PathBuf>,
     /// Images that the features are of [default: those of the run]
