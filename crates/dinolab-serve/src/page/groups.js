@@ -17,7 +17,7 @@ export async function show(panel, run) {
     side.scrollIntoView({ block: "nearest" });
   };
   const count = el("input", { type: "number", min: 2, max: 64, value: 12, onchange: () => draw() });
-  const threshold = el("input", { type: "number", min: 0.5, max: 1, step: 0.01, value: 0.95, onchange: () => draw() });
+  const threshold = el("input", { type: "number", min: 0.5, max: 1, step: 0.001, value: 0.99, onchange: () => draw() });
   const what = el("select", { onchange: () => draw() },
     el("option", { value: "clusters" }, "clusters"), el("option", { value: "duplicates" }, "near duplicates"), el("option", { value: "outliers" }, "outliers"));
   const counts = el("label", {}, "Number of clusters", count);
@@ -54,7 +54,7 @@ async function clusters(gallery, k, choose) {
 }
 
 async function unusual(gallery, which, threshold, choose) {
-  const found = await getJson(`${gallery.base}/unusual?threshold=${Number(threshold) || 0.95}`);
+  const found = await getJson(`${gallery.base}/unusual?threshold=${Number(threshold) || 0.99}`);
   const compared = `${found.compared.toLocaleString("en")} images were compared, each with all others.`;
   if (which === "outliers") {
     return [el("p", { class: "note" }, `Images whose most similar other image is the least similar. ${compared}`), detail.tiles(gallery, found.outliers, choose)];

@@ -27,7 +27,7 @@ const MEMBERS: usize = 24;
 /// Clusters, unless another number is asked for.
 const CLUSTERS: usize = 12;
 /// Similarity of near duplicates, unless another one is asked for.
-const DUPLICATES: f64 = 0.95;
+const DUPLICATES: f64 = 0.99;
 
 /// An image and how similar it is.
 #[derive(Serialize)]
