@@ -5,8 +5,8 @@ mod patch_colours;
 use std::path::Path;
 
 use dinolab_data::Image;
-use dinolab_features::Embedder;
 use dinolab_features::whole_patches;
+use dinolab_features::{Embedder, Tokens};
 use dinolab_view::GifWriter;
 use dinolab_view::{Filter, PAPER, Rgb, contact_sheet, patch_colour_map, write_png};
 
@@ -46,6 +46,16 @@ pub struct PcaRequest<'a> {
 
 /// Pixels between an image and its colours.
 const GAP: usize = 4;
+
+/// The colours of the patches of one image by its own components, `[h · w, 3]` in 0–1.
+///
+/// # Errors
+/// Tokens that are not finite.
+pub fn colours_of(tokens: &Tokens) -> Result<Vec<f32>> {
+    let mut one = [(tokens.patches.clone(), tokens.grid)];
+    let found = patch_colours(&mut one[..], tokens.dim, false)?;
+    Ok(found.into_iter().flat_map(|one| one.colours).collect())
+}
 
 /// Colours images or a video.
 ///

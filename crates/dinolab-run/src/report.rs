@@ -1,10 +1,14 @@
 //! `report.html` of a run, from its metrics and pictures.
 
+pub mod charts;
+
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use dinolab_view::report::{Chart, PictureSource, Report, Table};
-use serde_json::{Map, Value};
+use dinolab_view::report::{PictureSource, Report, Table};
+use serde_json::Value;
+
+use self::charts::{Line, number, of_kind};
 
 use crate::error::Result;
 use crate::evaluation::Evaluation;
@@ -12,8 +16,6 @@ use crate::run_folder::RunFolder;
 use crate::settings::Config;
 use crate::train_observer::SETTING;
 use crate::values::MethodKind;
-
-type Line = Map<String, Value>;
 
 /// Figures that sum a run up.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -46,46 +48,6 @@ impl Summary {
     }
 }
 
-/// Metric keys and their names in older runs.
-const RENAMED: [(&str, &str); 3] = [
-    ("active_prototypes", "used_prototypes"),
-    ("prototype_perplexity", "effective_prototypes"),
-    ("feature_std", "feature_spread"),
-];
-
-fn number(line: &Line, key: &str) -> Option<f64> {
-    let before = RENAMED.iter().find(|(new, _)| *new == key);
-    let value = line.get(key).or_else(|| line.get(before?.1));
-    value.and_then(Value::as_f64)
-}
-
-fn of_kind<'a>(lines: &'a [Line], kind: &'a str) -> impl Iterator<Item = &'a Line> {
-    lines
-        .iter()
-        .filter(move |line| line.get("kind").and_then(Value::as_str) == Some(kind))
-}
-
-/// Points of `key` against `x`, of all lines of a kind.
-fn points(lines: &[Line], kind: &str, x: &str, key: &str) -> Vec<(f64, f64)> {
-    of_kind(lines, kind)
-        .filter_map(|line| Some((number(line, x)?, number(line, key)?)))
-        .collect()
-}
-
-fn chart(title: &str, x: &str, y: &str, lines: Vec<(&str, Vec<(f64, f64)>)>) -> Option<Chart> {
-    let lines: Vec<_> = lines
-        .into_iter()
-        .filter(|(_, points)| !points.is_empty())
-        .map(|(name, points)| (name.to_owned(), points))
-        .collect();
-    (!lines.is_empty()).then(|| Chart {
-        title: title.into(),
-        y_label: y.into(),
-        x_label: x.into(),
-        lines,
-    })
-}
-
 /// Writes the report and returns the evaluations it is about.
 ///
 /// # Errors
@@ -93,142 +55,8 @@ fn chart(title: &str, x: &str, y: &str, lines: Vec<(&str, Vec<(f64, f64)>)>) -> 
 pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summary> {
     let lines = dinolab_train::log::read(&folder.join("metrics.jsonl"))?;
     let timing = dinolab_train::log::read(&folder.join("timing.jsonl"))?;
-    let step = |key| points(&lines, "train", "step", key);
-    // Epochs count from 1 for people.
-    let epoch = |key| {
-        let counted = points(&lines, "epoch", "epoch", key);
-        counted
-            .into_iter()
-            .map(|(x, y)| (x + 1.0, y))
-            .collect::<Vec<_>>()
-    };
-    let found = |key| points(&lines, "evaluation", "epochs", key);
-    let dino = config.method == MethodKind::Dino;
-    let ln_k = (config.out_dim as f64).ln();
-    let ceiling =
-        |points: &[(f64, f64)]| points.iter().map(|&(x, _)| (x, ln_k)).collect::<Vec<_>>();
-    let entropy = epoch("teacher_entropy");
-    let top = ceiling(&entropy);
-    let charts = [
-        chart(
-            "k-NN accuracy",
-            "epoch",
-            "%",
-            vec![
-                ("k-NN", found("knn")),
-                ("k-NN of whitened features", found("knn_whitened")),
-            ],
-        ),
-        chart(
-            "Attention against object masks",
-            "epoch",
-            "Jaccard, %",
-            vec![("Jaccard", found("jaccard"))],
-        ),
-        chart(
-            "Loss",
-            "step",
-            if dino { "nats" } else { "" },
-            vec![
-                ("loss", step("loss")),
-                ("invariance", step("invariance")),
-                ("SIGReg", step("sigreg")),
-                ("location", step("location")),
-                ("scale", step("scale")),
-                ("shape", step("shape")),
-                ("similarity", step("similarity")),
-                ("coding rate", step("coding_rate")),
-            ],
-        ),
-        chart(
-            "Teacher entropy",
-            "epoch",
-            "nats",
-            vec![
-                ("entropy per image", entropy),
-                ("entropy over all images", epoch("marginal_entropy")),
-                ("ln K, uniform", top),
-            ],
-        ),
-        chart(
-            "KL divergence",
-            "epoch",
-            "nats",
-            vec![("KL(teacher‖student)", epoch("kl"))],
-        ),
-        chart(
-            "Embeddings: standard deviation",
-            "epoch",
-            "target: 1",
-            vec![("embedding std", epoch("embedding_std"))],
-        ),
-        chart(
-            "Embeddings: effective rank",
-            "epoch",
-            "dimensions",
-            vec![("embedding rank", epoch("embedding_rank"))],
-        ),
-        chart(
-            "Features: standard deviation",
-            "epoch",
-            "0 identical – 1 isotropic",
-            vec![("feature std", epoch("feature_std"))],
-        ),
-        chart(
-            "Features: effective rank",
-            "epoch",
-            "dimensions",
-            vec![("effective rank", epoch("feature_rank"))],
-        ),
-        chart(
-            "Prototypes",
-            "epoch",
-            "fraction",
-            vec![
-                ("active", epoch("active_prototypes")),
-                ("perplexity", epoch("prototype_perplexity")),
-            ],
-        ),
-        chart(
-            "Centre",
-            "epoch",
-            "norm",
-            vec![("centre", epoch("centre_norm"))],
-        ),
-        chart(
-            "Gradient before clipping",
-            "step",
-            "norm",
-            vec![
-                ("all", step("grad_norm")),
-                ("largest tensor", step("grad_norm_max")),
-            ],
-        ),
-        chart(
-            "Learning rate",
-            "step",
-            "",
-            vec![("learning rate", step("lr"))],
-        ),
-        chart(
-            "Speed",
-            "step",
-            "images/s",
-            vec![(
-                "images/s",
-                points(&timing, "timing", "step", "images_per_second"),
-            )],
-        ),
-        chart(
-            "Waiting for data",
-            "step",
-            "fraction of the step",
-            vec![(
-                "waiting",
-                points(&timing, "timing", "step", "waited_for_data"),
-            )],
-        ),
-    ];
+    let prototypes = (config.method == MethodKind::Dino).then_some(config.out_dim);
+    let charts = charts::of(&lines, &timing, prototypes);
     let evaluations: Vec<_> = of_kind(&lines, "evaluation")
         .filter_map(|line| {
             // Runs from before whitening have none.
@@ -362,7 +190,7 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
         title: format!("dinolab: {}", folder.root().display()),
         summary,
         warnings,
-        charts: charts.into_iter().flatten().collect(),
+        charts,
         tables: [Some(table), changed, Some(settings)]
             .into_iter()
             .flatten()

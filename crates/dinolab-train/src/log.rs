@@ -85,7 +85,9 @@ impl Log {
             path: self.path.clone(),
             source,
         };
-        writeln!(self.file, "{}", Value::Object(line)).map_err(io)
+        let written = writeln!(self.file, "{}", Value::Object(line));
+        // So that the run can be watched.
+        written.and_then(|()| self.file.flush()).map_err(io)
     }
 
     /// Brings all lines to the disk.

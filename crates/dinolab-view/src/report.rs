@@ -8,6 +8,7 @@
 //!
 //! let loss = Chart {
 //!     title: "Loss".into(),
+//!     note: "It should fall.".into(),
 //!     x_label: "step".into(),
 //!     y_label: "nats".into(),
 //!     lines: vec![("train".into(), vec![(0.0, 5.0), (1.0, 4.5), (2.0, 4.2)])],
@@ -42,12 +43,22 @@ pub type Line = (String, Vec<(f64, f64)>);
 pub struct Chart {
     /// Its heading.
     pub title: String,
+    /// What values are good, in a sentence below its heading; may be empty.
+    pub note: String,
     /// Label of the vertical axis.
     pub y_label: String,
     /// Label of the horizontal axis.
     pub x_label: String,
     /// The lines. Of one with more than 2,000 points, neighbouring points are averaged.
     pub lines: Vec<Line>,
+}
+
+impl Chart {
+    /// Returns its lines with at most `most` points each; neighbouring points are averaged.
+    pub fn thinned(&self, most: usize) -> Vec<Line> {
+        let thin = |(name, points): &Line| (name.clone(), chart::thinned(points, most));
+        self.lines.iter().map(thin).collect()
+    }
 }
 
 /// A table; rows may be shorter than the header.
@@ -256,7 +267,7 @@ dt{color:var(--soft);font-size:12px}dd{margin:0;font-size:17px;overflow-wrap:any
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(480px,100%),1fr));gap:16px}
 figure{margin:0}
 .chart{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:12px}
-.chart figcaption{font-weight:600;margin-bottom:4px}
+.chart figcaption{font-weight:600;margin-bottom:4px}.chart p{margin:0 0 4px;color:var(--soft);font-size:13px}
 .chart svg{display:block;width:100%;height:auto}
 .chart text{fill:var(--soft);font-size:12px}.chart .grid{stroke:var(--line)}
 .chart .axis{stroke:var(--soft)}.chart .line{fill:none;stroke-width:1.8;stroke-linejoin:round}

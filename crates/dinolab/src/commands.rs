@@ -13,6 +13,8 @@ pub mod neighbours;
 pub mod overfit;
 pub mod pca;
 pub mod train;
+#[cfg(feature = "view")]
+pub mod view;
 
 use std::path::Path;
 
@@ -36,6 +38,8 @@ pub enum Command {
     #[command(subcommand)]
     Eval(eval::Eval),
     Classify(classify::Args),
+    #[cfg(feature = "view")]
+    View(view::Args),
     Convert(convert::Args),
     Overfit(overfit::Args),
     /// Download, inspect and pack datasets
@@ -63,6 +67,8 @@ impl Command {
             | Self::Overfit(_) => Unheard::Finish,
             Self::Eval(eval) => eval.unheard(),
             Self::Data(data) => data.unheard(),
+            #[cfg(feature = "view")]
+            Self::View(_) => Unheard::Finish,
             Self::Bench(_) | Self::Completions(_) | Self::Man(_) => Unheard::End,
         }
     }
@@ -88,6 +94,8 @@ impl Command {
             Self::Neighbours(args) => neighbours::run(env, &args),
             Self::Eval(eval) => eval.run(env),
             Self::Classify(args) => classify::run(env, &args),
+            #[cfg(feature = "view")]
+            Self::View(args) => view::run(env, &args),
             Self::Convert(args) => convert::run(&args),
             Self::Bench(bench) => bench.run(env),
             Self::Completions(args) => {

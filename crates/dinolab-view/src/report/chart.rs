@@ -24,7 +24,14 @@ pub(super) fn put(page: &mut String, chart: &Chart) {
         page,
         format_args!("<figure class=\"chart\"><figcaption>{title}</figcaption>\n"),
     );
-    let lines: Vec<Vec<(f64, f64)>> = chart.lines.iter().map(|(_, p)| thinned(p)).collect();
+    if !chart.note.is_empty() {
+        put_text(page, format_args!("<p>{}</p>\n", escape(&chart.note)));
+    }
+    let lines: Vec<Vec<(f64, f64)>> = chart
+        .lines
+        .iter()
+        .map(|(_, points)| thinned(points, MAX_POINTS))
+        .collect();
     let finite = || lines.iter().flatten().filter(|p| is_finite(p));
     let across = Axis::over(finite().map(|p| p.0));
     let up = Axis::over(finite().map(|p| p.1));
@@ -157,10 +164,10 @@ fn is_finite(point: &(f64, f64)) -> bool {
     point.0.is_finite() && point.1.is_finite()
 }
 
-/// Averages groups of neighbouring points so that at most [`MAX_POINTS`] remain. Non-finite
+/// Averages groups of neighbouring points so that at most `most` remain. Non-finite
 /// points are ignored; a group that has no other stays a gap.
-pub(super) fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    let size = points.len().div_ceil(MAX_POINTS).max(1);
+pub(super) fn thinned(points: &[(f64, f64)], most: usize) -> Vec<(f64, f64)> {
+    let size = points.len().div_ceil(most.max(1)).max(1);
     if size == 1 {
         return points.to_vec();
     }

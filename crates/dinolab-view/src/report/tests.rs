@@ -7,6 +7,7 @@ use crate::{ColourMap, encode_png, heat_map, write_png};
 fn chart(lines: Vec<Line>) -> Chart {
     Chart {
         title: "Loss".into(),
+        note: "It should <fall>.".into(),
         y_label: "nats".into(),
         x_label: "step".into(),
         lines,
@@ -114,14 +115,14 @@ fn many_points_are_averaged() {
     let points: Vec<_> = (0..10_001)
         .map(|i| (f64::from(i), f64::from(i % 2)))
         .collect();
-    let thin = thinned(&points);
+    let thin = thinned(&points, MAX_POINTS);
     assert!(thin.len() <= MAX_POINTS);
     assert!((thin[10].1 - 0.5).abs() < 0.11);
     let few = &points[..MAX_POINTS];
-    assert_eq!(thinned(few), few);
+    assert_eq!(thinned(few, MAX_POINTS), few);
     let mut gap = points;
     gap[..100].iter_mut().for_each(|p| p.1 = f64::NAN);
-    let thin = thinned(&gap);
+    let thin = thinned(&gap, MAX_POINTS);
     assert!(thin[0].1.is_nan() && thin[100].1.is_finite());
 }
 
