@@ -36,7 +36,7 @@ impl Settings {
                 lr: Some(0.008),
                 weight_decay: Some(0.05),
                 weight_decay_end: Some(0.05),
-                epochs: Some(10.0),
+                epochs: Some(9.0),
                 attention_size: Some(Size::square(128)),
                 ..Self::default()
             },
