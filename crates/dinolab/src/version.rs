@@ -1,47 +1,20 @@
 //! What `--version` prints: what a report of a fault should say.
 
-/// Version, compiled features, devices and the processor's instructions in use.
-pub fn long() -> String {
-    let compiled = |parts: &[(&'static str, bool)]| {
-        let parts: Vec<_> = parts
-            .iter()
-            .filter(|part| part.1)
-            .map(|part| part.0)
-            .collect();
-        parts.join(", ")
+use std::env::consts::{ARCH, OS};
+
+/// Those of these cargo features that are compiled in, each after a comma.
+macro_rules! compiled {
+    ($($feature:literal)*) => {
+        [$(if cfg!(feature = $feature) { concat!(", ", $feature) } else { "" }),*].concat()
     };
-    let features = compiled(&[
-        (
-            "no optional features",
-            cfg!(not(any(
-                feature = "fusion",
-                feature = "https",
-                feature = "mpi",
-                feature = "parquet",
-                feature = "remote"
-            ))),
-        ),
-        ("fusion", cfg!(feature = "fusion")),
-        ("https", cfg!(feature = "https")),
-        ("mpi", cfg!(feature = "mpi")),
-        ("parquet", cfg!(feature = "parquet")),
-        ("remote", cfg!(feature = "remote")),
-    ]);
-    let devices = compiled(&[
-        ("cpu", true),
-        ("cuda", cfg!(feature = "cuda")),
-        ("cuda (C++)", cfg!(feature = "cuda-cpp")),
-        ("metal", cfg!(feature = "metal")),
-        ("rocm", cfg!(feature = "rocm")),
-        ("vulkan", cfg!(feature = "vulkan")),
-    ]);
-    let (version, arch, os) = (
-        env!("CARGO_PKG_VERSION"),
-        std::env::consts::ARCH,
-        std::env::consts::OS,
-    );
+}
+
+/// Version, devices and features compiled in, and the processor's instructions in use.
+pub fn long() -> String {
+    let devices = compiled!("cuda" "cuda-cpp" "fusion" "metal" "rocm" "vulkan");
+    let features = compiled!("https" "mpi" "parquet" "remote" "view");
     let instructions = dinolab_kernels::instructions();
-    format!(
-        "{version}\nfeatures:  {features}\ndevices:   {devices}\nprocessor: {arch}, {instructions}\nsystem:    {os}"
-    )
+    let built = format!("devices:  cpu{devices}\nfeatures: standard{features}");
+    let version = env!("CARGO_PKG_VERSION");
+    format!("{version}\n{built}\nsystem:   {OS} {ARCH}, {instructions}")
 }

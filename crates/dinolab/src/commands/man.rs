@@ -16,7 +16,7 @@ pub struct Args {
 
 /// Writes the pages of this command line.
 pub fn run(args: &Args, command: clap::Command) -> Result<()> {
-    let Args { out } = args;
+    let out = &args.out;
     std::fs::create_dir_all(out)
         .and_then(|()| clap_mangen::generate_to(command, out))
         .with_context(|| format!("cannot write manual pages to {}", out.display()))
