@@ -28,7 +28,15 @@ fn settings_get_the_dashes_of_their_flags() {
 #[test]
 fn settings_within_a_sentence_become_flags() {
     let all = Flags::new(["std", "mean", "in-chans", "a"]);
-    let flags = |text: &str| one_line(&anyhow!(text.to_owned()), &all);
+    let flags = |text: &str| {
+        let error = Error::from(dinolab_run::Error::BadSetting {
+            setting: "pixels",
+            value: "rgb".into(),
+            reason: text.to_owned(),
+        });
+        let line = one_line(&error, &all);
+        line.strip_prefix("pixels rgb: ").unwrap().to_owned()
+    };
     assert_eq!(flags("needs `std` too"), "needs --std too");
     assert_eq!(flags("`mean`, `std`: odd"), "--mean, --std: odd");
     assert_eq!(
