@@ -1,7 +1,7 @@
 """Walks through every part of `dinolab view` in a browser while a run trains beside it.
 
     pip install playwright numpy
-    python benches/page/walk.py --program target/release/dinolab --out /tmp/walk
+    python benches/page/walk.py --program target/release/dinolab --out walk
 
 Asserts what is shown, that no request leaves this machine, and that the page works by keyboard, on a
 telephone and in the dark. Prints frame times while a map of 100,000 images is dragged. With --axe

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use dinolab_run::report::charts::{self, Line, number, of_kind};
+use dinolab_run::run_folder::RunFolder;
+use dinolab_run::values::MethodKind;
 use serde::Serialize;
 
 use crate::tail::Tail;
@@ -185,34 +187,29 @@ struct Recorded {
 }
 
 impl Recorded {
-    /// Of a file that is not there or has other keys, nothing is known.
+    /// Of a file that cannot be read, nothing is known.
     fn of(root: &Path) -> Self {
-        let text = fs::read_to_string(root.join("config.toml")).unwrap_or_default();
-        let config: toml::Table = text.parse().unwrap_or_default();
-        let whole = |key: &str| config.get(key).and_then(toml::Value::as_integer);
-        let count = |key: &str| whole(key).and_then(|n| usize::try_from(n).ok());
-        let word = |key: &str| config.get(key).and_then(toml::Value::as_str);
-        let epochs = config
-            .get("epochs")
-            .and_then(|value| value.as_float().or(value.as_integer().map(|n| n as f64)));
-        let images = match word("images") {
-            Some(images) if !images.is_empty() => training_images(root),
-            _ => count("shapes-images"),
+        let folder = RunFolder::new(root);
+        let settings = folder.settings().ok().flatten().unwrap_or_default();
+        let epochs = settings.epochs;
+        let images = match &settings.images {
+            Some(images) if !images.as_os_str().is_empty() => training_images(root),
+            _ => settings.shapes_images,
         };
-        let (batch, accumulate) = (count("batch-size"), count("accumulate").unwrap_or(1));
+        let (batch, accumulate) = (settings.batch_size, settings.accumulate.unwrap_or(1));
         let steps_per_epoch = images.zip(batch).and_then(|(images, batch)| {
             dinolab_train::steps_per_epoch(images, batch, accumulate).ok()
         });
         let steps = epochs
             .zip(steps_per_epoch)
             .map(|(epochs, steps)| (epochs * steps as f64).round() as u64);
-        let of_prototypes = matches!(word("method"), Some("dino") | None);
+        let of_prototypes = matches!(settings.method, Some(MethodKind::Dino) | None);
         Self {
             epochs,
             steps,
             steps_per_epoch,
             images_per_step: batch.map(|batch| (batch * accumulate) as f64),
-            prototypes: count("out-dim").filter(|_| of_prototypes),
+            prototypes: settings.out_dim.filter(|_| of_prototypes),
         }
     }
 
