@@ -30,6 +30,7 @@
 
 mod diagnosis;
 mod features;
+mod invariants;
 mod mean;
 mod meter;
 mod remedy;
@@ -42,6 +43,7 @@ use serde::{Deserialize, Serialize};
 
 pub use diagnosis::{Context, FailureMode, TeacherContext, Warning, diagnose};
 pub use features::feature_figures;
+pub use invariants::Invariants;
 pub use meter::HealthMeter;
 pub use remedy::{Adjustment, Remedy, Setting, after_divergence};
 pub use sample::{EmbeddingSample, PrototypeSample, Sample};
@@ -127,6 +129,9 @@ pub struct Health {
     /// Effective rank of the embeddings' covariance; 0 if they are constant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub embedding_rank: Option<f64>,
+    /// Figures with a known right value, where they were measured.
+    #[serde(flatten)]
+    pub invariants: Invariants,
 }
 
 impl Health {

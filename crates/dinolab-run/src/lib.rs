@@ -18,6 +18,7 @@
 //! | [`embed`], [`attend`], [`pca`], [`neighbours`], [`classify`], [`convert`] | uses of a trained network |
 //! | [`data`] | image sets: fetched, inspected, packed |
 //! | [`overfit`], [`mod@bench`] | tests of the method on one image, and of the machine's speed |
+//! | [`mistakes`] | the classic mistakes of an implementation of DINO, trained beside the right step |
 //! | [`table`] | reports as text tables |
 //! | [`error`], [`environment`], [`event`] | errors, environment and events |
 //!
@@ -60,6 +61,7 @@ pub mod feature_set;
 pub mod health;
 pub mod image_files;
 pub mod image_lookup;
+pub mod mistakes;
 pub mod model;
 pub mod neighbours;
 pub mod npy;

@@ -64,7 +64,7 @@ impl<'a> Commands<'a> {
             Remedy::Resume(adjustments) => Some(resume(&flags(adjustments))),
             Remedy::NewRun(adjustments) => Some(self.new_run(&flags(adjustments))),
             Remedy::FullPrecision => Some(resume(&[("precision".into(), "f32".into())])),
-            Remedy::CheckImages => None,
+            Remedy::CheckImages | Remedy::Correct(_) => None,
         }
     }
 

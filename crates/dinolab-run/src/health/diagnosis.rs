@@ -1,5 +1,7 @@
 //! From figures to plain words.
 
+mod implementation;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -63,6 +65,28 @@ pub enum FailureMode {
     EmbeddingCollapse,
     /// The student falls ever further behind the teacher.
     StudentNotFollowing,
+    /// Student and teacher start from different weights.
+    DifferentInitialWeights,
+    /// The teacher changes by more than its moving average.
+    TeacherTrained,
+    /// The teacher is the student of the step before.
+    TeacherCopiesStudent,
+    /// Pixels are outside of what normalised ones can be.
+    PixelRange,
+    /// The student's probabilities go through a softmax again.
+    SoftmaxTwice,
+    /// Views of different images are compared.
+    MixedViews,
+    /// Views are compared with themselves.
+    SameView,
+    /// The loss is not the cross entropy of the outputs, for another reason.
+    OtherLoss,
+    /// Nothing is subtracted from the teacher's logits.
+    NoCentring,
+    /// The teacher's temperature is not below the student's.
+    NoSharpening,
+    /// All images fit into the prototypes' combinations that there are.
+    TooFewPrototypes,
 }
 
 /// Something that needs attention, in plain words.
@@ -136,7 +160,7 @@ pub fn diagnose(health: &Health, history: &[Health], context: &Context) -> Vec<W
         ln_k: health.max_entropy(),
     };
     let settled = case.settled();
-    let mut warnings = Vec::new();
+    let mut warnings = case.mistakes();
     warnings.extend(case.divergence());
     if settled && context.images > 1 {
         let output = case.uniform_output().or_else(|| case.constant_output());

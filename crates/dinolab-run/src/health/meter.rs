@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Health;
 use super::features::Reservoir;
+use super::invariants::Invariants;
 use super::mean::Mean;
 use super::rows::{Part, ROW_BLOCK, entropy};
 use super::sample::{PrototypeSample, Sample};
@@ -39,6 +40,8 @@ pub struct HealthMeter {
     terms: BTreeMap<String, Mean>,
     #[serde(default = "Reservoir::raw")]
     embeddings: Reservoir,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    invariants: Vec<Invariants>,
 }
 
 impl HealthMeter {
@@ -73,6 +76,7 @@ impl HealthMeter {
             features: Reservoir::default(),
             terms: BTreeMap::new(),
             embeddings: Reservoir::raw(),
+            invariants: Vec::new(),
         }
     }
 
@@ -98,6 +102,11 @@ impl HealthMeter {
                 .or_default()
                 .add(*value);
         }
+    }
+
+    /// Counts figures with a known right value, of any step.
+    pub fn invariants(&mut self, of_step: Invariants) {
+        self.invariants.push(of_step);
     }
 
     /// Looks at the outputs of one step. Rows with values that are not finite are counted
@@ -199,6 +208,7 @@ impl HealthMeter {
             feature_rank,
             embedding_std: m.embeddings.deviation(),
             embedding_rank: m.embeddings.figures().1,
+            invariants: Invariants::of_steps(&m.invariants),
         }
     }
 }

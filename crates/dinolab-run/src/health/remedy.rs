@@ -91,6 +91,8 @@ pub enum Remedy {
     FullPrecision,
     /// Look at the images, which may all be alike.
     CheckImages,
+    /// Correct the code that trains, as these words say.
+    Correct(String),
 }
 
 impl fmt::Display for Remedy {
@@ -104,6 +106,7 @@ impl fmt::Display for Remedy {
             Self::NewRun(adjustments) => write!(f, "{} in a new run", list(adjustments)),
             Self::FullPrecision => f.write_str("resume in full precision"),
             Self::CheckImages => f.write_str("check that the images differ"),
+            Self::Correct(what) => f.write_str(what),
         }
     }
 }
@@ -208,6 +211,12 @@ impl Context {
         let from = self.coding_rate_weight?;
         adjust(Setting::CodingRateWeight, from, (2.0 * from).max(0.01))
             .filter(|weight| weight.to > from)
+    }
+
+    pub(super) fn more_prototypes(&self, out_dim: usize) -> Option<Adjustment> {
+        let from = out_dim as f64;
+        let suited = self.teacher.as_ref()?.suited_out_dim as f64;
+        adjust(Setting::OutDim, from, suited).filter(|more| more.to > from)
     }
 
     pub(super) fn fewer_prototypes(&self, out_dim: usize) -> Option<Adjustment> {
