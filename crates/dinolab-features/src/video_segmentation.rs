@@ -100,7 +100,7 @@ impl VideoSegmentation {
         year: Year,
         each: &mut dyn FnMut(usize, Mask) -> Result<()>,
     ) -> Result<()> {
-        let patch = embedder.vit().config().patch_size;
+        let patch = embedder.backbone().stride();
         let wrong = |path: &Path, reason: String| Error::Format {
             path: path.to_path_buf(),
             reason,
@@ -140,7 +140,7 @@ impl VideoSegmentation {
         let mut propagator = Propagator::new(
             self.propagation,
             grid,
-            embedder.vit().config().width,
+            embedder.backbone().width(),
             first,
             labels,
         )?;

@@ -122,9 +122,10 @@ pub fn evaluate(env: &Environment<'_>, request: &AttentionRequest<'_>) -> Result
     );
     let objects = Objects::open(env, request)?;
     let model = Model::load_rgb(env, request.weights, &request.model)?;
-    let config = model.vit.config().clone();
-    let device = model.vit.cls_token.flat().device();
-    let mut networks = vec![model.vit];
+    let vit = model.backbone.into_vit()?;
+    let config = vit.config().clone();
+    let device = vit.cls_token.flat().device();
+    let mut networks = vec![vit];
     for seed in 0..request.random_baselines {
         let mut init = Init::new(request.seed + seed);
         networks.push(Vit::new(&config, &mut init, &device)?);

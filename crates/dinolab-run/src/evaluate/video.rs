@@ -7,7 +7,7 @@ use dinolab_data::Mask;
 use dinolab_eval::davis::{DavisSummary, Propagation, Sequence, Statistics, Tree, Year};
 use dinolab_features::Embedder;
 use dinolab_features::VideoSegmentation;
-use dinolab_nn::{Vit, init::Init};
+use dinolab_nn::{AnyBackbone, Backbone, init::Init};
 use serde::Serialize;
 
 use super::percent;
@@ -273,9 +273,9 @@ fn scorable(sequence: &Sequence) -> bool {
 }
 
 /// A network of the same sizes with its initial weights.
-fn untrained(vit: &Vit) -> Result<Vit> {
-    let device = vit.cls_token.flat().device();
-    Ok(Vit::new(vit.config(), &mut Init::new(0), &device)?)
+fn untrained(backbone: &AnyBackbone) -> Result<AnyBackbone> {
+    let (config, device) = (backbone.config(), backbone.device());
+    Ok(AnyBackbone::new(&config, &mut Init::new(0), &device)?)
 }
 
 impl Report for VideoReport {
