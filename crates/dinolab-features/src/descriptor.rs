@@ -54,7 +54,7 @@ impl Descriptor {
 
 /// Computes descriptors with a network.
 pub struct DescriptorExtractor<'a> {
-    backbone: &'a dyn Backbone,
+    backbone: &'a (dyn Backbone + Sync),
     normaliser: ChannelNormaliser,
     view: View,
     descriptor: Descriptor,
@@ -75,7 +75,7 @@ impl<'a> DescriptorExtractor<'a> {
     /// patches; [`Error::Invalid`] without scales or for a scale or exponent that is not above 0;
     /// [`Error::Data`] for deviations that are not above 0.
     pub fn new(
-        backbone: &'a dyn Backbone,
+        backbone: &'a (dyn Backbone + Sync),
         (mean, std): (impl AsRef<[f32]>, impl AsRef<[f32]>),
         view: View,
         descriptor: Descriptor,

@@ -6,7 +6,7 @@ use dinolab_data::augment::bilinear::taps;
 use dinolab_data::decode::decode;
 use dinolab_data::source::SourceOptions;
 use dinolab_data::{Image, Mask, Size};
-use dinolab_nn::check_patches;
+use dinolab_nn::{Backbone, check_patches};
 
 use crate::Embedder;
 use crate::{Error, Result};

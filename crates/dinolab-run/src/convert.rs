@@ -1,6 +1,7 @@
 //! Weights in other formats.
 
 mod onnx;
+mod resnet;
 mod state_dict;
 mod training;
 mod verify;

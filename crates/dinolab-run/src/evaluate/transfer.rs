@@ -168,7 +168,7 @@ fn segmentation(env: &Environment<'_>, request: &TransferRequest<'_>) -> Result<
     );
     let masks = request.masks.open(env, request.images)?;
     let model = Model::load_rgb(env, request.weights, &request.model)?;
-    let patch = model.backbone.stride();
+    let patch = model.backbone.vit()?.config().patch_size;
     let side = model.attention_size.map_or(480, Size::longest) / patch * patch;
     let task = Task::segmentation(
         (masks.train(), masks.train_images.clone()),

@@ -181,17 +181,19 @@ fn follow(env: &Environment<'_>, request: &VideoRequest<'_>, tree: &Tree) -> Res
         .weights
         .context("`weights` W is required to compute features")?;
     let Model {
-        vit, preprocess, ..
+        backbone,
+        preprocess,
+        ..
     } = Model::load_rgb(env, weights, &request.model)?;
     let tracking = VideoSegmentation {
         side: request.size,
         propagation: request.propagation,
     };
     let untrained = match request.baselines {
-        true => Some(Embedder::new(untrained(&vit)?, preprocess.clone())?),
+        true => Some(Embedder::new(untrained(&backbone)?, preprocess.clone())?),
         false => None,
     };
-    let embedder = Embedder::new(vit, preprocess)?;
+    let embedder = Embedder::new(backbone, preprocess)?;
     let frames: usize = tree.sequences.iter().map(|s| s.frames.len()).sum();
     let rounds = 1 + usize::from(request.baselines);
     let progress = env.progress("frame", frames * rounds);

@@ -136,13 +136,13 @@ impl Settings {
     }
 
     fn of_resnet(resnet: &ResNetConfig) -> Result<Self> {
-        let same = |name: &&str| {
+        let same = |name: &str| {
             ResNetConfig::named(name).is_some_and(|named| {
                 let channels = resnet.channels;
                 *resnet == ResNetConfig { channels, ..named }
             })
         };
-        let found = ResNetConfig::NAMES.iter().find(same);
+        let found = ResNetConfig::NAMES.iter().find(|name| same(name));
         let other = "a residual network of other sizes than resnet18, resnet34 and resnet50";
         let arch = found.ok_or_else(|| Error::setting("weights", "", other))?;
         Ok(Self {
