@@ -3,7 +3,9 @@
 use rayon::prelude::*;
 
 use super::ConvShape;
+use crate::parallel::Parts;
 use crate::scratch::Buffer;
+use crate::simd::multiversioned;
 
 /// `[O, k, k, I]`, each output multiplied by its factor if there are any.
 pub(super) fn forward<'a>(
@@ -22,11 +24,9 @@ pub(super) fn forward<'a>(
         .zip(weight.par_chunks_exact(inputs * area))
         .enumerate()
         .for_each(|(output, (into, from))| {
-            let factor = scale.map_or(1.0, |scale| scale[output]);
-            for (place, line) in into.chunks_exact_mut(inputs).enumerate() {
-                for (value, from) in line.iter_mut().zip(from.chunks_exact(area)) {
-                    *value = factor * from[place];
-                }
+            transpose(into, from, area);
+            if let Some(scale) = scale {
+                multiply(into, scale[output]);
             }
         });
     buffer
@@ -46,16 +46,21 @@ pub(super) fn backward<'a>(
         ..
     } = *shape;
     let area = kernel * kernel;
+    let places = || {
+        rows.iter()
+            .flat_map(|row| columns.iter().map(move |c| row * kernel + c))
+    };
     *buffer = Buffer::new(rows.len() * columns.len() * outputs * inputs);
-    buffer
-        .par_chunks_exact_mut(inputs)
+    let parts = Parts::of(buffer);
+    weight
+        .par_chunks_exact(inputs * area)
         .enumerate()
-        .for_each(|(line, into)| {
-            let (place, output) = (line / outputs, line % outputs);
-            let at = rows[place / columns.len()] * kernel + columns[place % columns.len()];
-            let from = &weight[output * inputs * area..][..inputs * area];
-            for (value, from) in into.iter_mut().zip(from.chunks_exact(area)) {
-                *value = from[at];
+        .for_each(|(output, from)| {
+            for (line, place) in places().enumerate() {
+                let start = (line * outputs + output) * inputs;
+                // SAFETY: initialised, and each line is of one output, which is one task's.
+                let into = unsafe { parts.written(start..start + inputs) };
+                column(into, from, area, place);
             }
         });
     buffer
@@ -68,12 +73,76 @@ pub(super) fn reference_order(ordered: &[f32], shape: &ConvShape) -> Vec<f32> {
     weight
         .par_chunks_exact_mut(inputs * area)
         .zip(ordered.par_chunks_exact(inputs * area))
-        .for_each(|(into, from)| {
-            for (input, line) in into.chunks_exact_mut(area).enumerate() {
-                for (value, from) in line.iter_mut().zip(from.chunks_exact(inputs)) {
-                    *value = from[input];
+        .for_each(|(into, from)| transpose(into, from, inputs));
+    weight
+}
+
+multiversioned! {
+    fn multiply(values: &mut [f32], factor: f32) {
+        for value in values {
+            *value *= factor;
+        }
+    }
+
+    /// Rows of `width` values become columns.
+    fn transpose(into: &mut [f32], from: &[f32], width: usize) {
+        match (width, from.len() / width) {
+            (9, _) => transpose_narrow::<9>(into, from),
+            (_, 9) => transpose_wide::<9>(into, from),
+            (_, height) => {
+                for (column, line) in into.chunks_exact_mut(height).enumerate() {
+                    for (value, from) in line.iter_mut().zip(from.chunks_exact(width)) {
+                        *value = from[column];
+                    }
                 }
             }
-        });
-    weight
+        }
+    }
+
+    /// One of `width` columns.
+    fn column(into: &mut [f32], from: &[f32], width: usize, place: usize) {
+        match width {
+            9 => {
+                let (from, _) = from.as_chunks::<9>();
+                for (value, from) in into.iter_mut().zip(from) {
+                    *value = from[place];
+                }
+            }
+            _ => {
+                for (value, from) in into.iter_mut().zip(from.chunks_exact(width)) {
+                    *value = from[place];
+                }
+            }
+        }
+    }
+}
+
+/// Rows of `N` values become `N` rows, which are written side by side.
+#[inline(always)]
+fn transpose_narrow<const N: usize>(into: &mut [f32], from: &[f32]) {
+    let (from, _) = from.as_chunks::<N>();
+    let mut rest = into;
+    let lines: [&mut [f32]; N] = std::array::from_fn(|_| {
+        let (line, others) = std::mem::take(&mut rest).split_at_mut(from.len());
+        rest = others;
+        line
+    });
+    for (i, from) in from.iter().enumerate() {
+        for n in 0..N {
+            lines[n][i] = from[n];
+        }
+    }
+}
+
+/// `N` rows become rows of `N` values.
+#[inline(always)]
+fn transpose_wide<const N: usize>(into: &mut [f32], from: &[f32]) {
+    let width = from.len() / N;
+    let lines: [&[f32]; N] = std::array::from_fn(|n| &from[n * width..(n + 1) * width]);
+    let (into, _) = into.as_chunks_mut::<N>();
+    for (i, into) in into.iter_mut().enumerate() {
+        for n in 0..N {
+            into[n] = lines[n][i];
+        }
+    }
 }

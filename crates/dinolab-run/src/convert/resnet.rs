@@ -75,7 +75,8 @@ pub(super) fn convert(
         }
         _ => {
             let (key, sizes) = BackboneConfig::from(config.clone()).metadata_entry();
-            let mut metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned()), (key, sizes)]);
+            let mut metadata =
+                BTreeMap::from([("format".to_owned(), "pt".to_owned()), (key, sizes)]);
             metadata.extend([weights.feature()?.metadata_entry()]);
             metadata.extend(preprocess.iter().flat_map(|known| known.metadata()));
             write_safetensors(out, &named, &metadata)
