@@ -7,6 +7,7 @@ use dinolab_data::augment::ChannelNormaliser;
 use dinolab_eval::attention::{mass_mask, resize_mask};
 use dinolab_features::{AttentionMaps, attend, whole_patches};
 use dinolab_nn::Backbone;
+use dinolab_nn::backbone::attention_maps;
 use dinolab_view::GifWriter;
 use dinolab_view::{
     ColourMap, PAPER, Rgb, contact_sheet, draw_mask, enlarge_map, heat_map, overlay, write_png,
@@ -139,6 +140,7 @@ pub fn draw(env: &Environment<'_>, request: &AttendRequest<'_>) -> Result<Visual
         },
         threshold: request.threshold,
     };
+    attention_maps(&model.backbone)?;
     let heads = model.backbone.vit()?.config().heads;
     if let Maps::Head(head) = drawing.maps {
         ensure_setting!(

@@ -7,6 +7,7 @@ use dinolab_data::source::{MaskKind, SourceOptions, VOC_CLASSES};
 use dinolab_data::{Mask, Size, Source};
 use dinolab_eval::attention::{JaccardSummary, ObjectHeads};
 use dinolab_features::{attend, whole_patches};
+use dinolab_nn::backbone::attention_maps;
 use dinolab_nn::{Vit, check_patches, init::Init};
 use serde::Serialize;
 
@@ -122,6 +123,7 @@ pub fn evaluate(env: &Environment<'_>, request: &AttentionRequest<'_>) -> Result
     );
     let objects = Objects::open(env, request)?;
     let model = Model::load_rgb(env, request.weights, &request.model)?;
+    attention_maps(&model.backbone)?;
     let vit = model.backbone.into_vit()?;
     let config = vit.config().clone();
     let device = vit.cls_token.flat().device();
