@@ -107,6 +107,10 @@ impl BackboneConfig {
 
 /// A backbone of any kind.
 #[derive(Clone, Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a program has a few of them, and what is large in each is elsewhere"
+)]
 pub enum AnyBackbone {
     /// A vision transformer.
     Vit(Vit),
