@@ -44,12 +44,12 @@ fn commands_that_need_features_take_one() {
     let set = images.to_str().unwrap();
     let place = |name: &str| at(name).display().to_string();
     run(&["embed", "--weights", w, set, "--out", &place("f.npy")]);
-    let features = read_npy_f32(&at("f.npy")).unwrap();
+    let features = read_npy_f32(at("f.npy")).unwrap();
     assert_eq!(features.shape, [8, 32]);
     let tokens = ["--patch-tokens", "--resize", "80", "--crop", "70"];
     let command = ["embed", "--weights", w, set, "--out", &place("t.npy")];
     run(&[&command[..], &tokens].concat());
-    assert_eq!(read_npy_f32(&at("t.npy")).unwrap().shape, [8, 2, 2, 32]);
+    assert_eq!(read_npy_f32(at("t.npy")).unwrap().shape, [8, 2, 2, 32]);
     run(&["eval", "knn", "--weights", w, "--train", set, "--val", set]);
     let linear = [
         "eval",
