@@ -187,12 +187,38 @@ class Head(nn.Module):
         return self.last_layer(F.normalize(self.mlp(x), dim=-1))
 
 
+@dataclass(frozen=True)
+class ResNetConfig:
+    """One of torchvision's residual networks, without its classifier."""
+
+    arch: str
+    drop_path_rate: float = 0.0
+    """Always 0: there is no stochastic depth."""
+
+    @property
+    def width(self) -> int:
+        """Width of a feature."""
+        return 2048 if self.arch == "resnet50" else 512
+
+    def network(self) -> nn.Module:
+        """The network with random weights, in the layout that is fastest on a CPU."""
+        import torchvision
+
+        network = getattr(torchvision.models, self.arch)(weights=None)
+        network.fc = nn.Identity()
+        return network.to(memory_format=torch.channels_last)
+
+
+RESNETS = ("resnet18", "resnet34", "resnet50")
+
+
 class Network(nn.Module):
     """Backbone and head. Views of one size go through the backbone together."""
 
-    def __init__(self, vit: VitConfig, head: HeadConfig) -> None:
+    def __init__(self, vit: VitConfig | ResNetConfig, head: HeadConfig) -> None:
         super().__init__()
-        self.backbone = Vit(vit)
+        resnet = isinstance(vit, ResNetConfig)
+        self.backbone = vit.network() if resnet else Vit(vit)
         self.head = Head(vit.width, head)
 
     def forward(self, views: Sequence[Tensor]) -> Tensor:

@@ -3,8 +3,9 @@
 use burn::tensor::Tensor;
 use dinolab_data::Source;
 use dinolab_data::augment::eval;
+use dinolab_nn::backbone::{block_tokens, last_tokens};
 use dinolab_nn::vit::NoDropPath;
-use dinolab_nn::{BlockTokens, Feature};
+use dinolab_nn::{Backbone, Feature};
 
 use crate::features::{FeatureExtractor, Features, Preprocess, View, at_once, check_crop, some};
 use crate::{Error, Result};
@@ -50,8 +51,8 @@ impl BlockFeatures {
     /// Checks that `backbone` has this many blocks, and that patches are averaged once.
     ///
     /// # Errors
-    /// [`Error::BadSetting`] otherwise.
-    pub fn check(&self, backbone: &dyn BlockTokens) -> Result<()> {
+    /// [`Error::BadSetting`] otherwise; [`Error::Model`] for several blocks of a network that has none.
+    pub fn check(&self, backbone: &dyn Backbone) -> Result<()> {
         if self.avgpool_patchtokens && !self.feature.is_class() {
             let reason = format!(
                 "adds averaged patches to class tokens; the feature {} has them of each block",
@@ -59,7 +60,10 @@ impl BlockFeatures {
             );
             return Err(Error::setting("avgpool-patchtokens", reason));
         }
-        let depth = backbone.depth();
+        let depth = match backbone.as_block_tokens() {
+            None if self.n_last_blocks == 1 => 1,
+            _ => block_tokens(backbone)?.depth(),
+        };
         if (1..=depth).contains(&self.n_last_blocks) {
             return Ok(());
         }
@@ -71,21 +75,23 @@ impl BlockFeatures {
     }
 
     /// Returns the width of a feature of `backbone`.
-    pub fn dim(&self, backbone: &dyn BlockTokens) -> usize {
+    pub fn dim(&self, backbone: &dyn Backbone) -> usize {
         let width = backbone.width();
         self.feature.width(width) * self.n_last_blocks
             + width * usize::from(self.avgpool_patchtokens)
     }
 
-    /// Computes features `[B, dim]` of images `[B, C, H, W]`.
-    pub fn of(&self, backbone: &dyn BlockTokens, images: Tensor<4>) -> Tensor<2> {
+    /// Computes features `[B, dim]` of images `[B, C, H, W]`, by a network that [`BlockFeatures::check`]
+    /// has passed.
+    pub fn of(&self, backbone: &dyn Backbone, images: Tensor<4>) -> Tensor<2> {
         if *self == Self::from(self.feature) {
             return backbone.features(vec![images], self.feature, &NoDropPath);
         }
         let [_, _, height, width] = images.dims();
         let patch = backbone.stride();
         let patches = (height / patch) * (width / patch);
-        let blocks = backbone.last_blocks(images, self.n_last_blocks);
+        let blocks = last_tokens(backbone, images, self.n_last_blocks);
+        let blocks = blocks.expect("checked to be there");
         let mut parts: Vec<Tensor<2>> = blocks
             .iter()
             .map(|tokens| self.feature.of(tokens.clone(), patches))
@@ -103,7 +109,7 @@ impl BlockFeatures {
     /// As [`BlockFeatures::check`] and [`embed`](super::embed).
     pub fn embed(
         &self,
-        backbone: &dyn BlockTokens,
+        backbone: &dyn Backbone,
         source: &dyn Source,
         indices: &[usize],
         preprocess: &Preprocess,
@@ -119,7 +125,7 @@ impl BlockFeatures {
     /// As [`BlockFeatures::check`], and [`Error::Model`] for a crop of too many patches.
     pub fn embed_usable(
         &self,
-        backbone: &dyn BlockTokens,
+        backbone: &dyn Backbone,
         source: &dyn Source,
         indices: &[usize],
         preprocess: &Preprocess,
@@ -147,7 +153,7 @@ impl BlockFeatures {
     /// As [`BlockFeatures::embed`].
     pub fn embed_views(
         &self,
-        backbone: &dyn BlockTokens,
+        backbone: &dyn Backbone,
         source: &dyn Source,
         indices: &[usize],
         (view, preprocess): (&View, &Preprocess),
@@ -164,7 +170,7 @@ impl BlockFeatures {
     /// As [`BlockFeatures::embed_usable`].
     pub fn embed_usable_views(
         &self,
-        backbone: &dyn BlockTokens,
+        backbone: &dyn Backbone,
         source: &dyn Source,
         indices: &[usize],
         (view, preprocess): (&View, &Preprocess),

@@ -10,7 +10,7 @@ use dinolab_data::augment::{eval, resize::Filter};
 use dinolab_data::{Image, Pixels};
 use dinolab_nn::device::to_host_f32;
 use dinolab_nn::vit::NoDropPath;
-use dinolab_nn::{Feature, Vit, check_patches};
+use dinolab_nn::{Backbone, Feature, check_patches};
 use rayon::prelude::*;
 
 use self::resample::resample;
@@ -54,7 +54,7 @@ impl Descriptor {
 
 /// Computes descriptors with a network.
 pub struct DescriptorExtractor<'a> {
-    vit: &'a Vit,
+    backbone: &'a (dyn Backbone + Sync),
     normaliser: ChannelNormaliser,
     view: View,
     descriptor: Descriptor,
@@ -75,13 +75,13 @@ impl<'a> DescriptorExtractor<'a> {
     /// patches; [`Error::Invalid`] without scales or for a scale or exponent that is not above 0;
     /// [`Error::Data`] for deviations that are not above 0.
     pub fn new(
-        vit: &'a Vit,
+        backbone: &'a (dyn Backbone + Sync),
         (mean, std): (impl AsRef<[f32]>, impl AsRef<[f32]>),
         view: View,
         descriptor: Descriptor,
     ) -> Result<Self> {
         let (View::Fit(side) | View::Square(side)) = view;
-        if side < vit.config().patch_size {
+        if side < backbone.stride() {
             return Err(Error::setting("imsize", "is smaller than a patch"));
         }
         let range = match &descriptor {
@@ -99,9 +99,9 @@ impl<'a> DescriptorExtractor<'a> {
             Descriptor::Gem(..) => 1.0,
         };
         let largest = (side as f64 * most) as usize;
-        check_patches(largest, largest, vit.config().patch_size)?;
+        check_patches(largest, largest, backbone.stride())?;
         Ok(Self {
-            vit,
+            backbone,
             normaliser: ChannelNormaliser::new(Pixels::Rgb, mean.as_ref(), std.as_ref())?,
             view,
             descriptor,
@@ -111,7 +111,7 @@ impl<'a> DescriptorExtractor<'a> {
     /// Returns the number of values per image.
     pub fn dim(&self) -> usize {
         let (Descriptor::Feature(feature, _) | Descriptor::Gem(feature, _)) = self.descriptor;
-        feature.width(self.vit.config().width)
+        feature.width(self.backbone.width())
     }
 
     /// Returns descriptors `[B, dim]` of images in memory, not normalised. Images of the same input
@@ -183,7 +183,7 @@ impl<'a> DescriptorExtractor<'a> {
             Descriptor::Gem(..) => 1.0,
         };
         let side = (image.width.min(image.height) as f64 * least) as usize;
-        if side < self.vit.config().patch_size {
+        if side < self.backbone.stride() {
             return Err(Error::invalid(
                 "image",
                 format!(
@@ -208,7 +208,7 @@ impl<'a> DescriptorExtractor<'a> {
         let dim = self.dim();
         let mut all = vec![0.0; inputs.len() * dim];
         for (size, places) in by_size {
-            let most = at_once(places.len(), size, self.vit.config().patch_size);
+            let most = at_once(places.len(), size, self.backbone.stride());
             for places in places.chunks(most) {
                 let planes: Vec<&[f32]> = places.iter().map(|&p| &inputs[p].planes[..]).collect();
                 let rows = match &self.descriptor {
@@ -245,8 +245,8 @@ impl<'a> DescriptorExtractor<'a> {
                     planes
                 })
                 .collect();
-            let images = vec![batch(self.vit, &scaled, h, w)];
-            let tokens = to_host_f32(self.vit.features(images, feature, &NoDropPath));
+            let images = vec![batch(self.backbone, &scaled, h, w)];
+            let tokens = to_host_f32(self.backbone.features(images, feature, &NoDropPath));
             for (sum, value) in sum.iter_mut().zip(tokens) {
                 *sum += value;
             }
@@ -266,24 +266,15 @@ impl<'a> DescriptorExtractor<'a> {
     ) -> Vec<f32> {
         let planes: Vec<Vec<f32>> = images.iter().map(|planes| planes.to_vec()).collect();
         let tokens = self
-            .vit
-            .intermediate(batch(self.vit, &planes, height, width), 1)
-            .remove(0);
-        let [_, count, width_of_token] = tokens.dims();
-        let patch = self.vit.config().patch_size;
-        // Tokens between the class token and the patches, such as registers, are left out.
-        let first_patch = count - (height / patch) * (width / patch);
-        to_host_f32(tokens)
-            .chunks_exact(count * width_of_token)
-            .flat_map(|image| {
-                let class = &image[..width_of_token];
-                let pooled = || {
-                    gem(
-                        &image[first_patch * width_of_token..],
-                        width_of_token,
-                        power,
-                    )
-                };
+            .backbone
+            .tokens(batch(self.backbone, &planes, height, width));
+        let [_, count, width_of_token] = tokens.patches.dims();
+        let patches = to_host_f32(tokens.patches);
+        to_host_f32(tokens.class)
+            .chunks_exact(width_of_token)
+            .zip(patches.chunks_exact(count * width_of_token))
+            .flat_map(|(class, patches)| {
+                let pooled = || gem(patches, width_of_token, power);
                 match feature {
                     Feature::Class => class.to_vec(),
                     Feature::Patches => pooled(),

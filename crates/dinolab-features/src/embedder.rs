@@ -22,7 +22,7 @@ use dinolab_data::augment::eval;
 use dinolab_nn::device::to_host_f32;
 use dinolab_nn::init::Init;
 use dinolab_nn::weights::{self, LoadOptions, Weights};
-use dinolab_nn::{Feature, Vit, device};
+use dinolab_nn::{AnyBackbone, Backbone, Feature, device};
 
 use crate::block_features::BlockFeatures;
 use crate::features::{
@@ -33,7 +33,7 @@ use crate::{Error, Result};
 /// A backbone with the preprocessing of its images.
 #[derive(Clone, Debug)]
 pub struct Embedder {
-    vit: Vit,
+    backbone: AnyBackbone,
     features: BlockFeatures,
     preprocess: Preprocess,
     normaliser: ChannelNormaliser,
@@ -58,29 +58,31 @@ impl Embedder {
     /// centre-cropped to 224, ImageNet's mean and standard deviation).
     ///
     /// # Errors
-    /// [`Error::Model`] unless they are those of a vision transformer.
+    /// [`Error::Model`] unless they are those of a backbone.
     pub fn from_weights(weights: &Weights) -> Result<Self> {
-        let config = weights.vit_config(None)?;
-        let mut vit = Vit::new(&config, &mut Init::new(0), &device::by_name("cpu")?)?;
-        weights::load(&mut vit, "backbone", weights, LoadOptions::default())?;
+        let config = weights.backbone_config(None)?;
+        let cpu = device::by_name("cpu")?;
+        let mut backbone = AnyBackbone::new(&config, &mut Init::new(0), &cpu)?;
+        weights::load(&mut backbone, "backbone", weights, LoadOptions::default())?;
         let preprocess = Preprocess::from_metadata(&weights.metadata).unwrap_or_default();
-        Self::new(vit, preprocess)?.with_features(weights.feature()?.into())
+        Self::new(backbone, preprocess)?.with_features(weights.feature()?.into())
     }
 
     /// Wraps a network in memory, whose feature is the class token.
     ///
     /// # Errors
     /// [`Error::Invalid`], [`Error::BadSetting`] or [`Error::Data`] for an unusable preprocessing.
-    pub fn new(vit: Vit, preprocess: Preprocess) -> Result<Self> {
+    pub fn new(backbone: impl Into<AnyBackbone>, preprocess: Preprocess) -> Result<Self> {
+        let backbone = backbone.into();
         let normaliser = preprocess.normaliser()?;
-        let (channels, means) = (vit.config().channels, preprocess.mean.len());
+        let (channels, means) = (backbone.channels(), preprocess.mean.len());
         if channels != means {
             let reason = format!("{means} for a network of {channels} channels");
             return Err(Error::invalid("channel means", reason));
         }
-        preprocess.check(vit.config().patch_size)?;
+        preprocess.check(backbone.stride())?;
         Ok(Self {
-            vit,
+            backbone,
             features: Feature::Class.into(),
             preprocess,
             normaliser,
@@ -92,18 +94,18 @@ impl Embedder {
     /// # Errors
     /// [`Error::BadSetting`] for more blocks than the network has.
     pub fn with_features(self, features: BlockFeatures) -> Result<Self> {
-        features.check(&self.vit)?;
+        features.check(&self.backbone)?;
         Ok(Self { features, ..self })
     }
 
     /// Returns the width of a feature.
     pub fn dim(&self) -> usize {
-        self.features.dim(&self.vit)
+        self.features.dim(&self.backbone)
     }
 
     /// Returns the network.
-    pub fn vit(&self) -> &Vit {
-        &self.vit
+    pub fn backbone(&self) -> &AnyBackbone {
+        &self.backbone
     }
 
     /// Returns the preprocessing of images.
@@ -137,8 +139,8 @@ impl Embedder {
                 planes(&image, &self.normaliser)
             })
             .collect::<Result<Vec<_>>>()?;
-        let input = batch(&self.vit, &inputs, crop.height, crop.width);
-        let features = to_host_f32(self.features.of(&self.vit, input));
+        let input = batch(&self.backbone, &inputs, crop.height, crop.width);
+        let features = to_host_f32(self.features.of(&self.backbone, input));
         check_rows(&features, self.dim(), |row| described(&images[row]))?;
         Ok(features)
     }
@@ -149,24 +151,23 @@ impl Embedder {
     /// # Errors
     /// [`Error::Invalid`] for an image smaller than a patch, otherwise as [`Embedder::embed`].
     pub fn tokens(&self, image: &Image, size: Option<(usize, usize)>) -> Result<Tokens> {
-        let patch = self.vit.config().patch_size;
+        let patch = self.backbone.stride();
         let image = whole_patches(image, size, patch)?;
         let input = batch(
-            &self.vit,
+            &self.backbone,
             &[planes(&image, &self.normaliser)?],
             image.height,
             image.width,
         );
-        let grid = (image.height / patch, image.width / patch);
-        let dim = self.vit.config().width;
-        let all = to_host_f32(self.vit.intermediate(input, 1).remove(0));
-        check_rows(&all, all.len(), |_| described(&image))?;
-        // Tokens between the class token and the patches, such as registers, are left out.
-        let patches = all[all.len() - grid.0 * grid.1 * dim..].to_vec();
+        let tokens = self.backbone.tokens(input);
+        let (class, patches) = (to_host_f32(tokens.class), to_host_f32(tokens.patches));
+        for values in [&class, &patches] {
+            check_rows(values, values.len(), |_| described(&image))?;
+        }
         Ok(Tokens {
-            dim,
-            grid,
-            class: all[..dim].to_vec(),
+            dim: class.len(),
+            grid: tokens.grid,
+            class,
             patches,
         })
     }
@@ -176,8 +177,8 @@ impl Embedder {
     /// # Errors
     /// As [`Embedder::tokens`].
     pub fn attention(&self, image: &Image, size: Option<(usize, usize)>) -> Result<AttentionMaps> {
-        let image = whole_patches(image, size, self.vit.config().patch_size)?;
-        attend(&self.vit, &image, &self.normaliser)
+        let image = whole_patches(image, size, self.backbone.stride())?;
+        attend(&self.backbone, &image, &self.normaliser)
     }
 }
 

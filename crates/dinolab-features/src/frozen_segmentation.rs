@@ -7,7 +7,7 @@ use dinolab_data::augment::ChannelNormaliser;
 use dinolab_data::augment::Filter;
 use dinolab_data::random::epoch_order;
 use dinolab_nn::device::to_host_f32;
-use dinolab_nn::{Vit, check_patches};
+use dinolab_nn::{Backbone, check_patches};
 
 use crate::features::{Preprocess, batch, planes};
 use crate::random_view::{Placement, render};
@@ -83,7 +83,7 @@ struct Patches {
 
 /// Computes tokens of images and keeps as many as the budget allows.
 struct TokenCache<'a> {
-    vit: &'a Vit,
+    backbone: &'a dyn Backbone,
     size: usize,
     normaliser: ChannelNormaliser,
     kept: HashMap<usize, Arc<Patches>>,
@@ -92,7 +92,7 @@ struct TokenCache<'a> {
 
 impl TokenCache<'_> {
     fn grid(&self) -> (usize, usize) {
-        let side = self.size / self.vit.config().patch_size;
+        let side = self.size / self.backbone.stride();
         (side, side)
     }
 
@@ -101,15 +101,12 @@ impl TokenCache<'_> {
         let size = (self.size, self.size);
         let image = render(&image, Placement::whole(&image), size, Filter::Bilinear)?;
         let input = batch(
-            self.vit,
+            self.backbone,
             &[planes(&image, &self.normaliser)?],
             self.size,
             self.size,
         );
-        let tokens = self.vit.intermediate(input, 1).remove(0);
-        let [_, n, _] = tokens.dims();
-        let patches = self.grid().0 * self.grid().1;
-        Ok(to_host_f32(tokens.narrow(1, n - patches, patches)))
+        Ok(to_host_f32(self.backbone.tokens(input).patches))
     }
 
     fn get(&mut self, set: &ClassMasks, index: usize) -> Result<Arc<Patches>> {
@@ -150,7 +147,7 @@ impl FrozenSegmentation {
     #[allow(clippy::too_many_arguments, reason = "two sets, each with its images")]
     pub fn run(
         &self,
-        vit: &Vit,
+        backbone: &dyn Backbone,
         preprocess: &Preprocess,
         (train, train_images): (ClassMasks, &[usize]),
         (val, val_images): (ClassMasks, &[usize]),
@@ -158,16 +155,16 @@ impl FrozenSegmentation {
         progress: &mut dyn FnMut(usize),
         skipped: &mut dyn FnMut(String, String),
     ) -> Result<Vec<SegmentationRun>> {
-        self.check(vit, lrs)?;
+        self.check(backbone, lrs)?;
         let classes = train.classes;
         let mut cache = TokenCache {
-            vit,
+            backbone,
             size: self.size,
             normaliser: preprocess.normaliser()?,
             kept: HashMap::new(),
             left: self.cache_bytes,
         };
-        let dim = vit.config().width;
+        let dim = backbone.width();
         let mut runs: Vec<SegmentationRun> = lrs
             .iter()
             .map(|&lr| SegmentationRun {
@@ -253,8 +250,8 @@ impl FrozenSegmentation {
         Ok(runs)
     }
 
-    fn check(&self, vit: &Vit, lrs: &[f64]) -> Result<()> {
-        let patch = vit.config().patch_size;
+    fn check(&self, backbone: &dyn Backbone, lrs: &[f64]) -> Result<()> {
+        let patch = backbone.stride();
         if self.size == 0 || !self.size.is_multiple_of(patch) {
             let reason = format!("{} is not a multiple of the patch size {patch}", self.size);
             return Err(Error::setting("size", reason));

@@ -6,7 +6,7 @@ use dinolab_data::augment::bilinear::taps;
 use dinolab_data::decode::decode;
 use dinolab_data::source::SourceOptions;
 use dinolab_data::{Image, Mask, Size};
-use dinolab_nn::check_patches;
+use dinolab_nn::{Backbone, check_patches};
 
 use crate::Embedder;
 use crate::{Error, Result};
@@ -100,7 +100,7 @@ impl VideoSegmentation {
         year: Year,
         each: &mut dyn FnMut(usize, Mask) -> Result<()>,
     ) -> Result<()> {
-        let patch = embedder.vit().config().patch_size;
+        let patch = embedder.backbone().stride();
         let wrong = |path: &Path, reason: String| Error::Format {
             path: path.to_path_buf(),
             reason,
@@ -140,7 +140,7 @@ impl VideoSegmentation {
         let mut propagator = Propagator::new(
             self.propagation,
             grid,
-            embedder.vit().config().width,
+            embedder.backbone().width(),
             first,
             labels,
         )?;

@@ -1,4 +1,4 @@
-//! The heavy operations of a vision transformer on plain `f32` slices, forward and backward.
+//! The heavy operations of vision transformers and convolutional networks on plain `f32` slices, forward and backward.
 //!
 //! Matrices are row-major and dense. Every function runs in parallel on rayon's current pool.
 //! How work is divided into tasks, and the order of sums, depend on the sizes of the operands
@@ -51,8 +51,11 @@
 //! ```
 
 mod attention;
+mod batch_norm;
 mod branch;
+mod channels_last;
 mod coding_rate;
+mod conv;
 mod cosines;
 mod embedding_shape;
 mod gelu;
@@ -60,6 +63,7 @@ mod koleo;
 mod layer_norm;
 mod linear;
 mod loss;
+mod max_pool;
 mod normal_quantiles;
 mod parallel;
 mod product;
@@ -75,12 +79,20 @@ mod update;
 mod visreg;
 
 pub use attention::{AttentionShape, attention, attention_backward};
+pub use batch_norm::{
+    BatchNormGradients, Moments, batch_norm_affine, batch_norm_backward, scale_shift,
+};
 pub use branch::{
     AttentionSaved, BranchGradients, BranchWeights, ClassAttentionSaved, MlpSaved,
     attention_branch, attention_branch_backward, class_attention_branch,
     class_attention_branch_backward, mlp_branch, mlp_branch_backward,
 };
+pub use channels_last::channels_last;
 pub use coding_rate::coding_rate;
+pub use conv::{
+    ConvEpilogue, ConvShape, conv, conv_input_gradient, conv_weight_gradient, conv_with_epilogue,
+    conv_with_moments,
+};
 pub use cosines::cosines;
 pub use embedding_shape::EmbeddingShape;
 pub use gelu::{gelu, gelu_backward, gelu_with_derivative};
@@ -91,6 +103,7 @@ pub use linear::{
     linear_gelu_with_derivative, weight_gradient,
 };
 pub use loss::{LossShape, dino_loss, softmax_rows};
+pub use max_pool::{max_pool, max_pool_backward};
 pub use normal_quantiles::normal_quantiles;
 pub use product::instructions;
 pub use prototypes::{PrototypesGradients, prototypes, prototypes_backward};

@@ -6,10 +6,17 @@
 //! whose type is only known at run time into one of them, or into an error that says what is
 //! missing.
 
+mod any;
+
 use burn::tensor::{Device, Tensor};
+
+pub use self::any::{AnyBackbone, BackboneConfig};
 
 use crate::vit::{DropPath, Vit};
 use crate::{Error, Feature, Parameters, Result};
+
+/// The metadata key of weight files that holds the sizes of a residual network.
+pub(crate) const RESNET: &str = "resnet";
 
 /// Tokens of a batch of images of one size, after the final norm.
 #[derive(Clone, Debug)]
@@ -59,6 +66,18 @@ pub trait Backbone: Parameters {
             feature.of(Tensor::cat(vec![class.reshape([b, 1, d]), patches], 1), n)
         };
         Tensor::cat(views.into_iter().map(of_view).collect(), 0)
+    }
+
+    /// [`Backbone::features`] of a network that learns: batch normalisation uses the statistics of the
+    /// views of each size, and keeps a running average of them. A network without it computes
+    /// the same.
+    fn training_features(
+        &self,
+        views: Vec<Tensor<4>>,
+        feature: Feature,
+        drop: &dyn DropPath,
+    ) -> Tensor<2> {
+        self.features(views, feature, drop)
     }
 
     /// Its attention maps, if it has any.
@@ -116,6 +135,24 @@ pub fn block_tokens(backbone: &dyn Backbone) -> Result<&dyn BlockTokens> {
     backbone
         .as_block_tokens()
         .ok_or_else(|| lacks(backbone, "tokens of several blocks"))
+}
+
+/// All tokens of the last `n` blocks, class token first: `n` × `[B, 1 + h·w, D]`, or with what else a
+/// network has between class token and patches. A network without [`BlockTokens`] has one block in
+/// this sense, whose tokens are [`Backbone::tokens`].
+///
+/// # Errors
+/// [`Error::Lacks`] for several blocks of such a network.
+pub fn last_tokens(backbone: &dyn Backbone, images: Tensor<4>, n: usize) -> Result<Vec<Tensor<3>>> {
+    if n == 1 && backbone.as_block_tokens().is_none() {
+        let Tokens { class, patches, .. } = backbone.tokens(images);
+        let [b, d] = class.dims();
+        return Ok(vec![Tensor::cat(
+            vec![class.reshape([b, 1, d]), patches],
+            1,
+        )]);
+    }
+    Ok(block_tokens(backbone)?.last_blocks(images, n))
 }
 
 fn lacks(backbone: &dyn Backbone, capability: &'static str) -> Error {

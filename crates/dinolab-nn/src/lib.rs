@@ -1,4 +1,4 @@
-//! The networks of DINO on Burn: vision transformer, projection head, and the
+//! The networks of DINO on Burn: vision transformer, residual network, projection head, and the
 //! operations both are made of; weights in and out.
 //!
 //! Tokens are `[B, N, D]` throughout (images, tokens, width), images `[B, C, H, W]`.
@@ -18,12 +18,15 @@ pub mod optim;
 pub mod param;
 pub mod position;
 pub mod precision;
+pub mod resnet;
 pub mod vit;
 pub mod weights;
 
 pub use burn::tensor::{Device, Tensor};
 
-pub use crate::backbone::{AttentionMaps, Backbone, BlockTokens, Tokens};
+pub use crate::backbone::{
+    AnyBackbone, AttentionMaps, Backbone, BackboneConfig, BlockTokens, Tokens,
+};
 pub use crate::error::{Error, Result};
 pub use crate::feature::Feature;
 pub use crate::head::{
@@ -32,4 +35,5 @@ pub use crate::head::{
 pub use crate::network::Network;
 pub use crate::param::{Param, Parameters};
 pub use crate::precision::Precision;
+pub use crate::resnet::{ResNet, ResNetConfig};
 pub use crate::vit::{MAX_PATCHES, Vit, VitConfig, check_patches};

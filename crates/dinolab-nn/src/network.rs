@@ -5,14 +5,14 @@ use burn::tensor::{Device, Tensor};
 use crate::head::{Head, ProjectionHead};
 use crate::init::Init;
 use crate::param::{Param, Parameters, join};
-use crate::vit::{DropPath, Vit, VitConfig};
-use crate::{Feature, Result};
+use crate::vit::DropPath;
+use crate::{AnyBackbone, Backbone, BackboneConfig, Feature, Result};
 
 /// A backbone with a projection head: DINO's, or another one.
 #[derive(Clone, Debug)]
 pub struct Network<H = Head> {
-    /// The vision transformer.
-    pub backbone: Vit,
+    /// The backbone.
+    pub backbone: AnyBackbone,
     /// What of the backbone's tokens the head is on.
     pub feature: Feature,
     /// The projection head.
@@ -24,8 +24,13 @@ impl<H: ProjectionHead> Network<H> {
     ///
     /// # Errors
     /// [`crate::Error::BadSetting`] where the sizes make no network.
-    pub fn new(vit: &VitConfig, head: &H::Config, seed: u64, device: &Device) -> Result<Self> {
-        Self::of_feature(vit, Feature::Class, head, seed, device)
+    pub fn new(
+        backbone: impl Into<BackboneConfig>,
+        head: &H::Config,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self> {
+        Self::of_feature(backbone, Feature::Class, head, seed, device)
     }
 
     /// [`Network::new`] with the head on another feature. The backbone's weights are the same for
@@ -34,15 +39,15 @@ impl<H: ProjectionHead> Network<H> {
     /// # Errors
     /// [`crate::Error::BadSetting`] where the sizes make no network.
     pub fn of_feature(
-        vit: &VitConfig,
+        backbone: impl Into<BackboneConfig>,
         feature: Feature,
         head: &H::Config,
         seed: u64,
         device: &Device,
     ) -> Result<Self> {
         let mut init = Init::new(seed);
-        let backbone = Vit::new(vit, &mut init, device)?;
-        let head = H::new(head, feature.width(vit.width), &mut init, device)?;
+        let backbone = AnyBackbone::new(&backbone.into(), &mut init, device)?;
+        let head = H::new(head, feature.width(backbone.width()), &mut init, device)?;
         Ok(Self {
             backbone,
             feature,
@@ -51,9 +56,10 @@ impl<H: ProjectionHead> Network<H> {
     }
 
     /// Views of one or more sizes, each `[V·B, C, H, W]` view-major, to the features that the head is
-    /// on, `[ΣV·B, F]` in the same order. `drop` knows all views.
+    /// on, `[ΣV·B, F]` in the same order, as they are while the network learns
+    /// ([`Backbone::training_features`]). `drop` knows all views.
     pub fn features(&self, views: Vec<Tensor<4>>, drop: &dyn DropPath) -> Tensor<2> {
-        self.backbone.features(views, self.feature, drop)
+        self.backbone.training_features(views, self.feature, drop)
     }
 
     /// Views of one or more sizes, each `[V·B, C, H, W]` view-major, to the head's outputs

@@ -16,6 +16,7 @@ mod attention;
 pub mod branch;
 mod branch_kind;
 mod coding_rate;
+pub mod conv;
 mod fused;
 mod gelu;
 // With Burn's fusion tensors are promises, on which no kernel can be launched.
@@ -35,6 +36,7 @@ mod visreg;
 pub use attention::{attention, attention_probabilities, first_attention_probabilities};
 pub use branch::branch;
 pub use coding_rate::coding_rate;
+pub use conv::{channels_last, conv, conv_affine, conv_norm, max_pool};
 pub use gelu::gelu;
 pub use koleo::koleo;
 pub use layer_norm::layer_norm;
@@ -52,6 +54,9 @@ pub mod composite {
     pub use super::attention::composite as attention;
     pub use super::branch::composite as branch;
     pub use super::coding_rate::composite as coding_rate;
+    pub use super::conv::{
+        composite as conv, composite_norm as conv_norm, composite_pool as max_pool,
+    };
     pub use super::gelu::composite as gelu;
     pub use super::koleo::composite as koleo;
     pub use super::layer_norm::composite as layer_norm;

@@ -13,6 +13,7 @@ mod naming;
 mod networks;
 mod preprocess;
 mod pth;
+mod resnet;
 mod role;
 mod safetensors;
 mod scheme;

@@ -178,14 +178,16 @@ fn the_head_is_as_wide_as_the_feature() {
         bottleneck_dim: 4,
         ..HeadConfig::default()
     };
-    let plain: Network = Network::new(&config(0), &head, 3, &device()).unwrap();
+    let plain: Network = Network::new(config(0), &head, 3, &device()).unwrap();
     let outputs = to_host_f32(plain.forward(vec![images(2, 32, 32)], &NoDropPath));
     for feature in Feature::ALL {
         let network: Network<Head> =
-            Network::of_feature(&config(0), feature, &head, 3, &device()).unwrap();
+            Network::of_feature(config(0), feature, &head, 3, &device()).unwrap();
         assert_eq!(network.head.width(), feature.width(12));
         // The backbone does not depend on what is on it.
-        let class = |network: &Network| to_host_f32(network.backbone.forward(images(1, 32, 32)));
+        let class = |network: &Network| {
+            to_host_f32(network.backbone.vit().unwrap().forward(images(1, 32, 32)))
+        };
         assert_eq!(class(&network), class(&plain));
         let found = to_host_f32(network.forward(vec![images(2, 32, 32)], &NoDropPath));
         assert_eq!(found.len(), 2 * 8);

@@ -560,3 +560,127 @@ fn update() {
         }
     }
 }
+
+/// Convolutions, normalised and not, with everything that may follow them, and pooling.
+#[test]
+fn convolutions() {
+    use dinolab_nn::ops::conv::{ConvNormParams, Kernel, Tail};
+    let kernel = |side, stride, padding| Kernel {
+        side,
+        stride,
+        padding,
+    };
+    for ([b, h, w, i], o, kernel) in [
+        ([2, 7, 5, 3], 6, kernel(3, 1, 1)),
+        ([3, 6, 9, 5], 4, kernel(3, 2, 1)),
+        ([2, 5, 4, 7], 9, kernel(1, 2, 0)),
+        ([1, 11, 13, 3], 8, kernel(7, 2, 3)),
+    ] {
+        let x = random([b, h, w, i]);
+        let weight = random([o, i * kernel.side * kernel.side]);
+        let (gamma, beta) = (random([o]), random([o]));
+        let y = composite::conv(x.clone(), weight.clone(), kernel);
+        let (along, added) = (random(y.dims()), random(y.dims()));
+        let run = |f: fn(Tensor<4>, Tensor<2>, Kernel) -> Tensor<4>| {
+            let (x, weight) = (leaf(&x), leaf(&weight));
+            let y = f(x.clone(), weight.clone(), kernel);
+            let grads = backward(y.clone(), &along);
+            (
+                y.inner(),
+                x.grad(&grads).unwrap(),
+                weight.grad(&grads).unwrap(),
+            )
+        };
+        let ((y, dx, dw), (y2, dx2, dw2)) = (run(ops::conv), on_cpu(|| run(composite::conv)));
+        same("conv", y, y2);
+        same("conv dx", dx, dx2);
+        same("conv dw", dw, dw2);
+        for (residual, relu) in [(false, false), (false, true), (true, true)] {
+            let run = |fused: bool| {
+                let (x, weight) = (leaf(&x), leaf(&weight));
+                let (gamma, beta, added) = (leaf(&gamma), leaf(&beta), leaf(&added));
+                let params = ConvNormParams {
+                    weight: weight.clone(),
+                    gamma: gamma.clone(),
+                    beta: beta.clone(),
+                    eps: 1e-5,
+                };
+                let tail = Tail {
+                    residual: residual.then(|| added.clone()),
+                    relu,
+                };
+                let (y, moments) = match fused {
+                    true => ops::conv_norm(x.clone(), params, kernel, tail),
+                    false => composite::conv_norm(x.clone(), params, kernel, tail),
+                };
+                let grads = backward(y.clone(), &along);
+                let vectors = [gamma, beta].map(|v| v.grad(&grads).unwrap());
+                let images = [x.grad(&grads), added.grad(&grads)];
+                (
+                    y.inner(),
+                    images,
+                    weight.grad(&grads).unwrap(),
+                    vectors,
+                    moments,
+                )
+            };
+            let (y, [dx, da], dw, [dg, db], moments) = run(true);
+            let (y2, [dx2, da2], dw2, [dg2, db2], moments2) = on_cpu(|| run(false));
+            same("norm", y, y2);
+            same("norm dx", dx.unwrap(), dx2.unwrap());
+            assert_eq!(da.is_some(), residual);
+            if let (Some(da), Some(da2)) = (da, da2) {
+                same("norm dresidual", da, da2);
+            }
+            same("norm dw", dw, dw2);
+            same("norm dgamma", dg, dg2);
+            same("norm dbeta", db, db2);
+            assert_eq!(moments.count, moments2.count);
+            let vector = |v: &[f32]| Tensor::<1>::from_floats(v, &Device::flex());
+            same("mean", vector(&moments.mean), vector(&moments2.mean));
+            same(
+                "variance",
+                vector(&moments.variance),
+                vector(&moments2.variance),
+            );
+            // Known statistics: in one pass, and where gradients are recorded.
+            let tail = |added: Tensor<4>| Tail {
+                residual: residual.then_some(added),
+                relu,
+            };
+            let plain = ops::conv_affine(
+                here(&x),
+                here(&weight),
+                [here(&gamma), here(&beta)],
+                kernel,
+                tail(here(&added)),
+            );
+            let recorded = ops::conv_affine(
+                leaf(&x),
+                leaf(&weight),
+                [leaf(&gamma), leaf(&beta)],
+                kernel,
+                tail(leaf(&added)),
+            );
+            same("affine", plain, recorded.inner());
+        }
+    }
+    for ([b, h, w, c], kernel) in [
+        ([2, 7, 6, 5], kernel(3, 2, 1)),
+        ([1, 8, 8, 33], kernel(2, 2, 0)),
+    ] {
+        let x = random([b, h, w, c]);
+        let along = random(composite::max_pool(x.clone(), kernel).dims());
+        let run = |f: fn(Tensor<4>, Kernel) -> Tensor<4>| {
+            let x = leaf(&x);
+            let y = f(x.clone(), kernel);
+            let grads = backward(y.clone(), &along);
+            (y.inner(), x.grad(&grads).unwrap())
+        };
+        let ((y, dx), (y2, dx2)) = (run(ops::max_pool), on_cpu(|| run(composite::max_pool)));
+        same("pool", y, y2);
+        same("pool dx", dx, dx2);
+        let planes = x.clone().permute([0, 3, 1, 2]);
+        same("channels last", ops::channels_last(here(&planes)), x);
+    }
+}

@@ -62,11 +62,11 @@ fn everything(precision: Precision, views: &TensorData) -> [Vec<(String, Vec<f32
     let mut found = vec![
         (
             "features".into(),
-            to_host_f32(plain.backbone.forward(views.clone())),
+            to_host_f32(plain.backbone.vit().unwrap().forward(views.clone())),
         ),
         (
             "attention".into(),
-            to_host_f32(plain.backbone.last_attention(views.clone())),
+            to_host_f32(plain.backbone.vit().unwrap().last_attention(views.clone())),
         ),
         (
             "logits".into(),

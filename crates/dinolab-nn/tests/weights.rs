@@ -39,7 +39,7 @@ fn head() -> HeadConfig {
 }
 
 fn network(image_size: usize, seed: u64) -> Network {
-    Network::new(&vit(image_size), &head(), seed, &common::device()).unwrap()
+    Network::new(vit(image_size), &head(), seed, &common::device()).unwrap()
 }
 
 fn write(folder: &Path, all: &Arrays) -> PathBuf {

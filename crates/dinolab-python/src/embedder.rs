@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use dinolab_data::{Size, Source};
 use dinolab_features::{BlockFeatures, Preprocess};
-use dinolab_nn::check_patches;
+use dinolab_nn::{Backbone, check_patches};
 use dinolab_run::feature_input::{FeatureChoice, PreprocessOptions, by_name};
 use dinolab_run::feature_set::FeatureSet;
 use dinolab_run::visual_input::ResizeTo;
@@ -73,7 +73,7 @@ impl Embedder {
     ) -> PyResult<Bound<'py, PyAny>> {
         match Input::of(images, self.model.pixels())? {
             Input::Given(images) => {
-                let width = self.blocks.dim(&self.model.vit);
+                let width = self.blocks.dim(&self.model.backbone);
                 let rows = self.rows(py, &images, &passes::features(self))?;
                 rows.array(py, images.single, &[width])
             }
@@ -122,7 +122,7 @@ impl Embedder {
         let images = self.given(images)?;
         let rows = self.rows(py, &images, &passes::tokens(self))?;
         let (height, width) = self.grid();
-        let dim = self.model.vit.config().width * self.blocks.n_last_blocks;
+        let dim = self.model.backbone.width() * self.blocks.n_last_blocks;
         let [mut class, mut mean, mut patches] = [(); 3].map(|()| passes::Rows::default());
         let length = (2 + height * width) * dim;
         for row in rows.data.chunks_exact(length) {
@@ -171,37 +171,37 @@ impl Embedder {
     /// Width of a feature, `D`.
     #[getter]
     fn width(&self) -> usize {
-        self.blocks.dim(&self.model.vit)
+        self.blocks.dim(&self.model.backbone)
     }
 
     /// Width of a token.
     #[getter]
     fn token_width(&self) -> usize {
-        self.model.vit.config().width
+        self.model.backbone.width()
     }
 
     /// Side of a patch in pixels.
     #[getter]
     fn patch_size(&self) -> usize {
-        self.model.vit.config().patch_size
+        self.model.backbone.stride()
     }
 
-    /// Number of transformer blocks.
+    /// Number of transformer blocks; `None` for another network.
     #[getter]
-    fn depth(&self) -> usize {
-        self.model.vit.config().depth
+    fn depth(&self) -> Option<usize> {
+        Some(self.model.backbone.vit().ok()?.config().depth)
     }
 
-    /// Number of attention heads.
+    /// Number of attention heads; `None` for a network without attention.
     #[getter]
-    fn heads(&self) -> usize {
-        self.model.vit.config().heads
+    fn heads(&self) -> Option<usize> {
+        Some(self.model.backbone.vit().ok()?.config().heads)
     }
 
     /// Number of channels of an image.
     #[getter]
     fn channels(&self) -> usize {
-        self.model.vit.config().channels
+        self.model.backbone.channels()
     }
 
     /// What a feature is made of: `class`, `patches` or `both`.
@@ -266,7 +266,7 @@ impl Embedder {
         let model = Model::load(env, &weights, &args.model)?;
         let blocks = args.choice.of(&model, 1)?;
         let preprocess = args.preprocess.of(&model);
-        let patch = model.vit.config().patch_size;
+        let patch = model.backbone.stride();
         let (setting, seen) = match args.size {
             Some(size) => ("size", size),
             None => ("crop", preprocess.crop),
@@ -298,7 +298,7 @@ impl Embedder {
     }
 
     fn grid(&self) -> (usize, usize) {
-        let (seen, patch) = (self.seen(), self.model.vit.config().patch_size);
+        let (seen, patch) = (self.seen(), self.model.backbone.stride());
         (seen.height / patch, seen.width / patch)
     }
 

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use dinolab_data::augment::ChannelNormaliser;
 use dinolab_eval::attention::{mass_mask, resize_mask};
 use dinolab_features::{AttentionMaps, attend, whole_patches};
+use dinolab_nn::Backbone;
+use dinolab_nn::backbone::attention_maps;
 use dinolab_view::GifWriter;
 use dinolab_view::{
     ColourMap, PAPER, Rgb, contact_sheet, draw_mask, enlarge_map, heat_map, overlay, write_png,
@@ -138,7 +140,8 @@ pub fn draw(env: &Environment<'_>, request: &AttendRequest<'_>) -> Result<Visual
         },
         threshold: request.threshold,
     };
-    let heads = model.vit.config().heads;
+    attention_maps(&model.backbone)?;
+    let heads = model.backbone.vit()?.config().heads;
     if let Maps::Head(head) = drawing.maps {
         ensure_setting!(
             head < heads,
@@ -180,9 +183,9 @@ struct AttentionModel {
 impl AttentionModel {
     /// The attention of an image of `stills`.
     fn maps(&self, stills: &ImageSet, index: usize) -> dinolab_features::Result<AttentionMaps> {
-        let patch = self.model.vit.config().patch_size;
+        let patch = self.model.backbone.stride();
         let image = whole_patches(&stills.image(index)?, self.size.square(), patch)?;
-        attend(&self.model.vit, &image, &self.normaliser)
+        attend(&self.model.backbone, &image, &self.normaliser)
     }
 }
 
@@ -278,9 +281,9 @@ fn each_frame(
     for frame in clip.frames()? {
         let frame = frame?;
         let size = network.size.keeping_aspect(&frame.image);
-        let patch = network.model.vit.config().patch_size;
+        let patch = network.model.backbone.stride();
         let image = whole_patches(&frame.image, size, patch).map_err(of_frame)?;
-        let maps = attend(&network.model.vit, &image, &network.normaliser)?;
+        let maps = attend(&network.model.backbone, &image, &network.normaliser)?;
         each(count, frame.seconds, drawing.pictures(&maps)?)?;
         count += 1;
         progress.set(count, "");

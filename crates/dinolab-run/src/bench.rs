@@ -8,7 +8,7 @@ use std::io::BufRead;
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Distribution, Tensor};
-use dinolab_nn::{Device, Precision, VitConfig};
+use dinolab_nn::{BackboneConfig, Device, Precision, ResNetConfig, VitConfig};
 
 use crate::error::{Context, Error, Result};
 
@@ -47,10 +47,14 @@ impl BenchOptions {
     ///
     /// # Errors
     /// A name that there is not.
-    pub fn vit(&self, image_size: usize) -> Result<VitConfig> {
+    pub fn backbone(&self, image_size: usize) -> Result<BackboneConfig> {
+        if let Some(resnet) = ResNetConfig::named(&self.arch) {
+            return Ok(resnet.into());
+        }
         let found = VitConfig::named(&self.arch, self.patch_size, image_size);
-        let known = "one of vit_tiny, vit_small, vit_base";
-        found.ok_or_else(|| Error::setting("arch", &self.arch, known))
+        let known = "one of vit_tiny, vit_small, vit_base, resnet18, resnet34, resnet50";
+        let found = found.ok_or_else(|| Error::setting("arch", &self.arch, known))?;
+        Ok(found.into())
     }
 
     /// Limits the threads that compute, of the whole process, and finds the device.
@@ -141,7 +145,11 @@ pub fn peak_memory() -> Option<f64> {
 
 /// Multiplications and additions of a forward pass of one image of side `side`, class-token
 /// shortcuts not counted.
-pub fn forward_operations(vit: &VitConfig, side: usize) -> f64 {
+pub fn forward_operations(backbone: &BackboneConfig, side: usize) -> f64 {
+    let vit = match backbone {
+        BackboneConfig::Vit(vit) => vit,
+        BackboneConfig::ResNet(resnet) => return resnet.forward_operations(side),
+    };
     let patches = (side / vit.patch_size).pow(2) as f64;
     let (n, d) = (patches + 1.0, vit.width as f64);
     let mlp = 2.0 * vit.mlp_ratio as f64;

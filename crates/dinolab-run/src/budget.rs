@@ -237,7 +237,7 @@ fn steps_per_epoch(config: &Config, images: usize) -> Result<f64> {
 
 /// Operations of a step, up to a factor that methods and sizes share.
 fn operations(config: &Config) -> f64 {
-    let forward = |side: usize| crate::bench::forward_operations(&config.vit(), side);
+    let forward = |side: usize| crate::bench::forward_operations(&config.backbone(), side);
     let locals = config.local_crops_number as f64;
     let views = 2.0 * forward(config.global_crops_size.longest())
         + locals * forward(config.local_crops_size.longest());

@@ -7,7 +7,7 @@ use std::path::Path;
 use dinolab_eval::linear::{LinearClassifier, LinearConfig};
 use dinolab_features::{BlockFeatures, Preprocess};
 use dinolab_nn::weights::{Array, read_arrays, to_bytes};
-use dinolab_nn::{Parameters, Vit, VitConfig};
+use dinolab_nn::{AnyBackbone, BackboneConfig, Parameters};
 
 use crate::error::{Context, Error, Result};
 
@@ -17,8 +17,9 @@ const FORMAT: &str = "dinolab linear classifier 1";
 /// The network whose features a classifier expects.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Backbone {
-    /// Its architecture.
-    pub vit: VitConfig,
+    /// Its architecture, under the name of its kind.
+    #[serde(flatten)]
+    pub config: BackboneConfig,
     /// CRC-32 of its parameters, as little-endian `f32` in the order of the reference implementation.
     pub crc32: u32,
     /// The tokens that make up a feature.
@@ -28,17 +29,17 @@ pub struct Backbone {
 }
 
 impl Backbone {
-    /// Describes `vit`.
-    pub fn of(vit: &Vit, features: BlockFeatures, preprocess: &Preprocess) -> Self {
+    /// Describes `backbone`.
+    pub fn of(backbone: &AnyBackbone, features: BlockFeatures, preprocess: &Preprocess) -> Self {
         let mut crc = crc32fast::Hasher::new();
-        vit.visit("", &mut |_, param| {
+        backbone.visit("", &mut |_, param| {
             param
                 .to_vec()
                 .iter()
                 .for_each(|v| crc.update(&v.to_le_bytes()));
         });
         Self {
-            vit: vit.config().clone(),
+            config: backbone.config(),
             crc32: crc.finalize(),
             features,
             preprocess: preprocess.clone(),
@@ -192,12 +193,12 @@ impl ClassifierFile {
 
 #[cfg(test)]
 mod tests {
-    use dinolab_nn::device;
     use dinolab_nn::init::Init;
+    use dinolab_nn::{ResNet, ResNetConfig, Vit, VitConfig, device};
 
     use super::*;
 
-    fn vit(seed: u64) -> Vit {
+    fn vit(seed: u64) -> AnyBackbone {
         let config = VitConfig {
             width: 12,
             depth: 3,
@@ -206,10 +207,12 @@ mod tests {
             ..VitConfig::named("vit_tiny", 4, 8).unwrap()
         };
         let device = device::by_name("cpu").unwrap();
-        Vit::new(&config, &mut Init::new(seed), &device).unwrap()
+        Vit::new(&config, &mut Init::new(seed), &device)
+            .unwrap()
+            .into()
     }
 
-    fn file(vit: &Vit) -> ClassifierFile {
+    fn file(vit: &AnyBackbone) -> ClassifierFile {
         ClassifierFile {
             classifier: LinearClassifier::new(24, 3, 5),
             classes: ["Würfel", "two words", "c"].map(str::to_owned).to_vec(),
@@ -245,6 +248,15 @@ mod tests {
         };
         plain.write(&path).unwrap();
         assert_eq!(ClassifierFile::read(&path).unwrap(), plain);
+        let config = ResNetConfig {
+            width: 3,
+            ..ResNetConfig::named("resnet18").unwrap()
+        };
+        let device = device::by_name("cpu").unwrap();
+        let resnet = ResNet::new(&config, &mut Init::new(0), &device).unwrap();
+        let of_resnet = file(&resnet.into());
+        of_resnet.write(&path).unwrap();
+        assert_eq!(ClassifierFile::read(&path).unwrap(), of_resnet);
         let misnamed = ClassifierFile {
             classes: vec!["a".into()],
             ..written
@@ -254,8 +266,9 @@ mod tests {
 
     #[test]
     fn other_weights_have_another_sum() {
-        let sum =
-            |vit: &Vit| Backbone::of(vit, BlockFeatures::default(), &Preprocess::default()).crc32;
+        let sum = |vit: &AnyBackbone| {
+            Backbone::of(vit, BlockFeatures::default(), &Preprocess::default()).crc32
+        };
         assert_eq!(sum(&vit(1)), sum(&vit(1)));
         assert_ne!(sum(&vit(1)), sum(&vit(2)));
     }

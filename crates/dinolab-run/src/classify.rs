@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use dinolab_files::write_whole;
+use dinolab_nn::BackboneConfig;
 use serde::Serialize;
 
 use crate::classifier_file::{Backbone, ClassifierFile};
@@ -151,20 +152,13 @@ pub fn classify(env: &Environment<'_>, request: &ClassifyRequest<'_>) -> Result<
 
 /// Refuses a network that the classifier was not trained on.
 fn check(request: &ClassifyRequest<'_>, backbone: &Backbone, model: &Model) -> Result<()> {
-    let found = Backbone::of(&model.vit, backbone.features, &backbone.preprocess);
+    let found = Backbone::of(&model.backbone, backbone.features, &backbone.preprocess);
     ensure!(
-        found.vit == backbone.vit,
-        "{} belongs to another network: width {}, depth {}, patch {}, image {}; these weights \
-         have width {}, depth {}, patch {}, image {}",
+        found.config == backbone.config,
+        "{} belongs to another network: {}; these weights have {}",
         request.classifier.display(),
-        backbone.vit.width,
-        backbone.vit.depth,
-        backbone.vit.patch_size,
-        backbone.vit.image_size,
-        found.vit.width,
-        found.vit.depth,
-        found.vit.patch_size,
-        found.vit.image_size,
+        sizes(&backbone.config),
+        sizes(&found.config),
     );
     ensure!(
         request.allow_other_weights || found.crc32 == backbone.crc32,
@@ -172,6 +166,21 @@ fn check(request: &ClassifyRequest<'_>, backbone: &Backbone, model: &Model) -> R
         request.classifier.display()
     );
     Ok(())
+}
+
+/// The sizes of a network in words.
+fn sizes(config: &BackboneConfig) -> String {
+    match config {
+        BackboneConfig::Vit(vit) => format!(
+            "width {}, depth {}, patch {}, image {}",
+            vit.width, vit.depth, vit.patch_size, vit.image_size
+        ),
+        BackboneConfig::ResNet(resnet) => format!(
+            "a residual network of width {} with {:?} blocks",
+            resnet.features(),
+            resnet.blocks
+        ),
+    }
 }
 
 fn answers(file: &ClassifierFile, set: &FeatureSet, top: usize) -> Result<Vec<Classified>> {

@@ -1,6 +1,7 @@
 //! Weights in other formats.
 
 mod onnx;
+mod resnet;
 mod state_dict;
 mod training;
 mod verify;
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 use dinolab_files::{make_folders, remove_folders};
 use dinolab_nn::position::PositionRule;
 use dinolab_nn::weights::{self, Backbone, Kind, LoadOptions, Naming, NetworkRole, Weights};
-use dinolab_nn::{Feature, Vit, VitConfig, device, init::Init};
+use dinolab_nn::{BackboneConfig, Feature, Vit, VitConfig, device, init::Init};
 use serde::Serialize;
 
 pub use self::onnx::{OnnxOutput, OnnxReport};
@@ -89,8 +90,9 @@ pub struct WeightReport {
     pub output: PathBuf,
     /// In whose format.
     pub to: WeightFormat,
-    /// The network.
-    pub vit: VitConfig,
+    /// The network, under the name of its kind.
+    #[serde(flatten)]
+    pub config: BackboneConfig,
     /// Comparisons with the original.
     pub checks: Vec<Check>,
     /// What is worth knowing about the file.
@@ -183,7 +185,12 @@ pub fn convert(request: &ConvertRequest<'_>) -> Result<ConvertReport> {
         "",
         "`patch-features` and `head` likewise are outputs of an .onnx file"
     );
-    let original = Original::read(request)?;
+    let weights = read_input(request)?;
+    if let Some(config) = weights.resnet_config()? {
+        let report = resnet::convert(request, (to, container), &weights, &config)?;
+        return Ok(ConvertReport::Weights(report));
+    }
+    let original = Original::of(request, weights)?;
     let mut notes = original.notes(request, to);
     let mut written = Written::below(match container {
         Container::Folder => Some(request.output),
@@ -211,7 +218,7 @@ pub fn convert(request: &ConvertRequest<'_>) -> Result<ConvertReport> {
     Ok(ConvertReport::Weights(WeightReport {
         output: request.output.to_owned(),
         to,
-        vit: original.vit.config().clone(),
+        config: original.vit.config().clone().into(),
         checks,
         notes,
     }))
@@ -229,15 +236,20 @@ fn same_file(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
+/// The weights of IN, which must not be the file to write.
+fn read_input(request: &ConvertRequest<'_>) -> Result<Weights> {
+    let weights = read(request.input, request.role)?;
+    ensure!(
+        !same_file(&weights.path, request.output),
+        "{}: IN and OUT are the same file",
+        request.output.display()
+    );
+    Ok(weights)
+}
+
 impl Original {
-    /// Reads it from IN, which must not be the file to write.
-    fn read(request: &ConvertRequest<'_>) -> Result<Self> {
-        let mut weights = read(request.input, request.role)?;
-        ensure!(
-            !same_file(&weights.path, request.output),
-            "{}: IN and OUT are the same file",
-            request.output.display()
-        );
+    /// The vision transformer of `weights`.
+    fn of(request: &ConvertRequest<'_>, mut weights: Weights) -> Result<Self> {
         let mut config = weights.vit_config(request.heads)?;
         let preprocess = request
             .normalisation

@@ -12,7 +12,7 @@ use dinolab_data::{Image, Size, Source};
 use dinolab_eval::knn::l2_normalise;
 use dinolab_eval::whitening::Whitening;
 use dinolab_features::{Preprocess, View, at_once, whole_patches};
-use dinolab_nn::check_patches;
+use dinolab_nn::{Backbone, check_patches};
 
 use crate::environment::Environment;
 use crate::error::{Context, Result};
@@ -213,8 +213,8 @@ fn patch_tokens(
     source: &dyn Source,
     preprocess: &Preprocess,
 ) -> Result<Embedded> {
-    let vit = &model.vit;
-    let patch = vit.config().patch_size;
+    let backbone = &model.backbone;
+    let patch = backbone.stride();
     let Preprocess { resize, crop, .. } = *preprocess;
     // Whole images are as large as their aspect ratio makes them, but at least this.
     let seen = match request.options.size {
@@ -255,7 +255,7 @@ fn patch_tokens(
         n_last_blocks: request.options.choice.n_last_blocks.unwrap_or(1),
     };
     let written = tokens.write(
-        vit,
+        backbone,
         source,
         &order,
         (view, preprocess),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use dinolab_data::{Source, source};
 use dinolab_eval::knn::l2_normalise;
 use dinolab_features::{BlockFeatures, Preprocess};
-use dinolab_nn::{Feature, Parameters};
+use dinolab_nn::{BackboneConfig, Feature, Parameters};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use self::index::{FileFingerprint, Index};
@@ -66,7 +66,7 @@ pub fn open(
     let plan = old.compare(&key, &stamps);
     let mut index = Index {
         key,
-        dim: features.dim(&model.vit),
+        dim: features.dim(&model.backbone),
         ..Index::default()
     };
     let mut rows = Vec::with_capacity(stamps.len());
@@ -82,7 +82,7 @@ pub fn open(
     for part in plan.new.chunks(batch_size.max(1) * 16) {
         let before = done;
         let mut made = features.embed_usable(
-            &model.vit,
+            &model.backbone,
             &*source,
             part,
             preprocess,
@@ -202,7 +202,7 @@ fn key(
     precision: &str,
 ) -> Result<String> {
     let mut hash = Xxh3::new();
-    model.vit.visit("", &mut |name, param| {
+    model.backbone.visit("", &mut |name, param| {
         hash.update(name.as_bytes());
         for value in param.to_vec() {
             hash.update(&value.to_le_bytes());
@@ -210,7 +210,7 @@ fn key(
     });
     let mut key = serde_json::json!({
         "weights": format!("{:032x}", hash.digest128()),
-        "network": serde_json::to_value(model.vit.config())?,
+        "network": network_of(model)?,
         "preprocess": serde_json::to_value(preprocess)?,
         "precision": precision,
     });
@@ -219,6 +219,14 @@ fn key(
         key["features"] = serde_json::to_value(features)?;
     }
     serde_json::to_string(&key).context("the key of the index")
+}
+
+/// The network's sizes, without their kind: indexes from before there were several stay valid.
+fn network_of(model: &Model) -> serde_json::Result<serde_json::Value> {
+    match model.backbone.config() {
+        BackboneConfig::Vit(config) => serde_json::to_value(config),
+        BackboneConfig::ResNet(config) => serde_json::to_value(config),
+    }
 }
 
 fn stamp(source: &dyn Source, index: usize) -> FileFingerprint {

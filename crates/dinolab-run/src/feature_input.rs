@@ -6,7 +6,7 @@ use dinolab_data::augment::{Filter, eval};
 use dinolab_data::source::SourceOptions;
 use dinolab_data::{Image, Size, Source};
 use dinolab_features::{BlockFeatures, Features, Preprocess, View, at_once};
-use dinolab_nn::{Feature, check_patches};
+use dinolab_nn::{Backbone, Feature, check_patches};
 
 use crate::environment::Environment;
 use crate::error::{Context, Error, Result};
@@ -43,8 +43,12 @@ impl FeatureChoice {
     /// More blocks than the network has; averaged patches that are asked for twice.
     pub fn of(&self, model: &Model, blocks: usize) -> Result<BlockFeatures> {
         let avgpool_patchtokens = self.avgpool_patchtokens == Some(true);
+        let default = match model.backbone.as_block_tokens() {
+            Some(_) => blocks,
+            None => 1,
+        };
         let features = BlockFeatures {
-            n_last_blocks: self.n_last_blocks.unwrap_or(blocks),
+            n_last_blocks: self.n_last_blocks.unwrap_or(default),
             avgpool_patchtokens,
             feature: match self.feature {
                 Some(feature) => feature,
@@ -53,7 +57,7 @@ impl FeatureChoice {
                 None => model.feature,
             },
         };
-        features.check(&model.vit)?;
+        features.check(&model.backbone)?;
         Ok(features)
     }
 }
@@ -176,8 +180,8 @@ fn computed(
     batch_size: usize,
     blocks: BlockFeatures,
 ) -> Result<Features> {
-    blocks.check(&model.vit)?;
-    let patch = model.vit.config().patch_size;
+    blocks.check(&model.backbone)?;
+    let patch = model.backbone.stride();
     let batch_size = match size {
         Some(size) => {
             check_patches(size.height, size.width, patch).of_setting("size", "")?;
@@ -192,13 +196,15 @@ fn computed(
     let order = by_name(source);
     let progress = env.progress("image", order.len());
     let mut heard = |done| progress.set(done, "");
-    let vit = &model.vit;
+    let backbone = &model.backbone;
     let features = match size {
-        None => blocks.embed_usable(vit, source, &order, preprocess, batch_size, &mut heard)?,
+        None => {
+            blocks.embed_usable(backbone, source, &order, preprocess, batch_size, &mut heard)?
+        }
         Some(Size { height, width }) => {
             let view = |_, image: &Image| Ok(eval::resize(image, width, height, Filter::Bicubic)?);
             let view = (&view as &View, preprocess);
-            blocks.embed_usable_views(vit, source, &order, view, batch_size, &mut heard)?
+            blocks.embed_usable_views(backbone, source, &order, view, batch_size, &mut heard)?
         }
     };
     progress.finish();

@@ -7,7 +7,7 @@ use dinolab_data::{Pixels, Size};
 use dinolab_features::Preprocess;
 use dinolab_nn::position::PositionRule;
 use dinolab_nn::weights::{self, LoadOptions, NetworkRole, Weights};
-use dinolab_nn::{Feature, Parameters, Precision, Vit, device, init::Init};
+use dinolab_nn::{AnyBackbone, BackboneConfig, Feature, Parameters, Precision, device, init::Init};
 use dinolab_train::checkpoint;
 
 use crate::environment::Environment;
@@ -108,7 +108,7 @@ impl Normalisation {
 /// A backbone ready to use.
 pub struct Model {
     /// The network.
-    pub vit: Vit,
+    pub backbone: AnyBackbone,
     /// The feature that it was trained on: the class token if the weights do not say it.
     pub feature: Feature,
     /// How the run that trained it prepared images; the reference's way if that is unknown.
@@ -131,8 +131,10 @@ impl Model {
             w.display()
         );
         let weights = read(w, options.role)?;
-        let mut config = weights.vit_config(options.heads)?;
-        config.position_rule = options.position_rule.unwrap_or(config.position_rule);
+        let mut config = weights.backbone_config(options.heads)?;
+        if let (BackboneConfig::Vit(vit), Some(rule)) = (&mut config, options.position_rule) {
+            vit.position_rule = rule;
+        }
         let name = match options.device.as_str() {
             "" => "cpu",
             name => name,
@@ -142,18 +144,22 @@ impl Model {
             .precision
             .check(&device)
             .of_setting("device", name)?;
-        let mut vit = Vit::new(&config, &mut Init::new(0), &device)?;
-        vit.set_precision(options.precision);
+        let mut backbone = AnyBackbone::new(&config, &mut Init::new(0), &device)?;
+        backbone.set_precision(options.precision);
         let place = || weights.path.display().to_string();
-        let report = weights::load(&mut vit, "backbone", &weights, LoadOptions::default())
+        let report = weights::load(&mut backbone, "backbone", &weights, LoadOptions::default())
             .with_context(place)?;
         env.events.hear(Event::Loaded(&report));
         let said = |fact: &str| weights.metadata.contains_key(fact);
-        if options.heads.is_none() && !said("vit") && !said("num_heads") {
-            let (heads, width) = (config.heads, config.width);
+        if let BackboneConfig::Vit(vit) = &config
+            && options.heads.is_none()
+            && !said("vit")
+            && !said("num_heads")
+        {
+            let (heads, width) = (vit.heads, vit.width);
             env.events.hear(Event::HeadsAssumed { heads, width });
         }
-        let channels = config.channels;
+        let channels = config.channels();
         let preprocess = match options.normalisation.of(&weights.metadata, channels)? {
             Some(preprocess) => preprocess,
             None if channels == 3 => Preprocess::default(),
@@ -167,7 +173,7 @@ impl Model {
             ),
         };
         Ok(Self {
-            vit,
+            backbone,
             feature: weights.feature()?,
             preprocess,
             attention_size: run_config(&weights).map(|run| run.attention_size),

@@ -182,7 +182,7 @@ pub fn search(env: &Environment<'_>, request: &NeighbourRequest<'_>) -> Result<N
     let (found, shown) = match request.search {
         Search::Duplicates { threshold } => groups(env, &indexed, threshold)?,
         Search::Nearest { queries, k } => {
-            let embedder = Embedder::new(model.vit, preprocess)?.with_features(features)?;
+            let embedder = Embedder::new(model.backbone, preprocess)?.with_features(features)?;
             nearest(&indexed, &embedder, whitening.as_ref(), queries, k)?
         }
     };

@@ -134,14 +134,15 @@ impl Overfit {
     ) -> Result<Vec<Check>> {
         let cropped = !crops.whole_image;
         let config = DinoConfig {
-            vit: VitConfig {
+            backbone: VitConfig {
                 image_size: 64,
                 patch_size: 8,
                 width: 64,
                 depth: 3,
                 heads: 2,
                 ..Default::default()
-            },
+            }
+            .into(),
             head: HeadConfig {
                 out_dim: OUT_DIM,
                 hidden_dim: 128,

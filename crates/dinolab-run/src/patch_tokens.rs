@@ -12,7 +12,8 @@ use std::path::Path;
 use dinolab_data::Source;
 use dinolab_features::{BlockFeatures, FeatureExtractor, Preprocess, Rows, View};
 use dinolab_files::FileSet;
-use dinolab_nn::{Feature, Tensor, Vit};
+use dinolab_nn::backbone::last_tokens;
+use dinolab_nn::{Backbone, Feature, Tensor};
 
 use self::file::{Npy, Safetensors, Tokens};
 use crate::error::{Context, Result};
@@ -54,22 +55,23 @@ pub struct Written {
 }
 
 impl PatchTokens {
-    /// Returns the width of a token of `vit`, `D`.
-    pub fn dim(&self, vit: &Vit) -> usize {
-        vit.config().width * self.n_last_blocks
+    /// Returns the width of a token of `backbone`, `D`.
+    pub fn dim(&self, backbone: &dyn Backbone) -> usize {
+        backbone.width() * self.n_last_blocks
     }
 
     /// Computes patch tokens `[B, h · w · D]` of images `[B, C, H, W]`, patches row by row.
-    fn of(&self, vit: &Vit, images: Tensor<4>) -> Tensor<2> {
+    fn of(&self, backbone: &dyn Backbone, images: Tensor<4>) -> Tensor<2> {
         let [b, _, height, width] = images.dims();
-        let patch = vit.config().patch_size;
+        let patch = backbone.stride();
         let patches = (height / patch) * (width / patch);
-        let blocks = vit.intermediate(images, self.n_last_blocks);
+        let blocks = last_tokens(backbone, images, self.n_last_blocks);
+        let blocks = blocks.expect("checked to be there");
         let tokens = blocks.into_iter().map(|tokens| {
             let count = tokens.dims()[1];
             tokens.narrow(1, count - patches, patches)
         });
-        Tensor::cat(tokens.collect(), 2).reshape([b, patches * self.dim(vit)])
+        Tensor::cat(tokens.collect(), 2).reshape([b, patches * self.dim(backbone)])
     }
 
     /// Writes the tokens of the source's images `indices` to `path`, a `.npy` or `.safetensors`
@@ -87,7 +89,7 @@ impl PatchTokens {
     )]
     pub fn write(
         &self,
-        vit: &Vit,
+        backbone: &dyn Backbone,
         source: &dyn Source,
         indices: &[usize],
         (view, preprocess): (&View, &Preprocess),
@@ -99,8 +101,8 @@ impl PatchTokens {
             n_last_blocks: self.n_last_blocks,
             ..Feature::Class.into()
         };
-        blocks.check(vit)?;
-        let dim = self.dim(vit);
+        blocks.check(backbone)?;
+        let dim = self.dim(backbone);
         let mut file: Box<dyn Tokens> = match (file_format(path), layout) {
             (Some(FileFormat::Npy), Layout::Joint) => Box::new(Npy::create(path, dim)?),
             (Some(FileFormat::Safetensors), Layout::Joint) => {
@@ -129,9 +131,9 @@ impl PatchTokens {
             file.add(&names, rows.grid, &rows.data)
         };
         let (used, skipped) = FeatureExtractor {
-            backbone: vit,
+            backbone,
             view,
-            feature: &|images| self.of(vit, images),
+            feature: &|images| self.of(backbone, images),
             dim,
             normaliser: &preprocess.normaliser()?,
             batch_size,

@@ -7,6 +7,7 @@ use std::path::Path;
 use dinolab_data::Image;
 use dinolab_features::whole_patches;
 use dinolab_features::{Embedder, Tokens};
+use dinolab_nn::Backbone;
 use dinolab_view::GifWriter;
 use dinolab_view::{Filter, PAPER, Rgb, contact_sheet, patch_colour_map, write_png};
 
@@ -70,7 +71,7 @@ pub fn colour(env: &Environment<'_>, request: &PcaRequest<'_>) -> Result<VisualR
         .map_or(ResizeTo::Side(480), ResizeTo::from);
     let network = Network {
         size: request.size.unwrap_or(side),
-        embedder: Embedder::new(model.vit, model.preprocess)?,
+        embedder: Embedder::new(model.backbone, model.preprocess)?,
     };
     Ok(match &input {
         VisualInput::Stills(stills) => {
@@ -95,7 +96,7 @@ impl Network {
     /// The image as the network sees it.
     fn prepared(&self, image: &Image) -> dinolab_features::Result<Image> {
         let size = self.size.keeping_aspect(image);
-        whole_patches(image, size, self.embedder.vit().config().patch_size)
+        whole_patches(image, size, self.embedder.backbone().stride())
     }
 
     /// Those of an image of `stills`.
@@ -123,7 +124,7 @@ fn images(
     network: &Network,
 ) -> Result<(usize, usize)> {
     let mut out = ResultFolder::open(request.out)?;
-    let dim = network.embedder.vit().config().width;
+    let dim = network.embedder.backbone().width();
     let names = stills.result_names();
     let mut write = |index: usize, colours: &PatchColours| -> Result<()> {
         let image = network.prepared(&stills.image(index)?)?;
@@ -255,7 +256,7 @@ fn video(
     };
     let all = patch_colours(
         &mut moving,
-        network.embedder.vit().config().width,
+        network.embedder.backbone().width(),
         request.foreground,
     )
     .context("the colours of the frames")?;

@@ -81,6 +81,10 @@ impl std::fmt::Display for MethodKind {
 pub enum RecipeKind {
     /// Settings of facebookresearch/dino (DINO, ViT-S/16, 224 px), for GPUs and large datasets
     Paper,
+    /// Settings of facebookresearch/dino for ResNet-50 (DINO, SGD, 224 px)
+    #[cfg_attr(feature = "clap", value(name = "resnet50"))]
+    #[serde(rename = "resnet50")]
+    ResNet50,
     /// For a few thousand images on a CPU
     Small,
     /// For the built-in shapes set; trains in minutes
@@ -91,6 +95,7 @@ impl std::fmt::Display for RecipeKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Paper => "paper",
+            Self::ResNet50 => "resnet50",
             Self::Small => "small",
             Self::Shapes => "shapes",
         })

@@ -203,7 +203,7 @@ impl GalleryJob {
         let total = chosen.len();
         let features = BlockFeatures::from(model.feature)
             .embed_usable(
-                &model.vit,
+                &model.backbone,
                 &*source,
                 &chosen,
                 &model.preprocess,

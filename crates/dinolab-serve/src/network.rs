@@ -179,7 +179,7 @@ impl Network {
         let model = Model::load(&Environment::default(), path, &ModelOptions::default())?;
         let side = model.attention_size.map_or(SIDE, |size| size.shortest());
         let features = BlockFeatures::from(model.feature);
-        let embedder = Embedder::new(model.vit, model.preprocess)?.with_features(features)?;
+        let embedder = Embedder::new(model.backbone, model.preprocess)?.with_features(features)?;
         Ok(Self { embedder, side })
     }
 

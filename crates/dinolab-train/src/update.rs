@@ -86,6 +86,15 @@ fn added(a: ByPlace, b: ByPlace) -> ByPlace {
     a.into_iter().zip(b).map(sum).collect()
 }
 
+/// What becomes of the running statistics of an average's batch normalisation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Statistics {
+    /// They are its own: it sees images in training, too.
+    Own,
+    /// They are those of the averaged network.
+    Copied,
+}
+
 /// A moving average of a network, or of a part of it.
 pub struct Averaged<'a> {
     /// The averaged network.
@@ -94,6 +103,8 @@ pub struct Averaged<'a> {
     pub part: &'a str,
     /// The weight of the average before the step, in 0–1.
     pub momentum: f64,
+    /// Its running statistics, if it has some.
+    pub statistics: Statistics,
 }
 
 /// Moves an average towards the network as it is, outside of its [`update`].
@@ -102,19 +113,29 @@ pub fn follow(network: &(impl Parameters + ?Sized), average: Averaged) {
         network: averaged,
         part,
         momentum,
+        statistics,
     } = average;
     let mut values: BTreeMap<String, Tensor<1>> = BTreeMap::new();
     averaged.visit_mut(part, &mut |name, param| {
         values.insert(name.to_owned(), param.take_flat());
     });
     network.visit("", &mut |name, param| {
-        if let Some(value) = values.get_mut(name).filter(|_| param.trainable()) {
-            ops::ema(value, &param.flat(), momentum);
+        if let Some(value) = values.get_mut(name) {
+            follow_one(value, param, momentum, statistics);
         }
     });
     averaged.visit_mut(part, &mut |name, param| {
         param.set_flat(values.remove(name).expect("taken before"));
     });
+}
+
+/// Moves the average of a tensor that is not updated.
+fn follow_one(average: &mut Tensor<1>, param: &Param, momentum: f64, statistics: Statistics) {
+    match statistics {
+        _ if param.trainable() => ops::ema(average, &param.flat(), momentum),
+        Statistics::Copied => *average = param.flat(),
+        Statistics::Own => {}
+    }
 }
 
 /// How parameters are updated.
@@ -151,6 +172,8 @@ pub fn update(
 ) -> Vec<f32> {
     let mut averages: BTreeMap<String, Tensor<1>> = BTreeMap::new();
     let momentum = average.as_ref().map_or(1.0, |average| average.momentum);
+    let of_average = average.as_ref().map(|average| average.statistics);
+    let statistics = of_average.unwrap_or(Statistics::Own);
     if let Some(average) = &mut average {
         average.network.visit_mut(average.part, &mut |name, param| {
             averages.insert(name.to_owned(), param.take_flat());
@@ -175,8 +198,8 @@ pub fn update(
             }
             grad => {
                 norms.extend(grad.map(|grad| ops::norm(&grad)));
-                if let Some(average) = average.filter(|_| param.trainable()) {
-                    ops::ema(average, &param.flat(), momentum);
+                if let Some(average) = average {
+                    follow_one(average, param, momentum, statistics);
                 }
             }
         }

@@ -23,7 +23,7 @@ fn vit() -> VitConfig {
 /// Both methods that have a teacher, which follows with a momentum from 0.9 to 1.
 fn methods(average: Option<AverageSchedule>) -> [Box<dyn Method>; 2] {
     let mut dino = DinoConfig {
-        vit: vit(),
+        backbone: vit().into(),
         head: HeadConfig {
             out_dim: 12,
             hidden_dim: 16,
@@ -36,7 +36,7 @@ fn methods(average: Option<AverageSchedule>) -> [Box<dyn Method>; 2] {
     };
     dino.schedule.momentum_teacher = 0.9;
     let simdino = SimDinoConfig {
-        vit: vit(),
+        backbone: vit().into(),
         feature: Default::default(),
         head: BottleneckConfig {
             hidden_dim: 16,

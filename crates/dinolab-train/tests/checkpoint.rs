@@ -19,14 +19,15 @@ use dinolab_train::{
 
 fn config(optimizer: OptimiserKind) -> DinoConfig {
     DinoConfig {
-        vit: VitConfig {
+        backbone: VitConfig {
             image_size: 16,
             patch_size: 8,
             width: 8,
             depth: 2,
             heads: 2,
             ..Default::default()
-        },
+        }
+        .into(),
         head: HeadConfig {
             out_dim: 12,
             hidden_dim: 8,

@@ -37,14 +37,15 @@ fn sinkhorn_targets() {
 
 fn config() -> DinoConfig {
     DinoConfig {
-        vit: VitConfig {
+        backbone: VitConfig {
             image_size: 16,
             patch_size: 8,
             width: 16,
             depth: 1,
             heads: 2,
             ..VitConfig::default()
-        },
+        }
+        .into(),
         head: HeadConfig {
             out_dim: 8,
             hidden_dim: 16,

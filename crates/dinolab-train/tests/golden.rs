@@ -58,14 +58,15 @@ fn learner(log: &Value, inputs: &Arrays) -> (Dino, Schedule) {
     let size = |key: &str| int(key) as usize;
     let or = |key: &str, otherwise: f64| c[key].as_f64().unwrap_or(otherwise);
     let config = DinoConfig {
-        vit: VitConfig {
+        backbone: VitConfig {
             image_size: size("img_size"),
             patch_size: size("patch_size"),
             width: size("embed_dim"),
             depth: size("depth"),
             heads: size("num_heads"),
             ..Default::default()
-        },
+        }
+        .into(),
         head: HeadConfig {
             out_dim: size("out_dim"),
             hidden_dim: size("head_hidden_dim"),

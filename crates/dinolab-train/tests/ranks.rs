@@ -39,7 +39,7 @@ fn vit() -> VitConfig {
 
 fn joint<O>(objective: O) -> JointEmbeddingConfig<O> {
     JointEmbeddingConfig {
-        vit: vit(),
+        backbone: vit().into(),
         feature: Default::default(),
         head: ProjectionConfig {
             hidden_dim: 24,
@@ -61,7 +61,7 @@ fn joint<O>(objective: O) -> JointEmbeddingConfig<O> {
 
 fn dino() -> DinoConfig {
     DinoConfig {
-        vit: vit(),
+        backbone: vit().into(),
         head: HeadConfig {
             hidden_dim: 24,
             bottleneck_dim: 12,
@@ -105,7 +105,7 @@ fn method(name: &str) -> Box<dyn Method> {
         }
         "simdino" => {
             let config = SimDinoConfig {
-                vit: vit(),
+                backbone: vit().into(),
                 feature: Default::default(),
                 head: BottleneckConfig {
                     hidden_dim: 24,

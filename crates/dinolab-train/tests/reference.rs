@@ -16,14 +16,15 @@ use dinolab_train::{
 /// After one step of the first epoch, in which the prototypes are frozen.
 fn trained(optimizer: OptimiserKind) -> Dino {
     let config = DinoConfig {
-        vit: VitConfig {
+        backbone: VitConfig {
             image_size: 16,
             patch_size: 8,
             width: 8,
             depth: 1,
             heads: 2,
             ..Default::default()
-        },
+        }
+        .into(),
         head: HeadConfig {
             out_dim: 6,
             hidden_dim: 8,

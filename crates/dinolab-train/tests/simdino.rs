@@ -19,14 +19,15 @@ use dinolab_train::{
 
 fn small() -> SimDinoConfig {
     SimDinoConfig {
-        vit: VitConfig {
+        backbone: VitConfig {
             image_size: 16,
             patch_size: 8,
             width: 8,
             depth: 2,
             heads: 2,
             ..Default::default()
-        },
+        }
+        .into(),
         feature: Default::default(),
         head: BottleneckConfig {
             hidden_dim: 16,
@@ -91,14 +92,15 @@ fn six_steps_follow_pytorch() {
     let inputs = arrays("training/inputs.safetensors");
     let c = &log["config"];
     let config = SimDinoConfig {
-        vit: VitConfig {
+        backbone: VitConfig {
             image_size: size(&c["img_size"]),
             patch_size: size(&c["patch_size"]),
             width: size(&c["embed_dim"]),
             depth: size(&c["depth"]),
             heads: size(&c["num_heads"]),
             ..Default::default()
-        },
+        }
+        .into(),
         head: BottleneckConfig {
             hidden_dim: size(&c["head_hidden_dim"]),
             out_dim: size(&c["bottleneck_dim"]),

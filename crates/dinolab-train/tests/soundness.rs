@@ -21,14 +21,15 @@ fn guessing() -> Option<f64> {
 
 fn dino() -> Dino {
     let config = DinoConfig {
-        vit: VitConfig {
+        backbone: VitConfig {
             image_size: 16,
             patch_size: 8,
             width: 8,
             depth: 1,
             heads: 2,
             ..Default::default()
-        },
+        }
+        .into(),
         head: HeadConfig {
             out_dim: K,
             hidden_dim: 8,

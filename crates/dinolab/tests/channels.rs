@@ -403,7 +403,7 @@ fn begun_earlier(run: &Path) {
     let path = newest(run);
     let (_, facts) = file_arrays(&path, &fs::read(&path).unwrap()).unwrap();
     let config = DinoConfig {
-        vit: serde_json::from_str(&facts["vit"]).unwrap(),
+        backbone: dinolab_nn::BackboneConfig::Vit(serde_json::from_str(&facts["vit"]).unwrap()),
         head: serde_json::from_str(&facts["head"]).unwrap(),
         optimizer: OptimiserKind::AdamW,
         clip_grad: 3.0,

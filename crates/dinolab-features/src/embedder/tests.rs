@@ -1,5 +1,5 @@
 use dinolab_data::{Size, Source};
-use dinolab_nn::VitConfig;
+use dinolab_nn::{Vit, VitConfig};
 
 use super::*;
 use crate::features::embed;

@@ -6,6 +6,7 @@
 
 pub(super) mod attention;
 pub(super) mod branch;
+pub(super) mod conv;
 pub(super) mod gelu;
 pub(super) mod layer_norm;
 pub(super) mod linear;
@@ -80,6 +81,11 @@ pub(super) fn plain<const D: usize>(x: Tensor<D>) -> FlexTensor {
 /// The inverse of [`primitive`].
 fn wrap<const D: usize>(x: FlexTensor) -> Tensor<D> {
     Tensor::from_primitive::<Flex>(x)
+}
+
+/// A tensor of `values`, outside of any gradient graph.
+pub(super) fn of_values<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Tensor<D> {
+    wrap(tensor(values, shape))
 }
 
 /// An array of pairs as a pair of arrays.

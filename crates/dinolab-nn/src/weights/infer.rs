@@ -184,7 +184,10 @@ impl Weights {
             .filter(|(_, shape)| shape.len() == 2)
             .collect();
         let hidden_dim = linears.first().map_or(2048, |(_, shape)| shape[0]);
-        let width = *self.shape("backbone.cls_token")?.last()?;
+        let width = match self.resnet_config().ok()? {
+            Some(config) => config.features(),
+            None => *self.shape("backbone.cls_token")?.last()?,
+        };
         let mut sizes = vec![self.feature().ok()?.width(width)];
         sizes.extend(std::iter::repeat_n(
             hidden_dim,

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::hugging_face;
 use super::scheme::Naming;
-use super::{Array, bad};
+use super::{Array, bad, resnet};
 use crate::Result;
 
 type Arrays = BTreeMap<String, Array>;
@@ -19,6 +19,12 @@ type Arrays = BTreeMap<String, Array>;
 /// # Errors
 /// [`crate::Error::BadWeights`] if the tensors are those of a network that is computed in another way.
 pub(super) fn canonical(path: &Path, raw: Arrays, exported: bool) -> Result<(Arrays, Naming)> {
+    if resnet::is(&raw) {
+        let renamed = raw.into_iter().map(|(k, v)| (full_name(&k), v));
+        let arrays = renamed.collect();
+        resnet::check(path, &arrays)?;
+        return Ok((arrays, Naming::Reference));
+    }
     let names: Vec<String> = raw.keys().cloned().collect();
     let lone = !raw.keys().any(|name| name.starts_with("backbone."));
     let (mut arrays, naming) = match hugging_face::prefix(&raw) {

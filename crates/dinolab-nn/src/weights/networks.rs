@@ -1,18 +1,23 @@
 //! The networks in a file, found by the names of their tensors, and the one that is read.
 //!
 //! Programs wrap a backbone in modules and dictionaries of their own (`state_dict`, `module.`,
-//! `teacher_backbone.vit.`, …). They are not listed here: every vision transformer has one tensor
+//! `teacher_backbone.vit.`, …). They are not listed here: every network of a kind has one tensor
 //! whose name ends alike, and whatever precedes that end is the network's prefix.
 
 use std::path::Path;
 
 use super::hugging_face::MARK;
+use super::resnet;
 use super::{NetworkRole, bad};
 use crate::{Error, Result};
 
-/// The ends of names that identify a vision transformer: of its patch embedding, or else of its
-/// class token.
-const MARKS: [&[&str]; 2] = [&["patch_embed.proj.weight", MARK], &["cls_token"]];
+/// The ends of names that identify a network: of a vision transformer's patch embedding, or else of its
+/// class token, or else of a residual network's first block.
+const MARKS: [&[&str]; 3] = [
+    &["patch_embed.proj.weight", MARK],
+    &["cls_token"],
+    &[resnet::MARK],
+];
 /// Modules that wrap a network, or a part of it, without changing it.
 const WRAPPERS: [&str; 5] = [
     "module",
@@ -259,7 +264,7 @@ impl Label {
     }
 }
 
-/// The prefix of each vision transformer, sorted, each once.
+/// The prefix of each network, sorted, each once.
 fn prefixes<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Vec<String> {
     let names: Vec<String> = names
         .filter(|name| !is_moments(name))

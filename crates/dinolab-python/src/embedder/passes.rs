@@ -3,7 +3,8 @@
 use dinolab_data::augment::{Filter, eval};
 use dinolab_data::{Image, Size, Source};
 use dinolab_features::{FeatureExtractor, Features, View, at_once, attend, whole_patches};
-use dinolab_nn::{Feature, Tensor};
+use dinolab_nn::backbone::last_tokens;
+use dinolab_nn::{Backbone, Feature, Tensor};
 use dinolab_run::visual_input::ResizeTo;
 use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
@@ -31,24 +32,25 @@ pub struct Pass<'a> {
 
 /// Features, as `dinolab embed` makes them.
 pub fn features(embedder: &Embedder) -> Pass<'_> {
-    let (blocks, vit) = (embedder.blocks, &embedder.model.vit);
+    let (blocks, backbone) = (embedder.blocks, &embedder.model.backbone);
     Pass {
-        make: Box::new(move |images| blocks.of(vit, images)),
-        width: blocks.dim(vit),
+        make: Box::new(move |images| blocks.of(backbone, images)),
+        width: blocks.dim(backbone),
     }
 }
 
 /// Class token, mean patch token and patch tokens of the last blocks, one after the other.
 pub fn tokens(embedder: &Embedder) -> Pass<'_> {
-    let vit = &embedder.model.vit;
+    let backbone = &embedder.model.backbone;
     let count = embedder.blocks.n_last_blocks;
     let (height, width) = embedder.grid();
     let patches = height * width;
-    let dim = vit.config().width * count;
+    let dim = backbone.width() * count;
     Pass {
         make: Box::new(move |images| {
             let batch = images.dims()[0];
-            let tokens = Tensor::cat(vit.intermediate(images, count), 2);
+            let tokens = last_tokens(backbone, images, count).expect("checked to be there");
+            let tokens = Tensor::cat(tokens, 2);
             let class = Feature::Class.of(tokens.clone(), patches);
             let mean = Feature::Patches.of(tokens.clone(), patches);
             let all = tokens.dims()[1];
@@ -90,7 +92,7 @@ pub fn run(
         Some(_) => &squeezed,
         None => &centre,
     };
-    let patch = model.vit.config().patch_size;
+    let patch = model.backbone.stride();
     let batch_size = at_once(embedder.batch_size, (height, width), patch);
     let mut found = Features {
         dim: pass.width,
@@ -105,7 +107,7 @@ pub fn run(
         };
         let passed = py.detach(|| {
             FeatureExtractor {
-                backbone: &model.vit,
+                backbone: &model.backbone,
                 view,
                 feature: &*pass.make,
                 dim: pass.width,
@@ -132,8 +134,8 @@ pub fn attention(
     size: ResizeTo,
 ) -> PyResult<(Rows, Vec<usize>)> {
     forked::check(py)?;
-    let vit = &embedder.model.vit;
-    let patch = vit.config().patch_size;
+    let backbone = &embedder.model.backbone;
+    let patch = backbone.stride();
     let normaliser = embedder.preprocess.normaliser();
     let normaliser = normaliser.map_err(|error| plain(py, error))?;
     let mut rows = Rows::default();
@@ -142,7 +144,7 @@ pub fn attention(
         py.check_signals()?;
         let made = py.detach(|| {
             let image = whole_patches(&images.image(index)?, size.square(), patch)?;
-            attend(vit, &image, &normaliser)
+            attend(backbone, &image, &normaliser)
         });
         let maps = made.map_err(|error| plain(py, error))?;
         let found = vec![maps.heads, maps.grid.0, maps.grid.1];
@@ -155,6 +157,7 @@ pub fn attention(
         rows.count += 1;
     }
     let (height, width) = size.square().unwrap_or((0, 0));
-    let none = || vec![vit.config().heads, height / patch, width / patch];
+    let heads = backbone.vit().map_or(0, |vit| vit.config().heads);
+    let none = || vec![heads, height / patch, width / patch];
     Ok((rows, shape.unwrap_or_else(none)))
 }

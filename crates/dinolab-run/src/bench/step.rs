@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use dinolab_kernels::profile::Profile;
-use dinolab_nn::{Device, Feature, Precision, VitConfig, check_patches};
+use dinolab_nn::{BackboneConfig, Device, Feature, Precision, check_patches};
 use dinolab_train::{Method, StepHyperparams, StepTimings, Views};
 
 pub use self::method::{MethodOptions, StepMethod};
@@ -16,12 +16,14 @@ use crate::error::{Context, Result};
 /// What a step is of.
 #[derive(Clone, Debug)]
 pub struct StepOptions {
-    /// The backbone; its image size is the side of the global crops.
-    pub vit: VitConfig,
+    /// The backbone; a transformer's image size is the side of the global crops.
+    pub backbone: BackboneConfig,
     /// What of its tokens the head is on.
     pub feature: Feature,
     /// The method and its head.
     pub method: StepMethod,
+    /// Side of the global crops.
+    pub global_crops_size: usize,
     /// Side of the local crops.
     pub local_crops_size: usize,
     /// How many local crops an image has.
@@ -54,9 +56,9 @@ impl StepBench {
     /// # Errors
     /// Sizes out of their range.
     pub fn new(options: &StepOptions, device: &Device) -> Result<Self> {
-        let vit = &options.vit;
-        let (global, local) = (vit.image_size, options.local_crops_size);
-        check_patches(local, local, vit.patch_size).of_setting("local-crops-size", "")?;
+        let backbone = &options.backbone;
+        let (global, local) = (options.global_crops_size, options.local_crops_size);
+        check_patches(local, local, backbone.stride()).of_setting("local-crops-size", "")?;
         let method = options.method.build(options, device)?;
         let (batch, locals) = (options.batch_size, options.local_crops_number);
         let views = [Views {
@@ -65,8 +67,8 @@ impl StepBench {
             local: (locals > 0).then(|| noise(locals * batch, local, method.device())),
         }];
         // A forward pass, and twice as much for the backward pass; a teacher's is forward only.
-        let global = 2.0 * forward_operations(vit, global);
-        let local = locals as f64 * forward_operations(vit, local);
+        let global = 2.0 * forward_operations(backbone, global);
+        let local = locals as f64 * forward_operations(backbone, local);
         let teacher = match options.method {
             StepMethod::Dino(_) | StepMethod::SimDino(_) => 1.0,
             StepMethod::LeJepa(_) | StepMethod::VisReg(_) => 0.0,
@@ -75,7 +77,7 @@ impl StepBench {
         let head = rows
             * options
                 .method
-                .head_operations(options.feature.width(vit.width));
+                .head_operations(options.feature.width(backbone.width()));
         Ok(Self {
             options: options.clone(),
             method,
@@ -109,7 +111,7 @@ impl StepBench {
     /// multiplications in them.
     pub fn figures(&self, measured: &[Duration], profile: &Profile) -> String {
         let StepOptions {
-            vit,
+            global_crops_size,
             method,
             local_crops_size,
             local_crops_number,
@@ -126,9 +128,8 @@ impl StepBench {
             }
         };
         let mut text = format!(
-            "batch {batch_size}, views 2 × {} px and {local_crops_number} × {local_crops_size} px, {head}, \
-             {threads} threads\n",
-            vit.image_size
+            "batch {batch_size}, views 2 × {global_crops_size} px and {local_crops_number} × {local_crops_size} px, \
+             {head}, {threads} threads\n"
         );
         let mut line = |name: &str, figures: String| {
             // Writing to a text does not fail.

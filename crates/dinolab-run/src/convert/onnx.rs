@@ -9,7 +9,7 @@ use dinolab_nn::weights::{self, LoadOptions};
 use dinolab_nn::{Head, ProjectionHead, VitConfig, device, init::Init};
 use serde::Serialize;
 
-use super::{ConvertRequest, Original};
+use super::{ConvertRequest, Original, read_input};
 use crate::error::{Context, Result};
 
 /// A graph that was written.
@@ -50,7 +50,14 @@ pub(super) fn convert(request: &ConvertRequest<'_>) -> Result<OnnxReport> {
         "",
         "an .onnx file takes images of any size and resamples for each"
     );
-    let original = Original::read(request)?;
+    let weights = read_input(request)?;
+    ensure!(
+        weights.resnet_config()?.is_none(),
+        "{}: a residual network is not written as ONNX; write .pth or .safetensors, which torchvision and \
+         timm read",
+        weights.path.display()
+    );
+    let original = Original::of(request, weights)?;
     let options = Options {
         feature: original.weights.feature()?,
         patch_features: request.onnx.patch_features,

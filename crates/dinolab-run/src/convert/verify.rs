@@ -8,7 +8,7 @@ use crate::error::{Context, Result};
 use crate::weights::{read, read_all};
 
 /// The largest relative error of a file that is kept.
-const LIMIT: f64 = 1e-4;
+pub(super) const LIMIT: f64 = 1e-4;
 
 /// One comparison.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -205,7 +205,7 @@ fn manifest(
         images: order.len(),
         part_size,
         names: names.digits(),
-        weights: Manifest::hash_of(&model.vit),
+        weights: Manifest::hash_of(&model.backbone),
         feature: request.options.choice.of(model, 1)?,
         kind,
         precision: request.model.precision,

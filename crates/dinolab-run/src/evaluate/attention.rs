@@ -7,6 +7,7 @@ use dinolab_data::source::{MaskKind, SourceOptions, VOC_CLASSES};
 use dinolab_data::{Mask, Size, Source};
 use dinolab_eval::attention::{JaccardSummary, ObjectHeads};
 use dinolab_features::{attend, whole_patches};
+use dinolab_nn::backbone::attention_maps;
 use dinolab_nn::{Vit, check_patches, init::Init};
 use serde::Serialize;
 
@@ -122,9 +123,11 @@ pub fn evaluate(env: &Environment<'_>, request: &AttentionRequest<'_>) -> Result
     );
     let objects = Objects::open(env, request)?;
     let model = Model::load_rgb(env, request.weights, &request.model)?;
-    let config = model.vit.config().clone();
-    let device = model.vit.cls_token.flat().device();
-    let mut networks = vec![model.vit];
+    attention_maps(&model.backbone)?;
+    let vit = model.backbone.into_vit()?;
+    let config = vit.config().clone();
+    let device = vit.cls_token.flat().device();
+    let mut networks = vec![vit];
     for seed in 0..request.random_baselines {
         let mut init = Init::new(request.seed + seed);
         networks.push(Vit::new(&config, &mut init, &device)?);

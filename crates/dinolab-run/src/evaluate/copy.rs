@@ -15,7 +15,7 @@ use dinolab_eval::whitening::{Whitening, WhiteningCentre};
 use dinolab_features::Features;
 use dinolab_features::descriptor::{Descriptor, DescriptorExtractor, View};
 use dinolab_files::write_whole;
-use dinolab_nn::{Feature, check_patches};
+use dinolab_nn::{Backbone, Feature, check_patches};
 use dinolab_view::{Rgb, encode_png};
 
 pub use self::figures::{CopyFigures, CopyReport};
@@ -221,9 +221,9 @@ pub fn evaluate(env: &Environment<'_>, request: &CopyRequest<'_>) -> Result<Copy
     let colours = (model.preprocess.mean, model.preprocess.std);
     let descriptor = Descriptor::Gem(request.feature, request.gem);
     let imsize = request.imsize;
-    check_patches(imsize, imsize, model.vit.config().patch_size).of_setting("imsize", imsize)?;
+    check_patches(imsize, imsize, model.backbone.stride()).of_setting("imsize", imsize)?;
     let describer =
-        DescriptorExtractor::new(&model.vit, colours, View::Square(imsize), descriptor)?;
+        DescriptorExtractor::new(&model.backbone, colours, View::Square(imsize), descriptor)?;
 
     let extra = [&distractors, &whitening];
     let extra: usize = extra.into_iter().flatten().map(|source| source.len()).sum();

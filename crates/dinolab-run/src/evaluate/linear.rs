@@ -281,7 +281,7 @@ fn learn(
             classifier,
             classes: classes.clone(),
             backbone: network.map(|network| {
-                Backbone::of(&network.model.vit, network.blocks, &network.preprocess)
+                Backbone::of(&network.model.backbone, network.blocks, &network.preprocess)
             }),
             protocol: Protocol {
                 config: config.clone(),
@@ -385,7 +385,7 @@ impl<'a> Augmented<'a> {
         };
         let progress = self.env.progress("image", self.usable.len());
         let features = self.network.blocks.embed_views(
-            &self.network.model.vit,
+            &self.network.model.backbone,
             &*self.source,
             &self.usable,
             (&view, &self.network.preprocess),

@@ -9,7 +9,7 @@ use dinolab_eval::knn::{Labelled, l2_normalise};
 use dinolab_eval::retrieval::{Difficulty, GroundTruth, LabelledScore, Query, Score};
 use dinolab_features::Features;
 use dinolab_features::descriptor::{Descriptor, DescriptorExtractor, View};
-use dinolab_nn::check_patches;
+use dinolab_nn::{Backbone, check_patches};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -160,8 +160,9 @@ pub fn revisited(env: &Environment<'_>, request: &RevisitedRequest<'_>) -> Resul
     };
     let colours = (model.preprocess.mean, model.preprocess.std);
     let imsize = request.imsize;
-    check_patches(imsize, imsize, model.vit.config().patch_size).of_setting("imsize", imsize)?;
-    let describer = DescriptorExtractor::new(&model.vit, colours, View::Fit(imsize), descriptor)?;
+    check_patches(imsize, imsize, model.backbone.stride()).of_setting("imsize", imsize)?;
+    let describer =
+        DescriptorExtractor::new(&model.backbone, colours, View::Fit(imsize), descriptor)?;
     let (database, queries) = (
         ImageLookup::new(folder, &truth.images),
         ImageLookup::new(folder, &truth.queries),

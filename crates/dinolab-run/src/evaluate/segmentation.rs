@@ -4,7 +4,7 @@ use std::path::Path;
 
 use dinolab_data::Size;
 use dinolab_features::{FrozenSegmentation, SegmentationRun};
-use dinolab_nn::check_patches;
+use dinolab_nn::{Backbone, check_patches};
 use serde::Serialize;
 
 use super::percent;
@@ -94,7 +94,7 @@ pub fn evaluate(
 ) -> Result<SegmentationReport> {
     let masks = request.masks.open(env, request.tree)?;
     let model = Model::load_rgb(env, request.weights, &request.model)?;
-    let patch = model.vit.config().patch_size;
+    let patch = model.backbone.stride();
     let side = model.attention_size.map_or(480, Size::longest) / patch * patch;
     let settings = FrozenSegmentation {
         size: request.size.unwrap_or(side.max(patch)),
@@ -105,7 +105,7 @@ pub fn evaluate(
     let progress = env.progress("image", images);
     let mut unusable = Vec::new();
     let runs = settings.run(
-        &model.vit,
+        &model.backbone,
         &model.preprocess,
         (masks.train(), &masks.train_images),
         (masks.val(), &masks.val_images),

@@ -7,7 +7,7 @@ use dinolab_data::Mask;
 use dinolab_eval::davis::{DavisSummary, Propagation, Sequence, Statistics, Tree, Year};
 use dinolab_features::Embedder;
 use dinolab_features::VideoSegmentation;
-use dinolab_nn::{Vit, init::Init};
+use dinolab_nn::{AnyBackbone, Backbone, init::Init};
 use serde::Serialize;
 
 use super::percent;
@@ -181,17 +181,19 @@ fn follow(env: &Environment<'_>, request: &VideoRequest<'_>, tree: &Tree) -> Res
         .weights
         .context("`weights` W is required to compute features")?;
     let Model {
-        vit, preprocess, ..
+        backbone,
+        preprocess,
+        ..
     } = Model::load_rgb(env, weights, &request.model)?;
     let tracking = VideoSegmentation {
         side: request.size,
         propagation: request.propagation,
     };
     let untrained = match request.baselines {
-        true => Some(Embedder::new(untrained(&vit)?, preprocess.clone())?),
+        true => Some(Embedder::new(untrained(&backbone)?, preprocess.clone())?),
         false => None,
     };
-    let embedder = Embedder::new(vit, preprocess)?;
+    let embedder = Embedder::new(backbone, preprocess)?;
     let frames: usize = tree.sequences.iter().map(|s| s.frames.len()).sum();
     let rounds = 1 + usize::from(request.baselines);
     let progress = env.progress("frame", frames * rounds);
@@ -273,9 +275,9 @@ fn scorable(sequence: &Sequence) -> bool {
 }
 
 /// A network of the same sizes with its initial weights.
-fn untrained(vit: &Vit) -> Result<Vit> {
-    let device = vit.cls_token.flat().device();
-    Ok(Vit::new(vit.config(), &mut Init::new(0), &device)?)
+fn untrained(backbone: &AnyBackbone) -> Result<AnyBackbone> {
+    let (config, device) = (backbone.config(), backbone.device());
+    Ok(AnyBackbone::new(&config, &mut Init::new(0), &device)?)
 }
 
 impl Report for VideoReport {

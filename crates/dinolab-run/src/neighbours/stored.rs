@@ -111,7 +111,7 @@ impl Stored {
             hash.digits()
         });
         let own = Manifest {
-            weights: Manifest::hash_of(&model.vit),
+            weights: Manifest::hash_of(&model.backbone),
             feature: blocks,
             precision: request.model.precision,
             preprocess: preprocess.clone(),
@@ -124,7 +124,7 @@ impl Stored {
                 self.folder
             );
         }
-        Ok(Embedder::new(model.vit, preprocess)?.with_features(blocks)?)
+        Ok(Embedder::new(model.backbone, preprocess)?.with_features(blocks)?)
     }
 
     /// Features of the queries: of files, and of stored images by their names.

@@ -5,7 +5,7 @@ use dinolab_data::{Image, Size};
 use dinolab_features::Embedder;
 use dinolab_features::{embed, whole_patches};
 use dinolab_nn::weights::file_arrays;
-use dinolab_nn::{VitConfig, device, init::Init};
+use dinolab_nn::{Vit, VitConfig, device, init::Init};
 
 use super::*;
 use crate::error::Error;

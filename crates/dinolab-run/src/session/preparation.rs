@@ -71,7 +71,7 @@ pub(super) fn measured(
 /// With the network of the weights to start from, where none is asked for.
 ///
 /// # Errors
-/// Weights that cannot be read, or of no vision transformer.
+/// Weights that cannot be read, or of no backbone.
 pub(super) fn with_network_of_weights(
     settings: Settings,
     recorded: Option<&Settings>,
@@ -85,8 +85,8 @@ pub(super) fn with_network_of_weights(
         Some(recorded) => recorded.network(),
         None => {
             let weights = read(&path, None)?;
-            let config = weights.vit_config(None);
-            Settings::of_network(&config.of_setting("weights", path.display())?)
+            let config = weights.backbone_config(None);
+            Settings::of_network(&config.of_setting("weights", path.display())?)?
         }
     };
     Ok(settings.over(network))

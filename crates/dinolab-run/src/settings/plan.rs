@@ -1,7 +1,9 @@
 //! A configuration in the words of the libraries.
 
 use dinolab_data::{Pixels, Size};
-use dinolab_nn::{BottleneckConfig, Device, HeadConfig, ProjectionConfig, VitConfig};
+use dinolab_nn::{
+    BackboneConfig, BottleneckConfig, Device, HeadConfig, ProjectionConfig, ResNetConfig, VitConfig,
+};
 use dinolab_train::trainer::Cadence;
 use dinolab_train::{
     AverageSchedule, Dino, DinoConfig, DinoSchedule, JointEmbeddingConfig, LeJepa, LeJepaObjective,
@@ -115,8 +117,12 @@ impl Config {
     }
 
     /// The backbone.
-    pub(crate) fn vit(&self) -> VitConfig {
-        VitConfig {
+    pub(crate) fn backbone(&self) -> BackboneConfig {
+        if let Some(resnet) = ResNetConfig::named(&self.arch) {
+            let channels = self.in_chans;
+            return ResNetConfig { channels, ..resnet }.into();
+        }
+        let vit = VitConfig {
             image_size: self.image_size,
             patch_size: self.patch_size,
             channels: self.in_chans,
@@ -124,12 +130,13 @@ impl Config {
             depth: self.depth,
             heads: self.heads,
             ..Default::default()
-        }
+        };
+        vit.into()
     }
 
     fn dino(&self) -> DinoConfig {
         DinoConfig {
-            vit: self.vit(),
+            backbone: self.backbone(),
             feature: self.feature,
             head: HeadConfig {
                 out_dim: self.out_dim,
@@ -173,7 +180,7 @@ impl Config {
 
     fn simdino(&self) -> SimDinoConfig {
         SimDinoConfig {
-            vit: self.vit(),
+            backbone: self.backbone(),
             feature: self.feature,
             head: BottleneckConfig {
                 hidden_dim: self.head_hidden_dim,
@@ -196,7 +203,7 @@ impl Config {
 
     fn joint_embedding<O>(&self, objective: O) -> JointEmbeddingConfig<O> {
         JointEmbeddingConfig {
-            vit: self.vit(),
+            backbone: self.backbone(),
             feature: self.feature,
             head: ProjectionConfig {
                 hidden_dim: self.head_hidden_dim,

@@ -3,15 +3,18 @@
 //! | recipe | for | evidence |
 //! |---|---|---|
 //! | `paper` | GPUs and large datasets | the reference |
+//! | `resnet50` | the same, with a residual network | the reference |
 //! | `small` | a few thousand images on a CPU | `docs/small-sets.md` |
 //! | `shapes` | the built-in set, in minutes | `docs/benchmarks.md` |
 
+mod resnet50;
 mod shapes;
 mod small;
 
-use dinolab_nn::VitConfig;
+use dinolab_nn::{BackboneConfig, ResNetConfig};
 
 use super::Settings;
+use crate::error::{Error, Result};
 use crate::values::RecipeKind;
 
 /// What a recipe goes by.
@@ -66,7 +69,7 @@ impl RecipeKind {
     pub(crate) fn scales(self) -> &'static [Scale] {
         match self {
             Self::Small => &small::SCALES,
-            Self::Paper | Self::Shapes => &[],
+            Self::Paper | Self::ResNet50 | Self::Shapes => &[],
         }
     }
 }
@@ -86,6 +89,7 @@ impl Settings {
         };
         match recipe {
             RecipeKind::Paper => settings,
+            RecipeKind::ResNet50 => settings.over_resnet50(),
             RecipeKind::Small => settings.over_small(images, scale.unwrap_or(small::DEFAULT)),
             RecipeKind::Shapes => settings.over_shapes(),
         }
@@ -112,8 +116,15 @@ impl Settings {
     }
 
     /// The settings of a network.
-    pub(crate) fn of_network(vit: &VitConfig) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// [`Error::BadSetting`] for a residual network of other than the published sizes.
+    pub(crate) fn of_network(backbone: &BackboneConfig) -> Result<Self> {
+        let vit = match backbone {
+            BackboneConfig::Vit(vit) => vit,
+            BackboneConfig::ResNet(resnet) => return Self::of_resnet(resnet),
+        };
+        Ok(Self {
             arch: Some("custom".into()),
             width: Some(vit.width),
             depth: Some(vit.depth),
@@ -121,7 +132,23 @@ impl Settings {
             patch_size: Some(vit.patch_size),
             image_size: Some(vit.image_size),
             ..Self::default()
-        }
+        })
+    }
+
+    fn of_resnet(resnet: &ResNetConfig) -> Result<Self> {
+        let same = |name: &str| {
+            ResNetConfig::named(name).is_some_and(|named| {
+                let channels = resnet.channels;
+                *resnet == ResNetConfig { channels, ..named }
+            })
+        };
+        let found = ResNetConfig::NAMES.iter().find(|name| same(name));
+        let other = "a residual network of other sizes than resnet18, resnet34 and resnet50";
+        let arch = found.ok_or_else(|| Error::setting("weights", "", other))?;
+        Ok(Self {
+            arch: Some((*arch).to_owned()),
+            ..Self::default()
+        })
     }
 
     /// The settings of the network alone.

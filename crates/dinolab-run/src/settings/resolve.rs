@@ -2,6 +2,7 @@
 
 use dinolab_data::Pixels;
 use dinolab_data::augment::normalise::{IMAGENET_MEAN, IMAGENET_STD};
+use dinolab_nn::{ResNetConfig, VitConfig};
 use dinolab_train::SimDinoConfig;
 
 use super::{Config, Settings};
@@ -30,6 +31,18 @@ impl AutoSetting {
             None => format!("{setting} {value}, chosen for {images} images"),
         }
     }
+}
+
+/// Width, depth and heads of a network that is asked for by its name.
+fn fixed_sizes(arch: &str) -> Option<[(&'static str, usize); 3]> {
+    let (width, depth, heads) = match ResNetConfig::named(arch) {
+        Some(resnet) => (resnet.features(), resnet.layers(), 1),
+        None => {
+            let vit = VitConfig::named(arch, 16, 224)?;
+            (vit.width, vit.depth, vit.heads)
+        }
+    };
+    Some([("width", width), ("depth", depth), ("heads", heads)])
 }
 
 impl Settings {
@@ -72,14 +85,10 @@ impl Settings {
         let method = self.method.unwrap_or(MethodKind::Dino);
         let mut s = self.over(Self::of_method(method)).with_defaults();
         let arch = s.arch.clone().unwrap_or_default();
-        match dinolab_nn::VitConfig::named(&arch, 16, 224) {
-            Some(named) => {
-                let sizes = [
-                    ("width", &mut s.width, named.width),
-                    ("depth", &mut s.depth, named.depth),
-                    ("heads", &mut s.heads, named.heads),
-                ];
-                for (name, slot, fixed) in sizes {
+        match fixed_sizes(&arch) {
+            Some(fixed) => {
+                let slots = [&mut s.width, &mut s.depth, &mut s.heads];
+                for ((name, fixed), slot) in fixed.into_iter().zip(slots) {
                     let given = *slot.get_or_insert(fixed);
                     ensure_setting!(
                         given == fixed,
@@ -97,9 +106,15 @@ impl Settings {
                 s.heads.get_or_insert((width / 64).max(1));
             }
             None => {
-                let reason = "one of vit_tiny, vit_small, vit_base, custom";
+                let reason =
+                    "one of vit_tiny, vit_small, vit_base, resnet18, resnet34, resnet50, custom";
                 return Err(Error::setting("arch", arch, reason));
             }
+        }
+
+        if ResNetConfig::named(&arch).is_some() {
+            // What a position of the last grid stands for, whatever a recipe says of patches.
+            s.patch_size = Some(ResNetConfig::STRIDE);
         }
 
         let fit = SizeDefaults::of(images);

@@ -2,10 +2,10 @@
 //! schedule of its own, while the teacher keeps the one that its targets need.
 
 use dinolab_nn::weights::{LoadOptions, Weights, load};
-use dinolab_nn::{Parameters, Vit};
+use dinolab_nn::{AnyBackbone, Parameters};
 
 use super::check;
-use crate::update::{Averaged, follow};
+use crate::update::{Averaged, Statistics, follow};
 use crate::{Result, State, StepHyperparams};
 
 /// Name of the average in a method's state.
@@ -29,13 +29,13 @@ impl AverageSchedule {
 
 /// The average, with its schedule.
 pub(super) struct BackboneAverage {
-    pub backbone: Vit,
+    pub backbone: AnyBackbone,
     schedule: AverageSchedule,
 }
 
 impl BackboneAverage {
     /// An average that begins as `backbone`.
-    pub(super) fn new(backbone: &Vit, schedule: AverageSchedule) -> Self {
+    pub(super) fn new(backbone: &AnyBackbone, schedule: AverageSchedule) -> Self {
         Self {
             backbone: backbone.clone(),
             schedule,
@@ -55,6 +55,7 @@ impl BackboneAverage {
                 network: &mut self.backbone,
                 part: "backbone",
                 momentum,
+                statistics: Statistics::Copied,
             },
         );
         momentum

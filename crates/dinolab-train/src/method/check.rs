@@ -1,8 +1,9 @@
 //! What methods refuse alike.
 
 use burn::tensor::Tensor;
+use dinolab_nn::BackboneConfig;
 
-use crate::{Error, Result};
+use crate::{Error, Ranks, Result};
 
 /// Refuses what is not between 0 and 1.
 pub(super) fn share(field: &'static str, value: f64) -> Result<()> {
@@ -25,6 +26,32 @@ pub(super) fn count(field: &'static str, value: usize) -> Result<()> {
     match value > 0 {
         true => Ok(()),
         false => Err(bad(field, "must be at least 1")),
+    }
+}
+
+/// Refuses micro-batches of a backbone with batch normalisation, which sees each by itself.
+pub(super) fn batch_norm_alone(backbone: &BackboneConfig, accumulate: usize) -> Result<()> {
+    match accumulate > 1 && backbone.has_batch_norm() {
+        false => Ok(()),
+        true => {
+            let reason = format!(
+                "{accumulate} micro-batches do not equal a large batch, since the backbone's batch \
+                 normalisation sees each by itself; a residual network takes 1"
+            );
+            Err(bad("accumulate", reason))
+        }
+    }
+}
+
+/// Refuses parts of a batch in several processes for a backbone with batch normalisation.
+pub(super) fn batch_norm_of_whole(backbone: &BackboneConfig, ranks: &Ranks) -> Result<()> {
+    match ranks.is_whole() || !backbone.has_batch_norm() {
+        true => Ok(()),
+        false => {
+            let reason = "has batch normalisation, which would see each part of a batch by itself; \
+                          train a residual network in one process, without `reproducible-ranks`";
+            Err(bad("arch", reason))
+        }
     }
 }
 

@@ -14,7 +14,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use dinolab_nn::optim::{Optimiser, OptimiserKind};
 use dinolab_nn::weights::{LoadOptions, LoadReport, Weights, load};
 use dinolab_nn::{
-    Backbone, Feature, HeadConfig, Network, Parameters, Precision, ProjectionHead, VitConfig, ops,
+    Backbone, BackboneConfig, Feature, HeadConfig, Network, Parameters, Precision, ProjectionHead,
+    VitConfig, ops,
 };
 
 pub use self::schedule::DinoSchedule;
@@ -28,14 +29,14 @@ use super::{BatchShape, Method, Outputs, PrototypeOutputs, StepReport, StepTimin
 use crate::dropout::Dropout;
 use crate::ranks::TreeSum;
 use crate::state::json;
-use crate::update::{Averaged, GradientSum, UpdateRule, update};
+use crate::update::{Averaged, GradientSum, Statistics, UpdateRule, update};
 use crate::{Ranks, Result, State, StepHyperparams, Views};
 
 /// The settings of DINO.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct DinoConfig {
     /// The backbone.
-    pub vit: VitConfig,
+    pub backbone: BackboneConfig,
     /// What of its tokens the head is on.
     #[serde(default)]
     pub feature: Feature,
@@ -85,7 +86,7 @@ pub struct DinoConfig {
 impl Default for DinoConfig {
     fn default() -> Self {
         Self {
-            vit: VitConfig::default(),
+            backbone: VitConfig::default().into(),
             head: HeadConfig::default(),
             optimizer: OptimiserKind::AdamW,
             clip_grad: 3.0,
@@ -136,9 +137,10 @@ impl Dino {
         config.average.map_or(Ok(()), |average| average.check())?;
         let device = device.clone().without_autodiff();
         config.precision.check(&device)?;
-        config.vit.check_trainable()?;
-        let (vit, head) = (&config.vit, &config.head);
-        let mut teacher = Network::of_feature(vit, config.feature, head, config.seed, &device)?;
+        config.backbone.check_trainable()?;
+        let (feature, head) = (config.feature, &config.head);
+        let mut teacher =
+            Network::of_feature(&config.backbone, feature, head, config.seed, &device)?;
         teacher.set_precision(config.precision);
         let mut student = teacher.clone();
         student.to_device(&device.clone().autodiff());
@@ -150,7 +152,7 @@ impl Dino {
             optimiser: Optimiser::new(config.optimizer, parameters),
             dropout: Dropout::new(
                 config.seed,
-                config.vit.depth,
+                config.backbone.droppable_blocks(),
                 config.drop_path,
                 config.patch_drop,
             ),
@@ -307,6 +309,7 @@ impl Dino {
             network: &mut self.teacher,
             part: "",
             momentum,
+            statistics: Statistics::Own,
         };
         let optimiser = &mut self.optimiser;
         let grad_norms = update(
@@ -355,13 +358,14 @@ impl Method for Dino {
     }
 
     fn check(&self, shape: BatchShape) -> Result<()> {
+        check::batch_norm_alone(&self.config.backbone, shape.accumulate)?;
         self.config.check_accumulation(shape.accumulate)
     }
 
     fn step(&mut self, micro_batches: &[Views], hp: &StepHyperparams) -> Result<StepReport> {
         let config = &self.config;
         let along = (config.sigreg_weight > 0.0).then(|| {
-            let width = config.feature.width(config.vit.width);
+            let width = config.feature.width(config.backbone.width());
             let sizes = [config.sigreg_directions, width];
             directions(config.seed, hp.step, sizes, &self.device)
         });
@@ -374,6 +378,7 @@ impl Method for Dino {
                           `reproducible-ranks`, or without batch normalisation";
             return Err(check::bad("use-bn-in-head", reason));
         }
+        check::batch_norm_of_whole(&self.config.backbone, ranks)?;
         self.ranks = ranks.clone();
         Ok(())
     }
@@ -444,7 +449,7 @@ impl Method for Dino {
             ("method".to_owned(), self.name().to_owned()),
             self.config.feature.metadata_entry(),
             ("evaluated".to_owned(), evaluated.to_owned()),
-            ("vit".to_owned(), json(&self.config.vit)),
+            self.config.backbone.metadata_entry(),
             ("head".to_owned(), json(&self.config.head)),
         ])
     }

@@ -9,15 +9,15 @@ use burn::tensor::{Device, Tensor};
 use dinolab_nn::optim::{Optimiser, OptimiserKind};
 use dinolab_nn::weights::{LoadOptions, LoadReport, Weights, load};
 use dinolab_nn::{
-    Backbone, Feature, Network, Parameters, Precision, Projection, ProjectionConfig,
-    ProjectionHead, Vit, VitConfig,
+    AnyBackbone, Backbone, BackboneConfig, Feature, Network, Parameters, Precision, Projection,
+    ProjectionConfig, ProjectionHead,
 };
 
 use super::directions::directions;
 use super::{BatchShape, Method, Outputs, StepReport, StepTimings, check};
 use crate::dropout::Dropout;
 use crate::state::json;
-use crate::update::{Averaged, GradientSum, UpdateRule, update};
+use crate::update::{Averaged, GradientSum, Statistics, UpdateRule, update};
 use crate::{Error, Ranks, Result, State, StepHyperparams, Views};
 
 /// What distinguishes one method without a teacher from another: its loss.
@@ -52,7 +52,7 @@ pub struct Term {
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct JointEmbeddingConfig<O> {
     /// The backbone.
-    pub vit: VitConfig,
+    pub backbone: BackboneConfig,
     /// What of its tokens the head is on.
     #[serde(default)]
     pub feature: Feature,
@@ -88,7 +88,7 @@ pub struct JointEmbedding<O> {
     /// Learns; lives on a gradient-recording device.
     pub network: Network<Projection>,
     /// The moving average of the network's backbone; records no gradients.
-    pub average: Vit,
+    pub average: AnyBackbone,
     optimiser: Optimiser,
     dropout: Dropout,
     device: Device,
@@ -105,9 +105,9 @@ impl<O: Objective> JointEmbedding<O> {
         config.check()?;
         let device = device.clone().without_autodiff();
         config.precision.check(&device)?;
-        config.vit.check_trainable()?;
+        config.backbone.check_trainable()?;
         let mut network: Network<Projection> = Network::of_feature(
-            &config.vit,
+            &config.backbone,
             config.feature,
             &config.head,
             config.seed,
@@ -122,7 +122,7 @@ impl<O: Objective> JointEmbedding<O> {
             optimiser: Optimiser::new(config.optimizer, parameters),
             dropout: Dropout::new(
                 config.seed,
-                config.vit.depth,
+                config.backbone.droppable_blocks(),
                 config.drop_path,
                 config.patch_drop,
             ),
@@ -207,6 +207,7 @@ impl<O: Objective> JointEmbedding<O> {
             network: &mut self.average,
             part: "backbone",
             momentum,
+            statistics: Statistics::Copied,
         };
         let optimiser = &mut self.optimiser;
         let grad_norms = update(
@@ -256,6 +257,7 @@ impl<O: Objective> Method for JointEmbedding<O> {
     }
 
     fn distribute(&mut self, ranks: &Ranks) -> Result<()> {
+        check::batch_norm_of_whole(&self.config.backbone, ranks)?;
         self.ranks = ranks.clone();
         Ok(())
     }
@@ -294,7 +296,7 @@ impl<O: Objective> Method for JointEmbedding<O> {
             ("method".to_owned(), self.name().to_owned()),
             self.config.feature.metadata_entry(),
             ("evaluated".to_owned(), "average".to_owned()),
-            ("vit".to_owned(), json(&self.config.vit)),
+            self.config.backbone.metadata_entry(),
             ("projection".to_owned(), json(&self.config.head)),
         ])
     }

@@ -10,22 +10,22 @@ use dinolab_nn::optim::{Optimiser, OptimiserKind};
 use dinolab_nn::vit::NoDropPath;
 use dinolab_nn::weights::{LoadOptions, LoadReport, Weights, load};
 use dinolab_nn::{
-    Backbone, Bottleneck, BottleneckConfig, Feature, Network, Parameters, Precision,
-    ProjectionHead, VitConfig, ops,
+    Backbone, BackboneConfig, Bottleneck, BottleneckConfig, Feature, Network, Parameters,
+    Precision, ProjectionHead, ops,
 };
 
 use super::average::{AverageSchedule, BackboneAverage};
 use super::{BatchShape, Method, Outputs, StepReport, StepTimings, check};
 use crate::dropout::Dropout;
 use crate::state::json;
-use crate::update::{Averaged, GradientSum, UpdateRule, update};
+use crate::update::{Averaged, GradientSum, Statistics, UpdateRule, update};
 use crate::{Error, Ranks, Result, State, StepHyperparams, Views};
 
 /// The settings of SimDINO.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct SimDinoConfig {
     /// The backbone.
-    pub vit: VitConfig,
+    pub backbone: BackboneConfig,
     /// What of its tokens the head is on.
     #[serde(default)]
     pub feature: Feature,
@@ -102,9 +102,10 @@ impl SimDino {
         config.check()?;
         let device = device.clone().without_autodiff();
         config.precision.check(&device)?;
-        config.vit.check_trainable()?;
-        let (vit, head) = (&config.vit, &config.head);
-        let mut teacher = Network::of_feature(vit, config.feature, head, config.seed, &device)?;
+        config.backbone.check_trainable()?;
+        let (feature, head) = (config.feature, &config.head);
+        let mut teacher =
+            Network::of_feature(&config.backbone, feature, head, config.seed, &device)?;
         teacher.set_precision(config.precision);
         let mut student = teacher.clone();
         student.to_device(&device.clone().autodiff());
@@ -114,7 +115,7 @@ impl SimDino {
             optimiser: Optimiser::new(config.optimizer, parameters),
             dropout: Dropout::new(
                 config.seed,
-                config.vit.depth,
+                config.backbone.droppable_blocks(),
                 config.drop_path,
                 config.patch_drop,
             ),
@@ -216,6 +217,7 @@ impl Method for SimDino {
             network: &mut self.teacher,
             part: "",
             momentum,
+            statistics: Statistics::Own,
         };
         let (student, optimiser) = (&mut self.student, &mut self.optimiser);
         let grad_norms = update(student, gradients, optimiser, &rule, Some(teacher));
@@ -239,6 +241,7 @@ impl Method for SimDino {
     }
 
     fn distribute(&mut self, ranks: &Ranks) -> Result<()> {
+        check::batch_norm_of_whole(&self.config.backbone, ranks)?;
         self.ranks = ranks.clone();
         Ok(())
     }
@@ -293,7 +296,7 @@ impl Method for SimDino {
             ("method".to_owned(), self.name().to_owned()),
             self.config.feature.metadata_entry(),
             ("evaluated".to_owned(), evaluated.to_owned()),
-            ("vit".to_owned(), json(&self.config.vit)),
+            self.config.backbone.metadata_entry(),
             ("bottleneck".to_owned(), json(&self.config.head)),
         ])
     }

@@ -52,14 +52,15 @@ pub fn six_steps<O: Objective>(folder: &str, objective: impl Fn(&Value) -> O) {
     // A batch has the images of so many recorded steps.
     let joined_steps = c["joined_steps"].as_u64().unwrap_or(1) as usize;
     let config = JointEmbeddingConfig {
-        vit: VitConfig {
+        backbone: VitConfig {
             image_size: size(&c["img_size"]),
             patch_size: size(&c["patch_size"]),
             width: size(&c["embed_dim"]),
             depth: size(&c["depth"]),
             heads: size(&c["num_heads"]),
             ..Default::default()
-        },
+        }
+        .into(),
         head: ProjectionConfig {
             hidden_dim: size(&c["head_hidden_dim"]),
             out_dim: size(&c["out_dim"]),
@@ -209,14 +210,15 @@ pub fn six_steps<O: Objective>(folder: &str, objective: impl Fn(&Value) -> O) {
 /// A small network.
 pub fn small<O>(objective: O) -> JointEmbeddingConfig<O> {
     JointEmbeddingConfig {
-        vit: VitConfig {
+        backbone: VitConfig {
             image_size: 16,
             patch_size: 8,
             width: 8,
             depth: 2,
             heads: 2,
             ..Default::default()
-        },
+        }
+        .into(),
         head: ProjectionConfig {
             hidden_dim: 16,
             out_dim: 6,

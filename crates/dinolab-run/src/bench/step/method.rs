@@ -126,13 +126,13 @@ impl StepMethod {
     }
 
     pub(super) fn build(&self, options: &StepOptions, device: &Device) -> Result<Box<dyn Method>> {
-        let (vit, clip_grad) = (options.vit.clone(), options.clip_grad);
+        let (backbone, clip_grad) = (options.backbone.clone(), options.clip_grad);
         let (drop_path, precision) = (options.drop_path_rate, options.precision);
         let optimizer = OptimiserKind::AdamW;
         Ok(match self {
             Self::Dino(head) => {
                 let config = DinoConfig {
-                    vit,
+                    backbone,
                     feature: options.feature,
                     head: head.clone(),
                     optimizer,
@@ -156,7 +156,7 @@ impl StepMethod {
             }
             Self::SimDino(head) => {
                 let config = SimDinoConfig {
-                    vit,
+                    backbone,
                     feature: options.feature,
                     head: head.clone(),
                     optimizer,
@@ -193,7 +193,7 @@ impl StepMethod {
 impl EmbeddingSizes {
     fn config<O>(&self, objective: O, options: &StepOptions) -> JointEmbeddingConfig<O> {
         JointEmbeddingConfig {
-            vit: options.vit.clone(),
+            backbone: options.backbone.clone(),
             feature: options.feature,
             head: self.head.clone(),
             optimizer: OptimiserKind::AdamW,

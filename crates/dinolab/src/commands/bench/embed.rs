@@ -28,7 +28,7 @@ pub fn run(args: &Args) -> Result<()> {
     let (common, batch) = (&args.common, args.batch_size);
     let options = &common.options;
     let device = options.open_device()?;
-    let config = options.vit(args.crop)?;
+    let config = options.backbone(args.crop)?;
     let bench = EmbedBench::new(&config, options.precision, batch, args.crop, &device)?;
     common.run(
         || {

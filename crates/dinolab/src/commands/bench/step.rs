@@ -45,10 +45,11 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
-    let common = &args.common.options;
+    let (common, global_crops_size) = (&args.common.options, args.global_crops_size);
     let device = common.open_device()?;
     let options = StepOptions {
-        vit: common.vit(args.global_crops_size)?,
+        backbone: common.backbone(global_crops_size)?,
+        global_crops_size,
         feature: args.feature,
         method: args.method.method(),
         local_crops_size: args.local_crops_size,

@@ -1,0 +1,108 @@
+"""Residual networks of torchvision, timm and the reference in dinolab and back, features compared.
+
+    python resnet_check.py --program ../../target/release/dinolab
+
+Networks are made here with random weights; nothing is downloaded. The error of a row is that of an
+image's feature, the largest of two images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import timm
+import torch
+import torchvision
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from model import Head, HeadConfig
+from resnet_fixtures import enliven
+from weights import Bench, Features
+
+TOLERANCE = 1e-5
+SIZES = [(224, 224), (96, 96), (200, 333)]
+
+
+def pooled(network: nn.Module) -> Features:
+    """Features of a network without its classifier."""
+
+    @torch.inference_mode()
+    def features(images: Tensor) -> Tensor:
+        return network(images)
+
+    return features
+
+
+def headless(network: nn.Module) -> nn.Module:
+    """A network that ends with its pooling."""
+    network.fc = nn.Identity()
+    return network.eval()
+
+
+def of_torchvision(bench: Bench) -> None:
+    """Saved with the classifier, read, written and loaded again."""
+    for name in ("resnet18", "resnet34", "resnet50"):
+        network = enliven(getattr(torchvision.models, name)(weights=None), 1)
+        file = bench.folder / f"{name}.pth"
+        torch.save(network.state_dict(), file)
+        features = pooled(headless(network))
+        bench.read(f"torchvision {name}", file, features, SIZES)
+        for written in (bench.folder / f"{name}-ours.pth", bench.folder / f"{name}-ours.safetensors"):
+            bench.dinolab("convert", file, written)
+            again = headless(getattr(torchvision.models, name)(weights=None))
+            plain = written.suffix == ".pth"
+            again.load_state_dict(torch.load(written) if plain else load_file(written), strict=plain)
+            bench.write(f"torchvision {name}", written.suffix, features, pooled(again), SIZES[:1])
+
+
+def of_timm(bench: Bench) -> None:
+    """timm's own class."""
+    for name in ("resnet18", "resnet50"):
+        network = enliven(timm.create_model(name, pretrained=False, num_classes=0), 2).eval()
+        file = bench.folder / f"timm-{name}.safetensors"
+        save_file(network.state_dict(), file)
+        bench.read(f"timm {name}", file, pooled(network), SIZES)
+
+
+def of_reference(bench: Bench) -> None:
+    """A training checkpoint as the reference lays it out: both networks with heads."""
+    networks = {}
+    for seed, (role, wrapper) in enumerate((("student", "module."), ("teacher", ""))):
+        network = headless(enliven(torchvision.models.resnet50(weights=None), seed))
+        head = Head(2048, HeadConfig(out_dim=64, hidden_dim=128, bottleneck_dim=32))
+        state = {f"{wrapper}backbone.{k}": v for k, v in network.state_dict().items()}
+        state |= {f"{wrapper}head.{k}": v for k, v in head.state_dict().items()}
+        networks[role] = (network, state)
+    file = bench.folder / "checkpoint.pth"
+    torch.save({role: state for role, (_, state) in networks.items()} | {"epoch": 3}, file)
+    for role, (network, _) in networks.items():
+        for size in SIZES[:2]:
+            theirs = pooled(network)(bench.images(size)[1]).numpy()
+            ours = bench.embed(file, size, "--checkpoint-key", role)
+            bench.compare(f"reference, {role}", "theirs, read here", size, ours, theirs)
+
+
+def main() -> None:
+    """Runs everything."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--program", type=Path, required=True)
+    args = parser.parse_args()
+    torch.set_num_threads(2)
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(args.program, Path(folder))
+        of_torchvision(bench)
+        of_timm(bench)
+        of_reference(bench)
+    worst = max(bench.rows, key=lambda row: row.error)
+    print(f"worst of {len(bench.rows)}: {worst}")
+    if worst.error > TOLERANCE:
+        sys.exit(f"above {TOLERANCE}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+//! Residual networks in the program: used, trained, converted, and refused where they lack something.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use common::{Train, one_error, picture, program, same_however_it_is_run, tensors, text};
+use dinolab_nn::weights::read;
+use dinolab_run::npy::read_npy_f32;
+
+/// A network of torchvision's blocks, 32 wide.
+fn weights() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../dinolab-nn/tests/fixtures/resnet/basic/model.pth")
+}
+
+fn run(arguments: &[&str]) -> String {
+    let output = program().args(arguments).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{arguments:?}: {}",
+        text(&output.stderr)
+    );
+    text(&output.stdout)
+}
+
+fn images(root: &Path) -> PathBuf {
+    let folder = root.join("images");
+    for class in 0..2 {
+        for i in 0..4 {
+            let path = folder.join(format!("class-{class}/{i}.png"));
+            picture(&path, 72, class * 40 + i);
+        }
+    }
+    folder
+}
+
+#[test]
+fn commands_that_need_features_take_one() {
+    let root = tempfile::tempdir().unwrap();
+    let images = images(root.path());
+    let (weights, at) = (weights(), |name: &str| root.path().join(name));
+    let w = weights.to_str().unwrap();
+    let set = images.to_str().unwrap();
+    let place = |name: &str| at(name).display().to_string();
+    run(&["embed", "--weights", w, set, "--out", &place("f.npy")]);
+    let features = read_npy_f32(at("f.npy")).unwrap();
+    assert_eq!(features.shape, [8, 32]);
+    let tokens = ["--patch-tokens", "--resize", "80", "--crop", "70"];
+    let command = ["embed", "--weights", w, set, "--out", &place("t.npy")];
+    run(&[&command[..], &tokens].concat());
+    assert_eq!(read_npy_f32(at("t.npy")).unwrap().shape, [8, 2, 2, 32]);
+    run(&["eval", "knn", "--weights", w, "--train", set, "--val", set]);
+    let linear = [
+        "eval",
+        "linear",
+        "--weights",
+        w,
+        "--train",
+        set,
+        "--val",
+        set,
+    ];
+    let classifier = place("c.safetensors");
+    run(&[&linear[..], &["--epochs", "2", "--out", &classifier]].concat());
+    run(&["classify", "--weights", w, "--classifier", &classifier, set]);
+    let query = images.join("class-0/1.png");
+    let index = place("index.safetensors");
+    let found = run(&[
+        "neighbours",
+        "--weights",
+        w,
+        set,
+        query.to_str().unwrap(),
+        "--index",
+        &index,
+    ]);
+    assert!(found.contains("class-0/1.png"), "{found}");
+    run(&["pca", "--weights", w, set, "--out", &place("pca")]);
+    run(&["eval", "retrieval", "--weights", w, set]);
+}
+
+#[test]
+fn what_needs_a_transformer_refuses_it_with_a_sentence() {
+    let root = tempfile::tempdir().unwrap();
+    let images = images(root.path());
+    let (weights, out) = (weights(), root.path().join("out"));
+    let (w, set, out) = (
+        weights.to_str().unwrap(),
+        images.to_str().unwrap(),
+        out.to_str().unwrap(),
+    );
+    let npy = format!("{out}.npy");
+    let onnx = format!("{out}.onnx");
+    let commands: [(&[&str], &str); 6] = [
+        (
+            &["attend", "--weights", w, set, "--out", out],
+            "has no attention maps",
+        ),
+        (
+            &[
+                "embed",
+                "--weights",
+                w,
+                set,
+                "--out",
+                &npy,
+                "--n-last-blocks",
+                "2",
+            ],
+            "has no tokens of several blocks",
+        ),
+        (
+            &[
+                "eval",
+                "transfer",
+                "--weights",
+                w,
+                "--train",
+                set,
+                "--val",
+                set,
+            ],
+            "has no transformer blocks",
+        ),
+        (&["convert", w, &onnx], "is not written as ONNX"),
+        (
+            &["convert", w, out, "--to", "hf"],
+            "is written as .pth or .safetensors",
+        ),
+        (
+            &["convert", w, &npy.replace("npy", "pth"), "--full"],
+            "is written as .pth or .safetensors",
+        ),
+    ];
+    for (command, reason) in commands {
+        let error = one_error(&program().args(command).output().unwrap());
+        assert!(error.contains(reason), "{command:?}: {error}");
+    }
+}
+
+#[test]
+fn a_converted_network_has_the_same_values() {
+    let root = tempfile::tempdir().unwrap();
+    let original = read(&weights(), None).unwrap();
+    for name in ["ours.pth", "ours.safetensors"] {
+        let path = root.path().join(name);
+        run(&[
+            "convert",
+            weights().to_str().unwrap(),
+            path.to_str().unwrap(),
+        ]);
+        assert_eq!(read(&path, None).unwrap().arrays, original.arrays);
+    }
+}
+
+#[test]
+fn a_run_is_the_same_on_any_threads_and_however_often_it_is_stopped() {
+    let root = tempfile::tempdir().unwrap();
+    let images = images(root.path());
+    let train = |out: &Path| {
+        Train::tiny(out)
+            .on(&images)
+            .with("arch", "resnet18")
+            .with("optimizer", "sgd")
+            .with("batch-size", 4)
+            .without("patch-size")
+            .without("width")
+            .without("depth")
+            .without("heads")
+    };
+    let run_folder = same_however_it_is_run(root.path(), train);
+    let tensors = tensors(&run_folder);
+    assert_eq!(
+        tensors["teacher.backbone.conv1.weight"].shape,
+        [64, 3, 7, 7]
+    );
+    let moved = &tensors["teacher.backbone.bn1.running_mean"].data;
+    assert!(moved.iter().any(|&value| value != 0.0));
+    let features = root.path().join("f.npy");
+    let of_run = run_folder.to_str().unwrap();
+    run(&[
+        "embed",
+        "--weights",
+        of_run,
+        images.to_str().unwrap(),
+        "--out",
+        features.to_str().unwrap(),
+    ]);
+    assert_eq!(read_npy_f32(&features).unwrap().shape, [8, 512]);
+    let error = train(&root.path().join("other"))
+        .with("accumulate", 2)
+        .fail();
+    assert!(error.contains("a residual network takes 1"), "{error}");
+}
