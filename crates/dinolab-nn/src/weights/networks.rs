@@ -6,13 +6,16 @@
 
 use std::path::Path;
 
-use super::hugging_face::MARK;
+use super::hugging_face::MARKS as HUGGING_FACE;
 use super::{NetworkRole, bad};
 use crate::{Error, Result};
 
 /// The ends of names that identify a vision transformer: of its patch embedding, or else of its
 /// class token.
-const MARKS: [&[&str]; 2] = [&["patch_embed.proj.weight", MARK], &["cls_token"]];
+const MARKS: [&[&str]; 2] = [
+    &["patch_embed.proj.weight", HUGGING_FACE[0], HUGGING_FACE[1]],
+    &["cls_token"],
+];
 /// Modules that wrap a network, or a part of it, without changing it.
 const WRAPPERS: [&str; 5] = [
     "module",
@@ -100,7 +103,11 @@ impl Network {
                 prefixes: found.into_iter().map(str::to_owned).collect(),
             });
         };
-        let marked = |name: &str| unwrapped(name).strip_suffix(MARK) == Some(prefix);
+        let marked = |name: &str| {
+            let name = unwrapped(name);
+            let mut marks = HUGGING_FACE.iter();
+            marks.any(|mark| name.strip_suffix(mark) == Some(prefix))
+        };
         let hugging_face = names.clone().any(marked);
         let others = prefixes.iter().filter(|&other| {
             // The names of one whose prefix ours extends would include ours.

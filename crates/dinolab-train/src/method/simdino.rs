@@ -102,7 +102,6 @@ impl SimDino {
         config.check()?;
         let device = device.clone().without_autodiff();
         config.precision.check(&device)?;
-        config.vit.check_trainable()?;
         let (vit, head) = (&config.vit, &config.head);
         let mut teacher = Network::of_feature(vit, config.feature, head, config.seed, &device)?;
         teacher.set_precision(config.precision);
@@ -117,7 +116,8 @@ impl SimDino {
                 config.vit.depth,
                 config.drop_path,
                 config.patch_drop,
-            ),
+            )
+            .with_rope(config.vit.rope),
             average: config
                 .average
                 .map(|schedule| BackboneAverage::new(&teacher.backbone, schedule)),
