@@ -48,9 +48,13 @@ class Row:
 class Bench:
     """The program, a folder for its files, and what was found."""
 
-    def __init__(self, program: Path, folder: Path) -> None:
-        self.program, self.folder = program, folder
+    def __init__(self, program: Path, folder: Path, only: list[str]) -> None:
+        self.program, self.folder, self.only = program, folder, only
         self.rows: list[Row] = []
+
+    def wants(self, name: str) -> bool:
+        """Whether a network of a library is to be compared."""
+        return not self.only or any(part in name.lower() for part in self.only)
 
     def dinolab(self, *arguments: object) -> str:
         """Runs the program; its failure is ours."""
@@ -169,7 +173,11 @@ def of_timm(bench: Bench) -> None:
         ("vit_small_patch16_224", (224, 224), [square, (480, 480), wide]),
         ("vit_small_patch14_dinov2", (518, 518), [square, (476, 476), (322, 448)]),
         ("vit_small_patch14_reg4_dinov2", (518, 518), [square, (476, 476), (322, 448)]),
+        ("vit_small_patch16_dinov3_qkvb", (256, 256), [square, (480, 480), wide]),
+        ("vit_small_plus_patch16_dinov3_qkvb", (256, 256), [square, (480, 480), wide]),
     ):
+        if not bench.wants(name):
+            continue
         network = timm.create_model(name, pretrained=False, num_classes=0, dynamic_img_size=True)
         features = class_tokens(enliven(network))
         file = bench.folder / f"{name}.safetensors"
@@ -178,8 +186,8 @@ def of_timm(bench: Bench) -> None:
         pickled = bench.folder / f"{name}.pth"
         torch.save(network.state_dict(), pickled)
         flags = ("--position-rule", "ratio-antialias")
-        theirs = features(bench.images(wide if trained[0] == 224 else (322, 448))[1]).numpy()
-        size = wide if trained[0] == 224 else (322, 448)
+        size = (322, 448) if trained[0] == 518 else wide
+        theirs = features(bench.images(size)[1]).numpy()
         ours = bench.embed(pickled, size, *flags)
         bench.compare(f"timm {name}", "theirs as .pth, read here", size, ours, theirs)
 
@@ -189,7 +197,7 @@ def of_timm(bench: Bench) -> None:
         folder = bench.folder / f"{name}-hf"
         bench.dinolab("convert", file, folder, "--to", "hf")
         # DINOv2 with registers has timm's rule; the others have their own at other sizes.
-        agreed = sizes if "reg4" in name else [trained]
+        agreed = sizes if "reg4" in name or "dinov3" in name else [trained]
         written = local_hugging_face(folder)
         bench.write(f"timm {name}", "written for Hugging Face", features, written, agreed)
 
@@ -214,22 +222,42 @@ def of_hugging_face(bench: Bench) -> None:
             transformers.Dinov2WithRegistersConfig(**common, image_size=518, patch_size=14),
             [square, (476, 476), wide],
         ),
+        (
+            transformers.Dinov2Model,
+            transformers.Dinov2Config(**common, image_size=518, patch_size=14, use_swiglu_ffn=True),
+            [square, (476, 476), wide],
+        ),
+        (
+            transformers.DINOv3ViTModel,
+            transformers.DINOv3ViTConfig(**common, num_register_tokens=4),
+            [square, (480, 480), (320, 448)],
+        ),
+        (
+            transformers.DINOv3ViTModel,
+            transformers.DINOv3ViTConfig(
+                **common, num_register_tokens=4, use_gated_mlp=True, hidden_act="silu"
+            ),
+            [square, (480, 480), (320, 448)],
+        ),
     ):
-        name = kind.__name__
+        gated = getattr(config, "use_swiglu_ffn", False) or getattr(config, "use_gated_mlp", False)
+        name = kind.__name__ + (" gated" if gated else "")
+        if not bench.wants(name):
+            continue
         extra = {"add_pooling_layer": False} if kind is transformers.ViTModel else {}
         network = enliven(kind(config, **extra))
         features = class_tokens(network)
-        folder = bench.folder / name
+        folder = bench.folder / name.replace(" ", "-")
         network.save_pretrained(folder)
         trained = (config.image_size, config.image_size)
         bench.read(name, folder, features, sorted({*sizes, trained}))
 
-        written = bench.folder / f"{name}-hf"
+        written = bench.folder / f"{folder.name}-hf"
         bench.dinolab("convert", folder, written, "--to", "hf")
         bench.write(name, "written for Hugging Face", features, local_hugging_face(written), sizes)
-        written = bench.folder / f"{name}-timm"
+        written = bench.folder / f"{folder.name}-timm"
         bench.dinolab("convert", folder, written, "--to", "timm")
-        agreed = sizes if "Registers" in name else [trained]
+        agreed = sizes if "Registers" in name or "DINOv3" in name else [trained]
         bench.write(name, "written for timm", features, local_timm(written), agreed)
 
 
@@ -340,14 +368,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--program", type=Path, required=True, metavar="DINOLAB")
     parser.add_argument("--golden", type=Path, metavar="FOLDER")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="TEXT", help="networks with this in their name"
+    )
     parser.add_argument("--json", type=Path, help="write the rows here")
     args = parser.parse_args()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(args.program.resolve(), Path(folder))
-        of_training(bench)
-        of_reference(bench)
+        bench = Bench(args.program.resolve(), Path(folder), args.only)
+        if not args.only:
+            of_training(bench)
+            of_reference(bench)
         if args.golden:
             of_golden(bench, args.golden)
         of_timm(bench)

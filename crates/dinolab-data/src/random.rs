@@ -35,6 +35,8 @@ pub enum Purpose {
     Directions = 8,
     /// Patches that the student does not see.
     PatchDropout = 9,
+    /// Coordinates of rotary position embeddings.
+    Coordinates = 10,
 }
 
 /// A generator for one key.

@@ -13,7 +13,7 @@ pub use attention::{AttentionSaved, attention_branch, attention_branch_backward}
 pub use class_attention::{
     ClassAttentionSaved, class_attention_branch, class_attention_branch_backward,
 };
-pub use mlp::{MlpSaved, mlp_branch, mlp_branch_backward};
+pub use mlp::{MlpActivation, MlpSaved, mlp_branch, mlp_branch_backward};
 
 use std::ops::Range;
 

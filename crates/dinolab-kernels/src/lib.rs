@@ -14,7 +14,7 @@
 //!
 //! ```
 //! use dinolab_kernels::{
-//!     BranchWeights, TokenGroup, TokenLayout, mlp_branch, mlp_branch_backward,
+//!     BranchWeights, MlpActivation, TokenGroup, TokenLayout, mlp_branch, mlp_branch_backward,
 //! };
 //!
 //! let (width, hidden) = (4, 8);
@@ -38,13 +38,13 @@
 //! let layout = TokenLayout::new(&groups, &[1.5, 0.0, 1.5]);
 //! let x: Vec<f32> = (0..12 * width).map(|i| (i % 7) as f32).collect();
 //!
-//! let (y, saved) = mlp_branch(&x, &weights, &layout);
+//! let (y, saved) = mlp_branch(&x, &weights, MlpActivation::Gelu, &layout);
 //! // The second image has passed unchanged.
 //! assert_eq!(y[5 * width..10 * width], x[5 * width..10 * width]);
 //! assert_ne!(y[..5 * width], x[..5 * width]);
 //!
 //! let dy = vec![1.0; y.len()];
-//! let gradients = mlp_branch_backward(&x, &weights, &layout, &saved, &dy);
+//! let gradients = mlp_branch_backward(&x, &weights, MlpActivation::Gelu, &layout, &saved, &dy);
 //! // Each of the seven rows that take part adds its factor to the gradient of the last bias.
 //! assert_eq!(gradients.second_bias, [7.0 * 1.5; 4]);
 //! assert_eq!(gradients.x[5 * width..10 * width], dy[5 * width..10 * width]);
@@ -69,11 +69,13 @@ mod parallel;
 mod product;
 pub mod profile;
 mod prototypes;
+mod rotation;
 mod scratch;
 mod sigreg;
 mod simd;
 mod sinkhorn;
 mod stored;
+mod swiglu;
 mod token_layout;
 mod update;
 mod visreg;
@@ -83,7 +85,7 @@ pub use batch_norm::{
     BatchNormGradients, Moments, batch_norm_affine, batch_norm_backward, scale_shift,
 };
 pub use branch::{
-    AttentionSaved, BranchGradients, BranchWeights, ClassAttentionSaved, MlpSaved,
+    AttentionSaved, BranchGradients, BranchWeights, ClassAttentionSaved, MlpActivation, MlpSaved,
     attention_branch, attention_branch_backward, class_attention_branch,
     class_attention_branch_backward, mlp_branch, mlp_branch_backward,
 };
@@ -107,6 +109,7 @@ pub use max_pool::{max_pool, max_pool_backward};
 pub use normal_quantiles::normal_quantiles;
 pub use product::instructions;
 pub use prototypes::{PrototypesGradients, prototypes, prototypes_backward};
+pub use rotation::Rotation;
 pub use scratch::keep_memory;
 pub use sigreg::sigreg;
 pub use sinkhorn::sinkhorn;

@@ -2,10 +2,12 @@
 //! residual branch.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use crate::parallel::{Output, Parts, light_step};
+use crate::rotation::Rotation;
 use crate::scratch::Buffer;
 
 /// Consecutive images with equal numbers of tokens.
@@ -34,6 +36,8 @@ pub struct TokenLayout {
     dropped: Vec<Range<usize>>,
     /// The factor of each image.
     factors: Vec<f32>,
+    /// Rotary position embeddings of all rows.
+    rotation: Option<Arc<Rotation>>,
 }
 
 impl TokenLayout {
@@ -76,7 +80,25 @@ impl TokenLayout {
             rows: Some(rows),
             dropped,
             factors: factors.to_vec(),
+            rotation: None,
         }
+    }
+
+    /// The same, with queries and keys of all rows turned by `rotation` in attention.
+    ///
+    /// # Panics
+    /// If it is of another number of rows.
+    pub fn with_rotation(mut self, rotation: Option<Arc<Rotation>>) -> Self {
+        if let Some(rotation) = &rotation {
+            assert_eq!(rotation.places().len(), self.all_rows(), "a place per row");
+        }
+        self.rotation = rotation;
+        self
+    }
+
+    /// The rotation of queries and keys, if there is one.
+    pub fn rotation(&self) -> Option<&Rotation> {
+        self.rotation.as_deref()
     }
 
     /// All images.

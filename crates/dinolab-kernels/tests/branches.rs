@@ -140,6 +140,19 @@ fn layout(groups: &[TokenGroup], factors: &[f32]) -> TokenLayout {
     }
 }
 
+/// SwiGLU of rows that have its gates first.
+fn swiglu_of(inner: usize) -> impl Fn(Vec<f64>, usize) -> Vec<f64> {
+    move |hidden, _| {
+        let rows = hidden.chunks_exact(2 * inner);
+        let of = |row: &[f64]| -> Vec<f64> {
+            let (gates, values) = row.split_at(inner);
+            let pairs = gates.iter().zip(values);
+            pairs.map(|(g, v)| g / (1.0 + (-g).exp()) * v).collect()
+        };
+        rows.flat_map(of).collect()
+    }
+}
+
 #[test]
 #[cfg_attr(miri, ignore = "too slow")]
 fn mlp() {
@@ -149,12 +162,61 @@ fn mlp() {
         let parts = parts(rows, d, h, h);
         let layout = layout(&groups, &factors);
         let f = |parts: &[Vec<f64>; 7]| exact(parts, &groups, &factors, gelu_of);
-        let (y, saved) = mlp_branch(&parts[0], &weights(&parts), &layout);
+        let gelu = MlpActivation::Gelu;
+        let (y, saved) = mlp_branch(&parts[0], &weights(&parts), gelu, &layout);
         close(&y, &f(&parts.each_ref().map(|part| wide(part))), 1e-6);
         let dy = numbers(5, y.len());
-        let ours = mlp_branch_backward(&parts[0], &weights(&parts), &layout, &saved, &dy);
+        let ours = mlp_branch_backward(&parts[0], &weights(&parts), gelu, &layout, &saved, &dy);
         gradients_are_right(&parts, &dy, &ours, f);
     }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "too slow")]
+fn gated_mlp() {
+    for (groups, factors) in cases() {
+        let rows = groups.iter().map(|group| group.images * group.tokens).sum();
+        let (d, inner) = (6, 5);
+        let parts = parts(rows, d, 2 * inner, inner);
+        let layout = layout(&groups, &factors);
+        let f = |parts: &[Vec<f64>; 7]| exact(parts, &groups, &factors, swiglu_of(inner));
+        let swiglu = MlpActivation::SwiGlu;
+        let (y, saved) = mlp_branch(&parts[0], &weights(&parts), swiglu, &layout);
+        close(&y, &f(&parts.each_ref().map(|part| wide(part))), 1e-6);
+        let dy = numbers(5, y.len());
+        let ours = mlp_branch_backward(&parts[0], &weights(&parts), swiglu, &layout, &saved, &dy);
+        gradients_are_right(&parts, &dy, &ours, f);
+    }
+}
+
+/// Gates so large that the exponential would overflow.
+#[test]
+fn gates_saturate() {
+    let parts: Parts = [
+        vec![1.0, -1.0],
+        vec![1.0; 2],
+        vec![0.0; 2],
+        vec![0.0; 8],
+        vec![300.0, -300.0, 2.0, 3.0],
+        vec![1.0, 0.0, 0.0, 1.0],
+        vec![0.0; 2],
+    ];
+    let layout = TokenLayout::all(&[TokenGroup {
+        images: 1,
+        tokens: 1,
+    }]);
+    let swiglu = MlpActivation::SwiGlu;
+    let (y, saved) = mlp_branch(&parts[0], &weights(&parts), swiglu, &layout);
+    assert_eq!(y, [601.0, -1.0]);
+    let back = mlp_branch_backward(
+        &parts[0],
+        &weights(&parts),
+        swiglu,
+        &layout,
+        &saved,
+        &[1.0; 2],
+    );
+    assert_eq!(back.first_bias, [2.0, 0.0, 300.0, 0.0]);
 }
 
 #[test]
@@ -172,6 +234,84 @@ fn attention() {
         let ours =
             attention_branch_backward(&parts[0], &weights(&parts), heads, &layout, &saved, &dy);
         gradients_are_right(&parts, &dy, &ours, f);
+    }
+}
+
+/// A rotation of all rows of `groups` for heads of width 4: tokens after the first are at places of
+/// their own.
+fn rotation(groups: &[TokenGroup]) -> Rotation {
+    let (mut table, mut places) = (Vec::new(), Vec::new());
+    for group in groups {
+        for _ in 0..group.images {
+            places.push(Rotation::NOWHERE);
+            for token in 1..group.tokens {
+                places.push((table.len() / 4) as u32);
+                let angles = [0.7 * token as f32, -0.3 * places.len() as f32];
+                table.extend(angles.map(f32::cos));
+                table.extend(angles.map(f32::sin));
+            }
+        }
+    }
+    Rotation::new(4, table, places)
+}
+
+/// Queries and keys, `[N, 3·D]` with values, of the rows from `row` on, turned.
+fn turned(mut qkv: Vec<f64>, d: usize, row: usize, rotation: &Rotation) -> Vec<f64> {
+    for (row, qkv) in (row..).zip(qkv.chunks_exact_mut(3 * d)) {
+        let place = rotation.places()[row];
+        if place == Rotation::NOWHERE {
+            continue;
+        }
+        let angles = &rotation.table()[4 * place as usize..][..4];
+        for head in qkv[..2 * d].chunks_exact_mut(4) {
+            for i in 0..2 {
+                let (cosine, sine) = (f64::from(angles[i]), f64::from(angles[2 + i]));
+                let (a, b) = (head[i], head[2 + i]);
+                head[i] = a * cosine - b * sine;
+                head[2 + i] = a * sine + b * cosine;
+            }
+        }
+    }
+    qkv
+}
+
+/// Both attention branches with rotary positions, with dropped images, which shift rows.
+#[test]
+#[cfg_attr(miri, ignore = "too slow")]
+fn attention_with_rotation() {
+    for (groups, factors) in cases() {
+        let rows = groups.iter().map(|group| group.images * group.tokens).sum();
+        let (d, heads) = (8, 2);
+        let parts = parts(rows, d, 3 * d, d);
+        let rotation = rotation(&groups);
+        let layout = layout(&groups, &factors).with_rotation(Some(rotation.clone().into()));
+        let f = |parts: &[Vec<f64>; 7]| {
+            let first = std::cell::Cell::new(0);
+            exact(parts, &groups, &factors, |qkv, tokens| {
+                let row = first.replace(first.get() + tokens);
+                attention_of(d, heads)(turned(qkv, d, row, &rotation), tokens)
+            })
+        };
+        let (y, saved) = attention_branch(&parts[0], &weights(&parts), heads, &layout);
+        close(&y, &f(&parts.each_ref().map(|part| wide(part))), 1e-6);
+        let dy = numbers(5, y.len());
+        let ours =
+            attention_branch_backward(&parts[0], &weights(&parts), heads, &layout, &saved, &dy);
+        gradients_are_right(&parts, &dy, &ours, f);
+
+        let class = |parts: &[Vec<f64>; 7]| -> Vec<f64> {
+            let all = f(parts);
+            each_image(&groups, &factors)
+                .flat_map(|(rows, _)| all[rows.start * d..(rows.start + 1) * d].to_vec())
+                .collect()
+        };
+        let (y, saved) = class_attention_branch(&parts[0], &weights(&parts), heads, &layout);
+        close(&y, &class(&parts.each_ref().map(|part| wide(part))), 1e-6);
+        let dy = numbers(5, y.len());
+        let weights = weights(&parts);
+        let ours =
+            class_attention_branch_backward(&parts[0], &weights, heads, &layout, &saved, &dy);
+        gradients_are_right(&parts, &dy, &ours, class);
     }
 }
 
@@ -229,8 +369,9 @@ fn threads_and_groups_do_not_show() {
     let mlp = parts(rows, d, 4 * d, 4 * d);
     let dy = numbers(3, rows * d);
     same_on_any_threads(|| {
-        let (y, saved) = mlp_branch(&mlp[0], &weights(&mlp), &layout);
-        let back = mlp_branch_backward(&mlp[0], &weights(&mlp), &layout, &saved, &dy);
+        let (y, saved) = mlp_branch(&mlp[0], &weights(&mlp), MlpActivation::Gelu, &layout);
+        let gelu = MlpActivation::Gelu;
+        let back = mlp_branch_backward(&mlp[0], &weights(&mlp), gelu, &layout, &saved, &dy);
         (y, back)
     });
     let all = |x: &[f32]| {

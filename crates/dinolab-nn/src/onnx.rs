@@ -1,7 +1,7 @@
 //! Networks as [ONNX](https://onnx.ai) files, for ONNX Runtime and others.
 //!
-//! Batch, height and width stay open: position embeddings are resampled by the graph, as
-//! [`crate::position`] does it. The file holds everything in single precision, uses operator set
+//! Batch, height and width stay open: the graph resamples learned position embeddings, or computes
+//! rotary ones, as [`crate::position`] does it. The file holds everything in single precision, uses operator set
 //! [`OPSET`] and nothing beyond it, and is the same bytes for the same network.
 //!
 //! | name | | shape |
@@ -23,6 +23,7 @@ mod graph;
 mod network;
 mod positions;
 mod proto;
+mod rotary;
 
 use std::collections::BTreeMap;
 use std::io::Write;

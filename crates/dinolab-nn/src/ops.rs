@@ -28,8 +28,10 @@ mod linear;
 mod loss;
 mod matmul;
 mod prototypes;
+mod rotary;
 mod sigreg;
 mod sinkhorn;
+mod swiglu;
 mod update;
 mod visreg;
 
@@ -44,6 +46,7 @@ pub use linear::{linear, linear_gelu};
 pub use loss::{dino_loss, teacher_probabilities};
 pub use matmul::{matmul, matmul_f32};
 pub use prototypes::prototypes;
+pub use rotary::rotate;
 pub use sigreg::sigreg;
 pub use sinkhorn::sinkhorn;
 pub use update::{AdamW, Average, Lars, ParamUpdate, Sgd, ema, norm};

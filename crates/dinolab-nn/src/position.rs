@@ -1,6 +1,11 @@
-//! Position embeddings for image sizes other than the trained one.
+//! Position embeddings: learned ones for image sizes other than the trained one, and rotary ones.
+
+mod rope;
 
 use burn::tensor::{Device, Tensor, TensorData};
+
+pub(crate) use self::rope::RotationBuilder;
+pub use self::rope::{CoordinateChange, ROPE_THETA, Rope};
 
 /// Which convention places the samples when position embeddings are resized.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -14,6 +19,7 @@ pub enum PositionRule {
     Ratio,
     /// By the ratio of sizes, with an antialiasing filter (a = −0.5, as wide as the step where
     /// that is larger than 1), as timm and DINOv2 with registers do.
+    #[serde(alias = "ratio-antialias")]
     RatioAntialias,
 }
 

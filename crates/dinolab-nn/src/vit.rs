@@ -1,20 +1,23 @@
 //! The vision transformer (Dosovitskiy et al.), as DINO trains it.
 //!
-//! What DINOv2 and others have added for networks that are only used, not trained here: layer
-//! scale, register tokens, other epsilons and other rules for position embeddings.
+//! With what DINOv2 and DINOv3 have added: layer scale, register tokens, gated MLPs, rotary positions,
+//! other epsilons and other rules for position embeddings.
 
 mod block;
 mod config;
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+use self::block::Tokens;
 pub use self::block::{Attention, Block, LayerNorm, LayerScale, Linear, Mlp};
 pub use self::config::{MAX_PATCHES, VitConfig, check_patches};
 
 use crate::init::Init;
 use crate::ops::branch::TokenGroup;
 use crate::param::{Param, parameters};
-use crate::position::resampling;
+use crate::position::{CoordinateChange, RotationBuilder, resampling};
 use crate::precision::single;
 use crate::{Feature, Result, ops};
 
@@ -32,6 +35,12 @@ pub trait DropPath {
     /// `patches` patches each: places in the grid, row by row, as many for each image as for another.
     /// `None` keeps all.
     fn kept_patches(&self, _size: usize, _images: usize, _patches: usize) -> Option<Vec<usize>> {
+        None
+    }
+
+    /// How the coordinates of rotary positions are moved for the views of size number `size`. `None`
+    /// leaves them.
+    fn coordinates(&self, _size: usize) -> Option<CoordinateChange> {
         None
     }
 }
@@ -62,8 +71,9 @@ pub struct Vit {
     config: VitConfig,
     /// Class token `[1, 1, D]`.
     pub cls_token: Param,
-    /// Position embeddings `[1, 1 + side², D]`, the class token's first.
-    pub pos_embed: Param,
+    /// Learned position embeddings `[1, 1 + side², D]`, the class token's first, unless positions are
+    /// rotary.
+    pub pos_embed: Option<Param>,
     /// Register tokens `[1, R, D]`, where the network has them.
     pub register_tokens: Option<Param>,
     /// Patches to tokens.
@@ -92,7 +102,10 @@ impl Vit {
         let (d, p) = (config.width, config.patch_size);
         let fan_in = config.channels * p * p;
         let tokens = 1 + config.side() * config.side();
-        let pos_embed = init.truncated_normal(tokens * d, 0.02);
+        let pos_embed = config.rope.is_none().then(|| {
+            let values = init.truncated_normal(tokens * d, 0.02);
+            Param::new(values, &[1, tokens, d], true, device)
+        });
         let cls_token = init.truncated_normal(d, 0.02);
         let weight = init.uniform_fan_in(d * fan_in, fan_in);
         let bias = init.uniform_fan_in(d, fan_in);
@@ -103,7 +116,7 @@ impl Vit {
         Ok(Self {
             config: config.clone(),
             cls_token: Param::new(cls_token, &[1, 1, d], true, device),
-            pos_embed: Param::new(pos_embed, &[1, tokens, d], true, device),
+            pos_embed,
             register_tokens: registers,
             patch_embed: PatchEmbed {
                 proj: Linear {
@@ -127,7 +140,7 @@ impl Vit {
     /// then patches, positions added. `kept` are the places of patches `[B · N]` that are seen, if
     /// those are not all.
     /// Pixels beyond a whole number of patches are left out, as a strided convolution does.
-    fn embed(&self, images: Tensor<4>, kept: Option<Vec<usize>>) -> Tensor<3> {
+    fn embed(&self, images: Tensor<4>, kept: Option<&[usize]>) -> Tensor<3> {
         let [b, c, height, width] = images.dims();
         let (p, d) = (self.config.patch_size, self.config.width);
         let (h, w) = (height / p, width / p);
@@ -138,25 +151,43 @@ impl Vit {
             .permute([0, 2, 4, 1, 3, 5])
             .reshape([b, h * w, c * p * p]);
         let cls = self.cls_token.get::<3>().expand([b, 1, d]);
-        let positions = self.positions(h, w);
+        let Some(positions) = self.positions(h, w) else {
+            let patches = match kept {
+                None => patches,
+                Some(kept) => keep(patches, kept),
+            };
+            let tokens = single(self.patch_embed.proj.forward(patches));
+            return self.with_registers(cls, tokens);
+        };
         let x = match kept {
             None => {
                 let tokens = single(self.patch_embed.proj.forward(patches));
                 Tensor::cat(vec![cls, tokens], 1) + positions
             }
             Some(kept) => {
-                let (patches, own) = keep(patches, positions.clone(), &kept);
+                let own = keep_positions(positions.clone(), b, kept);
+                let patches = keep(patches, kept);
                 let tokens = single(self.patch_embed.proj.forward(patches)) + own;
                 Tensor::cat(vec![cls + positions.narrow(1, 0, 1), tokens], 1)
             }
         };
-        let Some(registers) = &self.register_tokens else {
+        if self.register_tokens.is_none() {
             return x;
-        };
-        let registers = registers.get::<3>().expand([b, self.config.registers, d]);
+        }
         let n = x.dims()[1] - 1;
         let (cls, tokens) = (x.clone().narrow(1, 0, 1), x.narrow(1, 1, n));
-        Tensor::cat(vec![cls, registers, tokens], 1)
+        self.with_registers(cls, tokens)
+    }
+
+    /// Class tokens `[B, 1, D]`, the registers and the patches' tokens `[B, N, D]`.
+    fn with_registers(&self, cls: Tensor<3>, tokens: Tensor<3>) -> Tensor<3> {
+        let [b, _, d] = cls.dims();
+        let mut parts = vec![cls];
+        if let Some(registers) = &self.register_tokens {
+            parts.push(registers.get::<3>().expand([b, self.config.registers, d]));
+        }
+        parts.push(tokens);
+        Tensor::cat(parts, 1)
     }
 
     /// Tokens `[B, 1 + R + N, D]` without the registers.
@@ -169,45 +200,54 @@ impl Vit {
         Tensor::cat(vec![cls, tokens], 1)
     }
 
-    /// Position embeddings `[1, 1 + h·w, D]` for `h × w` patches.
-    fn positions(&self, h: usize, w: usize) -> Tensor<3> {
+    /// Learned position embeddings `[1, 1 + h·w, D]` for `h × w` patches.
+    fn positions(&self, h: usize, w: usize) -> Option<Tensor<3>> {
         let (side, d) = (self.config.side(), self.config.width);
-        let all = self.pos_embed.get::<3>();
-        match resampling(side, h, w, self.config.position_rule, &all.device()) {
-            None => all,
-            Some(matrix) => {
-                let cls = all.clone().narrow(1, 0, 1);
-                let grid = all.narrow(1, 1, side * side).reshape([side * side, d]);
-                Tensor::cat(
-                    vec![cls, ops::matmul(matrix, grid).reshape([1, h * w, d])],
-                    1,
-                )
-            }
-        }
+        let all = self.pos_embed.as_ref()?.get::<3>();
+        Some(
+            match resampling(side, h, w, self.config.position_rule, &all.device()) {
+                None => all,
+                Some(matrix) => {
+                    let cls = all.clone().narrow(1, 0, 1);
+                    let grid = all.narrow(1, 1, side * side).reshape([side * side, d]);
+                    Tensor::cat(
+                        vec![cls, ops::matmul(matrix, grid).reshape([1, h * w, d])],
+                        1,
+                    )
+                }
+            },
+        )
     }
 
-    /// Tokens `[R, D]` of images of several sizes, one size after the other, and their runs.
-    fn embed_all(
-        &self,
-        sizes: Vec<Tensor<4>>,
-        drop: &dyn DropPath,
-    ) -> (Tensor<2>, Vec<TokenGroup>) {
-        let mut runs = Vec::with_capacity(sizes.len());
+    /// Tokens `[R, D]` of images of several sizes, one size after the other.
+    fn embed_all(&self, sizes: Vec<Tensor<4>>, drop: &dyn DropPath) -> (Tensor<2>, Tokens) {
+        let mut groups = Vec::with_capacity(sizes.len());
+        let mut places = self
+            .config
+            .rope
+            .map(|rope| (rope, RotationBuilder::default()));
+        let head_width = self.config.head_width();
         let mut tokens = Vec::with_capacity(sizes.len());
         for (size, images) in sizes.into_iter().enumerate() {
             let [b, _, height, width] = images.dims();
             let p = self.config.patch_size;
-            let kept = drop.kept_patches(size, b, (height / p) * (width / p));
-            let x = self.embed(images, kept);
+            let (h, w) = (height / p, width / p);
+            let kept = drop.kept_patches(size, b, h * w);
+            if let Some((rope, builder)) = &mut places {
+                let table = rope.table(head_width, h, w, drop.coordinates(size));
+                builder.add(head_width, table, b, self.config.prefix(), kept.as_deref());
+            }
+            let x = self.embed(images, kept.as_deref());
             let [images, n, d] = x.dims();
-            runs.push(TokenGroup { images, tokens: n });
+            groups.push(TokenGroup { images, tokens: n });
             tokens.push(x.reshape([images * n, d]));
         }
         let x = match tokens.len() {
             1 => tokens.remove(0),
             _ => Tensor::cat(tokens, 0),
         };
-        (x, runs)
+        let rotation = places.map(|(_, builder)| Arc::new(builder.finish(head_width)));
+        (x, Tokens { groups, rotation })
     }
 
     /// Class tokens after the final norm: images `[B, C, H, W]` → `[B, D]`.
@@ -248,7 +288,7 @@ impl Vit {
         let [rows, d] = x.dims();
         let x = self.norm.forward(x.reshape([1, rows, d]));
         let mut row = 0;
-        let parts = runs.iter().map(|&TokenGroup { images, tokens }| {
+        let parts = runs.groups.iter().map(|&TokenGroup { images, tokens }| {
             let part = x.clone().narrow(1, row, images * tokens);
             row += images * tokens;
             let patches = tokens - self.config.prefix();
@@ -265,7 +305,7 @@ impl Vit {
     /// earliest block first. Registers are left out.
     pub fn intermediate(&self, images: Tensor<4>, n: usize) -> Vec<Tensor<3>> {
         let (mut x, runs) = self.embed_all(vec![images], &NoDropPath);
-        let TokenGroup { images, tokens } = runs[0];
+        let TokenGroup { images, tokens } = runs.groups[0];
         let first = self.blocks.len().saturating_sub(n);
         let mut taps = Vec::with_capacity(n);
         for (i, block) in self.blocks.iter().enumerate() {
@@ -281,19 +321,20 @@ impl Vit {
 
     /// Attention weights of the last block: `[B, H, 1 + R + N, 1 + R + N]`, registers included.
     pub fn last_attention(&self, images: Tensor<4>) -> Tensor<4> {
-        let (last, x) = self.before_last(images);
-        last.attention(x)
+        let (last, x, tokens) = self.before_last(images);
+        last.attention(x, tokens.rotation.as_deref())
     }
 
     /// The last block and what comes into it, `[B, 1 + R + N, D]`.
-    fn before_last(&self, images: Tensor<4>) -> (&Block, Tensor<3>) {
+    fn before_last(&self, images: Tensor<4>) -> (&Block, Tensor<3>, Tokens) {
         let (mut x, runs) = self.embed_all(vec![images], &NoDropPath);
-        let TokenGroup { images, tokens } = runs[0];
+        let TokenGroup { images, tokens } = runs.groups[0];
         let (last, before) = self.blocks.split_last().expect("a network has blocks");
         for (i, block) in before.iter().enumerate() {
             x = block.forward(x, &runs, i, &NoDropPath);
         }
-        (last, x.reshape([images, tokens, self.config.width]))
+        let x = x.reshape([images, tokens, self.config.width]);
+        (last, x, runs)
     }
 
     /// Attention of the last block's class token to the patches: `[B, H, h, w]`, where
@@ -305,11 +346,12 @@ impl Vit {
             height / self.config.patch_size,
             width / self.config.patch_size,
         );
-        let (last, x) = self.before_last(images);
+        let (last, x, tokens) = self.before_last(images);
+        let rotation = tokens.rotation.as_deref();
         // The same up to rounding, and one row of each head in place of a matrix.
         let class = match x.dims()[1] {
-            0..=MATRIX => last.attention(x).narrow(2, 0, 1),
-            _ => last.first_attention(x),
+            0..=MATRIX => last.attention(x, rotation).narrow(2, 0, 1),
+            _ => last.first_attention(x, rotation),
         };
         let [b, heads, _, _] = class.dims();
         class
@@ -318,20 +360,28 @@ impl Vit {
     }
 }
 
-/// Those patches `[B, N, P]` and position embeddings (of `[1, 1 + N, D]`) that are kept, as
-/// `[B, M, P]` and `[B, M, D]`.
-fn keep(patches: Tensor<3>, positions: Tensor<3>, kept: &[usize]) -> (Tensor<3>, Tensor<3>) {
-    let ([b, n, pixels], d) = (patches.dims(), positions.dims()[2]);
+/// Those patches `[B, N, P]` that are kept, `[B, M, P]`.
+fn keep(patches: Tensor<3>, kept: &[usize]) -> Tensor<3> {
+    let [b, n, pixels] = patches.dims();
     let m = kept.len() / b;
-    let indices = |places: Vec<i64>| {
-        let data = TensorData::new(places, [kept.len()]);
-        Tensor::<1, Int>::from_data(data, &patches.device())
-    };
-    let places = kept.iter().map(|&place| place as i64).collect();
     let rows = kept.iter().enumerate();
     let rows = rows.map(|(i, place)| (i / m * n + place) as i64).collect();
+    let rows = indices(rows, &patches.device());
+    let seen = patches.reshape([b * n, pixels]);
+    seen.select(0, rows).reshape([b, m, pixels])
+}
+
+/// The position embeddings (of `[1, 1 + N, D]`) of kept patches, `[B, M, D]`.
+fn keep_positions(positions: Tensor<3>, b: usize, kept: &[usize]) -> Tensor<3> {
+    let [_, tokens, d] = positions.dims();
+    let n = tokens - 1;
+    let places = kept.iter().map(|&place| place as i64).collect();
+    let places = indices(places, &positions.device());
     let own = positions.narrow(1, 1, n).reshape([n, d]);
-    let own = own.select(0, indices(places)).reshape([b, m, d]);
-    let seen = patches.clone().reshape([b * n, pixels]);
-    (seen.select(0, indices(rows)).reshape([b, m, pixels]), own)
+    own.select(0, places).reshape([b, kept.len() / b, d])
+}
+
+fn indices(places: Vec<i64>, device: &Device) -> Tensor<1, Int> {
+    let len = places.len();
+    Tensor::from_data(TensorData::new(places, [len]), device)
 }

@@ -7,12 +7,14 @@
 mod export;
 mod hugging_face;
 mod infer;
+mod joined;
 mod load;
 mod model_folder;
 mod naming;
 mod networks;
 mod preprocess;
 mod pth;
+mod reference;
 mod resnet;
 mod role;
 mod safetensors;

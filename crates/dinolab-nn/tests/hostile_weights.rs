@@ -201,7 +201,7 @@ proptest! {
     fn altered_configurations_do_no_harm(
         key in prop::sample::select(vec![
             "num_attention_heads", "layer_norm_eps", "hidden_act", "model_type", "image_size",
-            "use_swiglu_ffn", "hidden_size",
+            "use_swiglu_ffn", "hidden_size", "rope_theta", "pos_embed_rescale",
         ]),
         value in prop_oneof![
             Just(serde_json::json!(null)), Just(serde_json::json!([])),

@@ -9,7 +9,7 @@ use std::path::Path;
 use common::device;
 use dinolab_nn::init::Init;
 use dinolab_nn::onnx::{Options, export};
-use dinolab_nn::position::PositionRule;
+use dinolab_nn::position::{PositionRule, Rope};
 use dinolab_nn::vit::NoDropPath;
 use dinolab_nn::{Feature, Head, HeadConfig, Parameters, ProjectionHead, Tensor, Vit, VitConfig};
 use proptest::prelude::*;
@@ -31,8 +31,13 @@ fn network(edit: impl FnOnce(&mut VitConfig)) -> Vit {
     edit(&mut config);
     let mut vit = Vit::new(&config, &mut Init::new(5), &device()).unwrap();
     let mut init = Init::new(6);
-    vit.visit_mut("", &mut |_, param| {
-        let values = init.truncated_normal(param.len(), 0.4);
+    vit.visit_mut("", &mut |name, param| {
+        let mut values = init.truncated_normal(param.len(), 0.4);
+        if config.rope.is_some() && name.ends_with("attn.qkv.bias") {
+            // Keys have none.
+            let third = values.len() / 3;
+            values[third..2 * third].fill(0.0);
+        }
         param.set_flat(Tensor::from_data(values.as_slice(), &device()));
     });
     vit
@@ -216,7 +221,8 @@ proptest! {
     #[test]
     fn a_file_computes_what_the_network_computes(
         b in 1usize..4, height in 4usize..40, width in 4usize..40, rule in 0..3usize,
-        registers in 0usize..3, layer_scale: bool, patch_features: bool
+        registers in 0usize..3, layer_scale: bool, gated_mlp: bool, rotary: bool,
+        patch_features: bool
     ) {
         let rules = [PositionRule::Dino, PositionRule::Ratio, PositionRule::RatioAntialias];
         let vit = network(|config| {
@@ -224,6 +230,8 @@ proptest! {
             config.registers = registers;
             config.layer_scale = layer_scale;
             config.layer_norm_eps = 1e-5;
+            config.gated_mlp = gated_mlp;
+            config.rope = rotary.then(Rope::default);
         });
         let options = Options { patch_features, attention: true, ..Options::default() };
         let folder = tempfile::tempdir().unwrap();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use dinolab_nn::device::to_host_f32;
 use dinolab_nn::init::Init;
-use dinolab_nn::ops::branch::{Branch, BranchParams, TokenGroup, TokenLayout};
+use dinolab_nn::ops::branch::{Branch, BranchParams, Rotation, TokenGroup, TokenLayout};
 use dinolab_nn::ops::{self, composite};
 
 thread_local! {
@@ -277,6 +277,27 @@ fn branch_of(
     (y.inner(), all)
 }
 
+/// A rotation of heads of width `width`: of all tokens but the first two of an image, each of which has a
+/// place of its own.
+fn rotation(groups: &[TokenGroup], width: usize) -> Rotation {
+    let (mut table, mut places) = (Vec::new(), Vec::new());
+    for group in groups {
+        for token in (0..group.images).flat_map(|_| 0..group.tokens) {
+            if token < 2 {
+                places.push(Rotation::NOWHERE);
+                continue;
+            }
+            places.push((table.len() / width) as u32);
+            let angles: Vec<f32> = (0..width / 2)
+                .map(|i| (places.len() * (i + 1)) as f32 * 0.37)
+                .collect();
+            table.extend(angles.iter().map(|angle| angle.cos()));
+            table.extend(angles.iter().map(|angle| angle.sin()));
+        }
+    }
+    Rotation::new(width, table, places)
+}
+
 #[test]
 fn branches() {
     let runs = [
@@ -292,13 +313,21 @@ fn branches() {
     let rows = 3 * 37 + 4 * 10;
     let (d, h) = (24, 50);
     let dropping = TokenLayout::new(&runs, &[1.5, 0.0, 1.5, 1.5, 0.0, 1.5, 0.0]);
+    let kinds = [
+        (Branch::Attention(3), None),
+        (Branch::ClassAttention(2), None),
+        (Branch::Mlp, None),
+        (Branch::GatedMlp, None),
+        (Branch::Attention(3), Some(rotation(&runs, 8))),
+        (Branch::ClassAttention(2), Some(rotation(&runs, 12))),
+    ];
     for samples in [TokenLayout::all(&runs), dropping] {
-        let samples = Arc::new(samples);
-        for kind in [Branch::Attention(3), Branch::ClassAttention(2), Branch::Mlp] {
-            let (hidden, inner) = if kind == Branch::Mlp {
-                (h, h)
-            } else {
-                (3 * d, d)
+        for (kind, rotation) in kinds.clone() {
+            let samples = Arc::new(samples.clone().with_rotation(rotation.map(Arc::new)));
+            let (hidden, inner) = match kind {
+                Branch::Mlp => (h, h),
+                Branch::GatedMlp => (2 * h, h),
+                _ => (3 * d, d),
             };
             let x = random([rows, d]);
             let params = BranchParams {

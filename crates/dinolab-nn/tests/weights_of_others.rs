@@ -262,7 +262,7 @@ fn networks_that_are_computed_otherwise_are_refused() {
         &with("blocks.1.attn.q_norm.weight"),
         "blocks.1.attn.q_norm.weight",
     );
-    refuse(&with("blocks.0.mlp.w12.weight"), "SwiGLU");
+    refuse(&with("blocks.0.mlp.w1.weight"), "gates and values");
     refuse(&with("norm_pre.weight"), "norm_pre");
     refuse(&with("dist_token"), "dist_token");
     let mut gap = arrays_of(&fixture("hf_dinov2").join("model.safetensors"));
@@ -291,11 +291,6 @@ fn networks_that_are_computed_otherwise_are_refused() {
     for (is, becomes, why) in [
         ("\"gelu\"", "\"quick_gelu\"", "quick_gelu"),
         ("\"dinov2\"", "\"vit_mae\"", "vit_mae"),
-        (
-            "\"use_swiglu_ffn\": false",
-            "\"use_swiglu_ffn\": true",
-            "SwiGLU",
-        ),
         ("{", "", "config.json"),
         (
             "\"num_attention_heads\": 2",

@@ -152,8 +152,9 @@ pub fn forward_operations(backbone: &BackboneConfig, side: usize) -> f64 {
     };
     let patches = (side / vit.patch_size).pow(2) as f64;
     let (n, d) = (patches + 1.0, vit.width as f64);
-    let mlp = 2.0 * vit.mlp_ratio as f64;
-    let block = 2.0 * n * d * d * (4.0 + mlp) + 4.0 * n * n * d;
+    let maps = if vit.gated_mlp { 3.0 } else { 2.0 };
+    let mlp = maps * vit.mlp_hidden() as f64;
+    let block = 2.0 * n * d * (4.0 * d + mlp) + 4.0 * n * n * d;
     let pixels = (vit.channels * vit.patch_size.pow(2)) as f64;
     vit.depth as f64 * block + 2.0 * patches * pixels * d
 }

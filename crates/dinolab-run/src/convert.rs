@@ -63,11 +63,11 @@ pub struct OnnxOutputs {
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum WeightFormat {
-    /// Names of facebookresearch/dino, or of DINOv2 if the network has layer scale
+    /// Names of facebookresearch/dino, or of DINOv2 or DINOv3 if the network is one of theirs
     Reference,
     /// timm; as a folder, with the config.json that timm.create_model("local-dir:…") reads
     Timm,
-    /// Hugging Face's ViTModel, Dinov2Model or Dinov2WithRegistersModel, whichever fits the network
+    /// Hugging Face's ViTModel, Dinov2Model, Dinov2WithRegistersModel or DINOv3ViTModel, whichever fits
     Hf,
     /// A run folder, for inference and for `train --weights`
     Run,
@@ -191,6 +191,12 @@ pub fn convert(request: &ConvertRequest<'_>) -> Result<ConvertReport> {
         return Ok(ConvertReport::Weights(report));
     }
     let original = Original::of(request, weights)?;
+    ensure_setting!(
+        !request.full || original.vit.config().is_reference(),
+        "full",
+        "",
+        "the reference has no network with layer scale, registers, a gated MLP or rotary positions"
+    );
     let mut notes = original.notes(request, to);
     let mut written = Written::below(match container {
         Container::Folder => Some(request.output),
@@ -275,7 +281,9 @@ impl Original {
         let mut notes = Vec::new();
         let whole = request.full || to == WeightFormat::Run;
         let dropped = |name: &&String| {
-            *name != "backbone.mask_token" && !(whole && name.starts_with("head."))
+            let kept = ["backbone.mask_token", "backbone.rope_embed.periods"];
+            let of_head = whole && name.starts_with("head.");
+            !(kept.contains(&name.as_str()) || of_head)
         };
         let dropped: Vec<_> = self.left_over.iter().filter(dropped).collect();
         if let (Some(first), Some(last)) = (dropped.first(), dropped.last()) {
@@ -289,7 +297,7 @@ impl Original {
         }
         let naming = to.naming(config);
         let rule = naming.position_rule(config.registers > 0);
-        if rule != config.position_rule {
+        if rule != config.position_rule && config.rope.is_none() {
             notes.push(format!(
                 "readers of this format resample position embeddings with the rule {rule}, this \
                  network with {}: at other sizes than {} px features differ (`image-size` resamples \
@@ -298,7 +306,7 @@ impl Original {
                 request.image_size.unwrap_or(config.image_size),
             ));
         }
-        let eps = naming.layer_norm_eps();
+        let eps = naming.layer_norm_eps(config.rope.is_some());
         if !matches!(naming, Naming::HuggingFace(_)) && eps != config.layer_norm_eps {
             notes.push(format!(
                 "readers of this format normalise with an epsilon of {eps:e}, this network with {:e}",
@@ -405,6 +413,7 @@ fn write_backbone(
         backbone = backbone.resized(side)?;
     }
     let naming = to.naming(backbone.config());
+    backbone.check(naming)?;
     let out = request.output;
     written.files = match container {
         Container::Pth => {

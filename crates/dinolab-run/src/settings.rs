@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 
 use dinolab_data::Size;
+use dinolab_nn::position::{PositionRule, ROPE_THETA};
 use dinolab_nn::{Feature, Precision};
 use dinolab_train::OptimiserKind;
 use serde::{Deserialize, Serialize};
 
 use crate::values::{
-    CenteringKind, EvaluatedKind, MethodKind, Numbers, Pair, PixelKind, RecipeKind, TimeBudget,
+    CenteringKind, EvaluatedKind, FfnKind, MethodKind, Numbers, Pair, PixelKind, PositionKind,
+    RecipeKind, TimeBudget,
 };
 
 mod change;
@@ -153,6 +155,41 @@ settings! {
         /// global crops]
         [value_name = "PX"]
         image_size: usize;
+        /// Number of register tokens [default: 0, or those of --weights]
+        [value_name = "N"]
+        registers: usize = 0;
+        /// Scale each residual branch by a learned vector [default: false, or as in --weights]
+        [value_name = "BOOL", num_args = 0..=1, default_missing_value = "true"]
+        layer_scale: bool = false;
+        /// MLP of each block [default: mlp, or that of --weights]
+        [value_enum, value_name = "NAME"]
+        ffn: FfnKind = FfnKind::Mlp;
+        /// Hidden width of the MLP; 0: 4 times the width, with swiglu two thirds of that in a multiple of 8
+        /// [default: 0, or that of --weights]
+        [value_name = "N"]
+        ffn_width: usize = 0;
+        /// Learned or rotary positions [default: learned, or those of --weights]
+        [value_enum, value_name = "NAME"]
+        positions: PositionKind = PositionKind::Learned;
+        /// How learned positions follow other image sizes: dino, ratio or ratio-antialias
+        /// [default: dino, or as in --weights]
+        [value_name = "RULE"]
+        position_rule: PositionRule = PositionRule::Dino;
+        /// Base of the frequencies of rotary positions [default: 100]
+        [value_name = "X"]
+        rope_theta: f64 = ROPE_THETA;
+        /// Shift the coordinates of rotary positions by up to X at random; 0 disables [default: 0]
+        [value_name = "X"]
+        rope_shift: f64 = 0.0;
+        /// Multiply those of each axis by 1/X to X at random; 1 disables [default: 1]
+        [value_name = "X"]
+        rope_jitter: f64 = 1.0;
+        /// Multiply those of both axes by 1/X to X at random; 1 disables [default: 2]
+        [value_name = "X"]
+        rope_rescale: f64 = 2.0;
+        /// Epsilon of layer normalisation [default: 1e-6, or that of --weights]
+        [value_name = "X"]
+        layer_norm_eps: f64 = 1e-6;
         /// Input of the head, and the feature that later commands use: class (the class token), patches (the
         /// mean of the patch tokens) or both [default: class]
         [value_name = "FEATURE"]

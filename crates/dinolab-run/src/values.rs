@@ -74,6 +74,32 @@ impl std::fmt::Display for MethodKind {
     }
 }
 
+/// The MLP of a transformer block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+#[serde(rename_all = "kebab-case")]
+pub enum FfnKind {
+    /// Two linear layers with GELU
+    #[default]
+    Mlp,
+    /// With gates (SwiGLU), as the largest networks of DINOv2 and DINOv3
+    #[cfg_attr(feature = "clap", value(name = "swiglu", alias = "swiglufused"))]
+    #[serde(rename = "swiglu", alias = "swiglufused")]
+    SwiGlu,
+}
+
+/// How a network knows the places of patches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+#[serde(rename_all = "kebab-case")]
+pub enum PositionKind {
+    /// Learned position embeddings
+    #[default]
+    Learned,
+    /// Rotary position embeddings, as in DINOv3
+    Rope,
+}
+
 /// A recipe: values for the settings that are not given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]

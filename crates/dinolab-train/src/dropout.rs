@@ -1,8 +1,9 @@
-//! Stochastic depth and patch dropout whose draws do not depend on how a batch is split.
+//! Stochastic depth, patch dropout and moved coordinates, whose draws do not depend on how a batch is split.
 
 use std::ops::Range;
 
 use dinolab_data::random::{Purpose, Random};
+use dinolab_nn::position::{CoordinateChange, Rope};
 use dinolab_nn::vit::DropPath;
 
 /// What is dropped of a network being trained, and how often.
@@ -13,6 +14,8 @@ pub struct Dropout {
     blocks: Vec<f64>,
     /// Share of the patches of global views.
     patches: f64,
+    /// Rotary positions, whose coordinates are moved.
+    rope: Option<Rope>,
 }
 
 /// The draws of one step: keep factors of every view of every image, and the patches that are kept.
@@ -23,6 +26,7 @@ pub struct Dropped {
     step: u64,
     images: Range<usize>,
     patches: f64,
+    rope: Option<Rope>,
 }
 
 /// The rate of each block: from 0 for the first to `rate` for the last, in equal steps.
@@ -49,7 +53,13 @@ impl Dropout {
             seed,
             blocks,
             patches,
+            rope: None,
         }
+    }
+
+    /// The same for a network with rotary positions, whose coordinates are moved as `rope` says.
+    pub fn with_rope(self, rope: Option<Rope>) -> Self {
+        Self { rope, ..self }
     }
 
     /// Draws for `views` views of images number `images` of the batch of a step. The same
@@ -78,6 +88,7 @@ impl Dropout {
             step,
             images,
             patches: self.patches,
+            rope: self.rope,
         }
     }
 }
@@ -87,6 +98,12 @@ impl DropPath for Dropped {
         let factors = &self.factors.get(block)?[branch];
         // A block of rate 0 keeps everything: no multiplication by ones.
         factors.iter().any(|&f| f != 1.0).then(|| factors.clone())
+    }
+
+    /// One change for all images of a size, as DINOv3 draws it.
+    fn coordinates(&self, size: usize) -> Option<CoordinateChange> {
+        let mut random = Random::new(self.seed, self.step, size as u64, Purpose::Coordinates);
+        self.rope?.change(|| random.unit())
     }
 
     /// Local views, the second size, keep all: they have few patches as it is.

@@ -1,5 +1,6 @@
 //! Stochastic depth and patch dropout.
 
+use dinolab_nn::position::Rope;
 use dinolab_nn::vit::DropPath;
 use dinolab_train::dropout::{Dropout, Dropped, rates};
 use proptest::prelude::*;
@@ -53,6 +54,26 @@ fn patches_are_dropped_at_their_rate_and_each_is_kept_once() {
     assert!(dropped.kept_patches(1, 6, 8).is_none());
     assert!(draw(0.05).kept_patches(0, 6, 8).is_none());
     assert_eq!(draw(0.99).kept_patches(0, 6, 8).unwrap().len(), 6);
+}
+
+/// The coordinates of a size of views move together, in every part of a batch; other steps and sizes move
+/// otherwise.
+#[test]
+fn coordinates_move_by_step_and_size() {
+    let rope = Rope {
+        shift: 0.5,
+        rescale: 2.0,
+        ..Rope::default()
+    };
+    let dropout = Dropout::new(3, 3, 0.0, 0.0).with_rope(Some(rope));
+    let change = |step, images, size| dropout.draw(step, 2, images).coordinates(size).unwrap();
+    assert_eq!(change(7, 0..4, 0), change(7, 2..4, 0));
+    assert_ne!(change(7, 0..4, 0), change(7, 0..4, 1));
+    assert_ne!(change(7, 0..4, 0), change(8, 0..4, 0));
+    let still = Dropout::new(3, 3, 0.0, 0.0);
+    assert_eq!(still.draw(7, 2, 0..4).coordinates(0), None);
+    let unmoved = still.with_rope(Some(Rope::default()));
+    assert_eq!(unmoved.draw(7, 2, 0..4).coordinates(0), None);
 }
 
 proptest! {

@@ -68,6 +68,7 @@ fn failing(failure: FailureMode, dino: bool) -> Vec<Health> {
             FailureMode::StudentNotFollowing => {
                 health.kl = Some(3.0 + i as f64);
             }
+            other => unreachable!("{other:?} is not a matter of settings"),
         }
     }
     run

@@ -10,6 +10,7 @@ use crate::linear::{
 };
 use crate::parallel::{Output, Parts, map_blocks};
 use crate::product::{Matrix, Packed, Store};
+use crate::rotation::{Turn, rotate};
 use crate::scratch::{Buffer, Scratch};
 use crate::token_layout::{TokenGroup, TokenLayout};
 
@@ -18,7 +19,7 @@ use crate::token_layout::{TokenGroup, TokenLayout};
 pub struct AttentionSaved {
     /// Mean and 1/σ, `[R′, 2]`.
     statistics: Buffer,
-    /// Queries, keys and values, `[R′, 3·D]`.
+    /// Queries, keys and values, `[R′, 3·D]`, turned where the layout has a rotation.
     qkv: Buffer,
     /// Attention's output, before the projection, `[R′, D]`.
     mixed: Buffer,
@@ -46,7 +47,9 @@ pub fn attention_branch(
     weights.check(3 * d, d);
     assert_eq!(x.len(), layout.all_rows() * d);
     let rows = layout.kept_rows();
-    let (qkv, statistics) = first_layer(x, weights, layout, (weights.first, weights.first_bias));
+    let (mut qkv, statistics) =
+        first_layer(x, weights, layout, (weights.first, weights.first_bias));
+    rotate(&mut qkv, 3 * d, 2 * d, layout, Turn::Forward);
     let mut saved = AttentionSaved {
         statistics,
         qkv,
@@ -126,6 +129,7 @@ pub fn attention_branch_backward(
         unsafe { attention_backward_into(qkv, lse, dy, shape(group, d, heads), grad) };
     }
 
+    rotate(&mut qkv_grad, 3 * d, 2 * d, layout, Turn::Back);
     let qkv_matrix = Matrix::dense(&qkv_grad, rows, 3 * d);
     let FirstLayerGradient {
         normed,

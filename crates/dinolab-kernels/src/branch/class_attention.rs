@@ -13,6 +13,7 @@ use crate::branch::{
 use crate::linear::{WeightGradient, bias_gradient, linear, weight_gradients};
 use crate::parallel::{Output, Parts, by_rows};
 use crate::product::Matrix;
+use crate::rotation::{Turn, rotate};
 use crate::scratch::{Buffer, Scratch};
 use crate::simd::{add_to, dot, exp, fma, multiversioned};
 use crate::token_layout::{TokenGroup, TokenLayout};
@@ -22,7 +23,7 @@ use crate::token_layout::{TokenGroup, TokenLayout};
 pub struct ClassAttentionSaved {
     /// Mean and 1/σ, `[R′, 2]`.
     statistics: Buffer,
-    /// Keys and values, `[R′, 2·D]`.
+    /// Keys and values, `[R′, 2·D]`, keys turned where the layout has a rotation.
     kv: Buffer,
     /// Class tokens, normalised, `[B′, D]`.
     normed: Vec<f32>,
@@ -133,7 +134,9 @@ pub fn class_attention_branch(
         .collect();
     let (query_weight, kv_weight) = split(weights.first);
     let (query_bias, kv_bias) = split(weights.first_bias);
-    let (kv, statistics) = first_layer(x, weights, layout, (kv_weight, kv_bias));
+    let (mut kv, statistics) = first_layer(x, weights, layout, (kv_weight, kv_bias));
+    // Class tokens have no place, so that their queries are not turned.
+    rotate(&mut kv, 2 * d, d, layout, Turn::Forward);
     let mut saved = ClassAttentionSaved {
         statistics,
         kv,
@@ -269,6 +272,7 @@ pub fn class_attention_branch_backward(
     }
     layout.pass_through(&residual, d, &mut out);
     let out_parts = out.parts();
+    rotate(&mut kv_grad, 2 * d, d, layout, Turn::Back);
     let kv_matrix = Matrix::dense(&kv_grad, rows, 2 * d);
     let by_queries = |rows: Range<usize>, dn: &mut [f32]| {
         let start = images.partition_point(|image| image.rows.start < rows.start);

@@ -11,25 +11,51 @@ use crate::parallel::{Output, Parts, map_blocks, ordered_sum};
 use crate::product::{Matrix, Packed, Store};
 use crate::scratch::{Buffer, Scratch};
 use crate::simd::{add_columns, add_to};
+use crate::swiglu::{swiglu_gradient, swiglu_into};
 use crate::token_layout::TokenLayout;
+
+/// What is between the two linear layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MlpActivation {
+    /// The exact GELU of all `H` outputs of the first layer.
+    Gelu,
+    /// SwiGLU (Shazeer, arXiv 2002.05202): `silu(a) · b` of the first and the second half of the
+    /// outputs, so that the second layer has `H/2` inputs.
+    SwiGlu,
+}
+
+impl MlpActivation {
+    /// Inputs of the second layer for `hidden` outputs of the first.
+    fn inner(self, hidden: usize) -> usize {
+        match self {
+            Self::Gelu => hidden,
+            Self::SwiGlu => {
+                assert!(hidden.is_multiple_of(2));
+                hidden / 2
+            }
+        }
+    }
+}
 
 /// Values saved for the backward pass, of the rows that take part, `R′`.
 #[derive(Debug)]
 pub struct MlpSaved {
     /// Mean and 1/σ, `[R′, 2]`.
     statistics: Buffer,
-    /// The hidden layer before GELU, `[R′, H]`.
+    /// The hidden layer before the activation, `[R′, H]`.
     hidden: Buffer,
 }
 
-/// `x + factor · second(gelu(first(norm(x))))`: `x` `[R, D]` → `[R, D]`.
+/// `x + factor · second(activation(first(norm(x))))`: `x` `[R, D]` → `[R, D]`.
 pub fn mlp_branch(
     x: &[f32],
     weights: &BranchWeights,
+    activation: MlpActivation,
     layout: &TokenLayout,
 ) -> (Vec<f32>, MlpSaved) {
     let (d, h) = (weights.width(), weights.first_bias.len());
-    weights.check(h, h);
+    let inner = activation.inner(h);
+    weights.check(h, inner);
     assert_eq!(x.len(), layout.all_rows() * d);
     let rows = layout.kept_rows();
     let mut saved = MlpSaved {
@@ -42,13 +68,13 @@ pub fn mlp_branch(
     if rows > 0 {
         let [mut first, mut second] = [(); 2].map(|()| Buffer::default());
         let first = Packed::in_parallel(forward_operand(weights.first, d), &mut first);
-        let second = Packed::in_parallel(forward_operand(weights.second, h), &mut second);
+        let second = Packed::in_parallel(forward_operand(weights.second, inner), &mut second);
         let hidden = Parts::of(&mut saved.hidden);
         let statistics = Parts::of(&mut saved.statistics);
         map_blocks(rows, row_step(rows), |rows| {
             let [mut normed, mut active] = [(); 2].map(|()| Scratch::take());
             let normed = normed.room(rows.len() * d);
-            let active = active.room(rows.len() * h);
+            let active = active.room(rows.len() * inner);
             // SAFETY: blocks have disjoint rows.
             let hidden = unsafe {
                 let statistics = statistics.written(2 * rows.start..2 * rows.end);
@@ -57,13 +83,17 @@ pub fn mlp_branch(
                 first.multiply(normed, 0..h, rows_of(hidden, &rows, h));
                 hidden.written(rows.start * h..rows.end * h)
             };
-            for (hidden, active) in hidden.chunks_exact_mut(h).zip(active.chunks_exact_mut(h)) {
+            let lines = hidden.chunks_exact_mut(h);
+            for (hidden, active) in lines.zip(active.chunks_exact_mut(inner)) {
                 add_to(hidden, weights.first_bias);
-                gelu_into(hidden, active);
+                match activation {
+                    MlpActivation::Gelu => gelu_into(hidden, active),
+                    MlpActivation::SwiGlu => swiglu_into(hidden, active),
+                }
             }
             // The normalised rows are no longer needed.
             let branch = normed;
-            let active = Matrix::dense(active, rows.len(), h);
+            let active = Matrix::dense(active, rows.len(), inner);
             second.product(active, branch, d, 1.0, Store::Replace);
             // SAFETY: as above.
             unsafe { add_residual(x, branch, weights.second_bias, layout, rows, out_parts) };
@@ -77,11 +107,13 @@ pub fn mlp_branch(
 pub fn mlp_branch_backward(
     x: &[f32],
     weights: &BranchWeights,
+    activation: MlpActivation,
     layout: &TokenLayout,
     saved: &MlpSaved,
     dy: &[f32],
 ) -> BranchGradients {
     let (d, h) = (weights.width(), weights.first_bias.len());
+    let inner = activation.inner(h);
     assert!(x.len() == layout.all_rows() * d && dy.len() == x.len());
     let rows = layout.kept_rows();
     let mut out = Output::new(x.len());
@@ -97,9 +129,9 @@ pub fn mlp_branch_backward(
 
     let [mut first, mut second] = [(); 2].map(|()| Buffer::default());
     let first = Packed::in_parallel(backward_operand(weights.first, d), &mut first);
-    let second = Packed::in_parallel(backward_operand(weights.second, h), &mut second);
+    let second = Packed::in_parallel(backward_operand(weights.second, inner), &mut second);
     // Kept of all rows for the gradients of the weights.
-    let [mut hidden_grad, mut active] = [(); 2].map(|()| Buffer::new(rows * h));
+    let [mut hidden_grad, mut active] = [h, inner].map(|width| Buffer::new(rows * width));
     let mut normed = Buffer::new(rows * d);
     let [hidden_parts, active_parts, normed_parts] =
         [&mut hidden_grad, &mut active, &mut normed].map(|buffer| Parts::of(buffer));
@@ -109,20 +141,34 @@ pub fn mlp_branch_backward(
         let (dbeta, rest) = rest.split_at_mut(d);
         let (dsecond, dfirst) = rest.split_at_mut(d);
         let some = rows.start * h..rows.end * h;
-        // SAFETY: blocks have disjoint rows.
-        let (dh, active, normed) = unsafe {
-            second.multiply(
-                dy_matrix.rows(rows.clone()),
-                0..h,
-                rows_of(hidden_parts, &rows, h),
-            );
+        let dy_rows = dy_matrix.rows(rows.clone());
+        // SAFETY: blocks have disjoint rows. Those of the hidden gradient are written here before they
+        // are read.
+        let (dh, normed) = unsafe {
+            let active = active_parts.written(rows.start * inner..rows.end * inner);
+            let hidden = &saved.hidden[some.clone()];
+            match activation {
+                MlpActivation::Gelu => {
+                    second.multiply(dy_rows, 0..h, rows_of(hidden_parts, &rows, h));
+                    gelu_gradient_in_place(hidden, hidden_parts.written(some.clone()), active);
+                }
+                MlpActivation::SwiGlu => {
+                    let mut da = Scratch::take();
+                    let da = da.room(rows.len() * inner);
+                    second.product(dy_rows, da, inner, 1.0, Store::Replace);
+                    let dh = hidden_parts.zeroed(some.clone());
+                    let lines = hidden.chunks_exact(h).zip(dh.chunks_exact_mut(h));
+                    let inner_lines = da.chunks_exact(inner).zip(active.chunks_exact_mut(inner));
+                    for ((hidden, dh), (da, active)) in lines.zip(inner_lines) {
+                        swiglu_gradient(hidden, da, dh, active);
+                    }
+                }
+            }
             (
-                hidden_parts.written(some.clone()),
-                active_parts.written(some.clone()),
+                hidden_parts.written(some),
                 normed_parts.written(rows.start * d..rows.end * d),
             )
         };
-        gelu_gradient_in_place(&saved.hidden[some], dh, active);
         add_columns(dfirst, dh);
         add_columns(dsecond, &branch_dy[rows.start * d..rows.end * d]);
         let [mut dn, mut again] = [(); 2].map(|()| Scratch::take());
@@ -159,8 +205,8 @@ pub fn mlp_branch_backward(
         },
         WeightGradient {
             dy: dy_matrix,
-            x: Matrix::dense(&active, rows, h),
-            sizes: [rows, d, h],
+            x: Matrix::dense(&active, rows, inner),
+            sizes: [rows, d, inner],
         },
     ]);
     BranchGradients {

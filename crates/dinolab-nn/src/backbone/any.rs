@@ -5,6 +5,7 @@ use burn::tensor::{Device, Tensor};
 use super::{AttentionMaps, Backbone, BlockTokens, Tokens};
 use crate::init::Init;
 use crate::param::{Param, Parameters};
+use crate::position::Rope;
 use crate::resnet::{ResNet, ResNetConfig};
 use crate::vit::{DropPath, Vit, VitConfig};
 use crate::{Error, Feature, Result};
@@ -81,14 +82,11 @@ impl BackboneConfig {
         matches!(self, Self::ResNet(_))
     }
 
-    /// Checks that training can start from it.
-    ///
-    /// # Errors
-    /// As [`VitConfig::check_trainable`].
-    pub fn check_trainable(&self) -> Result<()> {
+    /// The rotary positions of a vision transformer that has them.
+    pub fn rope(&self) -> Option<Rope> {
         match self {
-            Self::Vit(config) => config.check_trainable(),
-            Self::ResNet(_) => Ok(()),
+            Self::Vit(config) => config.rope,
+            Self::ResNet(_) => None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::graph::{Attribute, Dim, Graph, Value};
 use super::positions::{self, Grid};
+use super::rotary::{self, Rotary};
 use super::{ATTENTION, FEATURES, IMAGES, LOGITS, Options, PATCH_FEATURES};
 use crate::param::Param;
 use crate::vit::{Block, LayerNorm, LayerScale, Linear};
@@ -28,8 +29,13 @@ pub(super) fn graph(vit: &Vit, head: Option<&Head>, options: &Options) -> Graph 
         shared: Shared::new(&mut g, vit),
         g: &mut g,
         vit,
+        rotary: None,
     };
     let (tokens, grid) = emit.embed(&images);
+    let prefix = config.prefix();
+    emit.rotary = config
+        .rope
+        .map(|rope| rotary::angles(emit.g, &rope, config.head_width(), prefix, &grid));
     let (last, before) = vit.blocks.split_last().expect("a network has blocks");
     let mut x = tokens;
     for (i, block) in before.iter().enumerate() {
@@ -141,13 +147,15 @@ struct Emit<'a> {
     g: &'a mut Graph,
     vit: &'a Vit,
     shared: Shared,
+    /// Rotary positions of all tokens.
+    rotary: Option<Rotary>,
 }
 
 impl Emit<'_> {
     /// Images as tokens `[B, N, D]` with their positions.
     fn embed(&mut self, images: &Value) -> (Value, Grid) {
         let config = self.vit.config();
-        let (d, p, side) = (config.width, config.patch_size, config.side());
+        let (d, p) = (config.width, config.patch_size);
         self.g.enter("patch_embed");
         let proj = &self.vit.patch_embed.proj;
         let weight = self.parameter("patch_embed.proj.weight", &proj.weight);
@@ -179,18 +187,13 @@ impl Emit<'_> {
         let patches = self.g.op("Reshape", [&patches, &flat]);
         let patches = self.transpose(&patches, &[0, 2, 1]);
 
-        let positions = self.vit.pos_embed.to_vec();
-        let (class, rest) = positions.split_at(d);
-        let class = self.g.parameter("pos_embed.class", &[1, 1, d], class);
-        let rest = self
-            .g
-            .parameter("pos_embed.patches", &[side, side * d], rest);
-        let positions = positions::resampled(self.g, &rest, side, d, &grid, config.position_rule);
-
-        self.g.enter("tokens");
-        let patches = self.g.op("Add", [&patches, &positions]);
-        let token = self.parameter("cls_token", &self.vit.cls_token);
-        let mut prefix = self.g.op("Add", [&token, &class]);
+        let (mut prefix, patches) = match &self.vit.pos_embed {
+            None => {
+                self.g.enter("tokens");
+                (self.parameter("cls_token", &self.vit.cls_token), patches)
+            }
+            Some(learned) => self.placed(learned, &patches, &grid),
+        };
         if let Some(registers) = &self.vit.register_tokens {
             let registers = self.parameter("register_tokens", registers);
             prefix = self.concat([&prefix, &registers], 1);
@@ -199,6 +202,23 @@ impl Emit<'_> {
         let shape = self.concat([&batch, &ones], 0);
         let prefix = self.g.op("Expand", [&prefix, &shape]);
         (self.concat([&prefix, &patches], 1), grid)
+    }
+
+    /// The class token and the patches' tokens with learned position embeddings.
+    fn placed(&mut self, learned: &Param, patches: &Value, grid: &Grid) -> (Value, Value) {
+        let config = self.vit.config();
+        let (d, side) = (config.width, config.side());
+        let positions = learned.to_vec();
+        let (class, rest) = positions.split_at(d);
+        let class = self.g.parameter("pos_embed.class", &[1, 1, d], class);
+        let rest = self
+            .g
+            .parameter("pos_embed.patches", &[side, side * d], rest);
+        let positions = positions::resampled(self.g, &rest, side, d, grid, config.position_rule);
+        self.g.enter("tokens");
+        let patches = self.g.op("Add", [patches, &positions]);
+        let token = self.parameter("cls_token", &self.vit.cls_token);
+        (self.g.op("Add", [&token, &class]), patches)
     }
 
     /// Tokens `[B, N, D]` after a block, and attention `[B, H, N, N]`; of the class token alone,
@@ -210,8 +230,19 @@ impl Emit<'_> {
         self.g.enter(&at("attn"));
         let [q, k, v] =
             self.queries_keys_values(&block.attn.qkv, &at("attn.qkv"), &normal, queries);
-        let q = self.heads(&q, &[0, 2, 1, 3]);
-        let k = self.heads(&k, &[0, 2, 3, 1]);
+        let mut q = self.heads(&q, &[0, 2, 1, 3]);
+        let k = match self.rotary.clone() {
+            None => self.heads(&k, &[0, 2, 3, 1]),
+            Some(rotary) => {
+                // Class tokens have no place, so that their queries are not turned.
+                if queries == Queries::All {
+                    q = rotary.turn(self.g, &q);
+                }
+                let k = self.heads(&k, &[0, 2, 1, 3]);
+                let k = rotary.turn(self.g, &k);
+                self.transpose(&k, &[0, 1, 3, 2])
+            }
+        };
         let v = self.heads(&v, &[0, 2, 1, 3]);
         let q = self.g.op("Mul", [&q, &self.shared.scale]);
         let scores = self.g.op("MatMul", [&q, &k]);
@@ -232,7 +263,10 @@ impl Emit<'_> {
         let normal = self.layer_norm(&block.norm2, &at("norm2"), &x);
         self.g.enter(&at("mlp"));
         let hidden = self.linear(&block.mlp.fc1, &at("mlp.fc1"), &normal);
-        let hidden = self.gelu(&hidden);
+        let hidden = match block.mlp.is_gated() {
+            true => self.swiglu(&hidden),
+            false => self.gelu(&hidden),
+        };
         let branch = self.linear(&block.mlp.fc2, &at("mlp.fc2"), &hidden);
         let branch = self.layer_scale(block.ls2.as_ref(), &at("ls2"), branch);
         (self.g.op("Add", [&x, &branch]), probabilities)
@@ -386,6 +420,17 @@ impl Emit<'_> {
         let y = self.g.op("Add", [&y, &self.shared.one]);
         let y = self.g.op("Mul", [x, &y]);
         self.g.op("Mul", [&y, &self.shared.half])
+    }
+
+    /// silu(a) · b of two halves.
+    fn swiglu(&mut self, x: &Value) -> Value {
+        let hidden = self.vit.config().mlp_hidden() as i64;
+        let widths = self.g.ints(&[hidden, hidden]);
+        let last = [Attribute::Int("axis", -1)];
+        let [gates, values] = self.g.nodes("Split", [x, &widths], &last);
+        let open = self.g.op("Sigmoid", [&gates]);
+        let gates = self.g.op("Mul", [&gates, &open]);
+        self.g.op("Mul", [&gates, &values])
     }
 
     /// Tokens `from..to` of `[B, N, D]`.

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use burn::tensor::{Tensor, TensorData};
-pub use dinolab_kernels::{TokenGroup, TokenLayout};
+pub use dinolab_kernels::{Rotation, TokenGroup, TokenLayout};
 
 pub use super::branch_kind::Branch;
 use super::fused::{self, Dispatch, branch::BranchOp};
-use super::{attention, gelu, layer_norm, linear};
+use super::{attention, gelu, layer_norm, linear, rotary, swiglu};
 use crate::precision::as_of;
 
 /// Parameters of a branch. Weights are `[O, I]`.
@@ -106,8 +106,13 @@ fn in_parts(
     let first_bias = Some(params.first_bias);
     let inner = match kind {
         Branch::Mlp => (parts.gelu)((parts.linear)(normed, params.first, first_bias)),
+        Branch::GatedMlp => swiglu::swiglu((parts.linear)(normed, params.first, first_bias)),
         Branch::Attention(heads) | Branch::ClassAttention(heads) => {
             let qkv = (parts.linear)(normed, params.first, first_bias);
+            let qkv = match samples.rotation() {
+                None => qkv,
+                Some(rotation) => rotary::rotate(qkv, rotation),
+            };
             let mixed = split(qkv, samples.groups(), |qkv| (parts.attention)(qkv, heads));
             mixed.reshape([1, rows, d])
         }

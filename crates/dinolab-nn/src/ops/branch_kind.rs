@@ -9,4 +9,6 @@ pub enum Branch {
     ClassAttention(usize),
     /// The exact GELU.
     Mlp,
+    /// SwiGLU: `silu(a) · b` of the two halves of the first layer's outputs.
+    GatedMlp,
 }

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 use super::{DropPath, VitConfig};
 use crate::init::Init;
 use crate::ops;
-use crate::ops::branch::{Branch, BranchParams, TokenGroup, TokenLayout};
+use crate::ops::branch::{Branch, BranchParams, Rotation, TokenGroup, TokenLayout};
 use crate::param::{Param, parameters};
 
 /// What layer scale starts from.
@@ -90,18 +90,58 @@ pub struct Attention {
     /// `[D]` → `[D]`.
     pub proj: Linear,
     heads: usize,
+    /// Whether keys have a bias; without one, its values stay 0.
+    key_bias: bool,
 }
 parameters!(Attention { qkv, proj });
 
-/// The block's MLP.
+impl Attention {
+    /// Queries, keys and values `[B, N, 3·D]` of normalised tokens `[B, N, D]`, turned by `rotation`.
+    fn queries_keys_values(&self, x: Tensor<3>, rotation: Option<&Rotation>) -> Tensor<3> {
+        let qkv = ops::linear(x, self.qkv.weight.matrix(), Some(self.bias()));
+        match rotation {
+            None => qkv,
+            Some(rotation) => ops::rotate(qkv, rotation),
+        }
+    }
+
+    /// The joint bias `[3·D]`, without a gradient for keys that have none.
+    fn bias(&self) -> Tensor<1> {
+        let bias: Tensor<1> = self.qkv.bias.as_ref().expect("blocks have biases").get();
+        if self.key_bias {
+            return bias;
+        }
+        let d = bias.dims()[0] / 3;
+        let zeros = Tensor::zeros([d], &bias.device());
+        let (queries, values) = (bias.clone().narrow(0, 0, d), bias.narrow(0, 2 * d, d));
+        Tensor::cat(vec![queries, zeros, values], 0)
+    }
+}
+
+/// The block's MLP, of hidden width `H`.
 #[derive(Clone, Debug)]
 pub struct Mlp {
-    /// `[D]` → `[ratio·D]`.
+    /// `[D]` → `[H]`; with gates `[2·H]`, theirs first.
     pub fc1: Linear,
-    /// `[ratio·D]` → `[D]`.
+    /// `[H]` → `[D]`.
     pub fc2: Linear,
+    gated: bool,
 }
 parameters!(Mlp { fc1, fc2 });
+
+impl Mlp {
+    /// Whether it is a SwiGLU.
+    pub fn is_gated(&self) -> bool {
+        self.gated
+    }
+
+    fn branch(&self) -> Branch {
+        match self.gated {
+            true => Branch::GatedMlp,
+            false => Branch::Mlp,
+        }
+    }
+}
 
 /// Layer scale: a learned factor for each channel of a residual branch.
 #[derive(Clone, Debug)]
@@ -147,7 +187,8 @@ parameters!(Block {
 impl Block {
     pub(super) fn new(config: &VitConfig, init: &mut Init, device: &Device) -> Self {
         let d = config.width;
-        let hidden = d * config.mlp_ratio;
+        let hidden = config.mlp_hidden();
+        let outputs = if config.gated_mlp { 2 * hidden } else { hidden };
         let norm = || LayerNorm::new(d, config.layer_norm_eps, device);
         let scale = || config.layer_scale.then(|| LayerScale::new(d, device));
         Self {
@@ -156,64 +197,67 @@ impl Block {
                 qkv: Linear::new(d, 3 * d, true, init, device),
                 proj: Linear::new(d, d, true, init, device),
                 heads: config.heads,
+                key_bias: config.rope.is_none(),
             },
             ls1: scale(),
             norm2: norm(),
             mlp: Mlp {
-                fc1: Linear::new(d, hidden, true, init, device),
+                fc1: Linear::new(d, outputs, true, init, device),
                 fc2: Linear::new(hidden, d, true, init, device),
+                gated: config.gated_mlp,
             },
             ls2: scale(),
         }
     }
 
-    /// Tokens `[R, D]` of all images of `runs` → `[R, D]`; `index` is the block's place, for
+    /// Tokens `[R, D]` of all images of `tokens` → `[R, D]`; `index` is the block's place, for
     /// stochastic depth.
     pub(super) fn forward(
         &self,
         x: Tensor<2>,
-        runs: &[TokenGroup],
+        tokens: &Tokens,
         index: usize,
         drop: &dyn DropPath,
     ) -> Tensor<2> {
-        let samples = samples_of(runs, drop.factors(index, 0));
+        let samples = tokens.layout(drop.factors(index, 0));
         let x = ops::branch(
             Branch::Attention(self.attn.heads),
             x,
             self.attention_params(),
             samples,
         );
-        let samples = samples_of(runs, drop.factors(index, 1));
-        ops::branch(Branch::Mlp, x, self.mlp_params(), samples)
+        let samples = tokens.layout(drop.factors(index, 1));
+        ops::branch(self.mlp.branch(), x, self.mlp_params(), samples)
     }
 
     /// The class tokens `[B, D]` of [`Block::forward`]'s result, without the others.
     pub(super) fn forward_class(
         &self,
         x: Tensor<2>,
-        runs: &[TokenGroup],
+        tokens: &Tokens,
         index: usize,
         drop: &dyn DropPath,
     ) -> Tensor<2> {
-        let samples = samples_of(runs, drop.factors(index, 0));
+        let samples = tokens.layout(drop.factors(index, 0));
         let x = ops::branch(
             Branch::ClassAttention(self.attn.heads),
             x,
             self.attention_params(),
             samples,
         );
-        let images = runs.iter().map(|run| run.images).sum();
-        let samples = samples_of(&[TokenGroup { images, tokens: 1 }], drop.factors(index, 1));
-        ops::branch(Branch::Mlp, x, self.mlp_params(), samples)
+        let images = tokens.groups.iter().map(|group| group.images).sum();
+        let samples = layout(&[TokenGroup { images, tokens: 1 }], drop.factors(index, 1));
+        let samples = Arc::new(samples);
+        ops::branch(self.mlp.branch(), x, self.mlp_params(), samples)
     }
 
     fn attention_params(&self) -> BranchParams {
-        params(
-            &self.norm1,
-            &self.attn.qkv,
-            &self.attn.proj,
-            self.ls1.as_ref(),
-        )
+        let Attention { qkv, proj, .. } = &self.attn;
+        let params = params(&self.norm1, qkv, proj, self.ls1.as_ref());
+        BranchParams {
+            first_bias: self.attn.bias(),
+            ..params
+        }
     }
 
     fn mlp_params(&self) -> BranchParams {
@@ -221,19 +265,19 @@ impl Block {
     }
 
     /// Attention weights `[B, H, N, N]` of the block on its input `[B, N, D]`.
-    pub(super) fn attention(&self, x: Tensor<3>) -> Tensor<4> {
-        ops::attention_probabilities(
-            self.attn.qkv.forward(self.norm1.forward(x)),
-            self.attn.heads,
-        )
+    pub(super) fn attention(&self, x: Tensor<3>, rotation: Option<&Rotation>) -> Tensor<4> {
+        let qkv = self
+            .attn
+            .queries_keys_values(self.norm1.forward(x), rotation);
+        ops::attention_probabilities(qkv, self.attn.heads)
     }
 
     /// Those of the first token, `[B, H, 1, N]`.
-    pub(super) fn first_attention(&self, x: Tensor<3>) -> Tensor<4> {
-        ops::first_attention_probabilities(
-            self.attn.qkv.forward(self.norm1.forward(x)),
-            self.attn.heads,
-        )
+    pub(super) fn first_attention(&self, x: Tensor<3>, rotation: Option<&Rotation>) -> Tensor<4> {
+        let qkv = self
+            .attn
+            .queries_keys_values(self.norm1.forward(x), rotation);
+        ops::first_attention_probabilities(qkv, self.attn.heads)
     }
 }
 
@@ -264,9 +308,23 @@ fn params(
     }
 }
 
-fn samples_of(runs: &[TokenGroup], factors: Option<Vec<f32>>) -> Arc<TokenLayout> {
-    Arc::new(match factors {
-        Some(factors) => TokenLayout::new(runs, &factors),
-        None => TokenLayout::all(runs),
-    })
+/// The tokens of images of several sizes.
+pub(super) struct Tokens {
+    /// Images of each size.
+    pub groups: Vec<TokenGroup>,
+    /// Rotary positions of all tokens.
+    pub rotation: Option<Arc<Rotation>>,
+}
+
+impl Tokens {
+    fn layout(&self, factors: Option<Vec<f32>>) -> Arc<TokenLayout> {
+        Arc::new(layout(&self.groups, factors).with_rotation(self.rotation.clone()))
+    }
+}
+
+fn layout(groups: &[TokenGroup], factors: Option<Vec<f32>>) -> TokenLayout {
+    match factors {
+        Some(factors) => TokenLayout::new(groups, &factors),
+        None => TokenLayout::all(groups),
+    }
 }

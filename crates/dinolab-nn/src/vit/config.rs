@@ -1,6 +1,6 @@
 //! The sizes and conventions of a vision transformer.
 
-use crate::position::PositionRule;
+use crate::position::{PositionRule, Rope};
 use crate::{Error, Result};
 
 /// The reference's epsilon of every layer normalisation.
@@ -26,11 +26,20 @@ pub struct VitConfig {
     pub depth: usize,
     /// Attention heads, `H`; divides `width`.
     pub heads: usize,
-    /// Hidden width of the MLP as a multiple of `width`.
+    /// Hidden width of the MLP as a multiple of `width`, unless `mlp_width` says it.
     pub mlp_ratio: usize,
+    /// Hidden width of the MLP where it is no multiple of `width`; 0 otherwise.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub mlp_width: usize,
+    /// SwiGLU in place of GELU: the first layer has twice the hidden width.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub gated_mlp: bool,
     /// How position embeddings follow another image size.
     #[serde(default)]
     pub position_rule: PositionRule,
+    /// Rotary position embeddings in place of learned ones. Such a network has no bias of keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rope: Option<Rope>,
     /// Register tokens between the class token and the patches (Darcet et al.), `R`. They have
     /// no position embedding and are in no output.
     #[serde(default, skip_serializing_if = "is_none")]
@@ -43,12 +52,12 @@ pub struct VitConfig {
     pub layer_norm_eps: f64,
 }
 
-fn is_none(registers: &usize) -> bool {
-    *registers == 0
+fn is_none(count: &usize) -> bool {
+    *count == 0
 }
 
-fn is_off(layer_scale: &bool) -> bool {
-    !layer_scale
+fn is_off(flag: &bool) -> bool {
+    !flag
 }
 
 fn layer_norm_eps() -> f64 {
@@ -70,7 +79,10 @@ impl Default for VitConfig {
             depth: 12,
             heads: 6,
             mlp_ratio: 4,
+            mlp_width: 0,
+            gated_mlp: false,
             position_rule: PositionRule::default(),
+            rope: None,
             registers: 0,
             layer_scale: false,
             layer_norm_eps: LAYER_NORM_EPS,
@@ -130,6 +142,34 @@ impl VitConfig {
         1 + self.registers
     }
 
+    /// Whether the network has only what the reference's networks have.
+    pub fn is_reference(&self) -> bool {
+        self.mlp_width == 0
+            && !self.gated_mlp
+            && self.rope.is_none()
+            && self.registers == 0
+            && !self.layer_scale
+    }
+
+    /// Hidden width of the MLP.
+    pub fn mlp_hidden(&self) -> usize {
+        match self.mlp_width {
+            0 => self.width.saturating_mul(self.mlp_ratio),
+            width => width,
+        }
+    }
+
+    /// The hidden width that DINOv2 gives a gated MLP of this `width`: two thirds of what one without
+    /// gates has, in a multiple of 8.
+    pub fn gated_width(width: usize) -> usize {
+        (4 * width * 2 / 3).next_multiple_of(8)
+    }
+
+    /// The width of an attention head.
+    pub fn head_width(&self) -> usize {
+        self.width / self.heads.max(1)
+    }
+
     /// Checks that the sizes make a network.
     ///
     /// # Errors
@@ -168,26 +208,9 @@ impl VitConfig {
                 format!("{} is not between 0 and 1", self.layer_norm_eps),
             );
         }
-        Ok(())
-    }
-
-    /// Checks that the network is one that DINO trains: one with register tokens or layer scale
-    /// belongs to a later recipe and can be used, but not trained here.
-    ///
-    /// # Errors
-    /// [`Error::BadSetting`].
-    pub fn check_trainable(&self) -> Result<()> {
-        let extra = match (self.layer_scale, self.registers > 0) {
-            (false, false) => return Ok(()),
-            (true, false) => "layer scale",
-            (false, true) => "register tokens",
-            (true, true) => "layer scale and register tokens",
-        };
-        Err(Error::BadSetting {
-            field: "weights",
-            reason: format!(
-                "a network with {extra} (as DINOv2's) serves every verb but train and overfit"
-            ),
-        })
+        match &self.rope {
+            Some(rope) => rope.check(self.head_width()),
+            None => Ok(()),
+        }
     }
 }

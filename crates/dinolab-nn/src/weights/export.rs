@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::preprocess::{KEY, Preparation};
 use super::pth::{Value, write_pth};
-use super::{Array, Kind, Naming, arrays, hugging_face, timm, to_bytes, unwritten};
+use super::{Array, Kind, Naming, arrays, hugging_face, reference, timm, to_bytes, unwritten};
 use crate::position::resample;
 use crate::{Result, Vit, VitConfig, feature};
 use dinolab_files::{FileSet, write_whole};
@@ -68,16 +68,39 @@ impl Backbone {
             shape: vec![1, self.config.width],
             data: vec![0.0; self.config.width],
         };
-        self.arrays.get("mask_token").cloned().unwrap_or_else(zeros)
+        let mut token = self.arrays.get("mask_token").cloned().unwrap_or_else(zeros);
+        token.shape = vec![1, self.config.width];
+        token
     }
 
-    /// The state dictionary of the reference, or of DINOv2 for a network with layer scale.
+    /// The state dictionary of the reference, or of DINOv2 for a network with layer scale, or of DINOv3
+    /// for one with rotary positions.
     fn state_dict(&self) -> Arrays {
         let mut arrays = self.arrays.clone();
-        if self.config.layer_scale {
+        if self.config.layer_scale || self.config.rope.is_some() {
             arrays.insert("mask_token".into(), self.mask_token());
         }
-        arrays
+        reference::named(arrays, &self.config)
+    }
+
+    /// Checks that a naming scheme can hold the network.
+    ///
+    /// # Errors
+    /// [`crate::Error::BadSetting`] for an MLP of a width that Hugging Face's class cannot have.
+    pub fn check(&self, naming: Naming) -> Result<()> {
+        match naming {
+            Naming::HuggingFace(kind) if !hugging_face::has_hidden_width(&self.config, kind) => {
+                Err(crate::Error::BadSetting {
+                    field: "ffn-width",
+                    reason: format!(
+                        "{} cannot have an MLP of width {}; write the weights with other names",
+                        kind.names().1,
+                        self.config.mlp_hidden()
+                    ),
+                })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The arrays by the names of a naming scheme, as programs that use it load them.
@@ -87,7 +110,7 @@ impl Backbone {
             Naming::Timm => timm::named(&self.arrays, &self.config),
             Naming::HuggingFace(kind) => {
                 let mut arrays = self.arrays.clone();
-                if kind == Kind::Dinov2WithRegisters {
+                if matches!(kind, Kind::Dinov2WithRegisters | Kind::Dinov3) {
                     arrays.insert("mask_token".into(), self.mask_token());
                 }
                 if kind != Kind::Vit && !self.config.layer_scale {
@@ -100,7 +123,7 @@ impl Backbone {
                         arrays.insert(format!("blocks.{i}.ls2.gamma"), ones.clone());
                     }
                 }
-                hugging_face::named(&arrays, kind)
+                hugging_face::named(&arrays, kind, &self.config)
             }
         }
     }
@@ -110,7 +133,10 @@ impl Backbone {
     fn metadata(&self, naming: Naming) -> BTreeMap<String, String> {
         let mut config = self.config.clone();
         // With layer scale of ones where the class wants it.
-        config.layer_scale |= naming == Naming::HuggingFace(Kind::Dinov2WithRegisters);
+        let scaled = [Kind::Dinov2, Kind::Dinov2WithRegisters, Kind::Dinov3];
+        config.layer_scale |= scaled
+            .iter()
+            .any(|&kind| naming == Naming::HuggingFace(kind));
         let vit = serde_json::to_string(&config).expect("plain data");
         let mut metadata = BTreeMap::from([
             ("format".to_owned(), "pt".to_owned()),

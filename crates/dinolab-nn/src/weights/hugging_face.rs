@@ -1,11 +1,14 @@
-//! Hugging Face's `ViTModel`, `Dinov2Model` and `Dinov2WithRegistersModel`: their names and the
-//! two JSON sidecar files.
+//! Hugging Face's `ViTModel`, `Dinov2Model`, `Dinov2WithRegistersModel` and `DINOv3ViTModel`: their names
+//! and the two JSON sidecar files.
+
+mod dinov3;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::joined::{self, Joined};
 use super::preprocess::Preparation;
 use super::scheme::{Kind, Naming};
 use super::{Array, bad};
@@ -13,21 +16,30 @@ use crate::{Result, VitConfig};
 
 type Arrays = BTreeMap<String, Array>;
 
-/// The end of a name that every such network has; what precedes it precedes all names.
-pub(super) const MARK: &str = "embeddings.patch_embeddings.projection.weight";
+/// The ends of names of which every such network has one; what precedes it precedes all names.
+pub(super) const MARKS: [&str; 2] = [
+    "embeddings.patch_embeddings.projection.weight",
+    dinov3::MARK,
+];
 
 /// The prefix of the names (`vit.`, `dinov2.` or nothing), if they are Hugging Face's.
 pub(super) fn prefix(raw: &Arrays) -> Option<String> {
-    raw.keys()
-        .find_map(|name| name.strip_suffix(MARK))
-        .map(str::to_owned)
+    let marked = |name: &String| {
+        let prefix = MARKS.iter().find_map(|mark| name.strip_suffix(mark))?;
+        (prefix.is_empty() || prefix.ends_with('.')).then(|| prefix.to_owned())
+    };
+    raw.keys().find_map(marked)
 }
 
 /// A tensor's place in the reference's network.
 enum Place {
     Whole(String),
-    /// The query's, key's or value's (0, 1, 2) rows of a joint map.
-    Third(String, usize),
+    /// Rows of a joint map: part number `part` of `of`.
+    Part {
+        name: String,
+        part: usize,
+        of: usize,
+    },
 }
 
 fn place(name: &str) -> Option<Place> {
@@ -43,9 +55,9 @@ fn place(name: &str) -> Option<Place> {
     };
     let (block, rest) = rest.split_once('.')?;
     let (part, last) = rest.rsplit_once('.')?;
-    let joint = |third| {
+    let joint = |part| {
         let name = format!("blocks.{block}.attn.qkv.{last}");
-        Some(Place::Third(name, third))
+        Some(Place::Part { name, part, of: 3 })
     };
     let part = match part {
         "attention.attention.query" => return joint(0),
@@ -55,7 +67,8 @@ fn place(name: &str) -> Option<Place> {
         "layernorm_before" => "norm1",
         "layernorm_after" => "norm2",
         "intermediate.dense" => "mlp.fc1",
-        "output.dense" => "mlp.fc2",
+        "output.dense" | "mlp.weights_out" => "mlp.fc2",
+        "mlp.weights_in" => "mlp.fc1",
         "layer_scale1" if last == "lambda1" => return whole(format!("blocks.{block}.ls1.gamma")),
         "layer_scale2" if last == "lambda1" => return whole(format!("blocks.{block}.ls2.gamma")),
         other => other,
@@ -66,54 +79,49 @@ fn place(name: &str) -> Option<Place> {
 /// The reference's names; queries, keys and values become one map. What belongs to other parts
 /// (pooler, classifier) keeps its name.
 pub(super) fn canonical(path: &Path, raw: Arrays, prefix: &str) -> Result<(Arrays, Naming)> {
-    let kind = if raw.keys().any(|name| name.contains("layernorm_before")) {
+    let kind = if raw.contains_key(&format!("{prefix}{}", dinov3::MARK)) {
+        Kind::Dinov3
+    } else if raw.keys().any(|name| name.contains("layernorm_before")) {
         Kind::Vit
     } else if raw.contains_key(&format!("{prefix}embeddings.register_tokens")) {
         Kind::Dinov2WithRegisters
     } else {
         Kind::Dinov2
     };
+    let is_dinov3 = kind == Kind::Dinov3;
+    let gated = is_dinov3 && raw.keys().any(|name| name.contains(".mlp.gate_proj."));
+    let place = if is_dinov3 { dinov3::place } else { place };
     let mut arrays = Arrays::new();
-    let mut thirds: BTreeMap<String, [Option<Array>; 3]> = BTreeMap::new();
+    let mut parts = Joined::default();
     for (name, array) in raw {
+        // As it is written for a network without registers.
+        if is_dinov3 && array.data.is_empty() && name.ends_with("register_tokens") {
+            continue;
+        }
         match name.strip_prefix(prefix).and_then(place) {
             Some(Place::Whole(place)) => {
                 arrays.insert(format!("backbone.{place}"), array);
             }
-            Some(Place::Third(place, third)) => {
-                thirds.entry(format!("backbone.{place}")).or_default()[third] = Some(array);
+            Some(Place::Part { name, of: 2, .. }) if !gated => {
+                arrays.insert(format!("backbone.{name}"), array);
+            }
+            Some(Place::Part { name, part, of }) => {
+                parts.add(format!("backbone.{name}"), part, of, array);
             }
             None => {
                 arrays.insert(name, array);
             }
         }
     }
-    for (name, thirds) in thirds {
-        let [Some(query), Some(key), Some(value)] = thirds else {
-            return Err(bad(
-                path,
-                format!("does not have all of query, key and value of {name}"),
-            ));
-        };
-        if query.shape != key.shape || key.shape != value.shape || query.shape.is_empty() {
-            return Err(bad(
-                path,
-                format!(
-                    "query, key and value of {name} differ in shape: {:?}, {:?}, {:?}",
-                    query.shape, key.shape, value.shape
-                ),
-            ));
-        }
-        let mut shape = query.shape.clone();
-        shape[0] = shape[0].saturating_mul(3);
-        let data = [query.data, key.data, value.data].concat();
-        arrays.insert(name, Array { shape, data });
-    }
+    arrays.extend(parts.finish(path, is_dinov3)?);
     Ok((arrays, Naming::HuggingFace(kind)))
 }
 
 /// A backbone's tensors, by the reference's names without `backbone.`, under Hugging Face's.
-pub(super) fn named(backbone: &Arrays, kind: Kind) -> Arrays {
+pub(super) fn named(backbone: &Arrays, kind: Kind, config: &VitConfig) -> Arrays {
+    if kind == Kind::Dinov3 {
+        return dinov3::named(backbone, config);
+    }
     let mut arrays = Arrays::new();
     for (name, array) in backbone {
         let parts: Vec<_> = name.split('.').collect();
@@ -125,17 +133,8 @@ pub(super) fn named(backbone: &Arrays, kind: Kind) -> Arrays {
             }
             ["norm", last] => format!("layernorm.{last}"),
             ["blocks", i, "attn", "qkv", last] => {
-                let third = array.data.len() / 3;
-                let mut shape = array.shape.clone();
-                shape[0] /= 3;
-                for (j, which) in ["query", "key", "value"].into_iter().enumerate() {
-                    let part = Array {
-                        shape: shape.clone(),
-                        data: array.data[j * third..][..third].to_vec(),
-                    };
-                    let name = format!("encoder.layer.{i}.attention.attention.{which}.{last}");
-                    arrays.insert(name, part);
-                }
+                let at = |which| format!("encoder.layer.{i}.attention.attention.{which}.{last}");
+                arrays.extend(joined::split(array, ["query", "key", "value"].map(at)));
                 continue;
             }
             ["blocks", i, ref rest @ ..] => {
@@ -145,6 +144,12 @@ pub(super) fn named(backbone: &Arrays, kind: Kind) -> Arrays {
                     (Kind::Vit, ["norm2", last]) => format!("layernorm_after.{last}"),
                     (Kind::Vit, ["mlp", "fc1", last]) => format!("intermediate.dense.{last}"),
                     (Kind::Vit, ["mlp", "fc2", last]) => format!("output.dense.{last}"),
+                    (_, ["mlp", "fc1", last]) if config.gated_mlp => {
+                        format!("mlp.weights_in.{last}")
+                    }
+                    (_, ["mlp", "fc2", last]) if config.gated_mlp => {
+                        format!("mlp.weights_out.{last}")
+                    }
                     (_, ["ls1", _]) => "layer_scale1.lambda1".into(),
                     (_, ["ls2", _]) => "layer_scale2.lambda1".into(),
                     (_, rest) => rest.join("."),
@@ -170,34 +175,62 @@ pub(super) fn metadata(path: &Path, config: &Value) -> Result<Vec<(String, Strin
             bad(
                 path,
                 format!(
-                    "model_type {model_type}: one of vit, dinov2, dinov2_with_registers can be read"
+                    "model_type {model_type}: one of vit, dinov2, dinov2_with_registers, dinov3_vit can \
+                     be read"
                 ),
             )
         })?;
         let rule = Naming::HuggingFace(kind).position_rule(kind == Kind::Dinov2WithRegisters);
         metadata.push(("position_rule".into(), rule.to_string()));
     }
-    if let Some(act) = text("hidden_act").filter(|act| !matches!(*act, "gelu" | "gelu_python")) {
+    // DINOv2's gates are always SiLU's, whatever is written here.
+    let gated = config.get("use_gated_mlp") == Some(&Value::Bool(true));
+    let known = |act: &str| match gated {
+        true => matches!(act, "silu" | "swish"),
+        false => matches!(act, "gelu" | "gelu_python"),
+    };
+    if let Some(act) = text("hidden_act").filter(|act| !known(act)) {
+        let reason = format!("hidden_act {act}: only gelu, and silu of gated MLPs, are supported");
+        return Err(bad(path, reason));
+    }
+    if config.get("key_bias") == Some(&Value::Bool(true))
+        && text("model_type") == Some("dinov3_vit")
+    {
         return Err(bad(
             path,
-            format!("hidden_act {act}: only gelu is supported"),
+            "key_bias true: keys with a bias are not supported".into(),
         ));
-    }
-    if config.get("use_swiglu_ffn") == Some(&Value::Bool(true)) {
-        let reason = "use_swiglu_ffn: a gated MLP (SwiGLU, as in DINOv2's giant) is not supported";
-        return Err(bad(path, reason.into()));
     }
     for (key, entry) in [
         ("num_attention_heads", "num_heads"),
         ("layer_norm_eps", "layer_norm_eps"),
+        ("image_size", "image_size"),
+        ("rope_theta", "rope_theta"),
+        ("pos_embed_shift", "rope_shift"),
+        ("pos_embed_jitter", "rope_jitter"),
+        ("pos_embed_rescale", "rope_rescale"),
     ] {
         match config.get(key) {
-            None => {}
+            None | Some(Value::Null) => {}
             Some(Value::Number(number)) => metadata.push((entry.into(), number.to_string())),
             Some(other) => return Err(bad(path, format!("{key} {other}: not a number"))),
         }
     }
     Ok(metadata)
+}
+
+/// The multiple of the width that DINOv2's classes make the hidden width of, if there is one.
+fn dinov2_ratio(config: &VitConfig) -> Option<usize> {
+    let hidden = |ratio: &usize| match config.gated_mlp {
+        true => (config.width * ratio * 2 / 3).next_multiple_of(8),
+        false => config.width * ratio,
+    };
+    (1..=64).find(|ratio| hidden(ratio) == config.mlp_hidden())
+}
+
+/// Whether a class can have the hidden width of a network's MLP.
+pub(super) fn has_hidden_width(config: &VitConfig, kind: Kind) -> bool {
+    matches!(kind, Kind::Vit | Kind::Dinov3) || dinov2_ratio(config).is_some()
 }
 
 /// `config.json` for a network.
@@ -212,7 +245,7 @@ pub(super) fn config_json(config: &VitConfig, kind: Kind, mask_token: bool) -> V
         "hidden_size": config.width,
         "image_size": config.image_size,
         "initializer_range": 0.02,
-        "intermediate_size": config.width * config.mlp_ratio,
+        "intermediate_size": config.mlp_hidden(),
         "layer_norm_eps": config.layer_norm_eps,
         "model_type": model_type,
         "num_attention_heads": config.heads,
@@ -221,29 +254,36 @@ pub(super) fn config_json(config: &VitConfig, kind: Kind, mask_token: bool) -> V
         "patch_size": config.patch_size,
         "qkv_bias": true,
     });
-    if kind != Kind::Vit {
-        let stages: Vec<_> = std::iter::once("stem".to_owned())
-            .chain((1..=config.depth).map(|i| format!("stage{i}")))
-            .collect();
-        let dinov2 = json!({
-            "apply_layernorm": true,
-            "drop_path_rate": 0.0,
-            "layerscale_value": 1.0,
-            "mlp_ratio": config.mlp_ratio,
-            "out_features": [stages[config.depth]],
-            "out_indices": [config.depth],
-            "reshape_hidden_states": true,
-            "stage_names": stages,
-            "use_swiglu_ffn": false,
-        });
-        let all = value.as_object_mut().expect("an object");
-        all.remove("intermediate_size");
-        all.extend(dinov2.as_object().expect("an object").clone());
-        if kind == Kind::Dinov2 {
-            all.insert("use_mask_token".into(), mask_token.into());
-        } else {
-            all.insert("num_register_tokens".into(), config.registers.into());
-        }
+    if kind == Kind::Vit {
+        return value;
+    }
+    // Common to all classes that are backbones of others.
+    let stages: Vec<_> = std::iter::once("stem".to_owned())
+        .chain((1..=config.depth).map(|i| format!("stage{i}")))
+        .collect();
+    let backbone = json!({
+        "apply_layernorm": true,
+        "drop_path_rate": 0.0,
+        "layerscale_value": 1.0,
+        "out_features": [stages[config.depth]],
+        "out_indices": [config.depth],
+        "reshape_hidden_states": true,
+        "stage_names": stages,
+    });
+    let all = value.as_object_mut().expect("an object");
+    all.extend(backbone.as_object().expect("an object").clone());
+    if kind == Kind::Dinov3 {
+        dinov3::extend_config(all, config);
+        return value;
+    }
+    all.remove("intermediate_size");
+    let ratio = dinov2_ratio(config).unwrap_or(config.mlp_ratio);
+    all.insert("mlp_ratio".into(), ratio.into());
+    all.insert("use_swiglu_ffn".into(), config.gated_mlp.into());
+    if kind == Kind::Dinov2 {
+        all.insert("use_mask_token".into(), mask_token.into());
+    } else {
+        all.insert("num_register_tokens".into(), config.registers.into());
     }
     value
 }

@@ -1,7 +1,13 @@
 //! The sizes of the networks that weights belong to.
 
-use super::{Weights, bad};
+use super::{Kind, Naming, Weights, bad};
+use crate::position::{PositionRule, ROPE_THETA, Rope};
 use crate::{Feature, HeadConfig, Result, VitConfig, feature};
+
+/// The register tokens.
+const REGISTERS: &str = "backbone.register_tokens";
+/// The periods of rotary positions, in DINOv3's own files.
+const PERIODS: &str = "backbone.rope_embed.periods";
 
 impl Weights {
     fn shape(&self, name: &str) -> Option<&[usize]> {
@@ -30,18 +36,31 @@ impl Weights {
     /// the returned sizes is not larger than the tensors that were read.
     pub fn vit_config(&self, heads: Option<usize>) -> Result<VitConfig> {
         let mut config = self.shapes()?;
+        let learned = config.rope.is_none();
         if let Some(text) = self.metadata.get("vit") {
             let said: VitConfig = serde_json::from_str(text)
                 .map_err(|error| bad(&self.path, format!("its metadata vit: {error}")))?;
+            let same_mlp = said.mlp_hidden() == config.mlp_hidden();
             let same = VitConfig {
                 heads: said.heads,
+                rope: said.rope.filter(|_| !learned),
+                mlp_ratio: if same_mlp {
+                    said.mlp_ratio
+                } else {
+                    config.mlp_ratio
+                },
+                mlp_width: if same_mlp {
+                    said.mlp_width
+                } else {
+                    config.mlp_width
+                },
                 position_rule: said.position_rule,
                 layer_norm_eps: said.layer_norm_eps,
                 image_size: said.image_size,
                 ..config.clone()
             };
             // The image's side need not be a whole number of patches.
-            if said != same || said.side() != config.side() {
+            if said != same || learned && said.side() != config.side() {
                 return Err(bad(
                     &self.path,
                     format!("its metadata vit does not fit its tensors: {text}"),
@@ -62,55 +81,137 @@ impl Weights {
         }
         config.heads = heads.unwrap_or(config.heads);
         config.validate()?;
+        if let Some(rope) = &config.rope {
+            self.check_periods(rope, config.head_width())?;
+        }
         Ok(config)
+    }
+
+    /// The rotary positions of a network without learned ones: by the metadata, else DINOv3's.
+    ///
+    /// # Errors
+    /// [`crate::Error::BadWeights`] if nothing shows that they are DINOv3's.
+    fn rope(&self) -> Result<Rope> {
+        let number = |name: &str| self.metadata.get(name).and_then(|text| text.parse().ok());
+        let theta = number("rope_theta");
+        let known = theta.is_some()
+            || self.metadata.contains_key("vit")
+            || self.naming == Naming::HuggingFace(Kind::Dinov3)
+            || self.arrays.contains_key(PERIODS)
+            || self.naming == Naming::Timm && self.arrays.contains_key(REGISTERS);
+        if !known {
+            return Err(bad(&self.path, "has no tensor backbone.pos_embed".into()));
+        }
+        let plain = Rope::default();
+        Ok(Rope {
+            theta: theta.unwrap_or(ROPE_THETA),
+            shift: number("rope_shift").unwrap_or(plain.shift),
+            jitter: number("rope_jitter").unwrap_or(plain.jitter),
+            rescale: number("rope_rescale").unwrap_or(plain.rescale),
+        })
+    }
+
+    /// Checks the periods that DINOv3's files have, rounded to `bf16`, against those of `rope`.
+    fn check_periods(&self, rope: &Rope, head_width: usize) -> Result<()> {
+        let Some(periods) = self.arrays.get(PERIODS) else {
+            return Ok(());
+        };
+        let ours = rope.frequencies(head_width);
+        let near =
+            |(period, frequency): (&f32, &f64)| (f64::from(*period) * frequency - 1.0).abs() < 0.01;
+        if periods.data.len() == ours.len() && periods.data.iter().zip(&ours).all(near) {
+            return Ok(());
+        }
+        let theta = rope.theta;
+        let reason = format!(
+            "its rotary periods are not those of {} heads with the base {theta}",
+            self.shape("backbone.cls_token")
+                .and_then(|s| s.last())
+                .copied()
+                .unwrap_or(0)
+                / head_width.max(1)
+        );
+        Err(bad(&self.path, reason))
     }
 
     /// The configuration by the tensors' shapes, with every tensor checked against it.
     fn shapes(&self) -> Result<VitConfig> {
         let [width, channels, patch_size, _] =
             self.shape_of_rank("backbone.patch_embed.proj.weight")?;
-        let [_, tokens, _] = self.shape_of_rank("backbone.pos_embed")?;
-        let [hidden, _] = self.shape_of_rank("backbone.blocks.0.mlp.fc1.weight")?;
+        let [outputs, _] = self.shape_of_rank("backbone.blocks.0.mlp.fc1.weight")?;
+        let [_, hidden] = self.shape_of_rank("backbone.blocks.0.mlp.fc2.weight")?;
+        let gated_mlp = hidden > 0 && Some(outputs) == hidden.checked_mul(2);
         let depth = (0..)
             .take_while(|i| {
                 self.shape(&format!("backbone.blocks.{i}.norm1.weight"))
                     .is_some()
             })
             .count();
-        let side = tokens.saturating_sub(1).isqrt();
-        if side == 0 || side * side + 1 != tokens {
-            return Err(bad(
-                &self.path,
-                format!(
-                    "{tokens} position embeddings are not a square of patches and a class token"
-                ),
-            ));
-        }
-        if width == 0 || !hidden.is_multiple_of(width) {
-            return Err(bad(
-                &self.path,
-                format!("the MLP's width of {hidden} is not a multiple of {width}"),
-            ));
-        }
-        let registers = match self.shape("backbone.register_tokens") {
-            None => 0,
-            Some(_) => self.shape_of_rank::<3>("backbone.register_tokens")?[1],
+        let learned = self.shape("backbone.pos_embed").is_some();
+        let (image_size, rope) = match learned {
+            true => (self.trained_side()?.saturating_mul(patch_size), None),
+            false => (self.said_image_size(patch_size), Some(self.rope()?)),
         };
+        if width == 0 || hidden == 0 || !gated_mlp && outputs != hidden {
+            let reason =
+                format!("an MLP from a width of {width} to {outputs}, and back from {hidden}");
+            return Err(bad(&self.path, reason));
+        }
+        let registers = match self.shape(REGISTERS) {
+            None => 0,
+            Some(_) => self.shape_of_rank::<3>(REGISTERS)?[1],
+        };
+        let whole = hidden.is_multiple_of(width);
         let layer_scale = self.shape("backbone.blocks.0.ls1.gamma").is_some();
-        self.check_complete(width, hidden, depth, layer_scale)?;
+        self.check_complete(width, [outputs, hidden], depth, layer_scale)?;
         Ok(VitConfig {
-            image_size: side.saturating_mul(patch_size),
+            image_size,
             patch_size,
             channels,
             width,
             depth,
-            heads: (width / 64).max(1),
-            mlp_ratio: hidden / width,
-            position_rule: self.naming.position_rule(registers > 0),
+            heads: self.usual_heads(width),
+            mlp_ratio: if whole { hidden / width } else { 1 },
+            mlp_width: if whole { 0 } else { hidden },
+            gated_mlp,
+            position_rule: match learned {
+                true => self.naming.position_rule(registers > 0),
+                false => PositionRule::default(),
+            },
+            rope,
             registers,
             layer_scale,
-            layer_norm_eps: self.naming.layer_norm_eps(),
+            layer_norm_eps: self.naming.layer_norm_eps(!learned),
         })
+    }
+
+    /// Patches along one side of the trained image, by the position embeddings.
+    fn trained_side(&self) -> Result<usize> {
+        let [_, tokens, _] = self.shape_of_rank("backbone.pos_embed")?;
+        let side = tokens.saturating_sub(1).isqrt();
+        if side > 0 && side * side + 1 == tokens {
+            return Ok(side);
+        }
+        Err(bad(
+            &self.path,
+            format!("{tokens} position embeddings are not a square of patches and a class token"),
+        ))
+    }
+
+    /// The side of the trained image where no tensor shows it: as the metadata says, else 224.
+    fn said_image_size(&self, patch_size: usize) -> usize {
+        let said = self.metadata.get("image_size");
+        let said = said.and_then(|text| text.parse().ok());
+        said.unwrap_or(224).max(patch_size)
+    }
+
+    /// The number of heads that the periods of rotary positions show, else one per 64 of width.
+    fn usual_heads(&self, width: usize) -> usize {
+        let by_periods = self.shape(PERIODS).and_then(|shape| {
+            let head_width = shape.first()?.checked_mul(4)?;
+            width.checked_div(head_width)
+        });
+        by_periods.unwrap_or(width / 64).max(1)
     }
 
     /// Checks that the file has all tensors of a network of these sizes, so that a network made
@@ -118,7 +219,7 @@ impl Weights {
     fn check_complete(
         &self,
         width: usize,
-        hidden: usize,
+        [outputs, hidden]: [usize; 2],
         depth: usize,
         layer_scale: bool,
     ) -> Result<()> {
@@ -138,7 +239,7 @@ impl Weights {
             let block = |part: &str, shape: &[usize]| all(&format!("blocks.{i}.{part}"), shape);
             block("attn.qkv.weight", &[width.saturating_mul(3), width])?;
             block("attn.proj.weight", &[width, width])?;
-            block("mlp.fc1.weight", &[hidden, width])?;
+            block("mlp.fc1.weight", &[outputs, width])?;
             block("mlp.fc2.weight", &[width, hidden])?;
             if layer_scale {
                 block("ls1.gamma", &[width])?;
@@ -146,19 +247,6 @@ impl Weights {
             }
         }
         Ok(())
-    }
-
-    /// Checks that training can start from these weights.
-    ///
-    /// # Errors
-    /// [`crate::Error::BadSetting`] for networks with layer scale or registers.
-    pub fn check_trainable(&self) -> Result<()> {
-        VitConfig {
-            registers: usize::from(self.shape("backbone.register_tokens").is_some()),
-            layer_scale: self.shape("backbone.blocks.0.ls1.gamma").is_some(),
-            ..VitConfig::default()
-        }
-        .check_trainable()
     }
 
     /// The feature that the head was trained on, which is the one to use: as the metadata says, else

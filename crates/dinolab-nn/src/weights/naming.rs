@@ -1,12 +1,14 @@
 //! Renames the tensors of other libraries to the reference's names.
 //!
 //! Register tokens and layer scale, which the reference does not have, are named as in DINOv2:
-//! `register_tokens`, `blocks.N.ls1.gamma`.
+//! `register_tokens`, `blocks.N.ls1.gamma`. The two maps of a gated MLP are `mlp.fc1`, gates first, and
+//! `mlp.fc2`. A network without position embeddings has rotary ones.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::hugging_face;
+use super::joined::Joined;
 use super::scheme::Naming;
 use super::{Array, bad, resnet};
 use crate::Result;
@@ -30,7 +32,7 @@ pub(super) fn canonical(path: &Path, raw: Arrays, exported: bool) -> Result<(Arr
     let (mut arrays, naming) = match hugging_face::prefix(&raw) {
         Some(prefix) => hugging_face::canonical(path, raw, &prefix)?,
         None => {
-            let timm = raw.contains_key("reg_token")
+            let timm = raw.keys().any(|name| is_timm(name))
                 || lone && exported
                 || raw.contains_key("blocks.0.ls1.gamma") && !raw.contains_key("mask_token");
             let naming = if timm {
@@ -38,8 +40,7 @@ pub(super) fn canonical(path: &Path, raw: Arrays, exported: bool) -> Result<(Arr
             } else {
                 Naming::Reference
             };
-            let renamed = raw.into_iter().map(|(k, v)| (full_name(&k), v));
-            (renamed.collect(), naming)
+            (full_names(path, raw)?, naming)
         }
     };
     if !arrays.contains_key("backbone.cls_token") {
@@ -65,7 +66,55 @@ pub(super) fn canonical(path: &Path, raw: Arrays, exported: bool) -> Result<(Arr
     check_supported(path, &arrays)?;
     positions(path, &mut arrays)?;
     query_key_value_biases(&mut arrays);
+    if !arrays.contains_key("backbone.pos_embed") {
+        key_biases(path, &mut arrays)?;
+    }
     Ok((arrays, naming))
+}
+
+/// Whether a lone backbone's tensor is named as in timm alone.
+fn is_timm(name: &str) -> bool {
+    let name = name.strip_prefix("backbone.").unwrap_or(name);
+    name == "reg_token" || name.ends_with(".gamma_1") || name.ends_with(".attn.q_bias")
+}
+
+/// The arrays under the reference's full names.
+///
+/// # Errors
+/// [`crate::Error::BadWeights`] if a joint map is not all there.
+fn full_names(path: &Path, raw: Arrays) -> Result<Arrays> {
+    let mut arrays = Arrays::new();
+    let mut parts = Joined::default();
+    for (name, array) in raw {
+        let name = full_name(&name);
+        match part_of(&name) {
+            Some((whole, part, of)) => parts.add(whole, part, of, array),
+            None => {
+                arrays.insert(name, array);
+            }
+        }
+    }
+    arrays.extend(parts.finish(path, true)?);
+    Ok(arrays)
+}
+
+/// The joint map that a tensor is a part of, and its number among so many.
+fn part_of(name: &str) -> Option<(String, usize, usize)> {
+    let (before, last) = name.rsplit_once('.')?;
+    let bias = |block: &str, part| Some((format!("{block}.qkv.bias"), part, 3));
+    match last {
+        "q_bias" => return bias(before, 0),
+        "v_bias" => return bias(before, 2),
+        _ => {}
+    }
+    let (mlp, part) = before.rsplit_once('.')?;
+    let part = match part {
+        "w1" | "fc1_g" => 0,
+        "w2" | "fc1_x" => 1,
+        _ => return None,
+    };
+    let joint = mlp.ends_with(".mlp").then(|| format!("{mlp}.fc1.{last}"))?;
+    Some((joint, part, 2))
 }
 
 /// Returns the reference's full name, adding `backbone.` to the names of a lone backbone.
@@ -83,14 +132,19 @@ fn full_name(name: &str) -> String {
     }
 }
 
-/// Renames a part of a backbone: timm's registers and DINOv2's chunked blocks.
+/// Renames a part of a backbone: registers, layer scale and gated MLPs of timm, DINOv2 and DINOv3, and
+/// DINOv2's chunked blocks.
 fn part(name: &str) -> String {
     let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     match name.split('.').collect::<Vec<_>>()[..] {
-        ["reg_token"] => "register_tokens".into(),
+        ["reg_token" | "storage_tokens"] => "register_tokens".into(),
+        ["blocks", i, "gamma_1"] => format!("blocks.{i}.ls1.gamma"),
+        ["blocks", i, "gamma_2"] => format!("blocks.{i}.ls2.gamma"),
+        ["blocks", i, "mlp", "w12", last] => format!("blocks.{i}.mlp.fc1.{last}"),
+        ["blocks", i, "mlp", "w3", last] => format!("blocks.{i}.mlp.fc2.{last}"),
         // Numbered through all chunks.
         ["blocks", chunk, block, ref rest @ ..] if number(chunk) && number(block) => {
-            format!("blocks.{block}.{}", rest.join("."))
+            part(&format!("blocks.{block}.{}", rest.join(".")))
         }
         _ => name.into(),
     }
@@ -107,10 +161,12 @@ fn check_supported(path: &Path, arrays: &Arrays) -> Result<()> {
                 rest,
                 ["norm1" | "norm2", "weight" | "bias"]
                     | ["attn", "qkv" | "proj", "weight" | "bias"]
+                    | ["attn", "qkv", "bias_mask"]
                     | ["mlp", "fc1" | "fc2", "weight" | "bias"]
                     | ["ls1" | "ls2", "gamma"]
             ),
             ["patch_embed", ref rest @ ..] => !matches!(rest, ["proj", "weight" | "bias"]),
+            ["rope_embed", "periods"] => false,
             [first, ..] => matches!(
                 first,
                 "dist_token"
@@ -128,16 +184,10 @@ fn check_supported(path: &Path, arrays: &Arrays) -> Result<()> {
     let Some(first) = unknown.first() else {
         return Ok(());
     };
-    let gated = ["mlp.w12.", "mlp.w1.", "mlp.weights_in."];
-    let what = if gated.iter().any(|part| first.contains(part)) {
-        "a gated MLP (SwiGLU, as DINOv2's giant)"
-    } else {
-        "parts that dinolab does not compute"
-    };
     Err(bad(
         path,
         format!(
-            "has {what}: {} tensors, the first is {}",
+            "has parts that dinolab does not compute: {} tensors, the first is {}",
             unknown.len(),
             first.trim_start_matches("backbone.")
         ),
@@ -225,4 +275,40 @@ fn query_key_value_biases(arrays: &mut Arrays) {
             arrays.insert(name, bias);
         }
     }
+}
+
+/// Applies DINOv3's masks of biases and checks that keys have none, since rotated keys differ by it.
+fn key_biases(path: &Path, arrays: &mut Arrays) -> Result<()> {
+    let masks = arrays
+        .keys()
+        .filter(|name| name.ends_with(".attn.qkv.bias_mask"));
+    let masks: Vec<String> = masks.cloned().collect();
+    for name in masks {
+        let mask = arrays.remove(&name).expect("listed");
+        let bias = name.trim_end_matches("_mask");
+        if let Some(bias) = arrays
+            .get_mut(bias)
+            .filter(|bias| bias.data.len() == mask.data.len())
+        {
+            let values = bias.data.iter_mut().zip(&mask.data);
+            values.for_each(|(value, mask)| *value *= mask);
+        }
+    }
+    for (name, bias) in arrays
+        .iter()
+        .filter(|(name, _)| name.ends_with(".attn.qkv.bias"))
+    {
+        let third = bias.data.len() / 3;
+        if bias.data[third..2 * third]
+            .iter()
+            .any(|&value| value != 0.0)
+        {
+            let reason = format!("keys with rotary positions have a bias in {name}");
+            return Err(bad(
+                path,
+                format!("{reason}, which dinolab does not compute"),
+            ));
+        }
+    }
+    Ok(())
 }

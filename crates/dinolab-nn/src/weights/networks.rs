@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use super::hugging_face::MARK;
+use super::hugging_face::MARKS as HUGGING_FACE;
 use super::resnet;
 use super::{NetworkRole, bad};
 use crate::{Error, Result};
@@ -14,7 +14,7 @@ use crate::{Error, Result};
 /// The ends of names that identify a network: of a vision transformer's patch embedding, or else of its
 /// class token, or else of a residual network's first block.
 const MARKS: [&[&str]; 3] = [
-    &["patch_embed.proj.weight", MARK],
+    &["patch_embed.proj.weight", HUGGING_FACE[0], HUGGING_FACE[1]],
     &["cls_token"],
     &[resnet::MARK],
 ];
@@ -105,7 +105,11 @@ impl Network {
                 prefixes: found.into_iter().map(str::to_owned).collect(),
             });
         };
-        let marked = |name: &str| unwrapped(name).strip_suffix(MARK) == Some(prefix);
+        let marked = |name: &str| {
+            let name = unwrapped(name);
+            let mut marks = HUGGING_FACE.iter();
+            marks.any(|mark| name.strip_suffix(mark) == Some(prefix))
+        };
         let hugging_face = names.clone().any(marked);
         let others = prefixes.iter().filter(|&other| {
             // The names of one whose prefix ours extends would include ours.

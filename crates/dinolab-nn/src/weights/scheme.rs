@@ -3,6 +3,9 @@
 use crate::VitConfig;
 use crate::position::PositionRule;
 
+/// DINOv3's epsilon of layer normalisation.
+const DINOV3_EPS: f64 = 1e-5;
+
 /// The naming scheme of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Naming {
@@ -28,9 +31,10 @@ impl Naming {
         }
     }
 
-    /// Returns the epsilon of layer normalisation, likewise.
-    pub fn layer_norm_eps(self) -> f64 {
+    /// Returns the epsilon of layer normalisation, likewise. `rope`: positions are rotary.
+    pub fn layer_norm_eps(self, rope: bool) -> f64 {
         match self {
+            _ if rope => DINOV3_EPS,
             Self::HuggingFace(Kind::Vit) => 1e-12,
             _ => VitConfig::default().layer_norm_eps,
         }
@@ -46,12 +50,17 @@ pub enum Kind {
     Dinov2,
     /// `Dinov2WithRegistersModel`: with layer scale and register tokens.
     Dinov2WithRegisters,
+    /// `DINOv3ViTModel`: with rotary positions, layer scale and register tokens.
+    Dinov3,
 }
 
 impl Kind {
     /// The class that computes a network.
     pub fn of(config: &VitConfig) -> Self {
-        match (config.registers, config.layer_scale) {
+        if config.rope.is_some() {
+            return Self::Dinov3;
+        }
+        match (config.registers, config.layer_scale || config.gated_mlp) {
             (0, false) => Self::Vit,
             (0, true) => Self::Dinov2,
             _ => Self::Dinov2WithRegisters,
@@ -64,12 +73,17 @@ impl Kind {
             Self::Vit => ("vit", "ViTModel"),
             Self::Dinov2 => ("dinov2", "Dinov2Model"),
             Self::Dinov2WithRegisters => ("dinov2_with_registers", "Dinov2WithRegistersModel"),
+            Self::Dinov3 => ("dinov3_vit", "DINOv3ViTModel"),
         }
     }
 
     pub(super) fn of_type(model_type: &str) -> Option<Self> {
-        [Self::Vit, Self::Dinov2, Self::Dinov2WithRegisters]
-            .into_iter()
-            .find(|kind| kind.names().0 == model_type)
+        let all = [
+            Self::Vit,
+            Self::Dinov2,
+            Self::Dinov2WithRegisters,
+            Self::Dinov3,
+        ];
+        all.into_iter().find(|kind| kind.names().0 == model_type)
     }
 }

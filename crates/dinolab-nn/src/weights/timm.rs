@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::Array;
 use super::preprocess::{self, Preparation};
 use super::scheme::Naming;
+use super::{Array, joined};
 use crate::VitConfig;
+use crate::position::ROPE_THETA;
 
 type Arrays = BTreeMap<String, Array>;
 
@@ -16,9 +17,23 @@ pub(super) fn metadata(config: &Value) -> Option<Vec<(String, String)>> {
     config.get("architecture")?.as_str()?;
     let rule = Naming::Timm.position_rule(false);
     let mut metadata = vec![("position_rule".to_owned(), rule.to_string())];
-    let heads = config
-        .get("model_args")
-        .and_then(|args| args.get("num_heads"));
+    let argument = |name: &str| config.get("model_args").and_then(|args| args.get(name));
+    let architecture = config.get("architecture").and_then(Value::as_str);
+    let dinov3 = argument("rope_type").is_some_and(|kind| kind == "dinov3")
+        || architecture.is_some_and(|name| name.contains("dinov3"));
+    if dinov3 {
+        let theta = argument("rope_temperature").and_then(Value::as_f64);
+        let theta = theta.unwrap_or(ROPE_THETA);
+        metadata.push(("rope_theta".into(), theta.to_string()));
+        for part in ["shift", "jitter", "rescale"] {
+            let value = argument(&format!("rope_{part}_coords")).and_then(Value::as_f64);
+            metadata.extend(value.map(|value| (format!("rope_{part}"), value.to_string())));
+        }
+    }
+    if let Some(side) = argument("img_size").and_then(Value::as_u64) {
+        metadata.push(("image_size".into(), side.to_string()));
+    }
+    let heads = argument("num_heads");
     if let Some(heads) = heads.and_then(Value::as_u64) {
         metadata.push(("num_heads".into(), heads.to_string()));
     }
@@ -54,6 +69,9 @@ fn preparation(config: &Value) -> Option<Preparation> {
 pub(super) fn named(backbone: &Arrays, config: &VitConfig) -> Arrays {
     let mut arrays = backbone.clone();
     arrays.remove("mask_token");
+    if config.rope.is_some() {
+        return eva_named(arrays, config);
+    }
     if config.registers == 0 {
         return arrays;
     }
@@ -76,6 +94,55 @@ pub(super) fn named(backbone: &Arrays, config: &VitConfig) -> Arrays {
     arrays
 }
 
+/// The same under the names of timm's `Eva`, which computes DINOv3's networks.
+fn eva_named(backbone: Arrays, config: &VitConfig) -> Arrays {
+    let mut arrays = Arrays::new();
+    for (name, array) in backbone {
+        let parts: Vec<_> = name.split('.').collect();
+        let name = match parts[..] {
+            ["register_tokens"] => "reg_token".into(),
+            ["blocks", i, "ls1", _] => format!("blocks.{i}.gamma_1"),
+            ["blocks", i, "ls2", _] => format!("blocks.{i}.gamma_2"),
+            ["blocks", i, "attn", "qkv", "bias"] => {
+                let at = |which| format!("blocks.{i}.attn.{which}_bias");
+                let thirds = joined::split(&array, ["q", "k", "v"].map(at));
+                // Keys have no bias.
+                let keep = |(name, _): &(String, Array)| !name.ends_with("k_bias");
+                arrays.extend(thirds.into_iter().filter(keep));
+                continue;
+            }
+            ["blocks", i, "mlp", "fc1", last] if config.gated_mlp => {
+                let at = |which| format!("blocks.{i}.mlp.fc1_{which}.{last}");
+                arrays.extend(joined::split(&array, ["g", "x"].map(at)));
+                continue;
+            }
+            _ => name,
+        };
+        arrays.insert(name, array);
+    }
+    arrays
+}
+
+/// What timm's `Eva` has to know of a network with rotary positions.
+fn eva_args(all: &mut serde_json::Map<String, Value>, config: &VitConfig) {
+    let rope = config.rope.unwrap_or_default();
+    let moved = |value: f64, none: f64| (value != none).then_some(value);
+    let own = json!({
+        "init_values": config.layer_scale.then_some(1e-5),
+        "mlp_ratio": config.mlp_hidden() as f64 / config.width as f64,
+        "num_reg_tokens": config.registers,
+        "rope_jitter_coords": moved(rope.jitter, 1.0),
+        "rope_rescale_coords": moved(rope.rescale, 1.0),
+        "rope_shift_coords": moved(rope.shift, 0.0),
+        "rope_temperature": rope.theta,
+        "rope_type": "dinov3",
+        // As it is, but not 0, with which timm has both maps in one.
+        "swiglu_align_to": 1,
+        "swiglu_mlp": config.gated_mlp,
+    });
+    all.extend(own.as_object().expect("an object").clone());
+}
+
 /// `config.json` of a folder that `timm.create_model("local-dir:…")` reads. The architecture is
 /// the nearest that timm has, its sizes in `model_args`. Without a preparation, timm takes its own.
 pub(super) fn config_json(config: &VitConfig, preparation: Option<&Preparation>) -> Value {
@@ -90,10 +157,23 @@ pub(super) fn config_json(config: &VitConfig, preparation: Option<&Preparation>)
         "dynamic_img_size": true,
     });
     let all = args.as_object_mut().expect("an object");
+    let rotary = config.rope.is_some();
+    if rotary {
+        eva_args(all, config);
+    } else {
+        // Twice the hidden width with gates, whose maps are one here.
+        let outputs = config.mlp_hidden() * if config.gated_mlp { 2 } else { 1 };
+        if config.gated_mlp || config.mlp_width > 0 {
+            all.insert(
+                "mlp_ratio".into(),
+                (outputs as f64 / config.width as f64).into(),
+            );
+        }
+    }
     if config.layer_scale {
         all.insert("init_values".into(), 1e-5.into());
     }
-    if config.registers > 0 {
+    if config.registers > 0 && !rotary {
         all.insert("reg_tokens".into(), config.registers.into());
         all.insert("no_embed_class".into(), true.into());
     }
@@ -117,8 +197,13 @@ pub(super) fn config_json(config: &VitConfig, preparation: Option<&Preparation>)
         let images = images.as_object_mut().expect("an object");
         images.extend(prepared.as_object().expect("an object").clone());
     }
+    let architecture = match (rotary, config.gated_mlp) {
+        (true, _) => "vit_small_patch16_dinov3_qkvb",
+        (false, true) => "vit_giant_patch14_dinov2",
+        (false, false) => "vit_small_patch16_224",
+    };
     json!({
-        "architecture": "vit_small_patch16_224",
+        "architecture": architecture,
         "num_classes": 0,
         "num_features": config.width,
         "global_pool": "token",

@@ -11,7 +11,7 @@ use dinolab_nn::vit::NoDropPath;
 use dinolab_nn::{
     Device, HeadConfig, Network, Param, Parameters, ProjectionHead, Tensor, VitConfig,
 };
-use dinolab_train::update::{Averaged, GradientSum, UpdateRule, follow, update};
+use dinolab_train::update::{Averaged, GradientSum, Statistics, UpdateRule, follow, update};
 use dinolab_train::{DinoSchedule, Ranks, StepHyperparams, Views};
 
 use super::Mistake;
@@ -97,8 +97,7 @@ impl PlainDino {
         }
         let initial_distance = Some(distance(&of_student, &of_teacher) / length(&of_student));
         let mut parameters = 0;
-        Optimised::new(mistake, &mut student, &mut teacher)
-            .visit("", &mut |_, _| parameters += 1);
+        Optimised::new(mistake, &mut student, &mut teacher).visit("", &mut |_, _| parameters += 1);
         Ok(Self {
             mistake,
             schedule,
@@ -210,9 +209,8 @@ impl PlainDino {
                 return images.clone();
             }
             let device = images.device();
-            let channels = |values: [f32; 3]| {
-                Tensor::<1>::from_floats(values, &device).reshape([1, 3, 1, 1])
-            };
+            let channels =
+                |values: [f32; 3]| Tensor::<1>::from_floats(values, &device).reshape([1, 3, 1, 1]);
             (images.clone() - channels(IMAGENET_MEAN)) / channels(IMAGENET_STD)
         };
         Views {
@@ -256,17 +254,12 @@ impl PlainDino {
         gradients.end_shard();
         gradients.reduce(&Ranks::default())?;
         let rule = UpdateRule::of_all(hp.rates(), CLIP);
-        update(
-            &mut optimised,
-            gradients,
-            &mut self.optimiser,
-            &rule,
-            None,
-        );
+        update(&mut optimised, gradients, &mut self.optimiser, &rule, None);
         let teacher = Averaged {
             network: &mut self.teacher,
             part: "",
             momentum,
+            statistics: Statistics::Own,
         };
         follow(&self.student, teacher);
         Ok(())
@@ -280,11 +273,7 @@ struct Optimised<'a> {
 }
 
 impl<'a> Optimised<'a> {
-    fn new(
-        mistake: Option<Mistake>,
-        student: &'a mut Network,
-        teacher: &'a mut Network,
-    ) -> Self {
+    fn new(mistake: Option<Mistake>, student: &'a mut Network, teacher: &'a mut Network) -> Self {
         let trained = mistake == Some(Mistake::TeacherNotDetached);
         Self {
             student,

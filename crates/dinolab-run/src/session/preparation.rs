@@ -2,8 +2,8 @@
 //! from.
 
 use dinolab_data::{Pixels, statistics};
-use dinolab_nn::device;
-use dinolab_nn::weights::LoadOptions;
+use dinolab_nn::weights::{LoadOptions, Weights};
+use dinolab_nn::{BackboneConfig, VitConfig, device};
 use dinolab_train::{BatchShape, Ranks, TrainConfig};
 
 use crate::budget::{self, Estimate, Plan, Question};
@@ -77,16 +77,24 @@ pub(super) fn with_network_of_weights(
     recorded: Option<&Settings>,
 ) -> Result<Settings> {
     let path = settings.weights.clone().unwrap_or_default();
-    if path.as_os_str().is_empty() || settings.names_sizes() {
+    if path.as_os_str().is_empty() {
         return Ok(settings);
     }
+    // Whoever names sizes still has the registers and whatever else the weights have.
+    let sizes = settings.names_sizes();
     let network = match recorded {
+        Some(recorded) if sizes => recorded.variant(),
         // The weights of a run that has begun may be gone.
         Some(recorded) => recorded.network(),
         None => {
             let weights = read(&path, None)?;
             let config = weights.backbone_config(None);
-            Settings::of_network(&config.of_setting("weights", path.display())?)?
+            let config = config.of_setting("weights", path.display())?;
+            match (sizes, &config) {
+                (true, BackboneConfig::Vit(vit)) => Settings::of_variant(vit),
+                (true, BackboneConfig::ResNet(_)) => Settings::default(),
+                (false, config) => Settings::of_network(config)?,
+            }
         }
     };
     Ok(settings.over(network))
@@ -176,6 +184,24 @@ pub(super) fn over_recipe(
     Ok((settings, Some(estimate)))
 }
 
+/// Checks that a network has the parts of the weights to start from, which would otherwise be left out,
+/// and scales its branches only if they do.
+fn check_variant(vit: &VitConfig, weights: &Weights) -> Result<()> {
+    let theirs = weights.vit_config(Some(vit.heads))?;
+    let fits = [
+        ("layer-scale", vit.layer_scale == theirs.layer_scale),
+        ("ffn", vit.gated_mlp == theirs.gated_mlp),
+        ("positions", vit.rope.is_some() == theirs.rope.is_some()),
+        ("registers", vit.registers >= theirs.registers),
+    ];
+    match fits.iter().find(|(_, fits)| !fits) {
+        None => Ok(()),
+        Some((setting, _)) => Err(Error::Invalid(format!(
+            "the network in it differs in `{setting}`; leave that out to train it as it is"
+        ))),
+    }
+}
+
 /// What to do; with the weights to start from if the run is `new`.
 pub(super) fn train_config(
     env: &Environment<'_>,
@@ -199,7 +225,9 @@ pub(super) fn train_config(
     if new && !config.weights.as_os_str().is_empty() {
         let place = config.weights.display();
         let weights = read(&config.weights, None)?;
-        weights.check_trainable().of_setting("weights", place)?;
+        if let BackboneConfig::Vit(vit) = &config.backbone() {
+            check_variant(vit, &weights).of_setting("weights", place)?;
+        }
         let kernels = weights.arrays.get("backbone.patch_embed.proj.weight");
         if let Some([_, channels, _, _]) = kernels.map(|kernels| &kernels.shape[..])
             && *channels != config.in_chans

@@ -1,6 +1,7 @@
 //! A configuration in the words of the libraries.
 
 use dinolab_data::{Pixels, Size};
+use dinolab_nn::position::Rope;
 use dinolab_nn::{
     BackboneConfig, BottleneckConfig, Device, HeadConfig, ProjectionConfig, ResNetConfig, VitConfig,
 };
@@ -11,7 +12,7 @@ use dinolab_train::{
 };
 
 use super::Config;
-use crate::values::{EvaluatedKind, MethodKind, PixelKind};
+use crate::values::{EvaluatedKind, FfnKind, MethodKind, PixelKind, PositionKind};
 
 impl Config {
     /// The kind of images.
@@ -129,6 +130,21 @@ impl Config {
             width: self.width,
             depth: self.depth,
             heads: self.heads,
+            registers: self.registers,
+            layer_scale: self.layer_scale,
+            gated_mlp: self.ffn == FfnKind::SwiGlu,
+            mlp_width: match (self.ffn_width, self.ffn) {
+                (0, FfnKind::SwiGlu) => VitConfig::gated_width(self.width),
+                (width, _) => width,
+            },
+            position_rule: self.position_rule,
+            rope: (self.positions == PositionKind::Rope).then_some(Rope {
+                theta: self.rope_theta,
+                shift: self.rope_shift,
+                jitter: self.rope_jitter,
+                rescale: self.rope_rescale,
+            }),
+            layer_norm_eps: self.layer_norm_eps,
             ..Default::default()
         };
         vit.into()

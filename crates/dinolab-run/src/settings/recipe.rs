@@ -11,11 +11,11 @@ mod resnet50;
 mod shapes;
 mod small;
 
-use dinolab_nn::{BackboneConfig, ResNetConfig};
+use dinolab_nn::{BackboneConfig, ResNetConfig, VitConfig};
 
 use super::Settings;
 use crate::error::{Error, Result};
-use crate::values::RecipeKind;
+use crate::values::{FfnKind, PositionKind, RecipeKind};
 
 /// What a recipe goes by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +115,32 @@ impl Settings {
         self.arch.is_some() || sizes.iter().any(Option::is_some)
     }
 
+    /// The settings of a network apart from its sizes.
+    pub(crate) fn of_variant(vit: &VitConfig) -> Self {
+        let usual = vit.width * VitConfig::default().mlp_ratio;
+        let usual_width = vit.mlp_hidden() == usual && !vit.gated_mlp;
+        Self {
+            registers: Some(vit.registers),
+            layer_scale: Some(vit.layer_scale),
+            ffn: Some(match vit.gated_mlp {
+                true => FfnKind::SwiGlu,
+                false => FfnKind::Mlp,
+            }),
+            ffn_width: Some(if usual_width { 0 } else { vit.mlp_hidden() }),
+            positions: Some(match vit.rope {
+                Some(_) => PositionKind::Rope,
+                None => PositionKind::Learned,
+            }),
+            position_rule: Some(vit.position_rule),
+            rope_theta: vit.rope.map(|rope| rope.theta),
+            rope_shift: vit.rope.map(|rope| rope.shift),
+            rope_jitter: vit.rope.map(|rope| rope.jitter),
+            rope_rescale: vit.rope.map(|rope| rope.rescale),
+            layer_norm_eps: Some(vit.layer_norm_eps),
+            ..Self::default()
+        }
+    }
+
     /// The settings of a network.
     ///
     /// # Errors
@@ -131,7 +157,7 @@ impl Settings {
             heads: Some(vit.heads),
             patch_size: Some(vit.patch_size),
             image_size: Some(vit.image_size),
-            ..Self::default()
+            ..Self::of_variant(vit)
         })
     }
 
@@ -160,6 +186,24 @@ impl Settings {
             heads: self.heads,
             patch_size: self.patch_size,
             image_size: self.image_size,
+            ..self.variant()
+        }
+    }
+
+    /// Those apart from its sizes.
+    pub(crate) fn variant(&self) -> Self {
+        Self {
+            registers: self.registers,
+            layer_scale: self.layer_scale,
+            ffn: self.ffn,
+            ffn_width: self.ffn_width,
+            positions: self.positions,
+            position_rule: self.position_rule,
+            rope_theta: self.rope_theta,
+            rope_shift: self.rope_shift,
+            rope_jitter: self.rope_jitter,
+            rope_rescale: self.rope_rescale,
+            layer_norm_eps: self.layer_norm_eps,
             ..Self::default()
         }
     }

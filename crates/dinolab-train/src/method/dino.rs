@@ -137,7 +137,6 @@ impl Dino {
         config.average.map_or(Ok(()), |average| average.check())?;
         let device = device.clone().without_autodiff();
         config.precision.check(&device)?;
-        config.backbone.check_trainable()?;
         let (feature, head) = (config.feature, &config.head);
         let mut teacher =
             Network::of_feature(&config.backbone, feature, head, config.seed, &device)?;
@@ -155,7 +154,8 @@ impl Dino {
                 config.backbone.droppable_blocks(),
                 config.drop_path,
                 config.patch_drop,
-            ),
+            )
+            .with_rope(config.backbone.rope()),
             average: config
                 .average
                 .map(|schedule| BackboneAverage::new(&teacher.backbone, schedule)),

@@ -105,7 +105,6 @@ impl<O: Objective> JointEmbedding<O> {
         config.check()?;
         let device = device.clone().without_autodiff();
         config.precision.check(&device)?;
-        config.backbone.check_trainable()?;
         let mut network: Network<Projection> = Network::of_feature(
             &config.backbone,
             config.feature,
@@ -125,7 +124,8 @@ impl<O: Objective> JointEmbedding<O> {
                 config.backbone.droppable_blocks(),
                 config.drop_path,
                 config.patch_drop,
-            ),
+            )
+            .with_rope(config.backbone.rope()),
             config: config.clone(),
             network,
             average,

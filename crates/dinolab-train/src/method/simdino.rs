@@ -102,7 +102,6 @@ impl SimDino {
         config.check()?;
         let device = device.clone().without_autodiff();
         config.precision.check(&device)?;
-        config.backbone.check_trainable()?;
         let (feature, head) = (config.feature, &config.head);
         let mut teacher =
             Network::of_feature(&config.backbone, feature, head, config.seed, &device)?;
@@ -118,7 +117,8 @@ impl SimDino {
                 config.backbone.droppable_blocks(),
                 config.drop_path,
                 config.patch_drop,
-            ),
+            )
+            .with_rope(config.backbone.rope()),
             average: config
                 .average
                 .map(|schedule| BackboneAverage::new(&teacher.backbone, schedule)),

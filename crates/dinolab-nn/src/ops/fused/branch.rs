@@ -9,7 +9,8 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Flex, TensorMetadata, backend_extension};
 use dinolab_kernels::{
-    self as kernels, AttentionSaved, BranchWeights, ClassAttentionSaved, MlpSaved, TokenLayout,
+    self as kernels, AttentionSaved, BranchWeights, ClassAttentionSaved, MlpActivation, MlpSaved,
+    TokenLayout,
 };
 
 use super::{dense, tensor, unzip, values};
@@ -58,6 +59,14 @@ fn weights(operands: &Operands, eps: f64) -> BranchWeights<'_> {
     }
 }
 
+/// What an MLP has between its linear layers.
+fn activation(kind: Branch) -> MlpActivation {
+    match kind {
+        Branch::GatedMlp => MlpActivation::SwiGlu,
+        _ => MlpActivation::Gelu,
+    }
+}
+
 fn forward(
     operands: &Operands,
     eps: f64,
@@ -74,8 +83,8 @@ fn forward(
             let (y, saved) = kernels::class_attention_branch(x, &weights, heads, samples);
             (y, Saved::ClassAttention(saved))
         }
-        Branch::Mlp => {
-            let (y, saved) = kernels::mlp_branch(x, &weights, samples);
+        Branch::Mlp | Branch::GatedMlp => {
+            let (y, saved) = kernels::mlp_branch(x, &weights, activation(kind), samples);
             (y, Saved::Mlp(saved))
         }
     };
@@ -134,8 +143,8 @@ impl Backward<Flex, 7> for BranchBackward {
             (Branch::ClassAttention(heads), Saved::ClassAttention(saved)) => {
                 kernels::class_attention_branch_backward(x, &weights, heads, &samples, saved, dy)
             }
-            (Branch::Mlp, Saved::Mlp(saved)) => {
-                kernels::mlp_branch_backward(x, &weights, &samples, saved, dy)
+            (Branch::Mlp | Branch::GatedMlp, Saved::Mlp(saved)) => {
+                kernels::mlp_branch_backward(x, &weights, activation(kind), &samples, saved, dy)
             }
             _ => unreachable!("a branch saves what is its own"),
         };

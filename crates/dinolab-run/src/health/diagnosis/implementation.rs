@@ -124,7 +124,10 @@ impl Case<'_> {
         let candidates = [
             (FailureMode::SameView, seen.cross_entropy_with_same_view),
             (FailureMode::MixedViews, seen.cross_entropy_of_other_images),
-            (FailureMode::SoftmaxTwice, seen.cross_entropy_of_softmax_twice),
+            (
+                FailureMode::SoftmaxTwice,
+                seen.cross_entropy_of_softmax_twice,
+            ),
         ];
         let nearest = candidates
             .into_iter()
@@ -209,9 +212,10 @@ impl Case<'_> {
                  prototypes can.",
                 self.ln_k, self.now.out_dim
             ),
-            meaning: "The prototypes are used up: images that differ have to share one, and there is \
+            meaning:
+                "The prototypes are used up: images that differ have to share one, and there is \
                       nothing more to learn."
-                .into(),
+                    .into(),
             remedies: match self.context.more_prototypes(self.now.out_dim) {
                 Some(more) => vec![Remedy::NewRun(vec![more])],
                 None => vec![Remedy::Correct("give the head more prototypes".into())],
