@@ -6,7 +6,7 @@
 //! | [`session`] | begins, resumes and trains a run |
 //! | [`budget`] | how long a run takes on this machine, and which one takes a given time |
 //! | [`run_folder`] | its folder: record, lock, images, checkpoints |
-//! | [`health`] | whether a run learns, has collapsed or has diverged |
+//! | [`health`], [`doctor`] | whether a run learns, has collapsed or has diverged, or its code is wrong |
 //! | [`train_observer`], [`evaluator`], [`evaluation`], [`report`] | its metrics, evaluations and report |
 //! | [`weights`], [`model`] | from a run folder, checkpoint or weight file to a network |
 //! | [`sources`], [`image_files`], [`image_lookup`], [`class_masks`] | from an argument to images |
@@ -49,6 +49,7 @@ mod classifier_file;
 pub mod classify;
 pub mod convert;
 pub mod data;
+pub mod doctor;
 pub mod embed;
 pub mod environment;
 pub mod evaluate;

@@ -6,13 +6,15 @@
 //! algorithm 1.
 
 mod cross_entropies;
+mod lesson;
 mod short_run;
 pub mod step;
 
 use std::fmt;
 
+pub use self::lesson::Lesson;
 pub use self::short_run::{BATCH, EPOCHS, IMAGES, OUT_DIM, ShortRun};
-use crate::health::FailureMode;
+use crate::health::{FailureMode, Health};
 
 /// A mistake in an implementation of DINO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -87,17 +89,34 @@ impl Mistake {
         }
     }
 
-    /// The figure that gives it away: its name in `metrics.jsonl`.
+    /// The figure that gives it away.
     pub fn sign(self) -> &'static str {
         match self {
-            Self::DifferentWeights => "initial_distance",
-            Self::FewPrototypes => "mutual_information",
-            Self::SoftmaxTwice | Self::MixedViews | Self::SameView => "cross_entropy",
-            Self::NoCentring => "centre_norm",
-            Self::NoSharpening => "teacher_entropy",
-            Self::TeacherNotDetached => "teacher_step",
-            Self::StudentSchedule => "teacher_lag",
-            Self::NormalisedTwice => "pixel_min",
+            Self::DifferentWeights => "initial distance",
+            Self::FewPrototypes => "active prototypes",
+            Self::SoftmaxTwice | Self::MixedViews | Self::SameView => "loss − cross entropy",
+            Self::NoCentring => "length of the centre",
+            Self::NoSharpening => "T_t / T_s",
+            Self::TeacherNotDetached => "teacher's step",
+            Self::StudentSchedule => "teacher's lag",
+            Self::NormalisedTwice => "least pixel",
+        }
+    }
+
+    /// The value of that figure in an epoch, if it was measured.
+    pub fn sign_of(self, health: &Health) -> Option<f64> {
+        let known = &health.invariants;
+        match self {
+            Self::DifferentWeights => known.initial_distance,
+            Self::FewPrototypes => health.active_prototypes,
+            Self::SoftmaxTwice | Self::MixedViews | Self::SameView => {
+                Some(known.measured_loss? - known.cross_entropy?)
+            }
+            Self::NoCentring => health.centre_norm,
+            Self::NoSharpening => Some(health.teacher_temp? / known.student_temp?),
+            Self::TeacherNotDetached => known.teacher_step,
+            Self::StudentSchedule => known.teacher_lag,
+            Self::NormalisedTwice => known.pixel_min,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The run folder: `config.toml`, `images.tsv`, `metrics.jsonl`, `timing.jsonl`, `skipped.tsv`,
 //! `checkpoints/`, `index/` (features of `neighbours`), `pictures/`, `report.html`, `lock`.
 
-mod contents;
+pub(crate) mod contents;
 mod lock;
 mod skipped;
 

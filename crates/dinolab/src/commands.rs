@@ -6,6 +6,7 @@ pub mod classify;
 pub mod completions;
 pub mod convert;
 pub mod data;
+pub mod doctor;
 pub mod embed;
 pub mod eval;
 pub mod man;
@@ -42,6 +43,7 @@ pub enum Command {
     View(view::Args),
     Convert(convert::Args),
     Overfit(overfit::Args),
+    Doctor(doctor::Args),
     /// Download, inspect and pack datasets
     #[command(subcommand)]
     Data(data::Data),
@@ -64,7 +66,8 @@ impl Command {
             | Self::Neighbours(_)
             | Self::Classify(_)
             | Self::Convert(_)
-            | Self::Overfit(_) => Unheard::Finish,
+            | Self::Overfit(_)
+            | Self::Doctor(_) => Unheard::Finish,
             Self::Eval(eval) => eval.unheard(),
             Self::Data(data) => data.unheard(),
             #[cfg(feature = "view")]
@@ -84,9 +87,10 @@ impl Command {
     /// Does what was asked; `cli` is the whole command line.
     pub fn run(self, env: &Environment<'_>, cli: clap::Command) -> anyhow::Result<ExitCode> {
         match self {
-            // These two report more by their exit code than success and failure.
+            // These report more by their exit code than success and failure.
             Self::Train(args) => return train::run(env, args),
             Self::Overfit(args) => return overfit::run(&args),
+            Self::Doctor(args) => return doctor::run(&args),
             Self::Data(data) => data.run(env),
             Self::Embed(args) => embed::run(env, &args),
             Self::Attend(args) => attend::run(env, &args),

@@ -14,7 +14,7 @@ pub enum ExitCode {
     /// Done.
     Success = 0,
     /// Not done: an input that cannot be used, a file that cannot be written, or whatever has no
-    /// code of its own; of `overfit`, that learning does not work.
+    /// code of its own; of `overfit`, that learning does not work; of `doctor`, that something is wrong.
     Failure = 1,
     /// The command line cannot be followed: an unknown flag, or a value out of its range.
     Usage = 2,
@@ -58,83 +58,5 @@ impl ExitCode {
         libraries(error.as_ref())
             .find_map(of)
             .unwrap_or(Self::Failure)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-
-    #[test]
-    fn errors_have_their_codes() {
-        let flags = Flags::new(["batch-size", "lr"]);
-        let unreachable = || dinolab_data::Error::Unreachable {
-            location: "s3://bucket/a.jpg".into(),
-            attempts: 5,
-            reason: "refused".into(),
-        };
-        let setting = |field| dinolab_data::Error::BadSetting {
-            field,
-            reason: "must be above 0".into(),
-        };
-        let diverged = dinolab_features::Error::Diverged {
-            lr: 1e9,
-            loss: f64::NAN,
-        };
-        let patches = || dinolab_nn::check_patches(100_000, 100_000, 16).unwrap_err();
-        let missing = || dinolab_data::Error::NoImages {
-            path: Path::new("empty").into(),
-            reason: "it is empty".into(),
-        };
-        let cases: Vec<(Error, ExitCode)> = vec![
-            (missing().into(), ExitCode::Failure),
-            (anyhow::anyhow!("whatever"), ExitCode::Failure),
-            (Usage::new("--k: must be above 0").into(), ExitCode::Usage),
-            (setting("batch-size").into(), ExitCode::Usage),
-            // Not a flag of this command, but what a file says.
-            (setting("depth").into(), ExitCode::Failure),
-            (
-                dinolab_train::Error::from(setting("lr")).into(),
-                ExitCode::Usage,
-            ),
-            (diverged.into(), ExitCode::Diverged),
-            (patches().into(), ExitCode::Failure),
-            (unreachable().into(), ExitCode::TryAgain),
-            (
-                dinolab_features::Error::from(unreachable()).into(),
-                ExitCode::TryAgain,
-            ),
-            (
-                dinolab_train::Error::from(unreachable()).into(),
-                ExitCode::TryAgain,
-            ),
-            (
-                dinolab_run::Error::OfSetting {
-                    setting: "val",
-                    value: String::new(),
-                    source: Box::new(dinolab_features::Error::from(unreachable()).into()),
-                }
-                .into(),
-                ExitCode::TryAgain,
-            ),
-            (
-                dinolab_run::Error::BadSetting {
-                    setting: "lr",
-                    value: "-1".into(),
-                    reason: "must not be below 0".into(),
-                }
-                .into(),
-                ExitCode::Usage,
-            ),
-        ];
-        let asked = Error::from(patches()).context("--crop 100000");
-        assert_eq!(ExitCode::of(&asked, &flags), ExitCode::Usage);
-        for (error, code) in cases {
-            assert_eq!(ExitCode::of(&error, &flags), code, "{error}");
-            let error = error.context("around").context("it");
-            assert_eq!(ExitCode::of(&error, &flags), code, "{error:#}");
-        }
     }
 }

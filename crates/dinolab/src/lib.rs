@@ -29,8 +29,10 @@ use std::ffi::OsString;
 
 use cli::Request;
 pub use commands::train::Args as TrainArgs;
+pub use exit_code::ExitCode;
 pub use explain::one_line;
 pub use flags::Flags;
+pub use usage::Usage;
 
 /// Runs a command line, which begins with the program's name, and returns the exit code.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
@@ -43,7 +45,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     console::when_unheard(cli.unheard());
     let code = cli.run().unwrap_or_else(|error| {
         errln!("error: {}", explain::one_line(&error, &flags));
-        exit_code::ExitCode::of(&error, &flags)
+        ExitCode::of(&error, &flags)
     });
     console::finish(code) as u8
 }

@@ -89,6 +89,55 @@ pub enum FailureMode {
     TooFewPrototypes,
 }
 
+impl FailureMode {
+    /// Whether it is a mistake of the code that trains, or of its settings, and not an effect.
+    pub fn is_of_code(self) -> bool {
+        match self {
+            Self::ConstantOutput
+            | Self::UniformOutput
+            | Self::Divergence
+            | Self::FeatureCollapse
+            | Self::EmbeddingCollapse
+            | Self::StudentNotFollowing => false,
+            Self::DifferentInitialWeights
+            | Self::TeacherTrained
+            | Self::TeacherCopiesStudent
+            | Self::PixelRange
+            | Self::SoftmaxTwice
+            | Self::MixedViews
+            | Self::SameView
+            | Self::OtherLoss
+            | Self::NoCentring
+            | Self::NoSharpening
+            | Self::TooFewPrototypes => true,
+        }
+    }
+}
+
+impl fmt::Display for FailureMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ConstantOutput => "constant output",
+            Self::UniformOutput => "uniform output",
+            Self::Divergence => "divergence",
+            Self::FeatureCollapse => "collapsed features",
+            Self::EmbeddingCollapse => "collapsed embeddings",
+            Self::StudentNotFollowing => "student not following",
+            Self::DifferentInitialWeights => "different initial weights",
+            Self::TeacherTrained => "trained teacher",
+            Self::TeacherCopiesStudent => "teacher copies student",
+            Self::PixelRange => "crops normalised twice, or never",
+            Self::SoftmaxTwice => "softmax twice",
+            Self::MixedViews => "views of other images",
+            Self::SameView => "same view",
+            Self::OtherLoss => "another loss",
+            Self::NoCentring => "no centring",
+            Self::NoSharpening => "no sharpening",
+            Self::TooFewPrototypes => "too few prototypes",
+        })
+    }
+}
+
 /// Something that needs attention, in plain words.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Warning {
@@ -164,6 +213,7 @@ pub fn diagnose(health: &Health, history: &[Health], context: &Context) -> Vec<W
     warnings.extend(case.divergence());
     if settled && context.images > 1 {
         let output = case.uniform_output().or_else(|| case.constant_output());
+        let output = output.or_else(|| case.loss_alone());
         warnings.extend(output);
         warnings.extend(case.embedding_collapse());
         warnings.extend(case.feature_collapse());
@@ -329,6 +379,41 @@ impl Case<'_> {
                       collapsed to uniform and nothing is learned."
                 .into(),
             remedies,
+        })
+    }
+
+    /// What a loss tells where there is no other figure of the outputs.
+    fn loss_alone(&self) -> Option<Warning> {
+        if self.now.teacher_entropy.is_some() || self.now.out_dim < 2 {
+            return None;
+        }
+        let loss = self.now.loss?;
+        let guessing = |h: &Health| {
+            h.loss
+                .is_some_and(|l| (l - self.ln_k).abs() < limit::AT_LN_K * self.ln_k)
+        };
+        let vanished = |h: &Health| h.loss.is_some_and(|l| l < limit::AT_LN_K * self.ln_k);
+        let (failure, meaning) = if self.persists(guessing) {
+            (
+                FailureMode::UniformOutput,
+                "That is guessing: the output is uniform, or the loss is not of the outputs, as with a \
+                 softmax too many.",
+            )
+        } else if self.persists(vanished) {
+            (
+                FailureMode::ConstantOutput,
+                "No two views are that alike: every image gets the same output, as without a centre.",
+            )
+        } else {
+            return None;
+        };
+        Some(Warning {
+            failure,
+            seen: format!("The loss stays at {loss:.3}; ln K is {:.3}.", self.ln_k),
+            meaning: meaning.into(),
+            remedies: vec![Remedy::Correct(
+                "log the entropies of the teacher's targets, which tell the cause".into(),
+            )],
         })
     }
 

@@ -50,13 +50,14 @@ pub struct ShortRun {
 }
 
 impl ShortRun {
-    /// Trains on the processor. `each` hears of every epoch.
+    /// Trains for some epochs on the processor; schedules are those of [`EPOCHS`]. `each` hears of every epoch.
     ///
     /// # Errors
     /// [`dinolab_train::Error::NonFiniteLoss`].
     pub fn train(
         mistake: Option<Mistake>,
         seed: u64,
+        epochs: usize,
         each: &mut dyn FnMut(&Health),
     ) -> Result<Self> {
         let vit = VitConfig {
@@ -116,7 +117,7 @@ impl ShortRun {
             epochs: Vec::new(),
             warnings: Vec::new(),
         };
-        for epoch in 0..EPOCHS {
+        for epoch in 0..epochs {
             let mut meter = None;
             for (number, crops) in (0..).zip(loader.epoch(epoch as u64, 0)) {
                 let views = Views::new(&crops?, &device);

@@ -45,6 +45,12 @@ impl Contents {
         }
     }
 
+    /// How many images are trained on.
+    pub fn trained_on(&self) -> usize {
+        let of_training = |line: &&String| line.starts_with("train\t");
+        self.lines.iter().filter(of_training).count()
+    }
+
     /// It as text.
     pub fn text(&self) -> String {
         let mut text = self.lines.join("\n");

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
+use dinolab_run::mistakes::{EPOCHS, Lesson, Mistake};
 use dinolab_run::overfit::{BATCH, CAUGHT_UP, OUT_DIM, Overfit, OverfitStep};
 
 use crate::exit_code::ExitCode;
@@ -16,6 +17,8 @@ use crate::exit_code::ExitCode;
 /// DINO, first without crops and then with them. The loss is the teacher's entropy plus KL(teacher
 /// ‖ student); on one image the KL must vanish: within tens of steps without crops, within hundreds
 /// with them. Ends with a verdict; the exit code is 0 only if all checks pass.
+///
+/// With --mistake, shows what a classic mistake does instead (docs/learn.md).
 #[derive(clap::Args)]
 pub struct Args {
     /// Image file [default: one of the built-in shapes]
@@ -26,6 +29,12 @@ pub struct Args {
     /// Number of steps with crops
     #[arg(long, value_name = "N", default_value_t = 600)]
     crop_steps: u64,
+    /// Train with this mistake, beside the right step, on built-in images, and say what gives it away
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["image", "steps", "crop_steps", "device"])]
+    mistake: Option<Mistake>,
+    /// With --mistake: folder for the figures and curves of both runs
+    #[arg(long, value_name = "DIR", requires = "mistake")]
+    out: Option<PathBuf>,
     /// Random seed of initial weights and crops
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -36,6 +45,15 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<ExitCode> {
+    if let Some(mistake) = args.mistake {
+        let lesson = Lesson::train(mistake, args.seed, &mut |of, health| {
+            let name = of.map_or("right", Mistake::name);
+            errln!("{name}: epoch {} of {EPOCHS}", health.epoch + 1);
+        })?;
+        out!("{lesson}");
+        args.out.iter().try_for_each(|out| lesson.write(out))?;
+        return Ok(ExitCode::Success);
+    }
     let test = Overfit::new(args.image.as_deref(), args.seed, &args.device)?;
     outln!(
         "one image ({}), a ViT of width 64 and depth 3, {OUT_DIM} prototypes, batch {BATCH}",

@@ -16,14 +16,16 @@ mod limit {
     pub const TEACHER_LAG: f64 = 0.5;
     /// What pixels of 0 to 1 can be after ImageNet's normalisation, and a margin.
     pub const PIXELS: [f64; 2] = [-2.2, 2.75];
-    /// Share of the cross entropy by which a loss of low precision may differ from it.
-    pub const LOSS: f64 = 0.005;
+    /// Share of the cross entropy by which rounding may part the loss from it.
+    pub const LOSS: f64 = 0.001;
     /// How much nearer to another formula a loss has to be to be called that.
-    pub const NEARER: f64 = 0.25;
+    pub const NEARER: f64 = 0.5;
     /// A centre follows logits that differ: it is never this short.
     pub const CENTRE: f64 = 1e-6;
-    /// Mutual information, as a share of ln K, at which the images have filled the prototypes.
-    pub const FILLED: f64 = 0.9;
+    /// Outputs for each prototype at which nearly all of them would be some image's, ten times over.
+    pub const ROWS_PER_PROTOTYPE: u64 = 64;
+    /// Share of the prototypes in use at which there is none left for what is still to be told apart.
+    pub const ALL_IN_USE: f64 = 0.7;
 }
 
 impl Case<'_> {
@@ -199,22 +201,21 @@ impl Case<'_> {
     }
 
     fn too_few_prototypes(&self) -> Option<Warning> {
-        let filled = |information: f64| information > limit::FILLED * self.ln_k;
-        let information = self.now.mutual_information.filter(|&i| filled(i))?;
-        let rows = self.now.rows as f64;
-        if !self.settled() || rows < 4.0 * self.now.out_dim as f64 {
+        let (k, rows) = (self.now.out_dim, self.now.rows);
+        let in_use = self.now.active_prototypes.filter(|_| k > 0)?;
+        if in_use < limit::ALL_IN_USE || rows < limit::ROWS_PER_PROTOTYPE * k as u64 {
             return None;
         }
         Some(Warning {
             failure: FailureMode::TooFewPrototypes,
             seen: format!(
-                "Outputs tell images apart by {information:.2} nats of the {:.2} (ln K) that {} \
-                 prototypes can.",
-                self.ln_k, self.now.out_dim
+                "{:.0}% of the {k} prototypes are in use, with {} outputs for each.",
+                100.0 * in_use,
+                rows / k as u64
             ),
             meaning:
-                "The prototypes are used up: images that differ have to share one, and there is \
-                      nothing more to learn."
+                "The prototypes are used up: images that differ have to share them, and a loss \
+                      that falls tells little apart."
                     .into(),
             remedies: match self.context.more_prototypes(self.now.out_dim) {
                 Some(more) => vec![Remedy::NewRun(vec![more])],
