@@ -43,7 +43,7 @@ fn epoch(epoch: usize, steps: u64, outputs: impl Fn(u64) -> Outputs) -> Health {
                     prototypes: Some(PrototypeSample {
                         teacher: &o.teacher,
                         student: &o.student,
-                        centre: Some(&[0.0; K]),
+                        centre: Some(&[0.05; K]),
                         teacher_temp: 0.04,
                         student_temp: 0.1,
                     }),

@@ -173,15 +173,24 @@ impl Case<'_> {
 
     fn no_centring(&self) -> Option<Warning> {
         let norm = self.now.centre_norm.filter(|_| self.now.epoch > 0)?;
-        (norm < limit::CENTRE).then(|| {
-            mistake(
-                FailureMode::NoCentring,
-                format!("The centre's length is {} after {} epochs.", short(norm), self.now.epoch),
-                "Nothing keeps the teacher from preferring the same prototypes for every image: its \
-                 output becomes constant.",
-                "subtract a moving average of the teacher's logits from them, and update it in each step",
-            )
-        })
+        if norm >= limit::CENTRE {
+            return None;
+        }
+        let mut warning = mistake(
+            FailureMode::NoCentring,
+            format!(
+                "The centre's length is {} after {} epochs.",
+                short(norm),
+                self.now.epoch + 1
+            ),
+            "Nothing keeps the teacher from preferring the same prototypes for every image: its output \
+             becomes constant.",
+            "subtract a moving average of the teacher's logits from them, and update it in each step",
+        );
+        if let Some(centring) = self.context.centring() {
+            warning.remedies = vec![Remedy::Resume(vec![centring])];
+        }
+        Some(warning)
     }
 
     fn no_sharpening(&self) -> Option<Warning> {
