@@ -181,10 +181,10 @@ fn of_folder(path: &Path) -> Result<Option<Context>> {
 /// What lines without a run say.
 fn of_lines(lines: &[Line], epochs: usize) -> Context {
     let last = |keys: [&str; 2]| {
-        let values = lines
-            .iter()
-            .filter_map(|line| keys.iter().find_map(|key| number(line, key)));
-        values.last().unwrap_or_default()
+        let mut newest = lines.iter().rev();
+        newest
+            .find_map(|line| keys.iter().find_map(|key| number(line, key)))
+            .unwrap_or_default()
     };
     let rates = lines
         .iter()

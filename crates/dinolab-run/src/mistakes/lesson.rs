@@ -122,10 +122,9 @@ impl Lesson {
 
     /// What the health check says of the mistake.
     fn warning(&self) -> Option<String> {
-        let all = self.wrong.warnings.iter().flatten();
-        all.filter(|warning| warning.failure == self.mistake.failure())
+        let mut all = self.wrong.warnings.iter().flatten();
+        all.rfind(|warning| warning.failure == self.mistake.failure())
             .map(ToString::to_string)
-            .last()
     }
 }
 
