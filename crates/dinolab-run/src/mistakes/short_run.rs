@@ -1,4 +1,4 @@
-//! A run with a mistake beside the right one.
+//! One short run, right or with a mistake, and its figures.
 
 use std::path::Path;
 use std::sync::Arc;
