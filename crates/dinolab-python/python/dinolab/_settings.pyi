@@ -9,7 +9,7 @@ Size = int | tuple[int, int] | str
 
 class Settings(TypedDict, total=False):
     # Recipe
-    recipe: Literal["paper", "small", "shapes"] | None
+    recipe: Literal["paper", "resnet50", "small", "shapes"] | None
     time: str | None
     # Model
     method: Literal["dino", "lejepa", "visreg", "simdino"] | None
@@ -21,6 +21,17 @@ class Settings(TypedDict, total=False):
     depth: int | None
     heads: int | None
     image_size: int | None
+    registers: int | None
+    layer_scale: bool | None
+    ffn: Literal["mlp", "swiglu"] | None
+    ffn_width: int | None
+    positions: Literal["learned", "rope"] | None
+    position_rule: Literal["dino", "ratio", "ratio-antialias"] | None
+    rope_theta: float | None
+    rope_shift: float | None
+    rope_jitter: float | None
+    rope_rescale: float | None
+    layer_norm_eps: float | None
     feature: Literal["class", "patches", "both"] | None
     head_hidden_dim: int | None
     head_layers: int | None
