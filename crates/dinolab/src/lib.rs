@@ -1,7 +1,7 @@
 //! The command line of dinolab: flags, printing, exit codes and signals. The work is done by
 //! `dinolab-run`.
 //!
-//! [`run`] is the whole program. [`TrainArgs`] and [`one_line`] are its flags and its words, for
+//! [`run`] is the whole program, [`command`] what it understands. [`TrainArgs`] and [`one_line`] are its flags and its words, for
 //! callers that train by the same names and print nothing.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
@@ -33,6 +33,11 @@ pub use exit_code::ExitCode;
 pub use explain::one_line;
 pub use flags::Flags;
 pub use usage::Usage;
+
+/// All commands and their flags.
+pub fn command() -> clap::Command {
+    <cli::Cli as clap::CommandFactory>::command()
+}
 
 /// Runs a command line, which begins with the program's name, and returns the exit code.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {

@@ -50,6 +50,10 @@ pub struct Args {
     /// Start over, removing the run in --out
     #[arg(long)]
     fresh: bool,
+    /// Serve the page of `dinolab view` while the run trains, and print its address
+    #[cfg(feature = "view")]
+    #[arg(long)]
+    view: bool,
     #[command(flatten)]
     settings: Settings,
 }
@@ -81,6 +85,8 @@ pub fn run(env: &Environment<'_>, args: Args) -> Result<ExitCode> {
 }
 
 fn train(env: &Environment<'_>, processes: &Processes, args: Args) -> Result<ExitCode> {
+    #[cfg(feature = "view")]
+    let view = args.view;
     let session = Session::among(processes, env, args.request())?;
     let stop = Arc::new(AtomicBool::new(false));
     let interrupts = Interrupts::listen(&stop)?;
@@ -95,6 +101,10 @@ fn train(env: &Environment<'_>, processes: &Processes, args: Args) -> Result<Exi
         return Ok(code(session.follow(&stopped)?));
     }
     describe(&session)?;
+    #[cfg(feature = "view")]
+    let page = view.then(|| super::view::beside(session.folder()));
+    #[cfg(feature = "view")]
+    let _page = page.transpose()?;
     let outcome = session.train(&stopped).map_err(|error| {
         // Nothing is wrong with the run: it waits for the network.
         let waits =
