@@ -1,10 +1,14 @@
 //! The page of a run that trains, in a process of its own: what happens to one leaves the other whole.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use crate::error::{Error, Result};
+
+/// Starts nothing.
+static NO_PROGRAM: OsString = OsString::new();
 
 /// A page that ends when this value is dropped, or when the process that holds it ends in any way.
 pub struct Companion {
@@ -13,18 +17,20 @@ pub struct Companion {
 }
 
 impl Companion {
-    /// Starts `program view RUN --while-open`, which holds the page until its standard input is closed,
-    /// and waits until it listens.
+    /// Starts `view RUN --while-open` of `program` (one word or several), which holds the page until its
+    /// standard input is closed, and waits until it listens.
     ///
     /// # Errors
-    /// [`Error::Start`] if the program cannot be started; [`Error::NoAddress`] if it ends without an
+    /// [`Error::Start`] if the program cannot be started, or no words are given; [`Error::NoAddress`] if it ends without an
     /// address, having said why.
-    pub fn start(program: &Path, run: &Path) -> Result<Self> {
+    pub fn start(program: &[OsString], run: &Path) -> Result<Self> {
+        let (name, words) = program.split_first().unwrap_or((&NO_PROGRAM, &[]));
         let failed = |source| Error::Start {
-            program: program.into(),
+            program: name.into(),
             source,
         };
-        let process = Command::new(program)
+        let process = Command::new(name)
+            .args(words)
             .arg("view")
             .arg("--while-open")
             .arg("--")

@@ -26,6 +26,7 @@ mod terminal;
 mod version;
 
 use std::ffi::OsString;
+use std::sync::OnceLock;
 
 use cli::Request;
 pub use commands::train::Args as TrainArgs;
@@ -37,6 +38,15 @@ pub use usage::Usage;
 /// All commands and their flags.
 pub fn command() -> clap::Command {
     <cli::Cli as clap::CommandFactory>::command()
+}
+
+/// How the program is started where it is a part of another, such as an interpreter.
+static STARTED_BY: OnceLock<Vec<OsString>> = OnceLock::new();
+
+/// As [`run`], in a process that is not this program's own: `program` are the words that start it.
+pub fn run_within(program: Vec<OsString>, args: impl IntoIterator<Item = OsString>) -> u8 {
+    let _ = STARTED_BY.set(program);
+    run(args)
 }
 
 /// Runs a command line, which begins with the program's name, and returns the exit code.

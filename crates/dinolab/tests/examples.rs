@@ -189,6 +189,8 @@ impl Place {
             ("database/b", 97),
             ("queries/a", 98),
             ("queries/b", 99),
+            ("yfcc10k", 108),
+            ("yfcc20k", 112),
             ("copydays", 100),
             ("copydays/original", 104),
         ] {

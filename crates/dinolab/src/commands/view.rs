@@ -37,7 +37,11 @@ pub struct Args {
 
 /// The page of a run, printing its address.
 pub fn beside(run: &Path) -> Result<Companion> {
-    let page = Companion::start(&std::env::current_exe()?, run)?;
+    let program = match crate::STARTED_BY.get() {
+        Some(words) => words.clone(),
+        None => vec![std::env::current_exe()?.into()],
+    };
+    let page = Companion::start(&program, run)?;
     outln!("{}", page.url());
     Ok(page)
 }
