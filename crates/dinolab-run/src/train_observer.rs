@@ -35,7 +35,7 @@ pub fn context(config: &Config, images: usize) -> Context {
         epochs: config.epochs,
         warmup_epochs: config.warmup_epochs,
         lr: config.lr,
-        teacher: (config.method == MethodKind::Dino).then_some(TeacherContext {
+        teacher: config.method.has_prototypes().then_some(TeacherContext {
             teacher_temp: config.teacher_temp,
             momentum_teacher: config.momentum_teacher,
             center_momentum: config.center_momentum,

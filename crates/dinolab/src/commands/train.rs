@@ -25,7 +25,7 @@ use crate::signals::Interrupts;
 ///
 /// Defaults shown below are those of --recipe paper. --recipe small, the default for your own images on
 /// a CPU, trains LeJEPA on a smaller network (width 192, 6 blocks) with smaller crops (96 px and 4 of
-/// 48 px), --drop-path-rate 0.05, --lr 0.004 (DINO, SimDINO: 0.002) and --patch-drop-rate 0.5 (LeJEPA,
+/// 48 px), --drop-path-rate 0.05, --lr 0.004 (DINO, DINOv2, SimDINO: 0.002) and --patch-drop-rate 0.5 (LeJEPA,
 /// VISReg), until it has seen 400,000 images (10 to 400 epochs); crops have half the size in the first
 /// half of the epochs. --recipe shapes (built-in set) has its own values. The run's config.toml lists all.
 #[derive(clap::Args)]
