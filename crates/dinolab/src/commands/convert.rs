@@ -16,7 +16,7 @@ use crate::output::OutputArgs;
 /// Example: dinolab convert runs/photos photos-vit --to hf
 ///
 /// IN is a run folder, one of its checkpoints, a .pth or .safetensors file of facebookresearch/dino
-/// ("the reference"), DINOv2, timm or Hugging Face, or a model folder of timm or Hugging Face. OUT
+/// ("the reference"), DINOv2, timm or Hugging Face, or a model folder of timm or Hugging Face, also as hf:OWNER/NAME. OUT
 /// is a .pth, .safetensors or .onnx file or a folder. The output is verified by reading it back and
 /// comparing it with the original on random images; if they differ, it is removed.
 #[derive(clap::Args)]
