@@ -128,8 +128,8 @@ settings! {
         /// Training method [default: lejepa; dino with --recipe paper]
         [value_enum, value_name = "METHOD"]
         method: MethodKind;
-        /// Start from these weights (run folder, checkpoint, weight file or model folder) instead of random
-        /// ones
+        /// Start from these weights (run folder, checkpoint, weight file, model folder or hf:OWNER/NAME)
+        /// instead of random ones
         [value_name = "W"]
         weights: PathBuf = PathBuf::new();
         /// Resample the position embeddings of --weights to --image-size [default: false]

@@ -6,13 +6,14 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::scheme::Naming;
+use super::shards::INDEX;
 use super::{Weights, bad, hugging_face, io, timm};
 use crate::Result;
 
 /// Larger files are refused.
 const MAX_BYTES: u64 = 1 << 20;
 /// Names of weight files in a model's folder.
-pub(super) const IN_FOLDERS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
+pub(super) const IN_FOLDERS: [&str; 3] = ["model.safetensors", INDEX, "pytorch_model.bin"];
 
 /// Adds the content of `config.json` and `preprocessor_config.json` in the file's folder to the
 /// metadata of `weights`. The file's own metadata takes precedence.
