@@ -17,7 +17,8 @@ use dinolab_eval::davis::Year;
 use dinolab_view::{GifWriter, Rgb};
 
 /// Why a command cannot be run here, by a part of it.
-const ELSEWHERE: [(&str, &str); 8] = [
+const ELSEWHERE: [(&str, &str); 9] = [
+    ("hf:", "needs a network; tests/hub.rs"),
     ("://", "needs a network"),
     ("data fetch", "needs a network"),
     ("--remote-cache", "needs a network"),
