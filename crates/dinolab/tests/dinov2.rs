@@ -5,7 +5,9 @@ mod common;
 
 use std::fs;
 
-use common::{Train, figures, of_kind, pictures, program, same_however_it_is_run, tensors, text};
+use common::{
+    Train, figures, of_kind, pictures, program, relative, same_however_it_is_run, tensors, text,
+};
 use dinolab_nn::weights::read;
 
 #[test]
@@ -114,7 +116,7 @@ fn its_backbone_is_used_and_its_mask_token_goes_along() {
         .succeed();
     for who in ["student", "teacher"] {
         let kept = &tensors(&next)[&format!("{who}.backbone.mask_token")];
-        assert_eq!(kept.data, token.data, "{who}");
+        assert!(relative(&kept.data, &token.data) < 1e-6, "{who}");
     }
 }
 
