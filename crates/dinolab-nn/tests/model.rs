@@ -509,7 +509,8 @@ fn masked_patches_have_no_part_in_the_features_and_the_mask_token_has() {
         near(&seen[width..], &before[width..]);
         // The token has, too, where there is a mask.
         let token = vit.mask_token.as_mut().unwrap();
-        token.set_flat(Tensor::ones([width], &device()));
+        let values: Vec<f32> = (0..width).map(|i| (i % 5) as f32 - 2.0).collect();
+        token.set_flat(Tensor::from_floats(values.as_slice(), &device()));
         let (other, _) = tokens(&vit, images(32, 24), &places, &[0]);
         let (without, _) = tokens(&vit, images(32, 24), &places, &[]);
         assert!(differs(&other[..width], &before[..width]));

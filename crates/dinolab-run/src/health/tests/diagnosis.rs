@@ -273,7 +273,8 @@ fn masked_patches_with_the_same_output() {
     });
     assert_eq!(failures(&healthy), vec![vec![]; 6], "{:?}", healthy[5]);
     let figures = &healthy[5].patches;
-    assert_eq!((figures.out_dim, figures.masked_fraction), (8, Some(0.15)));
+    assert_eq!(figures.out_dim, 8);
+    assert!((figures.masked_fraction.unwrap() - 0.15).abs() < 1e-12);
     assert!(figures.patch_entropy.unwrap() < 1.0 && figures.patch_marginal_entropy.unwrap() > 1.9);
     assert!(figures.patch_kl.unwrap() < 0.1);
 
