@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::scheme::Naming;
 use super::shards::INDEX;
-use super::{Weights, bad, hugging_face, io, timm};
+use super::{Weights, bad, hugging_face, io, preprocess, resnet, timm};
 use crate::Result;
 
 /// Larger files are refused.
@@ -30,7 +30,11 @@ pub(super) fn read(path: &Path, weights: &mut Weights) -> Result<()> {
     let mut metadata = Vec::new();
     let at = path.with_file_name("config.json");
     if let Some(config) = json(&at)? {
-        if hugging_face {
+        if resnet::is(&weights.arrays) {
+            hugging_face::resnet::check_config(&at, &config)?;
+            let found = timm::metadata(&config).into_iter().flatten();
+            metadata.extend(found.filter(|(name, _)| name == preprocess::KEY));
+        } else if hugging_face {
             metadata.extend(hugging_face::metadata(&at, &config)?);
         } else if let Some(found) = timm::metadata(&config) {
             metadata.extend(found);
