@@ -14,7 +14,7 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 pub use self::address::Address;
-use self::cache::{Copy, Repo};
+use self::cache::{Presence, Repo};
 use self::client::{Client, Reply};
 pub use self::options::{Hub, Token};
 use crate::environment::Environment;
@@ -109,24 +109,26 @@ impl Hub {
     pub fn fetch(&self, env: &Environment<'_>, address: &Address) -> Result<Snapshot> {
         let repo = Repo::of(&self.cache, address);
         let commit = repo.commit_of(address);
-        let copy = commit.as_deref().map_or(Copy::Absent, |at| repo.copy(at));
+        let presence = commit
+            .as_deref()
+            .map_or(Presence::Absent, |at| repo.presence(at));
         let cached = || {
             commit
                 .as_deref()
                 .map(|at| self.snapshot(&repo, address, at))
         };
-        if let (Copy::Whole, Some(snapshot)) = (&copy, cached()) {
+        if let (Presence::Whole, Some(snapshot)) = (&presence, cached()) {
             note(env, address, &snapshot, "from the cache");
             return Ok(snapshot);
         }
         let fetched = self
             .check_requests(address)
             .map_err(Into::into)
-            .and_then(|()| self.download(env, &repo, address, commit.as_deref(), &copy));
-        match (fetched, copy, cached()) {
+            .and_then(|()| self.download(env, &repo, address, commit.as_deref(), &presence));
+        match (fetched, presence, cached()) {
             (Ok(commit), ..) => Ok(self.snapshot(&repo, address, &commit)),
             // The weights are there; whether the model has these files too could not be found out.
-            (Err(error), Copy::Weights { unknown }, Some(snapshot)) => {
+            (Err(error), Presence::Weights { unknown }, Some(snapshot)) => {
                 note(env, address, &snapshot, "from the cache");
                 env.warn(&format!(
                     "{address}: used without {}, which may exist: {error}",
@@ -176,11 +178,11 @@ impl Hub {
         repo: &Repo,
         address: &Address,
         commit: Option<&str>,
-        copy: &Copy,
+        presence: &Presence,
     ) -> Result<String> {
         // If there is something to work with, nobody has to wait for a server that does not answer.
-        let attempts = match copy {
-            Copy::Weights { .. } => 1,
+        let attempts = match presence {
+            Presence::Weights { .. } => 1,
             _ => self.retry.attempts,
         };
         let client = Client::new(self, address, attempts);

@@ -27,7 +27,7 @@ const MAX_CONFIG: u64 = 1 << 20;
 
 /// How much of a commit is in the cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Copy {
+pub(super) enum Presence {
     /// No weights, or not all of their files.
     Absent,
     /// The weights; whether the model has these other files is not known.
@@ -108,9 +108,9 @@ impl Repo {
     }
 
     /// How much of a commit is there.
-    pub fn copy(&self, commit: &str) -> Copy {
+    pub fn presence(&self, commit: &str) -> Presence {
         if self.weights(commit).is_none() {
-            return Copy::Absent;
+            return Presence::Absent;
         }
         let mut unknown = vec![CONFIG];
         // timm's configuration says how images are prepared.
@@ -119,8 +119,8 @@ impl Repo {
         }
         unknown.retain(|file| !self.knows(commit, file));
         match unknown.is_empty() {
-            true => Copy::Whole,
-            false => Copy::Weights { unknown },
+            true => Presence::Whole,
+            false => Presence::Weights { unknown },
         }
     }
 
