@@ -126,7 +126,7 @@ def main() -> None:
     torch.set_num_threads(2)
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(args.program, Path(folder))
+        bench = Bench(args.program.resolve(), Path(folder), [])
         of_torchvision(bench)
         of_timm(bench)
         of_timm_folder(bench)
