@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 use crate::head::{Head, ProjectionHead};
 use crate::init::Init;
 use crate::param::{Param, Parameters, join};
-use crate::vit::DropPath;
+use crate::vit::{DropPath, NoDropPath};
 use crate::{AnyBackbone, Backbone, BackboneConfig, Feature, Result};
 
 /// A backbone with a projection head: DINO's, or another one.
@@ -17,6 +17,7 @@ pub struct Network<H = Head> {
     pub feature: Feature,
     /// The projection head.
     pub head: H,
+    frozen: bool,
 }
 
 impl<H: ProjectionHead> Network<H> {
@@ -52,14 +53,30 @@ impl<H: ProjectionHead> Network<H> {
             backbone,
             feature,
             head,
+            frozen: false,
         })
     }
 
     /// Views of one or more sizes, each `[V·B, C, H, W]` view-major, to the features that the head is
     /// on, `[ΣV·B, F]` in the same order, as they are while the network learns
     /// ([`Backbone::training_features`]). `drop` knows all views.
+    ///
+    /// Those of a [frozen backbone](Network::freeze_backbone) are as in every other use of it: nothing
+    /// is dropped, batch normalisation takes its running statistics, and no gradient is recorded.
     pub fn features(&self, views: Vec<Tensor<4>>, drop: &dyn DropPath) -> Tensor<2> {
-        self.backbone.training_features(views, self.feature, drop)
+        match self.frozen {
+            true => self.backbone.features(views, self.feature, &NoDropPath),
+            false => self.backbone.training_features(views, self.feature, drop),
+        }
+    }
+
+    /// Freezes the backbone's parameters, or lets them learn again.
+    pub fn freeze_backbone(&mut self, frozen: bool) {
+        if self.frozen != frozen {
+            self.frozen = frozen;
+            let set = &mut |_: &str, param: &mut Param| param.set_frozen(frozen);
+            self.backbone.visit_mut("", set);
+        }
     }
 
     /// Views of one or more sizes, each `[V·B, C, H, W]` view-major, to the head's outputs

@@ -15,6 +15,7 @@ pub struct Param {
     value: Tensor<1>,
     shape: Vec<usize>,
     trainable: bool,
+    frozen: bool,
     precision: Precision,
 }
 
@@ -32,6 +33,7 @@ impl Param {
             value,
             shape: shape.to_vec(),
             trainable,
+            frozen: false,
             precision: Precision::default(),
         };
         param.track();
@@ -118,7 +120,20 @@ impl Param {
 
     /// Whether it receives gradients and updates. A buffer or a frozen tensor does not.
     pub fn trainable(&self) -> bool {
-        self.trainable
+        self.trainable && !self.frozen
+    }
+
+    /// Whether it is frozen: neither it nor an average of it changes.
+    pub fn is_frozen(&self) -> bool {
+        self.frozen
+    }
+
+    /// Freezes it or ends that. No operation records a gradient for a frozen tensor.
+    pub fn set_frozen(&mut self, frozen: bool) {
+        if self.frozen != frozen {
+            self.frozen = frozen;
+            self.set_flat(self.flat());
+        }
     }
 
     /// The values, row-major.
@@ -134,7 +149,7 @@ impl Param {
     }
 
     fn track(&mut self) {
-        if self.trainable && self.value.is_autodiff() {
+        if self.trainable() && self.value.is_autodiff() {
             self.value = self.value.clone().require_grad();
         }
     }

@@ -351,6 +351,19 @@ settings! {
         clip_grad: f64 = 3.0;
     }
 
+    "Adapting weights" {
+        /// Multiply the learning rate by X once for each layer between a parameter and the head; 1 disables
+        /// [default: 1]
+        [value_name = "X"]
+        layer_decay: f64 = 1.0;
+        /// Multiply the learning rate of the patch embedding by X [default: 1]
+        [value_name = "X"]
+        patch_embed_lr_scale: f64 = 1.0;
+        /// Train the head alone for N epochs before the backbone; may be fractional [default: 0]
+        [value_name = "N"]
+        freeze_backbone_epochs: f64 = 0.0;
+    }
+
     "Augmentation" {
         /// Side of the global crops, or HEIGHTxWIDTH [default: 224]
         [value_name = "PX"]

@@ -7,6 +7,7 @@
 //! [observers](Observer), and keeps [checkpoints](checkpoint), [sound](soundness) or not.
 //! [`update`] applies gradients, [`State`] holds what a method learned as named tensors.
 
+mod adapt;
 pub mod checkpoint;
 pub mod divergence;
 pub mod dropout;
@@ -22,6 +23,7 @@ pub mod trainer;
 pub mod update;
 mod views;
 
+pub use crate::adapt::AdaptConfig;
 pub use crate::error::{Error, Result};
 pub use crate::method::dino::{Centering, Dino, DinoConfig, DinoSchedule};
 pub use crate::method::joint_embedding::{JointEmbedding, JointEmbeddingConfig};

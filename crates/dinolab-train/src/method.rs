@@ -6,7 +6,7 @@
 //! does not depend on any method.
 
 mod average;
-mod check;
+pub(crate) mod check;
 pub mod dino;
 mod directions;
 pub mod joint_embedding;

@@ -56,6 +56,7 @@ fn joint<O>(objective: O) -> JointEmbeddingConfig<O> {
         patch_drop: 0.3,
         seed: 4,
         precision: Default::default(),
+        adapt: Default::default(),
     }
 }
 
@@ -123,6 +124,7 @@ fn method(name: &str) -> Box<dyn Method> {
                 patch_drop: 0.3,
                 seed: 4,
                 precision: Default::default(),
+                adapt: Default::default(),
             };
             Box::new(SimDino::new(&config, &device).unwrap())
         }

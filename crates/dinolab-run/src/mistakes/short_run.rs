@@ -109,6 +109,7 @@ impl ShortRun {
             warmup_epochs: 1.0,
             weight_decay: 0.04,
             weight_decay_end: 0.04,
+            freeze_backbone_epochs: 0.0,
         });
         let context = context();
         let mut run = Self {

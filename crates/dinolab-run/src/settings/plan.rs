@@ -7,8 +7,8 @@ use dinolab_nn::{
 };
 use dinolab_train::trainer::Cadence;
 use dinolab_train::{
-    AverageSchedule, Dino, DinoConfig, DinoSchedule, JointEmbeddingConfig, LeJepa, LeJepaObjective,
-    Method, SimDino, SimDinoConfig, TrainConfig, VisReg, VisRegObjective,
+    AdaptConfig, AverageSchedule, Dino, DinoConfig, DinoSchedule, JointEmbeddingConfig, LeJepa,
+    LeJepaObjective, Method, SimDino, SimDinoConfig, TrainConfig, VisReg, VisRegObjective,
 };
 
 use super::Config;
@@ -64,6 +64,7 @@ impl Config {
                 warmup_epochs: self.warmup_epochs,
                 weight_decay: self.weight_decay,
                 weight_decay_end: self.weight_decay_end,
+                freeze_backbone_epochs: self.freeze_backbone_epochs,
             },
             crops,
             early_crops,
@@ -164,6 +165,7 @@ impl Config {
             },
             optimizer: self.optimizer,
             clip_grad: self.clip_grad,
+            adapt: self.adapt(),
             freeze_last_layer: self.freeze_last_layer,
             student_temp: self.student_temp,
             centering: self.centering.into(),
@@ -186,6 +188,13 @@ impl Config {
         }
     }
 
+    fn adapt(&self) -> AdaptConfig {
+        AdaptConfig {
+            layer_decay: self.layer_decay,
+            patch_embed_lr_scale: self.patch_embed_lr_scale,
+        }
+    }
+
     /// The average that is evaluated in place of a teacher.
     fn average(&self) -> Option<AverageSchedule> {
         (self.evaluated == EvaluatedKind::Average).then_some(AverageSchedule {
@@ -205,6 +214,7 @@ impl Config {
             },
             optimizer: self.optimizer,
             clip_grad: self.clip_grad,
+            adapt: self.adapt(),
             coding_rate_weight: self.coding_rate_weight,
             coding_rate_epsilon: self.coding_rate_epsilon,
             momentum_teacher: self.momentum_teacher,
@@ -228,6 +238,7 @@ impl Config {
             },
             optimizer: self.optimizer,
             clip_grad: self.clip_grad,
+            adapt: self.adapt(),
             objective,
             directions: self.directions,
             average_momentum: self.average_momentum,

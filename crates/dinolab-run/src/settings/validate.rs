@@ -32,6 +32,7 @@ impl Config {
             ("koleo-weight", self.koleo_weight),
             ("min-lr", self.min_lr),
             ("warmup-epochs", self.warmup_epochs),
+            ("freeze-backbone-epochs", self.freeze_backbone_epochs),
             ("weight-decay", self.weight_decay),
             ("weight-decay-end", self.weight_decay_end),
             ("clip-grad", self.clip_grad),
@@ -55,6 +56,7 @@ impl Config {
             ("average-momentum-end", self.average_momentum_end, 1.0),
             ("drop-path-rate", self.drop_path_rate, 0.99),
             ("patch-drop-rate", self.patch_drop_rate, 0.99),
+            ("patch-embed-lr-scale", self.patch_embed_lr_scale, 1.0),
             ("holdout", self.holdout, 0.9),
             ("max-unusable-percent", self.max_unusable_percent, 100.0),
         ];
@@ -66,6 +68,12 @@ impl Config {
                 "must be between 0 and {most}"
             );
         }
+        ensure_setting!(
+            self.layer_decay > 0.0 && self.layer_decay <= 1.0,
+            "layer-decay",
+            self.layer_decay,
+            "must be above 0 and at most 1"
+        );
         let counts = [
             ("batch-size", self.batch_size),
             ("accumulate", self.accumulate),

@@ -6,7 +6,7 @@ use dinolab_nn::BackboneConfig;
 use crate::{Error, Ranks, Result};
 
 /// Refuses what is not between 0 and 1.
-pub(super) fn share(field: &'static str, value: f64) -> Result<()> {
+pub(crate) fn share(field: &'static str, value: f64) -> Result<()> {
     match (0.0..=1.0).contains(&value) {
         true => Ok(()),
         false => Err(bad(field, "must be between 0 and 1")),
@@ -14,7 +14,7 @@ pub(super) fn share(field: &'static str, value: f64) -> Result<()> {
 }
 
 /// Refuses what is below 0 or no number.
-pub(super) fn weight(field: &'static str, value: f64) -> Result<()> {
+pub(crate) fn weight(field: &'static str, value: f64) -> Result<()> {
     match value >= 0.0 && value.is_finite() {
         true => Ok(()),
         false => Err(bad(field, "must not be below 0")),
@@ -22,7 +22,7 @@ pub(super) fn weight(field: &'static str, value: f64) -> Result<()> {
 }
 
 /// Refuses 0.
-pub(super) fn count(field: &'static str, value: usize) -> Result<()> {
+pub(crate) fn count(field: &'static str, value: usize) -> Result<()> {
     match value > 0 {
         true => Ok(()),
         false => Err(bad(field, "must be at least 1")),
@@ -30,7 +30,7 @@ pub(super) fn count(field: &'static str, value: usize) -> Result<()> {
 }
 
 /// Refuses micro-batches of a backbone with batch normalisation, which sees each by itself.
-pub(super) fn batch_norm_alone(backbone: &BackboneConfig, accumulate: usize) -> Result<()> {
+pub(crate) fn batch_norm_alone(backbone: &BackboneConfig, accumulate: usize) -> Result<()> {
     match accumulate > 1 && backbone.has_batch_norm() {
         false => Ok(()),
         true => {
@@ -44,7 +44,7 @@ pub(super) fn batch_norm_alone(backbone: &BackboneConfig, accumulate: usize) -> 
 }
 
 /// Refuses parts of a batch in several processes for a backbone with batch normalisation.
-pub(super) fn batch_norm_of_whole(backbone: &BackboneConfig, ranks: &Ranks) -> Result<()> {
+pub(crate) fn batch_norm_of_whole(backbone: &BackboneConfig, ranks: &Ranks) -> Result<()> {
     match ranks.is_whole() || !backbone.has_batch_norm() {
         true => Ok(()),
         false => {
@@ -56,13 +56,13 @@ pub(super) fn batch_norm_of_whole(backbone: &BackboneConfig, ranks: &Ranks) -> R
 }
 
 /// A setting that is refused.
-pub(super) fn bad(field: &'static str, reason: impl Into<String>) -> Error {
+pub(crate) fn bad(field: &'static str, reason: impl Into<String>) -> Error {
     let reason = reason.into();
     Error::BadSetting { field, reason }
 }
 
 /// Refuses a loss of a step that is not finite.
-pub(super) fn finite(loss: f64, step: u64) -> Result<()> {
+pub(crate) fn finite(loss: f64, step: u64) -> Result<()> {
     match loss.is_finite() {
         true => Ok(()),
         false => Err(Error::NonFiniteLoss { step, loss }),
@@ -70,6 +70,6 @@ pub(super) fn finite(loss: f64, step: u64) -> Result<()> {
 }
 
 /// The value of a tensor of one number.
-pub(super) fn scalar(x: &Tensor<1>) -> f64 {
+pub(crate) fn scalar(x: &Tensor<1>) -> f64 {
     f64::from(x.clone().into_scalar::<f32>())
 }

@@ -30,7 +30,7 @@ use crate::dropout::Dropout;
 use crate::ranks::TreeSum;
 use crate::state::json;
 use crate::update::{Averaged, GradientSum, Statistics, UpdateRule, update};
-use crate::{Ranks, Result, State, StepHyperparams, Views};
+use crate::{AdaptConfig, Ranks, Result, State, StepHyperparams, Views};
 
 /// The settings of DINO.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -46,6 +46,9 @@ pub struct DinoConfig {
     pub optimizer: OptimiserKind,
     /// Each parameter's gradient is clipped to this norm; 0 disables.
     pub clip_grad: f64,
+    /// How weights that it starts from are adapted.
+    #[serde(default)]
+    pub adapt: AdaptConfig,
     /// Epochs during which the prototypes stay as they are.
     pub freeze_last_layer: u64,
     /// Student temperature, `T_s`.
@@ -90,6 +93,7 @@ impl Default for DinoConfig {
             head: HeadConfig::default(),
             optimizer: OptimiserKind::AdamW,
             clip_grad: 3.0,
+            adapt: AdaptConfig::default(),
             freeze_last_layer: 1,
             student_temp: 0.1,
             centering: Centering::Centre,
@@ -134,6 +138,7 @@ impl Dino {
     /// device does not compute in the precision; [`crate::Error::BadSetting`] for an impossible number.
     pub fn new(config: &DinoConfig, device: &Device) -> Result<Self> {
         config.check_terms()?;
+        config.adapt.check()?;
         config.average.map_or(Ok(()), |average| average.check())?;
         let device = device.clone().without_autodiff();
         config.precision.check(&device)?;
@@ -196,6 +201,9 @@ impl Dino {
         hp: &StepHyperparams,
         directions: Option<Tensor<2>>,
     ) -> Result<StepReport> {
+        for network in [&mut self.student, &mut self.teacher] {
+            network.freeze_backbone(hp.backbone_frozen());
+        }
         let ranks = self.ranks.clone();
         let sizes = || micro_batches.iter().map(|views| views.batch);
         let batch = sizes().sum::<usize>() * ranks.size();
@@ -300,10 +308,10 @@ impl Dino {
         timings.lap("ranks");
 
         let frozen = hp.epoch < self.config.freeze_last_layer;
+        let config = &self.config;
         let rule = UpdateRule {
-            rates: hp.rates(),
-            clip: self.config.clip_grad,
             frozen: &|name| frozen && name.contains("last_layer"),
+            ..config.adapt.rule(&config.backbone, hp, config.clip_grad)
         };
         let teacher = Averaged {
             network: &mut self.teacher,

@@ -17,8 +17,8 @@ use super::directions::directions;
 use super::{BatchShape, Method, Outputs, StepReport, StepTimings, check};
 use crate::dropout::Dropout;
 use crate::state::json;
-use crate::update::{Averaged, GradientSum, Statistics, UpdateRule, update};
-use crate::{Error, Ranks, Result, State, StepHyperparams, Views};
+use crate::update::{Averaged, GradientSum, Statistics, update};
+use crate::{AdaptConfig, Error, Ranks, Result, State, StepHyperparams, Views};
 
 /// What distinguishes one method without a teacher from another: its loss.
 pub trait Objective: Clone {
@@ -64,6 +64,9 @@ pub struct JointEmbeddingConfig<O> {
     pub clip_grad: f64,
     /// The loss.
     pub objective: O,
+    /// How weights that it starts from are adapted.
+    #[serde(default)]
+    pub adapt: AdaptConfig,
     /// Random directions of a step, `S`.
     pub directions: usize,
     /// Momentum of the averaged backbone at the start.
@@ -159,6 +162,7 @@ impl<O: Objective> JointEmbedding<O> {
         hp: &StepHyperparams,
         directions: Tensor<2>,
     ) -> Result<StepReport> {
+        self.network.freeze_backbone(hp.backbone_frozen());
         let mut timings = StepTimings::start();
         let own = self.features(shards, hp.step);
         let views = shards[0].count();
@@ -202,7 +206,8 @@ impl<O: Objective> JointEmbedding<O> {
             self.config.average_momentum,
             self.config.average_momentum_end,
         );
-        let rule = UpdateRule::of_all(hp.rates(), self.config.clip_grad);
+        let config = &self.config;
+        let rule = config.adapt.rule(&config.backbone, hp, config.clip_grad);
         let average = Averaged {
             network: &mut self.average,
             part: "backbone",
@@ -305,6 +310,7 @@ impl<O: Objective> Method for JointEmbedding<O> {
 impl<O: Objective> JointEmbeddingConfig<O> {
     fn check(&self) -> Result<()> {
         self.objective.check()?;
+        self.adapt.check()?;
         check::count("directions", self.directions)?;
         check::share("average-momentum", self.average_momentum)?;
         check::share("average-momentum-end", self.average_momentum_end)

@@ -18,8 +18,8 @@ use super::average::{AverageSchedule, BackboneAverage};
 use super::{BatchShape, Method, Outputs, StepReport, StepTimings, check};
 use crate::dropout::Dropout;
 use crate::state::json;
-use crate::update::{Averaged, GradientSum, Statistics, UpdateRule, update};
-use crate::{Error, Ranks, Result, State, StepHyperparams, Views};
+use crate::update::{Averaged, GradientSum, Statistics, update};
+use crate::{AdaptConfig, Error, Ranks, Result, State, StepHyperparams, Views};
 
 /// The settings of SimDINO.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -35,6 +35,9 @@ pub struct SimDinoConfig {
     pub optimizer: OptimiserKind,
     /// Each parameter's gradient is clipped to this norm; 0 disables.
     pub clip_grad: f64,
+    /// How weights that it starts from are adapted.
+    #[serde(default)]
+    pub adapt: AdaptConfig,
     /// Weight of the coding rate in the loss, `γ`.
     pub coding_rate_weight: f64,
     /// Distortion of the coding rate, `ε`.
@@ -66,6 +69,7 @@ impl SimDinoConfig {
     }
 
     fn check(&self) -> Result<()> {
+        self.adapt.check()?;
         check::weight("coding-rate-weight", self.coding_rate_weight)?;
         check::share("momentum-teacher", self.momentum_teacher)?;
         check::share("momentum-teacher-end", self.momentum_teacher_end)?;
@@ -154,6 +158,9 @@ impl Method for SimDino {
 
     /// The loss is `−similarity − γ · coding rate`.
     fn step(&mut self, micro_batches: &[Views], hp: &StepHyperparams) -> Result<StepReport> {
+        for network in [&mut self.student, &mut self.teacher] {
+            network.freeze_backbone(hp.backbone_frozen());
+        }
         let (config, shards, ranks) = (&self.config, micro_batches, &self.ranks);
         if shards.len() != ranks.own_shards() {
             return Err(no_accumulation(shards.len() / ranks.own_shards()));
@@ -212,7 +219,7 @@ impl Method for SimDino {
         timings.lap("ranks");
 
         let momentum = hp.cosine(config.momentum_teacher, config.momentum_teacher_end);
-        let rule = UpdateRule::of_all(hp.rates(), config.clip_grad);
+        let rule = config.adapt.rule(&config.backbone, hp, config.clip_grad);
         let teacher = Averaged {
             network: &mut self.teacher,
             part: "",

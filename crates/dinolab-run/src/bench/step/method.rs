@@ -173,6 +173,7 @@ impl StepMethod {
                     patch_drop: 0.0,
                     seed: 0,
                     precision,
+                    adapt: Default::default(),
                 };
                 Box::new(SimDino::new(&config, device)?)
             }
@@ -206,6 +207,7 @@ impl EmbeddingSizes {
             patch_drop: 0.0,
             seed: 0,
             precision: options.precision,
+            adapt: Default::default(),
         }
     }
 }
