@@ -13,6 +13,7 @@ use crate::values::{
     RecipeKind, TimeBudget,
 };
 
+pub(crate) mod adapt;
 mod change;
 mod method;
 mod plan;
@@ -362,6 +363,16 @@ settings! {
         /// Train the head alone for N epochs before the backbone; may be fractional [default: 0]
         [value_name = "N"]
         freeze_backbone_epochs: f64 = 0.0;
+        /// Weight of the loss that holds features near those of --weights; 0 disables [default: 0]
+        [value_name = "X"]
+        preserve: f64 = 0.0;
+        /// Learn only a change of rank N of queries, values and MLP weights, besides the head; 0 learns all
+        /// weights [default: 0]
+        [value_name = "N"]
+        lora_rank: usize = 0;
+        /// Multiply the change by X / --lora-rank [default: --lora-rank]
+        [value_name = "X"]
+        lora_alpha: f64;
     }
 
     "Augmentation" {

@@ -1,7 +1,12 @@
 //! How a run adapts weights that it starts from: what all methods have in common.
 
-use dinolab_nn::BackboneConfig;
+mod preserve;
+
 use dinolab_nn::optim::LayerRates;
+use dinolab_nn::{BackboneConfig, LoraConfig, Network, ProjectionHead};
+
+pub(crate) use self::preserve::Preserved;
+pub use self::preserve::drift;
 
 use crate::method::check;
 use crate::update::UpdateRule;
@@ -16,6 +21,11 @@ pub struct AdaptConfig {
     pub layer_decay: f64,
     /// Factor of the patch embedding's learning rate, in 0–1; 1 disables.
     pub patch_embed_lr_scale: f64,
+    /// Weight in the loss of the [`drift`] of the features of global views from those of the network that
+    /// the run started from; 0 disables.
+    pub preserve: f64,
+    /// The change of the backbone's weights that is learned in place of them; `None` learns them.
+    pub lora: Option<LoraConfig>,
 }
 
 impl Default for AdaptConfig {
@@ -23,6 +33,8 @@ impl Default for AdaptConfig {
         Self {
             layer_decay: 1.0,
             patch_embed_lr_scale: 1.0,
+            preserve: 0.0,
+            lora: None,
         }
     }
 }
@@ -33,7 +45,20 @@ impl AdaptConfig {
         if !(self.layer_decay > 0.0 && self.layer_decay <= 1.0) {
             return Err(check::bad("layer-decay", "must be above 0 and at most 1"));
         }
+        check::weight("preserve", self.preserve)?;
         check::share("patch-embed-lr-scale", self.patch_embed_lr_scale)
+    }
+
+    /// Prepares a network that learns.
+    pub(crate) fn apply<H: ProjectionHead>(
+        &self,
+        network: &mut Network<H>,
+        seed: u64,
+    ) -> Result<()> {
+        match self.lora {
+            Some(lora) => Ok(network.adapt(lora, seed)?),
+            None => Ok(()),
+        }
     }
 
     /// How a step updates a network with such a backbone, of which no parameter is frozen.

@@ -5,9 +5,9 @@
 //! teacher, [`method::lejepa`] and [`method::visreg`] are their losses; [`method::simdino`] is
 //! SimDINO. The [`Trainer`] runs any of them: it reads views, follows a [`Schedule`], notifies
 //! [observers](Observer), and keeps [checkpoints](checkpoint), [sound](soundness) or not.
-//! [`update`] applies gradients, [`State`] holds what a method learned as named tensors.
+//! [`adapt`] is what all methods do with weights that they start from. [`update`] applies gradients, [`State`] holds what a method learned as named tensors.
 
-mod adapt;
+pub mod adapt;
 pub mod checkpoint;
 pub mod divergence;
 pub mod dropout;

@@ -133,7 +133,7 @@ pub fn follow(network: &(impl Parameters + ?Sized), average: Averaged) {
 fn follow_one(average: &mut Tensor<1>, param: &Param, momentum: f64, statistics: Statistics) {
     match statistics {
         _ if param.is_frozen() => {}
-        _ if param.trainable() => ops::ema(average, &param.flat(), momentum),
+        _ if param.trainable() || param.is_composed() => ops::ema(average, &param.flat(), momentum),
         Statistics::Copied => *average = param.flat(),
         Statistics::Own => {}
     }
@@ -172,7 +172,7 @@ impl UpdateRule<'_> {
             .layers
             .as_ref()
             .map_or(1.0, |layers| layers.factor(name));
-        let part = match name.starts_with("backbone.") {
+        let part = match name.contains("backbone.") {
             true => self.backbone,
             false => 1.0,
         };
@@ -221,10 +221,17 @@ pub fn update(
             }
             grad => {
                 norms.extend(grad.map(|grad| ops::norm(&grad)));
-                if let Some(average) = average {
+                if let Some(average) = average.filter(|_| !param.is_composed()) {
                     follow_one(average, param, momentum, statistics);
                 }
             }
+        }
+    });
+    network.compose();
+    network.visit("", &mut |name, param| {
+        let average = averages.get_mut(name).filter(|_| param.is_composed());
+        if let Some(average) = average {
+            follow_one(average, param, momentum, statistics);
         }
     });
     if let Some(average) = average {

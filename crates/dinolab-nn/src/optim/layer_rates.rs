@@ -37,6 +37,7 @@ impl LayerRates {
 
     /// The factor of a parameter, by its name in the network: `backbone.blocks.0.attn.qkv.weight`.
     pub fn factor(&self, name: &str) -> f64 {
+        let name = name.strip_prefix("lora.").unwrap_or(name);
         let Some(name) = name.strip_prefix("backbone.") else {
             return 1.0;
         };
@@ -86,6 +87,8 @@ mod tests {
         }
         let patches = "backbone.patch_embed.proj.weight";
         assert_eq!(rates.factor(patches), 0.03125 * 0.25);
+        let factors = "lora.backbone.blocks.3.attn.qkv.queries.a";
+        assert_eq!(rates.factor(factors), 0.5);
         let equal = LayerRates::new(&VitConfig::default().into(), 1.0, 1.0);
         assert_eq!(equal.factor("backbone.cls_token"), 1.0);
         assert_eq!(equal.factor(patches), 1.0);

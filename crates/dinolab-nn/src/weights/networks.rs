@@ -131,7 +131,7 @@ impl Network {
             .others
             .iter()
             .any(|other| name.starts_with(other.as_str()));
-        (!others && !is_moments(&name)).then(|| rest.to_owned())
+        (!others && !is_of_training(&name)).then(|| rest.to_owned())
     }
 
     /// Whether names have nothing but wrappers before them.
@@ -271,7 +271,7 @@ impl Label {
 /// The prefix of each network, sorted, each once.
 fn prefixes<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Vec<String> {
     let names: Vec<String> = names
-        .filter(|name| !is_moments(name))
+        .filter(|name| !is_of_training(name))
         .map(unwrapped)
         .collect();
     for marks in MARKS {
@@ -310,9 +310,13 @@ fn unwrapped(name: &str) -> String {
     parts.join(".")
 }
 
-/// Whether a tensor belongs to an optimiser, whose tensors may be named after parameters.
-fn is_moments(name: &str) -> bool {
-    parts(name).any(|part| part.starts_with("optimi"))
+/// Whether a tensor is of no use but to train on, though it may be named after a parameter: it belongs to
+/// an optimiser, or to what a run adapts: the network it started from, and changes that its own weights
+/// have already.
+fn is_of_training(name: &str) -> bool {
+    let adapting = |part: &str| part == "lora" || part == "original";
+    let first_two: Vec<&str> = parts(name).take(2).collect();
+    parts(name).any(|part| part.starts_with("optimi")) || first_two.into_iter().any(adapting)
 }
 
 fn parts(name: &str) -> impl Iterator<Item = &str> {
@@ -321,7 +325,7 @@ fn parts(name: &str) -> impl Iterator<Item = &str> {
 
 /// The reason for an error, with the names that there are.
 fn none_found<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let mut names: Vec<&str> = names.filter(|name| !is_moments(name)).collect();
+    let mut names: Vec<&str> = names.filter(|name| !is_of_training(name)).collect();
     names.sort_unstable();
     let what = "holds no vision transformer";
     match names.len() {

@@ -84,6 +84,9 @@ class Settings(TypedDict, total=False):
     layer_decay: float | None
     patch_embed_lr_scale: float | None
     freeze_backbone_epochs: float | None
+    preserve: float | None
+    lora_rank: int | None
+    lora_alpha: float | None
     # Augmentation
     global_crops_size: Size | None
     global_crops_scale: tuple[float, float] | None

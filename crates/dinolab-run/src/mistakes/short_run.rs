@@ -161,6 +161,7 @@ fn context() -> Context {
         images: IMAGES,
         epochs: EPOCHS as f64,
         warmup_epochs: 1.0,
+        freeze_backbone_epochs: 0.0,
         lr: LR * 256.0 / BATCH as f64,
         teacher: Some(TeacherContext {
             teacher_temp: TEACHER_TEMP,

@@ -73,6 +73,8 @@ pub fn meaning(name: &str) -> Meaning {
         "recipe" => Meaning::Fixed("what settings leave open was taken from it"),
         "time" => Meaning::Fixed("network and epochs were chosen by it"),
         "optimizer" => Meaning::Fixed("its moments are those of another optimiser"),
+        "preserve" => Meaning::Fixed("its checkpoints hold the network it started from, or none"),
+        "lora_rank" | "lora_alpha" => Meaning::Fixed("other parameters are learned with it"),
         "evaluated" => Meaning::Fixed("its checkpoints hold an average, or none"),
         "centering" => Meaning::Fixed("its teacher has a centre, or none"),
         "method" => Meaning::Fixed("its networks and losses are those of another method"),

@@ -3,7 +3,8 @@
 use dinolab_data::{Pixels, Size};
 use dinolab_nn::position::Rope;
 use dinolab_nn::{
-    BackboneConfig, BottleneckConfig, Device, HeadConfig, ProjectionConfig, ResNetConfig, VitConfig,
+    BackboneConfig, BottleneckConfig, Device, HeadConfig, LoraConfig, ProjectionConfig,
+    ResNetConfig, VitConfig,
 };
 use dinolab_train::trainer::Cadence;
 use dinolab_train::{
@@ -192,6 +193,11 @@ impl Config {
         AdaptConfig {
             layer_decay: self.layer_decay,
             patch_embed_lr_scale: self.patch_embed_lr_scale,
+            preserve: self.preserve,
+            lora: (self.lora_rank > 0).then_some(LoraConfig {
+                rank: self.lora_rank,
+                alpha: self.lora_alpha,
+            }),
         }
     }
 

@@ -17,6 +17,7 @@ impl Config {
             ("student-temp", self.student_temp),
             ("coding-rate-epsilon", self.coding_rate_epsilon),
             ("knn-temp", self.knn_temp),
+            ("lora-alpha", self.lora_alpha),
         ];
         for (name, value) in positive {
             ensure_setting!(
@@ -33,6 +34,7 @@ impl Config {
             ("min-lr", self.min_lr),
             ("warmup-epochs", self.warmup_epochs),
             ("freeze-backbone-epochs", self.freeze_backbone_epochs),
+            ("preserve", self.preserve),
             ("weight-decay", self.weight_decay),
             ("weight-decay-end", self.weight_decay_end),
             ("clip-grad", self.clip_grad),
@@ -74,6 +76,18 @@ impl Config {
             self.layer_decay,
             "must be above 0 and at most 1"
         );
+        let needs_weights = [
+            ("preserve", self.preserve, self.preserve > 0.0),
+            ("lora-rank", self.lora_rank as f64, self.lora_rank > 0),
+        ];
+        for (name, value, asked) in needs_weights {
+            ensure_setting!(
+                !asked || !self.weights.as_os_str().is_empty(),
+                name,
+                value,
+                "adapts weights that there are; give them with `weights`"
+            );
+        }
         let counts = [
             ("batch-size", self.batch_size),
             ("accumulate", self.accumulate),

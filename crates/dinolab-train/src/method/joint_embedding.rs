@@ -15,6 +15,7 @@ use dinolab_nn::{
 
 use super::directions::directions;
 use super::{BatchShape, Method, Outputs, StepReport, StepTimings, check};
+use crate::adapt::Preserved;
 use crate::dropout::Dropout;
 use crate::state::json;
 use crate::update::{Averaged, GradientSum, Statistics, update};
@@ -92,6 +93,7 @@ pub struct JointEmbedding<O> {
     pub network: Network<Projection>,
     /// The moving average of the network's backbone; records no gradients.
     pub average: AnyBackbone,
+    preserved: Option<Preserved>,
     optimiser: Optimiser,
     dropout: Dropout,
     device: Device,
@@ -117,6 +119,8 @@ impl<O: Objective> JointEmbedding<O> {
         )?;
         network.set_precision(config.precision);
         let average = network.backbone.clone();
+        let preserved = Preserved::new(config.adapt.preserve, &average, config.feature);
+        config.adapt.apply(&mut network, config.seed)?;
         network.to_device(&device.clone().autodiff());
         let mut parameters = 0;
         network.visit("", &mut |_, _| parameters += 1);
@@ -132,6 +136,7 @@ impl<O: Objective> JointEmbedding<O> {
             config: config.clone(),
             network,
             average,
+            preserved,
             device,
             ranks: Ranks::default(),
         })
@@ -176,7 +181,16 @@ impl<O: Objective> JointEmbedding<O> {
         timings.lap("network");
 
         let directions = Tensor::from_inner(directions);
-        let terms = self.config.objective.terms(z, directions, batch);
+        let mut terms = self.config.objective.terms(z, directions, batch);
+        if let Some(preserved) = &self.preserved {
+            let original = shards.iter().map(|views| preserved.features(views));
+            let original = self.ranks.gather(original.collect(), 2)?;
+            terms.push(Term {
+                name: "drift",
+                value: preserved.drift(all.rows.clone(), original),
+                weight: preserved.weight,
+            });
+        }
         let values = terms
             .iter()
             .map(|term| (term.name, check::scalar(&term.value)));
@@ -279,6 +293,9 @@ impl<O: Objective> Method for JointEmbedding<O> {
         let mut state = State::default();
         state.put_network("network", &self.network);
         state.put_network("average.backbone", &self.average);
+        if let Some(preserved) = &self.preserved {
+            preserved.put(&mut state);
+        }
         state.put_optimiser(&self.network, &self.optimiser);
         state
     }
@@ -286,6 +303,9 @@ impl<O: Objective> Method for JointEmbedding<O> {
     fn restore(&mut self, state: &State) -> Result<()> {
         state.load_network("network", &mut self.network)?;
         state.load_network("average.backbone", &mut self.average)?;
+        if let Some(preserved) = &mut self.preserved {
+            preserved.restore(state)?;
+        }
         state.load_optimiser(&self.network, &mut self.optimiser, &self.device)
     }
 
@@ -293,6 +313,10 @@ impl<O: Objective> Method for JointEmbedding<O> {
     fn start_from(&mut self, weights: &Weights, options: LoadOptions) -> Result<LoadReport> {
         let report = load(&mut self.network.backbone, "backbone", weights, options)?;
         load(&mut self.average, "backbone", weights, options)?;
+        if let Some(preserved) = &mut self.preserved {
+            preserved.start_from(weights, options)?;
+        }
+        self.network.rebase();
         Ok(report)
     }
 

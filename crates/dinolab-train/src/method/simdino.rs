@@ -16,6 +16,7 @@ use dinolab_nn::{
 
 use super::average::{AverageSchedule, BackboneAverage};
 use super::{BatchShape, Method, Outputs, StepReport, StepTimings, check};
+use crate::adapt::Preserved;
 use crate::dropout::Dropout;
 use crate::state::json;
 use crate::update::{Averaged, GradientSum, Statistics, update};
@@ -90,6 +91,7 @@ pub struct SimDino {
     pub teacher: Network<Bottleneck>,
     /// Evaluated instead of the teacher, if it is there.
     average: Option<BackboneAverage>,
+    preserved: Option<Preserved>,
     optimiser: Optimiser,
     dropout: Dropout,
     device: Device,
@@ -111,6 +113,7 @@ impl SimDino {
             Network::of_feature(&config.backbone, feature, head, config.seed, &device)?;
         teacher.set_precision(config.precision);
         let mut student = teacher.clone();
+        config.adapt.apply(&mut student, config.seed)?;
         student.to_device(&device.clone().autodiff());
         let mut parameters = 0;
         student.visit("", &mut |_, _| parameters += 1);
@@ -126,6 +129,7 @@ impl SimDino {
             average: config
                 .average
                 .map(|schedule| BackboneAverage::new(&teacher.backbone, schedule)),
+            preserved: Preserved::new(config.adapt.preserve, &teacher.backbone, config.feature),
             config: config.clone(),
             student,
             teacher,
@@ -156,7 +160,8 @@ impl Method for SimDino {
         }
     }
 
-    /// The loss is `−similarity − γ · coding rate`.
+    /// The loss is `−similarity − γ · coding rate`, and the drift from the original features if those are
+    /// preserved.
     fn step(&mut self, micro_batches: &[Views], hp: &StepHyperparams) -> Result<StepReport> {
         for network in [&mut self.student, &mut self.teacher] {
             network.freeze_backbone(hp.backbone_frozen());
@@ -195,11 +200,18 @@ impl Method for SimDino {
         let mean = (z.clone().narrow(0, 0, 2 * batch) + taught.clone()) / 2.0;
         let rate = ops::coding_rate(mean, batch, scale);
         let similarity = similarity(z, taught, batch);
-        let terms = vec![
+        let mut terms = vec![
             ("similarity", check::scalar(&similarity)),
             ("coding_rate", check::scalar(&rate)),
         ];
-        let loss = similarity * -1.0 - rate * config.coding_rate_weight;
+        let mut loss = similarity * -1.0 - rate * config.coding_rate_weight;
+        if let Some(preserved) = &self.preserved {
+            let original = shards.iter().map(|views| preserved.features(views));
+            let original = ranks.gather(original.collect(), 2)?;
+            let drift = preserved.drift(all.rows.clone(), original);
+            terms.push(("drift", check::scalar(&drift)));
+            loss = loss + drift * preserved.weight;
+        }
         let value = check::scalar(&loss);
         timings.lap("loss");
         check::finite(value, hp.step)?;
@@ -271,6 +283,9 @@ impl Method for SimDino {
         if let Some(average) = &self.average {
             average.put(&mut state);
         }
+        if let Some(preserved) = &self.preserved {
+            preserved.put(&mut state);
+        }
         state.put_optimiser(&self.student, &self.optimiser);
         state
     }
@@ -280,6 +295,9 @@ impl Method for SimDino {
         state.load_network("teacher", &mut self.teacher)?;
         if let Some(average) = &mut self.average {
             average.restore(state)?;
+        }
+        if let Some(preserved) = &mut self.preserved {
+            preserved.restore(state)?;
         }
         state.load_optimiser(&self.student, &mut self.optimiser, &self.device)
     }
@@ -291,6 +309,10 @@ impl Method for SimDino {
         if let Some(average) = &mut self.average {
             average.start_from(weights, options)?;
         }
+        if let Some(preserved) = &mut self.preserved {
+            preserved.start_from(weights, options)?;
+        }
+        self.student.rebase();
         Ok(report)
     }
 
