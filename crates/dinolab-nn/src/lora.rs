@@ -173,8 +173,11 @@ impl Factors {
     }
 }
 
+/// Rows of a weight that are changed together, with their name.
+type Parts = Vec<(&'static str, Range<usize>)>;
+
 /// The adapted layers of a transformer, by name, and which of their rows are changed together.
-fn layers(vit: &Vit) -> Vec<(String, Vec<(&'static str, Range<usize>)>)> {
+fn layers(vit: &Vit) -> Vec<(String, Parts)> {
     let d = vit.config().width;
     let mut all = Vec::new();
     for (i, block) in vit.blocks.iter().enumerate() {

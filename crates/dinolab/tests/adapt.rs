@@ -50,9 +50,9 @@ fn an_adapted_run_is_the_same_however_it_is_run() {
                 .with("lora-rank", 2)
         });
         let drift = figures(&whole, "train", "drift");
-        // Three of four steps of the first epoch leave the backbone as it is.
+        // Three steps leave the backbone as it is; then branches are dropped.
         assert!(
-            drift[..4].iter().all(|drift| drift.abs() < 1e-6),
+            drift[..3].iter().all(|drift| drift.abs() < 1e-6),
             "{drift:?}"
         );
         assert!(drift[11] > 1e-6, "{drift:?}");
