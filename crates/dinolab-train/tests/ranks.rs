@@ -13,10 +13,10 @@ use dinolab_data::augment::MultiCrop;
 use dinolab_data::loader::UnusableImage;
 use dinolab_data::shapes::Shapes;
 use dinolab_data::{LoaderConfig, Size};
-use dinolab_nn::{BottleneckConfig, HeadConfig, ProjectionConfig, VitConfig, device};
+use dinolab_nn::{BottleneckConfig, HeadConfig, LoraConfig, ProjectionConfig, VitConfig, device};
 use dinolab_train::checkpoint::Checkpoint;
 use dinolab_train::{
-    Centering, Dino, DinoConfig, Error, Event, JointEmbedding, JointEmbeddingConfig,
+    AdaptConfig, Centering, Dino, DinoConfig, Error, Event, JointEmbedding, JointEmbeddingConfig,
     LeJepaObjective, Method, Observer, OptimiserKind, Ranks, Result, RunOutcome, ScheduleConfig,
     SimDino, SimDinoConfig, State, TrainConfig, Trainer, VisRegObjective,
 };
@@ -76,8 +76,29 @@ fn dino() -> DinoConfig {
     }
 }
 
-/// Every method, and every way in which DINO looks at a whole batch.
-const METHODS: [&str; 6] = ["dino", "sinkhorn", "terms", "lejepa", "visreg", "simdino"];
+/// Every method, every way in which DINO looks at a whole batch, and weights that are adapted.
+const METHODS: [&str; 8] = [
+    "dino",
+    "sinkhorn",
+    "terms",
+    "lejepa",
+    "visreg",
+    "simdino",
+    "adapted dino",
+    "adapted lejepa",
+];
+
+/// Preserved features and a change of low rank.
+fn adapt() -> AdaptConfig {
+    AdaptConfig {
+        preserve: 2.0,
+        lora: Some(LoraConfig {
+            rank: 2,
+            alpha: 4.0,
+        }),
+        ..AdaptConfig::default()
+    }
+}
 
 fn method(name: &str) -> Box<dyn Method> {
     let device = device::by_name("cpu").unwrap();
@@ -94,6 +115,20 @@ fn method(name: &str) -> Box<dyn Method> {
             sigreg_directions: 32,
             ..dino()
         }),
+        "adapted dino" => of_dino(DinoConfig {
+            adapt: adapt(),
+            ..dino()
+        }),
+        "adapted lejepa" => {
+            let config = joint(LeJepaObjective {
+                sigreg_weight: 0.05,
+            });
+            let config = JointEmbeddingConfig {
+                adapt: adapt(),
+                ..config
+            };
+            Box::new(JointEmbedding::new(&config, &device).unwrap())
+        }
         "lejepa" => {
             let config = joint(LeJepaObjective {
                 sigreg_weight: 0.05,

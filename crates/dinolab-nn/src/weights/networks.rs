@@ -520,6 +520,26 @@ mod tests {
     }
 
     #[test]
+    fn what_a_run_adapts_is_no_network() {
+        let all = [
+            "average.backbone.",
+            "network.backbone.",
+            "original.backbone.",
+        ];
+        let found = find_evaluated(&all, None, Some("average")).unwrap();
+        assert_eq!(found.role, Some(NetworkRole::Average));
+        let found = find(&all, NetworkRole::Network).unwrap();
+        assert_eq!(found.local("network.norm.weight").unwrap(), "norm.weight");
+        let of_run = [
+            "network.lora.backbone.blocks.0.attn.qkv.base",
+            "original.backbone.norm.weight",
+        ];
+        assert!(of_run.iter().all(|name| found.local(name).is_none()));
+        let missing = find(&all, NetworkRole::Student).unwrap_err().to_string();
+        assert!(missing.contains("student"), "{missing}");
+    }
+
+    #[test]
     fn roles_of_this_program_are_exact() {
         let own = ["average.backbone.", "network.backbone."];
         let dino = ["student.backbone.", "teacher.backbone."];

@@ -168,7 +168,7 @@ impl Figures<'_> {
             chart(
                 ["Features: drift", "step", "1 − cosine"],
                 "How far features of the same views have turned from those of the network that the run \
-                 started from; it should level off, and more --preserve holds it lower.",
+                 started from; it should level off; a larger weight holds it lower.",
                 vec![("drift", self.step("drift"))],
             ),
             chart(
