@@ -19,7 +19,6 @@ mod classification;
 mod fit;
 mod fitted;
 mod labelled;
-mod layer_rate;
 mod segmentation;
 mod supervised;
 mod task;

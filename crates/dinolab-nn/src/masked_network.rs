@@ -59,6 +59,13 @@ impl MaskedNetwork {
         })
     }
 
+    /// Freezes the backbone's parameters, its mask token included, or lets them learn again. Patches are
+    /// masked and branches dropped all the same.
+    pub fn freeze_backbone(&mut self, frozen: bool) {
+        let set = &mut |_: &str, param: &mut Param| param.set_frozen(frozen);
+        self.backbone.visit_mut("", set);
+    }
+
     /// The head on patch tokens.
     pub fn patch_head(&self) -> &Head {
         self.patch_head.as_ref().unwrap_or(&self.head)

@@ -1,11 +1,14 @@
 //! Backbone and head together.
 
+use std::borrow::Cow;
+
 use burn::tensor::{Device, Tensor};
 
 use crate::head::{Head, ProjectionHead};
 use crate::init::Init;
+use crate::lora::{Lora, LoraConfig};
 use crate::param::{Param, Parameters, join};
-use crate::vit::DropPath;
+use crate::vit::{DropPath, NoDropPath};
 use crate::{AnyBackbone, Backbone, BackboneConfig, Feature, Result};
 
 /// A backbone with a projection head: DINO's, or another one.
@@ -17,6 +20,9 @@ pub struct Network<H = Head> {
     pub feature: Feature,
     /// The projection head.
     pub head: H,
+    /// What is learned in place of the backbone's own weights, if it is adapted.
+    pub lora: Option<Lora>,
+    frozen: bool,
 }
 
 impl<H: ProjectionHead> Network<H> {
@@ -52,14 +58,76 @@ impl<H: ProjectionHead> Network<H> {
             backbone,
             feature,
             head,
+            lora: None,
+            frozen: false,
         })
     }
 
     /// Views of one or more sizes, each `[V·B, C, H, W]` view-major, to the features that the head is
     /// on, `[ΣV·B, F]` in the same order, as they are while the network learns
     /// ([`Backbone::training_features`]). `drop` knows all views.
+    ///
+    /// Those of a [frozen backbone](Network::freeze_backbone) are as in every other use of it: nothing
+    /// is dropped, batch normalisation takes its running statistics, and no gradient is recorded.
     pub fn features(&self, views: Vec<Tensor<4>>, drop: &dyn DropPath) -> Tensor<2> {
-        self.backbone.training_features(views, self.feature, drop)
+        match self.frozen {
+            true => self.backbone.features(views, self.feature, &NoDropPath),
+            false => {
+                let backbone = self.recorded_backbone();
+                backbone.training_features(views, self.feature, drop)
+            }
+        }
+    }
+
+    /// The backbone through which gradients reach what is learned of it: itself, or with the graph of the
+    /// weights that are composed.
+    pub fn recorded_backbone(&self) -> Cow<'_, AnyBackbone> {
+        let Some(lora) = self.lora.as_ref().filter(|_| !self.frozen) else {
+            return Cow::Borrowed(&self.backbone);
+        };
+        let (mut backbone, mut composed) = (self.backbone.clone(), lora.composed());
+        backbone.visit_mut("", &mut |name, param| {
+            if let Some(value) = composed.remove(name) {
+                param.set_recorded(value);
+            }
+        });
+        Cow::Owned(backbone)
+    }
+
+    /// Learns a change of low rank of the backbone from now on, and the head; nothing else of the backbone.
+    /// Its parameters keep the values of the whole: `W₀` and the change.
+    ///
+    /// # Errors
+    /// As [`Lora::new`].
+    pub fn adapt(&mut self, config: LoraConfig, seed: u64) -> Result<()> {
+        let lora = Lora::new(&self.backbone, config, seed)?;
+        self.backbone
+            .visit_mut("", &mut |name, param| match lora.adapts(name) {
+                true => param.set_composed(),
+                false => param.set_frozen(true),
+            });
+        self.lora = Some(lora);
+        Ok(())
+    }
+
+    /// Takes the backbone's weights for those that are adapted, after they have been loaded.
+    pub fn rebase(&mut self) {
+        if let Some(lora) = &mut self.lora {
+            lora.rebase(&self.backbone);
+        }
+    }
+
+    /// Freezes the backbone's parameters, or lets them learn again.
+    pub fn freeze_backbone(&mut self, frozen: bool) {
+        if self.frozen != frozen {
+            self.frozen = frozen;
+            let lora = &mut self.lora;
+            self.backbone.visit_mut("", &mut |name, param| {
+                let stays = lora.as_ref().is_some_and(|lora| !lora.adapts(name));
+                param.set_frozen(frozen || stays);
+            });
+            lora.visit_mut("", &mut |_, param| param.set_frozen(frozen));
+        }
     }
 
     /// Views of one or more sizes, each `[V·B, C, H, W]` view-major, to the head's outputs
@@ -74,10 +142,24 @@ impl<H: Parameters> Parameters for Network<H> {
     fn visit(&self, prefix: &str, f: &mut dyn FnMut(&str, &Param)) {
         self.backbone.visit(&join(prefix, "backbone"), f);
         self.head.visit(&join(prefix, "head"), f);
+        self.lora.visit(&join(prefix, "lora.backbone"), f);
     }
 
     fn visit_mut(&mut self, prefix: &str, f: &mut dyn FnMut(&str, &mut Param)) {
         self.backbone.visit_mut(&join(prefix, "backbone"), f);
         self.head.visit_mut(&join(prefix, "head"), f);
+        self.lora.visit_mut(&join(prefix, "lora.backbone"), f);
+    }
+
+    fn compose(&mut self) {
+        let Some(lora) = self.lora.as_ref().filter(|_| !self.frozen) else {
+            return;
+        };
+        let mut composed = lora.composed();
+        self.backbone.visit_mut("", &mut |name, param| {
+            if let Some(value) = composed.remove(name) {
+                param.set_flat(value.without_autodiff());
+            }
+        });
     }
 }

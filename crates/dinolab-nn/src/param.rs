@@ -15,6 +15,8 @@ pub struct Param {
     value: Tensor<1>,
     shape: Vec<usize>,
     trainable: bool,
+    frozen: bool,
+    composed: bool,
     precision: Precision,
 }
 
@@ -32,6 +34,8 @@ impl Param {
             value,
             shape: shape.to_vec(),
             trainable,
+            frozen: false,
+            composed: false,
             precision: Precision::default(),
         };
         param.track();
@@ -116,9 +120,38 @@ impl Param {
         self.len() == 0
     }
 
-    /// Whether it receives gradients and updates. A buffer or a frozen tensor does not.
+    /// Whether it receives gradients and updates. A buffer, a frozen and a composed tensor do not.
     pub fn trainable(&self) -> bool {
-        self.trainable
+        self.trainable && !self.frozen && !self.composed
+    }
+
+    /// Whether its values follow from other parameters ([`crate::lora`]). They change as those learn, and
+    /// so do averages of them.
+    pub fn is_composed(&self) -> bool {
+        self.composed
+    }
+
+    pub(crate) fn set_composed(&mut self) {
+        self.composed = true;
+        self.set_flat(self.flat());
+    }
+
+    /// Replaces the flat values by some that carry a graph.
+    pub(crate) fn set_recorded(&mut self, value: Tensor<1>) {
+        self.value = value;
+    }
+
+    /// Whether it is frozen: neither it nor an average of it changes.
+    pub fn is_frozen(&self) -> bool {
+        self.frozen
+    }
+
+    /// Freezes it or ends that. No operation records a gradient for a frozen tensor.
+    pub fn set_frozen(&mut self, frozen: bool) {
+        if self.frozen != frozen {
+            self.frozen = frozen;
+            self.set_flat(self.flat());
+        }
     }
 
     /// The values, row-major.
@@ -134,7 +167,7 @@ impl Param {
     }
 
     fn track(&mut self) {
-        if self.trainable && self.value.is_autodiff() {
+        if self.trainable() && self.value.is_autodiff() {
             self.value = self.value.clone().require_grad();
         }
     }
@@ -147,6 +180,9 @@ pub trait Parameters {
 
     /// As [`Parameters::visit`], for change.
     fn visit_mut(&mut self, prefix: &str, f: &mut dyn FnMut(&str, &mut Param));
+
+    /// Brings values that follow from others up to date. Most networks have none.
+    fn compose(&mut self) {}
 
     /// Number of learned values.
     fn parameter_count(&self) -> usize {

@@ -193,6 +193,7 @@ fn of_lines(lines: &[Line], epochs: usize) -> Context {
         images: usize::MAX,
         epochs: epochs as f64,
         warmup_epochs: 0.0,
+        freeze_backbone_epochs: 0.0,
         lr: rates.fold(0.0, f64::max),
         teacher: None,
         sigreg_weight: None,

@@ -19,6 +19,7 @@
 //! | feature std | mean over dimensions of the standard deviation of the normalised features, × √D | 0 – 1 | well above 0 |
 //! | effective rank | exp of the entropy of the covariance's normalised eigenvalues | 0 – min(D, rows − 1) | rises after the first epochs |
 //! | loss terms | means of the terms of a loss that has several | | they fall |
+//! | drift | such a term: mean of 1 − cosine of features and those of the network that the run started from | 0 – 2 | rises as the network adapts, levels off well below 1 |
 //! | patch entropy, marginal entropy, KL | the same of masked patches | 0 – ln K | as above: outputs differ between patches |
 //! | masked fraction | share of the patches of global views that the student does not see | 0 – 1 | half of the mean mask ratio |
 //! | embedding std | mean over dimensions of the embeddings' standard deviation | 0 – ∞ | near 1 under SIGReg and VISReg, up to 1 under SimDINO (times √d) |

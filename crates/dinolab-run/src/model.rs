@@ -214,7 +214,7 @@ pub(crate) fn count(channels: usize) -> String {
 }
 
 /// How images are prepared, if the file says it, or the configuration of the run in it.
-fn preprocess_of(metadata: &BTreeMap<String, String>) -> Option<Preprocess> {
+pub(crate) fn preprocess_of(metadata: &BTreeMap<String, String>) -> Option<Preprocess> {
     Preprocess::from_metadata(metadata).or_else(|| Some(config_of(metadata)?.preprocess()))
 }
 

@@ -174,6 +174,7 @@ impl Overfit {
             warmup_epochs: 10.0 / steps.max(10) as f64,
             weight_decay: 0.04,
             weight_decay_end: 0.04,
+            freeze_backbone_epochs: 0.0,
         });
         let repeated = Repeated {
             name: self.name.clone(),

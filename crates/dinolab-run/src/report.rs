@@ -22,6 +22,8 @@ use crate::values::MethodKind;
 pub struct Summary {
     /// Epochs done and figures of each evaluation, in order.
     pub evaluations: Vec<(u64, Evaluation)>,
+    /// Whether the run started from weights that it was given.
+    pub from_weights: bool,
 }
 
 impl Summary {
@@ -34,7 +36,8 @@ impl Summary {
             return table;
         };
         // Writing to a text does not fail.
-        let _ = writeln!(table, "{:<20} {:>10} {:>10}", "", "untrained", "trained");
+        let [start, end] = ends(self.from_weights);
+        let _ = writeln!(table, "{:<20} {start:>10} {end:>10}", "");
         for (name, a, b) in [
             ("k-NN accuracy", first.knn, last.knn),
             ("k-NN, whitened", first.knn_whitened, last.knn_whitened),
@@ -45,6 +48,14 @@ impl Summary {
             }
         }
         table
+    }
+}
+
+/// What a network is called before and after a run.
+fn ends(from_weights: bool) -> [&'static str; 2] {
+    match from_weights {
+        true => ["as given", "adapted"],
+        false => ["untrained", "trained"],
     }
 }
 
@@ -144,6 +155,8 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
         .map(|file| (caption(&file), PictureSource::File(file)))
         .collect();
     let last = of_kind(&lines, "epoch").last();
+    let from_weights = !config.weights.as_os_str().is_empty();
+    let [start, stop] = ends(from_weights);
     let mut summary = vec![
         ("images".to_owned(), images.to_owned()),
         (
@@ -175,12 +188,8 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
     }
     if let (Some((_, first)), Some((_, end))) = (evaluations.first(), evaluations.last()) {
         let change = |name: &str, a: Option<f64>, b: Option<f64>| {
-            a.zip(b).map(|(a, b)| {
-                (
-                    name.to_owned(),
-                    format!("{a:.1}% untrained, {b:.1}% trained"),
-                )
-            })
+            a.zip(b)
+                .map(|(a, b)| (name.to_owned(), format!("{a:.1}% {start}, {b:.1}% {stop}")))
         };
         summary.extend(change("k-NN", first.knn, end.knn));
         let whitened = change("k-NN, whitened", first.knn_whitened, end.knn_whitened);
@@ -199,7 +208,10 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
         pictures,
     }
     .write(folder.join("report.html"))?;
-    Ok(Summary { evaluations })
+    Ok(Summary {
+        evaluations,
+        from_weights,
+    })
 }
 
 /// What the last evaluation's whitened k-NN says; empty without one.
@@ -238,7 +250,7 @@ fn caption(file: &std::path::Path) -> String {
         .and_then(|epochs| epochs.parse::<u64>().ok())
     {
         Some(0) => {
-            "Attention of the class token, untrained: image, mean over heads, each head".into()
+            "Attention of the class token before training: image, mean over heads, each head".into()
         }
         Some(1) => "Attention after 1 epoch".into(),
         Some(epochs) => format!("Attention after {epochs} epochs"),

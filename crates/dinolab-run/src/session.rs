@@ -36,6 +36,7 @@ use crate::hub;
 use crate::processes::Processes;
 use crate::report::{self, Summary};
 use crate::run_folder::{Contents, Lock, RunFolder, absolute, parse_toml, read_settings};
+use crate::settings::adapt::Adapting;
 use crate::settings::{AutoSetting, Config, Settings};
 use crate::sources::Sources;
 use crate::train_observer::{StopOnRequest, TrainObserver, context};
@@ -126,6 +127,8 @@ pub struct ParameterCounts {
     pub backbone: usize,
     /// Of the head.
     pub head: usize,
+    /// Of a change of low rank that is learned in place of the backbone's; 0 without one.
+    pub change: usize,
 }
 
 impl<'a> Session<'a> {
@@ -217,7 +220,8 @@ impl<'a> Session<'a> {
             let before = recorded.as_ref().and_then(|run| run.weights.as_deref());
             settings.weights = Some(hub::pinned(env, &w, before, found.is_some())?);
         }
-        let settings = with_network_of_weights(settings, recorded.as_ref())?;
+        let (settings, weights) = with_network_of_weights(settings, recorded.as_ref())?;
+        let adapting = Adapting::of(&settings, weights);
         let settings = measured(env, settings, &sources, recorded.as_ref())?;
         let (mut settings, estimate) = over_recipe(
             Before {
@@ -235,6 +239,7 @@ impl<'a> Session<'a> {
                 began,
             },
         )?;
+        let adapted = adapting.decide(&mut settings);
         if settings.scaled_decoding.is_none() {
             // A run is resumed as it began, also one from before there was this setting.
             settings.scaled_decoding =
@@ -248,7 +253,8 @@ impl<'a> Session<'a> {
             *path = path.take().map(|path| absolute(&path));
         }
         settings.num_workers = settings.num_workers.or(processes.threads());
-        let (config, choices) = settings.resolve(sources.train.len())?;
+        let (config, mut choices) = settings.resolve(sources.train.len())?;
+        choices.extend(adapted);
         given.check_method(config.method)?;
         let ranks = processes.ranks(&config)?;
         let plan = train_config(env, &config, &ranks, found.is_none())?;
@@ -305,7 +311,7 @@ impl<'a> Session<'a> {
         &self.config
     }
 
-    /// Settings that were decided by the number of images.
+    /// Settings that were decided by the number of images, or for the weights to start from.
     pub fn choices(&self) -> &[AutoSetting] {
         &self.choices
     }
@@ -336,10 +342,19 @@ impl<'a> Session<'a> {
     /// Settings of the network out of their range.
     pub fn parameter_counts(&self) -> Result<ParameterCounts> {
         let method = self.config.method(&device::by_name("cpu")?)?;
-        let backbone = method.backbone().parameter_count();
+        let learned = |part: &str| {
+            let mut count = 0;
+            method.learned().visit("", &mut |name, param| {
+                if name.starts_with(part) && param.trainable() {
+                    count += param.len();
+                }
+            });
+            count
+        };
         Ok(ParameterCounts {
-            backbone,
-            head: method.learned().parameter_count() - backbone,
+            backbone: method.backbone().parameter_count(),
+            head: learned("head."),
+            change: learned("lora."),
         })
     }
 
@@ -350,13 +365,17 @@ impl<'a> Session<'a> {
     pub fn headline(&self) -> Result<String> {
         let (config, parameters) = (&self.config, self.parameter_counts()?);
         Ok(format!(
-            "{}, {}: patch {}, {:.1} M parameters and {:.1} M in the head; views 2 × {} px and {} × {} \
+            "{}, {}: patch {}, {:.1} M parameters and {:.1} M in the head{}; views 2 × {} px and {} × {} \
              px; batch {}{}; learning rate {:.2e}; {} {}",
             config.method,
             config.arch,
             config.patch_size,
             parameters.backbone as f64 / 1e6,
             parameters.head as f64 / 1e6,
+            match parameters.change {
+                0 => String::new(),
+                change => format!(", of which {:.2} M and the head learn", change as f64 / 1e6),
+            },
             config.global_crops_size,
             config.local_crops_number,
             config.local_crops_size,

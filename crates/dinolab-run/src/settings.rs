@@ -13,6 +13,7 @@ use crate::values::{
     PositionKind, RecipeKind, TimeBudget,
 };
 
+pub(crate) mod adapt;
 mod change;
 mod method;
 mod plan;
@@ -371,6 +372,32 @@ settings! {
         /// Clip each parameter's gradient to this norm; 0 disables [default: 3]
         [value_name = "X"]
         clip_grad: f64 = 3.0;
+    }
+
+    "Adapting weights" {
+        /// Multiply the learning rate by X once for each layer between a parameter and the head; 1 disables
+        /// [default: 1]
+        [value_name = "X"]
+        layer_decay: f64 = 1.0;
+        /// Multiply the learning rate of the patch embedding by X [default: 1]
+        [value_name = "X"]
+        patch_embed_lr_scale: f64 = 1.0;
+        /// Train the head alone for N epochs before the backbone; may be fractional [default: 0]
+        [value_name = "N"]
+        freeze_backbone_epochs: f64 = 0.0;
+    }
+
+    "Adapting weights" of [Dino, SimDino, LeJepa, VisReg] {
+        /// Weight of the loss that holds features near those of --weights; 0 disables [default: 0]
+        [value_name = "X"]
+        preserve: f64 = 0.0;
+        /// Learn only a change of rank N of queries, values and MLP weights, besides the head; 0 learns all
+        /// weights [default: 0]
+        [value_name = "N"]
+        lora_rank: usize = 0;
+        /// Multiply the change by X / --lora-rank [default: --lora-rank]
+        [value_name = "X"]
+        lora_alpha: f64;
     }
 
     "Augmentation" {

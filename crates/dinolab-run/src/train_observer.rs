@@ -34,6 +34,7 @@ pub fn context(config: &Config, images: usize) -> Context {
         images,
         epochs: config.epochs,
         warmup_epochs: config.warmup_epochs,
+        freeze_backbone_epochs: config.freeze_backbone_epochs,
         lr: config.lr,
         teacher: config.method.has_prototypes().then_some(TeacherContext {
             teacher_temp: config.teacher_temp,

@@ -5,8 +5,9 @@
 //! teacher, [`method::lejepa`] and [`method::visreg`] are their losses; [`method::simdino`] is
 //! SimDINO, [`method::dinov2`] DINOv2. The [`Trainer`] runs any of them: it reads views, follows a [`Schedule`], notifies
 //! [observers](Observer), and keeps [checkpoints](checkpoint), [sound](soundness) or not.
-//! [`update`] applies gradients, [`State`] holds what a method learned as named tensors.
+//! [`adapt`] is what all methods do with weights that they start from. [`update`] applies gradients, [`State`] holds what a method learned as named tensors.
 
+pub mod adapt;
 pub mod checkpoint;
 pub mod divergence;
 pub mod dropout;
@@ -23,6 +24,7 @@ pub mod trainer;
 pub mod update;
 mod views;
 
+pub use crate::adapt::AdaptConfig;
 pub use crate::error::{Error, Result};
 pub use crate::masks::{MaskConfig, StepMasks};
 pub use crate::method::dino::{Centering, Dino, DinoConfig, DinoSchedule};

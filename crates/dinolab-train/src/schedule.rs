@@ -21,6 +21,9 @@ pub struct ScheduleConfig {
     pub weight_decay: f64,
     /// Weight decay at the end.
     pub weight_decay_end: f64,
+    /// Length of the time in which the backbone stays as it is and the head alone learns. The backbone's
+    /// learning rate has a warm-up of its own thereafter, as long as the other one.
+    pub freeze_backbone_epochs: f64,
 }
 
 /// The reference's values, with a rate for a batch of 256.
@@ -34,6 +37,7 @@ impl Default for ScheduleConfig {
             warmup_epochs: 10.0,
             weight_decay: 0.04,
             weight_decay_end: 0.4,
+            freeze_backbone_epochs: 0.0,
         }
     }
 }
@@ -47,10 +51,12 @@ pub struct StepHyperparams {
     pub epoch: u64,
     /// All steps of the run.
     pub steps: u64,
-    /// Learning rate of all parameters.
+    /// Learning rate.
     pub lr: f64,
     /// Weight decay of the parameters that decay.
     pub weight_decay: f64,
+    /// What the learning rate of the backbone is multiplied by, in 0–1; 0 freezes it.
+    pub backbone_rate: f64,
 }
 
 impl StepHyperparams {
@@ -60,6 +66,11 @@ impl StepHyperparams {
             lr: self.lr,
             weight_decay: self.weight_decay,
         }
+    }
+
+    /// Whether the backbone stays as it is.
+    pub fn backbone_frozen(&self) -> bool {
+        self.backbone_rate == 0.0
     }
 
     /// A value on a cosine schedule over the whole run, from `base` to `end`.
@@ -128,6 +139,21 @@ impl Schedule {
             steps,
             lr: self.lr.from_zero(step),
             weight_decay: cosine(c.weight_decay, c.weight_decay_end, step, steps),
+            backbone_rate: self.backbone_rate(step),
+        }
+    }
+
+    /// The first step that changes the backbone.
+    pub fn thaws_at(&self) -> u64 {
+        let epochs = self.config.freeze_backbone_epochs;
+        (epochs * self.config.steps_per_epoch as f64).round() as u64
+    }
+
+    fn backbone_rate(&self, step: u64) -> f64 {
+        match (self.thaws_at(), self.lr.warmup) {
+            (0, _) => 1.0,
+            (thaw, _) if step < thaw => 0.0,
+            (thaw, warmup) => ((step - thaw + 1) as f64 / warmup.max(1) as f64).min(1.0),
         }
     }
 }

@@ -100,6 +100,11 @@ impl Soundness {
         self.norms.push_back(norm);
     }
 
+    /// Forgets which gradients are usual: other parameters learn from here on.
+    pub fn forget_gradients(&mut self) {
+        self.norms.clear();
+    }
+
     /// Why a checkpoint of `method` would not be sound; `None` where it is. Whether its values are
     /// finite is checked where they are written.
     pub fn doubt(&mut self, method: &dyn Method) -> Option<String> {

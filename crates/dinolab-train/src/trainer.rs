@@ -352,6 +352,10 @@ impl<'a> Trainer<'a> {
             let cause = Divergence::Gradient(name.unwrap_or_default());
             return Err(self.record.diverged(self.done, cause));
         }
+        if hp.step == self.schedule.thaws_at() {
+            // Gradients of the head alone do not tell what is usual from here on.
+            self.record.soundness.forget_gradients();
+        }
         let guessing = self.method.loss_of_guessing();
         self.record.soundness.step(report.loss, norms, guessing);
         self.done += 1;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{Gradients, Tensor};
 use dinolab_nn::ops::{self, Average, ParamUpdate};
-use dinolab_nn::optim::{Optimiser, Rates};
+use dinolab_nn::optim::{LayerRates, Optimiser, Rates};
 use dinolab_nn::{Param, Parameters};
 
 use crate::Result;
@@ -141,10 +141,11 @@ pub fn follow(network: &(impl Parameters + ?Sized), average: Averaged) {
     });
 }
 
-/// Moves the average of a tensor that is not updated.
+/// Moves the average of a tensor that is not updated; one of a frozen tensor stays to the bit.
 fn follow_one(average: &mut Tensor<1>, param: &Param, momentum: f64, statistics: Statistics) {
     match statistics {
-        _ if param.trainable() => ops::ema(average, &param.flat(), momentum),
+        _ if param.is_frozen() => {}
+        _ if param.trainable() || param.is_composed() => ops::ema(average, &param.flat(), momentum),
         Statistics::Copied => *average = param.flat(),
         Statistics::Own => {}
     }
@@ -154,6 +155,10 @@ fn follow_one(average: &mut Tensor<1>, param: &Param, momentum: f64, statistics:
 pub struct UpdateRule<'a> {
     /// Learning rate and weight decay.
     pub rates: Rates,
+    /// What the learning rate of each parameter is multiplied by; `None` for 1.
+    pub layers: Option<LayerRates>,
+    /// What the learning rate of the backbone is multiplied by.
+    pub backbone: f64,
     /// Largest norm of each parameter's gradient; 0 disables clipping.
     pub clip: f64,
     /// Which parameters stay as they are, by name. Neither their moments nor their step count
@@ -162,12 +167,30 @@ pub struct UpdateRule<'a> {
 }
 
 impl UpdateRule<'_> {
-    /// No parameter is frozen.
+    /// No parameter is frozen; all have the same learning rate.
     pub fn of_all(rates: Rates, clip: f64) -> Self {
         Self {
             rates,
+            layers: None,
+            backbone: 1.0,
             clip,
             frozen: &|_| false,
+        }
+    }
+
+    /// Learning rate and weight decay of a parameter.
+    fn rates_of(&self, name: &str) -> Rates {
+        let layer = self
+            .layers
+            .as_ref()
+            .map_or(1.0, |layers| layers.factor(name));
+        let part = match name.contains("backbone.") {
+            true => self.backbone,
+            false => 1.0,
+        };
+        Rates {
+            lr: self.rates.lr * layer * part,
+            ..self.rates
         }
     }
 }
@@ -205,15 +228,22 @@ pub fn update(
                     clip: rule.clip,
                 };
                 let shape = param.shape().to_vec();
-                norms.push(optimiser.update(place, name, &shape, step, grad, rule.rates));
+                norms.push(optimiser.update(place, name, &shape, step, grad, rule.rates_of(name)));
                 param.set_flat(value);
             }
             grad => {
                 norms.extend(grad.map(|grad| ops::norm(&grad)));
-                if let Some(average) = average {
+                if let Some(average) = average.filter(|_| !param.is_composed()) {
                     follow_one(average, param, momentum, statistics);
                 }
             }
+        }
+    });
+    network.compose();
+    network.visit("", &mut |name, param| {
+        let average = averages.get_mut(name).filter(|_| param.is_composed());
+        if let Some(average) = average {
+            follow_one(average, param, momentum, statistics);
         }
     });
     if let Some(average) = average {

@@ -54,6 +54,7 @@ fn methods(average: Option<AverageSchedule>) -> [Box<dyn Method>; 2] {
         patch_drop: 0.0,
         seed: 0,
         precision: Default::default(),
+        adapt: Default::default(),
     };
     [
         Box::new(Dino::new(&dino, &device()).unwrap()),

@@ -72,6 +72,7 @@ fn schedule() -> Schedule {
         warmup_epochs: 0.0,
         weight_decay: 0.04,
         weight_decay_end: 0.4,
+        freeze_backbone_epochs: 0.0,
     })
 }
 

@@ -82,6 +82,7 @@ fn learner(log: &Value, inputs: &Arrays) -> (Dino, Schedule) {
             other => panic!("optimiser {other}"),
         },
         clip_grad: float("clip_grad"),
+        adapt: Default::default(),
         freeze_last_layer: int("freeze_last_layer"),
         student_temp: float("student_temp"),
         centering: match c["centering"].as_str() {
@@ -114,6 +115,7 @@ fn learner(log: &Value, inputs: &Arrays) -> (Dino, Schedule) {
         warmup_epochs: float("warmup_epochs"),
         weight_decay: float("weight_decay"),
         weight_decay_end: float("weight_decay_end"),
+        freeze_backbone_epochs: 0.0,
     });
     let mut dino = Dino::new(&config, &device()).unwrap();
     let initial = inputs

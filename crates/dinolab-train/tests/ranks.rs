@@ -14,14 +14,14 @@ use dinolab_data::loader::UnusableImage;
 use dinolab_data::shapes::Shapes;
 use dinolab_data::{LoaderConfig, Size};
 use dinolab_nn::{
-    BottleneckConfig, HeadConfig, PatchHeadConfig, ProjectionConfig, VitConfig, device,
+    BottleneckConfig, HeadConfig, LoraConfig, PatchHeadConfig, ProjectionConfig, VitConfig, device,
 };
 use dinolab_train::checkpoint::Checkpoint;
 use dinolab_train::{
-    Centering, Dino, DinoConfig, DinoV2, DinoV2Config, Error, Event, IbotConfig, JointEmbedding,
-    JointEmbeddingConfig, LeJepaObjective, MaskConfig, Method, Observer, OptimiserKind, Ranks,
-    Result, RunOutcome, ScheduleConfig, SimDino, SimDinoConfig, State, TrainConfig, Trainer,
-    VisRegObjective,
+    AdaptConfig, Centering, Dino, DinoConfig, DinoV2, DinoV2Config, Error, Event, IbotConfig,
+    JointEmbedding, JointEmbeddingConfig, LeJepaObjective, MaskConfig, Method, Observer,
+    OptimiserKind, Ranks, Result, RunOutcome, ScheduleConfig, SimDino, SimDinoConfig, State,
+    TrainConfig, Trainer, VisRegObjective,
 };
 
 use self::threads::Threads;
@@ -59,6 +59,7 @@ fn joint<O>(objective: O) -> JointEmbeddingConfig<O> {
         patch_drop: 0.3,
         seed: 4,
         precision: Default::default(),
+        adapt: Default::default(),
     }
 }
 
@@ -75,6 +76,18 @@ fn dino() -> DinoConfig {
         patch_drop: 0.3,
         freeze_last_layer: 0,
         ..DinoConfig::default()
+    }
+}
+
+/// Preserved features and a change of low rank.
+fn adapt() -> AdaptConfig {
+    AdaptConfig {
+        preserve: 2.0,
+        lora: Some(LoraConfig {
+            rank: 2,
+            alpha: 4.0,
+        }),
+        ..AdaptConfig::default()
     }
 }
 
@@ -102,8 +115,17 @@ fn dinov2() -> DinoV2Config {
 
 /// Every method, and every way in which DINO and DINOv2 look at a whole batch. So few views are masked that some
 /// processes have none.
-const METHODS: [&str; 8] = [
-    "dino", "sinkhorn", "terms", "lejepa", "visreg", "simdino", "dinov2", "ibot",
+const METHODS: [&str; 10] = [
+    "dino",
+    "sinkhorn",
+    "terms",
+    "lejepa",
+    "visreg",
+    "simdino",
+    "dinov2",
+    "ibot",
+    "adapted dino",
+    "adapted lejepa",
 ];
 
 fn method(name: &str) -> Box<dyn Method> {
@@ -121,6 +143,20 @@ fn method(name: &str) -> Box<dyn Method> {
             sigreg_directions: 32,
             ..dino()
         }),
+        "adapted dino" => of_dino(DinoConfig {
+            adapt: adapt(),
+            ..dino()
+        }),
+        "adapted lejepa" => {
+            let config = joint(LeJepaObjective {
+                sigreg_weight: 0.05,
+            });
+            let config = JointEmbeddingConfig {
+                adapt: adapt(),
+                ..config
+            };
+            Box::new(JointEmbedding::new(&config, &device).unwrap())
+        }
         "lejepa" => {
             let config = joint(LeJepaObjective {
                 sigreg_weight: 0.05,
@@ -151,6 +187,7 @@ fn method(name: &str) -> Box<dyn Method> {
                 patch_drop: 0.3,
                 seed: 4,
                 precision: Default::default(),
+                adapt: Default::default(),
             };
             Box::new(SimDino::new(&config, &device).unwrap())
         }

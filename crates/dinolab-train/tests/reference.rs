@@ -64,6 +64,7 @@ fn trained(optimizer: OptimiserKind) -> Dino {
         steps: 10,
         lr: 0.01,
         weight_decay: 0.04,
+        backbone_rate: 1.0,
     };
     dino.step(&[views], &hp).unwrap();
     dino

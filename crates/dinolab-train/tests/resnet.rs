@@ -66,6 +66,7 @@ fn at(step: u64, lr: f64) -> StepHyperparams {
         steps: 6,
         lr,
         weight_decay: 0.01,
+        backbone_rate: 1.0,
     }
 }
 
@@ -261,6 +262,7 @@ fn lejepa_averages_parameters_and_copies_statistics() {
         patch_drop: 0.0,
         seed: 0,
         precision: Default::default(),
+        adapt: Default::default(),
     };
     let golden = golden();
     let mut method = JointEmbedding::new(&config, &device()).unwrap();

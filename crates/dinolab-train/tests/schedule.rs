@@ -13,6 +13,7 @@ fn config() -> ScheduleConfig {
         warmup_epochs: 1.0,
         weight_decay: 0.04,
         weight_decay_end: 0.4,
+        freeze_backbone_epochs: 0.0,
     }
 }
 
@@ -158,6 +159,33 @@ fn an_epoch_needs_a_step() {
         error.contains("accumulate") && error.contains("16"),
         "{error}"
     );
+}
+
+#[test]
+fn a_frozen_backbone_has_a_warm_up_of_its_own() {
+    let rates = |freeze: f64, warmup: f64| -> Vec<f64> {
+        let schedule = Schedule::new(ScheduleConfig {
+            freeze_backbone_epochs: freeze,
+            warmup_epochs: warmup,
+            ..config()
+        });
+        (0..10)
+            .map(|step| schedule.at(step).backbone_rate)
+            .collect()
+    };
+    assert_eq!(rates(0.0, 1.0), [1.0; 10]);
+    let frozen = [0.0, 0.0, 0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.0, 1.0];
+    for (found, expected) in rates(0.6, 1.0).into_iter().zip(frozen) {
+        near(found, expected, "rate of the backbone");
+    }
+    let at_once = [0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0];
+    assert_eq!(rates(1.0, 0.0), at_once);
+    let schedule = Schedule::new(ScheduleConfig {
+        freeze_backbone_epochs: 0.6,
+        ..config()
+    });
+    assert!(schedule.at(2).backbone_frozen() && !schedule.at(3).backbone_frozen());
+    assert_eq!(schedule.thaws_at(), 3);
 }
 
 proptest! {

@@ -45,6 +45,7 @@ fn small() -> SimDinoConfig {
         patch_drop: 0.3,
         seed: 4,
         precision: Default::default(),
+        adapt: Default::default(),
     }
 }
 
@@ -123,6 +124,7 @@ fn six_steps_follow_pytorch() {
         warmup_epochs: number(&c["warmup_epochs"]),
         weight_decay: number(&c["weight_decay"]),
         weight_decay_end: number(&c["weight_decay_end"]),
+        freeze_backbone_epochs: 0.0,
     });
     let mut method = SimDino::new(&config, &device()).unwrap();
     let start: Arrays = inputs

@@ -163,6 +163,10 @@ const MESSAGES: &[(&str, Tried)] = &[
         "continue with the file",
         In("data", "without_https_the_commands_are_named"),
     ),
+    (
+        "adapts weights that there are; give them with --weights",
+        In("adapt", "what_adapts_no_weights_is_refused"),
+    ),
     ("leave --resume out to begin a run", Here),
     (
         "use the file with --feature",

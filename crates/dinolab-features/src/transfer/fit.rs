@@ -6,13 +6,12 @@ use dinolab_nn::device::to_host_f32;
 use dinolab_nn::init::Init;
 use dinolab_nn::ops::ParamUpdate;
 use dinolab_nn::optim::schedule::WarmupCosine;
-use dinolab_nn::optim::{Optimiser, OptimiserKind, Rates};
+use dinolab_nn::optim::{LayerRates, Optimiser, OptimiserKind, Rates};
 use dinolab_nn::vit::Linear;
 use dinolab_nn::{Parameters, Vit};
 use rayon::prelude::*;
 
 use super::fitted::Fitted;
-use super::layer_rate::layer_rate;
 use super::supervised::{Example, Supervised};
 use crate::features::batch;
 use crate::{Error, Result};
@@ -78,7 +77,8 @@ impl FineTune {
         progress: &mut dyn FnMut(f64),
     ) -> Result<Fitted> {
         self.check(labelled, lr)?;
-        let (depth, dim) = (vit.config().depth, task.head_dim(&vit));
+        let dim = task.head_dim(&vit);
+        let layers = LayerRates::new(&vit.config().into(), self.layer_decay, 1.0);
         let plain = vit.cls_token.flat().device();
         let recording = plain.clone().autodiff();
         // Different from the initial weights of a backbone of this seed.
@@ -119,7 +119,7 @@ impl FineTune {
                 let mut gradients = (logits * gradient).sum().backward();
                 let now = self.rate(lr, step, steps);
                 let rates = |name: &str| Rates {
-                    lr: now * layer_rate(name, depth, self.layer_decay),
+                    lr: now * layers.factor(name),
                     weight_decay: self.weight_decay,
                 };
                 let mut parts: Vec<(&str, &mut dyn Parameters)> = vec![("head", &mut head)];

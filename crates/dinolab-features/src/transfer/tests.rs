@@ -6,7 +6,6 @@ use dinolab_nn::init::Init;
 use dinolab_nn::{Feature, Parameters, Vit, VitConfig, device};
 use proptest::prelude::*;
 
-use super::layer_rate::layer_rate;
 use super::*;
 use crate::block_features::BlockFeatures;
 use crate::features::Preprocess;
@@ -107,17 +106,6 @@ fn rates_by_hand() {
         .steps(17),
         9
     );
-}
-
-#[test]
-fn layers_far_from_the_head_learn_slower() {
-    let rate = |name| layer_rate(name, 4, 0.5);
-    assert_eq!(rate("head.weight"), 1.0);
-    assert_eq!(rate("backbone.norm.weight"), 1.0);
-    assert_eq!(rate("backbone.blocks.3.norm1.weight"), 0.5);
-    assert_eq!(rate("backbone.blocks.0.mlp.fc1.bias"), 0.0625);
-    assert_eq!(rate("backbone.pos_embed"), 0.03125);
-    assert_eq!(layer_rate("backbone.cls_token", 12, 1.0), 1.0);
 }
 
 /// AdamW as PyTorch defines it, in double precision, on a head over fixed inputs.

@@ -131,7 +131,7 @@ impl Network {
             .others
             .iter()
             .any(|other| name.starts_with(other.as_str()));
-        (!others && !is_moments(&name)).then(|| rest.to_owned())
+        (!others && !is_of_training(&name)).then(|| rest.to_owned())
     }
 
     /// Whether names have nothing but wrappers before them.
@@ -271,7 +271,7 @@ impl Label {
 /// The prefix of each network, sorted, each once.
 fn prefixes<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Vec<String> {
     let names: Vec<String> = names
-        .filter(|name| !is_moments(name))
+        .filter(|name| !is_of_training(name))
         .map(unwrapped)
         .collect();
     for marks in MARKS {
@@ -310,9 +310,13 @@ fn unwrapped(name: &str) -> String {
     parts.join(".")
 }
 
-/// Whether a tensor belongs to an optimiser, whose tensors may be named after parameters.
-fn is_moments(name: &str) -> bool {
-    parts(name).any(|part| part.starts_with("optimi"))
+/// Whether a tensor is of no use but to train on, though it may be named after a parameter: it belongs to
+/// an optimiser, or to what a run adapts: the network it started from, and changes that its own weights
+/// have already.
+fn is_of_training(name: &str) -> bool {
+    let adapting = |part: &str| part == "lora" || part == "original";
+    let first_two: Vec<&str> = parts(name).take(2).collect();
+    parts(name).any(|part| part.starts_with("optimi")) || first_two.into_iter().any(adapting)
 }
 
 fn parts(name: &str) -> impl Iterator<Item = &str> {
@@ -321,7 +325,7 @@ fn parts(name: &str) -> impl Iterator<Item = &str> {
 
 /// The reason for an error, with the names that there are.
 fn none_found<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let mut names: Vec<&str> = names.filter(|name| !is_moments(name)).collect();
+    let mut names: Vec<&str> = names.filter(|name| !is_of_training(name)).collect();
     names.sort_unstable();
     let what = "holds no vision transformer";
     match names.len() {
@@ -513,6 +517,26 @@ mod tests {
         let head = found.local("teacher._orig_mod.head.module.mlp.0.weight");
         assert_eq!(head.unwrap(), "head.mlp.0.weight");
         assert_eq!(found.local("optimiser.0.backbone.cls_token"), None);
+    }
+
+    #[test]
+    fn what_a_run_adapts_is_no_network() {
+        let all = [
+            "average.backbone.",
+            "network.backbone.",
+            "original.backbone.",
+        ];
+        let found = find_evaluated(&all, None, Some("average")).unwrap();
+        assert_eq!(found.role, Some(NetworkRole::Average));
+        let found = find(&all, NetworkRole::Network).unwrap();
+        assert_eq!(found.local("network.norm.weight").unwrap(), "norm.weight");
+        let of_run = [
+            "network.lora.backbone.blocks.0.attn.qkv.base",
+            "original.backbone.norm.weight",
+        ];
+        assert!(of_run.iter().all(|name| found.local(name).is_none()));
+        let missing = find(&all, NetworkRole::Student).unwrap_err().to_string();
+        assert!(missing.contains("student"), "{missing}");
     }
 
     #[test]

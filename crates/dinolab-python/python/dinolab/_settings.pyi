@@ -87,6 +87,13 @@ class Settings(TypedDict, total=False):
     weight_decay: float | None
     weight_decay_end: float | None
     clip_grad: float | None
+    # Adapting weights
+    layer_decay: float | None
+    patch_embed_lr_scale: float | None
+    freeze_backbone_epochs: float | None
+    preserve: float | None
+    lora_rank: int | None
+    lora_alpha: float | None
     # Augmentation
     global_crops_size: Size | None
     global_crops_scale: tuple[float, float] | None

@@ -100,6 +100,7 @@ impl StepBench {
             steps: 1 << 40,
             lr: 1e-4,
             weight_decay: 0.04,
+            backbone_rate: 1.0,
         };
         self.step += 1;
         let report = self.method.step(&self.views, &hp)?;

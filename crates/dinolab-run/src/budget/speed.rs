@@ -120,6 +120,7 @@ fn steps(loader: &Loader, method: &mut dyn Method, accumulate: usize) -> Result<
             steps: 1 << 40,
             lr: 0.0,
             weight_decay: 0.0,
+            backbone_rate: 1.0,
         };
         method.step(&views, &hp)?;
         done += 1;

@@ -47,7 +47,7 @@ pub(super) fn figures(epochs: u64, found: Evaluation) -> String {
         words.push(format!("attention Jaccard {jaccard:.1}%"));
     }
     let when = match epochs {
-        0 => "untrained".into(),
+        0 => "before training".into(),
         epochs => format!("epoch {epochs}"),
     };
     match words.is_empty() {

@@ -18,6 +18,8 @@ pub struct Context {
     pub epochs: f64,
     /// Epochs of learning-rate warm-up.
     pub warmup_epochs: f64,
+    /// Epochs in which the head alone learns.
+    pub freeze_backbone_epochs: f64,
     /// Peak learning rate for a batch of 256.
     pub lr: f64,
     /// What a method with a teacher and prototypes is set to.
@@ -342,7 +344,10 @@ impl Case<'_> {
     }
 
     fn exploding_gradient(&self) -> Option<(f64, f64)> {
-        let mut earlier: Vec<f64> = self.history.iter().filter_map(|h| h.grad_norm).collect();
+        // Those of the head alone are no measure.
+        let whole = |h: &&Health| h.epoch as f64 >= self.context.freeze_backbone_epochs;
+        let earlier = self.history.iter().filter(whole);
+        let mut earlier: Vec<f64> = earlier.filter_map(|h| h.grad_norm).collect();
         if earlier.len() < 2 {
             return None;
         }

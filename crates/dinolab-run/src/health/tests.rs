@@ -66,6 +66,7 @@ fn context() -> Context {
         images: 1000,
         epochs: 100.0,
         warmup_epochs: 2.0,
+        freeze_backbone_epochs: 0.0,
         lr: 0.0005,
         teacher: Some(TeacherContext {
             teacher_temp: 0.04,

@@ -109,6 +109,7 @@ impl ShortRun {
             warmup_epochs: 1.0,
             weight_decay: 0.04,
             weight_decay_end: 0.04,
+            freeze_backbone_epochs: 0.0,
         });
         let context = context();
         let mut run = Self {
@@ -160,6 +161,7 @@ fn context() -> Context {
         images: IMAGES,
         epochs: EPOCHS as f64,
         warmup_epochs: 1.0,
+        freeze_backbone_epochs: 0.0,
         lr: LR * 256.0 / BATCH as f64,
         teacher: Some(TeacherContext {
             teacher_temp: TEACHER_TEMP,

@@ -181,6 +181,12 @@ impl Figures<'_> {
                 vec![("feature std", self.epoch("feature_std"))],
             ),
             chart(
+                ["Features: drift", "step", "1 − cosine"],
+                "How far features of the same views have turned from those of the network that the run \
+                 started from; it should level off; a larger weight holds it lower.",
+                vec![("drift", self.step("drift"))],
+            ),
+            chart(
                 ["Features: effective rank", "epoch", "dimensions"],
                 "Higher is better: the features use more directions; near 1 they have collapsed.",
                 vec![("effective rank", self.epoch("feature_rank"))],

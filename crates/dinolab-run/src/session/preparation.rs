@@ -13,6 +13,8 @@ use crate::environment::Environment;
 use crate::error::{Context, Error, Result};
 use crate::event::Event;
 use crate::hub;
+use crate::model::preprocess_of;
+use crate::settings::adapt::GivenWeights;
 use crate::settings::recipe::ImageFacts;
 use crate::settings::{Config, Settings};
 use crate::sources::Sources;
@@ -71,36 +73,44 @@ pub(super) fn measured(
     Ok(settings)
 }
 
-/// With the network of the weights to start from, where none is asked for.
+/// With the network of the weights to start from, where none is asked for, their feature and the sizes
+/// at which they are evaluated; and what they are, for a run that has not begun.
 ///
 /// # Errors
 /// Weights that cannot be read, or of no backbone.
 pub(super) fn with_network_of_weights(
     settings: Settings,
     recorded: Option<&Settings>,
-) -> Result<Settings> {
+) -> Result<(Settings, Option<GivenWeights>)> {
     let path = settings.weights.clone().unwrap_or_default();
     if path.as_os_str().is_empty() {
-        return Ok(settings);
+        return Ok((settings, None));
     }
     // Whoever names sizes still has the registers and whatever else the weights have.
     let sizes = settings.names_sizes();
+    let mut given = None;
     let network = match recorded {
-        Some(recorded) if sizes => recorded.variant(),
+        Some(recorded) if sizes => recorded.variant().over(recorded.adapting()),
         // The weights of a run that has begun may be gone.
-        Some(recorded) => recorded.network(),
+        Some(recorded) => recorded.network().over(recorded.adapting()),
         None => {
             let weights = read_start(&path)?;
+            given = Some(GivenWeights {
+                has_head: weights.head_config().is_some(),
+            });
+            let preprocess = preprocess_of(&weights.metadata);
+            let own = Settings::of_weights(weights.feature()?, preprocess.as_ref());
             let config = weights.backbone_config(None);
             let config = config.of_setting("weights", path.display())?;
-            match (sizes, &config) {
+            let network = match (sizes, &config) {
                 (true, BackboneConfig::Vit(vit)) => Settings::of_variant(vit),
                 (true, BackboneConfig::ResNet(_)) => Settings::default(),
                 (false, config) => Settings::of_network(config)?,
-            }
+            };
+            network.over(own)
         }
     };
-    Ok(settings.over(network))
+    Ok((settings.over(network), given))
 }
 
 /// The weights to start from; those of the hub are in the cache when settings name them.

@@ -36,6 +36,9 @@ pub fn meaning(name: &str) -> Meaning {
         | "weight_decay"
         | "weight_decay_end"
         | "clip_grad"
+        | "layer_decay"
+        | "freeze_backbone_epochs"
+        | "patch_embed_lr_scale"
         | "freeze_last_layer"
         | "drop_path_rate"
         | "patch_drop_rate"
@@ -72,6 +75,8 @@ pub fn meaning(name: &str) -> Meaning {
         "recipe" => Meaning::Fixed("what settings leave open was taken from it"),
         "time" => Meaning::Fixed("network and epochs were chosen by it"),
         "optimizer" => Meaning::Fixed("its moments are those of another optimiser"),
+        "preserve" => Meaning::Fixed("its checkpoints hold the network it started from, or none"),
+        "lora_rank" | "lora_alpha" => Meaning::Fixed("other parameters are learned with it"),
         "evaluated" => Meaning::Fixed("its checkpoints hold an average, or none"),
         "centering" => Meaning::Fixed("its teacher has a centre, or none"),
         "ibot_weight" => Meaning::Fixed("its network predicts masked patches, or does not"),

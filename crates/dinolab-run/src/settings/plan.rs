@@ -3,12 +3,12 @@
 use dinolab_data::{Pixels, Size};
 use dinolab_nn::position::Rope;
 use dinolab_nn::{
-    BackboneConfig, BottleneckConfig, Device, HeadConfig, PatchHeadConfig, ProjectionConfig,
-    ResNetConfig, VitConfig,
+    BackboneConfig, BottleneckConfig, Device, HeadConfig, LoraConfig, PatchHeadConfig,
+    ProjectionConfig, ResNetConfig, VitConfig,
 };
 use dinolab_train::trainer::Cadence;
 use dinolab_train::{
-    AverageSchedule, Dino, DinoConfig, DinoSchedule, DinoV2, DinoV2Config, IbotConfig,
+    AdaptConfig, AverageSchedule, Dino, DinoConfig, DinoSchedule, DinoV2, DinoV2Config, IbotConfig,
     JointEmbeddingConfig, LeJepa, LeJepaObjective, MaskConfig, Method, SimDino, SimDinoConfig,
     TrainConfig, VisReg, VisRegObjective,
 };
@@ -66,6 +66,7 @@ impl Config {
                 warmup_epochs: self.warmup_epochs,
                 weight_decay: self.weight_decay,
                 weight_decay_end: self.weight_decay_end,
+                freeze_backbone_epochs: self.freeze_backbone_epochs,
             },
             crops,
             early_crops,
@@ -160,6 +161,7 @@ impl Config {
             head: self.prototype_head(self.out_dim),
             optimizer: self.optimizer,
             clip_grad: self.clip_grad,
+            adapt: self.adapt(),
             freeze_last_layer: self.freeze_last_layer,
             student_temp: self.student_temp,
             centering: self.centering.into(),
@@ -173,6 +175,18 @@ impl Config {
             patch_drop: self.patch_drop_rate,
             seed: self.seed,
             precision: self.precision,
+        }
+    }
+
+    fn adapt(&self) -> AdaptConfig {
+        AdaptConfig {
+            layer_decay: self.layer_decay,
+            patch_embed_lr_scale: self.patch_embed_lr_scale,
+            preserve: self.preserve,
+            lora: (self.lora_rank > 0).then_some(LoraConfig {
+                rank: self.lora_rank,
+                alpha: self.lora_alpha,
+            }),
         }
     }
 
@@ -196,6 +210,7 @@ impl Config {
             ibot: (self.ibot_weight > 0.0).then_some(ibot),
             optimizer: self.optimizer,
             clip_grad: self.clip_grad,
+            adapt: self.adapt(),
             freeze_last_layer: self.freeze_last_layer,
             student_temp: self.student_temp,
             centering: self.centering.into(),
@@ -251,6 +266,7 @@ impl Config {
             },
             optimizer: self.optimizer,
             clip_grad: self.clip_grad,
+            adapt: self.adapt(),
             coding_rate_weight: self.coding_rate_weight,
             coding_rate_epsilon: self.coding_rate_epsilon,
             momentum_teacher: self.momentum_teacher,
@@ -274,6 +290,7 @@ impl Config {
             },
             optimizer: self.optimizer,
             clip_grad: self.clip_grad,
+            adapt: self.adapt(),
             objective,
             directions: self.directions,
             average_momentum: self.average_momentum,

@@ -9,7 +9,7 @@ use super::{Config, Settings};
 use crate::error::{Error, Result};
 use crate::values::{CenteringKind, MethodKind, Numbers, PixelKind};
 
-/// A setting that was decided by the number of images.
+/// A setting that was decided by the number of images, or for weights to start from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AutoSetting {
     /// The setting.
@@ -18,17 +18,20 @@ pub struct AutoSetting {
     pub value: String,
     /// The value that was asked for, if there are too few images for it.
     pub instead_of: Option<String>,
+    /// The reason, if it is another than the number of images.
+    pub because: Option<&'static str>,
 }
 
 impl AutoSetting {
     /// The setting, its value and the reason, for a run over `images` images.
     pub fn in_words(&self, images: usize) -> String {
         let Self { setting, value, .. } = self;
-        match &self.instead_of {
-            Some(asked) => {
+        match (&self.instead_of, self.because) {
+            (Some(asked), _) => {
                 format!("{setting} {value} (instead of {asked}: there are only {images} images)")
             }
-            None => format!("{setting} {value}, chosen for {images} images"),
+            (None, Some(because)) => format!("{setting} {value}, {because}"),
+            (None, None) => format!("{setting} {value}, chosen for {images} images"),
         }
     }
 }
@@ -130,6 +133,7 @@ impl Settings {
                     setting,
                     value,
                     instead_of: None,
+                    because: None,
                 });
             }
         };
@@ -151,6 +155,7 @@ impl Settings {
         }
         s.warmup_teacher_temp = s.warmup_teacher_temp.or(s.teacher_temp);
         s.average_momentum_end = s.average_momentum_end.or(s.average_momentum);
+        s.suggest_lora_alpha();
         let epochs = s.epochs.unwrap_or_default();
         s.warmup_epochs.get_or_insert(10f64.min(epochs * 0.1));
         s.eval_every
@@ -188,6 +193,7 @@ impl Settings {
                 setting: "batch-size",
                 value: images.to_string(),
                 instead_of: Some(batch.to_string()),
+                because: None,
             });
             *batch = images;
         }
@@ -237,6 +243,12 @@ impl Settings {
             .get_or_insert(SimDinoConfig::suggested_weight(width, batch));
     }
 
+    /// A change that is taken as it is, whatever its rank.
+    fn suggest_lora_alpha(&mut self) {
+        let rank = self.lora_rank.unwrap_or_default();
+        self.lora_alpha.get_or_insert(rank.max(1) as f64);
+    }
+
     /// Values for what other methods than `method` have, which nothing reads.
     fn fill_foreign(&mut self, method: MethodKind) {
         let fit = SizeDefaults::of(0);
@@ -271,6 +283,7 @@ impl TryFrom<Settings> for Config {
         let mut settings = settings.with_recipe_of_before();
         settings = settings.over(Settings::of_method(method)).with_defaults();
         settings.fill_foreign(method);
+        settings.suggest_lora_alpha();
         settings
             .pixels
             .get_or_insert(PixelKind::of(settings.pixels()));

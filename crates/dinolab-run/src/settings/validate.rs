@@ -17,6 +17,7 @@ impl Config {
             ("student-temp", self.student_temp),
             ("coding-rate-epsilon", self.coding_rate_epsilon),
             ("knn-temp", self.knn_temp),
+            ("lora-alpha", self.lora_alpha),
         ];
         for (name, value) in positive {
             ensure_setting!(
@@ -33,6 +34,8 @@ impl Config {
             ("ibot-weight", self.ibot_weight),
             ("min-lr", self.min_lr),
             ("warmup-epochs", self.warmup_epochs),
+            ("freeze-backbone-epochs", self.freeze_backbone_epochs),
+            ("preserve", self.preserve),
             ("weight-decay", self.weight_decay),
             ("weight-decay-end", self.weight_decay_end),
             ("clip-grad", self.clip_grad),
@@ -56,6 +59,7 @@ impl Config {
             ("average-momentum-end", self.average_momentum_end, 1.0),
             ("drop-path-rate", self.drop_path_rate, 0.99),
             ("patch-drop-rate", self.patch_drop_rate, 0.99),
+            ("patch-embed-lr-scale", self.patch_embed_lr_scale, 1.0),
             ("holdout", self.holdout, 0.9),
             ("max-unusable-percent", self.max_unusable_percent, 100.0),
         ];
@@ -65,6 +69,24 @@ impl Config {
                 name,
                 value,
                 "must be between 0 and {most}"
+            );
+        }
+        ensure_setting!(
+            self.layer_decay > 0.0 && self.layer_decay <= 1.0,
+            "layer-decay",
+            self.layer_decay,
+            "must be above 0 and at most 1"
+        );
+        let needs_weights = [
+            ("preserve", self.preserve, self.preserve > 0.0),
+            ("lora-rank", self.lora_rank as f64, self.lora_rank > 0),
+        ];
+        for (name, value, asked) in needs_weights {
+            ensure_setting!(
+                !asked || !self.weights.as_os_str().is_empty(),
+                name,
+                value,
+                "adapts weights that there are; give them with `weights`"
             );
         }
         let counts = [

@@ -26,11 +26,12 @@ use self::terms::Terms;
 use super::average::{AverageSchedule, BackboneAverage};
 use super::directions::directions;
 use super::{BatchShape, Method, Outputs, PrototypeOutputs, StepReport, StepTimings, check};
+use crate::adapt::Preserved;
 use crate::dropout::Dropout;
 use crate::ranks::TreeSum;
 use crate::state::json;
 use crate::update::{Averaged, GradientSum, Statistics, UpdateRule, update};
-use crate::{Ranks, Result, State, StepHyperparams, Views};
+use crate::{AdaptConfig, Ranks, Result, State, StepHyperparams, Views};
 
 /// The settings of DINO.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -46,6 +47,9 @@ pub struct DinoConfig {
     pub optimizer: OptimiserKind,
     /// Each parameter's gradient is clipped to this norm; 0 disables.
     pub clip_grad: f64,
+    /// How weights that it starts from are adapted.
+    #[serde(default)]
+    pub adapt: AdaptConfig,
     /// Epochs during which the prototypes stay as they are.
     pub freeze_last_layer: u64,
     /// Student temperature, `T_s`.
@@ -90,6 +94,7 @@ impl Default for DinoConfig {
             head: HeadConfig::default(),
             optimizer: OptimiserKind::AdamW,
             clip_grad: 3.0,
+            adapt: AdaptConfig::default(),
             freeze_last_layer: 1,
             student_temp: 0.1,
             centering: Centering::Centre,
@@ -119,6 +124,7 @@ pub struct Dino {
     pub centre: Option<Tensor<1>>,
     /// Evaluated instead of the teacher, if it is there.
     average: Option<BackboneAverage>,
+    preserved: Option<Preserved>,
     /// Moments of the student's parameters.
     optimiser: Optimiser,
     dropout: Dropout,
@@ -134,6 +140,7 @@ impl Dino {
     /// device does not compute in the precision; [`crate::Error::BadSetting`] for an impossible number.
     pub fn new(config: &DinoConfig, device: &Device) -> Result<Self> {
         config.check_terms()?;
+        config.adapt.check()?;
         config.average.map_or(Ok(()), |average| average.check())?;
         let device = device.clone().without_autodiff();
         config.precision.check(&device)?;
@@ -142,6 +149,7 @@ impl Dino {
             Network::of_feature(&config.backbone, feature, head, config.seed, &device)?;
         teacher.set_precision(config.precision);
         let mut student = teacher.clone();
+        config.adapt.apply(&mut student, config.seed)?;
         student.to_device(&device.clone().autodiff());
         let mut parameters = 0;
         student.visit("", &mut |_, _| parameters += 1);
@@ -159,6 +167,7 @@ impl Dino {
             average: config
                 .average
                 .map(|schedule| BackboneAverage::new(&teacher.backbone, schedule)),
+            preserved: Preserved::new(config.adapt.preserve, &teacher.backbone, feature),
             config: config.clone(),
             student,
             teacher,
@@ -196,13 +205,16 @@ impl Dino {
         hp: &StepHyperparams,
         directions: Option<Tensor<2>>,
     ) -> Result<StepReport> {
+        for network in [&mut self.student, &mut self.teacher] {
+            network.freeze_backbone(hp.backbone_frozen());
+        }
         let ranks = self.ranks.clone();
         let sizes = || micro_batches.iter().map(|views| views.batch);
         let batch = sizes().sum::<usize>() * ranks.size();
         let images = ranks.images(sizes());
         let (momentum, teacher_temp) = self.config.schedule.at(hp);
         let mut gradients = GradientSum::new(&self.student);
-        let mut losses = Vec::new();
+        let (mut losses, mut drifts) = (Vec::new(), Vec::new());
         let mut centre_sum = TreeSum::default();
         let mut seen = Seen::default();
         let mut timings = StepTimings::start();
@@ -225,7 +237,7 @@ impl Dino {
 
         let own = ranks.own_shards();
         for shard in 0..own {
-            let mut loss = 0.0;
+            let (mut loss, mut drift) = (0.0, 0.0);
             let mut logit_sum: Option<Tensor<1>> = None;
             for number in (shard..micro_batches.len()).step_by(own) {
                 let views = &micro_batches[number];
@@ -256,6 +268,11 @@ impl Dino {
                 timings.lap("loss");
 
                 let mut differentiated = micro_loss * share;
+                if let Some(preserved) = &self.preserved {
+                    let of_micro = preserved.drift(own_features.clone(), preserved.features(views));
+                    drift += share * check::scalar(&of_micro);
+                    differentiated = differentiated + of_micro * (preserved.weight * share);
+                }
                 if let Some(Terms { gradients, .. }) = &terms {
                     let of_terms = Tensor::from_inner(gradients[number].clone());
                     differentiated = differentiated + (own_features * of_terms).sum();
@@ -277,15 +294,24 @@ impl Dino {
             }
             gradients.end_shard();
             losses.push(loss);
+            drifts.push(drift);
             if let Some(sum) = logit_sum {
                 centre_sum.push(sum, |a, b| a + b);
             }
         }
         let mut loss: f64 = ranks.of_all_shards(&losses)?.into_iter().sum();
-        let terms = match terms {
+        let mut terms = match terms {
             Some(terms) => terms.beside(&mut loss),
             None => Vec::new(),
         };
+        if let Some(preserved) = &self.preserved {
+            let drift = ranks.of_all_shards(&drifts)?.into_iter().sum();
+            if terms.is_empty() {
+                terms.push(("dino", loss));
+            }
+            terms.push(("drift", drift));
+            loss += preserved.weight * drift;
+        }
         check::finite(loss, hp.step)?;
         gradients.reduce(&ranks)?;
 
@@ -300,10 +326,10 @@ impl Dino {
         timings.lap("ranks");
 
         let frozen = hp.epoch < self.config.freeze_last_layer;
+        let config = &self.config;
         let rule = UpdateRule {
-            rates: hp.rates(),
-            clip: self.config.clip_grad,
             frozen: &|name| frozen && name.contains("last_layer"),
+            ..config.adapt.rule(&config.backbone, hp, config.clip_grad)
         };
         let teacher = Averaged {
             network: &mut self.teacher,
@@ -397,7 +423,8 @@ impl Method for Dino {
 
     fn loss_of_guessing(&self) -> Option<f64> {
         let cross_entropy = (self.config.head.out_dim as f64).ln();
-        (!self.config.has_terms()).then_some(cross_entropy)
+        let alone = !self.config.has_terms() && self.preserved.is_none();
+        alone.then_some(cross_entropy)
     }
 
     fn state(&self) -> State {
@@ -409,6 +436,9 @@ impl Method for Dino {
         }
         if let Some(average) = &self.average {
             average.put(&mut state);
+        }
+        if let Some(preserved) = &self.preserved {
+            preserved.put(&mut state);
         }
         state.put_optimiser(&self.student, &self.optimiser);
         state
@@ -423,12 +453,20 @@ impl Method for Dino {
         if let Some(average) = &mut self.average {
             average.restore(state)?;
         }
+        if let Some(preserved) = &mut self.preserved {
+            preserved.restore(state)?;
+        }
         state.load_optimiser(&self.student, &mut self.optimiser, &self.device)
     }
 
     fn start_from(&mut self, weights: &Weights, options: LoadOptions) -> Result<LoadReport> {
-        let report = load(&mut self.student, "", weights, options)?;
-        load(&mut self.teacher, "", weights, options)?;
+        let report = load(&mut self.teacher, "", weights, options)?;
+        load(&mut self.student.backbone, "backbone", weights, options)?;
+        load(&mut self.student.head, "head", weights, options)?;
+        self.student.rebase();
+        if let Some(preserved) = &mut self.preserved {
+            preserved.start_from(weights, options)?;
+        }
         if let Some(average) = &mut self.average {
             average.start_from(weights, options)?;
         }

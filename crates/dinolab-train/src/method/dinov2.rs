@@ -147,6 +147,9 @@ impl DinoV2 {
         hp: &StepHyperparams,
         masks: &StepMasks,
     ) -> Result<StepReport> {
+        for network in [&mut self.student, &mut self.teacher] {
+            network.freeze_backbone(hp.backbone_frozen());
+        }
         let ranks = self.ranks.clone();
         let sizes = || micro_batches.iter().map(|views| views.batch);
         let batch = sizes().sum::<usize>() * ranks.size();
@@ -277,10 +280,10 @@ impl DinoV2 {
         timings.lap("ranks");
 
         let frozen = hp.epoch < self.config.freeze_last_layer;
+        let config = &self.config;
         let rule = UpdateRule {
-            rates: hp.rates(),
-            clip: self.config.clip_grad,
             frozen: &|name| frozen && name.contains("last_layer"),
+            ..config.adapt.rule(&config.backbone, hp, config.clip_grad)
         };
         let teacher = Averaged {
             network: &mut self.teacher,

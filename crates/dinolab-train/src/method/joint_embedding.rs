@@ -15,10 +15,11 @@ use dinolab_nn::{
 
 use super::directions::directions;
 use super::{BatchShape, Method, Outputs, StepReport, StepTimings, check};
+use crate::adapt::Preserved;
 use crate::dropout::Dropout;
 use crate::state::json;
-use crate::update::{Averaged, GradientSum, Statistics, UpdateRule, update};
-use crate::{Error, Ranks, Result, State, StepHyperparams, Views};
+use crate::update::{Averaged, GradientSum, Statistics, update};
+use crate::{AdaptConfig, Error, Ranks, Result, State, StepHyperparams, Views};
 
 /// What distinguishes one method without a teacher from another: its loss.
 pub trait Objective: Clone {
@@ -64,6 +65,9 @@ pub struct JointEmbeddingConfig<O> {
     pub clip_grad: f64,
     /// The loss.
     pub objective: O,
+    /// How weights that it starts from are adapted.
+    #[serde(default)]
+    pub adapt: AdaptConfig,
     /// Random directions of a step, `S`.
     pub directions: usize,
     /// Momentum of the averaged backbone at the start.
@@ -89,6 +93,7 @@ pub struct JointEmbedding<O> {
     pub network: Network<Projection>,
     /// The moving average of the network's backbone; records no gradients.
     pub average: AnyBackbone,
+    preserved: Option<Preserved>,
     optimiser: Optimiser,
     dropout: Dropout,
     device: Device,
@@ -114,6 +119,8 @@ impl<O: Objective> JointEmbedding<O> {
         )?;
         network.set_precision(config.precision);
         let average = network.backbone.clone();
+        let preserved = Preserved::new(config.adapt.preserve, &average, config.feature);
+        config.adapt.apply(&mut network, config.seed)?;
         network.to_device(&device.clone().autodiff());
         let mut parameters = 0;
         network.visit("", &mut |_, _| parameters += 1);
@@ -129,6 +136,7 @@ impl<O: Objective> JointEmbedding<O> {
             config: config.clone(),
             network,
             average,
+            preserved,
             device,
             ranks: Ranks::default(),
         })
@@ -159,6 +167,7 @@ impl<O: Objective> JointEmbedding<O> {
         hp: &StepHyperparams,
         directions: Tensor<2>,
     ) -> Result<StepReport> {
+        self.network.freeze_backbone(hp.backbone_frozen());
         let mut timings = StepTimings::start();
         let own = self.features(shards, hp.step);
         let views = shards[0].count();
@@ -172,7 +181,16 @@ impl<O: Objective> JointEmbedding<O> {
         timings.lap("network");
 
         let directions = Tensor::from_inner(directions);
-        let terms = self.config.objective.terms(z, directions, batch);
+        let mut terms = self.config.objective.terms(z, directions, batch);
+        if let Some(preserved) = &self.preserved {
+            let original = shards.iter().map(|views| preserved.features(views));
+            let original = self.ranks.gather(original.collect(), 2)?;
+            terms.push(Term {
+                name: "drift",
+                value: preserved.drift(all.rows.clone(), original),
+                weight: preserved.weight,
+            });
+        }
         let values = terms
             .iter()
             .map(|term| (term.name, check::scalar(&term.value)));
@@ -202,7 +220,8 @@ impl<O: Objective> JointEmbedding<O> {
             self.config.average_momentum,
             self.config.average_momentum_end,
         );
-        let rule = UpdateRule::of_all(hp.rates(), self.config.clip_grad);
+        let config = &self.config;
+        let rule = config.adapt.rule(&config.backbone, hp, config.clip_grad);
         let average = Averaged {
             network: &mut self.average,
             part: "backbone",
@@ -274,6 +293,9 @@ impl<O: Objective> Method for JointEmbedding<O> {
         let mut state = State::default();
         state.put_network("network", &self.network);
         state.put_network("average.backbone", &self.average);
+        if let Some(preserved) = &self.preserved {
+            preserved.put(&mut state);
+        }
         state.put_optimiser(&self.network, &self.optimiser);
         state
     }
@@ -281,6 +303,9 @@ impl<O: Objective> Method for JointEmbedding<O> {
     fn restore(&mut self, state: &State) -> Result<()> {
         state.load_network("network", &mut self.network)?;
         state.load_network("average.backbone", &mut self.average)?;
+        if let Some(preserved) = &mut self.preserved {
+            preserved.restore(state)?;
+        }
         state.load_optimiser(&self.network, &mut self.optimiser, &self.device)
     }
 
@@ -288,6 +313,10 @@ impl<O: Objective> Method for JointEmbedding<O> {
     fn start_from(&mut self, weights: &Weights, options: LoadOptions) -> Result<LoadReport> {
         let report = load(&mut self.network.backbone, "backbone", weights, options)?;
         load(&mut self.average, "backbone", weights, options)?;
+        if let Some(preserved) = &mut self.preserved {
+            preserved.start_from(weights, options)?;
+        }
+        self.network.rebase();
         Ok(report)
     }
 
@@ -305,6 +334,7 @@ impl<O: Objective> Method for JointEmbedding<O> {
 impl<O: Objective> JointEmbeddingConfig<O> {
     fn check(&self) -> Result<()> {
         self.objective.check()?;
+        self.adapt.check()?;
         check::count("directions", self.directions)?;
         check::share("average-momentum", self.average_momentum)?;
         check::share("average-momentum-end", self.average_momentum_end)

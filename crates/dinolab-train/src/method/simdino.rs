@@ -16,10 +16,11 @@ use dinolab_nn::{
 
 use super::average::{AverageSchedule, BackboneAverage};
 use super::{BatchShape, Method, Outputs, StepReport, StepTimings, check};
+use crate::adapt::Preserved;
 use crate::dropout::Dropout;
 use crate::state::json;
-use crate::update::{Averaged, GradientSum, Statistics, UpdateRule, update};
-use crate::{Error, Ranks, Result, State, StepHyperparams, Views};
+use crate::update::{Averaged, GradientSum, Statistics, update};
+use crate::{AdaptConfig, Error, Ranks, Result, State, StepHyperparams, Views};
 
 /// The settings of SimDINO.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -35,6 +36,9 @@ pub struct SimDinoConfig {
     pub optimizer: OptimiserKind,
     /// Each parameter's gradient is clipped to this norm; 0 disables.
     pub clip_grad: f64,
+    /// How weights that it starts from are adapted.
+    #[serde(default)]
+    pub adapt: AdaptConfig,
     /// Weight of the coding rate in the loss, `γ`.
     pub coding_rate_weight: f64,
     /// Distortion of the coding rate, `ε`.
@@ -66,6 +70,7 @@ impl SimDinoConfig {
     }
 
     fn check(&self) -> Result<()> {
+        self.adapt.check()?;
         check::weight("coding-rate-weight", self.coding_rate_weight)?;
         check::share("momentum-teacher", self.momentum_teacher)?;
         check::share("momentum-teacher-end", self.momentum_teacher_end)?;
@@ -86,6 +91,7 @@ pub struct SimDino {
     pub teacher: Network<Bottleneck>,
     /// Evaluated instead of the teacher, if it is there.
     average: Option<BackboneAverage>,
+    preserved: Option<Preserved>,
     optimiser: Optimiser,
     dropout: Dropout,
     device: Device,
@@ -107,6 +113,7 @@ impl SimDino {
             Network::of_feature(&config.backbone, feature, head, config.seed, &device)?;
         teacher.set_precision(config.precision);
         let mut student = teacher.clone();
+        config.adapt.apply(&mut student, config.seed)?;
         student.to_device(&device.clone().autodiff());
         let mut parameters = 0;
         student.visit("", &mut |_, _| parameters += 1);
@@ -122,6 +129,7 @@ impl SimDino {
             average: config
                 .average
                 .map(|schedule| BackboneAverage::new(&teacher.backbone, schedule)),
+            preserved: Preserved::new(config.adapt.preserve, &teacher.backbone, config.feature),
             config: config.clone(),
             student,
             teacher,
@@ -152,8 +160,12 @@ impl Method for SimDino {
         }
     }
 
-    /// The loss is `−similarity − γ · coding rate`.
+    /// The loss is `−similarity − γ · coding rate`, and the drift from the original features if those are
+    /// preserved.
     fn step(&mut self, micro_batches: &[Views], hp: &StepHyperparams) -> Result<StepReport> {
+        for network in [&mut self.student, &mut self.teacher] {
+            network.freeze_backbone(hp.backbone_frozen());
+        }
         let (config, shards, ranks) = (&self.config, micro_batches, &self.ranks);
         if shards.len() != ranks.own_shards() {
             return Err(no_accumulation(shards.len() / ranks.own_shards()));
@@ -188,11 +200,18 @@ impl Method for SimDino {
         let mean = (z.clone().narrow(0, 0, 2 * batch) + taught.clone()) / 2.0;
         let rate = ops::coding_rate(mean, batch, scale);
         let similarity = similarity(z, taught, batch);
-        let terms = vec![
+        let mut terms = vec![
             ("similarity", check::scalar(&similarity)),
             ("coding_rate", check::scalar(&rate)),
         ];
-        let loss = similarity * -1.0 - rate * config.coding_rate_weight;
+        let mut loss = similarity * -1.0 - rate * config.coding_rate_weight;
+        if let Some(preserved) = &self.preserved {
+            let original = shards.iter().map(|views| preserved.features(views));
+            let original = ranks.gather(original.collect(), 2)?;
+            let drift = preserved.drift(all.rows.clone(), original);
+            terms.push(("drift", check::scalar(&drift)));
+            loss = loss + drift * preserved.weight;
+        }
         let value = check::scalar(&loss);
         timings.lap("loss");
         check::finite(value, hp.step)?;
@@ -212,7 +231,7 @@ impl Method for SimDino {
         timings.lap("ranks");
 
         let momentum = hp.cosine(config.momentum_teacher, config.momentum_teacher_end);
-        let rule = UpdateRule::of_all(hp.rates(), config.clip_grad);
+        let rule = config.adapt.rule(&config.backbone, hp, config.clip_grad);
         let teacher = Averaged {
             network: &mut self.teacher,
             part: "",
@@ -264,6 +283,9 @@ impl Method for SimDino {
         if let Some(average) = &self.average {
             average.put(&mut state);
         }
+        if let Some(preserved) = &self.preserved {
+            preserved.put(&mut state);
+        }
         state.put_optimiser(&self.student, &self.optimiser);
         state
     }
@@ -273,6 +295,9 @@ impl Method for SimDino {
         state.load_network("teacher", &mut self.teacher)?;
         if let Some(average) = &mut self.average {
             average.restore(state)?;
+        }
+        if let Some(preserved) = &mut self.preserved {
+            preserved.restore(state)?;
         }
         state.load_optimiser(&self.student, &mut self.optimiser, &self.device)
     }
@@ -284,6 +309,10 @@ impl Method for SimDino {
         if let Some(average) = &mut self.average {
             average.start_from(weights, options)?;
         }
+        if let Some(preserved) = &mut self.preserved {
+            preserved.start_from(weights, options)?;
+        }
+        self.student.rebase();
         Ok(report)
     }
 

@@ -108,6 +108,11 @@ impl Gathered {
             let images = own.dims()[0] / self.views;
             let part = of_images(grad.clone(), self.views, first, images);
             first += images;
+            // A frozen backbone has recorded nothing: there is no gradient beyond the rows.
+            let own = match own.is_tracked() {
+                true => own,
+                false => own.require_grad(),
+            };
             // Its derivative by `own` is `part`.
             then((own * Tensor::from_inner(part)).sum().backward());
         }

@@ -77,6 +77,7 @@ pub fn six_steps<O: Objective>(folder: &str, objective: impl Fn(&Value) -> O) {
         feature: Default::default(),
         seed: 0,
         precision: Default::default(),
+        adapt: Default::default(),
     };
     let schedule = Schedule::new(ScheduleConfig {
         epochs: number(&c["epochs"]),
@@ -86,6 +87,7 @@ pub fn six_steps<O: Objective>(folder: &str, objective: impl Fn(&Value) -> O) {
         warmup_epochs: number(&c["warmup_epochs"]),
         weight_decay: number(&c["weight_decay"]),
         weight_decay_end: number(&c["weight_decay"]),
+        freeze_backbone_epochs: 0.0,
     });
     let mut method = JointEmbedding::new(&config, &device()).unwrap();
     let initial = |from: &Arrays, prefix: &str| -> Vec<(String, Array)> {
@@ -235,6 +237,7 @@ pub fn small<O>(objective: O) -> JointEmbeddingConfig<O> {
         feature: Default::default(),
         seed: 4,
         precision: Default::default(),
+        adapt: Default::default(),
     }
 }
 
@@ -265,6 +268,7 @@ pub fn take(method: &mut dyn Method, views: Views, step: u64) -> StepReport {
         steps: 20,
         lr: 0.01,
         weight_decay: 0.05,
+        backbone_rate: 1.0,
     };
     method.step(&[views], &hp).unwrap()
 }
@@ -332,6 +336,7 @@ pub fn refuses_micro_batches<O: Objective>(config: &JointEmbeddingConfig<O>) {
         warmup_epochs: 0.0,
         weight_decay: 0.0,
         weight_decay_end: 0.0,
+        freeze_backbone_epochs: 0.0,
     })
     .at(0);
     let two = [views(1, varied(0)), views(1, varied(1))];

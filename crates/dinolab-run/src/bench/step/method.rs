@@ -194,6 +194,7 @@ impl StepMethod {
                     patch_drop: 0.0,
                     seed: 0,
                     precision,
+                    adapt: Default::default(),
                 };
                 Box::new(SimDino::new(&config, device)?)
             }
@@ -227,6 +228,7 @@ impl EmbeddingSizes {
             patch_drop: 0.0,
             seed: 0,
             precision: options.precision,
+            adapt: Default::default(),
         }
     }
 }

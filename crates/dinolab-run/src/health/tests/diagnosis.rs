@@ -104,6 +104,16 @@ fn divergence() {
     exploding[4].grad_norm = Some(50.0);
     assert_eq!(failures(&exploding)[4], [FailureMode::Divergence]);
 
+    // A backbone that has begun to learn has other gradients than its head alone.
+    let mut thawed = run(4, learning);
+    thawed[3].grad_norm = Some(50.0);
+    assert_eq!(failures(&thawed)[3], [FailureMode::Divergence]);
+    let frozen = Context {
+        freeze_backbone_epochs: 2.5,
+        ..context()
+    };
+    assert!(diagnose(&thawed[3], &thawed[..3], &frozen).is_empty());
+
     let mut guessing = run(5, learning);
     guessing[4].loss = Some(9.0);
     assert_eq!(failures(&guessing)[4], [FailureMode::Divergence]);

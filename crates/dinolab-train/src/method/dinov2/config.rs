@@ -3,11 +3,11 @@
 use dinolab_nn::optim::OptimiserKind;
 use dinolab_nn::{BackboneConfig, HeadConfig, PatchHeadConfig, Precision, VitConfig};
 
-use crate::Result;
 use crate::masks::MaskConfig;
 use crate::method::average::AverageSchedule;
 use crate::method::check;
 use crate::method::dino::{Centering, DinoSchedule};
+use crate::{AdaptConfig, Result};
 
 /// The settings of DINOv2.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -22,6 +22,10 @@ pub struct DinoV2Config {
     pub optimizer: OptimiserKind,
     /// Each parameter's gradient is clipped to this norm; 0 disables.
     pub clip_grad: f64,
+    /// How weights that it starts from are adapted: rates by layer; features are not preserved, and a change
+    /// of low rank is not learned.
+    #[serde(default)]
+    pub adapt: AdaptConfig,
     /// Epochs during which the prototypes of both heads stay as they are.
     pub freeze_last_layer: u64,
     /// Student temperature, `T_s`.
@@ -75,6 +79,7 @@ impl Default for DinoV2Config {
             ibot: Some(IbotConfig::default()),
             optimizer: OptimiserKind::AdamW,
             clip_grad: 3.0,
+            adapt: AdaptConfig::default(),
             freeze_last_layer: 1,
             student_temp: 0.1,
             centering: Centering::Sinkhorn,
@@ -95,6 +100,14 @@ impl Default for DinoV2Config {
 impl DinoV2Config {
     /// Refuses impossible numbers; returns the backbone.
     pub(super) fn check(&self) -> Result<&VitConfig> {
+        self.adapt.check()?;
+        let reason = "is not for DINOv2";
+        if self.adapt.preserve > 0.0 {
+            return Err(check::bad("preserve", reason));
+        }
+        if self.adapt.lora.is_some() {
+            return Err(check::bad("lora-rank", reason));
+        }
         check::weight("koleo-weight", self.koleo_weight)?;
         check::share("momentum-teacher-end", self.schedule.momentum_teacher_end)?;
         self.average.map_or(Ok(()), |average| average.check())?;

@@ -1,0 +1,187 @@
+//! Defaults of a run that adapts weights that there are.
+
+use dinolab_nn::Feature;
+
+use super::Settings;
+use super::resolve::AutoSetting;
+use crate::values::MethodKind;
+
+/// What a run's own rate is multiplied by.
+const RATE: f64 = 0.25;
+/// The rate of each block against that of the block above it.
+const LAYER_DECAY: f64 = 0.8;
+/// The share of a run in which a fresh head learns alone, and the longest such time in epochs.
+const FREEZE: (f64, f64) = (0.1, 2.0);
+
+/// What the weights of a new run decide, beyond the sizes of its network.
+#[derive(Clone, Debug)]
+pub(crate) struct GivenWeights {
+    /// Whether they have a head of DINO, which DINO and DINOv2 start from.
+    pub has_head: bool,
+}
+
+/// Settings of adapting that a run leaves open.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Adapting {
+    /// What the weights are; `None` without any, and for a run that has begun.
+    given: Option<GivenWeights>,
+    /// Whether the learning rate is open, which a recipe may name.
+    rate: bool,
+}
+
+impl Adapting {
+    /// To be asked before a recipe has filled in its own settings.
+    pub fn of(settings: &Settings, given: Option<GivenWeights>) -> Self {
+        Self {
+            given,
+            rate: settings.lr.is_none(),
+        }
+    }
+
+    /// Decides them for weights that are given, and says why.
+    pub fn decide(&self, settings: &mut Settings) -> Vec<AutoSetting> {
+        let Some(GivenWeights { has_head }) = &self.given else {
+            return Vec::new();
+        };
+        let mut choices = Vec::new();
+        let mut choose = |setting, value: f64, because| {
+            choices.push(AutoSetting {
+                setting,
+                value: crate::values::plain_number(value),
+                instead_of: None,
+                because: Some(because),
+            });
+        };
+        if self.rate {
+            let usual = settings.clone().with_defaults().lr.unwrap_or_default();
+            let lr = usual * RATE;
+            settings.lr = Some(lr);
+            let because = "a quarter of the usual rate: the weights are good already";
+            choose("lr", lr, because);
+        }
+        if settings.layer_decay.is_none() {
+            settings.layer_decay = Some(LAYER_DECAY);
+            let because = "since the first layers of trained weights need the least change";
+            choose("layer-decay", LAYER_DECAY, because);
+        }
+        let method = settings.method.unwrap_or(MethodKind::Dino);
+        let warm = *has_head && matches!(method, MethodKind::Dino | MethodKind::DinoV2);
+        if settings.freeze_backbone_epochs.is_none() && !warm {
+            let epochs = settings.clone().with_defaults().epochs.unwrap_or_default();
+            let (share, most) = FREEZE;
+            let freeze = (epochs * share).min(most);
+            settings.freeze_backbone_epochs = Some(freeze);
+            let because = "so that the random head does not spoil the backbone";
+            choose("freeze-backbone-epochs", freeze, because);
+        }
+        choices
+    }
+}
+
+impl Settings {
+    /// The settings of adapting of a run that has begun. One from before they existed did not adapt.
+    pub(crate) fn adapting(&self) -> Self {
+        Self {
+            lr: self.lr,
+            layer_decay: self.layer_decay.or(Some(1.0)),
+            freeze_backbone_epochs: self.freeze_backbone_epochs.or(Some(0.0)),
+            ..self.evaluating()
+        }
+    }
+
+    /// What evaluates the weights as they evaluate themselves, so that the first figure is theirs.
+    fn evaluating(&self) -> Self {
+        Self {
+            feature: self.feature,
+            eval_resize: self.eval_resize,
+            eval_crop: self.eval_crop,
+            ..Self::default()
+        }
+    }
+
+    /// The feature that weights were trained for, and the sizes at which they are evaluated.
+    pub(crate) fn of_weights(
+        feature: Feature,
+        preprocess: Option<&dinolab_features::Preprocess>,
+    ) -> Self {
+        Self {
+            feature: Some(feature),
+            eval_resize: preprocess.map(|preprocess| preprocess.resize),
+            eval_crop: preprocess.map(|preprocess| preprocess.crop),
+            ..Self::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::recipe::ImageFacts;
+    use crate::values::RecipeKind;
+
+    /// The settings and the choices of a run over 4,000 images.
+    fn decided(given: Settings, has_head: Option<bool>) -> (Settings, Vec<String>) {
+        let weights = has_head.map(|has_head| GivenWeights { has_head });
+        let adapting = Adapting::of(&given, weights);
+        let mut settings = given.over_recipe(RecipeKind::Small, ImageFacts::count(4_000), None);
+        let choices = adapting.decide(&mut settings);
+        let words = choices
+            .iter()
+            .map(|choice| choice.in_words(4_000))
+            .collect();
+        (settings, words)
+    }
+
+    #[test]
+    fn given_weights_get_low_rates_and_a_warm_head_with_reasons() {
+        let (settings, words) = decided(Settings::default(), Some(false));
+        assert_eq!(settings.lr, Some(0.001));
+        assert_eq!(settings.layer_decay, Some(0.8));
+        assert_eq!(settings.freeze_backbone_epochs, Some(2.0));
+        assert_eq!(words.len(), 3);
+        assert!(words[0].starts_with("lr 0.001, a quarter"), "{words:?}");
+        assert!(words[2].contains("random head"), "{words:?}");
+        let short = Settings {
+            epochs: Some(5.0),
+            ..Settings::default()
+        };
+        let (short, _) = decided(short, Some(false));
+        assert_eq!(short.freeze_backbone_epochs, Some(0.5));
+    }
+
+    #[test]
+    fn what_is_given_stays_and_a_head_that_is_there_needs_no_warming() {
+        let given = Settings {
+            lr: Some(0.5),
+            layer_decay: Some(1.0),
+            freeze_backbone_epochs: Some(0.0),
+            ..Settings::default()
+        };
+        let (settings, words) = decided(given, Some(false));
+        assert_eq!(settings.lr, Some(0.5));
+        assert!(words.is_empty(), "{words:?}");
+        let dino = Settings {
+            method: Some(MethodKind::Dino),
+            ..Settings::default()
+        };
+        let (settings, words) = decided(dino, Some(true));
+        assert_eq!((settings.freeze_backbone_epochs, words.len()), (None, 2));
+        // LeJEPA takes no head.
+        let (settings, _) = decided(Settings::default(), Some(true));
+        assert_eq!(settings.freeze_backbone_epochs, Some(2.0));
+    }
+
+    #[test]
+    fn runs_without_weights_and_runs_from_before_are_as_they_were() {
+        let (settings, words) = decided(Settings::default(), None);
+        assert_eq!((settings.lr, words.len()), (Some(0.004), 0));
+        assert_eq!(settings.layer_decay, None);
+        let before = Settings {
+            lr: Some(0.004),
+            ..Settings::default()
+        };
+        let again = before.adapting();
+        assert_eq!((again.lr, again.layer_decay), (Some(0.004), Some(1.0)));
+        assert_eq!(again.freeze_backbone_epochs, Some(0.0));
+    }
+}
