@@ -120,7 +120,7 @@ pub struct Model {
 
 impl Model {
     /// Reads the weights `w` and makes their network, for images of any kind. Weights of the hub
-    /// ([`hub`](crate::hub)) are downloaded unless they are in the cache.
+    /// ([`hub`]) are downloaded unless they are in the cache.
     ///
     /// # Errors
     /// Weights that cannot be read or do not fit, a device that is not there, and networks of other
