@@ -53,7 +53,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// Why an attempt failed.
 pub(crate) enum Failure {
     /// Another attempt may succeed, after the pause that the server asks for, if it does.
-    Transient(Error, Option<Duration>),
+    Transient(Box<Error>, Option<Duration>),
     /// No other attempt will.
     Permanent(Error),
 }
@@ -106,7 +106,7 @@ pub(crate) fn attempts<T>(
         let (error, asked) = match attempt() {
             Ok(value) => return Ok(value),
             Err(Permanent(error)) => return Err((error, None)),
-            Err(Transient(error, asked)) => (error, asked),
+            Err(Transient(error, asked)) => (*error, asked),
         };
         failed = match progressed().map_err(|error| (error, None))? {
             true => 1,
@@ -261,7 +261,7 @@ fn attempt(
             Ok(read) => read,
             Err(error) => {
                 let error = Err::<(), _>(error).context("the transfer was interrupted");
-                return error.map_err(|error| Transient(error, None));
+                return error.map_err(|error| Transient(Box::new(error), None));
             }
         };
         have += read as u64;
@@ -277,7 +277,9 @@ fn attempt(
     }
     match total {
         Some(total) if have < total => Err(Transient(
-            invalid!("the transfer was interrupted at {have} of {total} bytes"),
+            Box::new(invalid!(
+                "the transfer was interrupted at {have} of {total} bytes"
+            )),
             None,
         )),
         _ => Ok(()),
@@ -294,7 +296,8 @@ pub(crate) fn refusal<B>(answer: &Response<B>) -> Failure {
         408 | 425 | 429 | 500.. => {
             let pause = asked.map(|asked| asked.as_secs());
             let pause = pause.map_or(String::new(), |s| format!(" and asks to wait for {s} s"));
-            Transient(invalid!("the server answers {status}{pause}"), asked)
+            let error = invalid!("the server answers {status}{pause}");
+            Transient(Box::new(error), asked)
         }
         _ => Permanent(invalid!("the server answers {status}")),
     }
@@ -308,7 +311,7 @@ pub(crate) fn failure(error: ureq::Error) -> Failure {
             "the server sends on to an https address, which this build cannot open"
         )),
         E::Io(_) | E::Timeout(_) | E::ConnectionFailed | E::HostNotFound | E::Protocol(_) => {
-            Transient(error.into(), None)
+            Transient(Box::new(error.into()), None)
         }
         _ => Permanent(error.into()),
     }
