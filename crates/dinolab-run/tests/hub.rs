@@ -52,7 +52,9 @@ struct Place {
 }
 
 fn weights() -> Vec<u8> {
-    (0..300_000_u32).map(|i| (i * i >> 7) as u8).collect()
+    (0..300_000_u32)
+        .map(|i| (i.wrapping_mul(i) >> 7) as u8)
+        .collect()
 }
 
 impl Place {

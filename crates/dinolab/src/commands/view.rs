@@ -57,8 +57,9 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
         remote: env.remote.clone(),
     })?;
     outln!("{}", server.url());
-    Ok(match args.while_open {
-        true => server.run_while_open()?,
-        false => server.run()?,
-    })
+    let served = match args.while_open {
+        true => server.run_while_open(),
+        false => server.run(),
+    };
+    Ok(served?)
 }
