@@ -92,6 +92,12 @@ class View:
         self.process.wait(10)
 
 
+def peak_mb(pid):
+    """The most memory that a process has held; `None` where there is no /proc."""
+    status = Path(f"/proc/{pid}/status")
+    return int(re.search(r"VmHWM:\s*(\d+)", status.read_text())[1]) // 1024 if status.exists() else None
+
+
 class Walk:
     def __init__(self, browser, axe, out):
         self.browser, self.axe, self.out = browser, axe, out
@@ -256,8 +262,12 @@ def keyboard(page):
 
 def many(walk, view):
     """Drags and zooms a map of 100,000 images; returns the figures."""
+    began = time.time()
     page = walk.page(view.url + "#map", viewport={"width": 1400, "height": 900})
     page.wait_for_selector("#map .key li")
+    until(page, "(() => { const s = document.querySelector('#map .plot canvas')?.scatter; "
+                "return s?.x.length === 100000 && s.frameTimes.length > 0; })()")
+    first = round(time.time() - began, 2)
     assert page.locator("#map .note").first.inner_text().startswith("100,000 images")
     until(page, "document.querySelector('#map .plot canvas').scatter.x.length === 100000")
     time.sleep(1)
@@ -281,9 +291,11 @@ def many(walk, view):
     assert len(drawing) > 20, len(drawing)
     page.locator("#map .plot canvas").click(position={"x": box["width"] / 2, "y": box["height"] / 2})
     page.wait_for_selector("#map .detail .tile")
+    heap = page.evaluate("performance.memory.usedJSHeapSize") // 2**20
     page.context.close()
     part = lambda values, q: round(float(np.percentile(values, q)), 1)
-    return {"drawing_ms": [part(drawing, q) for q in (50, 95)], "frame_ms": [part(frames, q) for q in (50, 95)], "frames": len(frames)}
+    return {"first_map_s": first, "view_peak_mb": peak_mb(view.process.pid), "page_heap_mb": heap,
+            "drawing_ms": [part(drawing, q) for q in (50, 95)], "frame_ms": [part(frames, q) for q in (50, 95)], "frames": len(frames)}
 
 
 def main():

@@ -1,4 +1,4 @@
-"""Residual networks of torchvision, timm and the reference in dinolab and back, features compared.
+"""Residual networks of torchvision, timm, transformers and the reference in dinolab and back, features compared.
 
     python resnet_check.py --program ../../target/release/dinolab
 
@@ -17,7 +17,9 @@ import timm
 import torch
 import torchvision
 from safetensors.torch import load_file, save_file
+from timm.models._hub import save_for_hf
 from torch import Tensor, nn
+from transformers import ResNetConfig, ResNetForImageClassification, ResNetModel
 
 from model import Head, HeadConfig
 from resnet_fixtures import enliven
@@ -68,6 +70,36 @@ def of_timm(bench: Bench) -> None:
         bench.read(f"timm {name}", file, pooled(network), SIZES)
 
 
+def of_timm_folder(bench: Bench) -> None:
+    """Folders that timm writes for the Hugging Face Hub."""
+    for name in ("resnet18", "resnet34", "resnet50"):
+        network = enliven(timm.create_model(name, pretrained=False), 3).eval()
+        folder = bench.folder / f"timm-folder-{name}"
+        folder.mkdir()
+        save_for_hf(network, folder, safe_serialization=True)
+        bench.read(f"timm folder {name}", folder, pooled(headless(network)), SIZES)
+
+
+def of_transformers(bench: Bench) -> None:
+    """Folders of ResNetModel, and of the classifier that contains it."""
+    sizes = {
+        "basic": {"hidden_sizes": [64, 128, 256, 512], "depths": [2, 2, 2, 2]},
+        "bottleneck": {"hidden_sizes": [256, 512, 1024, 2048], "depths": [3, 4, 6, 3]},
+    }
+    for kind, size in sizes.items():
+        for of in (ResNetModel, ResNetForImageClassification):
+            network = enliven(of(ResNetConfig(layer_type=kind, **size)), 4).eval()
+            folder = bench.folder / f"{kind}-{of.__name__}"
+            network.save_pretrained(folder)
+            inner = network if of is ResNetModel else network.resnet
+
+            @torch.inference_mode()
+            def features(images: Tensor, inner: nn.Module = inner) -> Tensor:
+                return inner(images).pooler_output.flatten(1)
+
+            bench.read(f"{of.__name__} {kind}", folder, features, SIZES)
+
+
 def of_reference(bench: Bench) -> None:
     """A training checkpoint as the reference lays it out: both networks with heads."""
     networks = {}
@@ -97,6 +129,8 @@ def main() -> None:
         bench = Bench(args.program, Path(folder))
         of_torchvision(bench)
         of_timm(bench)
+        of_timm_folder(bench)
+        of_transformers(bench)
         of_reference(bench)
     worst = max(bench.rows, key=lambda row: row.error)
     print(f"worst of {len(bench.rows)}: {worst}")

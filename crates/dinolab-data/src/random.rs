@@ -37,6 +37,8 @@ pub enum Purpose {
     PatchDropout = 9,
     /// Coordinates of rotary position embeddings.
     Coordinates = 10,
+    /// Patches that the student sees a mask token in place of.
+    Masks = 11,
 }
 
 /// A generator for one key.
@@ -90,6 +92,11 @@ impl Random {
         if value < high { value } else { low }
     }
 
+    /// A ratio of two sides, log-uniform between `e^−bound` and `e^bound`; `bound` is at most 1.25.
+    pub fn aspect(&mut self, bound: f64) -> f64 {
+        exp(self.uniform(-bound, bound))
+    }
+
     /// True with probability `p`: never for 0 (or NaN), always for 1.
     pub fn bool(&mut self, p: f64) -> bool {
         self.unit() < p
@@ -114,6 +121,15 @@ impl Random {
             items.swap(last, self.below(last as u64 + 1) as usize);
         }
     }
+}
+
+/// `eˣ` for |x| ≤ 1.25 from additions and multiplications only: a system's own `exp` may
+/// differ in the last bit, and with it, once in a while, a crop.
+fn exp(x: f64) -> f64 {
+    // Horner's scheme; 1.25²⁰/20! is below the last bit.
+    (1..20)
+        .rev()
+        .fold(1.0, |sum, k| 1.0 + sum * x / f64::from(k))
 }
 
 /// The order in which an epoch visits `len` images: a permutation of `0..len`.
@@ -157,7 +173,7 @@ mod tests {
     use proptest::prelude::*;
     use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-    use super::{ChaCha8Rng, Purpose, Random, epoch_order, shard_order};
+    use super::{ChaCha8Rng, Purpose, Random, epoch_order, exp, shard_order};
 
     #[test]
     fn key_is_the_seed_bytes() {
@@ -169,6 +185,17 @@ mod tests {
         let mut expected = ChaCha8Rng::from_seed(key);
         let mut random = Random::new(7, 256, 5, Purpose::Crops);
         assert_eq!(random.next_u64(), RngCore::next_u64(&mut expected));
+    }
+
+    #[test]
+    fn exp_is_exact_enough() {
+        for step in -125..=125 {
+            let x = f64::from(step) / 100.0;
+            assert!(
+                (exp(x) - x.exp()).abs() <= 4.0 * f64::EPSILON * x.exp(),
+                "{x}"
+            );
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Files that appear complete or not at all.
+//! Files that appear complete or not at all; [`pipe`]: text for readers that may be slow.
 //!
 //! A file is written under a temporary name in its folder, flushed to disk and renamed. If that
 //! fails (a full disk, a folder that cannot be created), the temporary file is removed, and so are
@@ -22,6 +22,8 @@
 //! ```
 
 #![forbid(unsafe_code)]
+
+pub mod pipe;
 
 use std::ffi::OsString;
 use std::fs::{self, File};

@@ -104,7 +104,7 @@ pub use linear::{
     bias_gradient, gelu_bias_gradient, input_gradient, linear, linear_gelu,
     linear_gelu_with_derivative, weight_gradient,
 };
-pub use loss::{LossShape, dino_loss, softmax_rows};
+pub use loss::{LossShape, dino_loss, softmax_rows, weighted_cross_entropy};
 pub use max_pool::{max_pool, max_pool_backward};
 pub use normal_quantiles::normal_quantiles;
 pub use product::instructions;

@@ -1,4 +1,5 @@
-//! The DINO loss (Caron et al., equation 3) and the teacher's targets, row by row.
+//! Cross entropies of outputs over prototypes and the teacher's targets, row by row: the DINO loss (Caron et
+//! al., equation 3) and that of single patches.
 
 use crate::parallel::{by_rows, light_step};
 use crate::simd::{LANES, exp, multiversioned, sum_lanes};
@@ -152,4 +153,35 @@ pub fn dino_loss(
         });
     let loss = losses.into_iter().sum::<f64>() * f64::from(weight);
     (loss as f32, gradient)
+}
+
+/// Sum over rows of a weight times the cross entropy, and its gradient in the student's logits.
+///
+/// `student` `[R, K]` are raw logits, `targets` `[R, K]` the teacher's probabilities, `weights` `[R]`. iBOT
+/// (Zhou et al., arXiv 2111.07832, equation 2) is this sum over masked patches.
+///
+/// Returns the loss and the gradient `[R, K]`; 0 without rows.
+pub fn weighted_cross_entropy(
+    student: &[f32],
+    targets: &[f32],
+    weights: &[f32],
+    temperature: f32,
+) -> (f32, Vec<f32>) {
+    let rows = weights.len();
+    if rows == 0 {
+        return (0.0, Vec::new());
+    }
+    let k = student.len() / rows;
+    assert!(k > 0 && student.len() == rows * k && targets.len() == rows * k);
+    let ([gradient], losses) = by_rows(rows, light_step(2 * k), [k], |rows, [gradient]| {
+        let mut loss = 0.0;
+        for (row, gradient) in rows.zip(gradient.chunks_exact_mut(k)) {
+            gradient.copy_from_slice(&targets[row * k..][..k]);
+            let (x, weight) = (&student[row * k..][..k], weights[row]);
+            let own = cross_entropy_row(x, 1.0 / temperature, weight, gradient);
+            loss += f64::from(weight) * f64::from(own);
+        }
+        loss
+    });
+    (losses.into_iter().sum::<f64>() as f32, gradient)
 }

@@ -109,6 +109,46 @@ fn loss_and_its_gradient() {
 }
 
 #[test]
+fn weighted_rows_and_their_gradient() {
+    let temperature = 0.1;
+    for (rows, prototypes) in [(1, 1), (1, 3), (7, 37), (33, 16), (2, 301)] {
+        let student = numbers(5, rows * prototypes);
+        let logits = numbers(6, rows * prototypes);
+        let targets = softmax_rows(&logits, &vec![0.0; prototypes], 1.0 / 0.04);
+        let weights: Vec<f32> = (0..rows).map(|row| 0.1 + 0.3 * (row % 4) as f32).collect();
+        let exact = |x: &[f64]| {
+            let each = x.chunks(prototypes).zip(
+                wide(&targets)
+                    .chunks(prototypes)
+                    .map(<[f64]>::to_vec)
+                    .collect::<Vec<_>>(),
+            );
+            let row = |((x, q), w): ((&[f64], Vec<f64>), &f32)| {
+                let z: Vec<f64> = x.iter().map(|x| x / temperature).collect();
+                let p = exact_softmax(&z);
+                let sum: f64 = q.iter().zip(&p).map(|(q, p)| q * p.max(1e-300).ln()).sum();
+                -f64::from(*w) * sum
+            };
+            vec![each.zip(&weights).map(row).sum::<f64>()]
+        };
+        let (loss, gradient) =
+            weighted_cross_entropy(&student, &targets, &weights, temperature as f32);
+        close(&[loss], &exact(&wide(&student)), 1e-6);
+        if prototypes > 1 {
+            close(
+                &gradient,
+                &differences(&wide(&student), &[1.0], exact),
+                2e-5,
+            );
+        } else {
+            // There is nothing to choose from.
+            assert!(gradient.iter().all(|g| g.abs() < 1e-6));
+        }
+    }
+    assert_eq!(weighted_cross_entropy(&[], &[], &[], 0.1), (0.0, vec![]));
+}
+
+#[test]
 fn threads_do_not_show() {
     let (rows, d) = (under_miri(20, 777), under_miri(20, 200));
     let (x, dy) = (numbers(1, rows * d), numbers(2, rows * d));
@@ -126,4 +166,7 @@ fn threads_do_not_show() {
     let row = shape.batch * shape.prototypes;
     let (student, targets) = (&x[..shape.views * row], &dy[..2 * row]);
     same_on_any_threads(|| dino_loss(student, targets, shape, 0.1));
+    let weights = &x[..2 * shape.batch];
+    let student = &student[..2 * row];
+    same_on_any_threads(|| weighted_cross_entropy(student, targets, weights, 0.1));
 }

@@ -12,6 +12,7 @@ pub mod feature;
 pub mod head;
 pub mod init;
 pub mod lora;
+pub mod masked_network;
 pub mod network;
 pub mod onnx;
 pub mod ops;
@@ -34,6 +35,7 @@ pub use crate::head::{
     Bottleneck, BottleneckConfig, Head, HeadConfig, Projection, ProjectionConfig, ProjectionHead,
 };
 pub use crate::lora::{Lora, LoraConfig};
+pub use crate::masked_network::{MaskedNetwork, PatchHeadConfig};
 pub use crate::network::Network;
 pub use crate::param::{Param, Parameters};
 pub use crate::precision::Precision;

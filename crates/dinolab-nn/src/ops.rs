@@ -43,7 +43,7 @@ pub use gelu::gelu;
 pub use koleo::koleo;
 pub use layer_norm::layer_norm;
 pub use linear::{linear, linear_gelu};
-pub use loss::{dino_loss, teacher_probabilities};
+pub use loss::{dino_loss, teacher_probabilities, weighted_cross_entropy};
 pub use matmul::{matmul, matmul_f32};
 pub use prototypes::prototypes;
 pub use rotary::rotate;
@@ -66,6 +66,7 @@ pub mod composite {
     pub use super::linear::{composite as linear, composite_gelu as linear_gelu};
     pub use super::loss::{
         composite as dino_loss, composite_probabilities as teacher_probabilities,
+        composite_weighted as weighted_cross_entropy,
     };
     pub use super::prototypes::composite as prototypes;
     pub use super::sigreg::composite as sigreg;

@@ -21,11 +21,12 @@ use crate::position::{CoordinateChange, RotationBuilder, resampling};
 use crate::precision::single;
 use crate::{Feature, Result, ops};
 
-/// What is dropped for which image while a network learns: residual branches and patches.
+/// What is dropped or hidden for which image while a network learns: residual branches and patches.
 ///
 /// Stochastic depth (Huang et al.): a branch's output is multiplied by 0, or by
 /// 1 / (1 − rate) where it survives, independently per image, block and branch.
 /// Patch dropout (Liu et al., arXiv 2208.07220): the network does not see some of the patches.
+/// Masks (Zhou et al., arXiv 2111.07832): it sees a learned token in place of some of them.
 pub trait DropPath {
     /// Factors of all images, in the order of their tokens, of branch `branch` (0 attention,
     /// 1 MLP) of block `block`; `None` drops nothing.
@@ -36,6 +37,12 @@ pub trait DropPath {
     /// `None` keeps all.
     fn kept_patches(&self, _size: usize, _images: usize, _patches: usize) -> Option<Vec<usize>> {
         None
+    }
+
+    /// Which patches of the views of size number `size` the network sees its
+    /// [mask token](Vit::mask_token) in place of: rows of all of them, `image · patches + place`, ascending.
+    fn masked_patches(&self, _size: usize) -> &[usize] {
+        &[]
     }
 
     /// How the coordinates of rotary positions are moved for the views of size number `size`. `None`
@@ -76,6 +83,8 @@ pub struct Vit {
     pub pos_embed: Option<Param>,
     /// Register tokens `[1, R, D]`, where the network has them.
     pub register_tokens: Option<Param>,
+    /// What a masked patch is embedded as, `[1, D]`, where the network [has it](Vit::add_mask_token).
+    pub mask_token: Option<Param>,
     /// Patches to tokens.
     pub patch_embed: PatchEmbed,
     /// The transformer blocks.
@@ -87,6 +96,7 @@ parameters!(Vit {
     cls_token,
     pos_embed,
     register_tokens,
+    mask_token,
     patch_embed,
     blocks,
     norm
@@ -118,6 +128,7 @@ impl Vit {
             cls_token: Param::new(cls_token, &[1, 1, d], true, device),
             pos_embed,
             register_tokens: registers,
+            mask_token: None,
             patch_embed: PatchEmbed {
                 proj: Linear {
                     weight: Param::new(weight, &[d, config.channels, p, p], true, device),
@@ -136,11 +147,18 @@ impl Vit {
         &self.config
     }
 
+    /// Gives the network a mask token, which begins as zeros, as DINOv2's does. A network without masked
+    /// patches computes the same with it.
+    pub fn add_mask_token(&mut self, device: &Device) {
+        let d = self.config.width;
+        self.mask_token = Some(Param::new(vec![0.0; d], &[1, d], true, device));
+    }
+
     /// Images `[B, C, H, W]` as tokens `[B, 1 + R + N, D]`, class token first, then registers,
     /// then patches, positions added. `kept` are the places of patches `[B · N]` that are seen, if
-    /// those are not all.
+    /// those are not all; if they are, `masked` are the rows of those that the mask token stands for.
     /// Pixels beyond a whole number of patches are left out, as a strided convolution does.
-    fn embed(&self, images: Tensor<4>, kept: Option<&[usize]>) -> Tensor<3> {
+    fn embed(&self, images: Tensor<4>, kept: Option<&[usize]>, masked: &[usize]) -> Tensor<3> {
         let [b, c, height, width] = images.dims();
         let (p, d) = (self.config.patch_size, self.config.width);
         let (h, w) = (height / p, width / p);
@@ -157,12 +175,12 @@ impl Vit {
                 Some(kept) => keep(patches, kept),
             };
             let tokens = single(self.patch_embed.proj.forward(patches));
-            return self.with_registers(cls, tokens);
+            return self.with_registers(cls, self.with_masks(tokens, masked));
         };
         let x = match kept {
             None => {
                 let tokens = single(self.patch_embed.proj.forward(patches));
-                Tensor::cat(vec![cls, tokens], 1) + positions
+                Tensor::cat(vec![cls, self.with_masks(tokens, masked)], 1) + positions
             }
             Some(kept) => {
                 let own = keep_positions(positions.clone(), b, kept);
@@ -177,6 +195,23 @@ impl Vit {
         let n = x.dims()[1] - 1;
         let (cls, tokens) = (x.clone().narrow(1, 0, 1), x.narrow(1, 1, n));
         self.with_registers(cls, tokens)
+    }
+
+    /// Embedded patches `[B, N, D]` with the mask token in place of the rows `masked`, before positions are
+    /// added.
+    fn with_masks(&self, tokens: Tensor<3>, masked: &[usize]) -> Tensor<3> {
+        let Some(mask_token) = self.mask_token.as_ref().filter(|_| !masked.is_empty()) else {
+            return tokens;
+        };
+        let [b, n, d] = tokens.dims();
+        let mut hidden = vec![0.0f32; b * n];
+        for &row in masked {
+            hidden[row] = 1.0;
+        }
+        let hidden = TensorData::new(hidden, [b, n, 1]);
+        let hidden = Tensor::<3>::from_data(hidden, &tokens.device());
+        let seen = hidden.clone() * -1.0 + 1.0;
+        tokens * seen + mask_token.get::<2>().reshape([1, 1, d]) * hidden
     }
 
     /// Class tokens `[B, 1, D]`, the registers and the patches' tokens `[B, N, D]`.
@@ -237,7 +272,7 @@ impl Vit {
                 let table = rope.table(head_width, h, w, drop.coordinates(size));
                 builder.add(head_width, table, b, self.config.prefix(), kept.as_deref());
             }
-            let x = self.embed(images, kept.as_deref());
+            let x = self.embed(images, kept.as_deref(), drop.masked_patches(size));
             let [images, n, d] = x.dims();
             groups.push(TokenGroup { images, tokens: n });
             tokens.push(x.reshape([images * n, d]));
@@ -299,6 +334,46 @@ impl Vit {
             1 => parts.remove(0),
             _ => Tensor::cat(parts, 0),
         }
+    }
+
+    /// Class tokens `[ΣB, D]` of images of several sizes, each `[B, C, H, W]`, and the patch tokens `[M, D]` of
+    /// the rows `patches` of the first size, `image · N + place`, all after the final norm; `None` if there
+    /// are none. All patches of that size are seen.
+    pub fn class_and_patches(
+        &self,
+        views: Vec<Tensor<4>>,
+        patches: &[usize],
+        drop: &dyn DropPath,
+    ) -> (Tensor<2>, Option<Tensor<2>>) {
+        if patches.is_empty() {
+            return (self.forward_views(views, drop), None);
+        }
+        let (mut x, runs) = self.embed_all(views, drop);
+        for (i, block) in self.blocks.iter().enumerate() {
+            x = block.forward(x, &runs, i, drop);
+        }
+        let mut first = 0;
+        let mut rows = Vec::with_capacity(patches.len());
+        for &TokenGroup { images, tokens } in &runs.groups {
+            rows.extend((0..images).map(|image| (first + image * tokens) as i64));
+            first += images * tokens;
+        }
+        let (classes, masked, d) = (rows.len(), patches.len(), self.config.width);
+        let (tokens, prefix) = (runs.groups[0].tokens, self.config.prefix());
+        let n = tokens - prefix;
+        rows.extend(
+            patches
+                .iter()
+                .map(|row| (row / n * tokens + prefix + row % n) as i64),
+        );
+        let total = rows.len();
+        let x = x.clone().select(0, indices(rows, &x.device()));
+        let x = self
+            .norm
+            .forward(x.reshape([1, total, d]))
+            .reshape([total, d]);
+        let class = x.clone().narrow(0, 0, classes);
+        (class, Some(x.narrow(0, classes, masked)))
     }
 
     /// All tokens of the last `n` blocks, each after the *final* norm: `n` × `[B, 1 + N, D]`,

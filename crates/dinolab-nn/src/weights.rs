@@ -19,6 +19,7 @@ mod resnet;
 mod role;
 mod safetensors;
 mod scheme;
+mod shards;
 mod sidecar;
 mod timm;
 
@@ -31,6 +32,7 @@ pub use self::pth::{Value, write_pth};
 pub use self::role::NetworkRole;
 pub use self::safetensors::{file_arrays, from_arrays, read_arrays, to_bytes};
 pub use self::scheme::{Kind, Naming};
+pub use self::shards::shards;
 
 use burn::tensor::{Tensor, TensorData};
 
@@ -64,8 +66,8 @@ pub struct Weights {
     pub role: Option<NetworkRole>,
 }
 
-/// Reads a `.pth` or safetensors file, distinguished by content, or the one in a model's folder of
-/// Hugging Face or timm.
+/// Reads a `.pth` or safetensors file, distinguished by content, the files of a
+/// `model.safetensors.index.json`, or whichever of these is in a model's folder of Hugging Face or timm.
 ///
 /// Of a training checkpoint, the network with `role` is read; without a role, the one that the
 /// file names as `evaluated`, else the teacher or another moving average, else the only one. A file
@@ -78,6 +80,11 @@ pub struct Weights {
 pub fn read(path: &Path, role: impl Into<Option<NetworkRole>>) -> Result<Weights> {
     let role = role.into();
     let path = &model_folder::weight_file(path)?;
+    if path.file_name().is_some_and(|name| name == shards::INDEX) {
+        let mut weights = shards::read(path, role)?;
+        sidecar::read(path, &mut weights)?;
+        return Ok(weights);
+    }
     let mut head = [0u8; 64];
     let (length, size) = {
         use std::io::Read;

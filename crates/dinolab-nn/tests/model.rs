@@ -453,3 +453,68 @@ fn dropped_patches_have_no_part_in_the_features() {
         assert!(before.iter().zip(&after).any(|(a, b)| (a - b).abs() > 1e-2));
     }
 }
+
+/// Masks patches of the first size.
+struct Mask(Vec<usize>);
+
+impl DropPath for Mask {
+    fn factors(&self, _: usize, _: usize) -> Option<Vec<f32>> {
+        None
+    }
+
+    fn masked_patches(&self, size: usize) -> &[usize] {
+        if size == 0 { &self.0 } else { &[] }
+    }
+}
+
+#[test]
+fn masked_patches_have_no_part_in_the_features_and_the_mask_token_has() {
+    for edit in [
+        |_: &mut VitConfig| (),
+        |c: &mut VitConfig| c.registers = 2,
+        |c: &mut VitConfig| c.rope = Some(Rope::default()),
+    ] {
+        let mut vit = lively(&small(edit));
+        let plain = to_host_f32(vit.forward(images(32, 24)));
+        vit.add_mask_token(&device());
+        let tokens = |vit: &Vit, picture: Tensor<4>, places: &[usize], masked: &[usize]| {
+            let views = vec![picture, images(16, 16)];
+            let (class, patches) = vit.class_and_patches(views, places, &Mask(masked.to_vec()));
+            (to_host_f32(class), patches.map(to_host_f32))
+        };
+        let width = vit.config().width;
+        // Two images of twelve patches, and class tokens of the second size behind theirs.
+        let (class, all) = tokens(&vit, images(32, 24), &(0..24).collect::<Vec<_>>(), &[]);
+        near(&class[..2 * width], &plain);
+        let whole = vit.intermediate(images(32, 24), 1).remove(0);
+        near(
+            &all.unwrap(),
+            &to_host_f32(whole.narrow(1, 1, 12).reshape([24, width])),
+        );
+
+        // The first patch of the first image, changed and masked, and a place of the other one.
+        let patch = Tensor::ones([1, 3, 8, 8], &device());
+        let changed = || images(32, 24).slice_assign([0..1, 0..3, 0..8, 0..8], patch.clone());
+        let (places, masked) = ([0, 5, 17], [0, 17]);
+        let (before, patches) = tokens(&vit, images(32, 24), &places, &masked);
+        let (after, patches_after) = tokens(&vit, changed(), &places, &masked);
+        let (patches, patches_after) = (patches.unwrap(), patches_after.unwrap());
+        near(&before, &after);
+        near(&patches, &patches_after);
+        assert_eq!(patches.len(), 3 * width);
+        let differs = |a: &[f32], b: &[f32]| a.iter().zip(b).any(|(a, b)| (a - b).abs() > 1e-3);
+        // Seen, it has a part.
+        let (seen, _) = tokens(&vit, changed(), &places, &[17]);
+        assert!(differs(&seen[..width], &before[..width]));
+        near(&seen[width..], &before[width..]);
+        // The token has, too, where there is a mask.
+        let token = vit.mask_token.as_mut().unwrap();
+        let values: Vec<f32> = (0..width).map(|i| (i % 5) as f32 - 2.0).collect();
+        token.set_flat(Tensor::from_floats(values.as_slice(), &device()));
+        let (other, _) = tokens(&vit, images(32, 24), &places, &[0]);
+        let (without, _) = tokens(&vit, images(32, 24), &places, &[]);
+        assert!(differs(&other[..width], &before[..width]));
+        near(&other[2 * width..], &before[2 * width..]);
+        near(&without, &class);
+    }
+}

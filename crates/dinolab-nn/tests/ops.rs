@@ -249,6 +249,27 @@ fn loss() {
     }
 }
 
+#[test]
+fn loss_of_weighted_rows() {
+    for (rows, k) in [(1, 5), (7, 33), (40, 257)] {
+        let logits = random([rows, k]);
+        let targets = composite::sinkhorn(logits, 0.07);
+        let student = random([rows, k]);
+        let weights: Vec<f32> = (0..rows).map(|row| 0.01 * (1 + row % 5) as f32).collect();
+        let run = |f: fn(Tensor<2>, Tensor<2>, Vec<f32>, f64) -> Tensor<1>| {
+            let student = leaf(&student);
+            let targets = Tensor::from_inner(here(&targets));
+            let loss = f(student.clone(), targets, weights.clone(), 0.1);
+            let grads = (loss.clone() * 0.25).backward();
+            (loss.inner(), student.grad(&grads).unwrap())
+        };
+        let (loss, grad) = run(ops::weighted_cross_entropy);
+        let (loss2, grad2) = on_cpu(|| run(composite::weighted_cross_entropy));
+        same("loss", loss, loss2);
+        same("gradient", grad, grad2);
+    }
+}
+
 /// A branch with its parameters as leaves: result and gradients of all of them.
 fn branch_of(
     f: fn(Branch, Tensor<2>, BranchParams, Arc<TokenLayout>) -> Tensor<2>,

@@ -61,6 +61,133 @@ fn error(a: &[f32], b: &[f32]) -> f64 {
     (difference / norm).sqrt()
 }
 
+/// torchvision's name under Hugging Face's.
+fn hugging_face(name: &str) -> String {
+    let parts: Vec<&str> = name.split('.').collect();
+    let kind = |text: &str| {
+        if text.starts_with("bn") {
+            "normalization"
+        } else {
+            "convolution"
+        }
+    };
+    let before = |text: &str| text[text.len() - 1..].parse::<usize>().unwrap() - 1;
+    let rest = match parts[..] {
+        [stem, last] => format!("embedder.embedder.{}.{last}", kind(stem)),
+        [stage, block, "downsample", at, last] => format!(
+            "encoder.stages.{}.layers.{block}.shortcut.{}.{last}",
+            before(stage),
+            if at == "0" {
+                "convolution"
+            } else {
+                "normalization"
+            }
+        ),
+        [stage, block, layer, last] => format!(
+            "encoder.stages.{}.layers.{block}.layer.{}.{}.{last}",
+            before(stage),
+            before(layer),
+            kind(layer)
+        ),
+        _ => panic!("{name}"),
+    };
+    format!("resnet.{rest}")
+}
+
+/// Names as of `ResNetForImageClassification`; parity with the library is checked by
+/// `benches/peers/resnet_check.py`.
+#[test]
+fn folders_of_hugging_face_and_timm_are_read_or_refused_by_their_configuration() {
+    for folder in FOLDERS {
+        let wanted = read(folder);
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        let named = |name: &String| name.strip_prefix("backbone.").unwrap().to_owned();
+        let plain: Arrays = wanted
+            .arrays
+            .iter()
+            .map(|(k, v)| (named(k), v.clone()))
+            .collect();
+        let mut theirs: Arrays = plain
+            .iter()
+            .map(|(k, v)| (hugging_face(k), v.clone()))
+            .collect();
+        let classifier = Array {
+            shape: vec![1],
+            data: vec![0.0],
+        };
+        theirs.insert("classifier.1.bias".into(), classifier);
+        let write = |arrays: &Arrays| {
+            let bytes = weights::to_bytes(arrays, &BTreeMap::new()).unwrap();
+            std::fs::write(at("model.safetensors"), bytes).unwrap();
+        };
+        let config = |text: &str| {
+            std::fs::write(at("config.json"), text).unwrap();
+            weights::read(root.path(), None)
+        };
+        write(&theirs);
+        let processor = r#"{"size": {"shortest_edge": 224}, "crop_pct": 0.875,
+            "image_mean": [0.1, 0.2, 0.3], "image_std": [1, 1, 1]}"#;
+        std::fs::write(at("preprocessor_config.json"), processor).unwrap();
+        let found = config(r#"{"model_type": "resnet", "hidden_act": "relu"}"#).unwrap();
+        for (name, array) in &wanted.arrays {
+            assert_eq!(found.arrays.get(name), Some(array), "{name}");
+        }
+        assert_eq!(
+            found.backbone_config(None).unwrap(),
+            wanted.backbone_config(None).unwrap()
+        );
+        let prepared = &found.metadata["preprocess"];
+        assert!(
+            prepared.contains("\"resize\":256,\"crop\":224"),
+            "{prepared}"
+        );
+        for (text, entry) in [
+            (r#"{"model_type": "regnet"}"#, "model_type regnet"),
+            (r#"{"hidden_act": "silu"}"#, "hidden_act silu"),
+            (
+                r#"{"downsample_in_bottleneck": true}"#,
+                "downsample_in_bottleneck",
+            ),
+            (
+                r#"{"downsample_in_first_stage": true}"#,
+                "downsample_in_first_stage",
+            ),
+        ] {
+            let told = config(text).unwrap_err().to_string();
+            assert!(
+                told.contains(entry) && told.contains("config.json"),
+                "{told}"
+            );
+        }
+        std::fs::remove_file(at("preprocessor_config.json")).unwrap();
+        write(&plain);
+        let images = r#""pretrained_cfg": {"input_size": [3, 160, 160], "crop_pct": 1.0,
+            "mean": [0.1, 0.2, 0.3], "std": [1, 1, 1]}"#;
+        let timm = |rest: &str| config(&format!("{{{rest}, {images}}}"));
+        let found = timm(r#""architecture": "resnet50.a1_in1k", "model_args": {"in_chans": 3}"#);
+        let prepared = &found.unwrap().metadata["preprocess"];
+        assert!(
+            prepared.contains("\"resize\":160,\"crop\":160"),
+            "{prepared}"
+        );
+        // With the same tensors, and other pooling or strides.
+        for (rest, entry) in [
+            (
+                r#""architecture": "resnetblur50""#,
+                "architecture resnetblur50",
+            ),
+            (
+                r#""architecture": "resnet50", "model_args": {"output_stride": 8}"#,
+                "output_stride",
+            ),
+        ] {
+            let told = timm(rest).unwrap_err().to_string();
+            assert!(told.contains(entry), "{told}");
+        }
+    }
+}
+
 #[test]
 fn features_are_those_of_torchvision_at_every_size() {
     for folder in FOLDERS {

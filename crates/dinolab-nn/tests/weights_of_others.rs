@@ -310,15 +310,88 @@ fn networks_that_are_computed_otherwise_are_refused() {
     fs::write(folder.join("config.json"), changed).unwrap();
     assert!(read_at(&folder).vit_config(None).is_err());
     assert_eq!(read_at(&folder).vit_config(Some(4)).unwrap().heads, 4);
-    // Weights in several files are told from a folder without any.
     fs::remove_file(folder.join("model.safetensors")).unwrap();
-    fs::write(folder.join("model.safetensors.index.json"), "{}").unwrap();
+    let told = read(&folder, NetworkRole::Teacher).unwrap_err().to_string();
+    assert!(told.contains("is not a model folder"), "{told}");
+}
+
+/// As large networks are published.
+#[test]
+fn weights_in_several_files_are_those_of_one() {
+    let root = tempfile::tempdir().unwrap();
+    let at = |name: &str| root.path().join(name);
+    for name in ["config.json", "preprocessor_config.json"] {
+        fs::copy(fixture("hf_vit").join(name), at(name)).unwrap();
+    }
+    let whole = arrays_of(&fixture("hf_vit").join("model.safetensors"));
+    let mut parts = [Arrays::new(), Arrays::new()];
+    let mut map = serde_json::Map::new();
+    let file = |part: usize| format!("model-0000{}-of-00002.safetensors", part + 1);
+    for (place, (name, array)) in whole.into_iter().enumerate() {
+        parts[place % 2].insert(name.clone(), array);
+        map.insert(name, file(place % 2).into());
+    }
+    let write = |part: usize, arrays: &Arrays| {
+        fs::write(at(&file(part)), to_bytes(arrays, &BTreeMap::new()).unwrap()).unwrap();
+    };
+    let index = at("model.safetensors.index.json");
+    let write_index = |map: &serde_json::Map<String, serde_json::Value>| {
+        let text = serde_json::json!({ "metadata": {}, "weight_map": map }).to_string();
+        fs::write(&index, text).unwrap();
+    };
+    write_index(&map);
+    write(0, &parts[0]);
+    let told = |path: &Path| read(path, None).unwrap_err().to_string();
     assert!(
-        read(&folder, NetworkRole::Teacher)
-            .unwrap_err()
-            .to_string()
-            .contains("several files")
+        told(root.path()).contains(&file(1)),
+        "{}",
+        told(root.path())
     );
+    write(1, &parts[1]);
+    for path in [root.path(), &index] {
+        let (found, mut wanted) = (read_at(path), read_at(&fixture("hf_vit")));
+        wanted.metadata.remove("format");
+        assert_eq!(found.arrays, wanted.arrays);
+        assert_eq!(found.metadata, wanted.metadata);
+        assert_eq!(found.naming, wanted.naming);
+        assert_eq!(found.path, index);
+    }
+    // A tensor that is in both files, and files that are elsewhere.
+    let mut double = parts[1].clone();
+    double.extend(
+        parts[0]
+            .first_key_value()
+            .map(|(k, v)| (k.clone(), v.clone())),
+    );
+    write(1, &double);
+    assert!(
+        told(&index).contains("is in another file of the index too"),
+        "{}",
+        told(&index)
+    );
+    for name in [
+        "../model.safetensors",
+        "/a.safetensors",
+        "a.bin",
+        ".safetensors",
+        "",
+    ] {
+        map.insert("one".into(), name.into());
+        write_index(&map);
+        assert!(
+            told(&index).contains("the file of one is not"),
+            "{}",
+            told(&index)
+        );
+    }
+    for text in ["{}", "[", "{\"weight_map\": {}}"] {
+        fs::write(&index, text).unwrap();
+        assert!(
+            told(&index).contains("model.safetensors.index.json"),
+            "{}",
+            told(&index)
+        );
+    }
 }
 
 /// DINOv2's own names, and blocks in chunks as its training has them.

@@ -24,7 +24,7 @@ pub enum Exception {
     Run,
     /// A loss that is no longer a number.
     Diverged,
-    /// Images of another machine that could not be fetched.
+    /// Images or weights of another machine that could not be fetched.
     Unreachable,
 }
 
@@ -33,6 +33,8 @@ impl Exception {
     fn of(error: &(dyn StdError + 'static), other: Self) -> Self {
         let class = |library| match library {
             Library::Data(error) if error.is_unreachable() => Some(Self::Unreachable),
+            Library::Run(error) if error.is_unreachable() => Some(Self::Unreachable),
+            Library::Run(Error::Hub(_)) => Some(Self::Weights),
             Library::Train(error) if error.is_divergence() => Some(Self::Diverged),
             Library::Features(dinolab_features::Error::Diverged { .. }) => Some(Self::Diverged),
             Library::Run(Error::Run(error)) => match **error {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use dinolab_nn::weights::NetworkRole;
+use dinolab_run::Environment;
 use dinolab_run::convert::{WeightFormat, state_dict};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -10,6 +11,7 @@ use pyo3::types::PyDict;
 use crate::arrays::shaped;
 use crate::exceptions::{Exception, plain};
 use crate::forked;
+use crate::messages::Messages;
 
 /// The arrays of a backbone by the names `reference`, `timm` or `hf`: a dict of float32 arrays.
 #[pyfunction]
@@ -36,7 +38,10 @@ pub fn load<'py>(
         let given = checkpoint_key.unwrap_or_default();
         Exception::Setting.raised(py, &format!("checkpoint_key {given}: {reason}"))
     })?;
-    let arrays = py.detach(|| state_dict(&weights, to, role, heads));
+    let messages = Messages::default();
+    let env = Environment::new(&messages);
+    let arrays = py.detach(|| state_dict(&env, &weights, to, role, heads));
+    messages.tell(py)?;
     let dict = PyDict::new(py);
     for (name, array) in arrays.map_err(|error| plain(py, error))? {
         dict.set_item(name, shaped(py, array.data, &array.shape)?)?;

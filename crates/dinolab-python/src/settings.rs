@@ -11,6 +11,9 @@ use pyo3::types::{PyBool, PyDict, PyList, PyString, PyTuple};
 use crate::exceptions::Exception;
 use crate::wording::{in_python, snake};
 
+/// The flag of `train` that only a run of the command line has.
+const PAGE: &str = "view";
+
 /// Parses keyword arguments, and `positional`, as the flags of `T`; arguments that are `None` are left out.
 ///
 /// # Errors
@@ -24,6 +27,11 @@ pub fn parse<T: Args + FromArgMatches>(
     let mut line = Vec::new();
     for (name, value) in settings {
         let name: String = name.extract()?;
+        if name == PAGE {
+            let sentence =
+                format!("`{PAGE}` is of the command line: dinolab view RUN, beside the run");
+            return Err(Exception::Setting.raised(py, &sentence));
+        }
         line.extend(flag(&command, &name, &value)?);
     }
     if let Some(positional) = positional {
@@ -44,7 +52,8 @@ pub fn flags_of<T: Args>() -> Flags {
 #[pyfunction]
 pub fn train_settings() -> Vec<(String, String)> {
     let command = dinolab::TrainArgs::augment_args(Command::new("dinolab"));
-    let shown = command.get_arguments().filter(|arg| !arg.is_hide_set());
+    let shown = |arg: &&clap::Arg| !arg.is_hide_set() && arg.get_id() != PAGE;
+    let shown = command.get_arguments().filter(shown);
     let described = |arg: &clap::Arg| {
         let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
         Some((snake(arg.get_long()?), in_python(&help)))

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,19 @@ def test_a_reader_that_leaves_is_no_error(photographs):
     line = f'"{sys.executable}" -m dinolab data inspect "{photographs}" | head -n 1'
     done = subprocess.run(line, shell=True, capture_output=True, text=True)
     assert done.stderr == ""
+
+
+def test_a_page_beside_a_run_is_of_the_same_package(tmp_path):
+    run = subprocess.Popen(
+        [sys.executable, "-m", "dinolab", "train", "--view", "--out", tmp_path / "run", "--arch", "custom",
+         *"--width 32 --depth 2 --heads 2 --patch-size 8 --global-crops-size 32 --local-crops-size 16".split(),
+         *"--shapes-images 32 --batch-size 8 --epochs 100000 --eval-every 0".split()],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    try:
+        address = next(line.strip() for line in run.stdout if line.startswith("http://"))
+        with urllib.request.urlopen(address) as answer:
+            assert b"dinolab" in answer.read()
+    finally:
+        run.kill()
+        run.wait()

@@ -26,6 +26,7 @@ def refusal(call) -> dinolab.Error:
         ({"batch_size": 0}, dinolab.SettingError, "batch_size 0: must be at least 1"),
         ({"epochs": -1}, dinolab.SettingError, "epochs -1: must be above 0"),
         ({"lr": float("nan")}, dinolab.SettingError, "lr NaN: must not be below 0"),
+        ({"view": True}, dinolab.SettingError, "`view` is of the command line"),
         ({"epoch": 1}, dinolab.SettingError, "unexpected setting `epoch` found; a similar setting exists: `epochs`"),
         ({"batch_size": "x"}, dinolab.SettingError, "invalid value 'x' for `batch_size`: invalid digit found in string"),
         ({"lr": {}}, dinolab.SettingError, "lr: cannot be of type dict"),

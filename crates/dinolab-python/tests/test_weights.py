@@ -66,3 +66,21 @@ def test_pytorch_takes_the_arrays(trained):
     state = {part: torch.from_numpy(arrays[f"blocks.0.attn.qkv.{part}"]) for part in ("weight", "bias")}
     layer.load_state_dict(state)
     assert np.array_equal(layer.weight.detach().numpy(), arrays["blocks.0.attn.qkv.weight"])
+
+
+def test_a_model_of_the_hub_is_read_from_the_shared_cache(tmp_path, trained, monkeypatch):
+    """As another program has downloaded it, without a network."""
+    commit = "0123456789" * 4
+    model = tmp_path / "models--o--n"
+    done = command("convert", trained, model / "snapshots" / commit, "--to", "hf")
+    assert done.returncode == 0, done.stderr
+    (model / "refs").mkdir()
+    (model / "refs" / "main").write_text(commit)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    arrays = dinolab.load("hf:o/n")
+    for name, array in dinolab.load(trained).items():
+        assert np.array_equal(arrays[name], array), name
+    assert dinolab.Embedder(f"hf:o/n@{commit}").width == 32
+    with pytest.raises(dinolab.WeightsError, match="HF_HUB_OFFLINE"):
+        dinolab.load("hf:o/other")

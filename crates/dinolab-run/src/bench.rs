@@ -16,13 +16,13 @@ use crate::error::{Context, Error, Result};
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct BenchOptions {
-    /// vit_tiny, vit_small or vit_base
+    /// vit_tiny, vit_small, vit_base, resnet18, resnet34 or resnet50
     #[cfg_attr(
         feature = "clap",
         arg(long, value_name = "NAME", default_value = "vit_small")
     )]
     pub arch: String,
-    /// Patch size in pixels
+    /// Patch size in pixels, of a transformer
     #[cfg_attr(feature = "clap", arg(long, value_name = "PX", default_value_t = 16))]
     pub patch_size: usize,
     /// Number of compute threads [default: all cores]
@@ -55,6 +55,14 @@ impl BenchOptions {
         let known = "one of vit_tiny, vit_small, vit_base, resnet18, resnet34, resnet50";
         let found = found.ok_or_else(|| Error::setting("arch", &self.arch, known))?;
         Ok(found.into())
+    }
+
+    /// The network in words.
+    pub fn network(&self) -> String {
+        match ResNetConfig::named(&self.arch) {
+            Some(_) => self.arch.clone(),
+            None => format!("{} patch {}", self.arch, self.patch_size),
+        }
     }
 
     /// Limits the threads that compute, of the whole process, and finds the device.

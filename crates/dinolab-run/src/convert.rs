@@ -17,7 +17,9 @@ use serde::Serialize;
 pub use self::onnx::{OnnxOutput, OnnxReport};
 pub use self::state_dict::state_dict;
 pub use self::verify::Check;
+use crate::environment::Environment;
 use crate::error::{Context, Error, Result};
+use crate::hub;
 use crate::model::{Normalisation, count};
 use crate::table::{Cell, Report, Table};
 use crate::weights::read;
@@ -139,7 +141,12 @@ impl WeightFormat {
 ///
 /// # Errors
 /// Weights that cannot be read, or not be written in that format; an output that differs.
-pub fn convert(request: &ConvertRequest<'_>) -> Result<ConvertReport> {
+pub fn convert(env: &Environment<'_>, request: &ConvertRequest<'_>) -> Result<ConvertReport> {
+    let input = &*hub::local(env, request.input)?;
+    let request = &ConvertRequest {
+        input,
+        ..request.clone()
+    };
     if request.output.extension().is_some_and(|ext| ext == "onnx") {
         return onnx::convert(request).map(ConvertReport::Onnx);
     }

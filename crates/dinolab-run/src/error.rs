@@ -1,5 +1,6 @@
 //! What can go wrong in a run, and around it.
 
+mod hub;
 pub mod library;
 mod run;
 
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 
 use dinolab_data::slice::SliceError;
 
+pub use self::hub::HubError;
 pub use self::run::{RunError, SettingValue, or_none};
 
 /// The result of this crate's functions.
@@ -61,6 +63,26 @@ pub enum Error {
         /// The address.
         url: String,
     },
+    /// A download that no attempt could finish; the same call resumes it.
+    #[error(
+        "gave up after {attempts} attempts with {:.1} MB downloaded to {}; run the same command to \
+         resume: {source}",
+        *bytes as f64 / 1e6,
+        part.display()
+    )]
+    GaveUp {
+        /// Attempts in a row that brought nothing new.
+        attempts: u32,
+        /// Where what has come is kept.
+        part: PathBuf,
+        /// How much that is.
+        bytes: u64,
+        /// Why the last attempt failed.
+        source: Box<Error>,
+    },
+    /// Weights of the Hugging Face Hub.
+    #[error(transparent)]
+    Hub(#[from] HubError),
     /// A frame of a video that the network would cut into too many patches.
     #[error(transparent)]
     FrameTooLarge(dinolab_nn::Error),
@@ -126,10 +148,12 @@ impl Error {
         }
     }
 
-    /// Whether images of another machine could not be fetched: it may work later.
+    /// Whether images or weights of another machine could not be fetched: it may work later.
     pub fn is_unreachable(&self) -> bool {
         match self {
             Self::OfSetting { source, .. } | Self::In { source, .. } => source.is_unreachable(),
+            Self::GaveUp { .. } => true,
+            Self::Hub(error) => error.is_unreachable(),
             Self::Data(error) => error.is_unreachable(),
             Self::Features(error) => error.is_unreachable(),
             Self::Train(error) => error.is_unreachable(),

@@ -15,6 +15,7 @@ use self::index::{FileFingerprint, Index};
 use crate::environment::Environment;
 use crate::error::{Context, Result};
 use crate::event::Event;
+use crate::hub;
 use crate::model::Model;
 
 /// New images after which the file is written for the first time in between.
@@ -166,10 +167,12 @@ impl Saver {
     }
 }
 
-/// Where the index of `images` for the weights `W` is by default: in the run's folder, or
-/// next to the weight file.
+/// Where the index of `images` for the weights `W` is by default: in the run's folder, next to the weight file,
+/// or next to the files of a model of the hub in its cache.
 pub fn default_path(weights: &Path, images: &Path) -> PathBuf {
-    let mut home = match weights.is_dir() {
+    let of_hub = hub::folder_for_results(weights);
+    let weights = of_hub.as_deref().unwrap_or(weights);
+    let mut home = match weights.is_dir() || of_hub.is_some() {
         true => weights,
         false => weights.parent().unwrap_or(Path::new("")),
     };

@@ -20,6 +20,8 @@
 //! | effective rank | exp of the entropy of the covariance's normalised eigenvalues | 0 – min(D, rows − 1) | rises after the first epochs |
 //! | loss terms | means of the terms of a loss that has several | | they fall |
 //! | drift | such a term: mean of 1 − cosine of features and those of the network that the run started from | 0 – 2 | rises as the network adapts, levels off well below 1 |
+//! | patch entropy, marginal entropy, KL | the same of masked patches | 0 – ln K | as above: outputs differ between patches |
+//! | masked fraction | share of the patches of global views that the student does not see | 0 – 1 | half of the mean mask ratio |
 //! | embedding std | mean over dimensions of the embeddings' standard deviation | 0 – ∞ | near 1 under SIGReg and VISReg, up to 1 under SimDINO (times √d) |
 //! | embedding rank | as the feature rank, of the embeddings | 0 – min(d, rows − 1) | well above 1 |
 //!
@@ -34,6 +36,7 @@ mod features;
 mod invariants;
 mod mean;
 mod meter;
+mod patches;
 mod remedy;
 mod rows;
 mod sample;
@@ -46,8 +49,9 @@ pub use diagnosis::{Context, FailureMode, TeacherContext, Warning, diagnose};
 pub use features::feature_figures;
 pub use invariants::Invariants;
 pub use meter::HealthMeter;
+pub use patches::PatchFigures;
 pub use remedy::{Adjustment, Remedy, Setting, after_divergence};
-pub use sample::{EmbeddingSample, PrototypeSample, Sample};
+pub use sample::{EmbeddingSample, PatchSample, PrototypeSample, Sample};
 
 /// Figures of one epoch. `None`: nothing to compute it from. Never NaN, so that it survives
 /// JSON. Ranges and formulas are in the [module's table](self).
@@ -130,15 +134,23 @@ pub struct Health {
     /// Effective rank of the embeddings' covariance; 0 if they are constant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub embedding_rank: Option<f64>,
+    /// Figures of masked patches, of a method that predicts those.
+    #[serde(flatten)]
+    pub patches: PatchFigures,
     /// Figures with a known right value, where they were measured.
     #[serde(flatten)]
     pub invariants: Invariants,
 }
 
 impl Health {
-    /// The loss above the teacher's entropy, its floor; the loss alone where that is unknown.
+    /// The part of the loss that is DINO's cross entropy; the loss, where that is all of it or there is none.
+    fn cross_entropy(&self) -> Option<f64> {
+        self.terms.get("dino").copied().or(self.loss)
+    }
+
+    /// The cross entropy above the teacher's entropy, its floor; alone where that is unknown.
     fn excess(&self) -> Option<f64> {
-        Some(self.loss? - self.teacher_entropy.unwrap_or(0.0))
+        Some(self.cross_entropy()? - self.teacher_entropy.unwrap_or(0.0))
     }
 
     /// ln K, the entropy of a uniform output; 0 without prototypes.

@@ -13,6 +13,7 @@ use dinolab_train::checkpoint;
 use crate::environment::Environment;
 use crate::error::{Context, Error, Result};
 use crate::event::Event;
+use crate::hub;
 use crate::settings::Config;
 use crate::values::Numbers;
 use crate::weights::read;
@@ -118,16 +119,18 @@ pub struct Model {
 }
 
 impl Model {
-    /// Reads the weights `w` and makes their network, for images of any kind.
+    /// Reads the weights `w` and makes their network, for images of any kind. Weights of the hub
+    /// ([`hub`](crate::hub)) are downloaded unless they are in the cache.
     ///
     /// # Errors
     /// Weights that cannot be read or do not fit, a device that is not there, and networks of other
     /// than three channels whose images nobody says how to normalise.
     pub fn load(env: &Environment<'_>, w: &Path, options: &ModelOptions) -> Result<Self> {
+        let w = &*hub::local(env, w)?;
         ensure!(
             w.exists(),
             "cannot read `weights` {}: no such file or folder; give a run folder, one of its \
-             checkpoints, a weight file or a model folder",
+             checkpoints, a weight file, a model folder or hf:OWNER/NAME",
             w.display()
         );
         let weights = read(w, options.role)?;

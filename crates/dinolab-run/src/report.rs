@@ -66,7 +66,7 @@ fn ends(from_weights: bool) -> [&'static str; 2] {
 pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summary> {
     let lines = dinolab_train::log::read(&folder.join("metrics.jsonl"))?;
     let timing = dinolab_train::log::read(&folder.join("timing.jsonl"))?;
-    let prototypes = (config.method == MethodKind::Dino).then_some(config.out_dim);
+    let prototypes = config.method.has_prototypes().then_some(config.out_dim);
     let charts = charts::of(&lines, &timing, prototypes);
     let evaluations: Vec<_> = of_kind(&lines, "evaluation")
         .filter_map(|line| {
@@ -174,6 +174,7 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
                 MethodKind::SimDino => {
                     format!("SimDINO, outputs of {}", config.head_bottleneck_dim)
                 }
+                MethodKind::DinoV2 => format!("DINOv2, {} prototypes", config.out_dim),
                 MethodKind::VisReg => format!("VISReg, embeddings of {}", config.proj_dim),
             },
         ),

@@ -18,6 +18,7 @@ use crate::environment::Environment;
 use crate::error::{Context, Error, Result};
 use crate::error::{RunError, SettingValue, or_none};
 use crate::event::Event;
+use crate::hub;
 use crate::settings::{Config, Meaning, Settings, meaning};
 
 /// A run's folder.
@@ -316,10 +317,11 @@ fn same_place(a: &Path, b: &Path) -> bool {
     absolute(a) == absolute(b) || same()
 }
 
-/// A path that means the same from every working directory; locations of other machines and empty
-/// paths as they are.
+/// A path that means the same from every working directory; locations of other machines, addresses of the hub
+/// and empty paths as they are.
 pub(crate) fn absolute(path: &Path) -> PathBuf {
-    if path.as_os_str().is_empty() || dinolab_data::source::is_remote(path) {
+    let elsewhere = dinolab_data::source::is_remote(path) || hub::is_address(path);
+    if path.as_os_str().is_empty() || elsewhere {
         return path.into();
     }
     std::path::absolute(path).unwrap_or_else(|_| path.into())

@@ -32,6 +32,7 @@ use crate::error::RunError;
 use crate::error::{Context, Result};
 use crate::evaluator::Evaluator;
 use crate::health::{Remedy, after_divergence};
+use crate::hub;
 use crate::processes::Processes;
 use crate::report::{self, Summary};
 use crate::run_folder::{Contents, Lock, RunFolder, absolute, parse_toml, read_settings};
@@ -215,6 +216,10 @@ impl<'a> Session<'a> {
         let contents = (!shapes).then(|| Contents::of(&sources));
         let device_name = settings.device.as_deref().unwrap_or("cpu");
         let device = processes.device(device_name)?;
+        if let Some(w) = settings.weights.take() {
+            let before = recorded.as_ref().and_then(|run| run.weights.as_deref());
+            settings.weights = Some(hub::pinned(env, &w, before, found.is_some())?);
+        }
         let (settings, weights) = with_network_of_weights(settings, recorded.as_ref())?;
         let adapting = Adapting::of(&settings, weights);
         let settings = measured(env, settings, &sources, recorded.as_ref())?;

@@ -9,8 +9,8 @@ use dinolab_train::OptimiserKind;
 use serde::{Deserialize, Serialize};
 
 use crate::values::{
-    CenteringKind, EvaluatedKind, FfnKind, MethodKind, Numbers, Pair, PixelKind, PositionKind,
-    RecipeKind, TimeBudget,
+    CenteringKind, EvaluatedKind, FfnKind, IbotHeadKind, MethodKind, Numbers, Pair, PixelKind,
+    PositionKind, RecipeKind, TimeBudget,
 };
 
 pub(crate) mod adapt;
@@ -129,8 +129,8 @@ settings! {
         /// Training method [default: lejepa; dino with --recipe paper]
         [value_enum, value_name = "METHOD"]
         method: MethodKind;
-        /// Start from these weights (run folder, checkpoint, weight file or model folder) instead of random
-        /// ones
+        /// Start from these weights (run folder, checkpoint, weight file, model folder or hf:OWNER/NAME)
+        /// instead of random ones
         [value_name = "W"]
         weights: PathBuf = PathBuf::new();
         /// Resample the position embeddings of --weights to --image-size [default: false]
@@ -216,7 +216,7 @@ settings! {
         device: String = "cpu".into();
     }
 
-    "DINO and SimDINO" of [Dino, SimDino] {
+    "DINO, DINOv2 and SimDINO" of [Dino, SimDino, DinoV2] {
         /// Width of the head's bottleneck (SimDINO: of the outputs) [default: 256]
         [value_name = "N"]
         head_bottleneck_dim: usize = 256;
@@ -228,7 +228,7 @@ settings! {
         momentum_teacher_end: f64 = 1.0;
     }
 
-    "DINO and SimDINO" of [Dino, SimDino] {
+    "DINO, DINOv2 and SimDINO" of [Dino, SimDino, DinoV2] {
         /// Which backbone to evaluate and to use in later commands [default: teacher]
         [value_enum, value_name = "NAME"]
         evaluated: EvaluatedKind = EvaluatedKind::Teacher;
@@ -243,16 +243,13 @@ settings! {
         coding_rate_epsilon: f64 = 0.5;
     }
 
-    "DINO" of [Dino] {
+    "DINO and DINOv2" of [Dino, DinoV2] {
         /// Number of prototypes K [default: chosen from the dataset size]
         [value_name = "N"]
         out_dim: usize;
         /// Keep prototypes L2-normalised: more stable training, slightly worse features [default: true]
         [value_name = "BOOL"]
         norm_last_layer: bool = true;
-        /// Use batch normalisation in the head [default: false]
-        [value_name = "BOOL"]
-        use_bn_in_head: bool = false;
         /// Teacher temperature after its warm-up [default: chosen from the dataset size]
         [value_name = "X"]
         teacher_temp: f64;
@@ -265,7 +262,7 @@ settings! {
         /// Student temperature [default: 0.1]
         [value_name = "X"]
         student_temp: f64 = 0.1;
-        /// How the teacher's outputs are balanced over prototypes [default: centre]
+        /// How the teacher's outputs are balanced over prototypes [default: centre; DINOv2: sinkhorn]
         [value_enum, value_name = "NAME"]
         centering: CenteringKind = CenteringKind::Centre;
         /// Momentum of the centre [default: 0.9]
@@ -274,9 +271,34 @@ settings! {
         /// Freeze the prototypes for N epochs [default: 1]
         [value_name = "N"]
         freeze_last_layer: u64 = 1;
-        /// Weight of the KoLeo loss on the student's features of global views; 0 disables [default: 0]
+        /// Weight of the KoLeo loss on the student's features of global views; 0 disables
+        /// [default: 0; DINOv2: 0.2, the published 0.1 for each view]
         [value_name = "X"]
         koleo_weight: f64 = 0.0;
+    }
+
+    "DINO" of [Dino] {
+        /// Use batch normalisation in the head [default: false]
+        [value_name = "BOOL"]
+        use_bn_in_head: bool = false;
+    }
+
+    "DINOv2" of [DinoV2] {
+        /// Weight of the prediction of masked patches; 0 disables it and the masks [default: 1]
+        [value_name = "X"]
+        ibot_weight: f64 = 1.0;
+        /// Head of the patch tokens [default: apart]
+        [value_enum, value_name = "NAME"]
+        ibot_head: IbotHeadKind = IbotHeadKind::Apart;
+        /// Number of prototypes of the patch tokens' own head [default: --out-dim]
+        [value_name = "N"]
+        ibot_out_dim: usize;
+        /// Fraction of the patches to mask in a masked view, as MIN,MAX [default: 0.1,0.5]
+        [value_name = "MIN,MAX"]
+        mask_ratio: Pair = Pair(0.1, 0.5);
+        /// Fraction of the student's global views to mask [default: 0.5]
+        [value_name = "X"]
+        mask_sample_probability: f64 = 0.5;
     }
 
     "SIGReg and VISReg" of [Dino, LeJepa] {
@@ -363,6 +385,9 @@ settings! {
         /// Train the head alone for N epochs before the backbone; may be fractional [default: 0]
         [value_name = "N"]
         freeze_backbone_epochs: f64 = 0.0;
+    }
+
+    "Adapting weights" of [Dino, SimDino, LeJepa, VisReg] {
         /// Weight of the loss that holds features near those of --weights; 0 disables [default: 0]
         [value_name = "X"]
         preserve: f64 = 0.0;

@@ -36,7 +36,7 @@ pub fn context(config: &Config, images: usize) -> Context {
         warmup_epochs: config.warmup_epochs,
         freeze_backbone_epochs: config.freeze_backbone_epochs,
         lr: config.lr,
-        teacher: (config.method == MethodKind::Dino).then_some(TeacherContext {
+        teacher: config.method.has_prototypes().then_some(TeacherContext {
             teacher_temp: config.teacher_temp,
             momentum_teacher: config.momentum_teacher,
             center_momentum: config.center_momentum,

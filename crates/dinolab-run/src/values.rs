@@ -61,6 +61,10 @@ pub enum MethodKind {
     #[cfg_attr(feature = "clap", value(name = "simdino"))]
     #[serde(rename = "simdino")]
     SimDino,
+    /// DINO that also predicts masked patches, with balanced targets and KoLeo (Oquab et al.)
+    #[cfg_attr(feature = "clap", value(name = "dinov2"))]
+    #[serde(rename = "dinov2")]
+    DinoV2,
 }
 
 impl std::fmt::Display for MethodKind {
@@ -70,6 +74,7 @@ impl std::fmt::Display for MethodKind {
             Self::LeJepa => "lejepa",
             Self::VisReg => "visreg",
             Self::SimDino => "simdino",
+            Self::DinoV2 => "dinov2",
         })
     }
 }
@@ -197,6 +202,17 @@ impl From<CenteringKind> for Centering {
             CenteringKind::Sinkhorn => Self::Sinkhorn,
         }
     }
+}
+
+/// What DINOv2's patch tokens go through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+#[serde(rename_all = "kebab-case")]
+pub enum IbotHeadKind {
+    /// A head of their own (DINOv2)
+    Apart,
+    /// The head of the class tokens (iBOT)
+    Shared,
 }
 
 /// What files are decoded to.

@@ -1,5 +1,5 @@
 //! The one way from `W`, a run folder, a checkpoint, a weight file or a model's folder, to weights:
-//! found, read and verified once.
+//! found, read and verified once. [`crate::hub::local`] makes a model's folder of an address of the hub.
 
 use std::fs::File;
 use std::io::Read;

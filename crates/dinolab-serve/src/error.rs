@@ -24,6 +24,17 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// The program that holds the page beside a run cannot be started.
+    #[error("{}: cannot start the page of the run; train without `--view`", program.display())]
+    Start {
+        /// The program.
+        program: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The page beside a run ended before it had an address; it has said why.
+    #[error("the page of the run could not be served; train without `--view`, or free an address")]
+    NoAddress,
     /// The operating system gives no random numbers.
     #[error("cannot make a token: {0}")]
     Random(String),

@@ -4,6 +4,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`server`] | address, token, and the loop that answers |
+//! | `companion` | the page in a process of its own, beside a run |
 //! | `routes` | what each address of the page answers |
 //! | `access` | who may ask: host names, the token, headers |
 //! | `page` | HTML, style and scripts, compiled in |
@@ -19,6 +20,7 @@
 mod access;
 mod answer;
 mod clusters;
+mod companion;
 mod error;
 mod gallery;
 mod gallery_job;
@@ -36,5 +38,6 @@ mod thumbnail;
 mod unusual;
 mod watched_run;
 
+pub use companion::Companion;
 pub use error::{Error, Result};
 pub use server::{Server, ViewRequest, router};

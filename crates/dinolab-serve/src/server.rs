@@ -72,6 +72,19 @@ impl Server {
         &self.url
     }
 
+    /// Answers until standard input is closed, as it is when the process at its other end is gone.
+    ///
+    /// # Errors
+    /// [`Error::Serve`].
+    pub fn run_while_open(self) -> Result<()> {
+        std::thread::spawn(|| {
+            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            // Nothing is written, so nothing can be left half.
+            std::process::exit(0);
+        });
+        self.run()
+    }
+
     /// Answers until the process ends.
     ///
     /// # Errors

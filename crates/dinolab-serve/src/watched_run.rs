@@ -203,7 +203,7 @@ impl Recorded {
         let steps = epochs
             .zip(steps_per_epoch)
             .map(|(epochs, steps)| (epochs * steps as f64).round() as u64);
-        let of_prototypes = matches!(settings.method, Some(MethodKind::Dino) | None);
+        let of_prototypes = settings.method.is_none_or(MethodKind::has_prototypes);
         Self {
             epochs,
             steps,

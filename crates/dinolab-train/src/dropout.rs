@@ -1,4 +1,4 @@
-//! Stochastic depth, patch dropout and moved coordinates, whose draws do not depend on how a batch is split.
+//! Stochastic depth, patch dropout, masks and moved coordinates, whose draws do not depend on how a batch is split.
 
 use std::ops::Range;
 
@@ -26,6 +26,8 @@ pub struct Dropped {
     step: u64,
     images: Range<usize>,
     patches: f64,
+    /// Rows of masked patches of the global views.
+    masked: Vec<usize>,
     rope: Option<Rope>,
 }
 
@@ -37,7 +39,7 @@ pub fn rates(rate: f64, depth: usize) -> Vec<f64> {
 }
 
 /// One view of one image.
-fn key(view: usize, image: usize) -> u64 {
+pub(crate) fn key(view: usize, image: usize) -> u64 {
     (view as u64) << 32 | image as u64
 }
 
@@ -88,8 +90,16 @@ impl Dropout {
             step,
             images,
             patches: self.patches,
+            masked: Vec::new(),
             rope: self.rope,
         }
+    }
+}
+
+impl Dropped {
+    /// The same with masked patches: their rows among those of all global views.
+    pub fn with_masks(self, masked: Vec<usize>) -> Self {
+        Self { masked, ..self }
     }
 }
 
@@ -98,6 +108,14 @@ impl DropPath for Dropped {
         let factors = &self.factors.get(block)?[branch];
         // A block of rate 0 keeps everything: no multiplication by ones.
         factors.iter().any(|&f| f != 1.0).then(|| factors.clone())
+    }
+
+    /// Local views have no masks.
+    fn masked_patches(&self, size: usize) -> &[usize] {
+        match size {
+            0 => &self.masked,
+            _ => &[],
+        }
     }
 
     /// One change for all images of a size, as DINOv3 draws it.

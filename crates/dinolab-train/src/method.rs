@@ -8,6 +8,7 @@
 mod average;
 pub(crate) mod check;
 pub mod dino;
+pub mod dinov2;
 mod directions;
 pub mod joint_embedding;
 pub mod lejepa;
@@ -24,7 +25,7 @@ use dinolab_nn::{Backbone, Parameters};
 
 pub use self::average::AverageSchedule;
 pub use self::directions::directions;
-pub use self::outputs::{Outputs, PrototypeOutputs};
+pub use self::outputs::{Outputs, PatchOutputs, PrototypeOutputs};
 pub use self::report::{StepReport, StepTimings};
 use crate::{Ranks, Result, State, StepHyperparams, Views};
 

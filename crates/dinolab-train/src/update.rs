@@ -33,6 +33,18 @@ impl GradientSum {
         }
     }
 
+    /// Gives every trained parameter without a gradient one of zeros, where other shards of the batch have
+    /// one: [`GradientSum::reduce`] sums the same parameters in all processes.
+    pub fn fill(&mut self, network: &(impl Parameters + ?Sized)) {
+        let mut sums = self.sums.iter_mut();
+        network.visit("", &mut |_, param| {
+            let sum = sums.next().expect("the same network");
+            if param.trainable() && sum.is_none() {
+                *sum = Some(param.flat().zeros_like());
+            }
+        });
+    }
+
     /// What is added from here on is of the batch's next shard.
     pub fn end_shard(&mut self) {
         let next = vec![None; self.sums.len()];

@@ -13,12 +13,15 @@ use dinolab_data::augment::MultiCrop;
 use dinolab_data::loader::UnusableImage;
 use dinolab_data::shapes::Shapes;
 use dinolab_data::{LoaderConfig, Size};
-use dinolab_nn::{BottleneckConfig, HeadConfig, LoraConfig, ProjectionConfig, VitConfig, device};
+use dinolab_nn::{
+    BottleneckConfig, HeadConfig, LoraConfig, PatchHeadConfig, ProjectionConfig, VitConfig, device,
+};
 use dinolab_train::checkpoint::Checkpoint;
 use dinolab_train::{
-    AdaptConfig, Centering, Dino, DinoConfig, Error, Event, JointEmbedding, JointEmbeddingConfig,
-    LeJepaObjective, Method, Observer, OptimiserKind, Ranks, Result, RunOutcome, ScheduleConfig,
-    SimDino, SimDinoConfig, State, TrainConfig, Trainer, VisRegObjective,
+    AdaptConfig, Centering, Dino, DinoConfig, DinoV2, DinoV2Config, Error, Event, IbotConfig,
+    JointEmbedding, JointEmbeddingConfig, LeJepaObjective, MaskConfig, Method, Observer,
+    OptimiserKind, Ranks, Result, RunOutcome, ScheduleConfig, SimDino, SimDinoConfig, State,
+    TrainConfig, Trainer, VisRegObjective,
 };
 
 use self::threads::Threads;
@@ -76,18 +79,6 @@ fn dino() -> DinoConfig {
     }
 }
 
-/// Every method, every way in which DINO looks at a whole batch, and weights that are adapted.
-const METHODS: [&str; 8] = [
-    "dino",
-    "sinkhorn",
-    "terms",
-    "lejepa",
-    "visreg",
-    "simdino",
-    "adapted dino",
-    "adapted lejepa",
-];
-
 /// Preserved features and a change of low rank.
 fn adapt() -> AdaptConfig {
     AdaptConfig {
@@ -99,6 +90,43 @@ fn adapt() -> AdaptConfig {
         ..AdaptConfig::default()
     }
 }
+
+fn dinov2() -> DinoV2Config {
+    let DinoConfig { backbone, head, .. } = dino();
+    DinoV2Config {
+        backbone,
+        ibot: Some(IbotConfig {
+            head: PatchHeadConfig::Apart(HeadConfig {
+                out_dim: 20,
+                ..head.clone()
+            }),
+            masks: MaskConfig {
+                probability: 0.1,
+                ..MaskConfig::default()
+            },
+            ..IbotConfig::default()
+        }),
+        head,
+        drop_path: 0.2,
+        freeze_last_layer: 0,
+        ..DinoV2Config::default()
+    }
+}
+
+/// Every method, and every way in which DINO and DINOv2 look at a whole batch. So few views are masked that some
+/// processes have none.
+const METHODS: [&str; 10] = [
+    "dino",
+    "sinkhorn",
+    "terms",
+    "lejepa",
+    "visreg",
+    "simdino",
+    "dinov2",
+    "ibot",
+    "adapted dino",
+    "adapted lejepa",
+];
 
 fn method(name: &str) -> Box<dyn Method> {
     let device = device::by_name("cpu").unwrap();
@@ -162,6 +190,19 @@ fn method(name: &str) -> Box<dyn Method> {
                 adapt: Default::default(),
             };
             Box::new(SimDino::new(&config, &device).unwrap())
+        }
+        "dinov2" => Box::new(DinoV2::new(&dinov2(), &device).unwrap()),
+        "ibot" => {
+            let config = DinoV2Config {
+                centering: Centering::Centre,
+                ibot: Some(IbotConfig {
+                    head: PatchHeadConfig::Shared,
+                    ..dinov2().ibot.unwrap()
+                }),
+                koleo_weight: 0.0,
+                ..dinov2()
+            };
+            Box::new(DinoV2::new(&config, &device).unwrap())
         }
         other => panic!("no method {other}"),
     }

@@ -12,7 +12,7 @@ use crate::exit_code::ExitCode;
 use crate::flags::Flags;
 use crate::terminal::Terminal;
 
-/// Pretrain vision transformers on unlabelled images with DINO, LeJEPA, VISReg or SimDINO
+/// Pretrain vision transformers on unlabelled images with DINO, DINOv2, LeJEPA, VISReg or SimDINO
 #[derive(Parser)]
 #[command(version, long_version = crate::version::long(), max_term_width = 100)]
 pub struct Cli {

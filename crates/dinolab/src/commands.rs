@@ -100,7 +100,7 @@ impl Command {
             Self::Classify(args) => classify::run(env, &args),
             #[cfg(feature = "view")]
             Self::View(args) => view::run(env, &args),
-            Self::Convert(args) => convert::run(&args),
+            Self::Convert(args) => convert::run(env, &args),
             Self::Bench(bench) => bench.run(env),
             Self::Completions(args) => {
                 completions::run(&args, cli);

@@ -8,7 +8,8 @@ use std::fmt::Arguments;
 use std::io::{self, ErrorKind, Write};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+
+use dinolab_files::pipe;
 
 use crate::exit_code::ExitCode;
 
@@ -26,9 +27,6 @@ macro_rules! outln {
 macro_rules! errln {
     ($($arg:tt)*) => { $crate::console::err(format_args!("{}\n", format_args!($($arg)*))) };
 }
-
-/// How long to wait for a reader that takes nothing just now (a pipe that does not block).
-const PAUSE: Duration = Duration::from_millis(5);
 
 /// What happens once standard output takes no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +82,7 @@ pub fn when_unheard(unheard: Unheard) {
 pub fn out(text: Arguments<'_>) {
     if output().lost == Lost::Not {
         let text = text.to_string();
-        let written = put(&mut io::stdout().lock(), text.as_bytes());
+        let written = write(&mut io::stdout().lock(), &text);
         note(written);
     }
 }
@@ -93,7 +91,7 @@ pub fn out(text: Arguments<'_>) {
 pub fn err(text: Arguments<'_>) {
     // In one piece, so that lines of several threads do not mix.
     let text = text.to_string();
-    let _ = put(&mut io::stderr().lock(), text.as_bytes());
+    let _ = write(&mut io::stderr().lock(), &text);
 }
 
 /// Takes note of how something was written to standard output.
@@ -107,7 +105,7 @@ pub fn note(written: io::Result<()>) {
     }
     output.lost = match error.kind() {
         ErrorKind::BrokenPipe => Lost::ReaderLeft,
-        _ => Lost::Failed(reason(&error)),
+        _ => Lost::Failed(pipe::reason(&error)),
     };
     let (unheard, lost) = (output.unheard, output.lost.clone());
     drop(output);
@@ -143,86 +141,11 @@ pub fn finish(code: ExitCode) -> ExitCode {
     }
 }
 
-/// The system's words, without its number.
-pub fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.split_once(" (os error ") {
-        Some((words, _)) => words.to_owned(),
-        None => text,
-    }
-}
-
-/// Writes all of `bytes`. Unlike `write_all` it waits where the reader of a pipe that does not
-/// block is slower.
-fn put(out: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match out.write(bytes) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(count) => bytes = &bytes[count..],
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(PAUSE),
-            Err(error) => {
-                if error.kind() == ErrorKind::BrokenPipe {
-                    READER_LEFT.store(true, Ordering::Relaxed);
-                }
-                return Err(error);
-            }
+/// Writes all of `text`, however slow its reader is, and notes one that left.
+fn write(out: &mut impl Write, text: &str) -> io::Result<()> {
+    pipe::write_all(out, text.as_bytes()).inspect_err(|error| {
+        if error.kind() == ErrorKind::BrokenPipe {
+            READER_LEFT.store(true, Ordering::Relaxed);
         }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Takes a few bytes at a time, and each other time none.
-    struct Slow {
-        taken: Vec<u8>,
-        ready: bool,
-    }
-
-    impl Write for Slow {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.ready = !self.ready;
-            if !self.ready {
-                let kinds = [ErrorKind::WouldBlock, ErrorKind::Interrupted];
-                return Err(kinds[self.taken.len() % 2].into());
-            }
-            let count = bytes.len().min(3);
-            self.taken.extend(&bytes[..count]);
-            Ok(count)
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn slow_readers_get_everything() {
-        let mut slow = Slow {
-            taken: Vec::new(),
-            ready: false,
-        };
-        put(&mut slow, b"every byte of it").unwrap();
-        assert_eq!(slow.taken, b"every byte of it");
-        struct Full;
-        impl Write for Full {
-            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-                Err(ErrorKind::StorageFull.into())
-            }
-            fn flush(&mut self) -> io::Result<()> {
-                Ok(())
-            }
-        }
-        let error = put(&mut Full, b"x").unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::StorageFull);
-    }
-
-    #[test]
-    fn reasons_have_no_numbers() {
-        let error = io::Error::from_raw_os_error(2);
-        assert!(!reason(&error).contains("os error"), "{}", reason(&error));
-        assert_eq!(reason(&io::Error::other("odd")), "odd");
-    }
+    })
 }

@@ -20,7 +20,7 @@ pub enum ExitCode {
     Usage = 2,
     /// The loss is NaN or infinite.
     Diverged = 3,
-    /// Temporary failure (`EX_TEMPFAIL`); the same command resumes: images could not be fetched, a process of
+    /// Temporary failure (`EX_TEMPFAIL`); the same command resumes: images or weights could not be fetched, a process of
     /// the run was lost, or training was saved and stopped by SIGUSR1 or, in several processes, any signal.
     TryAgain = 75,
     /// Training was saved and stopped since its terminal was closed (128 + SIGHUP).
@@ -46,6 +46,7 @@ impl ExitCode {
                 Some(Self::Usage)
             }
             Library::Data(error) if error.is_unreachable() => Some(Self::TryAgain),
+            Library::Run(error) if error.is_unreachable() => Some(Self::TryAgain),
             Library::Train(error) if error.is_of_processes() => Some(Self::TryAgain),
             other => other
                 .setting()

@@ -58,6 +58,25 @@ fn errors_have_their_codes() {
             ExitCode::TryAgain,
         ),
         (
+            dinolab_run::Error::from(dinolab_run::error::HubError::Unreachable {
+                url: "https://hub".into(),
+                attempts: 5,
+                source: Box::new(dinolab_run::Error::Invalid("refused".into())),
+            })
+            .into(),
+            ExitCode::TryAgain,
+        ),
+        (
+            dinolab_run::Error::GaveUp {
+                attempts: 5,
+                part: "a.part".into(),
+                bytes: 7,
+                source: Box::new(dinolab_run::Error::Invalid("refused".into())),
+            }
+            .into(),
+            ExitCode::TryAgain,
+        ),
+        (
             dinolab_run::Error::BadSetting {
                 setting: "lr",
                 value: "-1".into(),

@@ -22,6 +22,7 @@ fn healthy_runs_of_every_method_are_not_accused() {
         ("lejepa", Train::tiny_lejepa),
         ("visreg", Train::tiny_visreg),
         ("simdino", Train::tiny_simdino),
+        ("dinov2", Train::tiny_dinov2),
     ] {
         let run = root.path().join(name);
         train(&run).succeed();

@@ -127,11 +127,12 @@ mod mpi {
     #[test]
     fn one_process_prints_and_any_number_gives_the_same_bits() {
         let place = Place::new();
-        let methods: [(&str, Tiny); 4] = [
+        let methods: [(&str, Tiny); 5] = [
             ("dino", Train::tiny),
             ("lejepa", Train::tiny_lejepa),
             ("visreg", Train::tiny_visreg),
             ("simdino", Train::tiny_simdino),
+            ("dinov2", Train::tiny_dinov2),
         ];
         for (name, tiny) in methods {
             let train = |run: &str| {

@@ -10,8 +10,15 @@ const STUB: &str = concat!(
     "/../dinolab-python/python/dinolab/_settings.pyi"
 );
 
-/// What the stub has no line for: the arguments of the function itself.
-const ARGUMENTS: [&str; 5] = ["out", "config", "resume", "change_settings", "fresh"];
+/// What the stub has no line for: the arguments of the function itself, and the page of the command line.
+const ARGUMENTS: [&str; 6] = [
+    "out",
+    "config",
+    "resume",
+    "change_settings",
+    "fresh",
+    "view",
+];
 
 #[test]
 fn the_types_of_settings_are_of_all_flags() {

@@ -177,6 +177,8 @@ const MESSAGES: &[(&str, Tried)] = &[
         In("retrieval", "revisited_protocol_with_boxes_and_scales"),
     ),
     ("{error}; give another --out", NoAdvice),
+    // Of another program.
+    ("{model} --revision {}", NoAdvice),
     (
         "wait until it ends, stop it, or give another --out",
         In(

@@ -1,7 +1,7 @@
 //! The DINO loss from raw logits (paper, equation 3 and algorithm 1).
 
 use burn::tensor::{
-    Tensor,
+    Tensor, TensorData,
     activation::{log_softmax, softmax},
 };
 use dinolab_kernels::{self as kernels, LossShape};
@@ -55,6 +55,41 @@ pub fn dino_loss(
         let temperature = student_temperature as f32;
         kernels::dino_loss(student, fused::values(&targets), shape, temperature)
     })
+}
+
+/// Sum over rows of a weight times the cross entropy: the loss of masked patches (iBOT, equation 2).
+///
+/// `student` `[R, K]` are raw logits, `targets` `[R, K]` the teacher's probabilities, `weights` `[R]`; there
+/// is a row. Returns a scalar `[1]`. Gradients reach the student alone.
+pub fn weighted_cross_entropy(
+    student: Tensor<2>,
+    targets: Tensor<2>,
+    weights: Vec<f32>,
+    student_temperature: f64,
+) -> Tensor<1> {
+    if !fused::applies(&student) {
+        return composite_weighted(student, targets, weights, student_temperature);
+    }
+    let targets = fused::plain(targets);
+    fused::scalar::scalar(student, move |student| {
+        let temperature = student_temperature as f32;
+        kernels::weighted_cross_entropy(student, fused::values(&targets), &weights, temperature)
+    })
+}
+
+/// [`weighted_cross_entropy`] of primitives.
+pub fn composite_weighted(
+    student: Tensor<2>,
+    targets: Tensor<2>,
+    weights: Vec<f32>,
+    student_temperature: f64,
+) -> Tensor<1> {
+    let rows = weights.len();
+    let weights = Tensor::<1>::from_data(TensorData::new(weights, [rows]), &student.device());
+    let log_p = log_softmax(student / student_temperature, 1);
+    // Row sums first: a fixed order of additions, whatever the number of threads.
+    let per_row = (targets.detach() * log_p).sum_dim(1).reshape([rows]);
+    (per_row * weights).sum() * -1.0
 }
 
 /// [`dino_loss`] of primitives.

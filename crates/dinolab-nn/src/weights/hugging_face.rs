@@ -1,7 +1,8 @@
-//! Hugging Face's `ViTModel`, `Dinov2Model`, `Dinov2WithRegistersModel` and `DINOv3ViTModel`: their names
-//! and the two JSON sidecar files.
+//! Hugging Face's `ViTModel`, `Dinov2Model`, `Dinov2WithRegistersModel`, `DINOv3ViTModel` and `ResNetModel`:
+//! their names and the two JSON sidecar files.
 
 mod dinov3;
+pub(super) mod resnet;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -304,10 +305,17 @@ pub(super) fn preparation(config: &Value) -> Option<Preparation> {
             shortest.or(height.filter(|_| height == width))
         })
     };
-    let resize = side("size").or_else(|| side("crop_size"))?;
+    let size = side("size").or_else(|| side("crop_size"))?;
     let crop = match side("crop_size") {
         Some(crop) if !off("do_center_crop") => crop,
-        _ => resize,
+        _ => size,
+    };
+    // Of residual networks: the crop, and its share of the image.
+    let share = config.get("crop_pct").and_then(Value::as_f64);
+    let share = share.filter(|&share| share > 0.0 && share <= 1.0 && size < 384);
+    let resize = match share {
+        Some(share) if side("crop_size").is_none() => (size as f64 / share) as usize,
+        _ => size,
     };
     let numbers = |key: &str, default: f32| {
         if off("do_normalize") {

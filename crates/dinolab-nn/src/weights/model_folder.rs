@@ -15,10 +15,7 @@ pub(super) fn weight_file(path: &Path) -> Result<PathBuf> {
     if let Some(file) = files.find(|file| file.is_file()) {
         return Ok(file);
     }
-    let reason = if path.join("model.safetensors.index.json").is_file() {
-        "has its weights in several files, which is not supported"
-    } else {
-        "is not a model folder: found neither model.safetensors nor pytorch_model.bin"
-    };
+    let reason = "is not a model folder: found neither model.safetensors, its index nor \
+                  pytorch_model.bin";
     Err(bad(path, reason.into()))
 }

@@ -21,6 +21,7 @@ type Arrays = BTreeMap<String, Array>;
 /// # Errors
 /// [`crate::Error::BadWeights`] if the tensors are those of a network that is computed in another way.
 pub(super) fn canonical(path: &Path, raw: Arrays, exported: bool) -> Result<(Arrays, Naming)> {
+    let raw = hugging_face::resnet::renamed(raw);
     if resnet::is(&raw) {
         let renamed = raw.into_iter().map(|(k, v)| (full_name(&k), v));
         let arrays = renamed.collect();

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use super::hugging_face::MARKS as HUGGING_FACE;
+use super::hugging_face::{MARKS as HUGGING_FACE, resnet as hugging_face_resnet};
 use super::resnet;
 use super::{NetworkRole, bad};
 use crate::{Error, Result};
@@ -16,7 +16,7 @@ use crate::{Error, Result};
 const MARKS: [&[&str]; 3] = [
     &["patch_embed.proj.weight", HUGGING_FACE[0], HUGGING_FACE[1]],
     &["cls_token"],
-    &[resnet::MARK],
+    &[resnet::MARK, hugging_face_resnet::MARK],
 ];
 /// Modules that wrap a network, or a part of it, without changing it.
 const WRAPPERS: [&str; 5] = [
@@ -107,7 +107,7 @@ impl Network {
         };
         let marked = |name: &str| {
             let name = unwrapped(name);
-            let mut marks = HUGGING_FACE.iter();
+            let mut marks = HUGGING_FACE.iter().chain([&hugging_face_resnet::MARK]);
             marks.any(|mark| name.strip_suffix(mark) == Some(prefix))
         };
         let hugging_face = names.clone().any(marked);

@@ -6,13 +6,14 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::scheme::Naming;
-use super::{Weights, bad, hugging_face, io, timm};
+use super::shards::INDEX;
+use super::{Weights, bad, hugging_face, io, preprocess, resnet, timm};
 use crate::Result;
 
 /// Larger files are refused.
 const MAX_BYTES: u64 = 1 << 20;
 /// Names of weight files in a model's folder.
-pub(super) const IN_FOLDERS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
+pub(super) const IN_FOLDERS: [&str; 3] = ["model.safetensors", INDEX, "pytorch_model.bin"];
 
 /// Adds the content of `config.json` and `preprocessor_config.json` in the file's folder to the
 /// metadata of `weights`. The file's own metadata takes precedence.
@@ -29,7 +30,11 @@ pub(super) fn read(path: &Path, weights: &mut Weights) -> Result<()> {
     let mut metadata = Vec::new();
     let at = path.with_file_name("config.json");
     if let Some(config) = json(&at)? {
-        if hugging_face {
+        if resnet::is(&weights.arrays) {
+            hugging_face::resnet::check_config(&at, &config)?;
+            let found = timm::metadata(&config).into_iter().flatten();
+            metadata.extend(found.filter(|(name, _)| name == preprocess::KEY));
+        } else if hugging_face {
             metadata.extend(hugging_face::metadata(&at, &config)?);
         } else if let Some(found) = timm::metadata(&config) {
             metadata.extend(found);

@@ -12,7 +12,8 @@ def main() -> None:
     """Runs the program with the arguments of this process, and exits with its code."""
     # The program handles Ctrl-C itself.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    sys.exit(_dinolab.run_command_line(["dinolab", *sys.argv[1:]]))
+    program = [sys.executable, "-m", "dinolab"]
+    sys.exit(_dinolab.run_command_line(program, ["dinolab", *sys.argv[1:]]))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ class Settings(TypedDict, total=False):
     recipe: Literal["paper", "resnet50", "small", "shapes"] | None
     time: str | None
     # Model
-    method: Literal["dino", "lejepa", "visreg", "simdino"] | None
+    method: Literal["dino", "lejepa", "visreg", "simdino", "dinov2"] | None
     weights: Path | None
     resize_pos_embed: bool | None
     arch: str | None
@@ -39,7 +39,7 @@ class Settings(TypedDict, total=False):
     patch_drop_rate: float | None
     precision: Literal["f32", "bf16"] | None
     device: str | None
-    # DINO and SimDINO
+    # DINO, DINOv2 and SimDINO
     head_bottleneck_dim: int | None
     momentum_teacher: float | None
     momentum_teacher_end: float | None
@@ -47,10 +47,9 @@ class Settings(TypedDict, total=False):
     # SimDINO
     coding_rate_weight: float | None
     coding_rate_epsilon: float | None
-    # DINO
+    # DINO and DINOv2
     out_dim: int | None
     norm_last_layer: bool | None
-    use_bn_in_head: bool | None
     teacher_temp: float | None
     warmup_teacher_temp: float | None
     warmup_teacher_temp_epochs: int | None
@@ -59,6 +58,14 @@ class Settings(TypedDict, total=False):
     center_momentum: float | None
     freeze_last_layer: int | None
     koleo_weight: float | None
+    # DINO
+    use_bn_in_head: bool | None
+    # DINOv2
+    ibot_weight: float | None
+    ibot_head: Literal["apart", "shared"] | None
+    ibot_out_dim: int | None
+    mask_ratio: tuple[float, float] | None
+    mask_sample_probability: float | None
     # SIGReg and VISReg
     sigreg_weight: float | None
     visreg_weight: float | None

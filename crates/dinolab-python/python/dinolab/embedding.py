@@ -46,7 +46,8 @@ class FeatureSet(NamedTuple):
 class Embedder:
     """A trained network, ready to use.
 
-    `weights` is a run folder, one of its checkpoints, a weight file (.pth or .safetensors) or a model folder.
+    `weights` is a run folder, one of its checkpoints, a weight file (.pth or .safetensors), a model folder or
+    ``hf:OWNER/NAME``.
     The other arguments are the flags of `dinolab embed`; those left out are as the weights say.
 
     An array of images is uint8, of shape [H, W, 3] or [N, H, W, 3]; for a network trained on stored pixels it has as

@@ -29,7 +29,7 @@ class DinoFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     Parameters
     ----------
     weights : path, default=None
-        A run folder, checkpoint, weight file or model folder. If None, `fit` trains on its images.
+        A run folder, checkpoint, weight file, model folder or hf:OWNER/NAME. If None, `fit` trains on its images.
     out : path, default=None
         The run's folder if `fit` trains; a run that is there already is resumed, or used if it is
         finished. If None, a temporary folder, which lasts as long as the estimator.

@@ -70,7 +70,7 @@ impl StepBench {
         let global = 2.0 * forward_operations(backbone, global);
         let local = locals as f64 * forward_operations(backbone, local);
         let teacher = match options.method {
-            StepMethod::Dino(_) | StepMethod::SimDino(_) => 1.0,
+            StepMethod::Dino(_) | StepMethod::DinoV2(_) | StepMethod::SimDino(_) => 1.0,
             StepMethod::LeJepa(_) | StepMethod::VisReg(_) => 0.0,
         };
         let rows = 2.0 * teacher + 3.0 * (2.0 + locals as f64);
@@ -122,7 +122,9 @@ impl StepBench {
         let (time, threads) = (median(measured), rayon::current_num_threads());
         let seconds = time.as_secs_f64();
         let head = match method {
-            StepMethod::Dino(head) => format!("{} prototypes", head.out_dim),
+            StepMethod::Dino(head) | StepMethod::DinoV2(head) => {
+                format!("{} prototypes", head.out_dim)
+            }
             StepMethod::SimDino(head) => format!("outputs of {}", head.out_dim),
             StepMethod::LeJepa(sizes) | StepMethod::VisReg(sizes) => {
                 format!("{} directions", sizes.directions)

@@ -6,7 +6,9 @@ use std::path::Path;
 use dinolab_nn::weights::{Array, Backbone, NetworkRole};
 
 use super::{WeightFormat, load};
+use crate::environment::Environment;
 use crate::error::{Context, Result};
+use crate::hub;
 use crate::weights::read;
 
 /// The arrays of the backbone of `W` by the names of a format: what [`convert`](super::convert) writes to a
@@ -16,12 +18,13 @@ use crate::weights::read;
 /// # Errors
 /// Weights that cannot be read, or are not those of a vision transformer.
 pub fn state_dict(
+    env: &Environment<'_>,
     w: &Path,
     to: WeightFormat,
     role: Option<NetworkRole>,
     heads: Option<usize>,
 ) -> Result<BTreeMap<String, Array>> {
-    let weights = read(w, role)?;
+    let weights = read(&hub::local(env, w)?, role)?;
     let config = weights.vit_config(heads)?;
     let (vit, _) = load(&weights, &config).with_context(|| weights.path.display().to_string())?;
     let mask_token = weights.arrays.get("backbone.mask_token");

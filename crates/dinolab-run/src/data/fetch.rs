@@ -2,19 +2,20 @@
 
 mod cifar;
 mod datasets;
-mod download;
 #[cfg(test)]
 mod tests;
 mod unpack;
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
+use sha2::Sha256;
 
 pub use self::datasets::{DATASETS, Dataset, Layout, by_name};
-pub use self::download::RetryPolicy;
+use crate::checksum;
+use crate::download;
+pub use crate::download::RetryPolicy;
 use crate::environment::Environment;
 use crate::error::{Context, Error, Result};
 use crate::event::Event;
@@ -75,7 +76,13 @@ pub fn fetch(
             let mut part = archive.clone().into_os_string();
             part.push(".part");
             let part = PathBuf::from(part);
-            download::download(env, from, &part, dataset.bytes, retry)?;
+            let request = download::Request {
+                url: from,
+                authorization: None,
+                part: &part,
+                bytes: dataset.bytes,
+            };
+            download::download(env, &request, retry)?;
             fs::rename(&part, &archive)
                 .with_context(|| format!("cannot rename {}", part.display()))?;
         }
@@ -180,7 +187,7 @@ fn lock(folder: &Path) -> Result<File> {
 /// The archive's SHA-256, which is the one that it has to be.
 fn verify(env: &Environment<'_>, dataset: &Dataset, archive: &Path) -> Result<String> {
     let cannot = || format!("cannot read {}", archive.display());
-    let mut file = File::open(archive).with_context(cannot)?;
+    let file = File::open(archive).with_context(cannot)?;
     let length = file.metadata().with_context(cannot)?.len();
     if let Some(bytes) = dataset.bytes {
         ensure!(
@@ -190,25 +197,8 @@ fn verify(env: &Environment<'_>, dataset: &Dataset, archive: &Path) -> Result<St
             dataset.name
         );
     }
-    let mut digest = Sha256::new();
-    let progress = env.progress("verified MB", (length / 1_000_000) as usize);
-    let mut buffer = vec![0; 1 << 18];
-    let mut done = 0;
-    loop {
-        let read = file.read(&mut buffer).with_context(cannot)?;
-        if read == 0 {
-            break;
-        }
-        digest.update(&buffer[..read]);
-        done += read;
-        progress.set(done / 1_000_000, "");
-    }
-    progress.finish();
-    let sum: String = digest
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    drop(file);
+    let sum = checksum::of_file::<Sha256>(env, archive, &[])?;
     match dataset.sha256 {
         Some(wanted) => ensure!(
             sum == wanted,

@@ -18,6 +18,11 @@ pub(super) fn panel(health: &Health, seconds: f64, waited: f64) -> String {
     let most = format!(" of {:.2}", health.max_entropy());
     figure("teacher entropy", health.teacher_entropy, 2, &most);
     figure("KL", health.kl, 2, "");
+    let patches = &health.patches;
+    let most = format!(" of {:.2}", patches.max_entropy());
+    figure("patch entropy", patches.patch_entropy, 2, &most);
+    let masked = percent(patches.masked_fraction);
+    figure("masked", masked, 0, "%");
     figure("centre norm", health.centre_norm, 2, "");
     figure("embedding std", health.embedding_std, 2, "");
     figure("embedding rank", health.embedding_rank, 1, "");

@@ -65,6 +65,8 @@ pub enum FailureMode {
     FeatureCollapse,
     /// The embeddings are all alike or lie along one line.
     EmbeddingCollapse,
+    /// The outputs for all masked patches are the same.
+    PatchCollapse,
     /// The student falls ever further behind the teacher.
     StudentNotFollowing,
     /// Student and teacher start from different weights.
@@ -100,6 +102,7 @@ impl FailureMode {
             | Self::Divergence
             | Self::FeatureCollapse
             | Self::EmbeddingCollapse
+            | Self::PatchCollapse
             | Self::StudentNotFollowing => false,
             Self::DifferentInitialWeights
             | Self::TeacherTrained
@@ -124,6 +127,7 @@ impl fmt::Display for FailureMode {
             Self::Divergence => "divergence",
             Self::FeatureCollapse => "collapsed features",
             Self::EmbeddingCollapse => "collapsed embeddings",
+            Self::PatchCollapse => "collapsed patches",
             Self::StudentNotFollowing => "student not following",
             Self::DifferentInitialWeights => "different initial weights",
             Self::TeacherTrained => "trained teacher",
@@ -218,6 +222,7 @@ pub fn diagnose(health: &Health, history: &[Health], context: &Context) -> Vec<W
         let output = output.or_else(|| case.loss_alone());
         warnings.extend(output);
         warnings.extend(case.embedding_collapse());
+        warnings.extend(case.patch_collapse());
         warnings.extend(case.feature_collapse());
     }
     if settled {
@@ -291,7 +296,7 @@ impl Case<'_> {
                 now.non_finite_rows
             )
         } else if let Some(loss) = now
-            .loss
+            .cross_entropy()
             .filter(|_| self.settled() && now.out_dim > 0)
             .filter(|&l| l > limit::WORSE_THAN_GUESSING * self.ln_k.max(1.0))
         {
@@ -300,7 +305,7 @@ impl Case<'_> {
                 self.ln_k
             )
         } else if let Some(rise) = self
-            .steady_rise(|h| h.loss)
+            .steady_rise(Health::cross_entropy)
             // A teacher that sharpens raises the excess, but then the loss itself falls.
             .and_then(|_| self.steady_rise(Health::excess))
             .filter(|&rise| self.settled() && rise > limit::LOSS_RISE * self.loss_scale())
@@ -312,7 +317,7 @@ impl Case<'_> {
             format!(
                 "The loss rose by {rise:.3} over the last {} epochs, to {:.3}{beyond}.",
                 limit::RISES,
-                now.loss.unwrap_or_default()
+                now.cross_entropy().unwrap_or_default()
             )
         } else if let Some((norm, usual)) = self.exploding_gradient() {
             format!(
@@ -356,7 +361,7 @@ impl Case<'_> {
         let uniform = |h: &Health| {
             h.teacher_entropy
                 .is_some_and(|e| e > limit::UNIFORM * self.ln_k)
-                && h.loss
+                && h.cross_entropy()
                     .is_none_or(|l| (l - self.ln_k).abs() < limit::AT_LN_K * self.ln_k)
         };
         if !self.persists(uniform) || self.now.out_dim < 2 {
@@ -377,7 +382,7 @@ impl Case<'_> {
                 self.now.teacher_entropy?,
                 self.ln_k,
                 self.now
-                    .loss
+                    .cross_entropy()
                     .map_or_else(String::new, |l| format!(" and the loss stays at {l:.3}")),
             ),
             meaning: "Every image gets the same weight on every prototype: the output has \
@@ -392,12 +397,15 @@ impl Case<'_> {
         if self.now.teacher_entropy.is_some() || self.now.out_dim < 2 {
             return None;
         }
-        let loss = self.now.loss?;
+        let loss = self.now.cross_entropy()?;
         let guessing = |h: &Health| {
-            h.loss
+            h.cross_entropy()
                 .is_some_and(|l| (l - self.ln_k).abs() < limit::AT_LN_K * self.ln_k)
         };
-        let vanished = |h: &Health| h.loss.is_some_and(|l| l < limit::AT_LN_K * self.ln_k);
+        let vanished = |h: &Health| {
+            h.cross_entropy()
+                .is_some_and(|l| l < limit::AT_LN_K * self.ln_k)
+        };
         let (failure, meaning) = if self.persists(guessing) {
             (
                 FailureMode::UniformOutput,
@@ -521,6 +529,63 @@ impl Case<'_> {
             .into_iter()
             .chain([Remedy::CheckImages])
             .collect(),
+        })
+    }
+
+    /// Masked patches that all have the same output, uniform or not.
+    fn patch_collapse(&self) -> Option<Warning> {
+        let uniform = |h: &Health| {
+            let most = h.patches.max_entropy();
+            most > 0.0
+                && h.patches
+                    .patch_entropy
+                    .is_some_and(|e| e > limit::UNIFORM * most)
+                && h.patches
+                    .patch_kl
+                    .is_some_and(|kl| kl < limit::AT_LN_K * most)
+        };
+        let constant = |h: &Health| {
+            let most = h.patches.max_entropy();
+            let figures = h
+                .patches
+                .patch_entropy
+                .zip(h.patches.patch_marginal_entropy);
+            most > 0.0
+                && figures.is_some_and(|(each, all)| {
+                    all - each < limit::SAME_OUTPUT * most && each <= limit::UNIFORM * most
+                })
+        };
+        let (entropy, remedies) = if self.persists(uniform) {
+            (
+                "the most there can be",
+                [
+                    self.context.sharper_teacher(),
+                    self.context.lower_lr(),
+                    None,
+                ],
+            )
+        } else if self.persists(constant) {
+            (
+                "no less than over all patches",
+                [
+                    self.context.centring(),
+                    self.context.slower_teacher(),
+                    self.context.lower_lr(),
+                ],
+            )
+        } else {
+            return None;
+        };
+        Some(Warning {
+            failure: FailureMode::PatchCollapse,
+            seen: format!(
+                "The teacher's entropy for a masked patch is {:.3} of at most {:.3} (ln K), {entropy}.",
+                self.now.patches.patch_entropy?,
+                self.now.patches.max_entropy()
+            ),
+            meaning: "Every masked patch gets the same output: predicting them teaches nothing."
+                .into(),
+            remedies: each(Remedy::Resume, remedies),
         })
     }
 

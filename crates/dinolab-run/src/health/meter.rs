@@ -2,16 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use dinolab_data::slice::check_length;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::Health;
 use super::features::Reservoir;
 use super::invariants::Invariants;
 use super::mean::Mean;
-use super::rows::{Part, ROW_BLOCK, entropy};
-use super::sample::{PrototypeSample, Sample};
+use super::patches::PatchMeter;
+use super::rows::{entropy, parts};
+use super::sample::{PatchSample, PrototypeSample, Sample};
 use crate::Result;
 
 /// Gathers [`Health`] over an epoch.
@@ -40,6 +39,8 @@ pub struct HealthMeter {
     terms: BTreeMap<String, Mean>,
     #[serde(default = "Reservoir::raw")]
     embeddings: Reservoir,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    patches: Option<PatchMeter>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     invariants: Vec<Invariants>,
 }
@@ -76,6 +77,7 @@ impl HealthMeter {
             features: Reservoir::default(),
             terms: BTreeMap::new(),
             embeddings: Reservoir::raw(),
+            patches: None,
             invariants: Vec::new(),
         }
     }
@@ -128,32 +130,18 @@ impl HealthMeter {
         }
     }
 
-    fn sample_prototypes(&mut self, sample: &PrototypeSample<'_>) -> Result<()> {
-        let k = self.out_dim;
-        let n = sample.teacher.len().checked_div(k).unwrap_or(0);
-        check_length("teacher logits", n * k, sample.teacher.len())?;
-        if !sample.student.is_empty() {
-            check_length("student logits", n * k, sample.student.len())?;
-        }
-        if let Some(centre) = sample.centre {
-            check_length("centre", k, centre.len())?;
-        }
-        for (what, temp) in [
-            ("teacher temperature", sample.teacher_temp),
-            ("student temperature", sample.student_temp),
-        ] {
-            if !(temp > 0.0 && temp.is_finite()) {
-                bail!("{what}: must be above 0, is {temp}");
-            }
-        }
+    /// Looks at the outputs of one step for masked patches.
+    ///
+    /// # Errors
+    /// As [`sample`](Self::sample).
+    pub fn patches(&mut self, sample: &PatchSample<'_>) -> Result<()> {
+        let patches = self.patches.get_or_insert_default();
+        self.non_finite_rows += patches.sample(sample, self.max_rows)?;
+        Ok(())
+    }
 
-        let taken = n.min(self.max_rows);
-        let rows: Vec<usize> = (0..taken).map(|i| i * n / taken).collect();
-        let parts: Vec<Part> = rows
-            .par_chunks(ROW_BLOCK)
-            .map(|rows| Part::of(rows, k, sample))
-            .collect();
-        for part in parts {
+    fn sample_prototypes(&mut self, sample: &PrototypeSample<'_>) -> Result<()> {
+        for part in parts(sample, self.out_dim, self.max_rows)? {
             self.entropy.merge(part.entropy);
             self.kl.merge(part.kl);
             self.non_finite_rows += part.non_finite_rows;
@@ -208,6 +196,10 @@ impl HealthMeter {
             feature_rank,
             embedding_std: m.embeddings.deviation(),
             embedding_rank: m.embeddings.figures().1,
+            patches: m
+                .patches
+                .map(|patches| patches.figures())
+                .unwrap_or_default(),
             invariants: Invariants::of_steps(&m.invariants),
         }
     }

@@ -1,10 +1,14 @@
 //! What rows of outputs show: entropies and divergences of softmaxes.
 
+use dinolab_data::slice::check_length;
+use rayon::prelude::*;
+
 use super::mean::Mean;
 use super::sample::PrototypeSample;
+use crate::Result;
 
 /// Rows handled by one task; fixed, so that sums do not depend on threads.
-pub(super) const ROW_BLOCK: usize = 8;
+const ROW_BLOCK: usize = 8;
 
 /// What a block of rows adds.
 pub(super) struct Part {
@@ -13,6 +17,33 @@ pub(super) struct Part {
     pub(super) non_finite_rows: u64,
     pub(super) marginal: Vec<f32>,
     pub(super) first_choices: Vec<usize>,
+}
+
+/// What up to `max_rows` rows over `k` prototypes show, spread evenly over those of a sample.
+///
+/// # Errors
+/// Lengths that do not fit, a temperature that is not above 0.
+pub(super) fn parts(sample: &PrototypeSample<'_>, k: usize, max_rows: usize) -> Result<Vec<Part>> {
+    let n = sample.teacher.len().checked_div(k).unwrap_or(0);
+    check_length("teacher logits", n * k, sample.teacher.len())?;
+    if !sample.student.is_empty() {
+        check_length("student logits", n * k, sample.student.len())?;
+    }
+    if let Some(centre) = sample.centre {
+        check_length("centre", k, centre.len())?;
+    }
+    for (what, temp) in [
+        ("teacher temperature", sample.teacher_temp),
+        ("student temperature", sample.student_temp),
+    ] {
+        if !(temp > 0.0 && temp.is_finite()) {
+            bail!("{what}: must be above 0, is {temp}");
+        }
+    }
+    let taken = n.min(max_rows);
+    let rows: Vec<usize> = (0..taken).map(|i| i * n / taken).collect();
+    let blocks = rows.par_chunks(ROW_BLOCK);
+    Ok(blocks.map(|rows| Part::of(rows, k, sample)).collect())
 }
 
 impl Part {

@@ -29,6 +29,17 @@ pub struct PrototypeSample<'a> {
     pub student_temp: f64,
 }
 
+/// Outputs over prototypes for masked patches.
+#[derive(Clone, Copy, Debug)]
+pub struct PatchSample<'a> {
+    /// K of the patches.
+    pub out_dim: usize,
+    /// Share of the patches of global views that are masked, 0–1.
+    pub masked: f64,
+    /// The outputs; row *n* of teacher and student is of the same patch. May be empty.
+    pub prototypes: PrototypeSample<'a>,
+}
+
 /// Outputs of a plain projection.
 #[derive(Clone, Copy, Debug)]
 pub struct EmbeddingSample<'a> {

@@ -137,8 +137,9 @@ impl fmt::Display for Lesson {
             "epoch  {:>9} {:>9}  {:>10} {:>10}",
             "right", "mistake", "right", "mistake"
         )?;
-        let figure =
-            |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
+        // Adding 0 takes the sign off a 0.
+        let rounded = |value: f64| format!("{:.4}", (value * 1e4).round() / 1e4 + 0.0);
+        let figure = |value: Option<f64>| value.map_or("-".to_owned(), rounded);
         for (right, wrong) in self.right.epochs.iter().zip(&self.wrong.epochs) {
             let [a, b] = [right, wrong].map(|health| figure(health.loss));
             let [c, d] = [right, wrong].map(|health| figure(self.mistake.sign_of(health)));

@@ -103,6 +103,9 @@ impl Figures<'_> {
                 ("shape", self.step("shape")),
                 ("similarity", self.step("similarity")),
                 ("coding rate", self.step("coding_rate")),
+                ("DINO", self.step("dino")),
+                ("iBOT", self.step("ibot")),
+                ("KoLeo", self.step("koleo")),
             ],
         )
     }
@@ -121,6 +124,18 @@ impl Figures<'_> {
                     ("entropy per image", entropy),
                     ("entropy over all images", self.epoch("marginal_entropy")),
                     ("ln K, uniform", top),
+                ],
+            ),
+            chart(
+                ["Masked patches: teacher entropy", "epoch", "nats"],
+                "As for images: the entropy per patch should fall below that over all patches, which \
+                 stays high.",
+                vec![
+                    ("entropy per patch", self.epoch("patch_entropy")),
+                    (
+                        "entropy over all patches",
+                        self.epoch("patch_marginal_entropy"),
+                    ),
                 ],
             ),
             chart(

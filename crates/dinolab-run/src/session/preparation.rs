@@ -1,6 +1,8 @@
 //! What has to be known before a run begins: the channels' mean and deviation, the weights to start
 //! from.
 
+use std::path::Path;
+
 use dinolab_data::{Pixels, statistics};
 use dinolab_nn::weights::{LoadOptions, Weights};
 use dinolab_nn::{BackboneConfig, VitConfig, device};
@@ -10,6 +12,7 @@ use crate::budget::{self, Estimate, Plan, Question};
 use crate::environment::Environment;
 use crate::error::{Context, Error, Result};
 use crate::event::Event;
+use crate::hub;
 use crate::model::preprocess_of;
 use crate::settings::adapt::GivenWeights;
 use crate::settings::recipe::ImageFacts;
@@ -91,7 +94,7 @@ pub(super) fn with_network_of_weights(
         // The weights of a run that has begun may be gone.
         Some(recorded) => recorded.network().over(recorded.adapting()),
         None => {
-            let weights = read(&path, None)?;
+            let weights = read_start(&path)?;
             given = Some(GivenWeights {
                 has_head: weights.head_config().is_some(),
             });
@@ -108,6 +111,11 @@ pub(super) fn with_network_of_weights(
         }
     };
     Ok((settings.over(network), given))
+}
+
+/// The weights to start from; those of the hub are in the cache when settings name them.
+fn read_start(path: &Path) -> Result<Weights> {
+    read(&hub::local(&Environment::default(), path)?, None)
 }
 
 /// What was said of a run before this session's choices.
@@ -234,7 +242,7 @@ pub(super) fn train_config(
     method.distribute(ranks)?;
     if new && !config.weights.as_os_str().is_empty() {
         let place = config.weights.display();
-        let weights = read(&config.weights, None)?;
+        let weights = read_start(&config.weights)?;
         if let BackboneConfig::Vit(vit) = &config.backbone() {
             check_variant(vit, &weights).of_setting("weights", place)?;
         }

@@ -16,7 +16,7 @@ const FREEZE: (f64, f64) = (0.1, 2.0);
 /// What the weights of a new run decide, beyond the sizes of its network.
 #[derive(Clone, Debug)]
 pub(crate) struct GivenWeights {
-    /// Whether they have a head of DINO, which alone starts from one.
+    /// Whether they have a head of DINO, which DINO and DINOv2 start from.
     pub has_head: bool,
 }
 
@@ -64,7 +64,8 @@ impl Adapting {
             let because = "since the first layers of trained weights need the least change";
             choose("layer-decay", LAYER_DECAY, because);
         }
-        let warm = *has_head && settings.method.unwrap_or(MethodKind::Dino) == MethodKind::Dino;
+        let method = settings.method.unwrap_or(MethodKind::Dino);
+        let warm = *has_head && matches!(method, MethodKind::Dino | MethodKind::DinoV2);
         if settings.freeze_backbone_epochs.is_none() && !warm {
             let epochs = settings.clone().with_defaults().epochs.unwrap_or_default();
             let (share, most) = FREEZE;

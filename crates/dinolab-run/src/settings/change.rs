@@ -50,6 +50,8 @@ pub fn meaning(name: &str) -> Meaning {
         | "student_temp"
         | "center_momentum"
         | "koleo_weight"
+        | "mask_ratio"
+        | "mask_sample_probability"
         | "sigreg_weight"
         | "visreg_weight"
         | "coding_rate_weight"
@@ -77,6 +79,7 @@ pub fn meaning(name: &str) -> Meaning {
         "lora_rank" | "lora_alpha" => Meaning::Fixed("other parameters are learned with it"),
         "evaluated" => Meaning::Fixed("its checkpoints hold an average, or none"),
         "centering" => Meaning::Fixed("its teacher has a centre, or none"),
+        "ibot_weight" => Meaning::Fixed("its network predicts masked patches, or does not"),
         "method" => Meaning::Fixed("its networks and losses are those of another method"),
         "feature" => Meaning::Fixed("the head is trained on it"),
         "seed" => Meaning::Fixed("all random draws follow from it"),
@@ -87,6 +90,8 @@ pub fn meaning(name: &str) -> Meaning {
         | "heads"
         | "image_size"
         | "out_dim"
+        | "ibot_head"
+        | "ibot_out_dim"
         | "norm_last_layer"
         | "use_bn_in_head"
         | "head_hidden_dim"

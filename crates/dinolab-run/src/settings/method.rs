@@ -14,7 +14,12 @@ impl Config {
 impl MethodKind {
     /// Whether it has a teacher.
     fn teaches(self) -> bool {
-        matches!(self, Self::Dino | Self::SimDino)
+        matches!(self, Self::Dino | Self::SimDino | Self::DinoV2)
+    }
+
+    /// Whether its outputs are over prototypes.
+    pub fn has_prototypes(self) -> bool {
+        matches!(self, Self::Dino | Self::DinoV2)
     }
 
     /// Whether the method has a setting, by its name in a [`Config`](super::Config).
@@ -153,6 +158,7 @@ mod tests {
             (MethodKind::LeJepa, "sigreg-weight", "teacher-temp"),
             (MethodKind::VisReg, "visreg-weight", "sigreg-weight"),
             (MethodKind::SimDino, "coding-rate-weight", "teacher-temp"),
+            (MethodKind::DinoV2, "ibot-out-dim", "use-bn-in-head"),
         ] {
             let settings = Settings {
                 method: Some(method),

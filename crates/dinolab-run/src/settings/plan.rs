@@ -3,17 +3,18 @@
 use dinolab_data::{Pixels, Size};
 use dinolab_nn::position::Rope;
 use dinolab_nn::{
-    BackboneConfig, BottleneckConfig, Device, HeadConfig, LoraConfig, ProjectionConfig,
-    ResNetConfig, VitConfig,
+    BackboneConfig, BottleneckConfig, Device, HeadConfig, LoraConfig, PatchHeadConfig,
+    ProjectionConfig, ResNetConfig, VitConfig,
 };
 use dinolab_train::trainer::Cadence;
 use dinolab_train::{
-    AdaptConfig, AverageSchedule, Dino, DinoConfig, DinoSchedule, JointEmbeddingConfig, LeJepa,
-    LeJepaObjective, Method, SimDino, SimDinoConfig, TrainConfig, VisReg, VisRegObjective,
+    AdaptConfig, AverageSchedule, Dino, DinoConfig, DinoSchedule, DinoV2, DinoV2Config, IbotConfig,
+    JointEmbeddingConfig, LeJepa, LeJepaObjective, MaskConfig, Method, SimDino, SimDinoConfig,
+    TrainConfig, VisReg, VisRegObjective,
 };
 
 use super::Config;
-use crate::values::{EvaluatedKind, FfnKind, MethodKind, PixelKind, PositionKind};
+use crate::values::{EvaluatedKind, FfnKind, IbotHeadKind, MethodKind, PixelKind, PositionKind};
 
 impl Config {
     /// The kind of images.
@@ -104,6 +105,7 @@ impl Config {
         Ok(match self.method {
             MethodKind::Dino => Box::new(Dino::new(&self.dino(), device)?),
             MethodKind::SimDino => Box::new(SimDino::new(&self.simdino(), device)?),
+            MethodKind::DinoV2 => Box::new(DinoV2::new(&self.dinov2(), device)?),
             MethodKind::LeJepa => {
                 let objective = LeJepaObjective {
                     sigreg_weight: self.sigreg_weight,
@@ -156,14 +158,7 @@ impl Config {
         DinoConfig {
             backbone: self.backbone(),
             feature: self.feature,
-            head: HeadConfig {
-                out_dim: self.out_dim,
-                hidden_dim: self.head_hidden_dim,
-                bottleneck_dim: self.head_bottleneck_dim,
-                layers: self.head_layers,
-                use_bn: self.use_bn_in_head,
-                norm_last_layer: self.norm_last_layer,
-            },
+            head: self.prototype_head(self.out_dim),
             optimizer: self.optimizer,
             clip_grad: self.clip_grad,
             adapt: self.adapt(),
@@ -174,13 +169,7 @@ impl Config {
             koleo_weight: self.koleo_weight,
             sigreg_weight: self.sigreg_weight,
             sigreg_directions: self.directions,
-            schedule: DinoSchedule {
-                momentum_teacher: self.momentum_teacher,
-                momentum_teacher_end: self.momentum_teacher_end,
-                warmup_teacher_temp: self.warmup_teacher_temp,
-                teacher_temp: self.teacher_temp,
-                warmup_teacher_temp_epochs: self.warmup_teacher_temp_epochs,
-            },
+            schedule: self.teacher_schedule(),
             average: self.average(),
             drop_path: self.drop_path_rate,
             patch_drop: self.patch_drop_rate,
@@ -198,6 +187,63 @@ impl Config {
                 rank: self.lora_rank,
                 alpha: self.lora_alpha,
             }),
+        }
+    }
+
+    fn dinov2(&self) -> DinoV2Config {
+        let ibot = IbotConfig {
+            weight: self.ibot_weight,
+            head: match self.ibot_head {
+                IbotHeadKind::Apart => {
+                    PatchHeadConfig::Apart(self.prototype_head(self.ibot_out_dim))
+                }
+                IbotHeadKind::Shared => PatchHeadConfig::Shared,
+            },
+            masks: MaskConfig {
+                probability: self.mask_sample_probability,
+                ratio: (self.mask_ratio.0, self.mask_ratio.1),
+            },
+        };
+        DinoV2Config {
+            backbone: self.backbone(),
+            head: self.prototype_head(self.out_dim),
+            ibot: (self.ibot_weight > 0.0).then_some(ibot),
+            optimizer: self.optimizer,
+            clip_grad: self.clip_grad,
+            adapt: self.adapt(),
+            freeze_last_layer: self.freeze_last_layer,
+            student_temp: self.student_temp,
+            centering: self.centering.into(),
+            center_momentum: self.center_momentum,
+            koleo_weight: self.koleo_weight,
+            schedule: self.teacher_schedule(),
+            average: self.average(),
+            drop_path: self.drop_path_rate,
+            seed: self.seed,
+            precision: self.precision,
+        }
+    }
+
+    /// A head with `out_dim` prototypes.
+    fn prototype_head(&self, out_dim: usize) -> HeadConfig {
+        HeadConfig {
+            out_dim,
+            hidden_dim: self.head_hidden_dim,
+            bottleneck_dim: self.head_bottleneck_dim,
+            layers: self.head_layers,
+            use_bn: self.use_bn_in_head,
+            norm_last_layer: self.norm_last_layer,
+        }
+    }
+
+    /// Momentum and temperature of a teacher with prototypes.
+    fn teacher_schedule(&self) -> DinoSchedule {
+        DinoSchedule {
+            momentum_teacher: self.momentum_teacher,
+            momentum_teacher_end: self.momentum_teacher_end,
+            warmup_teacher_temp: self.warmup_teacher_temp,
+            teacher_temp: self.teacher_temp,
+            warmup_teacher_temp_epochs: self.warmup_teacher_temp_epochs,
         }
     }
 

@@ -7,7 +7,7 @@ use dinolab_train::SimDinoConfig;
 
 use super::{Config, Settings};
 use crate::error::{Error, Result};
-use crate::values::{MethodKind, Numbers, PixelKind};
+use crate::values::{CenteringKind, MethodKind, Numbers, PixelKind};
 
 /// A setting that was decided by the number of images, or for weights to start from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +57,11 @@ impl Settings {
         };
         match method {
             MethodKind::SimDino => method_alone,
+            MethodKind::DinoV2 => Self {
+                centering: Some(CenteringKind::Sinkhorn),
+                koleo_weight: Some(0.2),
+                ..method_alone
+            },
             MethodKind::Dino => Self {
                 sigreg_weight: Some(0.0),
                 ..method_alone
@@ -135,6 +140,7 @@ impl Settings {
         if s.out_dim.is_none() {
             decide("out-dim", s.out_dim.insert(fit.out_dim).to_string());
         }
+        s.ibot_out_dim = s.ibot_out_dim.or(s.out_dim);
         if s.teacher_temp.is_none() {
             decide(
                 "teacher-temp",
@@ -249,6 +255,9 @@ impl Settings {
         let foreign = |name: &str| !method.has(name);
         if foreign("out_dim") {
             self.out_dim.get_or_insert(fit.out_dim);
+        }
+        if foreign("ibot_out_dim") {
+            self.ibot_out_dim = self.ibot_out_dim.or(self.out_dim);
         }
         if foreign("teacher_temp") {
             self.teacher_temp.get_or_insert(fit.teacher_temp);

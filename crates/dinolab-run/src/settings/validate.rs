@@ -5,7 +5,7 @@ use dinolab_nn::check_patches;
 
 use super::Config;
 use crate::error::{Context, Result};
-use crate::values::PixelKind;
+use crate::values::{IbotHeadKind, MethodKind, PixelKind};
 
 impl Config {
     /// Checks the ranges that no library checks.
@@ -31,6 +31,7 @@ impl Config {
             ("lr", self.lr),
             ("coding-rate-weight", self.coding_rate_weight),
             ("koleo-weight", self.koleo_weight),
+            ("ibot-weight", self.ibot_weight),
             ("min-lr", self.min_lr),
             ("warmup-epochs", self.warmup_epochs),
             ("freeze-backbone-epochs", self.freeze_backbone_epochs),
@@ -94,6 +95,7 @@ impl Config {
             ("num-workers", self.num_workers),
             ("knn-k", self.knn_k),
             ("proj-dim", self.proj_dim),
+            ("ibot-out-dim", self.ibot_out_dim),
             ("directions", self.directions),
             ("eval-crop", self.eval_crop.shortest()),
             ("attention-size", self.attention_size.shortest()),
@@ -151,6 +153,33 @@ impl Config {
             self.accumulate,
             "with `use-bn-in-head` true, micro-batches do not equal a large batch, since each is \
              normalised by itself; use one or the other"
+        );
+        match self.method {
+            MethodKind::DinoV2 => self.validate_dinov2(),
+            _ => Ok(()),
+        }
+    }
+
+    /// What DINOv2 does not train with.
+    fn validate_dinov2(&self) -> Result<()> {
+        ensure_setting!(
+            self.feature.is_class(),
+            "feature",
+            self.feature,
+            "DINOv2 has a loss of its own for patches, and its features are class tokens; use class"
+        );
+        ensure_setting!(
+            self.patch_drop_rate == 0.0,
+            "patch-drop-rate",
+            self.patch_drop_rate,
+            "DINOv2 masks patches, which it has to see; use 0"
+        );
+        ensure_setting!(
+            self.ibot_head == IbotHeadKind::Apart || self.ibot_out_dim == self.out_dim,
+            "ibot-out-dim",
+            self.ibot_out_dim,
+            "a shared head has the {} prototypes of class tokens",
+            self.out_dim
         );
         Ok(())
     }

@@ -5,7 +5,7 @@ use dinolab_nn::device::to_host_f32;
 use dinolab_train::{Outputs, StepReport};
 
 use crate::Result;
-use crate::health::{EmbeddingSample, HealthMeter, PrototypeSample, Sample};
+use crate::health::{EmbeddingSample, HealthMeter, PatchSample, PrototypeSample, Sample};
 
 /// Rows of outputs that are looked at in a sampled step.
 const ROWS: usize = 64;
@@ -48,6 +48,7 @@ fn sample(meter: &mut HealthMeter, outputs: &Outputs) -> Result<()> {
         let centre = prototypes.centre.clone().map(to_host_f32);
         (teacher, to_host_f32(crossed), centre)
     });
+    sample_patches(meter, outputs)?;
     let embeddings = outputs.embeddings.as_ref();
     let embeddings = embeddings.map(|z| (to_host_f32(z.clone()), z.dims()[1]));
     meter.sample(&Sample {
@@ -65,5 +66,26 @@ fn sample(meter: &mut HealthMeter, outputs: &Outputs) -> Result<()> {
         embeddings: embeddings
             .as_ref()
             .map(|(rows, dim)| EmbeddingSample { rows, dim: *dim }),
+    })
+}
+
+/// Looks at what was masked, if the method masks patches.
+fn sample_patches(meter: &mut HealthMeter, outputs: &Outputs) -> Result<()> {
+    let (Some(patches), Some(settings)) = (&outputs.patches, &outputs.prototypes) else {
+        return Ok(());
+    };
+    let rows = |rows: &Option<Tensor<2>>| rows.clone().map(to_host_f32).unwrap_or_default();
+    let (teacher, student) = (rows(&patches.teacher), rows(&patches.student));
+    let centre = patches.centre.clone().map(to_host_f32);
+    meter.patches(&PatchSample {
+        out_dim: patches.prototypes,
+        masked: patches.masked,
+        prototypes: PrototypeSample {
+            teacher: &teacher,
+            student: &student,
+            centre: centre.as_deref(),
+            teacher_temp: settings.teacher_temp,
+            student_temp: settings.student_temp,
+        },
     })
 }

@@ -4,8 +4,8 @@
 //! student's features that hold them apart, KoLeo and SIGReg.
 
 mod schedule;
-mod seen;
-mod targets;
+pub(super) mod seen;
+pub(super) mod targets;
 mod terms;
 
 use std::collections::BTreeMap;
@@ -368,6 +368,7 @@ impl Dino {
                     student_temp: self.config.student_temp,
                     own: ranks.size() > 1,
                 }),
+                patches: None,
                 embeddings: None,
             },
         })

@@ -12,6 +12,8 @@ pub struct Outputs {
     pub features: Tensor<2>,
     /// Of a method with prototypes.
     pub prototypes: Option<PrototypeOutputs>,
+    /// For masked patches, of a method with prototypes that predicts those.
+    pub patches: Option<PatchOutputs>,
     /// Embeddings of all views, view-major, `[V·B, d]`, of a method without prototypes, at the scale at
     /// which a standard deviation of 1 is aimed at.
     pub embeddings: Option<Tensor<2>>,
@@ -23,6 +25,7 @@ impl Outputs {
         Self {
             features,
             prototypes: None,
+            patches: None,
             embeddings: Some(embeddings),
         }
     }
@@ -46,6 +49,12 @@ impl Outputs {
             *rows = ranks.gather(vec![rows.clone()], 2)?;
         }
         prototypes.own = false;
+        if let Some(patches) = &mut self.patches {
+            let device = self.features.device();
+            for rows in [&mut patches.teacher, &mut patches.student] {
+                *rows = ranks.gather_some(vec![rows.take()], patches.prototypes, &device)?;
+            }
+        }
         Ok(())
     }
 }
@@ -65,4 +74,20 @@ pub struct PrototypeOutputs {
     pub student_temp: f64,
     /// Whether the rows, of features also, are those of this process only.
     pub own: bool,
+}
+
+/// Outputs over prototypes for masked patches, at the temperatures of [`PrototypeOutputs`].
+#[derive(Debug)]
+pub struct PatchOutputs {
+    /// Number of prototypes, `K`.
+    pub prototypes: usize,
+    /// Teacher logits of the masked patches, `[M, K]`, whose `softmax((t − c) / T_t)` are the targets; `None`
+    /// if the micro-batch has no masked patch.
+    pub teacher: Option<Tensor<2>>,
+    /// Student logits of the same patches, `[M, K]`.
+    pub student: Option<Tensor<2>>,
+    /// The centre that the step used, `[K]`, if there is one.
+    pub centre: Option<Tensor<1>>,
+    /// Share of the patches of global views that the step masked, 0–1.
+    pub masked: f64,
 }

@@ -39,6 +39,28 @@ impl Ranks {
         Ok(joined(all.into_iter().map(part).collect(), views))
     }
 
+    /// Rows of all shards, `[ΣR, F]`, from those of this process' shards, each `[R, F]` or none, one shard's after
+    /// the other's; `None` if there are none at all.
+    ///
+    /// # Errors
+    /// [`crate::Error::Ranks`].
+    pub(crate) fn gather_some(
+        &self,
+        own: Vec<Option<Tensor<2>>>,
+        width: usize,
+        device: &Device,
+    ) -> Result<Option<Tensor<2>>> {
+        let own: Vec<_> = own.into_iter().flatten().collect();
+        let own = (!own.is_empty()).then(|| joined(own, 1));
+        if self.size() == 1 {
+            return Ok(own);
+        }
+        let own = own.map(host).unwrap_or_default();
+        let bytes: Vec<u8> = own.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let all = self.comm.all_gather(&bytes)?.concat();
+        Ok((!all.is_empty()).then(|| rows(&all, width, device)))
+    }
+
     /// The rows of this process' shards, with `sizes` rows each, out of those of all, `[V·B, F]`.
     pub(crate) fn own_rows(
         &self,

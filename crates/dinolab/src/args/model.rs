@@ -1,4 +1,4 @@
-//! `--weights W`: a run folder, a checkpoint of one, or a weight file.
+//! `--weights W`: a run folder, a checkpoint of one, a weight file, or a model of the Hugging Face Hub.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use dinolab_run::feature_input::{FeatureChoice, FeatureOptions, PreprocessOption
 /// Flags of every command that uses trained weights.
 #[derive(clap::Args)]
 pub struct ModelArgs {
-    /// Run folder, one of its checkpoints, weight file (.pth or .safetensors) or model folder
+    /// Run folder, one of its checkpoints, weight file (.pth or .safetensors), model folder or hf:OWNER/NAME
     #[arg(long, value_name = "W")]
     weights: PathBuf,
     #[command(flatten)]
@@ -18,8 +18,8 @@ pub struct ModelArgs {
 /// Flags of commands that use trained weights unless they are given features.
 #[derive(clap::Args)]
 pub struct OptionalModelArgs {
-    /// Run folder, one of its checkpoints, weight file (.pth or .safetensors) or model folder; not
-    /// needed for saved features (eval video: with --results)
+    /// Run folder, one of its checkpoints, weight file (.pth or .safetensors), model folder or
+    /// hf:OWNER/NAME; not needed for saved features (eval video: with --results)
     #[arg(long, value_name = "W")]
     weights: Option<PathBuf>,
     #[command(flatten)]

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use dinolab_nn::position::PositionRule;
 use dinolab_nn::weights::NetworkRole;
-use dinolab_run::Normalisation;
 use dinolab_run::convert::{ConvertReport, ConvertRequest, OnnxOutputs, WeightFormat, convert};
+use dinolab_run::{Environment, Normalisation};
 
 use crate::explain::as_flags;
 use crate::output::OutputArgs;
@@ -16,7 +16,7 @@ use crate::output::OutputArgs;
 /// Example: dinolab convert runs/photos photos-vit --to hf
 ///
 /// IN is a run folder, one of its checkpoints, a .pth or .safetensors file of facebookresearch/dino
-/// ("the reference"), DINOv2, timm or Hugging Face, or a model folder of timm or Hugging Face. OUT
+/// ("the reference"), DINOv2, timm or Hugging Face, or a model folder of timm or Hugging Face, also as hf:OWNER/NAME. OUT
 /// is a .pth, .safetensors or .onnx file or a folder. The output is verified by reading it back and
 /// comparing it with the original on random images; if they differ, it is removed.
 #[derive(clap::Args)]
@@ -64,7 +64,7 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn run(args: &Args) -> Result<()> {
+pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
     if args.to == Some(WeightFormat::Run) && args.image_size.is_some() {
         bail_usage!(
             "--image-size: a run folder keeps position embeddings as they are; \
@@ -87,7 +87,7 @@ pub fn run(args: &Args) -> Result<()> {
         position_rule: args.position_rule,
         normalisation: args.normalisation.clone(),
     };
-    let mut report = convert(&request)?;
+    let mut report = convert(env, &request)?;
     if let ConvertReport::Weights(report) = &mut report {
         for note in &mut report.notes {
             *note = as_flags(note);

@@ -42,7 +42,7 @@ pub struct Args {
     #[cfg(feature = "parquet")]
     #[command(flatten)]
     parts: PartOptions,
-    /// Run folder, one of its checkpoints, weight file (.pth or .safetensors) or model folder
+    /// Run folder, one of its checkpoints, weight file (.pth or .safetensors), model folder or hf:OWNER/NAME
     #[arg(long, value_name = "W", required_unless_present = "verify")]
     weights: Option<PathBuf>,
     #[command(flatten)]

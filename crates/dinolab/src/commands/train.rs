@@ -25,7 +25,7 @@ use crate::signals::Interrupts;
 ///
 /// Defaults shown below are those of --recipe paper. --recipe small, the default for your own images on
 /// a CPU, trains LeJEPA on a smaller network (width 192, 6 blocks) with smaller crops (96 px and 4 of
-/// 48 px), --drop-path-rate 0.05, --lr 0.004 (DINO, SimDINO: 0.002) and --patch-drop-rate 0.5 (LeJEPA,
+/// 48 px), --drop-path-rate 0.05, --lr 0.004 (DINO, DINOv2, SimDINO: 0.002) and --patch-drop-rate 0.5 (LeJEPA,
 /// VISReg), until it has seen 400,000 images (10 to 400 epochs); crops have half the size in the first
 /// half of the epochs. --recipe shapes (built-in set) has its own values. The run's config.toml lists all.
 #[derive(clap::Args)]
@@ -50,6 +50,10 @@ pub struct Args {
     /// Start over, removing the run in --out
     #[arg(long)]
     fresh: bool,
+    /// Serve the page of `dinolab view` while the run trains, and print its address
+    #[cfg(feature = "view")]
+    #[arg(long)]
+    view: bool,
     #[command(flatten)]
     settings: Settings,
 }
@@ -81,6 +85,8 @@ pub fn run(env: &Environment<'_>, args: Args) -> Result<ExitCode> {
 }
 
 fn train(env: &Environment<'_>, processes: &Processes, args: Args) -> Result<ExitCode> {
+    #[cfg(feature = "view")]
+    let view = args.view;
     let session = Session::among(processes, env, args.request())?;
     let stop = Arc::new(AtomicBool::new(false));
     let interrupts = Interrupts::listen(&stop)?;
@@ -95,6 +101,10 @@ fn train(env: &Environment<'_>, processes: &Processes, args: Args) -> Result<Exi
         return Ok(code(session.follow(&stopped)?));
     }
     describe(&session)?;
+    #[cfg(feature = "view")]
+    let page = view.then(|| super::view::beside(session.folder()));
+    #[cfg(feature = "view")]
+    let _page = page.transpose()?;
     let outcome = session.train(&stopped).map_err(|error| {
         // Nothing is wrong with the run: it waits for the network.
         let waits =

@@ -1,11 +1,11 @@
 //! `dinolab view`.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use dinolab_run::Environment;
-use dinolab_serve::{Server, ViewRequest};
+use dinolab_serve::{Companion, Server, ViewRequest};
 
 /// Watch and explore training runs in a browser
 ///
@@ -30,6 +30,20 @@ pub struct Args {
     /// Images that the features are of [default: those of the run]
     #[arg(long, value_name = "IMAGES")]
     images: Option<PathBuf>,
+    /// End when standard input is closed
+    #[arg(long, hide = true)]
+    while_open: bool,
+}
+
+/// The page of a run, printing its address.
+pub fn beside(run: &Path) -> Result<Companion> {
+    let program = match crate::STARTED_BY.get() {
+        Some(words) => words.clone(),
+        None => vec![std::env::current_exe()?.into()],
+    };
+    let page = Companion::start(&program, run)?;
+    outln!("{}", page.url());
+    Ok(page)
 }
 
 /// Runs the command.
@@ -43,5 +57,8 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
         remote: env.remote.clone(),
     })?;
     outln!("{}", server.url());
-    Ok(server.run()?)
+    Ok(match args.while_open {
+        true => server.run_while_open()?,
+        false => server.run()?,
+    })
 }

@@ -67,6 +67,13 @@ impl Train {
         Self::tiny(out).with("method", "simdino").without("out-dim")
     }
 
+    /// As [`Train::tiny`], of DINOv2.
+    pub fn tiny_dinov2(out: &Path) -> Self {
+        Self::tiny(out)
+            .with("method", "dinov2")
+            .with("ibot-out-dim", 24)
+    }
+
     /// As [`Train::tiny`], of VISReg.
     pub fn tiny_visreg(out: &Path) -> Self {
         Self::tiny_lejepa(out).with("method", "visreg")

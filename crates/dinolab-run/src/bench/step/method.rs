@@ -1,9 +1,9 @@
 //! The method whose step is timed.
 
-use dinolab_nn::{BottleneckConfig, Device, HeadConfig, ProjectionConfig};
+use dinolab_nn::{BottleneckConfig, Device, HeadConfig, PatchHeadConfig, ProjectionConfig};
 use dinolab_train::{
-    Dino, DinoConfig, DinoSchedule, JointEmbeddingConfig, LeJepa, LeJepaObjective, Method,
-    OptimiserKind, SimDino, SimDinoConfig, VisReg, VisRegObjective,
+    Dino, DinoConfig, DinoSchedule, DinoV2, DinoV2Config, IbotConfig, JointEmbeddingConfig, LeJepa,
+    LeJepaObjective, Method, OptimiserKind, SimDino, SimDinoConfig, VisReg, VisRegObjective,
 };
 
 use super::StepOptions;
@@ -20,13 +20,13 @@ pub struct MethodOptions {
         arg(long, value_enum, value_name = "METHOD", default_value_t = MethodKind::Dino)
     )]
     pub method: MethodKind,
-    /// Number of prototypes (DINO)
+    /// Number of prototypes (DINO, DINOv2)
     #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 4096))]
     pub out_dim: usize,
     /// Width of the head's hidden layers [default: 2048; LeJEPA, VISReg: 512]
     #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
     pub head_hidden_dim: Option<usize>,
-    /// Width of the head's bottleneck (DINO, SimDINO)
+    /// Width of the head's bottleneck (DINO, DINOv2, SimDINO)
     #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 256))]
     pub head_bottleneck_dim: usize,
     /// Width of the embeddings (LeJEPA, VISReg)
@@ -43,7 +43,7 @@ pub struct MethodOptions {
         )
     )]
     pub directions: usize,
-    /// Keep prototypes L2-normalised (DINO)
+    /// Keep prototypes L2-normalised (DINO, DINOv2)
     #[cfg_attr(
         feature = "clap",
         arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)
@@ -63,14 +63,16 @@ impl MethodOptions {
             },
             directions: self.directions,
         };
+        let prototypes = || HeadConfig {
+            out_dim: self.out_dim,
+            hidden_dim: hidden(2048),
+            bottleneck_dim: self.head_bottleneck_dim,
+            norm_last_layer: self.norm_last_layer,
+            ..HeadConfig::default()
+        };
         match self.method {
-            MethodKind::Dino => StepMethod::Dino(HeadConfig {
-                out_dim: self.out_dim,
-                hidden_dim: hidden(2048),
-                bottleneck_dim: self.head_bottleneck_dim,
-                norm_last_layer: self.norm_last_layer,
-                ..HeadConfig::default()
-            }),
+            MethodKind::Dino => StepMethod::Dino(prototypes()),
+            MethodKind::DinoV2 => StepMethod::DinoV2(prototypes()),
             MethodKind::SimDino => StepMethod::SimDino(BottleneckConfig {
                 hidden_dim: hidden(2048),
                 out_dim: self.head_bottleneck_dim,
@@ -87,6 +89,8 @@ impl MethodOptions {
 pub enum StepMethod {
     /// DINO.
     Dino(HeadConfig),
+    /// DINOv2, with such a head for class tokens and another for patches.
+    DinoV2(HeadConfig),
     /// SimDINO.
     SimDino(BottleneckConfig),
     /// LeJEPA.
@@ -108,7 +112,7 @@ impl StepMethod {
     /// Nominal operations of the head for one row.
     pub(super) fn head_operations(&self, width: usize) -> f64 {
         let sizes = match self {
-            Self::Dino(head) => vec![
+            Self::Dino(head) | Self::DinoV2(head) => vec![
                 width,
                 head.hidden_dim,
                 head.hidden_dim,
@@ -153,6 +157,23 @@ impl StepMethod {
                     ..Default::default()
                 };
                 Box::new(Dino::new(&config, device)?)
+            }
+            Self::DinoV2(head) => {
+                let config = DinoV2Config {
+                    backbone,
+                    head: head.clone(),
+                    ibot: Some(IbotConfig {
+                        head: PatchHeadConfig::Apart(head.clone()),
+                        ..IbotConfig::default()
+                    }),
+                    optimizer,
+                    clip_grad,
+                    freeze_last_layer: 0,
+                    drop_path,
+                    precision,
+                    ..DinoV2Config::default()
+                };
+                Box::new(DinoV2::new(&config, device)?)
             }
             Self::SimDino(head) => {
                 let config = SimDinoConfig {

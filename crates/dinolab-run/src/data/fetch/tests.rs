@@ -6,6 +6,7 @@ mod server;
 use std::time::Duration;
 
 use dinolab_data::source::{self, SourceOptions};
+use sha2::Digest;
 use tempfile::TempDir;
 use zip::write::SimpleFileOptions;
 

@@ -227,3 +227,74 @@ fn collapsed_embeddings_and_rising_losses_without_prototypes() {
         warnings[0]
     );
 }
+
+/// An epoch of learning whose masked patches have the outputs `row(patch, seed)`, at a loss of several terms.
+fn masking(epoch_number: usize, row: &dyn Fn(usize, u64) -> Vec<f32>) -> Health {
+    let mut meter = HealthMeter::new(Some(K), N).unwrap();
+    for step in 0..100 {
+        let seed = epoch_number as u64 * 1000 + step;
+        let o = learning(epoch_number, seed);
+        // The sum is far above ln K; DINO's part is not.
+        meter.step(o.loss + 4.0, Some(1.0));
+        meter.terms(&[("dino", o.loss), ("ibot", 4.0)]);
+        if step % 10 == 0 {
+            let of_classes = PrototypeSample {
+                teacher: &o.teacher,
+                student: &o.student,
+                centre: None,
+                teacher_temp: 0.04,
+                student_temp: 0.1,
+            };
+            meter
+                .sample(&Sample {
+                    features: &o.features,
+                    feature_dim: D,
+                    prototypes: Some(of_classes),
+                    embeddings: None,
+                })
+                .unwrap();
+            let rows: Vec<f32> = (0..N).flat_map(|patch| row(patch, seed)).collect();
+            let student: Vec<f32> = rows.iter().map(|v| v * 2.5).collect();
+            meter
+                .patches(&PatchSample {
+                    out_dim: 8,
+                    masked: 0.15,
+                    prototypes: PrototypeSample {
+                        teacher: &rows,
+                        student: &student,
+                        ..of_classes
+                    },
+                })
+                .unwrap();
+        }
+    }
+    meter.close(epoch_number)
+}
+
+#[test]
+fn masked_patches_with_the_same_output() {
+    let run = |row: &dyn Fn(usize, u64) -> Vec<f32>| -> Vec<Health> {
+        (0..6).map(|epoch| masking(epoch, row)).collect()
+    };
+    let healthy = run(&|patch, seed| {
+        let mut row = noise(seed + patch as u64, 8);
+        row[patch % 8] += 1.0;
+        row
+    });
+    assert_eq!(failures(&healthy), vec![vec![]; 6], "{:?}", healthy[5]);
+    let figures = &healthy[5].patches;
+    assert_eq!(figures.out_dim, 8);
+    assert!((figures.masked_fraction.unwrap() - 0.15).abs() < 1e-12);
+    assert!(figures.patch_entropy.unwrap() < 1.0 && figures.patch_marginal_entropy.unwrap() > 1.9);
+    assert!(figures.patch_kl.unwrap() < 0.1);
+
+    let constant = run(&|_, _| (0..8).map(|k| if k == 3 { 1.0 } else { 0.0 }).collect());
+    assert_eq!(failures(&constant)[5], [FailureMode::PatchCollapse]);
+    let warning = &diagnose(&constant[5], &constant[..5], &context())[0];
+    assert_eq!(changes(warning)[0].0, Setting::TeacherMomentum);
+    let uniform = run(&|_, _| vec![0.25; 8]);
+    assert_eq!(failures(&uniform)[5], [FailureMode::PatchCollapse]);
+    let warning = &diagnose(&uniform[5], &uniform[..5], &context())[0];
+    assert_eq!(changes(warning)[0].0, Setting::TeacherTemp);
+    assert!(failures(&uniform)[1].is_empty(), "too early to tell");
+}

@@ -12,7 +12,7 @@ impl Settings {
         let size = |size: usize| (!named).then_some(size);
         let method = self.method.unwrap_or(MethodKind::LeJepa);
         let of_method = match method {
-            MethodKind::Dino => Self {
+            MethodKind::Dino | MethodKind::DinoV2 => Self {
                 out_dim: Some(512),
                 head_bottleneck_dim: Some(128),
                 teacher_temp: Some(0.02),

@@ -58,7 +58,7 @@ impl Settings {
                 patch_drop_rate: Some(0.5),
                 ..Self::default()
             },
-            MethodKind::Dino => Self {
+            MethodKind::Dino | MethodKind::DinoV2 => Self {
                 lr: Some(0.002),
                 head_hidden_dim: Some(512),
                 ..Self::default()
@@ -144,6 +144,7 @@ mod tests {
             MethodKind::SimDino,
             MethodKind::LeJepa,
             MethodKind::VisReg,
+            MethodKind::DinoV2,
         ] {
             let given = Settings {
                 method: Some(method),

@@ -6,7 +6,7 @@ use crate::ranks::joined;
 
 /// Outputs for the global views of the shards of a micro-batch.
 #[derive(Default)]
-pub(super) struct Seen {
+pub(in crate::method) struct Seen {
     features: Vec<Tensor<2>>,
     teacher: Vec<Tensor<2>>,
     student: Vec<Tensor<2>>,
@@ -14,14 +14,19 @@ pub(super) struct Seen {
 
 impl Seen {
     /// Adds a shard's: features `[2·b, F]`, the teacher's logits and the student's, both `[2·b, K]`.
-    pub(super) fn add(&mut self, features: Tensor<2>, teacher: Tensor<2>, student: Tensor<2>) {
+    pub(in crate::method) fn add(
+        &mut self,
+        features: Tensor<2>,
+        teacher: Tensor<2>,
+        student: Tensor<2>,
+    ) {
         self.features.push(features);
         self.teacher.push(teacher);
         self.student.push(student);
     }
 
     /// Those of all shards, in the order in which they are added.
-    pub(super) fn all(self) -> (Tensor<2>, Tensor<2>, Tensor<2>) {
+    pub(in crate::method) fn all(self) -> (Tensor<2>, Tensor<2>, Tensor<2>) {
         let Self {
             features,
             teacher,

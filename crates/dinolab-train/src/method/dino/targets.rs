@@ -69,24 +69,37 @@ impl Dino {
             self.ranks.gather(logits.collect(), 2)
         });
         let logits = logits.collect::<Result<Vec<_>>>()?;
-        let rows: Vec<usize> = logits.iter().map(|logits| logits.dims()[0]).collect();
-        let targets = ops::sinkhorn(Tensor::cat(logits, 0), temperature);
-        let mut first = 0;
+        let targets = balance(logits, temperature);
         let mut cut = Vec::new();
-        for (shards, rows) in taught.chunks(own).zip(rows) {
-            let all = targets.clone().narrow(0, first, rows);
-            first += rows;
+        for (shards, all) in taught.chunks(own).zip(targets) {
             let sizes = shards.iter().map(|(features, _)| features.dims()[0]);
             let targets = self.ranks.own_rows(all, 2, sizes);
             for ((features, _), targets) in shards.iter().zip(targets) {
-                let positive = targets.clone().clamp_min(f64::from(f32::MIN_POSITIVE));
                 cut.push(Some(Taught {
                     features: features.clone(),
-                    logits: positive.log() * temperature,
+                    logits: logits_of(&targets, temperature),
                     targets,
                 }));
             }
         }
         Ok(cut)
     }
+}
+
+/// Sinkhorn–Knopp targets of the rows of all parts together, `[R, K]` each, cut into the parts again.
+pub(in crate::method) fn balance(parts: Vec<Tensor<2>>, temperature: f64) -> Vec<Tensor<2>> {
+    let rows: Vec<usize> = parts.iter().map(|part| part.dims()[0]).collect();
+    let targets = ops::sinkhorn(Tensor::cat(parts, 0), temperature);
+    let mut first = 0;
+    let cut = |rows: usize| {
+        first += rows;
+        targets.clone().narrow(0, first - rows, rows)
+    };
+    rows.into_iter().map(cut).collect()
+}
+
+/// Logits that targets are a softmax of.
+pub(in crate::method) fn logits_of(targets: &Tensor<2>, temperature: f64) -> Tensor<2> {
+    let positive = targets.clone().clamp_min(f64::from(f32::MIN_POSITIVE));
+    positive.log() * temperature
 }

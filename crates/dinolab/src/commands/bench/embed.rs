@@ -49,10 +49,9 @@ pub fn run(args: &Args) -> Result<()> {
                 return;
             }
             outln!(
-                "{} patch {}, {batch} images of {} px: {:.1} ms (median of {}), {rate:.1} images/s, \
+                "{}, {batch} images of {} px: {:.1} ms (median of {}), {rate:.1} images/s, \
                  {speed:.1} nominal GFLOP/s",
-                options.arch,
-                options.patch_size,
+                options.network(),
                 args.crop,
                 ms(median(durations)),
                 durations.len()

@@ -88,9 +88,8 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let profile = dinolab_kernels::profile::stop();
     outln!(
-        "{} patch {}, {}",
-        common.arch,
-        common.patch_size,
+        "{}, {}",
+        common.network(),
         bench.figures(&measured, &profile)
     );
     Ok(())

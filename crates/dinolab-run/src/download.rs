@@ -6,7 +6,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use ureq::http::HeaderMap;
+use ureq::http::{HeaderMap, Response};
 
 use crate::environment::Environment;
 use crate::error::{Context, Error, Result};
@@ -38,39 +38,102 @@ impl Default for RetryPolicy {
     }
 }
 
+impl RetryPolicy {
+    /// How long to wait before the next attempt after `failed` in a row, the last of them with this
+    /// answer: what the server asks for, up to [`LONGEST_PAUSE`], or else twice as long each time.
+    fn before_next(&self, failed: u32, asked: Option<Duration>) -> Duration {
+        let doubled = self.pause * 2_u32.saturating_pow(failed.saturating_sub(1)).min(32);
+        asked.map_or(doubled, |asked| asked.min(LONGEST_PAUSE))
+    }
+}
+
+/// What is waited at most where a server asks for a pause (`Retry-After`).
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
 /// Why an attempt failed.
-enum Failure {
-    /// Another attempt may succeed.
-    Transient(Error),
+pub(crate) enum Failure {
+    /// Another attempt may succeed, after the pause that the server asks for, if it does.
+    Transient(Error, Option<Duration>),
     /// No other attempt will.
     Permanent(Error),
 }
 
 use Failure::{Permanent, Transient};
 
-/// Downloads `url` to the file `part`, resuming after what is there. `bytes` is its length, where
-/// that is known.
-///
-/// # Errors
-///
-/// No https in this build, no answer in time, a refusal, another length than `bytes`.
-/// What has come stays in `part`.
-pub fn download(
-    env: &Environment<'_>,
-    url: &str,
-    part: &Path,
-    bytes: Option<u64>,
-    retry: &RetryPolicy,
-) -> Result<()> {
-    let agent: ureq::Agent = ureq::Agent::config_builder()
+/// A file to download.
+#[derive(Clone, Copy)]
+pub(crate) struct Request<'a> {
+    /// Its address.
+    pub url: &'a str,
+    /// Value of the header `Authorization`, for the server at `url` only: it is not sent on to where that
+    /// server redirects to.
+    pub authorization: Option<&'a str>,
+    /// Where what has come is kept; resumed after what is there.
+    pub part: &'a Path,
+    /// Its length, if that is known.
+    pub bytes: Option<u64>,
+}
+
+/// What all requests have in common: redirects are followed up to `redirects`, without the header
+/// `Authorization`.
+pub(crate) fn agent(retry: &RetryPolicy, redirects: u32) -> ureq::Agent {
+    ureq::Agent::config_builder()
         .http_status_as_error(false)
         .user_agent(concat!("dinolab/", env!("CARGO_PKG_VERSION")))
+        .max_redirects(redirects)
+        .redirect_auth_headers(ureq::config::RedirectAuthHeaders::Never)
         .timeout_resolve(Some(retry.answer))
         .timeout_connect(Some(retry.answer))
         .timeout_recv_response(Some(retry.answer))
         .timeout_per_read(Some(retry.answer))
         .build()
-        .into();
+        .into()
+}
+
+/// Makes attempts until one succeeds, one fails for good, or `retry` has no more. `progressed` says whether the
+/// last one brought something new, which makes the next the first again.
+///
+/// # Errors
+/// That of the last attempt, and how many there were if another might have succeeded.
+pub(crate) fn attempts<T>(
+    env: &Environment<'_>,
+    retry: &RetryPolicy,
+    mut attempt: impl FnMut() -> Result<T, Failure>,
+    mut progressed: impl FnMut() -> Result<bool>,
+) -> Result<T, (Error, Option<u32>)> {
+    let mut failed = 0;
+    loop {
+        let (error, asked) = match attempt() {
+            Ok(value) => return Ok(value),
+            Err(Permanent(error)) => return Err((error, None)),
+            Err(Transient(error, asked)) => (error, asked),
+        };
+        failed = match progressed().map_err(|error| (error, None))? {
+            true => 1,
+            false => failed + 1,
+        };
+        if failed >= retry.attempts {
+            return Err((error, Some(failed)));
+        }
+        env.events.hear(Event::DownloadRetried { error: &error });
+        thread::sleep(retry.before_next(failed, asked));
+    }
+}
+
+/// Downloads a file.
+///
+/// # Errors
+/// No https in this build, a refusal, another length than that of the request; [`Error::GaveUp`] if no
+/// answer came in time. What has come stays.
+pub(crate) fn download(
+    env: &Environment<'_>,
+    request: &Request<'_>,
+    retry: &RetryPolicy,
+) -> Result<()> {
+    let Request {
+        url, part, bytes, ..
+    } = *request;
+    let agent = agent(retry, 10);
     let mut file = OpenOptions::new()
         .create(true)
         .append(true)
@@ -84,32 +147,31 @@ pub fn download(
             .hear(Event::DownloadResumed { part, bytes: there });
     }
     let mut most = there;
-    let mut failed = 0;
-    let result = loop {
-        let error = match attempt(env, &agent, url, &mut file, part, bytes, &progress) {
-            Ok(()) => break Ok(()),
-            Err(Permanent(error)) => break Err(error),
-            Err(Transient(error)) => error,
-        };
-        let now = length(&file, part)?;
-        failed = if now > most { 1 } else { failed + 1 };
-        most = most.max(now);
-        if failed >= retry.attempts {
-            break Err(Error::In {
-                what: format!(
-                    "gave up after {failed} attempts with {:.1} MB downloaded to {}; run the same \
-                     command to resume",
-                    now as f64 / 1e6,
-                    part.display()
-                ),
-                source: Box::new(error),
-            });
-        }
-        env.events.hear(Event::DownloadRetried { error: &error });
-        thread::sleep(retry.pause * 2_u32.saturating_pow(failed - 1).min(32));
-    };
+    let handle = file.try_clone();
+    let handle = handle.with_context(|| format!("cannot write {}", part.display()))?;
+    let result = attempts(
+        env,
+        retry,
+        || attempt(env, &agent, request, &mut file, &progress),
+        || {
+            let now = length(&handle, part)?;
+            let before = most;
+            most = most.max(now);
+            Ok(now > before)
+        },
+    );
     progress.finish();
-    result.with_context(|| format!("cannot download {url}"))
+    result
+        .map_err(|(error, given_up)| match given_up {
+            None => error,
+            Some(attempts) => Error::GaveUp {
+                attempts,
+                part: part.into(),
+                bytes: most,
+                source: Box::new(error),
+            },
+        })
+        .with_context(|| format!("cannot download {url}"))
 }
 
 fn length(file: &File, path: &Path) -> Result<u64> {
@@ -122,12 +184,16 @@ fn length(file: &File, path: &Path) -> Result<u64> {
 fn attempt(
     env: &Environment<'_>,
     agent: &ureq::Agent,
-    url: &str,
+    request: &Request<'_>,
     file: &mut File,
-    part: &Path,
-    expected: Option<u64>,
     progress: &Progress<'_>,
 ) -> Result<(), Failure> {
+    let Request {
+        url,
+        authorization,
+        part,
+        bytes: expected,
+    } = *request;
     let mut have = length(file, part).map_err(Permanent)?;
     if let Some(expected) = expected {
         if have == expected {
@@ -135,13 +201,16 @@ fn attempt(
         }
         if have > expected {
             return Err(Permanent(invalid!(
-                "{} holds {have} bytes, more than the {expected} of the archive; remove it",
+                "{} holds {have} bytes, more than the {expected} of the file there; remove it",
                 part.display()
             )));
         }
     }
     // What is counted and added up has to be the file itself.
     let mut request = agent.get(url).header("Accept-Encoding", "identity");
+    if let Some(value) = authorization {
+        request = request.header("Authorization", value);
+    }
     if have > 0 {
         request = request.header("Range", format!("bytes={have}-"));
     }
@@ -174,19 +243,13 @@ fn attempt(
         {
             return Ok(());
         }
-        status => {
-            let error = invalid!("the server answers {}", answer.status());
-            return Err(match status {
-                408 | 425 | 429 | 500.. => Transient(error),
-                _ => Permanent(error),
-            });
-        }
+        _ => return Err(refusal(&answer)),
     };
     if let (Some(total), Some(expected)) = (total, expected)
         && total != expected
     {
         return Err(Permanent(invalid!(
-            "the file there has {total} bytes, the archive has {expected}: it is another file"
+            "the file there has {total} bytes, not {expected}: it is another file"
         )));
     }
     let total = total.or(expected);
@@ -198,7 +261,7 @@ fn attempt(
             Ok(read) => read,
             Err(error) => {
                 let error = Err::<(), _>(error).context("the transfer was interrupted");
-                return error.map_err(Transient);
+                return error.map_err(|error| Transient(error, None));
             }
         };
         have += read as u64;
@@ -213,21 +276,39 @@ fn attempt(
         progress.set((have / 1_000_000) as usize, "");
     }
     match total {
-        Some(total) if have < total => Err(Transient(invalid!(
-            "the transfer was interrupted at {have} of {total} bytes"
-        ))),
+        Some(total) if have < total => Err(Transient(
+            invalid!("the transfer was interrupted at {have} of {total} bytes"),
+            None,
+        )),
         _ => Ok(()),
     }
 }
 
-fn failure(error: ureq::Error) -> Failure {
+/// An answer that is neither a file nor a part of one.
+pub(crate) fn refusal<B>(answer: &Response<B>) -> Failure {
+    let status = answer.status();
+    let asked = answer.headers().get("retry-after");
+    let asked = asked.and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    let asked = asked.map(Duration::from_secs);
+    match status.as_u16() {
+        408 | 425 | 429 | 500.. => {
+            let pause = asked.map(|asked| asked.as_secs());
+            let pause = pause.map_or(String::new(), |s| format!(" and asks to wait for {s} s"));
+            Transient(invalid!("the server answers {status}{pause}"), asked)
+        }
+        _ => Permanent(invalid!("the server answers {status}")),
+    }
+}
+
+/// Why no answer came.
+pub(crate) fn failure(error: ureq::Error) -> Failure {
     use ureq::Error as E;
     match error {
         E::TlsRequired => Permanent(invalid!(
             "the server sends on to an https address, which this build cannot open"
         )),
         E::Io(_) | E::Timeout(_) | E::ConnectionFailed | E::HostNotFound | E::Protocol(_) => {
-            Transient(error.into())
+            Transient(error.into(), None)
         }
         _ => Permanent(error.into()),
     }
@@ -259,7 +340,7 @@ fn parse_range(text: &str) -> Option<ContentRange> {
 }
 
 /// Refuses an address that this build has no transport for.
-pub fn check_transport(url: &str) -> Result<()> {
+pub(crate) fn check_transport(url: &str) -> Result<()> {
     if cfg!(feature = "https") || !url.starts_with("https://") {
         return Ok(());
     }
