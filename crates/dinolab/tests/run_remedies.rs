@@ -93,6 +93,7 @@ fn runs() -> [(&'static str, Context); 5] {
         images: 32,
         epochs: 8.0,
         warmup_epochs: 1.0,
+        freeze_backbone_epochs: 0.0,
         lr: 0.0005,
         teacher: Some(TeacherContext {
             teacher_temp: 0.04,
