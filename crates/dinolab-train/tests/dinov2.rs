@@ -160,6 +160,7 @@ fn six_steps(name: &str) {
         lr: number(&c["base_lr"]),
         min_lr: number(&c["min_lr"]),
         warmup_epochs: number(&c["warmup_epochs"]),
+        freeze_backbone_epochs: 0.0,
         weight_decay: number(&c["weight_decay"]),
         weight_decay_end: number(&c["weight_decay_end"]),
     });
@@ -281,6 +282,7 @@ fn hyperparams(step: u64, lr: f64) -> StepHyperparams {
         epoch: 1,
         steps: 20,
         lr,
+        backbone_rate: 1.0,
         weight_decay: 0.0,
     }
 }
