@@ -387,17 +387,18 @@ fn micro_batches_equal_a_large_batch() {
             });
             StepMasks::new(batch, views.collect())
         };
-        let run = |parts: &[std::ops::Range<usize>]| {
+        let run = |size: usize| {
             let mut method = DinoV2::new(&config, &device()).unwrap();
             let mut losses = Vec::new();
             for step in 0..3 {
-                let views: Vec<_> = parts.iter().cloned().map(views_of).collect();
+                let parts = (0..6).step_by(size).map(|first| first..first + size);
+                let views: Vec<_> = parts.map(views_of).collect();
                 let report = method.step_masked(&views, &hyperparams(step, 0.01), &masks(6));
                 losses.push(report.unwrap().loss);
             }
             (losses, method.state())
         };
-        let ((whole, state), (cut, cut_state)) = (run(&[0..6]), run(&[0..2, 2..4, 4..6]));
+        let ((whole, state), (cut, cut_state)) = (run(6), run(2));
         for (a, b) in whole.iter().zip(&cut) {
             assert!((a - b).abs() < 1e-4, "{a} {b}");
         }
