@@ -14,14 +14,14 @@ use dinolab_nn::vit::NoDropPath;
 use dinolab_nn::weights::{Array, LoadOptions, NetworkRole, Weights, arrays, read};
 use dinolab_nn::{
     Backbone, BackboneConfig, BottleneckConfig, HeadConfig, LoraConfig, Network, Parameters,
-    Projection, ResNetConfig, VitConfig,
+    PatchHeadConfig, Projection, ResNetConfig, VitConfig,
 };
 use dinolab_train::adapt::drift;
 use dinolab_train::checkpoint::{Checkpoint, TrainState, save};
 use dinolab_train::{
-    AdaptConfig, AverageSchedule, Dino, DinoConfig, JointEmbedding, JointEmbeddingConfig,
-    LeJepaObjective, Method, OptimiserKind, SimDino, SimDinoConfig, State, StepHyperparams,
-    StepReport, Views, VisRegObjective,
+    AdaptConfig, AverageSchedule, Dino, DinoConfig, DinoV2, DinoV2Config, IbotConfig,
+    JointEmbedding, JointEmbeddingConfig, LeJepaObjective, MaskConfig, Method, OptimiserKind,
+    SimDino, SimDinoConfig, State, StepHyperparams, StepReport, Views, VisRegObjective,
 };
 
 fn vit() -> BackboneConfig {
@@ -111,12 +111,36 @@ impl Case {
             sigreg_weight: 0.05,
         });
         let visreg = self.joint(VisRegObjective { visreg_weight: 0.6 });
-        vec![
+        let mut all: Vec<Box<dyn Method>> = vec![
             Box::new(Dino::new(&dino, &device()).unwrap()),
             Box::new(SimDino::new(&simdino, &device()).unwrap()),
             Box::new(JointEmbedding::new(&lejepa, &device()).unwrap()),
             Box::new(JointEmbedding::new(&visreg, &device()).unwrap()),
-        ]
+        ];
+        // DINOv2 trains transformers alone, and has rates by layer and a frozen backbone alone.
+        let rates_alone = self.adapt.preserve == 0.0 && self.adapt.lora.is_none();
+        if rates_alone && matches!(self.backbone, BackboneConfig::Vit(_)) {
+            let dinov2 = DinoV2Config {
+                backbone: dino.backbone,
+                head: dino.head.clone(),
+                ibot: Some(IbotConfig {
+                    head: PatchHeadConfig::Apart(dino.head),
+                    masks: MaskConfig {
+                        probability: 1.0,
+                        ratio: (0.5, 0.5),
+                    },
+                    ..IbotConfig::default()
+                }),
+                freeze_last_layer: 0,
+                average: self.average,
+                adapt: self.adapt.clone(),
+                optimizer,
+                drop_path: self.drop_path,
+                ..Default::default()
+            };
+            all.push(Box::new(DinoV2::new(&dinov2, &device()).unwrap()));
+        }
+        all
     }
 
     fn joint<O>(&self, objective: O) -> JointEmbeddingConfig<O> {
@@ -210,6 +234,11 @@ fn the_update_of_each_tensor_is_that_of_its_own_rate() {
     }
 }
 
+/// Whether a parameter is one of a head.
+fn of_head(name: &str) -> bool {
+    name.starts_with("head.") || name.starts_with("ibot_head.")
+}
+
 #[test]
 fn a_frozen_backbone_and_its_averages_stay_to_the_bit_and_learn_thereafter() {
     for backbone in [vit(), resnet()] {
@@ -238,14 +267,19 @@ fn a_frozen_backbone_and_its_averages_stay_to_the_bit_and_learn_thereafter() {
                     part(&frozen, &BACKBONES),
                     "{name}"
                 );
-                let heads = ["student.head.", "network.head.", "teacher.head."];
+                let heads = [
+                    "student.head.",
+                    "network.head.",
+                    "teacher.head.",
+                    "student.ibot_head.",
+                ];
                 for (tensor, values) in part(&frozen, &heads) {
                     let moved = values != before.tensors[&tensor].data;
                     assert!(moved, "{name}: {tensor} has not learned");
                 }
-                assert!(frozen.steps.keys().all(|name| name.starts_with("head.")));
+                assert!(frozen.steps.keys().all(|name| of_head(name)));
                 let names = method.trained_names();
-                assert!(names.iter().all(|name| name.starts_with("head.")));
+                assert!(names.iter().all(|name| of_head(name)));
 
                 for step in 3..5 {
                     take(&mut *method, &at(step, 0.01, 1.0));
