@@ -225,6 +225,7 @@ impl Place {
             "cp -r runs/photos W",
             "dinolab embed --weights W photos --out F.npy",
             "dinolab convert W dino_deitsmall16_pretrain.pth",
+            "dinolab convert W dinov2.safetensors",
             "dinolab convert W dinov2-small --to hf",
             "dinolab convert W dinov3-vits16 --to hf",
             "dinolab data pack photos shards",
