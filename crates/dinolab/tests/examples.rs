@@ -316,7 +316,8 @@ impl Place {
                 panic!("{example:?}: {said}{}", rest(&mut child));
             }
         }
-        signal("INT", &child);
+        // Not INT, which a shell in the background has children ignore.
+        signal("TERM", &child);
         out.read_to_string(&mut said).unwrap();
         let errors = rest(&mut child);
         let status = child.wait().unwrap();
