@@ -350,4 +350,5 @@ def main():
     assert not walk.violations
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -12,7 +12,7 @@ use burn::tensor::{Device, Tensor};
 
 pub use self::any::{AnyBackbone, BackboneConfig};
 
-use crate::vit::{DropPath, Vit};
+use crate::vit::{DropPath, NoDropPath, Vit};
 use crate::{Error, Feature, Parameters, Result};
 
 /// The metadata key of weight files that holds the sizes of a residual network.
@@ -27,6 +27,15 @@ pub struct Tokens {
     pub patches: Tensor<3>,
     /// Rows and columns of patches, `(h, w)`.
     pub grid: (usize, usize),
+}
+
+impl Tokens {
+    /// The feature of each image, `[B, F]`.
+    pub fn feature(&self, feature: Feature) -> Tensor<2> {
+        let [b, n, d] = self.patches.dims();
+        let class = self.class.clone().reshape([b, 1, d]);
+        feature.of(Tensor::cat(vec![class, self.patches.clone()], 1), n)
+    }
 }
 
 /// A network from images to tokens.
@@ -60,11 +69,7 @@ pub trait Backbone: Parameters {
         if feature.is_class() {
             return self.class_tokens(views, drop);
         }
-        let of_view = |images| {
-            let Tokens { class, patches, .. } = self.tokens(images);
-            let [b, n, d] = patches.dims();
-            feature.of(Tensor::cat(vec![class.reshape([b, 1, d]), patches], 1), n)
-        };
+        let of_view = |images| self.tokens(images).feature(feature);
         Tensor::cat(views.into_iter().map(of_view).collect(), 0)
     }
 
@@ -78,6 +83,12 @@ pub trait Backbone: Parameters {
         drop: &dyn DropPath,
     ) -> Tensor<2> {
         self.features(views, feature, drop)
+    }
+
+    /// [`Backbone::tokens`] of a network that learns, as [`Backbone::training_features`] is of features. By
+    /// default they are the same.
+    fn training_tokens(&self, images: Tensor<4>, _: &dyn DropPath) -> Tokens {
+        self.tokens(images)
     }
 
     /// Its attention maps, if it has any.
@@ -188,9 +199,13 @@ impl Backbone for Vit {
     }
 
     fn tokens(&self, images: Tensor<4>) -> Tokens {
+        self.training_tokens(images, &NoDropPath)
+    }
+
+    fn training_tokens(&self, images: Tensor<4>, drop: &dyn DropPath) -> Tokens {
         let [b, _, height, width] = images.dims();
         let grid = (height / self.stride(), width / self.stride());
-        let all = self.intermediate(images, 1).remove(0);
+        let all = self.all_tokens(images, drop);
         let [_, n, d] = all.dims();
         Tokens {
             class: all.clone().narrow(1, 0, 1).reshape([b, d]),

@@ -3,12 +3,14 @@
 mod bottleneck;
 mod mlp;
 mod projection;
+mod regression;
 
 use burn::tensor::{Device, Tensor};
 
 pub use self::bottleneck::{Bottleneck, BottleneckConfig};
 use self::mlp::{HeadMlp, RunningStatistics};
 pub use self::projection::{Projection, ProjectionConfig};
+pub use self::regression::{Regression, RegressionConfig, TokenWidths};
 use crate::init::Init;
 use crate::param::{Param, Parameters, join};
 use crate::vit::Linear;

@@ -33,6 +33,7 @@ pub use crate::error::{Error, Result};
 pub use crate::feature::Feature;
 pub use crate::head::{
     Bottleneck, BottleneckConfig, Head, HeadConfig, Projection, ProjectionConfig, ProjectionHead,
+    Regression, RegressionConfig, TokenWidths,
 };
 pub use crate::lora::{Lora, LoraConfig};
 pub use crate::masked_network::{MaskedNetwork, PatchHeadConfig};

@@ -9,7 +9,7 @@ use crate::init::Init;
 use crate::lora::{Lora, LoraConfig};
 use crate::param::{Param, Parameters, join};
 use crate::vit::{DropPath, NoDropPath};
-use crate::{AnyBackbone, Backbone, BackboneConfig, Feature, Result};
+use crate::{AnyBackbone, Backbone, BackboneConfig, Feature, Result, Tokens};
 
 /// A backbone with a projection head: DINO's, or another one.
 #[derive(Clone, Debug)]
@@ -76,6 +76,15 @@ impl<H: ProjectionHead> Network<H> {
                 let backbone = self.recorded_backbone();
                 backbone.training_features(views, self.feature, drop)
             }
+        }
+    }
+
+    /// The class and patch tokens of views of one size, `[V·B, C, H, W]` view-major, as they are while the
+    /// network learns; those of a frozen backbone as in [`Network::features`].
+    pub fn tokens(&self, views: Tensor<4>, drop: &dyn DropPath) -> Tokens {
+        match self.frozen {
+            true => self.backbone.tokens(views),
+            false => self.recorded_backbone().training_tokens(views, drop),
         }
     }
 

@@ -140,20 +140,18 @@ impl Backbone for ResNet {
     /// The last grid of the images without what is beyond whole strides, so that each position stands
     /// for as many pixels.
     fn tokens(&self, images: Tensor<4>) -> Tokens {
-        let [b, _, height, width] = images.dims();
+        let [_, _, height, width] = images.dims();
         let stride = self.stride();
         let whole = [height, width].map(|side| (side / stride).max(1) * stride);
         let images = images
             .narrow(2, 0, whole[0].min(height))
             .narrow(3, 0, whole[1].min(width));
-        let grid = self.grid(images, Statistics::Running);
-        let [_, h, w, d] = grid.dims();
-        let patches = grid.reshape([b, h * w, d]);
-        Tokens {
-            class: patches.clone().mean_dim(1).reshape([b, d]),
-            patches,
-            grid: (h, w),
-        }
+        tokens_of(self.grid(images, Statistics::Running))
+    }
+
+    /// The whole of the last grid: what is beyond whole strides is learned from, too.
+    fn training_tokens(&self, images: Tensor<4>, _: &dyn DropPath) -> Tokens {
+        tokens_of(self.grid(images, Statistics::OfBatch))
     }
 
     fn features(&self, views: Vec<Tensor<4>>, feature: Feature, _: &dyn DropPath) -> Tensor<2> {
@@ -167,5 +165,16 @@ impl Backbone for ResNet {
         _: &dyn DropPath,
     ) -> Tensor<2> {
         self.pooled(views, feature, Statistics::OfBatch)
+    }
+}
+
+/// A grid `[B, h, w, D]` as patches, and its mean as what stands for a class token.
+fn tokens_of(grid: Tensor<4>) -> Tokens {
+    let [b, h, w, d] = grid.dims();
+    let patches = grid.reshape([b, h * w, d]);
+    Tokens {
+        class: patches.clone().mean_dim(1).reshape([b, d]),
+        patches,
+        grid: (h, w),
     }
 }

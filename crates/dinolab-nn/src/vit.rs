@@ -394,6 +394,20 @@ impl Vit {
         taps
     }
 
+    /// Class and patch tokens after the final norm, `[B, 1 + N, D]`, of images of which all patches are seen.
+    /// Registers are left out.
+    pub fn all_tokens(&self, images: Tensor<4>, drop: &dyn DropPath) -> Tensor<3> {
+        let (mut x, runs) = self.embed_all(vec![images], drop);
+        for (i, block) in self.blocks.iter().enumerate() {
+            x = block.forward(x, &runs, i, drop);
+        }
+        let TokenGroup { images, tokens } = runs.groups[0];
+        let x = self
+            .norm
+            .forward(x.reshape([images, tokens, self.config.width]));
+        self.without_registers(x)
+    }
+
     /// Attention weights of the last block: `[B, H, 1 + R + N, 1 + R + N]`, registers included.
     pub fn last_attention(&self, images: Tensor<4>) -> Tensor<4> {
         let (last, x, tokens) = self.before_last(images);

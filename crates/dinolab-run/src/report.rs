@@ -175,6 +175,9 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
                     format!("SimDINO, outputs of {}", config.head_bottleneck_dim)
                 }
                 MethodKind::DinoV2 => format!("DINOv2, {} prototypes", config.out_dim),
+                MethodKind::Distill => {
+                    format!("distillation from {}", config.teacher_weights.display())
+                }
                 MethodKind::VisReg => format!("VISReg, embeddings of {}", config.proj_dim),
             },
         ),

@@ -220,6 +220,13 @@ impl<'a> Session<'a> {
             let before = recorded.as_ref().and_then(|run| run.weights.as_deref());
             settings.weights = Some(hub::pinned(env, &w, before, found.is_some())?);
         }
+        if let Some(w) = settings.teacher_weights.take() {
+            // A run that has begun still needs them.
+            let before = recorded
+                .as_ref()
+                .and_then(|run| run.teacher_weights.as_deref());
+            settings.teacher_weights = Some(hub::pinned(env, &w, before, false)?);
+        }
         let (settings, weights) = with_network_of_weights(settings, recorded.as_ref())?;
         let adapting = Adapting::of(&settings, weights);
         let settings = measured(env, settings, &sources, recorded.as_ref())?;
@@ -249,6 +256,7 @@ impl<'a> Session<'a> {
             &mut settings.images,
             &mut settings.val,
             &mut settings.weights,
+            &mut settings.teacher_weights,
         ] {
             *path = path.take().map(|path| absolute(&path));
         }

@@ -19,6 +19,7 @@ mod method;
 mod plan;
 pub(crate) mod recipe;
 mod resolve;
+mod teacher;
 mod validate;
 
 pub use change::{Meaning, meaning};
@@ -198,7 +199,7 @@ settings! {
         /// Width of the head's hidden layers [default: 2048; LeJEPA, VISReg: 512]
         [value_name = "N"]
         head_hidden_dim: usize = 2048;
-        /// Number of linear layers in the head [default: 3]
+        /// Number of linear layers in the head [default: 3; distill: 1]
         [value_name = "N"]
         head_layers: usize = 3;
         /// Stochastic depth rate [default: 0.1]
@@ -301,6 +302,23 @@ settings! {
         mask_sample_probability: f64 = 0.5;
     }
 
+    "Distillation" of [Distill] {
+        /// Network to learn from (run folder, checkpoint, weight file, model folder or hf:OWNER/NAME); stays as
+        /// it is
+        [value_name = "W"]
+        teacher_weights: PathBuf = PathBuf::new();
+        /// Shorter side of the crops as the teacher sees them, rounded to whole patches; 0: as the student
+        /// [default: 0]
+        [value_name = "PX"]
+        teacher_size: usize = 0;
+        /// Weight of the teacher's features in the loss; 0 disables [default: 1]
+        [value_name = "X"]
+        teacher_feature_weight: f64 = 1.0;
+        /// Weight of the teacher's patch tokens in the loss; 0 disables [default: 1]
+        [value_name = "X"]
+        teacher_patch_weight: f64 = 1.0;
+    }
+
     "SIGReg and VISReg" of [Dino, LeJepa] {
         /// Weight of SIGReg, 0–1: in LeJEPA's loss, or on the features of DINO's student
         /// [default: 0.05; DINO: 0]
@@ -387,7 +405,7 @@ settings! {
         freeze_backbone_epochs: f64 = 0.0;
     }
 
-    "Adapting weights" of [Dino, SimDino, LeJepa, VisReg] {
+    "Adapting weights" of [Dino, SimDino, LeJepa, VisReg, Distill] {
         /// Weight of the loss that holds features near those of --weights; 0 disables [default: 0]
         [value_name = "X"]
         preserve: f64 = 0.0;

@@ -65,6 +65,8 @@ pub enum MethodKind {
     #[cfg_attr(feature = "clap", value(name = "dinov2"))]
     #[serde(rename = "dinov2")]
     DinoV2,
+    /// Predict the features and patch tokens of a frozen network, --teacher-weights
+    Distill,
 }
 
 impl std::fmt::Display for MethodKind {
@@ -75,6 +77,7 @@ impl std::fmt::Display for MethodKind {
             Self::VisReg => "visreg",
             Self::SimDino => "simdino",
             Self::DinoV2 => "dinov2",
+            Self::Distill => "distill",
         })
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod check;
 pub mod dino;
 pub mod dinov2;
 mod directions;
+pub mod distill;
 pub mod joint_embedding;
 pub mod lejepa;
 mod outputs;

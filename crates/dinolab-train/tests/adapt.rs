@@ -9,19 +9,21 @@ use burn::tensor::{Tensor, TensorData};
 use common::device;
 use common::golden::to_host_f32;
 use common::joint_embedding::{small, varied, views};
+use dinolab_nn::init::Init;
 use dinolab_nn::optim::LayerRates;
 use dinolab_nn::vit::NoDropPath;
 use dinolab_nn::weights::{Array, LoadOptions, NetworkRole, Weights, arrays, read};
 use dinolab_nn::{
-    Backbone, BackboneConfig, BottleneckConfig, HeadConfig, LoraConfig, Network, Parameters,
-    PatchHeadConfig, Projection, ResNetConfig, VitConfig,
+    AnyBackbone, Backbone, BackboneConfig, BottleneckConfig, Feature, HeadConfig, LoraConfig,
+    Network, Parameters, PatchHeadConfig, Projection, ResNetConfig, VitConfig,
 };
 use dinolab_train::adapt::drift;
 use dinolab_train::checkpoint::{Checkpoint, TrainState, save};
 use dinolab_train::{
-    AdaptConfig, AverageSchedule, Dino, DinoConfig, DinoV2, DinoV2Config, IbotConfig,
-    JointEmbedding, JointEmbeddingConfig, LeJepaObjective, MaskConfig, Method, OptimiserKind,
-    SimDino, SimDinoConfig, State, StepHyperparams, StepReport, Views, VisRegObjective,
+    AdaptConfig, AverageSchedule, Dino, DinoConfig, DinoV2, DinoV2Config, Distill, DistillConfig,
+    FrozenTeacher, IbotConfig, JointEmbedding, JointEmbeddingConfig, LeJepaObjective, MaskConfig,
+    Method, OptimiserKind, SimDino, SimDinoConfig, State, StepHyperparams, StepReport, Views,
+    VisRegObjective,
 };
 
 fn vit() -> BackboneConfig {
@@ -117,6 +119,18 @@ impl Case {
             Box::new(JointEmbedding::new(&lejepa, &device()).unwrap()),
             Box::new(JointEmbedding::new(&visreg, &device()).unwrap()),
         ];
+        let distill = DistillConfig {
+            backbone: self.backbone.clone(),
+            adapt: self.adapt.clone(),
+            optimizer,
+            drop_path: self.drop_path,
+            ..DistillConfig::default()
+        };
+        let teacher = AnyBackbone::new(&vit(), &mut Init::new(9), &device()).unwrap();
+        let teacher = FrozenTeacher::new(teacher, Feature::Class);
+        all.push(Box::new(
+            Distill::new(&distill, teacher, &device()).unwrap(),
+        ));
         // DINOv2 trains transformers alone, and has rates by layer and a frozen backbone alone.
         let rates_alone = self.adapt.preserve == 0.0 && self.adapt.lora.is_none();
         if rates_alone && matches!(self.backbone, BackboneConfig::Vit(_)) {

@@ -13,15 +13,17 @@ use dinolab_data::augment::MultiCrop;
 use dinolab_data::loader::UnusableImage;
 use dinolab_data::shapes::Shapes;
 use dinolab_data::{LoaderConfig, Size};
+use dinolab_nn::init::Init;
 use dinolab_nn::{
-    BottleneckConfig, HeadConfig, LoraConfig, PatchHeadConfig, ProjectionConfig, VitConfig, device,
+    AnyBackbone, BottleneckConfig, Feature, HeadConfig, LoraConfig, PatchHeadConfig,
+    ProjectionConfig, VitConfig, device,
 };
 use dinolab_train::checkpoint::Checkpoint;
 use dinolab_train::{
-    AdaptConfig, Centering, Dino, DinoConfig, DinoV2, DinoV2Config, Error, Event, IbotConfig,
-    JointEmbedding, JointEmbeddingConfig, LeJepaObjective, MaskConfig, Method, Observer,
-    OptimiserKind, Ranks, Result, RunOutcome, ScheduleConfig, SimDino, SimDinoConfig, State,
-    TrainConfig, Trainer, VisRegObjective,
+    AdaptConfig, Centering, Dino, DinoConfig, DinoV2, DinoV2Config, Distill, DistillConfig, Error,
+    Event, FrozenTeacher, IbotConfig, JointEmbedding, JointEmbeddingConfig, LeJepaObjective,
+    MaskConfig, Method, Observer, OptimiserKind, Ranks, Result, RunOutcome, ScheduleConfig,
+    SimDino, SimDinoConfig, State, TrainConfig, Trainer, VisRegObjective,
 };
 
 use self::threads::Threads;
@@ -113,9 +115,28 @@ fn dinov2() -> DinoV2Config {
     }
 }
 
+/// From a teacher with another number of patches.
+fn distill(adapt: AdaptConfig) -> Distill {
+    let device = device::by_name("cpu").unwrap();
+    let teacher = VitConfig {
+        patch_size: 16,
+        width: 24,
+        ..vit()
+    };
+    let teacher = AnyBackbone::new(&teacher.into(), &mut Init::new(9), &device).unwrap();
+    let config = DistillConfig {
+        backbone: vit().into(),
+        drop_path: 0.2,
+        adapt,
+        ..DistillConfig::default()
+    };
+    let teacher = FrozenTeacher::new(teacher, Feature::Both);
+    Distill::new(&config, teacher, &device).unwrap()
+}
+
 /// Every method, and every way in which DINO and DINOv2 look at a whole batch. So few views are masked that some
 /// processes have none.
-const METHODS: [&str; 10] = [
+const METHODS: [&str; 12] = [
     "dino",
     "sinkhorn",
     "terms",
@@ -126,6 +147,8 @@ const METHODS: [&str; 10] = [
     "ibot",
     "adapted dino",
     "adapted lejepa",
+    "distill",
+    "adapted distill",
 ];
 
 fn method(name: &str) -> Box<dyn Method> {
@@ -204,6 +227,8 @@ fn method(name: &str) -> Box<dyn Method> {
             };
             Box::new(DinoV2::new(&config, &device).unwrap())
         }
+        "distill" => Box::new(distill(AdaptConfig::default())),
+        "adapted distill" => Box::new(distill(adapt())),
         other => panic!("no method {other}"),
     }
 }

@@ -23,6 +23,7 @@ fn healthy_runs_of_every_method_are_not_accused() {
         ("visreg", Train::tiny_visreg),
         ("simdino", Train::tiny_simdino),
         ("dinov2", Train::tiny_dinov2),
+        ("distill", Train::tiny_distill),
     ] {
         let run = root.path().join(name);
         train(&run).succeed();

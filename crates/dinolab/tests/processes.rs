@@ -133,6 +133,7 @@ mod mpi {
             ("visreg", Train::tiny_visreg),
             ("simdino", Train::tiny_simdino),
             ("dinov2", Train::tiny_dinov2),
+            ("distill", Train::tiny_distill),
         ];
         for (name, tiny) in methods {
             let train = |run: &str| {

@@ -167,6 +167,10 @@ const MESSAGES: &[(&str, Tried)] = &[
         "adapts weights that there are; give them with --weights",
         In("adapt", "what_adapts_no_weights_is_refused"),
     ),
+    (
+        "needs --teacher-weights",
+        In("distill", "what_it_does_not_have_is_refused_by_name"),
+    ),
     ("leave --resume out to begin a run", Here),
     (
         "use the file with --feature",

@@ -69,6 +69,15 @@ impl BackboneConfig {
         }
     }
 
+    /// Rows and columns of the patches of images of `height × width` pixels, `(h, w)`, while it learns.
+    pub fn grid(&self, height: usize, width: usize) -> (usize, usize) {
+        let of = |side: usize| match self {
+            Self::Vit(config) => side / config.patch_size,
+            Self::ResNet(_) => side.div_ceil(ResNetConfig::STRIDE),
+        };
+        (of(height), of(width))
+    }
+
     /// Residual branches that stochastic depth may drop: two for each of so many blocks.
     pub fn droppable_blocks(&self) -> usize {
         match self {
@@ -234,6 +243,10 @@ impl Backbone for AnyBackbone {
         drop: &dyn DropPath,
     ) -> Tensor<2> {
         self.get().training_features(views, feature, drop)
+    }
+
+    fn training_tokens(&self, images: Tensor<4>, drop: &dyn DropPath) -> Tokens {
+        self.get().training_tokens(images, drop)
     }
 
     fn as_attention_maps(&self) -> Option<&dyn AttentionMaps> {

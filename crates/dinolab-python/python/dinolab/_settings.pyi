@@ -12,7 +12,7 @@ class Settings(TypedDict, total=False):
     recipe: Literal["paper", "resnet50", "small", "shapes"] | None
     time: str | None
     # Model
-    method: Literal["dino", "lejepa", "visreg", "simdino", "dinov2"] | None
+    method: Literal["dino", "lejepa", "visreg", "simdino", "dinov2", "distill"] | None
     weights: Path | None
     resize_pos_embed: bool | None
     arch: str | None
@@ -66,6 +66,11 @@ class Settings(TypedDict, total=False):
     ibot_out_dim: int | None
     mask_ratio: tuple[float, float] | None
     mask_sample_probability: float | None
+    # Distillation
+    teacher_weights: Path | None
+    teacher_size: int | None
+    teacher_feature_weight: float | None
+    teacher_patch_weight: float | None
     # SIGReg and VISReg
     sigreg_weight: float | None
     visreg_weight: float | None

@@ -70,7 +70,10 @@ impl StepBench {
         let global = 2.0 * forward_operations(backbone, global);
         let local = locals as f64 * forward_operations(backbone, local);
         let teacher = match options.method {
-            StepMethod::Dino(_) | StepMethod::DinoV2(_) | StepMethod::SimDino(_) => 1.0,
+            StepMethod::Dino(_)
+            | StepMethod::DinoV2(_)
+            | StepMethod::SimDino(_)
+            | StepMethod::Distill => 1.0,
             StepMethod::LeJepa(_) | StepMethod::VisReg(_) => 0.0,
         };
         let rows = 2.0 * teacher + 3.0 * (2.0 + locals as f64);
@@ -129,6 +132,7 @@ impl StepBench {
             StepMethod::LeJepa(sizes) | StepMethod::VisReg(sizes) => {
                 format!("{} directions", sizes.directions)
             }
+            StepMethod::Distill => "a teacher of the same sizes".to_owned(),
         };
         let mut text = format!(
             "batch {batch_size}, views 2 × {global_crops_size} px and {local_crops_number} × {local_crops_size} px, \

@@ -28,7 +28,7 @@ pub fn meaning(name: &str) -> Meaning {
         | "saveckp_freq"
         | "tensorboard"
         | "max_unusable_percent" => Meaning::Free,
-        "images" | "val" | "weights" => Meaning::Place,
+        "images" | "val" | "weights" | "teacher_weights" => Meaning::Place,
         "lr"
         | "min_lr"
         | "warmup_epochs"
@@ -57,6 +57,7 @@ pub fn meaning(name: &str) -> Meaning {
         | "coding_rate_weight"
         | "coding_rate_epsilon"
         | "directions"
+        | "teacher_feature_weight"
         | "average_momentum"
         | "average_momentum_end"
         | "precision"
@@ -80,6 +81,8 @@ pub fn meaning(name: &str) -> Meaning {
         "evaluated" => Meaning::Fixed("its checkpoints hold an average, or none"),
         "centering" => Meaning::Fixed("its teacher has a centre, or none"),
         "ibot_weight" => Meaning::Fixed("its network predicts masked patches, or does not"),
+        "teacher_patch_weight" => Meaning::Fixed("its network predicts patch tokens, or does not"),
+        "teacher_size" => Meaning::Fixed("the teacher would say something else of the same images"),
         "method" => Meaning::Fixed("its networks and losses are those of another method"),
         "feature" => Meaning::Fixed("the head is trained on it"),
         "seed" => Meaning::Fixed("all random draws follow from it"),

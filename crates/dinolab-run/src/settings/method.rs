@@ -159,6 +159,7 @@ mod tests {
             (MethodKind::VisReg, "visreg-weight", "sigreg-weight"),
             (MethodKind::SimDino, "coding-rate-weight", "teacher-temp"),
             (MethodKind::DinoV2, "ibot-out-dim", "use-bn-in-head"),
+            (MethodKind::Distill, "teacher-patch-weight", "proj-dim"),
         ] {
             let settings = Settings {
                 method: Some(method),

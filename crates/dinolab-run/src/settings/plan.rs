@@ -8,9 +8,9 @@ use dinolab_nn::{
 };
 use dinolab_train::trainer::Cadence;
 use dinolab_train::{
-    AdaptConfig, AverageSchedule, Dino, DinoConfig, DinoSchedule, DinoV2, DinoV2Config, IbotConfig,
-    JointEmbeddingConfig, LeJepa, LeJepaObjective, MaskConfig, Method, SimDino, SimDinoConfig,
-    TrainConfig, VisReg, VisRegObjective,
+    AdaptConfig, AverageSchedule, Dino, DinoConfig, DinoSchedule, DinoV2, DinoV2Config, Distill,
+    DistillConfig, IbotConfig, JointEmbeddingConfig, LeJepa, LeJepaObjective, MaskConfig, Method,
+    SimDino, SimDinoConfig, TrainConfig, VisReg, VisRegObjective,
 };
 
 use super::Config;
@@ -106,6 +106,9 @@ impl Config {
             MethodKind::Dino => Box::new(Dino::new(&self.dino(), device)?),
             MethodKind::SimDino => Box::new(SimDino::new(&self.simdino(), device)?),
             MethodKind::DinoV2 => Box::new(DinoV2::new(&self.dinov2(), device)?),
+            MethodKind::Distill => {
+                Box::new(Distill::new(&self.distill(), self.teacher()?, device)?)
+            }
             MethodKind::LeJepa => {
                 let objective = LeJepaObjective {
                     sigreg_weight: self.sigreg_weight,
@@ -224,6 +227,24 @@ impl Config {
         }
     }
 
+    fn distill(&self) -> DistillConfig {
+        DistillConfig {
+            backbone: self.backbone(),
+            feature: self.feature,
+            head_hidden_dim: self.head_hidden_dim,
+            head_layers: self.head_layers,
+            feature_weight: self.teacher_feature_weight,
+            patch_weight: self.teacher_patch_weight,
+            optimizer: self.optimizer,
+            clip_grad: self.clip_grad,
+            adapt: self.adapt(),
+            average: self.average_schedule(),
+            drop_path: self.drop_path_rate,
+            seed: self.seed,
+            precision: self.precision,
+        }
+    }
+
     /// A head with `out_dim` prototypes.
     fn prototype_head(&self, out_dim: usize) -> HeadConfig {
         HeadConfig {
@@ -249,10 +270,14 @@ impl Config {
 
     /// The average that is evaluated in place of a teacher.
     fn average(&self) -> Option<AverageSchedule> {
-        (self.evaluated == EvaluatedKind::Average).then_some(AverageSchedule {
+        (self.evaluated == EvaluatedKind::Average).then(|| self.average_schedule())
+    }
+
+    fn average_schedule(&self) -> AverageSchedule {
+        AverageSchedule {
             momentum: self.average_momentum,
             momentum_end: self.average_momentum_end,
-        })
+        }
     }
 
     fn simdino(&self) -> SimDinoConfig {

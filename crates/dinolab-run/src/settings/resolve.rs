@@ -66,6 +66,13 @@ impl Settings {
                 sigreg_weight: Some(0.0),
                 ..method_alone
             },
+            MethodKind::Distill => Self {
+                head_layers: Some(1),
+                local_crops_number: Some(0),
+                weight_decay: Some(0.05),
+                weight_decay_end: Some(0.05),
+                ..method_alone
+            },
             MethodKind::LeJepa | MethodKind::VisReg => Self {
                 head_hidden_dim: Some(512),
                 weight_decay: Some(0.05),

@@ -32,6 +32,8 @@ impl Config {
             ("coding-rate-weight", self.coding_rate_weight),
             ("koleo-weight", self.koleo_weight),
             ("ibot-weight", self.ibot_weight),
+            ("teacher-feature-weight", self.teacher_feature_weight),
+            ("teacher-patch-weight", self.teacher_patch_weight),
             ("min-lr", self.min_lr),
             ("warmup-epochs", self.warmup_epochs),
             ("freeze-backbone-epochs", self.freeze_backbone_epochs),
@@ -156,8 +158,26 @@ impl Config {
         );
         match self.method {
             MethodKind::DinoV2 => self.validate_dinov2(),
+            MethodKind::Distill => self.validate_distill(),
             _ => Ok(()),
         }
+    }
+
+    /// What distillation does not train with.
+    fn validate_distill(&self) -> Result<()> {
+        ensure_setting!(
+            self.local_crops_number == 0,
+            "local-crops-number",
+            self.local_crops_number,
+            "distillation is of global crops; use 0"
+        );
+        ensure_setting!(
+            self.patch_drop_rate == 0.0,
+            "patch-drop-rate",
+            self.patch_drop_rate,
+            "distillation predicts all patch tokens; use 0"
+        );
+        Ok(())
     }
 
     /// What DINOv2 does not train with.

@@ -21,6 +21,12 @@ pub fn program() -> Command {
     command
 }
 
+/// Weights of a small network to learn from, in patches of other pixels than those of tiny runs.
+pub fn teacher() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../dinolab-nn/tests/fixtures/weights/hf_dinov2_with_registers")
+}
+
 /// The name of the device that the tests of the model run on.
 pub fn device_name() -> String {
     std::env::var("DINOLAB_TEST_DEVICE").unwrap_or_else(|_| "cpu".into())
@@ -72,6 +78,17 @@ impl Train {
         Self::tiny(out)
             .with("method", "dinov2")
             .with("ibot-out-dim", 24)
+    }
+
+    /// As [`Train::tiny`], of distillation from [`teacher`].
+    pub fn tiny_distill(out: &Path) -> Self {
+        Self::tiny_lejepa(out)
+            .with("method", "distill")
+            .with("teacher-weights", teacher().display())
+            .without("proj-dim")
+            .without("directions")
+            .without("local-crops-size")
+            .without("local-crops-number")
     }
 
     /// As [`Train::tiny`], of VISReg.

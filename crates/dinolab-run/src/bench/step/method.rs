@@ -1,9 +1,13 @@
 //! The method whose step is timed.
 
-use dinolab_nn::{BottleneckConfig, Device, HeadConfig, PatchHeadConfig, ProjectionConfig};
+use dinolab_nn::init::Init;
+use dinolab_nn::{
+    AnyBackbone, BottleneckConfig, Device, HeadConfig, PatchHeadConfig, ProjectionConfig,
+};
 use dinolab_train::{
-    Dino, DinoConfig, DinoSchedule, DinoV2, DinoV2Config, IbotConfig, JointEmbeddingConfig, LeJepa,
-    LeJepaObjective, Method, OptimiserKind, SimDino, SimDinoConfig, VisReg, VisRegObjective,
+    Dino, DinoConfig, DinoSchedule, DinoV2, DinoV2Config, Distill, DistillConfig, FrozenTeacher,
+    IbotConfig, JointEmbeddingConfig, LeJepa, LeJepaObjective, Method, OptimiserKind, SimDino,
+    SimDinoConfig, VisReg, VisRegObjective,
 };
 
 use super::StepOptions;
@@ -80,6 +84,7 @@ impl MethodOptions {
             }),
             MethodKind::LeJepa => StepMethod::LeJepa(sizes),
             MethodKind::VisReg => StepMethod::VisReg(sizes),
+            MethodKind::Distill => StepMethod::Distill,
         }
     }
 }
@@ -97,6 +102,8 @@ pub enum StepMethod {
     LeJepa(EmbeddingSizes),
     /// VISReg.
     VisReg(EmbeddingSizes),
+    /// Distillation from a network of the same sizes, by linear maps.
+    Distill,
 }
 
 /// Sizes of a method without a teacher.
@@ -124,6 +131,7 @@ impl StepMethod {
             | Self::VisReg(EmbeddingSizes { head, .. }) => {
                 vec![width, head.hidden_dim, head.hidden_dim, head.out_dim]
             }
+            Self::Distill => vec![width, width],
         };
         let pairs = sizes.windows(2).map(|io| (io[0] * io[1]) as f64);
         2.0 * pairs.sum::<f64>()
@@ -197,6 +205,19 @@ impl StepMethod {
                     adapt: Default::default(),
                 };
                 Box::new(SimDino::new(&config, device)?)
+            }
+            Self::Distill => {
+                let teacher = AnyBackbone::new(&backbone, &mut Init::new(1), device)?;
+                let config = DistillConfig {
+                    backbone,
+                    feature: options.feature,
+                    clip_grad,
+                    drop_path,
+                    precision,
+                    ..DistillConfig::default()
+                };
+                let teacher = FrozenTeacher::new(teacher, options.feature);
+                Box::new(Distill::new(&config, teacher, device)?)
             }
             Self::LeJepa(sizes) => {
                 let objective = LeJepaObjective {

@@ -23,6 +23,16 @@ impl Settings {
                 attention_size: Some(Size::square(64)),
                 ..Self::default()
             },
+            MethodKind::Distill => Self {
+                batch_size: Some(32),
+                lr: Some(0.008),
+                weight_decay: Some(0.05),
+                weight_decay_end: Some(0.05),
+                local_crops_number: Some(0),
+                epochs: Some(9.0),
+                attention_size: Some(Size::square(128)),
+                ..Self::default()
+            },
             MethodKind::SimDino => Self {
                 batch_size: Some(32),
                 lr: Some(0.003),

@@ -63,6 +63,12 @@ impl Settings {
                 head_hidden_dim: Some(512),
                 ..Self::default()
             },
+            MethodKind::Distill => Self {
+                lr: Some(0.004),
+                drop_path_rate: Some(0.0),
+                local_crops_number: Some(0),
+                ..Self::default()
+            },
             MethodKind::SimDino => Self {
                 lr: Some(0.002),
                 weight_decay_end: Some(0.04),
@@ -145,6 +151,7 @@ mod tests {
             MethodKind::LeJepa,
             MethodKind::VisReg,
             MethodKind::DinoV2,
+            MethodKind::Distill,
         ] {
             let given = Settings {
                 method: Some(method),
