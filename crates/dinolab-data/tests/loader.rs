@@ -110,6 +110,35 @@ fn within_seconds<T: Send + 'static>(seconds: u64, work: impl FnOnce() -> T + Se
 }
 
 #[test]
+fn fixed_crops_come_again_in_another_order() {
+    let config = LoaderConfig {
+        fixed_crops: 2,
+        ..config(4, 2)
+    };
+    let loader = loader(Made::new(12), config);
+    let by_image = |number: u64| -> Vec<(usize, Vec<f32>)> {
+        let batches = epoch(&loader, number, 0).into_iter();
+        let images = batches.flat_map(|batch| batch.images);
+        images.map(|image| (image.index, image.global)).collect()
+    };
+    let sorted = |mut images: Vec<(usize, Vec<f32>)>| {
+        images.sort_by_key(|(index, _)| *index);
+        images
+    };
+    let (first, third) = (by_image(0), by_image(2));
+    assert_ne!(first, third);
+    assert_eq!(sorted(first.clone()), sorted(third));
+    assert_eq!(sorted(by_image(1)), sorted(by_image(5)));
+    let (first, second) = (sorted(first), sorted(by_image(1)));
+    assert!(
+        first
+            .iter()
+            .zip(&second)
+            .all(|(a, b)| a.0 == b.0 && a.1 != b.1)
+    );
+}
+
+#[test]
 fn threads_and_queue_do_not_change_the_crops() {
     let slow = || Made {
         delay: Duration::from_micros(50),

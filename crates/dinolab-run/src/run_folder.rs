@@ -21,6 +21,9 @@ use crate::event::Event;
 use crate::hub;
 use crate::settings::{Config, Meaning, Settings, meaning};
 
+/// The folder of what a method would compute again.
+const KEPT: &str = "teacher-outputs";
+
 /// A run's folder.
 pub struct RunFolder {
     root: PathBuf,
@@ -40,6 +43,11 @@ impl RunFolder {
     /// Where checkpoints are.
     pub fn checkpoints(&self) -> PathBuf {
         self.root.join("checkpoints")
+    }
+
+    /// Where a method keeps what it would compute again: the outputs of a teacher.
+    pub fn kept(&self) -> PathBuf {
+        self.root.join(KEPT)
     }
 
     /// A file or folder inside.
@@ -98,7 +106,7 @@ impl RunFolder {
         ] {
             remove(&self.join(name), |path| fs::remove_file(path))?;
         }
-        for name in ["checkpoints", "index", "pictures"] {
+        for name in ["checkpoints", "index", "pictures", KEPT] {
             remove(&self.join(name), |path| fs::remove_dir_all(path))?;
         }
         crate::tensorboard::clear(&self.root)

@@ -454,7 +454,8 @@ impl<'a> Session<'a> {
                 .map(|observer| &mut **observer as &mut dyn Observer),
         );
         let checkpoints = folder.checkpoints();
-        let ended = config.method(&self.device).and_then(|method| {
+        let ended = config.method(&self.device).and_then(|mut method| {
+            method.keep_in(&folder.kept())?;
             let (ranks, source) = (self.ranks.clone(), source.clone());
             let trainer = Trainer::among(ranks, plan, method, source, &checkpoints, checkpoint)?;
             Ok(trainer.run(&mut observers)?)

@@ -311,6 +311,10 @@ settings! {
         /// [default: 0]
         [value_name = "PX"]
         teacher_size: usize = 0;
+        /// Draw new crops in the first N epochs only, and repeat them in turn: what the teacher says of them is
+        /// computed once and kept in the run folder; 0: new crops in every epoch [default: 0]
+        [value_name = "N"]
+        fixed_crops: u64 = 0;
         /// Weight of the teacher's features in the loss; 0 disables [default: 1]
         [value_name = "X"]
         teacher_feature_weight: f64 = 1.0;

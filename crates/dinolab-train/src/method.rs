@@ -19,6 +19,7 @@ pub mod simdino;
 pub mod visreg;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use burn::tensor::Device;
 use dinolab_nn::weights::{LoadOptions, LoadReport, Weights};
@@ -68,6 +69,15 @@ pub trait Method {
                 format!("{} trains in one process only", self.name()),
             )),
         }
+    }
+
+    /// Keeps in `folder`, which may not exist yet, what it would compute again. Whether it does, and whether
+    /// the folder is still there when a run is resumed, changes nothing but speed.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`].
+    fn keep_in(&mut self, _: &Path) -> Result<()> {
+        Ok(())
     }
 
     /// Takes one optimiser step on the batch that `micro_batches` make together: in several processes,

@@ -561,6 +561,80 @@ fn a_teacher_is_shown_images_as_it_wants_them() {
     );
 }
 
+/// Crops that come again are the same to the student, whether the teacher's outputs are kept or not, and
+/// whether what was kept is whole.
+#[test]
+fn what_is_kept_changes_nothing() {
+    let config = DistillConfig {
+        repeated_crops: true,
+        ..adapted()
+    };
+    let root = tempfile::tempdir().unwrap();
+    let run = |folder: Option<&std::path::Path>, steps: std::ops::Range<u64>| {
+        let mut method = new(&config);
+        if let Some(folder) = folder {
+            method.keep_in(folder).unwrap();
+        }
+        for step in steps {
+            let first = step as usize % 3 * 4;
+            // The last image of each batch is another one in later rounds.
+            let images = [
+                views_of(first..first + 3),
+                views_of(20 + step as usize..21 + step as usize),
+            ];
+            method.step(&images, &hyperparams(step, 0.01)).unwrap();
+        }
+        method.state()
+    };
+    let without = run(None, 0..9);
+    let folder = root.path().join("kept");
+    assert_eq!(run(Some(&folder), 0..9), without);
+    let files = || -> Vec<_> {
+        let of_teacher = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap();
+        let files = std::fs::read_dir(of_teacher.path()).unwrap();
+        files.map(|file| file.unwrap().path()).collect()
+    };
+    // Two views each of three batches of three images, and of nine more.
+    let [file] = &files()[..] else {
+        panic!("one size, one file")
+    };
+    let bytes = std::fs::read(file).unwrap();
+    let record = 20 + 2 * (24 + 16 * 12);
+    assert_eq!(bytes.len(), (2 * 9 + 2 * 9) * record);
+    assert_eq!(run(Some(&folder), 0..9), without);
+    assert_eq!(std::fs::read(file).unwrap(), bytes);
+    // What is kept is used.
+    let damaged: Vec<u8> = bytes
+        .chunks(record)
+        .flat_map(|record| {
+            let mut record = record.to_vec();
+            record[24] ^= 0x80;
+            let sum = [&record[..16], &record[20..]].concat();
+            record[16..20].copy_from_slice(&crc32fast::hash(&sum).to_le_bytes());
+            record
+        })
+        .collect();
+    std::fs::write(file, damaged).unwrap();
+    assert_ne!(run(Some(&folder), 0..9), without);
+    // Damage that shows, and a record that was cut off.
+    let mut damaged = bytes.clone();
+    damaged[record + 30] ^= 1;
+    damaged.truncate(bytes.len() - 3);
+    std::fs::write(file, damaged).unwrap();
+    assert_eq!(run(Some(&folder), 0..9), without);
+    // Another precision, another run.
+    let plain = DistillConfig {
+        repeated_crops: false,
+        ..config.clone()
+    };
+    let mut plain = new(&plain);
+    plain.keep_in(&root.path().join("nothing")).unwrap();
+    plain
+        .step(&[views_of(0..3)], &hyperparams(0, 0.01))
+        .unwrap();
+    assert!(!root.path().join("nothing").exists());
+}
+
 #[test]
 fn what_it_cannot_do_is_refused() {
     for (config, field) in [

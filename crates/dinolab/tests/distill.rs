@@ -4,6 +4,7 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
 
 use common::{
     Train, figures, of_kind, pictures, program, same_however_it_is_run, teacher, tensors, text,
@@ -33,6 +34,28 @@ fn with_micro_batches_and_weights_to_start_from_as_well() {
             .with("teacher-size", 56)
     });
     assert_eq!(figures(&whole, "train", "drift").len(), 12);
+}
+
+/// Also when what is kept of the teacher is there from before, or gone.
+#[test]
+fn with_crops_that_come_again_as_well() {
+    let root = tempfile::tempdir().unwrap();
+    let fixed = |run: &Path| Train::tiny_distill(run).with("fixed-crops", 1);
+    let whole = same_however_it_is_run(root.path(), fixed);
+    let kept = whole.join("teacher-outputs");
+    assert!(kept.is_dir());
+    let state = tensors(&whole);
+    let again = root.path().join("again");
+    fixed(&again).with("stop-after-epochs", 2).succeed();
+    fs::remove_dir_all(again.join("teacher-outputs")).unwrap();
+    fixed(&again).succeed();
+    assert_eq!(tensors(&again), state);
+    fixed(&whole)
+        .switch("fresh")
+        .with("epochs", 1)
+        .with("fixed-crops", 0)
+        .succeed();
+    assert!(!kept.exists());
 }
 
 #[test]

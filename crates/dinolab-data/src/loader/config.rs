@@ -30,6 +30,9 @@ pub struct LoaderConfig {
     /// ([`MultiCrop::scale_of`](crate::augment::MultiCrop::scale_of)), where the source can; within the error that its documentation
     /// states, crops are those of the full image.
     pub scaled_decoding: bool,
+    /// Crops are drawn anew in this many epochs only; the later ones repeat them in turn. 0 draws new ones
+    /// in every epoch.
+    pub fixed_crops: u64,
 }
 
 /// The images of a batch that one of several processes makes: of `of` equal parts, number `rank`.
@@ -64,6 +67,7 @@ impl Default for LoaderConfig {
             cache_bytes: 0,
             shuffle_buffer: 0,
             scaled_decoding: false,
+            fixed_crops: 0,
         }
     }
 }
@@ -72,6 +76,11 @@ impl LoaderConfig {
     /// Images of a batch that this loader makes.
     pub fn own_images(&self) -> usize {
         self.batch_size / self.share.of
+    }
+
+    /// The epoch whose crops an epoch has.
+    pub(super) fn crops_of(&self, epoch: u64) -> u64 {
+        epoch.checked_rem(self.fixed_crops).unwrap_or(epoch)
     }
 
     /// Whether this loader makes the image at a place of an epoch's order.

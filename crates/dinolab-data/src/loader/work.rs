@@ -108,7 +108,8 @@ impl Worker {
     ) -> Result<()> {
         let shared = &self.shared;
         let image = shared.image(index, file)?;
-        let key = (shared.config.seed, task.epoch, key);
+        let epoch = shared.config.crops_of(task.epoch);
+        let key = (shared.config.seed, epoch, key);
         for view in 0..shared.crops.views() {
             if self.stop.load(Ordering::Relaxed) {
                 return Ok(());

@@ -69,6 +69,7 @@ class Settings(TypedDict, total=False):
     # Distillation
     teacher_weights: Path | None
     teacher_size: int | None
+    fixed_crops: int | None
     teacher_feature_weight: float | None
     teacher_patch_weight: float | None
     # SIGReg and VISReg

@@ -7,6 +7,7 @@
 //! J. Shang et al., arXiv 2407.20179).
 
 mod config;
+mod kept;
 mod loss;
 mod resample;
 mod standard;
@@ -14,6 +15,7 @@ mod teacher;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
 use dinolab_nn::optim::Optimiser;
@@ -23,6 +25,7 @@ use dinolab_nn::{
 };
 
 pub use self::config::DistillConfig;
+use self::kept::KeptFolder;
 pub use self::loss::unexplained;
 use self::standard::Standard;
 use self::teacher::Taught;
@@ -48,6 +51,8 @@ pub struct Distill {
     features: Standard,
     /// Of its patch tokens.
     patches: Standard,
+    /// Where the teacher's outputs are kept, if crops come again.
+    kept: Option<KeptFolder>,
     optimiser: Optimiser,
     dropout: Dropout,
     device: Device,
@@ -101,6 +106,7 @@ impl Distill {
             teacher,
             average,
             preserved,
+            kept: None,
             device,
             ranks: Ranks::default(),
         })
@@ -116,9 +122,16 @@ impl Distill {
         let [_, _, height, width] = micro_batches[0].global.dims();
         let grid = self.config.backbone.grid(height, width);
         let grid = (self.config.patch_weight > 0.0).then_some(grid);
-        let teach = |views: &Views| self.teacher.teach(views, grid);
-        let mut taught: Vec<Taught> = micro_batches.iter().map(teach).collect();
         let own = self.ranks.own_shards();
+        let (teacher, repeated) = (&self.teacher, self.config.repeated_crops);
+        let mut teach = |views: &Views| match repeated {
+            true => teacher.teach_once(views, grid, self.kept.as_mut()),
+            false => Ok(teacher.teach(views, grid)),
+        };
+        let mut taught: Vec<Taught> = micro_batches
+            .iter()
+            .map(&mut teach)
+            .collect::<Result<_>>()?;
         let features = of_shards(&taught, own, |taught| Some(taught.feature.clone()));
         self.features.follow(&features, &self.ranks)?;
         if self.config.patch_weight > 0.0 {
@@ -161,6 +174,15 @@ impl Method for Distill {
     fn distribute(&mut self, ranks: &Ranks) -> Result<()> {
         check::batch_norm_of_whole(&self.config.backbone, ranks)?;
         self.ranks = ranks.clone();
+        self.kept = self.kept.take().filter(|_| ranks.size() == 1);
+        Ok(())
+    }
+
+    /// Keeps the teacher's outputs, in half precision, if the settings say that crops come again; in one
+    /// process.
+    fn keep_in(&mut self, folder: &Path) -> Result<()> {
+        let keeps = self.config.repeated_crops && self.ranks.size() == 1;
+        self.kept = keeps.then(|| self.teacher.kept_in(folder));
         Ok(())
     }
 

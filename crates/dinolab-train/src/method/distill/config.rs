@@ -22,6 +22,10 @@ pub struct DistillConfig {
     pub feature_weight: f64,
     /// Weight of the teacher's patch tokens in the loss; 0 disables.
     pub patch_weight: f64,
+    /// Whether the same crops come again in later epochs: the teacher's outputs are in half precision then, and
+    /// [kept](crate::Method::keep_in).
+    #[serde(default)]
+    pub repeated_crops: bool,
     /// The optimiser.
     pub optimizer: OptimiserKind,
     /// Each parameter's gradient is clipped to this norm; 0 disables.
@@ -48,6 +52,7 @@ impl Default for DistillConfig {
             head_layers: 1,
             feature_weight: 1.0,
             patch_weight: 1.0,
+            repeated_crops: false,
             optimizer: OptimiserKind::AdamW,
             clip_grad: 3.0,
             adapt: AdaptConfig::default(),

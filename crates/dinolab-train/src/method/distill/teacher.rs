@@ -1,8 +1,12 @@
 //! The network that is distilled: frozen, of any kind, on the same views.
 
+use std::path::Path;
+
 use burn::tensor::{Device, Tensor, TensorData};
+use dinolab_nn::device::to_host_f32;
 use dinolab_nn::{AnyBackbone, Backbone, Feature, Parameters, Precision};
 
+use super::kept::{Kept, KeptFolder};
 use super::resample;
 use crate::method::check;
 use crate::{Error, Result, State, Views};
@@ -76,11 +80,11 @@ impl FrozenTeacher {
         self.feature.width(self.backbone.width())
     }
 
-    /// What it says of global views; of its patches at the places of a grid `to`, if there is one.
-    pub(super) fn teach(&self, views: &Views, to: Option<(usize, usize)>) -> Taught {
-        let [_, _, height, width] = views.global.dims();
+    /// What it says of images `[B, C, H, W]`; of its patches at the places of a grid `to`, if there is one.
+    fn say(&self, images: Tensor<4>, to: Option<(usize, usize)>) -> Taught {
+        let [_, _, height, width] = images.dims();
         let [height, width] = self.sides(height, width);
-        let images = resample::images(self.normalised(views.global.clone()), height, width);
+        let images = resample::images(self.normalised(images), height, width);
         let tokens = self.backbone.tokens(images);
         let feature = tokens.feature(self.feature);
         let patches = to.map(|to| {
@@ -89,6 +93,71 @@ impl FrozenTeacher {
             patches.reshape([b * n, d])
         });
         Taught { feature, patches }
+    }
+
+    /// What it says of the global views of a part of a batch.
+    pub(super) fn teach(&self, views: &Views, to: Option<(usize, usize)>) -> Taught {
+        self.say(views.global.clone(), to)
+    }
+
+    /// [`FrozenTeacher::teach`] in half precision; from a folder, if all of it is kept there, and kept there
+    /// if not. All images are shown to the teacher if one of them is new: then what it says of an image
+    /// does not depend on what is kept of others.
+    pub(super) fn teach_once<'k>(
+        &self,
+        views: &Views,
+        to: Option<(usize, usize)>,
+        folder: Option<&'k mut KeptFolder>,
+    ) -> Result<Taught> {
+        let [images, _, height, width] = views.global.dims();
+        let (places, d) = (to.map_or(0, |to| to.0 * to.1), self.backbone.width());
+        let size = [self.width(), places * d];
+        let name = [height, width, self.size].map(|number| number.to_string());
+        let file = |folder: &'k mut KeptFolder| folder.file(&name.join("-"), size.iter().sum());
+        let mut kept = folder.map(file).transpose()?;
+        let keys = self.keys(views, kept.is_some());
+        let mut said = match kept.as_mut() {
+            Some(kept) => keys
+                .iter()
+                .map(|&key| kept.get(key))
+                .collect::<Result<_>>()?,
+            None => vec![None; images],
+        };
+        if said.iter().any(Option::is_none) {
+            let Taught { feature, patches } = self.say(views.global.clone(), to);
+            let parts = [Some(feature), patches].map(|part| part.map(to_host_f32));
+            for (image, said) in said.iter_mut().enumerate() {
+                let own: Vec<f32> = parts
+                    .iter()
+                    .zip(size)
+                    .flat_map(|(all, size)| rows_of(all, image, size).iter().copied())
+                    .collect();
+                if let (Some(kept), None) = (kept.as_mut(), &said) {
+                    kept.put(keys[image], &own)?;
+                }
+                said.get_or_insert_with(|| Kept::rounded(&own));
+            }
+        }
+        let said: Vec<f32> = said.into_iter().flatten().flatten().collect();
+        let said = TensorData::new(said, [images, size.iter().sum()]);
+        let said = Tensor::<2>::from_data(said, &views.global.device());
+        Ok(Taught {
+            feature: said.clone().narrow(1, 0, size[0]),
+            patches: to.map(|_| {
+                let patches = said.narrow(1, size[0], size[1]);
+                patches.reshape([images * places, d])
+            }),
+        })
+    }
+
+    /// The keys of global views, if they are `wanted`.
+    fn keys(&self, views: &Views, wanted: bool) -> Vec<u128> {
+        if !wanted {
+            return Vec::new();
+        }
+        let pixels = to_host_f32(views.global.clone());
+        let image = pixels.len() / views.global.dims()[0];
+        pixels.chunks(image).map(Kept::key).collect()
     }
 
     /// The sides of what it is shown of views of `height × width` pixels.
@@ -133,6 +202,13 @@ impl FrozenTeacher {
         [sum >> 16, sum & 0xffff].map(|half| half as f32)
     }
 
+    /// The folder, in `folder`, for what this teacher says.
+    pub(super) fn kept_in(&self, folder: &Path) -> KeptFolder {
+        let [upper, lower] = self.checksum();
+        let name = format!("{:04x}{:04x}", upper as u32, lower as u32);
+        KeptFolder::new(folder, &name)
+    }
+
     pub(super) fn put(&self, state: &mut State) {
         let sum = Tensor::from_floats(self.checksum(), &self.backbone.device());
         state.put_vector(CHECKSUM, &sum);
@@ -152,4 +228,11 @@ impl FrozenTeacher {
             }),
         }
     }
+}
+
+/// The values of an image among those of all, of which each has `size`; none of what there is not.
+fn rows_of(all: &Option<Vec<f32>>, image: usize, size: usize) -> &[f32] {
+    let all = all.as_deref().unwrap_or_default();
+    all.get(image * size..(image + 1) * size)
+        .unwrap_or_default()
 }
