@@ -15,7 +15,7 @@ use burn::tensor::{Device, Tensor};
 use crate::init::Init;
 use crate::param::{Param, Parameters, join, parameters};
 use crate::vit::Vit;
-use crate::{AnyBackbone, Error, Result, ops};
+use crate::{Error, Result, ops};
 
 /// Sets the generator of `A` apart from that of the network.
 const PURPOSE: u64 = 0x6c6f_7261;
@@ -68,8 +68,8 @@ impl Lora {
     ///
     /// # Errors
     /// [`Error::BadSetting`] for a rank of 0, one above the smaller side of a weight, or an `α` that is not
-    /// above 0; [`Error::Lacks`] for a backbone that is not a vision transformer.
-    pub fn new(backbone: &AnyBackbone, config: LoraConfig, seed: u64) -> Result<Self> {
+    /// above 0.
+    pub fn new(vit: &Vit, config: LoraConfig, seed: u64) -> Result<Self> {
         let LoraConfig { rank, alpha } = config;
         if !(alpha > 0.0 && alpha.is_finite()) {
             return Err(bad("lora-alpha", "must be above 0"));
@@ -77,7 +77,6 @@ impl Lora {
         if rank == 0 {
             return Err(bad("lora-rank", "must be at least 1"));
         }
-        let vit = backbone.vit()?;
         let mut init = Init::new(seed ^ PURPOSE);
         let mut adapters = Vec::new();
         for (layer, parts) in layers(vit) {
@@ -123,8 +122,49 @@ impl Lora {
         layer.is_some_and(|layer| self.adapters.iter().any(|adapter| adapter.layer == layer))
     }
 
+    /// Has a backbone learn these changes from now on, and of its own its mask token alone. Its parameters
+    /// keep the values of the whole: `W₀` and the change.
+    pub(crate) fn attach(&self, backbone: &mut impl Parameters) {
+        backbone.visit_mut("", &mut |name, param| match self.adapts(name) {
+            true => param.set_composed(),
+            false => param.set_frozen(!learned_beside(name)),
+        });
+    }
+
+    /// Freezes a backbone and its changes, if there are some, or lets learn again what learned before.
+    pub(crate) fn freeze(lora: &mut Option<Self>, backbone: &mut impl Parameters, frozen: bool) {
+        backbone.visit_mut("", &mut |name, param| {
+            let stays = lora
+                .as_ref()
+                .is_some_and(|lora| !lora.adapts(name) && !learned_beside(name));
+            param.set_frozen(frozen || stays);
+        });
+        lora.visit_mut("", &mut |_, param| param.set_frozen(frozen));
+    }
+
+    /// A backbone with the graph of the weights that are composed.
+    pub(crate) fn recorded<B: Parameters + Clone>(&self, backbone: &B) -> B {
+        let (mut backbone, mut composed) = (backbone.clone(), self.composed());
+        backbone.visit_mut("", &mut |name, param| {
+            if let Some(value) = composed.remove(name) {
+                param.set_recorded(value);
+            }
+        });
+        backbone
+    }
+
+    /// Gives a backbone the values of the weights that are composed.
+    pub(crate) fn compose(&self, backbone: &mut impl Parameters) {
+        let mut composed = self.composed();
+        backbone.visit_mut("", &mut |name, param| {
+            if let Some(value) = composed.remove(name) {
+                param.set_flat(value.without_autodiff());
+            }
+        });
+    }
+
     /// Takes the backbone's weights for the base.
-    pub(crate) fn rebase(&mut self, backbone: &AnyBackbone) {
+    pub(crate) fn rebase(&mut self, backbone: &impl Parameters) {
         let mut values = BTreeMap::new();
         backbone.visit("", &mut |name, param| {
             values.insert(name.to_owned(), param.flat());
@@ -136,7 +176,7 @@ impl Lora {
     }
 
     /// The composed weights, flat, by their names in the backbone; with a graph where the factors have one.
-    pub(crate) fn composed(&self) -> BTreeMap<String, Tensor<1>> {
+    fn composed(&self) -> BTreeMap<String, Tensor<1>> {
         let of = |adapter: &Adapter| {
             let name = format!("{}.weight", adapter.layer);
             (name, adapter.composed(self.scale))
@@ -189,6 +229,12 @@ fn layers(vit: &Vit) -> Vec<(String, Parts)> {
         }
     }
     all
+}
+
+/// Whether a backbone learns a parameter of its own beside changes of others: the mask token, which
+/// weights may not have.
+fn learned_beside(name: &str) -> bool {
+    name == "mask_token"
 }
 
 fn bad(field: &'static str, reason: impl Into<String>) -> Error {

@@ -5,6 +5,7 @@ use burn::tensor::{Device, Tensor};
 use crate::Result;
 use crate::head::{Head, HeadConfig, ProjectionHead};
 use crate::init::Init;
+use crate::lora::{Lora, LoraConfig};
 use crate::param::{Param, Parameters, join};
 use crate::vit::{DropPath, Vit, VitConfig};
 
@@ -27,6 +28,9 @@ pub struct MaskedNetwork {
     pub head: Head,
     /// The head on patch tokens, if it is apart.
     pub patch_head: Option<Head>,
+    /// What is learned in place of the backbone's own weights, if it is adapted.
+    pub lora: Option<Lora>,
+    frozen: bool,
 }
 
 impl MaskedNetwork {
@@ -56,14 +60,36 @@ impl MaskedNetwork {
                 Some(PatchHeadConfig::Apart(head)) => Some(new(head)?),
                 Some(PatchHeadConfig::Shared) | None => None,
             },
+            lora: None,
+            frozen: false,
         })
     }
 
     /// Freezes the backbone's parameters, its mask token included, or lets them learn again. Patches are
     /// masked and branches dropped all the same.
     pub fn freeze_backbone(&mut self, frozen: bool) {
-        let set = &mut |_: &str, param: &mut Param| param.set_frozen(frozen);
-        self.backbone.visit_mut("", set);
+        if self.frozen != frozen {
+            self.frozen = frozen;
+            Lora::freeze(&mut self.lora, &mut self.backbone, frozen);
+        }
+    }
+
+    /// Learns a change of low rank of the backbone from now on, the mask token and the heads; nothing else.
+    ///
+    /// # Errors
+    /// As [`Lora::new`].
+    pub fn adapt(&mut self, config: LoraConfig, seed: u64) -> Result<()> {
+        let lora = Lora::new(&self.backbone, config, seed)?;
+        lora.attach(&mut self.backbone);
+        self.lora = Some(lora);
+        Ok(())
+    }
+
+    /// Takes the backbone's weights for those that are adapted, after they have been loaded.
+    pub fn rebase(&mut self) {
+        if let Some(lora) = &mut self.lora {
+            lora.rebase(&self.backbone);
+        }
     }
 
     /// The head on patch tokens.
@@ -79,7 +105,12 @@ impl MaskedNetwork {
         patches: &[usize],
         drop: &dyn DropPath,
     ) -> (Tensor<2>, Option<Tensor<2>>) {
-        self.backbone.class_and_patches(views, patches, drop)
+        match self.lora.as_ref().filter(|_| !self.frozen) {
+            Some(lora) => lora
+                .recorded(&self.backbone)
+                .class_and_patches(views, patches, drop),
+            None => self.backbone.class_and_patches(views, patches, drop),
+        }
     }
 }
 
@@ -88,11 +119,19 @@ impl Parameters for MaskedNetwork {
         self.backbone.visit(&join(prefix, "backbone"), f);
         self.head.visit(&join(prefix, "head"), f);
         self.patch_head.visit(&join(prefix, "ibot_head"), f);
+        self.lora.visit(&join(prefix, "lora.backbone"), f);
     }
 
     fn visit_mut(&mut self, prefix: &str, f: &mut dyn FnMut(&str, &mut Param)) {
         self.backbone.visit_mut(&join(prefix, "backbone"), f);
         self.head.visit_mut(&join(prefix, "head"), f);
         self.patch_head.visit_mut(&join(prefix, "ibot_head"), f);
+        self.lora.visit_mut(&join(prefix, "lora.backbone"), f);
+    }
+
+    fn compose(&mut self) {
+        if let Some(lora) = self.lora.as_ref().filter(|_| !self.frozen) {
+            lora.compose(&mut self.backbone);
+        }
     }
 }

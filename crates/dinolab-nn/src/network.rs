@@ -94,27 +94,17 @@ impl<H: ProjectionHead> Network<H> {
         let Some(lora) = self.lora.as_ref().filter(|_| !self.frozen) else {
             return Cow::Borrowed(&self.backbone);
         };
-        let (mut backbone, mut composed) = (self.backbone.clone(), lora.composed());
-        backbone.visit_mut("", &mut |name, param| {
-            if let Some(value) = composed.remove(name) {
-                param.set_recorded(value);
-            }
-        });
-        Cow::Owned(backbone)
+        Cow::Owned(lora.recorded(&self.backbone))
     }
 
     /// Learns a change of low rank of the backbone from now on, and the head; nothing else of the backbone.
     /// Its parameters keep the values of the whole: `W₀` and the change.
     ///
     /// # Errors
-    /// As [`Lora::new`].
+    /// As [`Lora::new`]; [`crate::Error::Lacks`] for a backbone that is not a vision transformer.
     pub fn adapt(&mut self, config: LoraConfig, seed: u64) -> Result<()> {
-        let lora = Lora::new(&self.backbone, config, seed)?;
-        self.backbone
-            .visit_mut("", &mut |name, param| match lora.adapts(name) {
-                true => param.set_composed(),
-                false => param.set_frozen(true),
-            });
+        let lora = Lora::new(self.backbone.vit()?, config, seed)?;
+        lora.attach(&mut self.backbone);
         self.lora = Some(lora);
         Ok(())
     }
@@ -130,12 +120,7 @@ impl<H: ProjectionHead> Network<H> {
     pub fn freeze_backbone(&mut self, frozen: bool) {
         if self.frozen != frozen {
             self.frozen = frozen;
-            let lora = &mut self.lora;
-            self.backbone.visit_mut("", &mut |name, param| {
-                let stays = lora.as_ref().is_some_and(|lora| !lora.adapts(name));
-                param.set_frozen(frozen || stays);
-            });
-            lora.visit_mut("", &mut |_, param| param.set_frozen(frozen));
+            Lora::freeze(&mut self.lora, &mut self.backbone, frozen);
         }
     }
 
@@ -164,11 +149,6 @@ impl<H: Parameters> Parameters for Network<H> {
         let Some(lora) = self.lora.as_ref().filter(|_| !self.frozen) else {
             return;
         };
-        let mut composed = lora.composed();
-        self.backbone.visit_mut("", &mut |name, param| {
-            if let Some(value) = composed.remove(name) {
-                param.set_flat(value.without_autodiff());
-            }
-        });
+        lora.compose(&mut self.backbone);
     }
 }

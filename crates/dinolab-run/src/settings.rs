@@ -409,7 +409,7 @@ settings! {
         freeze_backbone_epochs: f64 = 0.0;
     }
 
-    "Adapting weights" of [Dino, SimDino, LeJepa, VisReg, Distill] {
+    "Adapting weights" {
         /// Weight of the loss that holds features near those of --weights; 0 disables [default: 0]
         [value_name = "X"]
         preserve: f64 = 0.0;

@@ -11,12 +11,14 @@ use common::golden::*;
 use common::joint_embedding::{take, varied, views};
 use dinolab_nn::weights::{LoadOptions, Weights, load};
 use dinolab_nn::{
-    HeadConfig, MaskedNetwork, Parameters, PatchHeadConfig, ResNetConfig, VitConfig, ops,
+    HeadConfig, LoraConfig, MaskedNetwork, Parameters, PatchHeadConfig, ResNetConfig, VitConfig,
+    ops,
 };
 use dinolab_train::checkpoint::{Checkpoint, TrainState, save};
 use dinolab_train::{
-    AverageSchedule, BatchShape, Centering, DinoSchedule, DinoV2, DinoV2Config, IbotConfig,
-    MaskConfig, Method, OptimiserKind, Schedule, ScheduleConfig, StepHyperparams, StepMasks, Views,
+    AdaptConfig, AverageSchedule, BatchShape, Centering, DinoSchedule, DinoV2, DinoV2Config,
+    IbotConfig, MaskConfig, Method, OptimiserKind, Schedule, ScheduleConfig, StepHyperparams,
+    StepMasks, Views,
 };
 use serde_json::Value;
 
@@ -64,6 +66,20 @@ fn shared() -> DinoV2Config {
             momentum: 0.9,
             momentum_end: 0.99,
         }),
+        ..small()
+    }
+}
+
+fn adapted() -> DinoV2Config {
+    DinoV2Config {
+        adapt: AdaptConfig {
+            preserve: 0.5,
+            lora: Some(LoraConfig {
+                rank: 2,
+                alpha: 4.0,
+            }),
+            ..AdaptConfig::default()
+        },
         ..small()
     }
 }
@@ -290,7 +306,7 @@ fn hyperparams(step: u64, lr: f64) -> StepHyperparams {
 /// A step of gradient descent without clipping, momentum and decay changes a parameter by its gradient.
 #[test]
 fn gradients_are_those_of_finite_differences() {
-    for config in [small(), shared()] {
+    for config in [small(), shared(), adapted()] {
         let config = DinoV2Config {
             optimizer: OptimiserKind::Sgd,
             clip_grad: 0.0,
@@ -328,13 +344,18 @@ fn gradients_are_those_of_finite_differences() {
         let moments = method.state();
         loss(&mut method);
         let after = values(&method.student);
-        let mut names = vec![
-            "backbone.mask_token",
-            "backbone.patch_embed.proj.weight",
-            "backbone.pos_embed",
-            "backbone.blocks.1.mlp.fc2.weight",
-            "head.last_layer.weight_v",
-        ];
+        let mut names = vec!["backbone.mask_token", "head.last_layer.weight_v"];
+        names.extend(match config.adapt.lora {
+            Some(_) => vec![
+                "lora.backbone.blocks.0.attn.qkv.queries.b",
+                "lora.backbone.blocks.1.mlp.fc2.all.a",
+            ],
+            None => vec![
+                "backbone.patch_embed.proj.weight",
+                "backbone.pos_embed",
+                "backbone.blocks.1.mlp.fc2.weight",
+            ],
+        });
         if method.student.patch_head.is_some() {
             names.extend(["ibot_head.mlp.0.weight", "ibot_head.last_layer.weight_v"]);
         }
@@ -374,7 +395,7 @@ fn gradients_are_those_of_finite_differences() {
 /// patches is among those.
 #[test]
 fn micro_batches_equal_a_large_batch() {
-    for config in [small(), shared()] {
+    for config in [small(), shared(), adapted()] {
         let config = DinoV2Config {
             koleo_weight: 0.0,
             ..config
@@ -420,7 +441,7 @@ fn micro_batches_equal_a_large_batch() {
 
 #[test]
 fn one_image_and_equal_images_stay_finite() {
-    for config in [small(), shared()] {
+    for config in [small(), shared(), adapted()] {
         for (batch, equal) in [(1, false), (4, true)] {
             let mut method = DinoV2::new(&config, &device()).unwrap();
             for step in 0..10 {
@@ -445,7 +466,7 @@ fn one_image_and_equal_images_stay_finite() {
 
 #[test]
 fn a_restored_run_continues_exactly() {
-    for config in [small(), shared()] {
+    for config in [small(), shared(), adapted()] {
         let folder = tempfile::tempdir().unwrap();
         let mut first = DinoV2::new(&config, &device()).unwrap();
         for step in 0..3 {
@@ -468,6 +489,38 @@ fn a_restored_run_continues_exactly() {
         let token = &first.state().tensors["teacher.backbone.mask_token"];
         assert_eq!(token.shape, [1, 8]);
         assert!(token.data.iter().any(|&value| value != 0.0));
+    }
+}
+
+/// Backbone, mask token and both heads.
+#[test]
+fn a_run_starts_from_all_that_another_has_learned() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut first = DinoV2::new(&small(), &device()).unwrap();
+    for step in 0..3 {
+        take(&mut first, views(3, varied(step)), step);
+    }
+    let position = TrainState::default();
+    let path = save(folder.path(), &first, &position, &BTreeMap::new()).unwrap();
+    let weights = dinolab_nn::weights::read(&path, None).unwrap();
+    let mut second = DinoV2::new(&DinoV2Config { seed: 9, ..small() }, &device()).unwrap();
+    let report = second.start_from(&weights, LoadOptions::default()).unwrap();
+    assert!(
+        report.left_over.is_empty() && report.missing.is_empty(),
+        "{report}"
+    );
+    let (first, second) = (first.state(), second.state());
+    for (name, array) in &first.tensors {
+        let Some(part) = name.strip_prefix("teacher.") else {
+            continue;
+        };
+        for who in ["student", "teacher"] {
+            assert_eq!(
+                &second.tensors[&format!("{who}.{part}")],
+                array,
+                "{who}: {part}"
+            );
+        }
     }
 }
 

@@ -209,11 +209,7 @@ fn six_steps(feature: Feature) {
                     Some(width) => array.data.chunks(width).flat_map(twice).collect(),
                     None => twice(&array.data),
                 };
-                *array
-                    .shape
-                    .iter_mut()
-                    .nth(usize::from(width.is_some()))
-                    .unwrap() *= 2;
+                array.shape[usize::from(width.is_some())] *= 2;
             }
         }
     }

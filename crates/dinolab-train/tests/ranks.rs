@@ -136,7 +136,7 @@ fn distill(adapt: AdaptConfig) -> Distill {
 
 /// Every method, and every way in which DINO and DINOv2 look at a whole batch. So few views are masked that some
 /// processes have none.
-const METHODS: [&str; 12] = [
+const METHODS: [&str; 13] = [
     "dino",
     "sinkhorn",
     "terms",
@@ -149,6 +149,7 @@ const METHODS: [&str; 12] = [
     "adapted lejepa",
     "distill",
     "adapted distill",
+    "adapted dinov2",
 ];
 
 fn method(name: &str) -> Box<dyn Method> {
@@ -213,6 +214,13 @@ fn method(name: &str) -> Box<dyn Method> {
                 adapt: Default::default(),
             };
             Box::new(SimDino::new(&config, &device).unwrap())
+        }
+        "adapted dinov2" => {
+            let config = DinoV2Config {
+                adapt: adapt(),
+                ..dinov2()
+            };
+            Box::new(DinoV2::new(&config, &device).unwrap())
         }
         "dinov2" => Box::new(DinoV2::new(&dinov2(), &device).unwrap()),
         "ibot" => {

@@ -122,12 +122,12 @@ fn part_of(name: &str) -> Option<(String, usize, usize)> {
 fn full_name(name: &str) -> String {
     match name.split_once('.') {
         Some(("backbone", rest)) => format!("backbone.{}", part(rest)),
-        Some(("head", rest)) => {
+        Some((head @ ("head" | "ibot_head"), rest)) => {
             // Newer PyTorch keeps weight norm as a parametrisation.
             let rest = rest
                 .replace("parametrizations.weight.original0", "weight_g")
                 .replace("parametrizations.weight.original1", "weight_v");
-            format!("head.{rest}")
+            format!("{head}.{rest}")
         }
         _ => format!("backbone.{}", part(name)),
     }

@@ -29,6 +29,7 @@ use super::average::BackboneAverage;
 use super::dino::Centering;
 use super::dino::seen::Seen;
 use super::{BatchShape, Method, Outputs, PrototypeOutputs, StepReport, StepTimings, check};
+use crate::adapt::Preserved;
 use crate::dropout::Dropout;
 use crate::masks::StepMasks;
 use crate::ranks::TreeSum;
@@ -52,6 +53,7 @@ pub struct DinoV2 {
     pub patch_centre: Option<Tensor<1>>,
     /// Evaluated instead of the teacher, if it is there.
     average: Option<BackboneAverage>,
+    preserved: Option<Preserved>,
     /// Moments of the student's parameters.
     optimiser: Optimiser,
     dropout: Dropout,
@@ -82,6 +84,11 @@ impl DinoV2 {
         let mut teacher = MaskedNetwork::new(vit, &config.head, patches, config.seed, &device)?;
         teacher.set_precision(config.precision);
         let mut student = teacher.clone();
+        let original = AnyBackbone::from(teacher.backbone.clone());
+        let preserved = Preserved::new(config.adapt.preserve, &original, Feature::Class);
+        if let Some(lora) = config.adapt.lora {
+            student.adapt(lora, config.seed)?;
+        }
         student.to_device(&device.clone().autodiff());
         let mut parameters = 0;
         student.visit("", &mut |_, _| parameters += 1);
@@ -101,6 +108,7 @@ impl DinoV2 {
             config: config.clone(),
             student,
             teacher,
+            preserved,
             device,
             ranks: Ranks::default(),
         })
@@ -186,7 +194,7 @@ impl DinoV2 {
         let (mut seen, mut seen_patches) = (Seen::default(), SeenPatches::default());
         let own = ranks.own_shards();
         for shard in 0..own {
-            let mut loss = [0.0; 2];
+            let mut loss = [0.0; 3];
             let (mut logit_sum, mut patch_logit_sum) = (None, None);
             for number in (shard..micro_batches.len()).step_by(own) {
                 let (views, part) = (&micro_batches[number], &parts[number]);
@@ -218,6 +226,11 @@ impl DinoV2 {
                     loss[1] += check::scalar(&ibot);
                     differentiated = differentiated + ibot * ibot_weight;
                 }
+                if let Some(preserved) = &self.preserved {
+                    let drift = preserved.drift(class.clone(), preserved.features(views)) * share;
+                    loss[2] += check::scalar(&drift);
+                    differentiated = differentiated + drift * preserved.weight;
+                }
                 if let Some(koleo) = &koleo {
                     differentiated = differentiated + koleo.through(number, class);
                 }
@@ -248,8 +261,8 @@ impl DinoV2 {
             patch_centre_sum.push(patch_logit_sum, added);
         }
         let losses = ranks.of_all_shards(&losses)?;
-        let of_all = |which: usize| losses.iter().skip(which).step_by(2).sum::<f64>();
-        let (dino, ibot) = (of_all(0), of_all(1));
+        let of_all = |which: usize| losses.iter().skip(which).step_by(3).sum::<f64>();
+        let (dino, ibot, drift) = (of_all(0), of_all(1), of_all(2));
         let mut terms = vec![("dino", dino)];
         let mut loss = dino + ibot_weight * ibot;
         if self.config.ibot.is_some() {
@@ -258,6 +271,10 @@ impl DinoV2 {
         if let Some(koleo) = &koleo {
             terms.push(("koleo", koleo.value));
             loss += self.config.koleo_weight * koleo.value;
+        }
+        if let Some(preserved) = &self.preserved {
+            terms.push(("drift", drift));
+            loss += preserved.weight * drift;
         }
         check::finite(loss, hp.step)?;
         gradients.reduce(&ranks)?;
@@ -372,6 +389,9 @@ impl Method for DinoV2 {
         if let Some(average) = &self.average {
             average.put(&mut state);
         }
+        if let Some(preserved) = &self.preserved {
+            preserved.put(&mut state);
+        }
         state.put_optimiser(&self.student, &self.optimiser);
         state
     }
@@ -390,6 +410,9 @@ impl Method for DinoV2 {
         if let Some(average) = &mut self.average {
             average.restore(state)?;
         }
+        if let Some(preserved) = &mut self.preserved {
+            preserved.restore(state)?;
+        }
         state.load_optimiser(&self.student, &mut self.optimiser, &self.device)
     }
 
@@ -400,6 +423,10 @@ impl Method for DinoV2 {
         if let Some(average) = &mut self.average {
             average.start_from(weights, options)?;
         }
+        if let Some(preserved) = &mut self.preserved {
+            preserved.start_from(weights, options)?;
+        }
+        self.student.rebase();
         let fits = |centre: &&Vec<f32>| centre.len() == self.config.head.out_dim;
         let known = weights.centre.as_ref().filter(fits);
         if let (Some(centre), Some(known)) = (&mut self.centre, known) {

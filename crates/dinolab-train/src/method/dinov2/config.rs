@@ -22,8 +22,7 @@ pub struct DinoV2Config {
     pub optimizer: OptimiserKind,
     /// Each parameter's gradient is clipped to this norm; 0 disables.
     pub clip_grad: f64,
-    /// How weights that it starts from are adapted: rates by layer; features are not preserved, and a change
-    /// of low rank is not learned.
+    /// How weights that it starts from are adapted.
     #[serde(default)]
     pub adapt: AdaptConfig,
     /// Epochs during which the prototypes of both heads stay as they are.
@@ -101,13 +100,6 @@ impl DinoV2Config {
     /// Refuses impossible numbers; returns the backbone.
     pub(super) fn check(&self) -> Result<&VitConfig> {
         self.adapt.check()?;
-        let reason = "is not for DINOv2";
-        if self.adapt.preserve > 0.0 {
-            return Err(check::bad("preserve", reason));
-        }
-        if self.adapt.lora.is_some() {
-            return Err(check::bad("lora-rank", reason));
-        }
         check::weight("koleo-weight", self.koleo_weight)?;
         check::share("momentum-teacher-end", self.schedule.momentum_teacher_end)?;
         self.average.map_or(Ok(()), |average| average.check())?;
