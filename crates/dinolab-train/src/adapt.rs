@@ -1,10 +1,12 @@
 //! How a run adapts weights that it starts from: what all methods have in common.
 
+mod heads;
 mod preserve;
 
 use dinolab_nn::optim::LayerRates;
 use dinolab_nn::{BackboneConfig, LoraConfig, Network, ProjectionHead};
 
+pub(crate) use self::heads::with_heads_of;
 pub(crate) use self::preserve::Preserved;
 pub use self::preserve::drift;
 

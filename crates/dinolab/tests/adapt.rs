@@ -6,7 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use common::{
-    Train, figures, newest, of_kind, picture, program, same_however_it_is_run, tensors, text,
+    Train, figures, newest, of_kind, picture, program, relative, same_however_it_is_run, tensors,
+    text,
 };
 use serde_json::Value;
 
@@ -237,5 +238,43 @@ fn what_adapts_no_weights_is_refused() {
     ] {
         let error = adapted.clone().with(flag, value).fail();
         assert!(error.contains(&format!("--{flag}")), "{error}");
+    }
+}
+
+/// A head of DINO comes along in its own sizes; one of other sizes is begun anew, and warms up.
+#[test]
+fn a_head_that_fits_is_taken_over() {
+    let root = tempfile::tempdir().unwrap();
+    let first = root.path().join("first");
+    Train::tiny(&first).with("out-dim", 48).succeed();
+    let given = tensors(&first);
+    let sizes = ["out-dim", "head-hidden-dim", "head-bottleneck-dim"];
+    for (out_dim, taken) in [(None, true), (Some(24), false)] {
+        let run = root.path().join(format!("{taken}"));
+        let still = sizes
+            .iter()
+            .fold(Train::tiny(&run), |train, size| train.without(size));
+        let still = still
+            .with("weights", first.display())
+            .with("lr", 0)
+            .with("min-lr", 0)
+            .with("epochs", 1);
+        let still = match out_dim {
+            Some(out_dim) => still.with("out-dim", out_dim),
+            None => still,
+        };
+        let said = still.succeed();
+        assert_eq!(said.contains("random head"), !taken, "{said}");
+        let config = fs::read_to_string(run.join("config.toml")).unwrap();
+        let expected = format!("out-dim = {}\n", out_dim.unwrap_or(48));
+        assert!(config.contains(&expected), "{config}");
+        let found = tensors(&run);
+        let kept = |name: &str| relative(&found[name].data, &given[name].data) < 1e-6;
+        assert!(kept("teacher.backbone.norm.weight"));
+        let head = "teacher.head.last_layer.weight_v";
+        assert!(found[head].data.len() != given[head].data.len() || kept(head));
+        assert_eq!(found[head].data.len() == given[head].data.len(), taken);
+        // The same command goes on.
+        still.succeed();
     }
 }

@@ -18,7 +18,7 @@ use crate::settings::adapt::GivenWeights;
 use crate::settings::recipe::ImageFacts;
 use crate::settings::{Config, Settings};
 use crate::sources::Sources;
-use crate::values::{Numbers, RecipeKind};
+use crate::values::{MethodKind, Numbers, RecipeKind};
 use crate::weights::read;
 
 /// Images at most that are measured for the mean and deviation of their channels.
@@ -95,9 +95,18 @@ pub(super) fn with_network_of_weights(
         Some(recorded) => recorded.network().over(recorded.adapting()),
         None => {
             let weights = read_start(&path)?;
+            // Only DINO and DINOv2 take over a head.
+            let head = weights
+                .head_config()
+                .filter(|_| settings.method.is_none_or(MethodKind::has_prototypes));
             given = Some(GivenWeights {
-                has_head: weights.head_config().is_some(),
+                has_head: head.as_ref().is_some_and(|head| settings.may_have(head)),
             });
+            let head = head.filter(|_| settings.method.is_some());
+            let mut head = head.map_or_else(Settings::default, |head| Settings::of_head(&head));
+            if settings.method != Some(MethodKind::Dino) {
+                head.use_bn_in_head = None;
+            }
             let preprocess = preprocess_of(&weights.metadata);
             let own = Settings::of_weights(weights.feature()?, preprocess.as_ref());
             let config = weights.backbone_config(None);
@@ -107,7 +116,7 @@ pub(super) fn with_network_of_weights(
                 (true, BackboneConfig::ResNet(_)) => Settings::default(),
                 (false, config) => Settings::of_network(config)?,
             };
-            network.over(own)
+            network.over(own).over(head)
         }
     };
     Ok((settings.over(network), given))

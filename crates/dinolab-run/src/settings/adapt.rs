@@ -1,6 +1,6 @@
 //! Defaults of a run that adapts weights that there are.
 
-use dinolab_nn::Feature;
+use dinolab_nn::{Feature, HeadConfig};
 
 use super::Settings;
 use super::resolve::AutoSetting;
@@ -85,8 +85,40 @@ impl Settings {
             lr: self.lr,
             layer_decay: self.layer_decay.or(Some(1.0)),
             freeze_backbone_epochs: self.freeze_backbone_epochs.or(Some(0.0)),
+            out_dim: self.out_dim,
+            head_hidden_dim: self.head_hidden_dim,
+            head_bottleneck_dim: self.head_bottleneck_dim,
+            head_layers: self.head_layers,
+            use_bn_in_head: self.use_bn_in_head,
+            norm_last_layer: self.norm_last_layer,
             ..self.evaluating()
         }
+    }
+
+    /// The sizes of a head that is taken over.
+    pub(crate) fn of_head(head: &HeadConfig) -> Self {
+        Self {
+            out_dim: Some(head.out_dim),
+            head_hidden_dim: Some(head.hidden_dim),
+            head_bottleneck_dim: Some(head.bottleneck_dim),
+            head_layers: Some(head.layers),
+            use_bn_in_head: Some(head.use_bn),
+            norm_last_layer: Some(head.norm_last_layer),
+            ..Self::default()
+        }
+    }
+
+    /// Whether nothing that is given speaks against a head.
+    pub(crate) fn may_have(&self, head: &HeadConfig) -> bool {
+        let differs = |given: Option<usize>, own| given.is_some_and(|given| given != own);
+        let sizes = [
+            (self.out_dim, head.out_dim),
+            (self.head_hidden_dim, head.hidden_dim),
+            (self.head_bottleneck_dim, head.bottleneck_dim),
+            (self.head_layers, head.layers),
+        ];
+        !sizes.into_iter().any(|(given, own)| differs(given, own))
+            && self.use_bn_in_head.is_none_or(|given| given == head.use_bn)
     }
 
     /// What evaluates the weights as they evaluate themselves, so that the first figure is theirs.

@@ -26,7 +26,7 @@ use self::terms::Terms;
 use super::average::{AverageSchedule, BackboneAverage};
 use super::directions::directions;
 use super::{BatchShape, Method, Outputs, PrototypeOutputs, StepReport, StepTimings, check};
-use crate::adapt::Preserved;
+use crate::adapt::{Preserved, with_heads_of};
 use crate::dropout::Dropout;
 use crate::ranks::TreeSum;
 use crate::state::json;
@@ -459,7 +459,9 @@ impl Method for Dino {
         state.load_optimiser(&self.student, &mut self.optimiser, &self.device)
     }
 
+    /// Takes the head, too, if there is one of these sizes; if not, it starts from random weights.
     fn start_from(&mut self, weights: &Weights, options: LoadOptions) -> Result<LoadReport> {
+        let weights = &*with_heads_of(weights, &[("head", &self.student.head)]);
         let report = load(&mut self.teacher, "", weights, options)?;
         load(&mut self.student.backbone, "backbone", weights, options)?;
         load(&mut self.student.head, "head", weights, options)?;

@@ -29,7 +29,7 @@ use super::average::BackboneAverage;
 use super::dino::Centering;
 use super::dino::seen::Seen;
 use super::{BatchShape, Method, Outputs, PrototypeOutputs, StepReport, StepTimings, check};
-use crate::adapt::Preserved;
+use crate::adapt::{Preserved, with_heads_of};
 use crate::dropout::Dropout;
 use crate::masks::StepMasks;
 use crate::ranks::TreeSum;
@@ -416,8 +416,16 @@ impl Method for DinoV2 {
         state.load_optimiser(&self.student, &mut self.optimiser, &self.device)
     }
 
-    /// Takes backbone, mask token and heads, as far as they are there.
+    /// Takes backbone, mask token and those heads that are there in these sizes.
     fn start_from(&mut self, weights: &Weights, options: LoadOptions) -> Result<LoadReport> {
+        let mut heads = vec![("head", &self.student.head)];
+        heads.extend(
+            self.student
+                .patch_head
+                .as_ref()
+                .map(|head| ("ibot_head", head)),
+        );
+        let weights = &*with_heads_of(weights, &heads);
         let report = load(&mut self.student, "", weights, options)?;
         load(&mut self.teacher, "", weights, options)?;
         if let Some(average) = &mut self.average {
