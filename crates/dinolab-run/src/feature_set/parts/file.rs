@@ -15,7 +15,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::file::metadata::{KeyValue, ParquetMetaData};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::reader::{ChunkReader, FileReader, SerializedFileReader};
 
 use super::folder::{PartFolder, PartReader, refused};
 use super::{FeatureType, Hash};
@@ -193,11 +193,11 @@ pub(crate) fn is_whole(folder: &PartFolder, identity: &str, number: usize) -> Re
 ///
 /// # Errors
 /// A part that is damaged or of another folder, or that could not be fetched.
-pub(super) fn open(
-    part: PartReader,
+pub(super) fn open<R: ChunkReader + 'static>(
+    part: R,
     identity: &str,
     number: usize,
-) -> Result<SerializedFileReader<PartReader>> {
+) -> Result<SerializedFileReader<R>> {
     let reader = SerializedFileReader::new(part).map_err(|error| refused(&error))?;
     match footer(reader.metadata()) {
         Some(found) if found.identity == identity && found.number == number => Ok(reader),
