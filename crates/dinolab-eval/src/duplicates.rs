@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use dinolab_data::slice::check_finite;
 use rayon::prelude::*;
 
 use crate::feature_rows::{BLOCK, FeatureRows, RowsInMemory};
@@ -68,12 +69,14 @@ pub fn near_duplicate_rows(
     let mut held = Vec::new();
     for first in (0..count).step_by(TILE) {
         let tile = TILE.min(count - first);
-        held.resize(tile * dim, 0.0);
-        rows.read(first, &mut held)?;
-        let queries: Vec<Vec<f32>> = held
-            .par_chunks(QUERY_BLOCK * dim)
-            .map(|block| transposed(block, dim))
-            .collect();
+        let mut queries: Vec<Vec<f32>> = Vec::new();
+        for start in (first..first + tile).step_by(BLOCK) {
+            held.resize(BLOCK.min(first + tile - start) * dim, 0.0);
+            rows.read(start, &mut held)?;
+            check_finite("features", &held)?;
+            let blocks = held.par_chunks(QUERY_BLOCK * dim);
+            queries.par_extend(blocks.map(|block| transposed(block, dim)));
+        }
         // The tile itself, and later rows only: a pair is seen once.
         for start in (first..count).step_by(BLOCK) {
             let end = count.min(start + BLOCK);

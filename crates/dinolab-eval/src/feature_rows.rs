@@ -63,6 +63,15 @@ impl<T: FeatureRows + ?Sized> FeatureRows for &T {
     }
 }
 
+/// Features with their labels, of which some rows are read at a time.
+#[derive(Clone, Copy)]
+pub struct LabelledRows<'a> {
+    /// `[N, D]`.
+    pub rows: &'a dyn FeatureRows,
+    /// `[N]`.
+    pub labels: &'a [usize],
+}
+
 /// Features in memory.
 #[derive(Clone, Debug)]
 pub struct RowsInMemory<'a> {
@@ -160,7 +169,7 @@ mod tests {
         let mut two = [0.0; 6];
         rows.read(1, &mut two).unwrap();
         assert_eq!(two, features[3..9]);
-        (&rows).gather(&[3, 0], &mut two).unwrap();
+        rows.gather(&[3, 0], &mut two).unwrap();
         assert_eq!(two, [9.0, 10.0, 11.0, 0.0, 1.0, 2.0]);
         assert!(rows.read(3, &mut two).is_err(), "beyond the last");
         assert!(rows.read(9, &mut two).is_err());

@@ -29,7 +29,7 @@ use dinolab_data::slice::{SliceError, check_finite, check_length};
 
 use self::accuracy::Hits;
 use crate::cross_entropy::Targets;
-use crate::feature_rows::{FeatureRows, RowsInMemory, for_blocks};
+use crate::feature_rows::{FeatureRows, LabelledRows, RowsInMemory, for_blocks};
 use crate::knn::Labelled;
 use crate::{Error, Result};
 
@@ -75,15 +75,6 @@ pub struct Problem<'a, V = Labelled<'a>> {
     pub labels: &'a [usize],
     /// The validation set.
     pub validation: V,
-}
-
-/// Features with their labels, of which some rows are read at a time.
-#[derive(Clone, Copy)]
-pub struct LabelledRows<'a> {
-    /// `[N, D]`.
-    pub rows: &'a dyn FeatureRows,
-    /// `[N]`.
-    pub labels: &'a [usize],
 }
 
 /// Accuracy after an epoch.

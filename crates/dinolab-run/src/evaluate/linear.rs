@@ -7,10 +7,8 @@ use std::sync::Arc;
 
 use dinolab_data::Source;
 use dinolab_data::random::{Purpose, Random};
-use dinolab_eval::feature_rows::{FeatureRows, RowsInMemory};
-use dinolab_eval::linear::{
-    EpochScore, LabelledRows, LinearConfig, LinearRun, Problem, train_rows,
-};
+use dinolab_eval::feature_rows::{FeatureRows, LabelledRows, RowsInMemory};
+use dinolab_eval::linear::{EpochScore, LinearConfig, LinearRun, Problem, train_rows};
 use dinolab_features::BlockFeatures;
 use dinolab_features::Preprocess;
 use dinolab_features::RandomView;
@@ -422,3 +420,6 @@ impl Report for LinearReport {
         table
     }
 }
+
+#[cfg(all(test, feature = "parquet"))]
+mod tests;

@@ -17,7 +17,7 @@ pub(super) enum LabelledSet {
     InMemory(FeatureSet),
     /// In the parts of a folder, of which some rows are read at a time.
     #[cfg(feature = "parquet")]
-    Parts(LabelledParts, StoredRows),
+    Parts(Box<LabelledParts>, StoredRows),
 }
 
 impl LabelledSet {
@@ -39,7 +39,7 @@ impl LabelledSet {
         if FeatureSet::is_folder(path, &env.remote).of_setting(setting, "")? {
             let parts = LabelledParts::open(env, input)?;
             let rows = parts.rows().of_setting(setting, "")?;
-            return Ok(Self::Parts(parts, rows));
+            return Ok(Self::Parts(Box::new(parts), rows));
         }
         let set = FeatureSet::load(path, &env.remote).of_setting(setting, "")?;
         Self::of(env, set, input)
