@@ -4,7 +4,8 @@
 //! all. `_manifest.json` says which set, weights and preparation the folder is of.
 //!
 //! Columns: `path` (text), `feature` (list of fixed size of `f32` or `f16`), and `label` (text) where images have
-//! classes.
+//! classes. A folder of patch tokens has a column `patch_tokens` in place of `feature`: a list of fixed size holds
+//! `[rows, columns, width]`, which the manifest and the footers of the parts say.
 
 mod file;
 mod folder;
@@ -28,7 +29,7 @@ pub(crate) use self::file::{Part, is_whole};
 pub(crate) use self::folder::PartFolder;
 pub(crate) use self::hash::Hash;
 pub(crate) use self::labelled::LabelledParts;
-pub(crate) use self::manifest::Manifest;
+pub(crate) use self::manifest::{Manifest, TokenGrid};
 pub(crate) use self::rows::StoredRows;
 pub use self::shard::Shard;
 pub(crate) use self::stored::Stored;
