@@ -1,5 +1,5 @@
 """Reads a folder that `dinolab embed --format parquet` wrote with pyarrow, pandas, Polars and DuckDB, and compares it
-with the `.npy` of `dinolab embed` on the same images.
+with the `.npy` of `dinolab embed` on the same images: features, or patch tokens (`--patch-tokens`).
 
     pip install pyarrow pandas polars duckdb
     python benches/peers/parts_check.py FOLDER features.npy
@@ -7,6 +7,7 @@ with the `.npy` of `dinolab embed` on the same images.
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -25,14 +26,20 @@ def main() -> None:
     files = str(folder / "*.parquet")
 
     table = pyarrow.parquet.read_table(folder)
-    kind = table.schema.field("feature").type
+    column = "feature" if "feature" in table.schema.names else "patch_tokens"
+    kind = table.schema.field(column).type
+    if column == "patch_tokens":
+        footer = pyarrow.parquet.read_metadata(folder / "part-000000.parquet").metadata
+        shape = tuple(json.loads(footer[b"dinolab.patch_tokens"]))
+        assert shape == expected.shape[1:], (shape, expected.shape)
+        expected = expected.reshape(len(expected), -1)
     frame = pandas.read_parquet(folder)
     lazy = polars.read_parquet(files)
-    rows = duckdb.sql(f"select path, feature from '{files}'").fetchall()
+    rows = duckdb.sql(f"select path, {column} from '{files}'").fetchall()
     found = {
-        "pyarrow": (table["path"].to_pylist(), np.stack(table["feature"].to_numpy())),
-        "pandas": (list(frame["path"]), np.stack(frame["feature"])),
-        "Polars": (lazy["path"].to_list(), lazy["feature"].to_numpy()),
+        "pyarrow": (table["path"].to_pylist(), np.stack(table[column].to_numpy())),
+        "pandas": (list(frame["path"]), np.stack(frame[column])),
+        "Polars": (lazy["path"].to_list(), lazy[column].to_numpy()),
         "DuckDB": ([row[0] for row in rows], np.array([row[1] for row in rows], dtype=np.float32)),
     }
     tolerance = 0.0 if kind.value_type == pyarrow.float32() else 1e-3 * float(np.abs(expected).max())

@@ -1,4 +1,4 @@
-//! Reading of image files, up to a size limit.
+//! Reading of image files, up to a size limit, and of parts of files.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -21,6 +21,33 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
         source,
     })?;
     read_within(path, MAX_BYTES)
+}
+
+/// Reads bytes of an open file from `start` on, without moving the position that other threads share.
+///
+/// # Errors
+/// As of the system; a file that ends before `bytes` are full.
+#[cfg(unix)]
+pub fn read_at(file: &File, start: u64, bytes: &mut [u8]) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, start)
+}
+
+/// Reads bytes of an open file from `start` on.
+///
+/// # Errors
+/// As of the system; a file that ends before `bytes` are full.
+#[cfg(windows)]
+pub fn read_at(file: &File, mut start: u64, mut bytes: &mut [u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, bytes, start)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => {
+                start += read as u64;
+                bytes = &mut bytes[read..];
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Fails for anything but a regular file: opening a pipe would wait for a writer, and a device may be

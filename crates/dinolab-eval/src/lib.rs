@@ -15,6 +15,7 @@
 //! | [`davis`] | video object segmentation: label propagation, J and F of the DAVIS benchmark |
 //! | [`whitening`], [`pca`] | covariance, whitening, principal components |
 //! | [`cross_entropy`] | the loss of classifiers |
+//! | [`feature_rows`] | features that are read some rows at a time |
 //!
 //! Callers read and write files of features, classifiers and pictures.
 //!
@@ -46,6 +47,7 @@ pub mod cross_entropy;
 pub mod davis;
 pub mod duplicates;
 mod error;
+pub mod feature_rows;
 mod file;
 pub mod knn;
 pub mod linear;

@@ -7,7 +7,8 @@
 //! the reference implementation reports the best.
 //!
 //! Features may differ between epochs (augmentation) or stay the same (cached), and are shared by
-//! several learning rates: see [`train`]. Results do not depend on the number of threads.
+//! several learning rates: see [`train`]. They need not be in memory: see [`train_rows`]. Results do not depend
+//! on the number of threads, nor on where features are.
 
 mod accuracy;
 mod classifier;
@@ -19,14 +20,16 @@ mod tests;
 pub use accuracy::{Accuracy, accuracy};
 pub use classifier::LinearClassifier;
 pub use sgd::{Sgd, cosine};
-pub use standardise::Standardiser;
+pub use standardise::{StandardisedRows, Standardiser};
 
 use std::borrow::Cow;
 
 use dinolab_data::random::epoch_order;
 use dinolab_data::slice::{SliceError, check_finite, check_length};
 
+use self::accuracy::Hits;
 use crate::cross_entropy::Targets;
+use crate::feature_rows::{FeatureRows, LabelledRows, RowsInMemory, for_blocks};
 use crate::knn::Labelled;
 use crate::{Error, Result};
 
@@ -61,9 +64,9 @@ impl LinearConfig {
     }
 }
 
-/// The training labels and the validation set.
+/// The training labels and the validation set, which is [`Labelled`] in memory or [`LabelledRows`] elsewhere.
 #[derive(Clone, Copy, Debug)]
-pub struct Problem<'a> {
+pub struct Problem<'a, V = Labelled<'a>> {
     /// Width of a feature, `D`.
     pub dim: usize,
     /// Number of classes, `K`.
@@ -71,7 +74,7 @@ pub struct Problem<'a> {
     /// Labels of the training rows, `[N]`, each below `classes`.
     pub labels: &'a [usize],
     /// The validation set.
-    pub validation: Labelled<'a>,
+    pub validation: V,
 }
 
 /// Accuracy after an epoch.
@@ -144,6 +147,48 @@ pub fn train<'f, E: From<Error> + From<SliceError>>(
     config: &LinearConfig,
     progress: &mut dyn FnMut(&[EpochScore]),
 ) -> Result<Vec<LinearRun>, E> {
+    let Problem {
+        dim,
+        classes,
+        labels,
+        validation:
+            Labelled {
+                features: judged,
+                labels: judged_labels,
+                ..
+            },
+    } = *problem;
+    if dim == 0 || judged.is_empty() {
+        return Err(empty().into());
+    }
+    let validation = RowsInMemory::new(judged, dim)?;
+    let problem = Problem {
+        dim,
+        classes,
+        labels,
+        validation: LabelledRows {
+            rows: &validation,
+            labels: judged_labels,
+        },
+    };
+    let mut rows = |epoch: usize| -> Result<Box<dyn FeatureRows + 'f>, E> {
+        Ok(Box::new(RowsInMemory::new(features(epoch)?, dim)?))
+    };
+    train_rows(&mut rows, &problem, lrs, config, progress)
+}
+
+/// [`train`] with features that need not be in memory: the rows of a batch are read when its turn comes, and those
+/// of the validation set some at a time after each epoch. The result is that of [`train`], bit for bit.
+///
+/// # Errors
+/// As [`train`]; rows that cannot be read.
+pub fn train_rows<'f, E: From<Error> + From<SliceError>>(
+    features: &mut dyn FnMut(usize) -> Result<Box<dyn FeatureRows + 'f>, E>,
+    problem: &Problem<'_, LabelledRows<'_>>,
+    lrs: &[f64],
+    config: &LinearConfig,
+    progress: &mut dyn FnMut(&[EpochScore]),
+) -> Result<Vec<LinearRun>, E> {
     check(problem, lrs, config)?;
     let Problem { dim, labels, .. } = *problem;
     let mut runs: Vec<LinearRun> = lrs
@@ -158,15 +203,14 @@ pub fn train<'f, E: From<Error> + From<SliceError>>(
     let mut rows = Vec::new();
     for epoch in 0..config.epochs {
         let features = features(epoch)?;
-        check_length("training features", labels.len() * dim, features.len())?;
-        check_finite("training features", &features)?;
+        check_length("training features", labels.len(), features.len())?;
+        check_length("width of training features", dim, features.dim())?;
         let order = epoch_order(config.seed, epoch as u64, labels.len());
         let mut losses = vec![0.0; lrs.len()];
         for batch in order.chunks(config.batch_size) {
-            rows.clear();
-            for &row in batch {
-                rows.extend_from_slice(&features[row * dim..][..dim]);
-            }
+            rows.resize(batch.len() * dim, 0.0);
+            features.gather(batch, &mut rows)?;
+            check_finite("training features", &rows)?;
             let batch_labels: Vec<usize> = batch.iter().map(|&row| labels[row]).collect();
             let targets = Targets::Labels(&batch_labels);
             for ((run, sgd), loss) in runs.iter_mut().zip(&mut optimisers).zip(&mut losses) {
@@ -174,15 +218,19 @@ pub fn train<'f, E: From<Error> + From<SliceError>>(
                 *loss += batch.len() as f64 * sgd.step(&mut run.classifier, &rows, targets, lr)?;
             }
         }
-        for (run, loss) in runs.iter_mut().zip(losses) {
-            let loss = loss / labels.len() as f64;
-            if !loss.is_finite() {
-                return Err(Error::Diverged { lr: run.lr, loss }.into());
-            }
+        let losses: Vec<f64> = losses
+            .into_iter()
+            .map(|loss| loss / labels.len() as f64)
+            .collect();
+        if let Some((run, &loss)) = runs.iter().zip(&losses).find(|(_, loss)| !loss.is_finite()) {
+            return Err(Error::Diverged { lr: run.lr, loss }.into());
+        }
+        let accuracies = accuracies(&runs, problem)?;
+        for ((run, loss), accuracy) in runs.iter_mut().zip(losses).zip(accuracies) {
             run.history.push(EpochScore {
                 epoch: epoch + 1,
                 loss,
-                accuracy: run.classifier.accuracy(problem.validation)?,
+                accuracy,
             });
         }
         let now: Vec<EpochScore> = runs.iter().map(|run| run.last().clone()).collect();
@@ -191,7 +239,34 @@ pub fn train<'f, E: From<Error> + From<SliceError>>(
     Ok(runs)
 }
 
-fn check(problem: &Problem, lrs: &[f64], config: &LinearConfig) -> Result<()> {
+/// The accuracy of each layer on the validation set, which is read once for all.
+fn accuracies(
+    runs: &[LinearRun],
+    problem: &Problem<'_, LabelledRows<'_>>,
+) -> Result<Vec<Accuracy>> {
+    let LabelledRows { rows, labels } = problem.validation;
+    let mut hits = vec![Hits::default(); runs.len()];
+    for_blocks(rows, |first, block| {
+        check_finite("features", block)?;
+        let labels = &labels[first..][..block.len() / rows.dim()];
+        for (run, hits) in runs.iter().zip(&mut hits) {
+            hits.add(&run.classifier.logits(block)?, problem.classes, labels)?;
+        }
+        Ok(())
+    })?;
+    let all = hits.iter();
+    all.map(|hits| hits.accuracy(problem.classes)).collect()
+}
+
+fn empty() -> Error {
+    Error::invalid("features", "the set is empty")
+}
+
+fn check(
+    problem: &Problem<'_, LabelledRows<'_>>,
+    lrs: &[f64],
+    config: &LinearConfig,
+) -> Result<()> {
     if lrs.is_empty() {
         return Err(Error::setting("lr", "at least one is needed"));
     }
@@ -215,16 +290,12 @@ fn check(problem: &Problem, lrs: &[f64], config: &LinearConfig) -> Result<()> {
         validation,
     } = *problem;
     if dim == 0 || labels.is_empty() || validation.labels.is_empty() {
-        return Err(Error::invalid("features", "the set is empty"));
+        return Err(empty());
     }
     if let Some(label) = labels.iter().find(|&&label| label >= classes) {
         let reason = format!("{label} is not one of {classes} classes");
         return Err(Error::invalid("training label", reason));
     }
-    check_length(
-        "features",
-        validation.labels.len() * dim,
-        validation.features.len(),
-    )?;
-    Ok(check_finite("features", validation.features)?)
+    check_length("labels", validation.rows.len(), validation.labels.len())?;
+    Ok(check_length("feature width", dim, validation.rows.dim())?)
 }

@@ -14,9 +14,9 @@ use crate::rows::{products, rows_of, transposed};
 /// Similarities per task (16 MiB).
 const HELD: usize = 1 << 22;
 /// Most queries per task.
-const QUERY_BLOCK: usize = 128;
+pub(crate) const QUERY_BLOCK: usize = 128;
 /// Database rows compared at a time.
-const ROW_BLOCK: usize = 2048;
+pub(crate) const ROW_BLOCK: usize = 2048;
 
 /// Calls `visit(query, its similarities to all rows of the database)` for each query and returns
 /// the results in order. `visit` may change the similarities.
@@ -63,7 +63,7 @@ pub(crate) fn for_each_query<R: Send>(
 }
 
 /// Orders by descending similarity, then by row.
-fn order(a: (f32, usize), b: (f32, usize)) -> Ordering {
+pub(crate) fn order(a: (f32, usize), b: (f32, usize)) -> Ordering {
     b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
 }
 

@@ -226,6 +226,30 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_whole(path, |out| out.write_all(bytes))
 }
 
+/// Writes the file at `path` unless there is one, whole or not at all: of several writers, also on other machines,
+/// one does. Returns whether it was this one. Missing folders are made.
+///
+/// # Errors
+/// A file that cannot be written: nothing is left of it.
+pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<bool> {
+    if path.exists() {
+        return Ok(false);
+    }
+    let (part, mut file) = PartFile::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    // A rename would replace a file that appeared in the meantime.
+    match fs::hard_link(part.temporary(), path) {
+        Ok(()) => {
+            sync_folder(path);
+            Ok(true)
+        }
+        Err(_) if path.exists() => Ok(false),
+        // Not every file system has links.
+        Err(_) => part.keep().map(|()| true),
+    }
+}
+
 /// Removes the temporary files that a killed process left in `folder`. Only for a folder that no
 /// other process writes into.
 pub fn remove_unfinished(folder: &Path) {
@@ -315,6 +339,27 @@ mod tests {
         assert_eq!(entries(root.path()), [".hidden", "a.tmp", "state.bin"]);
         assert_eq!(fs::read(&path).unwrap(), b"new");
         remove_unfinished(&root.path().join("absent"));
+    }
+
+    #[test]
+    fn of_several_writers_one_writes() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("new/only.bin");
+        let written: Vec<bool> = std::thread::scope(|scope| {
+            let write = |number: u8| {
+                let path = &path;
+                scope.spawn(move || write_new(path, &[number; 1000]).unwrap())
+            };
+            let writers: Vec<_> = (0..8).map(write).collect();
+            writers.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        assert_eq!(written.iter().filter(|&&written| written).count(), 1);
+        let winner = written.iter().position(|&written| written).unwrap() as u8;
+        assert_eq!(fs::read(&path).unwrap(), [winner; 1000]);
+        assert_eq!(entries(path.parent().unwrap()), ["only.bin"]);
+        assert!(!write_new(&path, b"late").unwrap());
+        // Below a file there can be none.
+        assert!(write_new(&path.join("below"), b"x").is_err());
     }
 
     #[test]

@@ -2,20 +2,20 @@
 
 #[cfg(feature = "parquet")]
 pub mod parts;
+mod token_views;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use dinolab_data::augment::{Filter, eval};
 use dinolab_data::source::SourceOptions;
 use dinolab_data::{Image, Size, Source};
 use dinolab_eval::knn::l2_normalise;
 use dinolab_eval::whitening::Whitening;
-use dinolab_features::{Preprocess, View, at_once, whole_patches};
-use dinolab_nn::{Backbone, check_patches};
+use dinolab_features::Preprocess;
 
+use self::token_views::TokenViews;
 use crate::environment::Environment;
-use crate::error::{Context, Result};
+use crate::error::Result;
 use crate::feature_input::{
     FeatureChoice, PreprocessOptions, by_name, features_of, report_skipped,
 };
@@ -157,12 +157,7 @@ pub fn embed(env: &Environment<'_>, request: &EmbedRequest<'_>) -> Result<Embedd
         out.display(),
         "with `whole`, images of different sizes go to a file that ends in .safetensors"
     );
-    ensure_setting!(
-        !(request.options.patch_tokens && request.options.whitening.is_on()),
-        "patch-tokens",
-        "",
-        "whitening is of one row per image"
-    );
+    check_whitening(&request.options)?;
     check_out(out)?;
     let model = Model::load(env, request.weights, &request.model)?;
     let most = SourceOptions::default().max_pixels;
@@ -206,6 +201,17 @@ pub fn embed(env: &Environment<'_>, request: &EmbedRequest<'_>) -> Result<Embedd
     })
 }
 
+/// Refuses to whiten patch tokens.
+fn check_whitening(options: &EmbedOptions) -> Result<()> {
+    ensure_setting!(
+        !(options.patch_tokens && options.whitening.is_on()),
+        "patch-tokens",
+        "",
+        "whitening is of one row per image"
+    );
+    Ok(())
+}
+
 fn patch_tokens(
     env: &Environment<'_>,
     request: &EmbedRequest<'_>,
@@ -213,41 +219,11 @@ fn patch_tokens(
     source: &dyn Source,
     preprocess: &Preprocess,
 ) -> Result<Embedded> {
-    let backbone = &model.backbone;
-    let patch = backbone.stride();
-    let Preprocess { resize, crop, .. } = *preprocess;
-    // Whole images are as large as their aspect ratio makes them, but at least this.
-    let seen = match request.options.size {
-        Some(Size { height, width }) => (height, width),
-        None if request.options.whole => (resize.height, resize.width),
-        None => (crop.height, crop.width),
-    };
-    let setting = if request.options.whole {
-        "resize"
-    } else if request.options.size.is_some() {
-        "size"
-    } else {
-        "crop"
-    };
-    check_patches(seen.0, seen.1, patch).of_setting(setting, "")?;
-    let centre = |_: usize, image: &Image| Ok(eval::features(image, resize, crop)?);
-    let squeezed = |_: usize, image: &Image| {
-        let (height, width) = seen;
-        Ok(eval::resize(image, width, height, Filter::Bicubic)?)
-    };
-    let whole = |_: usize, image: &Image| {
-        let (width, height) = eval::covering(image.width, image.height, resize);
-        check_patches(height, width, patch).map_err(|error| dinolab_features::Error::Invalid {
-            what: "image",
-            reason: format!("{error}; `size` HEIGHTxWIDTH instead of `whole` makes them equal"),
-        })?;
-        let resized = eval::resize(image, width, height, Filter::Bicubic)?;
-        whole_patches(&resized, None, patch)
-    };
-    let (view, layout): (&View, _) = match request.options.size {
-        _ if request.options.whole => (&whole, Layout::PerImage),
-        Some(_) => (&squeezed, Layout::Joint),
-        None => (&centre, Layout::Joint),
+    let views = TokenViews::of(request, model, preprocess)?;
+    let view = |_: usize, image: &Image| views.view(image);
+    let layout = match request.options.whole {
+        true => Layout::PerImage,
+        false => Layout::Joint,
     };
     let order = by_name(source);
     let progress = env.progress("image", order.len());
@@ -255,11 +231,11 @@ fn patch_tokens(
         n_last_blocks: request.options.choice.n_last_blocks.unwrap_or(1),
     };
     let written = tokens.write(
-        backbone,
+        &model.backbone,
         source,
         &order,
-        (view, preprocess),
-        at_once(request.options.preprocess.batch_size, seen, patch),
+        (&view, preprocess),
+        views.at_once(request.options.preprocess.batch_size),
         (request.out, layout),
         &mut |done| progress.set(done, ""),
     )?;

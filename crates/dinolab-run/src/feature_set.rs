@@ -95,6 +95,14 @@ impl FeatureSet {
         Ok(false)
     }
 
+    /// Returns whether features at this path or location are a folder.
+    ///
+    /// # Errors
+    /// A location that could not be reached.
+    pub fn is_folder(path: &Path, remote: &RemoteOptions) -> Result<bool> {
+        Ok((path.is_dir() || is_remote(path)) && Self::is_saved(path, remote)?)
+    }
+
     /// [`FeatureSet::read`], also of a location such as `s3://bucket/folder`.
     ///
     /// # Errors

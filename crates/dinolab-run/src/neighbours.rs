@@ -7,7 +7,7 @@ mod stored;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use dinolab_data::source::{SourceOptions, is_remote};
+use dinolab_data::source::SourceOptions;
 use dinolab_data::{Image, Pixels, decode};
 use dinolab_eval::duplicates::near_duplicates;
 use dinolab_eval::knn::{Neighbour, l2_normalise, nearest_neighbours};
@@ -145,8 +145,7 @@ pub struct WrittenSheet {
 /// # Errors
 /// Images or weights that cannot be used, a sheet that cannot be written.
 pub fn search(env: &Environment<'_>, request: &NeighbourRequest<'_>) -> Result<NeighbourReport> {
-    let is_folder = request.images.is_dir() || is_remote(request.images);
-    if is_folder && FeatureSet::is_saved(request.images, &env.remote)? {
+    if FeatureSet::is_folder(request.images, &env.remote)? {
         #[cfg(feature = "parquet")]
         return stored::search(env, request);
         #[cfg(not(feature = "parquet"))]

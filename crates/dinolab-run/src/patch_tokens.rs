@@ -22,6 +22,9 @@ use crate::feature_set::{FileFormat, file_format, names_and_labels, unwritten, w
 /// Name of the array in a safetensors file that holds one.
 const TENSOR: &str = "patch_tokens";
 
+/// An image that could not be used, and the reason.
+type Skipped = (usize, String);
+
 /// The patch tokens of the last blocks, each after the *final* norm, concatenated along `D`,
 /// earliest block first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +77,44 @@ impl PatchTokens {
         Tensor::cat(tokens.collect(), 2).reshape([b, patches * self.dim(backbone)])
     }
 
+    /// What is taken of a network: the last blocks.
+    pub(crate) fn blocks(&self) -> BlockFeatures {
+        BlockFeatures {
+            n_last_blocks: self.n_last_blocks,
+            ..Feature::Class.into()
+        }
+    }
+
+    /// Gives the tokens of the source's images `indices` to `each`, a batch at a time. Returns the images that could
+    /// be used, and the others with the reasons.
+    ///
+    /// # Errors
+    /// As [`FeatureExtractor::each`]; errors of `each`.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "what is seen, how, and where it goes"
+    )]
+    pub(crate) fn each(
+        &self,
+        backbone: &dyn Backbone,
+        source: &dyn Source,
+        indices: &[usize],
+        (view, preprocess): (&View, &Preprocess),
+        batch_size: usize,
+        each: &mut dyn FnMut(Rows) -> Result<()>,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<(Vec<usize>, Vec<Skipped>)> {
+        FeatureExtractor {
+            backbone,
+            view,
+            feature: &|images| self.of(backbone, images),
+            dim: self.dim(backbone),
+            normaliser: &preprocess.normaliser()?,
+            batch_size,
+        }
+        .each(source, indices, each, progress)
+    }
+
     /// Writes the tokens of the source's images `indices` to `path`, a `.npy` or `.safetensors`
     /// file, and their names and labels next to it as
     /// [`FeatureSet`](crate::feature_set::FeatureSet) does. `view` makes the input of the network;
@@ -97,11 +138,7 @@ impl PatchTokens {
         (path, layout): (&Path, Layout),
         progress: &mut dyn FnMut(usize),
     ) -> Result<Written> {
-        let blocks = BlockFeatures {
-            n_last_blocks: self.n_last_blocks,
-            ..Feature::Class.into()
-        };
-        blocks.check(backbone)?;
+        self.blocks().check(backbone)?;
         let dim = self.dim(backbone);
         let mut file: Box<dyn Tokens> = match (file_format(path), layout) {
             (Some(FileFormat::Npy), Layout::Joint) => Box::new(Npy::create(path, dim)?),
@@ -130,15 +167,15 @@ impl PatchTokens {
             let names: Vec<String> = rows.indices.iter().map(|&i| source.name(i)).collect();
             file.add(&names, rows.grid, &rows.data)
         };
-        let (used, skipped) = FeatureExtractor {
+        let (used, skipped) = self.each(
             backbone,
-            view,
-            feature: &|images| self.of(backbone, images),
-            dim,
-            normaliser: &preprocess.normaliser()?,
+            source,
+            indices,
+            (view, preprocess),
             batch_size,
-        }
-        .each(source, indices, &mut each, progress)?;
+            &mut each,
+            progress,
+        )?;
         if used.is_empty() {
             let first = skipped.first().map(|(_, why)| why.as_str());
             let first = first.unwrap_or("no images given");

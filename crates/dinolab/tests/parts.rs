@@ -3,12 +3,14 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::{Train, one_error, picture, program, text};
+use dinolab_nn::weights::file_arrays;
 use dinolab_run::feature_set::FeatureSet;
 use tempfile::TempDir;
 
@@ -68,6 +70,11 @@ fn succeed(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
     text(&output.stdout)
+}
+
+/// Arrays and metadata of a safetensors file.
+fn arrays(path: &Path) -> (common::Arrays, BTreeMap<String, String>) {
+    file_arrays(path, &fs::read(path).unwrap()).unwrap()
 }
 
 fn verify(folder: &Path) -> Result<String, String> {
@@ -147,7 +154,180 @@ fn shards_in_any_order_are_the_single_run() {
             .arg(features);
         succeed(&mut command)
     };
-    assert_eq!(knn(&folder), knn(&place.path("single.npy")));
+    let file = place.path("single.npy");
+    assert_eq!(knn(&folder), knn(&file));
+    let linear = |features: &Path| {
+        let mut command = program();
+        command.args(["eval", "linear", "--json", "--standardise", "--epochs", "3"]);
+        command
+            .arg("--train")
+            .arg(features)
+            .arg("--val")
+            .arg(features);
+        command.arg("--out").arg(place.path("classifier"));
+        (succeed(&mut command), arrays(&place.path("classifier")))
+    };
+    assert!(linear(&folder) == linear(&file));
+    let retrieval = |features: &Path| {
+        let mut command = program();
+        succeed(command.args(["eval", "retrieval", "--json"]).arg(features))
+    };
+    assert_eq!(retrieval(&folder), retrieval(&file));
+}
+
+#[test]
+fn shards_are_whitened_as_all_features_at_once_are() {
+    let place = Place::new();
+    succeed(&mut place.embed("white.npy", &["--whiten"]));
+    let single = FeatureSet::read(&place.path("white.npy")).unwrap();
+    let folder = place.path("f");
+    // The first process has nothing to fit to yet.
+    let told = succeed(&mut place.parts("f", &["--whiten", "--shard", "1/2"]));
+    assert!(
+        told.contains("3 parts written") && told.contains("not whitened yet: 3 parts"),
+        "{told}"
+    );
+    assert!(
+        verify(&folder)
+            .unwrap_err()
+            .contains("_manifest.json is missing")
+    );
+    assert!(
+        verify(&folder.join("_unwhitened"))
+            .unwrap_err()
+            .contains("3 of 6 parts are missing")
+    );
+    // The second has, and whitens its own.
+    let told = succeed(&mut place.parts("f", &["--whiten", "--shard", "2/2"]));
+    assert!(
+        told.contains("3 parts written") && !told.contains("not whitened"),
+        "{told}"
+    );
+    assert!(
+        verify(&folder)
+            .unwrap_err()
+            .contains("3 of 6 parts are missing")
+    );
+    // One is killed in the middle, and run again.
+    let mut child = place.parts("f", &["--whiten"]).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(60));
+    let _ = child.kill();
+    child.wait().unwrap();
+    succeed(&mut place.parts("f", &["--whiten"]));
+    assert!(verify(&folder).unwrap().contains("39 features, 1 images"));
+    let transform = folder.join("_whitening.safetensors");
+    assert!(arrays(&transform) == arrays(&place.path("white.whitening.safetensors")));
+    assert_eq!(FeatureSet::read(&folder).unwrap(), single);
+    // The first pass is features like any others.
+    assert_eq!(
+        FeatureSet::read(&folder.join("_unwhitened")).unwrap(),
+        place.single()
+    );
+    // Without it, there is nothing left to do either.
+    fs::remove_dir_all(folder.join("_unwhitened")).unwrap();
+    let told = succeed(&mut place.parts("f", &["--whiten"]));
+    assert!(
+        told.contains("0 parts written") && told.contains("6 were there"),
+        "{told}"
+    );
+    assert!(!folder.join("_unwhitened").exists());
+    // In half precision it is the same transform.
+    succeed(&mut place.parts("half", &["--whiten", "--feature-type", "f16"]));
+    assert!(arrays(&place.path("half/_whitening.safetensors")) == arrays(&transform));
+    // Queries are whitened by it.
+    let mut command = program();
+    command.args(["neighbours", "--json", "--k", "1", "--weights"]);
+    command
+        .arg(place.path("run"))
+        .arg("--whitening")
+        .arg(&transform);
+    let found = succeed(command.arg(&folder).arg(place.path("photos/a/10.png")));
+    assert!(found.contains("a/10.png"), "{found}");
+    // Neither plain features nor those of another transform go here.
+    for flags in [
+        &[][..],
+        &[
+            "--whitening",
+            transform.to_str().unwrap(),
+            "--feature-type",
+            "f16",
+        ],
+    ] {
+        let told = one_error(&place.parts("f", flags).output().unwrap());
+        assert!(told.contains("holds features of another"), "{told}");
+    }
+}
+
+#[test]
+fn patch_tokens_are_those_of_a_file() {
+    let place = Place::new();
+    succeed(&mut place.embed("tokens.npy", &["--patch-tokens"]));
+    let npy = dinolab_run::npy::read_npy_f32(&place.path("tokens.npy")).unwrap();
+    let [images, rows, columns, width] = npy.shape[..] else {
+        panic!("{:?}", npy.shape);
+    };
+    assert_eq!(images, IMAGES - 1);
+    let folder = place.path("f");
+    succeed(&mut place.parts("f", &["--patch-tokens", "--shard", "1/2"]));
+    succeed(&mut place.parts("f", &["--patch-tokens"]));
+    assert!(
+        verify(&folder)
+            .unwrap()
+            .contains("whole: 40 images in 6 parts")
+    );
+    // The numbers lie plainly in the files, an image's after the other's.
+    let parts: Vec<Vec<u8>> = files(&folder)
+        .iter()
+        .map(|path| fs::read(path).unwrap())
+        .collect();
+    let (mut part, mut place_in) = (0, 0);
+    for image in npy.data.chunks(rows * columns * width) {
+        let bytes: Vec<u8> = image.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let find = |all: &[u8]| all.windows(bytes.len()).position(|window| window == bytes);
+        match find(&parts[part][place_in..]) {
+            Some(found) => place_in += found + bytes.len(),
+            None => {
+                part += 1;
+                place_in = find(&parts[part]).expect("the next part has it") + bytes.len();
+            }
+        }
+    }
+    assert_eq!(part, parts.len() - 1);
+    let shape = format!("[{rows}, {columns}, {width}]");
+    let has = |all: &[u8]| {
+        all.windows(shape.len())
+            .any(|window| window == shape.as_bytes())
+    };
+    assert!(
+        parts.iter().all(|part| has(part)),
+        "the footers say the shape"
+    );
+    let manifest = fs::read_to_string(folder.join("_manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    let grid = &manifest["patch_tokens"];
+    let found = ["rows", "columns", "width"].map(|key| grid[key].as_u64().unwrap() as usize);
+    assert_eq!(found, [rows, columns, width]);
+    // They are no features, and no features go with them.
+    let error = FeatureSet::read(&folder).unwrap_err().to_string();
+    assert!(error.contains("holds patch tokens"), "{error}");
+    let refused = |flags: &[&str]| one_error(&place.parts("f", flags).output().unwrap());
+    assert!(refused(&[]).contains("holds features of patch tokens"));
+    let other = refused(&["--patch-tokens", "--crop", "16"]);
+    assert!(
+        other.contains("--crop") || other.contains("prepared in another way"),
+        "{other}"
+    );
+    let whole = one_error(
+        &place
+            .parts("w", &["--patch-tokens", "--whole"])
+            .output()
+            .unwrap(),
+    );
+    assert!(
+        whole.contains("--whole: makes grids of different sizes"),
+        "{whole}"
+    );
+    assert!(!place.path("w").exists());
 }
 
 #[test]
@@ -196,8 +376,14 @@ fn another_set_or_network_is_refused() {
     assert!(refused(&mut place.parts("f", &[])).contains("images of other names"));
     fs::remove_file(place.path("photos/a/zero.png")).unwrap();
     assert!(refused(&mut place.parts("f", &[])).contains("40 images, not 39"));
-    assert!(refused(&mut place.parts("f", &["--whiten"])).contains("--whiten"));
-    assert!(refused(&mut place.parts("f", &["--patch-tokens"])).contains("--patch-tokens"));
+    fs::write(place.path("photos/a/0.png"), "no picture").unwrap();
+    assert!(refused(&mut place.parts("f", &["--whiten"])).contains("of another whitening"));
+    let tokens = refused(&mut place.parts("f", &["--patch-tokens"]));
+    assert!(
+        tokens.contains("of whole images, not of patches"),
+        "{tokens}"
+    );
+    assert!(!place.path("f/_unwhitened").exists());
     assert!(refused(&mut place.embed("f", &[])).contains("must end in .npy"));
     assert_eq!(files(&place.path("f")).len(), 1);
 }
@@ -308,15 +494,28 @@ fn neighbours_in_a_folder_are_those_among_the_images() {
         );
     }
 
+    // All pairs, too.
+    let groups = |images: &str| -> Vec<Vec<(String, f64)>> {
+        let output = near(images, &["--duplicates", "--threshold", "0.9"], &[]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let pair = |one: &serde_json::Value| {
+            let similarity = one["similarity"].as_f64().unwrap();
+            (one["image"].as_str().unwrap().to_owned(), similarity)
+        };
+        let groups = answer["groups"].as_array().unwrap().iter();
+        let members =
+            |group: &serde_json::Value| group.as_array().unwrap().iter().map(pair).collect();
+        groups.map(members).collect()
+    };
+    let expected = groups("photos");
+    assert!(!expected.is_empty());
+    assert_eq!(groups("f"), expected);
+
     for (flags, queries, part) in [
         (
-            &["--duplicates"][..],
-            &[][..],
-            "--duplicates: compares all pairs",
-        ),
-        (
-            &["--out", "near.html"],
-            &["a/10.png"],
+            &["--out", "near.html"][..],
+            &["a/10.png"][..],
             "--out: shows pictures",
         ),
         (&["--index", "i"], &["a/10.png"], "--index: is of images"),

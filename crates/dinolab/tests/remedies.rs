@@ -197,10 +197,6 @@ const MESSAGES: &[(&str, Tried)] = &[
         In("parts", "another_set_or_network_is_refused"),
     ),
     (
-        "fit it to a sample with --whiten",
-        In("parts", "another_set_or_network_is_refused"),
-    ),
-    (
         "put them back to resume it",
         In("same_set", "a_changed_set_is_told_and_refused"),
     ),

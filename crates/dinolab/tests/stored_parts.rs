@@ -215,6 +215,22 @@ fn parts_in_a_store_are_the_single_run() {
         succeed(place.command(&["eval", "knn", "--json"]).args(pair))
     };
     assert_eq!(knn(FOLDER), knn(place.path("single.npy").to_str().unwrap()));
+    let linear = |features: &str| {
+        let pair = ["--train", features, "--val", features, "--epochs", "2"];
+        succeed(place.command(&["eval", "linear", "--json"]).args(pair))
+    };
+    // Copies of the parts are gone in the end.
+    let temporary = place.path("temporary");
+    fs::create_dir(&temporary).unwrap();
+    let retrieval = |features: &str| {
+        let mut command = place.command(&["eval", "retrieval", "--json", features]);
+        succeed(command.env("TMPDIR", &temporary))
+    };
+    let single_file = place.path("single.npy");
+    let single_file = single_file.to_str().unwrap();
+    assert_eq!(linear(FOLDER), linear(single_file));
+    assert_eq!(retrieval(FOLDER), retrieval(single_file));
+    assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0);
     let mut near = place.command(&["neighbours", "--json", "--k", "3"]);
     near.arg("--weights").arg(place.path("run"));
     near.args([FOLDER, "a/000010.png"]);
@@ -245,6 +261,24 @@ fn parts_in_a_store_are_the_single_run() {
     place.assert_whole(&single);
     let web = place.embed("https://host/folder", &["--format", "parquet"]);
     assert!(refused(&mut { web }).contains("takes no files"));
+}
+
+#[test]
+fn whitened_parts_in_a_store_are_the_single_run() {
+    let place = Place::new(20, 6);
+    let file = place.path("white.npy");
+    succeed(&mut place.embed(file.to_str().unwrap(), &["--whiten"]));
+    let told = succeed(&mut place.parts(&["--whiten", "--shard", "1/2"]));
+    assert!(told.contains("not whitened yet: 2 parts"), "{told}");
+    succeed(&mut place.parts(&["--whiten", "--shard", "2/2"]));
+    succeed(&mut place.parts(&["--whiten"]));
+    assert!(
+        place
+            .verify()
+            .unwrap()
+            .contains("whole: 20 images in 4 parts")
+    );
+    assert!(place.stored() == FeatureSet::read(&file).unwrap());
 }
 
 #[test]

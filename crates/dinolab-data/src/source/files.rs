@@ -106,28 +106,8 @@ impl ReadRange for LocalFile {
     }
 
     fn read(&self, start: u64, bytes: &mut [u8]) -> io::Result<()> {
-        read_at(&*self.open.get(&self.path)?, start, bytes)
+        crate::file::read_at(&*self.open.get(&self.path)?, start, bytes)
     }
-}
-
-/// Reads at a place without moving the position that other threads share.
-#[cfg(unix)]
-fn read_at(file: &File, start: u64, bytes: &mut [u8]) -> io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, bytes, start)
-}
-
-#[cfg(windows)]
-fn read_at(file: &File, mut start: u64, mut bytes: &mut [u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match std::os::windows::fs::FileExt::seek_read(file, bytes, start)? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            read => {
-                start += read as u64;
-                bytes = &mut bytes[read..];
-            }
-        }
-    }
-    Ok(())
 }
 
 /// A position in a [`ReadRange`], with a part of it in memory: for readers that go forward in

@@ -20,25 +20,50 @@ pub struct Accuracy {
 /// # Errors
 /// Lengths that do not match, no row, no class.
 pub fn accuracy(logits: &[f32], classes: usize, labels: &[usize]) -> Result<Accuracy> {
-    if classes == 0 || labels.is_empty() {
-        return Err(Error::invalid("logits", "must not be empty"));
+    let mut hits = Hits::default();
+    hits.add(logits, classes, labels)?;
+    hits.accuracy(classes)
+}
+
+/// Rows that were classified correctly, of those so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Hits {
+    rows: usize,
+    first: usize,
+    among_five: usize,
+}
+
+impl Hits {
+    /// Adds rows, by their logits `[N, K]`.
+    pub fn add(&mut self, logits: &[f32], classes: usize, labels: &[usize]) -> Result<()> {
+        if classes == 0 {
+            return Err(Error::invalid("logits", "must not be empty"));
+        }
+        check_length("logits", labels.len() * classes, logits.len())?;
+        self.rows += labels.len();
+        for (row, &label) in logits.chunks_exact(classes).zip(labels) {
+            let Some(&own) = row.get(label) else { continue };
+            // Classes ranked before the label.
+            let before = row
+                .iter()
+                .enumerate()
+                .filter(|&(k, &v)| v > own || (v == own && k < label))
+                .count();
+            self.first += usize::from(before == 0);
+            self.among_five += usize::from(before < 5);
+        }
+        Ok(())
     }
-    check_length("logits", labels.len() * classes, logits.len())?;
-    let (mut first, mut among_five) = (0usize, 0usize);
-    for (row, &label) in logits.chunks_exact(classes).zip(labels) {
-        let Some(&own) = row.get(label) else { continue };
-        // Classes ranked before the label.
-        let before = row
-            .iter()
-            .enumerate()
-            .filter(|&(k, &v)| v > own || (v == own && k < label))
-            .count();
-        first += usize::from(before == 0);
-        among_five += usize::from(before < 5);
+
+    /// The accuracy on all rows, of which there must be one.
+    pub fn accuracy(&self, classes: usize) -> Result<Accuracy> {
+        if self.rows == 0 {
+            return Err(Error::invalid("logits", "must not be empty"));
+        }
+        let percent = |count: usize| 100.0 * count as f64 / self.rows as f64;
+        Ok(Accuracy {
+            top1: percent(self.first),
+            top5: (classes >= 5).then(|| percent(self.among_five)),
+        })
     }
-    let percent = |count: usize| 100.0 * count as f64 / labels.len() as f64;
-    Ok(Accuracy {
-        top1: percent(first),
-        top5: (classes >= 5).then(|| percent(among_five)),
-    })
 }

@@ -4,9 +4,7 @@ use dinolab_data::slice::check_length;
 use dinolab_nn::init::Init;
 use rayon::prelude::*;
 
-use super::{Accuracy, accuracy};
 use crate::cross_entropy::softmax;
-use crate::knn::Labelled;
 use crate::{Error, Result};
 
 /// Rows per matrix multiplication.
@@ -64,13 +62,5 @@ impl LinearClassifier {
         let mut logits = self.logits(features)?;
         softmax(&mut logits, self.classes());
         Ok(logits)
-    }
-
-    /// Computes the accuracy on a set.
-    ///
-    /// # Errors
-    /// [`Error::Slice`] for lengths that do not match, [`Error::Invalid`] for an empty set.
-    pub(crate) fn accuracy(&self, set: Labelled<'_>) -> Result<Accuracy> {
-        accuracy(&self.logits(set.features)?, self.classes(), set.labels)
     }
 }

@@ -311,3 +311,45 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn rows_that_are_read_in_turn_train_the_same_layer() {
+    // More validation rows than are read at a time.
+    let (mut train_set, mut val) = (clouds(500, 12, 7, 2.0, 1), clouds(9000, 12, 7, 2.0, 2));
+    let config = LinearConfig {
+        epochs: 3,
+        ..Default::default()
+    };
+    let standardiser = Standardiser::of(&train_set.0, 12).unwrap();
+    let plain = (train_set.clone(), val.clone());
+    standardiser.apply(&mut train_set.0);
+    standardiser.apply(&mut val.0);
+    let expected = run(&train_set, &val, 7, &[0.1, 1.0], &config).unwrap();
+    let [rows, val_rows] = [&plain.0.0, &plain.1.0].map(|features| StandardisedRows {
+        rows: RowsInMemory::new(features, 12).unwrap(),
+        standardiser: standardiser.clone(),
+    });
+    let problem = Problem {
+        dim: 12,
+        classes: 7,
+        labels: &plain.0.1,
+        validation: LabelledRows {
+            rows: &val_rows,
+            labels: &plain.1.1,
+        },
+    };
+    let mut features = |_| Ok(Box::new(&rows) as Box<dyn FeatureRows>);
+    let found =
+        train_rows::<Error>(&mut features, &problem, &[0.1, 1.0], &config, &mut |_| {}).unwrap();
+    for (found, expected) in found.iter().zip(&expected) {
+        assert_eq!(found.classifier, expected.classifier);
+        assert_eq!(found.history, expected.history);
+    }
+    // Of another number of rows, or another width.
+    let short = RowsInMemory::new(&plain.0.0[12..], 12).unwrap();
+    let mut features = |_| Ok(Box::new(&short) as Box<dyn FeatureRows>);
+    assert!(train_rows::<Error>(&mut features, &problem, &[0.1], &config, &mut |_| {}).is_err());
+    let narrow = RowsInMemory::new(&plain.0.0[..500 * 6], 6).unwrap();
+    let mut features = |_| Ok(Box::new(&narrow) as Box<dyn FeatureRows>);
+    assert!(train_rows::<Error>(&mut features, &problem, &[0.1], &config, &mut |_| {}).is_err());
+}

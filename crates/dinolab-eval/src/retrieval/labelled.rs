@@ -1,5 +1,7 @@
 //! Retrieval on labelled sets: images with the query's label are relevant.
 
+mod stream;
+
 use dinolab_data::slice::check_length;
 
 use crate::knn::Labelled;
@@ -43,7 +45,7 @@ impl LabelledScore {
         if ks.contains(&0) {
             return Err(Error::setting("k", "must be at least 1"));
         }
-        let of_label = by_label(database.labels);
+        let of_label = rows_by_label(database.labels);
         let others = rows - usize::from(queries.is_none()).min(rows);
 
         let scored = for_each_query(
@@ -68,6 +70,11 @@ impl LabelledScore {
             },
         )?;
 
+        Self::mean(&scored, ks)
+    }
+
+    /// The mean of the scores of queries that have relevant images.
+    fn mean(scored: &[Option<Scored>], ks: &[usize]) -> Result<Self> {
         let mut sum = Scored {
             average_precision: 0.0,
             r_precision: 0.0,
@@ -106,7 +113,7 @@ impl LabelledScore {
 }
 
 /// Returns the rows of each label.
-fn by_label(labels: &[usize]) -> Vec<Vec<usize>> {
+fn rows_by_label(labels: &[usize]) -> Vec<Vec<usize>> {
     let mut rows = vec![Vec::new(); labels.iter().max().map_or(0, |&most| most + 1)];
     for (row, &label) in labels.iter().enumerate() {
         rows[label].push(row);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use dinolab_nn::weights::{Array, read_arrays, to_bytes};
+use dinolab_nn::weights::{Array, file_arrays, read_arrays, to_bytes};
 
 use super::Whitening;
 use crate::file::write_whole;
@@ -60,11 +60,28 @@ impl Whitening {
     /// # Errors
     /// [`Error::Model`] if the file cannot be read; [`Error::Format`] if it is not a whitening.
     pub fn read(path: &Path) -> Result<Self> {
+        let (arrays, metadata) = read_arrays(path)?;
+        Self::of_arrays(path, arrays, &metadata)
+    }
+
+    /// Reads the content of a file, which `path` names in errors.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Self> {
+        let (arrays, metadata) = file_arrays(path, bytes)?;
+        Self::of_arrays(path, arrays, &metadata)
+    }
+
+    fn of_arrays(
+        path: &Path,
+        mut arrays: BTreeMap<String, Array>,
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<Self> {
         let wrong = |reason: String| Error::Format {
             path: path.into(),
             reason,
         };
-        let (mut arrays, metadata) = read_arrays(path)?;
         let said = |key: &str| metadata.get(key).map(String::as_str);
         if said("format") != Some(FORMAT) {
             return Err(wrong("is not a whitening written by `embed`".into()));
@@ -129,6 +146,7 @@ mod tests {
         assert_eq!(a, b);
 
         let bytes = fs::read(&path).unwrap();
+        assert_eq!(Whitening::from_bytes(&path, &bytes).unwrap(), fitted);
         fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
         assert!(Whitening::read(&path).is_err());
         // The last tensor is the mean: not a number.

@@ -1,6 +1,9 @@
 //! Features of very many images, embedded part by part: by several processes, in any order and as often as it
 //! takes.
 
+mod tokens;
+mod whitened;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,10 +12,11 @@ use dinolab_data::Source;
 use dinolab_data::source::{SourceOptions, Subset};
 use dinolab_eval::knn::l2_normalise;
 
-use super::EmbedRequest;
+use super::{EmbedRequest, check_whitening};
 use crate::environment::Environment;
 use crate::error::{Context, Error, Result};
 use crate::feature_input::{by_name, usable_features_of};
+use crate::feature_set::FeatureSet;
 use crate::feature_set::parts::{FeatureType, Hash, Manifest, Part, PartFolder, Shard, is_whole};
 use crate::model::Model;
 use crate::sources;
@@ -28,12 +32,9 @@ pub struct PartOptions {
     /// Write shard K of N [default: from the Slurm array, else 1/1]
     #[cfg_attr(feature = "clap", arg(long, value_name = "K/N", requires = "format"))]
     pub shard: Option<Shard>,
-    /// Number of images per Parquet file
-    #[cfg_attr(
-        feature = "clap",
-        arg(long, value_name = "N", default_value_t = 10_000, requires = "format")
-    )]
-    pub part_size: usize,
+    /// Number of images per Parquet file [default: 10000, or 100 with --patch-tokens]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", requires = "format"))]
+    pub part_size: Option<usize>,
     /// Type in which to store features
     #[cfg_attr(
         feature = "clap",
@@ -86,6 +87,8 @@ pub struct EmbeddedParts {
     pub there: usize,
     /// Images that could not be used, of the parts that were written.
     pub skipped: usize,
+    /// Parts of other processes that the whitening waits for.
+    pub waits_for: usize,
 }
 
 impl fmt::Display for EmbeddedParts {
@@ -99,7 +102,15 @@ impl fmt::Display for EmbeddedParts {
             self.images,
             self.parts,
             self.skipped
-        )
+        )?;
+        match self.waits_for {
+            0 => Ok(()),
+            parts => write!(
+                f,
+                "\nnot whitened yet: {parts} parts of other processes are missing; run the same command again when \
+                 they are there"
+            ),
+        }
     }
 }
 
@@ -114,69 +125,137 @@ pub fn embed_parts(
     request: &EmbedRequest<'_>,
     options: &PartOptions,
 ) -> Result<EmbeddedParts> {
-    let (part_size, kind, shard) = (options.part_size, options.feature_type, options.shard()?);
+    let default = match request.options.patch_tokens {
+        true => TOKEN_PART,
+        false => FEATURE_PART,
+    };
+    let part_size = options.part_size.unwrap_or(default);
+    let (kind, shard) = (options.feature_type, options.shard()?);
     ensure_setting!(part_size > 0, "part-size", part_size, "must be at least 1");
-    ensure_setting!(
-        !request.options.whitening.whiten,
-        "whiten",
-        "",
-        "a transform is fitted to all images, and a part has some of them; fit it to a sample with \
-         `whiten` and give its file here with `whitening`"
-    );
-    ensure_setting!(
-        !request.options.patch_tokens,
-        "patch-tokens",
-        "",
-        "go to .npy or .safetensors"
-    );
+    check_whitening(&request.options)?;
     let folder = &PartFolder::open(request.out, &env.remote)?;
     let model = Model::load(env, request.weights, &request.model)?;
     let most = SourceOptions::default().max_pixels;
     let source = sources::open_as(env, request.images, most, model.pixels())?;
-    let blocks = request.options.choice.of(&model, 1)?;
-    let preprocess = request.options.preprocess.of(&model);
     let order = by_name(&*source);
     let manifest = manifest(request, &model, &*source, &order, (part_size, kind))?;
-    let identity = manifest.claim(folder)?;
-    let parts = manifest.parts();
-    let mut done = EmbeddedParts {
-        folder: request.out.to_owned(),
-        images: order.len(),
-        parts,
-        written: 0,
-        there: 0,
-        skipped: 0,
+    let work = Work {
+        env,
+        request,
+        model: &model,
+        source,
+        order,
+        shard,
     };
-    for part in shard.of(parts) {
-        if is_whole(folder, &identity, part)? {
-            done.there += 1;
-            continue;
-        }
-        let images = &order[part * part_size..order.len().min((part + 1) * part_size)];
-        let subset = Subset::new(Arc::clone(&source), images.to_vec())?;
-        let mut features = usable_features_of(
-            env,
-            &model,
-            &subset,
-            &preprocess,
-            request.options.size,
-            request.options.preprocess.batch_size,
-            blocks,
-        )?;
-        if request.options.whitening.is_on() && !features.is_empty() {
-            l2_normalise(&mut features.data, features.dim)?;
-            if let Some(whitening) = request.options.whitening.of(&features.data, features.dim)? {
-                whitening.apply(&mut features.data)?;
-            }
-        }
-        let names: Vec<String> = images.iter().map(|&index| source.name(index)).collect();
-        let labelled = !source.classes().is_empty();
-        let part = Part::new(&identity, part, kind, &names, features, labelled);
-        done.skipped += part.skipped.len();
-        part.write(folder)?;
-        done.written += 1;
+    if request.options.patch_tokens {
+        return work.tokens(folder, manifest);
     }
-    Ok(done)
+    match request.options.whitening.whiten {
+        true => work.whitened(folder, manifest),
+        false => work.features(folder, &manifest),
+    }
+}
+
+/// Images of a part, by default.
+const FEATURE_PART: usize = 10_000;
+/// Those of a part of patch tokens, of which an image has hundreds.
+const TOKEN_PART: usize = 100;
+
+/// A set of images and what embeds it.
+struct Work<'a> {
+    env: &'a Environment<'a>,
+    request: &'a EmbedRequest<'a>,
+    model: &'a Model,
+    source: Arc<dyn Source>,
+    /// The images in the order of their names.
+    order: Vec<usize>,
+    shard: Shard,
+}
+
+impl Work<'_> {
+    /// Writes the features of this process's parts, whitened by the transform that is read, if there is one.
+    fn features(&self, folder: &PartFolder, manifest: &Manifest) -> Result<EmbeddedParts> {
+        let (request, model) = (self.request, self.model);
+        let options = &request.options;
+        let preprocess = options.preprocess.of(model);
+        self.fill(folder, manifest, |images| {
+            let mut features = usable_features_of(
+                self.env,
+                model,
+                images,
+                &preprocess,
+                options.size,
+                options.preprocess.batch_size,
+                manifest.feature,
+            )?;
+            if options.whitening.whitening.is_some() && !features.is_empty() {
+                l2_normalise(&mut features.data, features.dim)?;
+                if let Some(whitening) = options.whitening.of(&features.data, features.dim)? {
+                    whitening.apply(&mut features.data)?;
+                }
+            }
+            Ok(features)
+        })
+    }
+
+    /// Writes those of this process's parts that are not there, with the rows that `of` makes of their images.
+    fn fill(
+        &self,
+        folder: &PartFolder,
+        manifest: &Manifest,
+        of: impl Fn(&dyn Source) -> Result<FeatureSet>,
+    ) -> Result<EmbeddedParts> {
+        let identity = manifest.claim(folder)?;
+        let mut done = self.begun(folder, manifest);
+        for part in self.shard.of(manifest.parts()) {
+            if is_whole(folder, &identity, part)? {
+                done.there += 1;
+                continue;
+            }
+            let images = self.images_of(part, manifest);
+            let subset = Subset::new(Arc::clone(&self.source), images.to_vec())?;
+            let rows = of(&subset)?;
+            let mut part = Part::new(
+                &identity,
+                part,
+                manifest.kind,
+                &self.names(images),
+                rows,
+                !self.source.classes().is_empty(),
+            );
+            if let Some(grid) = manifest.patch_tokens {
+                part = part.of_tokens(grid);
+            }
+            done.skipped += part.skipped.len();
+            part.write(folder)?;
+            done.written += 1;
+        }
+        Ok(done)
+    }
+
+    /// The images of a part.
+    fn images_of(&self, part: usize, manifest: &Manifest) -> &[usize] {
+        let first = part * manifest.part_size;
+        &self.order[first..self.order.len().min(first + manifest.part_size)]
+    }
+
+    fn names(&self, images: &[usize]) -> Vec<String> {
+        let names = images.iter().map(|&index| self.source.name(index));
+        names.collect()
+    }
+
+    /// Nothing is done yet.
+    fn begun(&self, folder: &PartFolder, manifest: &Manifest) -> EmbeddedParts {
+        EmbeddedParts {
+            folder: PathBuf::from(folder.to_string()),
+            images: self.order.len(),
+            parts: manifest.parts(),
+            written: 0,
+            there: 0,
+            skipped: 0,
+            waits_for: 0,
+        }
+    }
 }
 
 /// What the folder will be of.
@@ -206,7 +285,10 @@ fn manifest(
         part_size,
         names: names.digits(),
         weights: Manifest::hash_of(&model.backbone),
-        feature: request.options.choice.of(model, 1)?,
+        feature: match request.options.patch_tokens {
+            true => tokens::blocks(request, model)?,
+            false => request.options.choice.of(model, 1)?,
+        },
         kind,
         precision: request.model.precision,
         preprocess: request.options.preprocess.of(model),

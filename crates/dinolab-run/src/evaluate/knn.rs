@@ -13,6 +13,8 @@ use crate::environment::Environment;
 use crate::error::Context;
 use crate::error::Result;
 use crate::feature_input::{FeatureInput, FeatureOptions, feature_sets, labelled};
+#[cfg(feature = "parquet")]
+use crate::feature_set::FeatureSet;
 use crate::table::{Cell, Report, Table};
 use crate::whitening::{WhiteningOptions, unit_rows};
 
@@ -65,7 +67,7 @@ pub struct KnnAccuracy {
 /// Images, features or weights that cannot be used; sets without labels.
 pub fn evaluate(env: &Environment<'_>, request: &KnnRequest<'_>) -> Result<KnnReport> {
     #[cfg(feature = "parquet")]
-    if stored::is_folder(env, request.train).of_setting("train", "")? {
+    if FeatureSet::is_folder(request.train, &env.remote).of_setting("train", "")? {
         return stored::evaluate(env, request);
     }
     let inputs = [("train", request.train), ("val", request.val)]

@@ -1,24 +1,24 @@
 //! Accuracy of a linear classifier on frozen features.
 
-use std::borrow::Cow;
+mod labelled_set;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use dinolab_data::Source;
 use dinolab_data::random::{Purpose, Random};
-use dinolab_eval::knn::Labelled;
-use dinolab_eval::linear::{EpochScore, LinearConfig, LinearRun, Problem, Standardiser, train};
+use dinolab_eval::feature_rows::{FeatureRows, LabelledRows, RowsInMemory};
+use dinolab_eval::linear::{EpochScore, LinearConfig, LinearRun, Problem, train_rows};
 use dinolab_features::BlockFeatures;
 use dinolab_features::Preprocess;
 use dinolab_features::RandomView;
 use serde::Serialize;
 
+use self::labelled_set::LabelledSet;
 use crate::classifier_file::{Backbone, ClassifierFile, Protocol};
 use crate::environment::Environment;
 use crate::error::{Context, Result};
-use crate::feature_input::{
-    FeatureInput, FeatureOptions, by_name, features_of, labelled, report_skipped,
-};
+use crate::feature_input::{FeatureInput, FeatureOptions, by_name, features_of, report_skipped};
 use crate::feature_set::FeatureSet;
 use crate::model::Model;
 use crate::result_folder::check_out;
@@ -160,8 +160,13 @@ pub fn evaluate(
     };
     let train_source = images(saved[0], request.train, "train")?;
     let val_source = images(saved[1], request.val, "val")?;
-    let embed = |path: &Path, source: &Option<Arc<dyn Source>>, setting| match (source, &network) {
-        (Some(source), Some(network)) => features_of(
+    let [train_input, val_input] = [("train", request.train), ("val", request.val)]
+        .map(|(setting, path)| FeatureInput { setting, path });
+    let read = |input: FeatureInput<'_>, source: &Option<Arc<dyn Source>>| {
+        let (Some(source), Some(network)) = (source, &network) else {
+            return LabelledSet::open(env, input);
+        };
+        let features = features_of(
             env,
             &network.model,
             &**source,
@@ -169,10 +174,10 @@ pub fn evaluate(
             None,
             options.preprocess.batch_size,
             network.blocks,
-        ),
-        _ => FeatureSet::load(path, &env.remote).of_setting(setting, ""),
+        )?;
+        LabelledSet::of(env, features, input)
     };
-    let val = embed(request.val, &val_source, "val")?;
+    let val = read(val_input, &val_source)?;
     let mut fresh = match (&network, &train_source) {
         (Some(network), Some(source)) if request.augment => {
             Some(Augmented::new(env, network, source.clone(), view, request))
@@ -180,8 +185,8 @@ pub fn evaluate(
         _ => None,
     };
     let train_set = match &mut fresh {
-        Some(fresh) => fresh.first()?,
-        None => embed(request.train, &train_source, "train")?,
+        Some(fresh) => LabelledSet::of(env, fresh.first()?, train_input)?,
+        None => read(train_input, &train_source)?,
     };
     learn(
         env,
@@ -198,19 +203,15 @@ fn learn(
     env: &Environment<'_>,
     request: &LinearRequest<'_>,
     network: Option<&Network>,
-    (train_set, val): (FeatureSet, FeatureSet),
+    (train_set, val): (LabelledSet, LabelledSet),
     mut fresh: Option<Augmented<'_>>,
     begins: &mut dyn FnMut(LinearSizes),
 ) -> Result<LinearReport> {
-    let [train_input, val_input] = [("train", request.train), ("val", request.val)]
-        .map(|(setting, path)| FeatureInput { setting, path });
-    let mut train_set = labelled(env, train_set, train_input)?;
-    let mut val = labelled(env, val, val_input)?;
+    let dim = train_set.dim();
     ensure!(
-        train_set.dim == val.dim,
-        "the features are of different widths: {} and {}",
-        train_set.dim,
-        val.dim
+        dim == val.dim(),
+        "the features are of different widths: {dim} and {}",
+        val.dim()
     );
     let classes = train_set.classes();
     let (labels, val_labels) = (
@@ -219,46 +220,44 @@ fn learn(
     );
     let standardiser = request
         .standardise
-        .then(|| Standardiser::of(&train_set.data, train_set.dim))
+        .then(|| train_set.standardiser())
         .transpose()?;
-    if let Some(standardiser) = &standardiser {
-        standardiser.apply(&mut train_set.data);
-        standardiser.apply(&mut val.data);
-    }
+    let [rows, val_rows] = [
+        train_set.into_rows(standardiser.as_ref())?,
+        val.into_rows(standardiser.as_ref())?,
+    ];
     let config = &request.config;
     let sizes = LinearSizes {
-        train_images: train_set.len(),
-        val_images: val.len(),
+        train_images: labels.len(),
+        val_images: val_labels.len(),
         classes: classes.len(),
-        feature_width: train_set.dim,
+        feature_width: dim,
     };
     begins(sizes);
     let problem = Problem {
-        dim: train_set.dim,
+        dim,
         classes: classes.len(),
         labels: &labels,
-        validation: Labelled {
-            features: &val.data,
-            dim: val.dim,
+        validation: LabelledRows {
+            rows: &*val_rows,
             labels: &val_labels,
         },
     };
-    let cached = train_set.data.as_slice();
-    let mut features = |epoch: usize| -> dinolab_features::Result<Cow<'_, [f32]>> {
+    let mut features = |epoch: usize| -> dinolab_features::Result<Box<dyn FeatureRows + '_>> {
         match &mut fresh {
             Some(fresh) if epoch > 0 => {
                 let mut data = fresh.epoch(epoch)?;
                 if let Some(standardiser) = &standardiser {
                     standardiser.apply(&mut data);
                 }
-                Ok(Cow::Owned(data))
+                Ok(Box::new(RowsInMemory::new(data, dim)?))
             }
-            _ => Ok(Cow::Borrowed(cached)),
+            _ => Ok(Box::new(&*rows)),
         }
     };
     let progress = env.progress("epoch", config.epochs);
     let lrs = request.lrs;
-    let runs = train(&mut features, &problem, lrs, config, &mut |scores| {
+    let runs = train_rows(&mut features, &problem, lrs, config, &mut |scores| {
         let epoch = scores.first().map_or(0, |score| score.epoch);
         let line: Vec<String> = scores
             .iter()
@@ -421,3 +420,6 @@ impl Report for LinearReport {
         table
     }
 }
+
+#[cfg(all(test, feature = "parquet"))]
+mod tests;

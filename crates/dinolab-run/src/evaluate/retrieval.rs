@@ -1,5 +1,8 @@
 //! Retrieval: whether images of the same thing are found first.
 
+#[cfg(feature = "parquet")]
+mod stored;
+
 use std::path::Path;
 
 use dinolab_data::Image;
@@ -242,6 +245,12 @@ pub fn revisited(env: &Environment<'_>, request: &RevisitedRequest<'_>) -> Resul
 /// Images, features or weights that cannot be used; sets without labels.
 pub fn by_labels(env: &Environment<'_>, request: &LabelledRequest<'_>) -> Result<LabelledReport> {
     check_k(request.k)?;
+    #[cfg(feature = "parquet")]
+    if FeatureSet::is_folder(request.database.path, &env.remote)
+        .of_argument(request.database.setting)?
+    {
+        return stored::by_labels(env, request);
+    }
     let (mut database, queries) = match request.queries {
         None => {
             let [set] = feature_sets(env, [request.database], &request.features)?;
@@ -267,19 +276,26 @@ pub fn by_labels(env: &Environment<'_>, request: &LabelledRequest<'_>) -> Result
         Some(queries) => against(set, queries, &classes, request.k),
     }
     .context("retrieval")?;
-    Ok(LabelledReport {
-        protocol: "labelled",
-        images: database.len(),
-        queries: score.queries,
-        queries_without_match: score.without_match,
-        map: score.map,
-        r_precision: score.r_precision,
-        precision: at(request.k, &score.precision),
-        recall: at(request.k, &score.recall),
-        k: request.k.to_vec(),
-        precision_at: score.precision,
-        recall_at: score.recall,
-    })
+    Ok(LabelledReport::of(score, database.len()))
+}
+
+impl LabelledReport {
+    /// The report of a score in a database of so many images.
+    fn of(score: LabelledScore, images: usize) -> Self {
+        Self {
+            protocol: "labelled",
+            images,
+            queries: score.queries,
+            queries_without_match: score.without_match,
+            map: score.map,
+            r_precision: score.r_precision,
+            precision: at(&score.ks, &score.precision),
+            recall: at(&score.ks, &score.recall),
+            k: score.ks,
+            precision_at: score.precision,
+            recall_at: score.recall,
+        }
+    }
 }
 
 fn against(

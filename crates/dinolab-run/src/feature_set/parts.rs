@@ -4,13 +4,16 @@
 //! all. `_manifest.json` says which set, weights and preparation the folder is of.
 //!
 //! Columns: `path` (text), `feature` (list of fixed size of `f32` or `f16`), and `label` (text) where images have
-//! classes.
+//! classes. A folder of patch tokens has a column `patch_tokens` in place of `feature`: a list of fixed size holds
+//! `[rows, columns, width]`, which the manifest and the footers of the parts say.
 
 mod file;
 mod folder;
 mod hash;
+mod labelled;
 mod manifest;
 mod pages;
+mod rows;
 mod shard;
 pub(crate) mod stored;
 mod verify;
@@ -25,7 +28,9 @@ use crate::error::Result;
 pub(crate) use self::file::{Part, is_whole};
 pub(crate) use self::folder::PartFolder;
 pub(crate) use self::hash::Hash;
-pub(crate) use self::manifest::Manifest;
+pub(crate) use self::labelled::LabelledParts;
+pub(crate) use self::manifest::{Manifest, TokenGrid};
+pub(crate) use self::rows::StoredRows;
 pub use self::shard::Shard;
 pub(crate) use self::stored::Stored;
 pub(super) use self::verify::verify;

@@ -1,12 +1,14 @@
-//! Neighbours in a folder of stored features, however many. Each thread reads one part after the other, some rows at
+//! Neighbours and near duplicates in a folder of stored features, however many. For neighbours, each thread reads one part after the other, some rows at
 //! a time, and keeps those that a fast product finds near; their similarities are then computed exactly.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use dinolab_data::decode;
 use dinolab_data::slice::check_finite;
 use dinolab_data::source::SourceOptions;
+use dinolab_eval::duplicates::{DuplicateGroup, near_duplicate_rows};
+use dinolab_eval::feature_rows::{FeatureRows, UnitRows};
 use dinolab_eval::knn::{Neighbour, l2_normalise, nearest_neighbours};
 use dinolab_features::Embedder;
 use dinolab_kernels::cosines;
@@ -14,7 +16,7 @@ use rayon::prelude::*;
 
 use super::{FoundImage, FoundImages, NeighbourReport, NeighbourRequest, QueryNeighbours, Search};
 use crate::environment::Environment;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::feature_set::parts::{Hash, Manifest, Stored};
 use crate::model::Model;
 
@@ -26,12 +28,9 @@ pub(super) fn search(
     env: &Environment<'_>,
     request: &NeighbourRequest<'_>,
 ) -> Result<NeighbourReport> {
-    let Search::Nearest { queries, k } = request.search else {
-        let reason =
-            "compares all pairs, which a folder of features is too large for; give the images";
-        return Err(Error::setting("duplicates", "", reason));
-    };
-    ensure_setting!(k > 0, "k", "", "must be at least 1");
+    if let Search::Nearest { k, .. } = request.search {
+        ensure_setting!(k > 0, "k", "", "must be at least 1");
+    }
     ensure_setting!(
         request.out.is_none(),
         "out",
@@ -46,39 +45,22 @@ pub(super) fn search(
     );
     let stored = Stored::open(request.images, &env.remote)?;
     let embedder = stored.embedder(env, request)?;
-    let rows = stored.queries(request, &embedder, queries)?;
-    // One more than asked for, since a member of the set finds itself.
-    let width = rows.features.len() / queries.len().max(1);
-    let found = stored.nearest(&rows.features, width, k + 1)?;
-    if found.len() < queries.len() {
-        bail!("{}: holds no features", stored.folder);
-    }
-    let mut answers = Vec::new();
-    for ((query, own), near) in queries.iter().zip(rows.members).zip(found) {
-        let near = near.into_iter().filter(|(place, _)| Some(*place) != own);
-        let neighbours = near.take(k).map(|(place, similarity)| {
-            let image = stored.name(place)?;
-            let path = None;
-            Ok(FoundImage {
-                image,
-                path,
-                similarity,
-            })
-        });
-        answers.push(QueryNeighbours {
-            query: query.clone(),
-            neighbours: neighbours.collect::<Result<_>>()?,
-        });
-    }
+    let found = match request.search {
+        Search::Duplicates { threshold } => FoundImages::Duplicates {
+            threshold,
+            groups: stored.duplicates(env, threshold)?,
+        },
+        Search::Nearest { queries, k } => FoundImages::Nearest {
+            k,
+            queries: stored.neighbours(request, &embedder, queries, k)?,
+        },
+    };
     Ok(NeighbourReport {
         images: stored.manifest.images,
         embedded: 0,
         skipped: 0,
         index: Some(stored.folder.to_string()),
-        found: FoundImages::Nearest {
-            k,
-            queries: answers,
-        },
+        found,
         sheet: None,
     })
 }
@@ -125,6 +107,71 @@ impl Stored {
             );
         }
         Ok(Embedder::new(model.backbone, preprocess)?.with_features(blocks)?)
+    }
+
+    /// The neighbours of each query.
+    fn neighbours(
+        &self,
+        request: &NeighbourRequest<'_>,
+        embedder: &Embedder,
+        queries: &[String],
+        k: usize,
+    ) -> Result<Vec<QueryNeighbours>> {
+        let rows = self.queries(request, embedder, queries)?;
+        // One more than asked for, since a member of the set finds itself.
+        let width = rows.features.len() / queries.len().max(1);
+        let found = self.nearest(&rows.features, width, k + 1)?;
+        if found.len() < queries.len() {
+            bail!("{}: holds no features", self.folder);
+        }
+        let mut answers = Vec::new();
+        for ((query, own), near) in queries.iter().zip(rows.members).zip(found) {
+            let near = near.into_iter().filter(|(place, _)| Some(*place) != own);
+            let neighbours = near.take(k).map(|(place, similarity)| {
+                let image = self.name(place)?;
+                let path = None;
+                Ok(FoundImage {
+                    image,
+                    path,
+                    similarity,
+                })
+            });
+            answers.push(QueryNeighbours {
+                query: query.clone(),
+                neighbours: neighbours.collect::<Result<_>>()?,
+            });
+        }
+        Ok(answers)
+    }
+
+    /// Groups of near duplicates.
+    fn duplicates(&self, env: &Environment<'_>, threshold: f64) -> Result<Vec<Vec<FoundImage>>> {
+        let rows = UnitRows(self.rows(|_, _| true)?);
+        let progress = env.progress("compared", rows.len());
+        let groups = near_duplicate_rows(&rows, threshold, &mut |done| progress.set(done, ""))
+            .of_setting("threshold", "")?;
+        progress.finish();
+        let members = groups.iter().flat_map(|group| &group.members);
+        let mut names: BTreeMap<usize, String> = members.map(|&row| (row, String::new())).collect();
+        // Those of one part at a time: there may be more names than memory.
+        let mut first = 0;
+        for part in 0..self.parts() {
+            let here = self.names(part)?;
+            for (&row, name) in names.range_mut(first..first + here.len()) {
+                name.clone_from(&here[row - first]);
+            }
+            first += here.len();
+        }
+        let named = |(row, similarity): (&usize, &f32)| FoundImage {
+            image: names[row].clone(),
+            path: None,
+            similarity: *similarity,
+        };
+        let group = |group: &DuplicateGroup| {
+            let pairs = group.members.iter().zip(&group.similarity);
+            pairs.map(named).collect()
+        };
+        Ok(groups.iter().map(group).collect())
     }
 
     /// Features of the queries: of files, and of stored images by their names.
@@ -289,6 +336,7 @@ mod tests {
     use std::time::Instant;
 
     use dinolab_data::source::RemoteOptions;
+    use dinolab_eval::duplicates::near_duplicates;
 
     use super::*;
     use crate::feature_set::parts::FeatureType;
@@ -327,6 +375,41 @@ mod tests {
         }
     }
 
+    #[test]
+    fn near_duplicates_of_parts_are_those_of_all_in_memory() {
+        let root = tempfile::tempdir().unwrap();
+        for kind in [FeatureType::F32, FeatureType::F16] {
+            let path = root.path().join(format!("{kind:?}"));
+            made(&path, (5, 70, 6), kind);
+            let mut whole =
+                crate::feature_set::parts::read(&path, &RemoteOptions::default()).unwrap();
+            l2_normalise(&mut whole.data, whole.dim).unwrap();
+            let names = whole.names.unwrap();
+            for threshold in [0.8, 0.95] {
+                let expected =
+                    near_duplicates(&whole.data, whole.dim, threshold, &mut |_| {}).unwrap();
+                assert!(!expected.is_empty());
+                let found = open(&path).duplicates(&Environment::default(), threshold);
+                let found = found.unwrap();
+                assert_eq!(found.len(), expected.len());
+                for (found, expected) in found.iter().zip(expected) {
+                    let found: Vec<(&String, f32)> = found
+                        .iter()
+                        .map(|one| (&one.image, one.similarity))
+                        .collect();
+                    let members = expected.members.iter().map(|&row| &names[row]);
+                    let expected: Vec<_> = members.zip(expected.similarity).collect();
+                    assert_eq!(found, expected);
+                }
+            }
+            assert!(
+                open(&path)
+                    .duplicates(&Environment::default(), 2.0)
+                    .is_err()
+            );
+        }
+    }
+
     /// Prints the time of searching a million features and the memory of the process:
     /// `cargo test --release -p dinolab-run --features parquet -- --ignored a_million --nocapture`.
     #[allow(clippy::print_stdout, reason = "a measurement")]
@@ -354,5 +437,25 @@ mod tests {
                 .unwrap_or_default();
             println!("{kind:?}: {peak}");
         }
+    }
+
+    /// Prints the time of comparing all pairs of features and the memory of the process:
+    /// `cargo test --release -p dinolab-run --features parquet -- --ignored all_pairs --nocapture`.
+    #[allow(clippy::print_stdout, reason = "a measurement")]
+    #[test]
+    #[ignore = "writes 150 MB and takes minutes"]
+    fn all_pairs_are_compared_in_bounded_memory() {
+        let root = tempfile::tempdir().unwrap();
+        made(root.path(), (10, 10_000, 384), FeatureType::F32);
+        let stored = open(root.path());
+        // The largest memory is counted from here on.
+        let _ = std::fs::write("/proc/self/clear_refs", "5");
+        let began = Instant::now();
+        let found = stored.duplicates(&Environment::default(), 0.95).unwrap();
+        let seconds = began.elapsed().as_secs_f64();
+        println!("{seconds:.1} s, {} groups", found.len());
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let peak = status.lines().find(|line| line.starts_with("VmHWM"));
+        println!("{}", peak.unwrap_or_default());
     }
 }

@@ -1,9 +1,5 @@
 //! k-NN with the votes of a folder of features, which are read a few at a time and never all in memory.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
-use dinolab_data::source::is_remote;
 use dinolab_eval::knn::{KnnScore, KnnStream, Labelled, l2_normalise};
 use dinolab_eval::whitening::{CovarianceAccumulator, Whitening, WhiteningCentre};
 
@@ -12,23 +8,16 @@ use crate::environment::Environment;
 use crate::error::{Context, Result};
 use crate::feature_input::{FeatureInput, feature_sets, no_labels, of_saved, unlabelled};
 use crate::feature_set::FeatureSet;
-use crate::feature_set::parts::Stored;
+use crate::feature_set::parts::{LabelledParts, Stored};
 
-/// Rows that vote at a time.
-const ROWS: usize = 8192;
 /// Rows that are classified at a time; the features that vote are read again for the next.
 const CLASSIFIED: usize = 10_000;
-
-/// Whether features at this path or location are a folder.
-pub(super) fn is_folder(env: &Environment<'_>, path: &Path) -> Result<bool> {
-    Ok((path.is_dir() || is_remote(path)) && FeatureSet::is_saved(path, &env.remote)?)
-}
 
 /// Evaluates, with one part of the validation set after the other where that is a folder, too.
 pub(super) fn evaluate(env: &Environment<'_>, request: &KnnRequest<'_>) -> Result<KnnReport> {
     let [train, val] = [("train", request.train), ("val", request.val)]
         .map(|(setting, path)| FeatureInput { setting, path });
-    let voters = Voters::open(env, train)?;
+    let voters = LabelledParts::open(env, train)?;
     let mut hits = Hits::new(&request.knn.k);
     // Fitted once the width is known.
     let mut whitening: Option<Option<Whitening>> = None;
@@ -43,7 +32,7 @@ pub(super) fn evaluate(env: &Environment<'_>, request: &KnnRequest<'_>) -> Resul
         }
         let dim = set.dim;
         if whitening.is_none() {
-            whitening = Some(voters.whitening(request, dim)?);
+            whitening = Some(fitted(&voters, request, dim)?);
         }
         let whitening = whitening.as_ref().and_then(Option::as_ref);
         prepare(&mut set.data, dim, whitening)?;
@@ -69,7 +58,7 @@ pub(super) fn evaluate(env: &Environment<'_>, request: &KnnRequest<'_>) -> Resul
         Ok((without, all))
     };
     let (mut without, mut all) = (0, 0);
-    if is_folder(env, request.val).of_setting("val", "")? {
+    if FeatureSet::is_folder(request.val, &env.remote).of_setting("val", "")? {
         of_saved(&request.features)?;
         let stored = Stored::open(request.val, &env.remote).of_setting("val", "")?;
         let progress = env.progress("part", stored.parts());
@@ -107,117 +96,22 @@ fn prepare(rows: &mut [f32], dim: usize, whitening: Option<&Whitening>) -> Resul
     Ok(())
 }
 
-/// The number of no class.
-const NONE: u32 = u32::MAX;
-
-/// The images that vote.
-struct Voters {
-    stored: Stored,
-    /// Sorted.
-    classes: Vec<String>,
-    /// For each part, the class of each row, [`NONE`] for a row without; `None` for a part without classes.
-    labels: Vec<Option<Vec<u32>>>,
-    /// How many have a class.
-    images: usize,
-}
-
-impl Voters {
-    fn open(env: &Environment<'_>, train: FeatureInput<'_>) -> Result<Self> {
-        let stored = Stored::open(train.path, &env.remote).of_setting("train", "")?;
-        // Numbers in the order in which classes are met, until all are known.
-        let mut numbers: BTreeMap<String, u32> = BTreeMap::new();
-        let mut labels = Vec::with_capacity(stored.parts());
-        let mut rows = 0;
-        for part in 0..stored.parts() {
-            let Some(names) = stored.labels(part).of_setting("train", "")? else {
-                rows += stored.names(part).of_setting("train", "")?.len();
-                labels.push(None);
-                continue;
-            };
-            rows += names.len();
-            let mut number = |name: Option<String>| match name {
-                None => NONE,
-                Some(name) => {
-                    let next = numbers.len() as u32;
-                    *numbers.entry(name).or_insert(next)
-                }
-            };
-            labels.push(Some(names.into_iter().map(&mut number).collect::<Vec<_>>()));
-        }
-        if numbers.is_empty() {
-            return Err(no_labels(train));
-        }
-        let mut sorted = vec![0; numbers.len()];
-        for (place, number) in numbers.values().enumerate() {
-            sorted[*number as usize] = place as u32;
-        }
-        let mut images = 0;
-        for label in labels.iter_mut().flatten().flatten() {
-            if *label != NONE {
-                *label = sorted[*label as usize];
-                images += 1;
-            }
-        }
-        let classes = numbers.into_keys().collect();
-        unlabelled(env, train, rows - images, rows);
-        Ok(Self {
-            stored,
-            classes,
-            labels,
-            images,
-        })
+/// The transform that is asked for, fitted to the rows that have a class or read.
+fn fitted(
+    voters: &LabelledParts,
+    request: &KnnRequest<'_>,
+    dim: usize,
+) -> Result<Option<Whitening>> {
+    if !request.whitening.whiten {
+        return request.whitening.of(&[], dim);
     }
-
-    /// Gives all rows that have a class to `each`, [`ROWS`] or fewer at a time, with their classes.
-    fn for_rows(
-        &self,
-        dim: usize,
-        mut each: impl FnMut(Vec<f32>, &[usize]) -> Result<()>,
-    ) -> Result<()> {
-        let (mut rows, mut classes) = (Vec::new(), Vec::new());
-        for (part, labels) in self.labels.iter().enumerate() {
-            let Some(labels) = labels else { continue };
-            let mut next = 0;
-            self.stored.for_features(part, |features, width| {
-                ensure!(
-                    width == dim,
-                    "has features of width {width}, and those to classify have {dim}"
-                );
-                let here = labels.get(next..next + features.len() / dim);
-                let here = here.context("has more features than labels")?;
-                next += here.len();
-                for (row, class) in features.chunks_exact(dim).zip(here) {
-                    if *class != NONE {
-                        rows.extend_from_slice(row);
-                        classes.push(*class as usize);
-                    }
-                    if classes.len() == ROWS {
-                        each(std::mem::take(&mut rows), &classes)?;
-                        classes.clear();
-                    }
-                }
-                Ok(())
-            })?;
-        }
-        match classes.is_empty() {
-            true => Ok(()),
-            false => each(rows, &classes),
-        }
-    }
-
-    /// The transform that is asked for, fitted to the rows that have a class or read.
-    fn whitening(&self, request: &KnnRequest<'_>, dim: usize) -> Result<Option<Whitening>> {
-        if !request.whitening.whiten {
-            return request.whitening.of(&[], dim);
-        }
-        let mut sums = CovarianceAccumulator::new(dim);
-        self.for_rows(dim, |mut rows, _| {
-            l2_normalise(&mut rows, dim)?;
-            Ok(sums.add(&rows)?)
-        })?;
-        let fitted = Whitening::fit(&sums, WhiteningCentre::Mean);
-        Ok(Some(fitted.of_setting("whiten", "")?))
-    }
+    let mut sums = CovarianceAccumulator::new(dim);
+    voters.for_rows(dim, |mut rows, _| {
+        l2_normalise(&mut rows, dim)?;
+        Ok(sums.add(&rows)?)
+    })?;
+    let fitted = Whitening::fit(&sums, WhiteningCentre::Mean);
+    Ok(Some(fitted.of_setting("whiten", "")?))
 }
 
 /// Images that were classified correctly.
@@ -259,6 +153,7 @@ impl Hits {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::time::Instant;
 
     use dinolab_data::source::RemoteOptions;

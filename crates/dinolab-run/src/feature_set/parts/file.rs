@@ -15,10 +15,10 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::file::metadata::{KeyValue, ParquetMetaData};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::reader::{ChunkReader, FileReader, SerializedFileReader};
 
 use super::folder::{PartFolder, PartReader, refused};
-use super::{FeatureType, Hash};
+use super::{FeatureType, Hash, TokenGrid};
 use crate::error::{Context, Result};
 use crate::feature_set::FeatureSet;
 
@@ -26,12 +26,21 @@ const IDENTITY: &str = "dinolab.manifest";
 const NUMBER: &str = "dinolab.part";
 const SKIPPED: &str = "dinolab.skipped";
 const CHECKSUM: &str = "dinolab.checksum";
+/// Rows, columns and width, as JSON.
+const TOKENS: &str = "dinolab.patch_tokens";
+
+/// The column of features.
+const FEATURE: &str = "feature";
+/// The column of patch tokens, `[rows, columns, width]` in one list.
+const PATCH_TOKENS: &str = "patch_tokens";
 
 /// What a part holds.
 pub(crate) struct Part {
     identity: String,
     number: usize,
     kind: FeatureType,
+    /// What a row is, if it is the patch tokens of an image.
+    tokens: Option<TokenGrid>,
     dim: usize,
     data: Vec<f32>,
     names: Vec<String>,
@@ -64,11 +73,21 @@ impl Part {
             identity: identity.to_owned(),
             number,
             kind,
+            tokens: None,
             dim: features.dim,
             data: features.data,
             names,
             labels: labelled.then_some(labels),
             skipped,
+        }
+    }
+
+    /// The same of patch tokens: each row is those of an image, one after the other.
+    pub fn of_tokens(self, grid: TokenGrid) -> Self {
+        Self {
+            tokens: Some(grid),
+            dim: grid.values(),
+            ..self
         }
     }
 
@@ -100,9 +119,13 @@ impl Part {
         let width = i32::try_from(self.dim).map_err(io::Error::other)?;
         let rows =
             FixedSizeListArray::try_new(item, width, values, None).map_err(io::Error::other)?;
+        let column = match self.tokens {
+            Some(_) => PATCH_TOKENS,
+            None => FEATURE,
+        };
         let mut fields = vec![
             Field::new("path", DataType::Utf8, false),
-            Field::new("feature", rows.data_type().clone(), false),
+            Field::new(column, rows.data_type().clone(), false),
         ];
         let mut columns: Vec<ArrayRef> =
             vec![Arc::new(StringArray::from(self.names)), Arc::new(rows)];
@@ -118,18 +141,26 @@ impl Part {
         let schema = Arc::new(Schema::new(fields));
         let batch = RecordBatch::try_new(Arc::clone(&schema), columns).map_err(io::Error::other)?;
         let skipped = serde_json::to_string(&self.skipped).map_err(io::Error::other)?;
+        let shape = self.tokens.map(
+            |TokenGrid {
+                 rows,
+                 columns,
+                 width,
+             }| { (TOKENS, format!("[{rows}, {columns}, {width}]")) },
+        );
         let said = [
             (IDENTITY, self.identity),
             (NUMBER, self.number.to_string()),
             (SKIPPED, skipped),
             (CHECKSUM, checksum.digits()),
         ];
+        let said = said.into_iter().chain(shape);
         let said = said.map(|(key, value)| KeyValue::new(key.to_owned(), value));
         // Features have no two values alike: neither dictionaries nor statistics help.
         let properties = WriterProperties::builder()
             .set_dictionary_enabled(false)
             .set_statistics_enabled(EnabledStatistics::None)
-            .set_key_value_metadata(Some(said.to_vec()))
+            .set_key_value_metadata(Some(said.collect()))
             .build();
         let mut out = Vec::new();
         let mut writer =
@@ -193,11 +224,11 @@ pub(crate) fn is_whole(folder: &PartFolder, identity: &str, number: usize) -> Re
 ///
 /// # Errors
 /// A part that is damaged or of another folder, or that could not be fetched.
-pub(super) fn open(
-    part: PartReader,
+pub(super) fn open<R: ChunkReader + 'static>(
+    part: R,
     identity: &str,
     number: usize,
-) -> Result<SerializedFileReader<PartReader>> {
+) -> Result<SerializedFileReader<R>> {
     let reader = SerializedFileReader::new(part).map_err(|error| refused(&error))?;
     match footer(reader.metadata()) {
         Some(found) if found.identity == identity && found.number == number => Ok(reader),
@@ -274,7 +305,8 @@ pub(super) fn read(part: PartReader) -> Result<(FeatureSet, Footer)> {
                 .as_any()
                 .downcast_ref::<StringArray>()
         };
-        let column = batch.column_by_name("feature");
+        let column = batch.column_by_name(FEATURE);
+        let column = column.or_else(|| batch.column_by_name(PATCH_TOKENS));
         let column = column.and_then(|column| column.as_any().downcast_ref::<FixedSizeListArray>());
         let (Some(paths), Some(column)) = (text("path"), column) else {
             bail!("has no columns of paths and features");

@@ -9,7 +9,7 @@ use bytes::Bytes;
 #[cfg(feature = "remote")]
 use dinolab_data::source::{FoundObject, Objects};
 use dinolab_data::source::{RemoteOptions, is_remote};
-use dinolab_files::write_atomically;
+use dinolab_files::{write_atomically, write_new};
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::reader::{ChunkReader, Length};
 
@@ -61,37 +61,42 @@ impl PartFolder {
     /// # Errors
     /// One that cannot be read.
     pub fn manifest(&self) -> Result<Option<String>> {
-        let bytes = match &self.place {
-            Place::Local => {
-                let path = self.path.join(MANIFEST);
-                found(fs::read(&path)).with_context(|| path.display().to_string())?
-            }
-            #[cfg(feature = "remote")]
-            Place::Store(objects) => objects.read(MANIFEST)?,
-        };
-        let text = bytes.map(String::from_utf8).transpose();
+        let text = self.read(MANIFEST)?.map(String::from_utf8).transpose();
         text.ok()
             .with_context(|| format!("{self}: {MANIFEST} is damaged"))
     }
 
-    /// Writes a manifest where there is none.
+    /// The content of the file `name`, if there is one.
+    ///
+    /// # Errors
+    /// One that cannot be read.
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        Ok(match &self.place {
+            Place::Local => {
+                let path = self.path.join(name);
+                found(fs::read(&path)).with_context(|| path.display().to_string())?
+            }
+            #[cfg(feature = "remote")]
+            Place::Store(objects) => objects.read(name)?,
+        })
+    }
+
+    /// Writes the file `name` where there is none.
     ///
     /// # Errors
     /// A place that cannot be written.
-    pub fn write_manifest(&self, text: &str) -> Result<()> {
+    pub fn write_new(&self, name: &str, bytes: &[u8]) -> Result<()> {
         match &self.place {
             Place::Local => {
-                let path = self.path.join(MANIFEST);
-                if !path.exists() {
-                    write_atomically(&path, text.as_bytes())
-                        .with_context(|| format!("cannot write {}", path.display()))?;
-                }
+                let path = self.path.join(name);
+                write_new(&path, bytes)
+                    .with_context(|| format!("cannot write {}", path.display()))?;
             }
             #[cfg(feature = "remote")]
             // Not every store keeps what is there.
             Place::Store(objects) => {
-                if objects.find(MANIFEST)?.is_none() {
-                    objects.write_new(MANIFEST, text.into())?;
+                if objects.find(name)?.is_none() {
+                    objects.write_new(name, bytes.to_vec())?;
                 }
             }
         }
@@ -128,10 +133,15 @@ impl PartFolder {
 
     /// Path or location of part `number`.
     pub fn path_of(&self, number: usize) -> PathBuf {
+        self.path_to(&name(number))
+    }
+
+    /// Path or location of the file `name`.
+    pub fn path_to(&self, name: &str) -> PathBuf {
         match &self.place {
-            Place::Local => self.path.join(name(number)),
+            Place::Local => self.path.join(name),
             #[cfg(feature = "remote")]
-            Place::Store(objects) => objects.path(&name(number)),
+            Place::Store(objects) => objects.path(name),
         }
     }
 }

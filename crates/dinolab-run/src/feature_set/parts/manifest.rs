@@ -35,6 +35,27 @@ pub(crate) struct Manifest {
     pub size: Option<String>,
     /// Hash of the transform.
     pub whitening: Option<String>,
+    /// The patch tokens of each image, if they are what is stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patch_tokens: Option<TokenGrid>,
+}
+
+/// The patch tokens of an image, `[rows, columns, width]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct TokenGrid {
+    /// Rows of patches.
+    pub rows: usize,
+    /// Columns of patches.
+    pub columns: usize,
+    /// Width of a token, `D`.
+    pub width: usize,
+}
+
+impl TokenGrid {
+    /// Values of an image.
+    pub fn values(&self) -> usize {
+        self.rows * self.columns * self.width
+    }
 }
 
 impl Default for Manifest {
@@ -51,6 +72,7 @@ impl Default for Manifest {
             preprocess: Preprocess::default(),
             size: None,
             whitening: None,
+            patch_tokens: None,
         }
     }
 }
@@ -68,7 +90,7 @@ impl Manifest {
     pub fn claim(&self, folder: &PartFolder) -> Result<String> {
         let text =
             serde_json::to_string_pretty(self).map_err(|error| Error::Format(error.into()))?;
-        folder.write_manifest(&text)?;
+        folder.write_new(MANIFEST, text.as_bytes())?;
         // Read again: another process may have been there first.
         let (found, identity) = Self::read(folder)?;
         match self.difference(&found) {
@@ -124,6 +146,7 @@ impl Manifest {
             preprocess,
             size,
             whitening,
+            patch_tokens,
         } = self;
         let said = [
             (
@@ -132,6 +155,13 @@ impl Manifest {
             ),
             (*names != found.names, "images of other names".into()),
             (*weights != found.weights, "other weights".into()),
+            (
+                patch_tokens.is_some() != found.patch_tokens.is_some(),
+                match found.patch_tokens {
+                    Some(_) => "patch tokens".into(),
+                    None => "whole images, not of patches".into(),
+                },
+            ),
             (*feature != found.feature, "another `feature`".into()),
             (
                 *part_size != found.part_size,
@@ -145,6 +175,10 @@ impl Manifest {
             (
                 *preprocess != found.preprocess || *size != found.size,
                 "images that were prepared in another way".into(),
+            ),
+            (
+                *patch_tokens != found.patch_tokens,
+                "another number of patches".into(),
             ),
             (*whitening != found.whitening, "another whitening".into()),
         ];

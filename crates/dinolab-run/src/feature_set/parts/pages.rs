@@ -6,7 +6,7 @@
 use dinolab_kernels::{append_f16, append_f32};
 use parquet::basic::{Encoding, Type};
 use parquet::column::page::Page;
-use parquet::file::reader::FileReader;
+use parquet::file::reader::{ChunkReader, FileReader, SerializedFileReader};
 
 use super::file::open;
 use super::folder::{PartFolder, refused};
@@ -21,10 +21,23 @@ pub(crate) fn for_features(
     folder: &PartFolder,
     identity: &str,
     number: usize,
-    mut each: impl FnMut(&[f32], usize) -> Result<()>,
+    each: impl FnMut(&[f32], usize) -> Result<()>,
 ) -> Result<()> {
     let part = folder.part(number)?.context("is missing")?;
     let reader = open(part.whole()?, identity, number)?;
+    for_pages(&reader, each, |_, _| Ok(()))
+}
+
+/// Gives the features of an open part to `each`, some rows and their width at a time, and each page and the bytes of
+/// a value to `page`.
+///
+/// # Errors
+/// As [`for_features`]; errors of `page`.
+pub(super) fn for_pages<R: ChunkReader + 'static>(
+    reader: &SerializedFileReader<R>,
+    mut each: impl FnMut(&[f32], usize) -> Result<()>,
+    mut page: impl FnMut(&Page, usize) -> Result<()>,
+) -> Result<()> {
     let schema = reader.metadata().file_metadata().schema_descr_ptr();
     let columns = schema.columns().iter();
     let mut columns = columns.enumerate();
@@ -49,9 +62,10 @@ pub(crate) fn for_features(
         }
         let mut given = 0;
         let pages = group.get_column_page_reader(place);
-        for page in pages.map_err(|error| refused(&error))? {
-            let page = page.map_err(|error| refused(&error))?;
-            append(&page, column.physical_type(), &mut values)?;
+        for found in pages.map_err(|error| refused(&error))? {
+            let found = found.map_err(|error| refused(&error))?;
+            let width = append(&found, column.physical_type(), &mut values)?;
+            page(&found, width)?;
             // A page may end within a row.
             let whole = values.len() / dim * dim;
             each(&values[..whole], dim)?;
@@ -65,8 +79,8 @@ pub(crate) fn for_features(
     Ok(())
 }
 
-/// Adds the values of a page, which are its last bytes.
-fn append(page: &Page, stored: Type, values: &mut Vec<f32>) -> Result<()> {
+/// Adds the values of a page, which are its last bytes, and returns the bytes of a value.
+fn append(page: &Page, stored: Type, values: &mut Vec<f32>) -> Result<usize> {
     let width = match stored {
         Type::FLOAT => 4,
         Type::FIXED_LEN_BYTE_ARRAY => 2,
@@ -82,5 +96,5 @@ fn append(page: &Page, stored: Type, values: &mut Vec<f32>) -> Result<()> {
         4 => append_f32(bytes, values),
         _ => append_f16(bytes, values),
     }
-    Ok(())
+    Ok(width)
 }

@@ -9,6 +9,10 @@ use super::{Manifest, PartFolder, file};
 use crate::error::{Context, Result};
 use crate::feature_set::FeatureSet;
 
+/// Rows that are given at a time; a multiple of the rows that sums are made of at a time, so that sums are those of
+/// all rows at once.
+const BLOCK: usize = 8192;
+
 /// A folder of features.
 #[derive(Debug)]
 pub(crate) struct Stored {
@@ -22,10 +26,14 @@ impl Stored {
     /// The folder at a path or location.
     ///
     /// # Errors
-    /// A folder without a manifest; one that cannot be read.
+    /// A folder without a manifest, or one of patch tokens; one that cannot be read.
     pub fn open(folder: &Path, remote: &RemoteOptions) -> Result<Self> {
         let folder = PartFolder::open(folder, remote)?;
         let (manifest, identity) = Manifest::read(&folder)?;
+        ensure!(
+            manifest.patch_tokens.is_none(),
+            "{folder}: holds patch tokens, not one feature of each image"
+        );
         Ok(Self {
             folder,
             manifest,
@@ -50,6 +58,35 @@ impl Stored {
     ) -> Result<()> {
         let read = for_features(&self.folder, &self.identity, part, each);
         read.with_context(|| self.path_of(part))
+    }
+
+    /// Gives all features to `each`, [`BLOCK`] rows at a time but for the last ones, and their width.
+    ///
+    /// # Errors
+    /// As [`for_features`](Self::for_features); features that differ in width.
+    pub fn for_blocks(&self, mut each: impl FnMut(&mut [f32], usize) -> Result<()>) -> Result<()> {
+        let (mut block, mut width) = (Vec::new(), 0);
+        for part in 0..self.parts() {
+            self.for_features(part, |rows, dim| {
+                ensure!(
+                    width == 0 || width == dim,
+                    "has features of width {dim}, others of {width}"
+                );
+                width = dim;
+                for row in rows.chunks_exact(dim) {
+                    block.extend_from_slice(row);
+                    if block.len() == BLOCK * dim {
+                        each(&mut block, dim)?;
+                        block.clear();
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        match block.is_empty() {
+            true => Ok(()),
+            false => each(&mut block, width),
+        }
     }
 
     /// The names of a part's images.
