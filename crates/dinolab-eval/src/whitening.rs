@@ -12,6 +12,9 @@ use crate::{Error, Result};
 
 /// Rows handled at a time.
 const BLOCK: usize = 256;
+/// Least columns of a product: those of fewer are summed in another order, and a row must not depend on how many
+/// there are.
+const COLUMNS: usize = 8;
 /// Variances below this fraction of the greatest are raised to it.
 const FLOOR: f64 = 1e-5;
 
@@ -115,10 +118,11 @@ impl Whitening {
         let dim = self.mean.len();
         rows_of("features", rows, dim)?;
         for block in rows.chunks_mut(BLOCK * dim) {
-            let mut columns = matrix(block, dim);
-            for mut column in columns.column_iter_mut() {
-                for (value, mean) in column.iter_mut().zip(&self.mean) {
-                    *value -= mean;
+            // The columns of a matrix; those beyond the rows stay 0.
+            let mut columns = DMatrix::zeros(dim, (block.len() / dim).max(COLUMNS));
+            for (mut column, row) in columns.column_iter_mut().zip(block.chunks_exact(dim)) {
+                for ((out, &value), mean) in column.iter_mut().zip(row).zip(&self.mean) {
+                    *out = f64::from(value) - mean;
                 }
             }
             let whitened = &self.matrix * columns;
@@ -128,11 +132,6 @@ impl Whitening {
         }
         Ok(())
     }
-}
-
-/// Converts rows `[N, dim]` to the columns of a matrix.
-fn matrix(rows: &[f32], dim: usize) -> DMatrix<f64> {
-    DMatrix::from_iterator(dim, rows.len() / dim, rows.iter().map(|&v| f64::from(v)))
 }
 
 #[cfg(test)]
@@ -259,6 +258,24 @@ mod tests {
                 }
             }
             assert_eq!(expected.next(), None);
+        }
+    }
+
+    #[test]
+    fn a_row_is_the_same_among_any_number() {
+        for dim in [3, 40] {
+            // Fewer rows than dimensions: what is left of dead directions is rounding.
+            let train = rows(19, dim);
+            let whitening = Whitening::fit_rows(&train, dim).unwrap();
+            let mut all = train.clone();
+            whitening.apply(&mut all).unwrap();
+            for count in [1, 2, 5, 6, 7] {
+                let mut some = train.clone();
+                for part in some.chunks_mut(count * dim) {
+                    whitening.apply(part).unwrap();
+                }
+                assert!(some == all, "{count} of width {dim}");
+            }
         }
     }
 
