@@ -151,7 +151,7 @@ pub fn file_arrays(
     Ok((arrays, metadata))
 }
 
-/// A safetensors file of `arrays` with `metadata`.
+/// A safetensors file of `arrays` with `metadata`: the same bytes for the same contents.
 ///
 /// # Errors
 /// [`crate::Error::BadWeights`] if an array's values do not fill its shape.
@@ -182,5 +182,64 @@ pub fn to_bytes(
         .collect::<std::result::Result<Vec<_>, _>>()
         .map_err(fail)?;
     let metadata: HashMap<String, String> = metadata.clone().into_iter().collect();
-    safetensors::serialize(views, Some(metadata)).map_err(fail)
+    let mut bytes = safetensors::serialize(views, Some(metadata)).map_err(fail)?;
+    sort_header(&mut bytes);
+    Ok(bytes)
+}
+
+/// Puts the entries of a file's header in the order of their names, in place of that of a hash map.
+fn sort_header(bytes: &mut Vec<u8>) {
+    let (length, rest) = bytes.split_first_chunk().expect("a header has a length");
+    let end = 8 + u64::from_le_bytes(*length) as usize;
+    let header: BTreeMap<String, Entry> =
+        serde_json::from_slice(&rest[..end - 8]).expect("just written");
+    let mut header = serde_json::to_vec(&header).expect("plain data");
+    // Values begin at a multiple of their size.
+    header.resize(header.len().next_multiple_of(8), b' ');
+    bytes[..8].copy_from_slice(&(header.len() as u64).to_le_bytes());
+    bytes.splice(8..end, header);
+}
+
+/// An entry of a header.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(untagged)]
+enum Entry {
+    Tensor {
+        dtype: String,
+        shape: Vec<usize>,
+        data_offsets: [u64; 2],
+    },
+    Metadata(BTreeMap<String, String>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_contents_are_equal_bytes() {
+        let array = |values: &[f32]| Array {
+            shape: vec![values.len()],
+            data: values.to_vec(),
+        };
+        let arrays = BTreeMap::from([
+            ("b".into(), array(&[1.0, 2.0])),
+            ("a".into(), array(&[3.0])),
+        ]);
+        let metadata = (0..20).map(|i| (format!("key {i}"), format!("\"{i}\" ä\n")));
+        let metadata: BTreeMap<String, String> = metadata.collect();
+        let bytes = to_bytes(&arrays, &metadata).unwrap();
+        for _ in 0..5 {
+            assert_eq!(to_bytes(&arrays, &metadata).unwrap(), bytes);
+        }
+        let (read, said) = file_arrays(Path::new("file"), &bytes).unwrap();
+        assert_eq!((read, said), (arrays, metadata));
+        let header = u64::from_le_bytes(*bytes.first_chunk().unwrap());
+        assert_eq!(bytes.len() as u64, 8 + header + 12);
+        let text = String::from_utf8_lossy(&bytes);
+        let places: Vec<_> = ["key 0", "key 1", "key 9"]
+            .map(|key| text.find(key))
+            .to_vec();
+        assert!(places.is_sorted() && places[0].is_some());
+    }
 }

@@ -1,7 +1,7 @@
 //! Distillation: a student predicts the features and patch tokens of a frozen network on the same views.
 //!
 //! The teacher may be of any kind, width and patch size. Its feature and its patch tokens, moved to the
-//! student's grid, are standardised ([`standard`]) and predicted from the student's by projections that
+//! student's grid, are standardised and predicted from the student's by projections that
 //! belong to training alone. The loss is the share of the targets' variance that is not explained, of
 //! features and of patches (feature distillation: A. Romero et al., arXiv 1412.6550; of foundation models:
 //! J. Shang et al., arXiv 2407.20179).
