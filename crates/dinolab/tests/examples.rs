@@ -222,11 +222,13 @@ impl Place {
         for command in [
             "cp -r runs/photos runs/a",
             "cp -r runs/photos runs/b",
+            "cp -r runs/photos runs/large",
             "cp -r runs/photos W",
             "dinolab embed --weights W photos --out F.npy",
             "dinolab convert W dino_deitsmall16_pretrain.pth",
             "dinolab convert W dinov2.safetensors",
             "dinolab convert W dinov2-small --to hf",
+            "cp -r dinov2-small dinov2-large",
             "dinolab convert W dinov3-vits16 --to hf",
             "dinolab data pack photos shards",
             "dinolab eval linear --weights W --train photos/train --val photos/val --epochs 2 \
