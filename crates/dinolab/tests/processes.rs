@@ -127,7 +127,7 @@ mod mpi {
     #[test]
     fn one_process_prints_and_any_number_gives_the_same_bits() {
         let place = Place::new();
-        let methods: [(&str, Tiny); 5] = [
+        let methods: [(&str, Tiny); 6] = [
             ("dino", Train::tiny),
             ("lejepa", Train::tiny_lejepa),
             ("visreg", Train::tiny_visreg),
