@@ -262,7 +262,7 @@ fn shards_are_whitened_as_all_features_at_once_are() {
 fn patch_tokens_are_those_of_a_file() {
     let place = Place::new();
     succeed(&mut place.embed("tokens.npy", &["--patch-tokens"]));
-    let npy = dinolab_run::npy::read_npy_f32(&place.path("tokens.npy")).unwrap();
+    let npy = dinolab_run::npy::read_npy_f32(place.path("tokens.npy")).unwrap();
     let [images, rows, columns, width] = npy.shape[..] else {
         panic!("{:?}", npy.shape);
     };
