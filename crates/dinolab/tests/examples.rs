@@ -17,7 +17,7 @@ use dinolab_eval::davis::Year;
 use dinolab_view::{GifWriter, Rgb};
 
 /// Why a command cannot be run here, by a part of it.
-const ELSEWHERE: [(&str, &str); 9] = [
+const ELSEWHERE: [(&str, &str); 11] = [
     ("hf:", "needs a network; tests/hub.rs"),
     ("://", "needs a network"),
     ("data fetch", "needs a network"),
@@ -26,6 +26,8 @@ const ELSEWHERE: [(&str, &str); 9] = [
     ("srun", "needs Slurm"),
     ("podman", "needs a container engine"),
     ("parquet", "needs a feature; tests/parts.rs"),
+    ("embed --verify", "needs a feature; tests/parts.rs"),
+    ("features/_whitening", "needs a feature; tests/parts.rs"),
     ("clip.mp4", "needs ffmpeg; tests/video.rs"),
 ];
 
