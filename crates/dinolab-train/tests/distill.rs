@@ -557,6 +557,20 @@ fn a_teacher_is_shown_images_as_it_wants_them() {
     );
 }
 
+#[test]
+fn every_trained_parameter_has_a_gradient() {
+    for (feature_weight, patch_weight) in [(1.0, 1.0), (0.0, 1.0), (1.0, 0.0)] {
+        let config = DistillConfig {
+            feature_weight,
+            patch_weight,
+            ..small()
+        };
+        let mut method = new(&config);
+        let report = take(&mut method, views(3, varied(0)), 0);
+        assert_eq!(report.grad_norms.len(), method.trained_names().len());
+    }
+}
+
 /// Crops that come again are the same to the student, whether the teacher's outputs are kept or not, and
 /// whether what was kept is whole.
 #[test]

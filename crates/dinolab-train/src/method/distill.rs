@@ -237,16 +237,15 @@ impl Method for Distill {
                 for ((sum, term), (_, weight)) in sums.iter_mut().zip(terms).zip(weights) {
                     let Some(term) = term else { continue };
                     *sum += share * check::scalar(&term);
-                    if weight > 0.0 {
-                        let term = term * (weight * share);
-                        loss = Some(match loss {
-                            Some(loss) => loss + term,
-                            None => term,
-                        });
-                    }
+                    // Also with a weight of 0: every parameter that is trained has a gradient.
+                    let term = term * (weight * share);
+                    loss = Some(match loss {
+                        Some(loss) => loss + term,
+                        None => term,
+                    });
                 }
                 timings.lap("loss");
-                let loss = loss.expect("a term has a weight");
+                let loss = loss.expect("the first term is there");
                 gradients.add(&self.student, loss.backward());
                 timings.lap("backward");
             }
