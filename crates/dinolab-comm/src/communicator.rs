@@ -1,6 +1,6 @@
 //! What the processes of a run can do together.
 
-use crate::Result;
+use crate::{Order, PendingSum, Result};
 
 /// The processes of a run, seen from one of them.
 ///
@@ -27,6 +27,20 @@ pub trait Communicator {
     /// # Errors
     /// [`crate::Error::NotAPowerOfTwo`] for other numbers of processes.
     fn all_reduce_tree(&self, values: &mut [f32]) -> Result<()>;
+
+    /// Begins a sum of `values` over all processes, as [`Communicator::all_reduce`] or
+    /// [`Communicator::all_reduce_tree`] by its `order`. Where the library can, it goes on while this process computes.
+    /// Several sums may be under way; every other operation waits for them.
+    ///
+    /// # Errors
+    /// As those.
+    fn begin_sum(&self, mut values: Vec<f32>, order: Order) -> Result<PendingSum> {
+        match order {
+            Order::Any => self.all_reduce(&mut values)?,
+            Order::Tree => self.all_reduce_tree(&mut values)?,
+        }
+        Ok(PendingSum::done(values))
+    }
 
     /// The bytes of all processes by rank; their lengths may differ.
     ///

@@ -11,6 +11,7 @@ mod launch;
 mod local;
 #[cfg(feature = "mpi")]
 pub mod mpi;
+mod pending;
 #[cfg(any(feature = "mpi", test))]
 mod tree;
 
@@ -18,3 +19,4 @@ pub use self::communicator::Communicator;
 pub use self::error::{Error, Result};
 pub use self::launch::{Expected, Launch, LaunchError};
 pub use self::local::Local;
+pub use self::pending::{Order, PendingSum};

@@ -4,6 +4,7 @@
 //! there is other work for its cores, `mpirun --mca mpi_yield_when_idle 1` lets that go first. Over TCP,
 //! `--mca btl_tcp_flags send,inplace` lets large messages travel in both directions at a time.
 
+mod background;
 mod end;
 mod watch;
 
@@ -18,8 +19,9 @@ use ::mpi::point_to_point::send_receive_into;
 use ::mpi::topology::SimpleCommunicator;
 use ::mpi::traits::{Communicator as _, CommunicatorCollectives as _, Root as _};
 
+use self::background::Background;
 use self::watch::Watch;
-use crate::{Communicator, Error, Result, tree};
+use crate::{Communicator, Error, Order, PendingSum, Result, tree};
 
 /// Elements of one operation of MPI, whose counts are 32-bit integers. Longer vectors take several
 /// operations; an operation of this length is as fast per element as a longer one.
@@ -42,6 +44,7 @@ pub struct Mpi {
     message: usize,
     /// Receives sums. Its lock also keeps operations of several threads apart.
     sums: Mutex<Vec<f32>>,
+    background: Background,
     watch: Watch,
     /// Taken to finalise MPI.
     universe: Option<Universe>,
@@ -69,8 +72,9 @@ impl Mpi {
         }
         let world = universe.world();
         let (rank, size) = (index(world.rank()), index(world.size()));
-        let watch = Watch::start(world.duplicate(), timeout)
-            .map_err(|error| Error::Mpi(format!("cannot start a thread: {error}")))?;
+        let no_thread = |error| Error::Mpi(format!("cannot start a thread: {error}"));
+        let watch = Watch::start(world.duplicate(), timeout).map_err(no_thread)?;
+        let background = Background::start().map_err(no_thread)?;
         let host = world.split_shared(world.rank());
         Ok(Mpi {
             rank,
@@ -79,6 +83,7 @@ impl Mpi {
             local_size: index(host.size()),
             message: MESSAGE,
             sums: Mutex::default(),
+            background,
             watch,
             universe: Some(universe),
         })
@@ -112,6 +117,7 @@ impl Mpi {
 
     /// Waits for operations that other threads started before.
     fn turn(&self) -> MutexGuard<'_, Vec<f32>> {
+        self.background.settle();
         // What a panic left in the buffer is overwritten.
         self.sums.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -150,6 +156,13 @@ impl Communicator for Mpi {
             });
         }
         Ok(())
+    }
+
+    fn begin_sum(&self, values: Vec<f32>, order: Order) -> Result<PendingSum> {
+        if order == Order::Tree && !self.size.is_power_of_two() {
+            return Err(Error::NotAPowerOfTwo(self.size));
+        }
+        Ok(self.background.begin(values, order, self.message))
     }
 
     fn all_gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>> {
@@ -216,6 +229,7 @@ impl Drop for Mpi {
             // not take part. 101 is the exit code of a panic.
             end::end_all(101, None);
         }
+        self.background.stop();
         // Once all are here, no process waits for a beat of another but to say goodbye.
         world().barrier();
         self.watch.leave();

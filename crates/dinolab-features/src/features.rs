@@ -341,6 +341,24 @@ pub fn embed(
     batch_size: usize,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Features> {
+    some(embed_usable(
+        backbone, feature, source, indices, preprocess, batch_size, progress,
+    )?)
+}
+
+/// As [`embed`], but that no image can be used is no error.
+///
+/// # Errors
+/// As [`embed`], but for that.
+pub fn embed_usable(
+    backbone: &dyn Backbone,
+    feature: Feature,
+    source: &dyn Source,
+    indices: &[usize],
+    preprocess: &Preprocess,
+    batch_size: usize,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Features> {
     let (crop, patch) = (preprocess.crop, backbone.stride());
     check_crop(crop, patch)?;
     FeatureExtractor {
@@ -351,7 +369,7 @@ pub fn embed(
         normaliser: &preprocess.normaliser()?,
         batch_size: at_once(batch_size, (crop.height, crop.width), patch),
     }
-    .run(source, indices, progress)
+    .run_usable(source, indices, progress)
 }
 
 /// Errs where the cut-out centre is smaller than a patch, or has too many of them.

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`Embedder`], [`Tokens`] | the feature, tokens or attention of one image: for other programs |
 //! | [`Preprocess`], [`whole_patches`] | the input of a network |
-//! | [`embed`], [`Features`]; [`FeatureExtractor`], [`Rows`], [`View`], [`at_once`] | features of the images of a source |
+//! | [`embed`], [`embed_usable`], [`Features`]; [`FeatureExtractor`], [`Rows`], [`View`], [`at_once`] | features of the images of a source |
 //! | [`attend`], [`AttentionMaps`] | attention of the class token |
 //! | [`BlockFeatures`] | features from the last blocks |
 //! | [`RandomView`] | random views, for training on top of a network |
@@ -33,7 +33,7 @@ pub use embedder::{Embedder, Tokens};
 pub use error::{Error, Result};
 pub use features::{
     AttentionMaps, FeatureExtractor, Features, Preprocess, Rows, View, at_once, attend, embed,
-    whole_patches,
+    embed_usable, whole_patches,
 };
 pub use frozen_segmentation::{FrozenSegmentation, SegmentationRun};
 pub use random_view::RandomView;

@@ -45,6 +45,12 @@ pub trait DropPath {
         &[]
     }
 
+    /// The tokens `[R, D]` before block `block`, as the network goes on with them: where a backward pass
+    /// is interrupted, a leaf of a graph of its own.
+    fn joint(&self, _block: usize, tokens: Tensor<2>) -> Tensor<2> {
+        tokens
+    }
+
     /// How the coordinates of rotary positions are moved for the views of size number `size`. `None`
     /// leaves them.
     fn coordinates(&self, _size: usize) -> Option<CoordinateChange> {
@@ -285,6 +291,20 @@ impl Vit {
         (x, Tokens { groups, rotation })
     }
 
+    /// Tokens `[R, D]` through the first `blocks` blocks.
+    fn through(
+        &self,
+        blocks: usize,
+        mut x: Tensor<2>,
+        tokens: &Tokens,
+        drop: &dyn DropPath,
+    ) -> Tensor<2> {
+        for (i, block) in self.blocks[..blocks].iter().enumerate() {
+            x = block.forward(drop.joint(i, x), tokens, i, drop);
+        }
+        x
+    }
+
     /// Class tokens after the final norm: images `[B, C, H, W]` → `[B, D]`.
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
         self.forward_views(vec![images], &NoDropPath)
@@ -294,11 +314,10 @@ impl Vit {
     /// `[ΣB, D]`. The tokens of all of them are batched through each linear layer; attention alone
     /// keeps images apart. The last block computes what reaches class tokens and no more.
     pub fn forward_views(&self, views: Vec<Tensor<4>>, drop: &dyn DropPath) -> Tensor<2> {
-        let (mut x, runs) = self.embed_all(views, drop);
+        let (x, runs) = self.embed_all(views, drop);
         let (last, before) = self.blocks.split_last().expect("a network has blocks");
-        for (i, block) in before.iter().enumerate() {
-            x = block.forward(x, &runs, i, drop);
-        }
+        let x = self.through(before.len(), x, &runs, drop);
+        let x = drop.joint(before.len(), x);
         let x = last.forward_class(x, &runs, before.len(), drop);
         let [b, d] = x.dims();
         self.norm.forward(x.reshape([1, b, d])).reshape([b, d])
@@ -316,10 +335,8 @@ impl Vit {
         if feature.is_class() {
             return self.forward_views(views, drop);
         }
-        let (mut x, runs) = self.embed_all(views, drop);
-        for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(x, &runs, i, drop);
-        }
+        let (x, runs) = self.embed_all(views, drop);
+        let x = self.through(self.blocks.len(), x, &runs, drop);
         let [rows, d] = x.dims();
         let x = self.norm.forward(x.reshape([1, rows, d]));
         let mut row = 0;
@@ -348,10 +365,8 @@ impl Vit {
         if patches.is_empty() {
             return (self.forward_views(views, drop), None);
         }
-        let (mut x, runs) = self.embed_all(views, drop);
-        for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(x, &runs, i, drop);
-        }
+        let (x, runs) = self.embed_all(views, drop);
+        let x = self.through(self.blocks.len(), x, &runs, drop);
         let mut first = 0;
         let mut rows = Vec::with_capacity(patches.len());
         for &TokenGroup { images, tokens } in &runs.groups {
@@ -397,10 +412,8 @@ impl Vit {
     /// Class and patch tokens after the final norm, `[B, 1 + N, D]`, of images of which all patches are seen.
     /// Registers are left out.
     pub fn all_tokens(&self, images: Tensor<4>, drop: &dyn DropPath) -> Tensor<3> {
-        let (mut x, runs) = self.embed_all(vec![images], drop);
-        for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(x, &runs, i, drop);
-        }
+        let (x, runs) = self.embed_all(vec![images], drop);
+        let x = self.through(self.blocks.len(), x, &runs, drop);
         let TokenGroup { images, tokens } = runs.groups[0];
         let x = self
             .norm
@@ -416,12 +429,10 @@ impl Vit {
 
     /// The last block and what comes into it, `[B, 1 + R + N, D]`.
     fn before_last(&self, images: Tensor<4>) -> (&Block, Tensor<3>, Tokens) {
-        let (mut x, runs) = self.embed_all(vec![images], &NoDropPath);
+        let (x, runs) = self.embed_all(vec![images], &NoDropPath);
         let TokenGroup { images, tokens } = runs.groups[0];
         let (last, before) = self.blocks.split_last().expect("a network has blocks");
-        for (i, block) in before.iter().enumerate() {
-            x = block.forward(x, &runs, i, &NoDropPath);
-        }
+        let x = self.through(before.len(), x, &runs, &NoDropPath);
         let x = x.reshape([images, tokens, self.config.width]);
         (last, x, runs)
     }

@@ -1,6 +1,8 @@
 //! What a run measures of its evaluated backbone: k-NN, raw and whitened, attention Jaccard,
 //! attention pictures.
 
+mod shared;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,8 +11,9 @@ use dinolab_data::{Image, Size, Source};
 use dinolab_eval::attention::{JaccardSummary, ObjectHeads, REFERENCE_MASS};
 use dinolab_eval::knn::{Knn, Labelled, l2_normalise};
 use dinolab_eval::whitening::Whitening;
-use dinolab_features::{Preprocess, attend, embed, whole_patches};
+use dinolab_features::{Features, Preprocess, attend, embed, whole_patches};
 use dinolab_nn::{Backbone, Feature};
+use dinolab_train::Ranks;
 
 use crate::environment::Environment;
 use crate::error::{Context, Error, Result};
@@ -35,6 +38,7 @@ const BATCH: usize = 64;
 
 /// Evaluates the teacher of a run, always on the same images.
 pub struct Evaluator {
+    ranks: Ranks,
     bank: Arc<dyn Source>,
     judged: Option<Arc<dyn Source>>,
     shown: Vec<usize>,
@@ -62,10 +66,17 @@ fn spread_labelled(source: &dyn Source, most: usize) -> Vec<usize> {
 }
 
 impl Evaluator {
-    /// An evaluator of `sources` as `config` asks.
+    /// An evaluator of `sources` as `config` asks, in one process.
     pub fn new(config: &Config, sources: &Sources) -> Self {
+        Self::among(Ranks::default(), config, sources)
+    }
+
+    /// That of one of the processes of a run, which make features and attention maps together: the first one
+    /// calls [`Evaluator::evaluate`] and the others [`Evaluator::assist`].
+    pub fn among(ranks: Ranks, config: &Config, sources: &Sources) -> Self {
         let pictured = sources.val.as_ref().unwrap_or(&sources.train);
         Self {
+            ranks,
             shown: spread(pictured.len(), config.attention_images),
             bank: sources.train.clone(),
             judged: sources.val.clone(),
@@ -90,16 +101,9 @@ impl Evaluator {
         backbone: &dyn Backbone,
         picture: &Path,
     ) -> Result<Evaluation> {
-        let [knn, knn_whitened] = match &self.judged {
-            Some(judged) if !self.bank.classes().is_empty() && !judged.classes().is_empty() => knn(
-                env,
-                (backbone, self.feature),
-                (&*self.bank, &spread_labelled(&*self.bank, BANK)),
-                (&**judged, &spread_labelled(&**judged, EVALUATED)),
-                &self.preprocess,
-                &self.knn,
-            )?,
-            _ => [None, None],
+        let [knn, knn_whitened] = match self.knn_features(backbone)? {
+            Some((judged, features)) => self.knn(env, judged, features)?,
+            None => [None, None],
         };
         // A network without attention maps has no figures and pictures of them.
         if backbone.as_attention_maps().is_none() {
@@ -115,6 +119,21 @@ impl Evaluator {
             knn_whitened,
             jaccard: self.jaccard(backbone)?,
         })
+    }
+
+    /// What a process that is not the first does for the evaluation of `backbone`.
+    ///
+    /// # Errors
+    /// As [`Evaluator::evaluate`]; a process that was lost.
+    pub fn assist(&self, backbone: &dyn Backbone) -> Result<()> {
+        self.knn_features(backbone)?;
+        if backbone.as_attention_maps().is_some() {
+            self.jaccard(backbone)?;
+        }
+        if self.projects {
+            self.projected(backbone)?;
+        }
+        Ok(())
     }
 
     /// How long [`Evaluator::evaluate`] takes, by that of some of its images.
@@ -169,20 +188,45 @@ impl Evaluator {
         self.judged.as_ref().unwrap_or(&self.bank)
     }
 
+    fn features(
+        &self,
+        backbone: &dyn Backbone,
+        source: &dyn Source,
+        images: &[usize],
+    ) -> Result<Features> {
+        let network = (backbone, self.feature);
+        shared::embed(&self.ranks, network, source, images, &self.preprocess)
+    }
+
+    /// The images that are judged, with the features of the bank and of them; `None` without labels.
+    fn knn_features(
+        &self,
+        backbone: &dyn Backbone,
+    ) -> Result<Option<(&dyn Source, [Features; 2])>> {
+        let (Some(judged), bank) = (&self.judged, &self.bank) else {
+            return Ok(None);
+        };
+        if bank.classes().is_empty() || judged.classes().is_empty() {
+            return Ok(None);
+        }
+        let features = |source: &dyn Source, most| {
+            self.features(backbone, source, &spread_labelled(source, most))
+        };
+        let features = [features(&**bank, BANK)?, features(&**judged, EVALUATED)?];
+        Ok(Some((&**judged, features)))
+    }
+
     fn jaccard(&self, backbone: &dyn Backbone) -> Result<Option<f64>> {
         let source = self.images();
         let normaliser = self.preprocess.normaliser()?;
-        let mut summary = JaccardSummary::default();
-        for index in spread(source.len(), MASKED) {
-            // The mask first: most sources have none, and reading an image costs more.
-            let mask = match source.mask(index) {
-                Ok(Some(mask)) => mask,
-                Ok(None) => break,
-                // A mask that cannot be read says nothing of the others.
-                Err(_) => continue,
+        let of_image = |index: usize| {
+            // The mask first: most sources have none, and reading an image costs more. One that cannot be
+            // read says nothing of the others.
+            let Ok(Some(mask)) = source.mask(index) else {
+                return Ok(None);
             };
             let Some(image) = usable(source.image(index))? else {
-                continue;
+                return Ok(None);
             };
             let side = Some((self.attention_size.height, self.attention_size.width));
             let image = whole_patches(&image, side, backbone.stride())?;
@@ -190,10 +234,62 @@ impl Evaluator {
             let size = mask.size();
             let objects =
                 ObjectHeads::of_image(&maps.maps, maps.grid, &mask.data, size, REFERENCE_MASS)?;
+            let mut summary = JaccardSummary::default();
             // Classes do not matter here.
             summary.add(objects, |_| 0);
+            Ok(summary.best_head_of_each())
+        };
+        let of_images = shared::each(&self.ranks, &spread(source.len(), MASKED), of_image)?;
+        let mean = of_images.iter().sum::<f64>() / of_images.len() as f64;
+        Ok((!of_images.is_empty()).then_some(100.0 * mean))
+    }
+
+    /// Top-1 accuracy of weighted k-NN in percent, by features of the bank and of the images that are judged:
+    /// of the features, and of the same after whitening fitted to the bank. Features that do not differ
+    /// cannot be whitened.
+    fn knn(
+        &self,
+        env: &Environment<'_>,
+        judged: &dyn Source,
+        features: [Features; 2],
+    ) -> Result<[Option<f64>; 2]> {
+        let labelled = |source: &dyn Source, made: &mut Features| {
+            l2_normalise(&mut made.data, made.dim)?;
+            env.skipped(&made.skipped, |index| source.name(index));
+            let labels = made.labels(source).context("an image has no label")?;
+            Ok::<_, Error>(labels)
+        };
+        let [mut bank_features, mut judged_features] = features;
+        let bank_labels = labelled(&*self.bank, &mut bank_features)?;
+        let judged_labels = labelled(judged, &mut judged_features)?;
+        // Labels count by class names, which need not be the same set on both sides.
+        let judged_labels = translate(&judged_labels, judged.classes(), self.bank.classes())?;
+        let dim = bank_features.dim;
+        let top1 = |bank: &[f32], judged: &[f32]| {
+            let labelled = |features, labels| Labelled {
+                features,
+                dim,
+                labels,
+            };
+            let scores = self.knn.evaluate(
+                labelled(bank, &bank_labels),
+                labelled(judged, &judged_labels),
+            )?;
+            Ok::<_, Error>(scores.first().map(|score| score.top1))
+        };
+        let raw = top1(&bank_features.data, &judged_features.data)?;
+        let whitening = match Whitening::fit_rows(&bank_features.data, dim) {
+            Ok(whitening) => whitening,
+            // Of a collapsed network; the run is judged by its other figures.
+            Err(dinolab_eval::Error::Invalid { .. }) => return Ok([raw, None]),
+            Err(error) => return Err(error.into()),
+        };
+        for rows in [&mut bank_features.data, &mut judged_features.data] {
+            whitening.apply(rows)?;
+            l2_normalise(rows, dim)?;
         }
-        Ok(summary.best_head_of_each().map(|mean| 100.0 * mean))
+        let whitened = top1(&bank_features.data, &judged_features.data)?;
+        Ok([raw, whitened])
     }
 
     fn picture(&self, backbone: &dyn Backbone, path: &Path) -> Result<()> {
@@ -213,6 +309,11 @@ impl Evaluator {
 }
 
 impl Evaluator {
+    fn projected(&self, backbone: &dyn Backbone) -> Result<Features> {
+        let source = self.images();
+        self.features(backbone, &**source, &spread(source.len(), PROJECTED))
+    }
+
     /// Features of some of the images, with their names and small pictures of them; `None` where no image can
     /// be used.
     ///
@@ -220,9 +321,7 @@ impl Evaluator {
     /// Images of another machine that cannot be fetched.
     pub(crate) fn projection(&self, backbone: &dyn Backbone) -> Result<Option<Projection>> {
         let source = self.images();
-        let (feature, how, silent) = (self.feature, &self.preprocess, &mut |_| {});
-        let places = spread(source.len(), PROJECTED);
-        let made = embed(backbone, feature, &**source, &places, how, BATCH, silent)?;
+        let made = self.projected(backbone)?;
         let class = |&index: &usize| {
             let class = source.label(index).map(|label| source.classes().get(label));
             class.flatten().cloned().unwrap_or_default()
@@ -248,57 +347,6 @@ fn usable(image: dinolab_data::Result<Image>) -> Result<Option<Image>> {
         Err(error) if error.is_unreachable() => Err(error.into()),
         image => Ok(image.ok()),
     }
-}
-
-/// Top-1 accuracy of weighted k-NN on the features that `backbone` makes of two sets of images (source
-/// and indices), in percent: of the features, and of the same after whitening fitted to the bank.
-/// Features that do not differ cannot be whitened.
-fn knn(
-    env: &Environment<'_>,
-    (backbone, feature): (&dyn Backbone, Feature),
-    (bank, bank_images): (&dyn Source, &[usize]),
-    (judged, judged_images): (&dyn Source, &[usize]),
-    preprocess: &Preprocess,
-    knn: &Knn,
-) -> Result<[Option<f64>; 2]> {
-    let features = |source: &dyn Source, images: &[usize]| {
-        let silent = &mut |_| {};
-        let mut made = embed(backbone, feature, source, images, preprocess, BATCH, silent)?;
-        l2_normalise(&mut made.data, made.dim)?;
-        env.skipped(&made.skipped, |index| source.name(index));
-        let labels = made.labels(source).context("an image has no label")?;
-        Ok::<_, Error>((made, labels))
-    };
-    let (mut bank_features, bank_labels) = features(bank, bank_images)?;
-    let (mut judged_features, judged_labels) = features(judged, judged_images)?;
-    // Labels count by class names, which need not be the same set on both sides.
-    let judged_labels = translate(&judged_labels, judged.classes(), bank.classes())?;
-    let dim = bank_features.dim;
-    let top1 = |bank: &[f32], judged: &[f32]| {
-        let labelled = |features, labels| Labelled {
-            features,
-            dim,
-            labels,
-        };
-        let scores = knn.evaluate(
-            labelled(bank, &bank_labels),
-            labelled(judged, &judged_labels),
-        )?;
-        Ok::<_, Error>(scores.first().map(|score| score.top1))
-    };
-    let raw = top1(&bank_features.data, &judged_features.data)?;
-    let whitening = match Whitening::fit_rows(&bank_features.data, dim) {
-        Ok(whitening) => whitening,
-        // Of a collapsed network; the run is judged by its other figures.
-        Err(dinolab_eval::Error::Invalid { .. }) => return Ok([raw, None]),
-        Err(error) => return Err(error.into()),
-    };
-    for rows in [&mut bank_features.data, &mut judged_features.data] {
-        whitening.apply(rows)?;
-        l2_normalise(rows, dim)?;
-    }
-    let whitened = top1(&bank_features.data, &judged_features.data)?;
-    Ok([raw, whitened])
 }
 
 /// Labels of one set of class names in terms of another's; a class that is not there gets a

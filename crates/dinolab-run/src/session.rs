@@ -443,7 +443,8 @@ impl<'a> Session<'a> {
         let changes = checkpoint
             .as_ref()
             .map_or_else(Vec::new, |checkpoint| checkpoint.position.changes.clone());
-        let evaluator = (config.eval_every > 0).then(|| Evaluator::new(config, &self.sources));
+        let evaluator = (config.eval_every > 0)
+            .then(|| Evaluator::among(self.ranks.clone(), config, &self.sources));
         let images = source.len();
         let mut observer = TrainObserver::new(env, config, folder, evaluator, images, changes);
         let mut stopper = StopOnRequest(stop);

@@ -230,7 +230,7 @@ fn unwritten(error: std::io::Error) -> Error {
 }
 
 /// An observer's failure as the run's.
-fn observer_error(error: &crate::Error) -> Error {
+pub(crate) fn observer_error(error: &crate::Error) -> Error {
     use dinolab_data::Error::Unreachable;
     let mut causes =
         std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |cause| {

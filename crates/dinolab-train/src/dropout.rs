@@ -2,9 +2,12 @@
 
 use std::ops::Range;
 
+use burn::tensor::Tensor;
 use dinolab_data::random::{Purpose, Random};
 use dinolab_nn::position::{CoordinateChange, Rope};
 use dinolab_nn::vit::DropPath;
+
+use crate::joints::Joints;
 
 /// What is dropped of a network being trained, and how often.
 #[derive(Clone, Debug)]
@@ -29,6 +32,7 @@ pub struct Dropped {
     /// Rows of masked patches of the global views.
     masked: Vec<usize>,
     rope: Option<Rope>,
+    joints: Joints,
 }
 
 /// The rate of each block: from 0 for the first to `rate` for the last, in equal steps.
@@ -92,6 +96,7 @@ impl Dropout {
             patches: self.patches,
             masked: Vec::new(),
             rope: self.rope,
+            joints: Joints::default(),
         }
     }
 }
@@ -100,6 +105,16 @@ impl Dropped {
     /// The same with masked patches: their rows among those of all global views.
     pub fn with_masks(self, masked: Vec<usize>) -> Self {
         Self { masked, ..self }
+    }
+
+    /// The same with a graph that is recorded in pieces.
+    pub fn with_joints(self, joints: Joints) -> Self {
+        Self { joints, ..self }
+    }
+
+    /// The joints between the pieces that were recorded.
+    pub fn into_joints(self) -> Joints {
+        self.joints
     }
 }
 
@@ -116,6 +131,10 @@ impl DropPath for Dropped {
             0 => &self.masked,
             _ => &[],
         }
+    }
+
+    fn joint(&self, block: usize, tokens: Tensor<2>) -> Tensor<2> {
+        self.joints.before_block(block, tokens)
     }
 
     /// One change for all images of a size, as DINOv3 draws it.

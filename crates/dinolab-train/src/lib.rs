@@ -12,6 +12,7 @@ pub mod checkpoint;
 pub mod divergence;
 pub mod dropout;
 pub mod error;
+pub mod joints;
 pub mod log;
 pub mod masks;
 pub mod method;

@@ -14,8 +14,8 @@ use std::fmt;
 use std::ops::Range;
 use std::rc::Rc;
 
-use burn::tensor::{Tensor, TensorData};
-use dinolab_comm::{Communicator, Local};
+use burn::tensor::{Device, Tensor, TensorData};
+use dinolab_comm::{Communicator, Local, Order, PendingSum};
 
 pub use self::gather::Gathered;
 pub(crate) use self::gather::joined;
@@ -174,24 +174,39 @@ impl Ranks {
         if self.size() == 1 {
             return Ok(tensors);
         }
-        let mut values: Vec<f32> = Vec::new();
-        for tensor in &tensors {
-            values.append(&mut host(tensor.clone()));
-        }
+        let mut values = joined_values(&tensors);
         for bucket in values.chunks_mut(BUCKET) {
             match self.reproducible {
                 true => self.comm.all_reduce_tree(bucket)?,
                 false => self.comm.all_reduce(bucket)?,
             }
         }
-        let mut rest = &values[..];
-        let mut place = |tensor: Tensor<1>| {
-            let (own, after) = rest.split_at(tensor.dims()[0]);
-            rest = after;
-            let data = TensorData::new(own.to_vec(), [own.len()]);
-            Tensor::from_data(data, &tensor.device())
+        let shapes = tensors.iter().map(|tensor| tensor.dims()[0]);
+        let device = tensors.first().map(|tensor| tensor.device());
+        Ok(split(&values, shapes, device))
+    }
+
+    /// Whether sums are worth beginning before the backward pass has ended: there are others to sum with,
+    /// and a process computes its part of a batch at once.
+    pub fn overlap(&self) -> bool {
+        self.size() > 1 && self.own_shards() == 1
+    }
+
+    /// [`Ranks::sum`] that goes on while this process computes.
+    ///
+    /// # Errors
+    /// [`Error::Ranks`].
+    pub fn begin_sum(&self, tensors: Vec<Tensor<1>>) -> Result<Summing> {
+        let order = match self.reproducible {
+            true => Order::Tree,
+            false => Order::Any,
         };
-        Ok(tensors.into_iter().map(&mut place).collect())
+        let sums = self.comm.begin_sum(joined_values(&tensors), order)?;
+        Ok(Summing {
+            sums,
+            lens: tensors.iter().map(|tensor| tensor.dims()[0]).collect(),
+            device: tensors.first().map(|tensor| tensor.device()),
+        })
     }
 
     /// The numbers of all shards of a step, in their order, from those of this process' shards.
@@ -210,6 +225,53 @@ impl Ranks {
             .map(|&bytes| f64::from_le_bytes(bytes))
             .collect())
     }
+}
+
+/// A sum of flat tensors that has begun.
+pub struct Summing {
+    sums: PendingSum,
+    lens: Vec<usize>,
+    device: Option<Device>,
+}
+
+impl Summing {
+    /// Waits for the sums, in the order of the summands.
+    ///
+    /// # Errors
+    /// [`Error::Ranks`].
+    pub fn wait(self) -> Result<Vec<Tensor<1>>> {
+        Ok(split(
+            &self.sums.wait()?,
+            self.lens.into_iter(),
+            self.device,
+        ))
+    }
+}
+
+/// The values of flat tensors, one after the other.
+fn joined_values(tensors: &[Tensor<1>]) -> Vec<f32> {
+    let mut values = Vec::new();
+    for tensor in tensors {
+        values.append(&mut host(tensor.clone()));
+    }
+    values
+}
+
+/// Flat tensors of these lengths on `device`, out of values one after the other.
+fn split(
+    mut values: &[f32],
+    lens: impl Iterator<Item = usize>,
+    device: Option<Device>,
+) -> Vec<Tensor<1>> {
+    let Some(device) = device else {
+        return Vec::new();
+    };
+    let next = |len| {
+        let (own, rest) = values.split_at(len);
+        values = rest;
+        Tensor::from_data(TensorData::new(own.to_vec(), [len]), &device)
+    };
+    lens.map(next).collect()
 }
 
 /// The values of a tensor.

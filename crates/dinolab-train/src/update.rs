@@ -8,7 +8,8 @@ use dinolab_nn::optim::{LayerRates, Optimiser, Rates};
 use dinolab_nn::{Param, Parameters};
 
 use crate::Result;
-use crate::ranks::{Ranks, TreeSum};
+use crate::joints::Joints;
+use crate::ranks::{Ranks, Summing, TreeSum};
 
 /// Gradients by the parameter's place in the network.
 type ByPlace = Vec<Option<Tensor<1>>>;
@@ -20,6 +21,8 @@ pub struct GradientSum {
     sums: ByPlace,
     /// Of the shards before it.
     shards: TreeSum<ByPlace>,
+    /// Sums over processes that have begun, with the parameters' places.
+    begun: Vec<(Vec<usize>, Summing)>,
 }
 
 impl GradientSum {
@@ -30,6 +33,7 @@ impl GradientSum {
         Self {
             sums: vec![None; count],
             shards: TreeSum::default(),
+            begun: Vec::new(),
         }
     }
 
@@ -52,6 +56,40 @@ impl GradientSum {
         self.shards.push(shard, added);
     }
 
+    /// Adds the network's gradients of a backward pass that begins with `gradients`. If its graph is in
+    /// pieces, which is for the only pass of this process, those of each are summed over processes while
+    /// the next is computed.
+    ///
+    /// # Errors
+    /// [`crate::Error::Ranks`].
+    pub fn add_pieces(
+        &mut self,
+        network: &(impl Parameters + ?Sized),
+        gradients: Gradients,
+        joints: Joints,
+        ranks: &Ranks,
+    ) -> Result<()> {
+        let overlap = joints.in_pieces();
+        joints.backward(gradients, |of_piece| {
+            self.add(network, of_piece);
+            match overlap {
+                true => self.begin_sum(ranks),
+                false => Ok(()),
+            }
+        })
+    }
+
+    /// Begins to sum over processes what has been added.
+    fn begin_sum(&mut self, ranks: &Ranks) -> Result<()> {
+        let taken = self.sums.iter_mut().enumerate();
+        let taken = taken.filter_map(|(place, sum)| Some((place, sum.take()?)));
+        let (places, summands): (Vec<usize>, Vec<_>) = taken.unzip();
+        if !places.is_empty() {
+            self.begun.push((places, ranks.begin_sum(summands)?));
+        }
+        Ok(())
+    }
+
     /// Sums over shards and processes, after the last shard has ended.
     ///
     /// # Errors
@@ -66,6 +104,11 @@ impl GradientSum {
             .into_iter()
             .map(|known| known.then(|| summed.next()).flatten())
             .collect();
+        for (places, sums) in self.begun.drain(..) {
+            for (place, sum) in places.into_iter().zip(sums.wait()?) {
+                self.sums[place] = Some(sum);
+            }
+        }
         Ok(())
     }
 

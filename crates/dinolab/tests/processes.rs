@@ -155,6 +155,34 @@ mod mpi {
         }
     }
 
+    /// Two batches of the bank and one of the images that are judged; both have an image that cannot be used.
+    #[test]
+    fn evaluation_is_divided_and_gives_the_same() {
+        let place = Place::new();
+        let images = |set: &str| place.run(set);
+        for (set, count) in [("bank", 40), ("judged", 6)] {
+            for class in ["first", "second"] {
+                super::common::pictures(&images(set).join(class), count);
+            }
+            std::fs::write(images(set).join("first/image-003.jpg"), b"no picture").unwrap();
+        }
+        let train = |run: &str| {
+            Train::tiny(&place.run(run))
+                .without("shapes-images")
+                .on(&images("bank"))
+                .with("val", images("judged").display())
+                .with("epochs", 1)
+                .with("eval-every", 1)
+                .with("max-unusable-percent", 5)
+                .with("reproducible-ranks", 2)
+        };
+        train("one").succeed();
+        succeed(2, &train("two"));
+        assert_same(&place.run("one"), &place.run("two"));
+        let metrics = std::fs::read_to_string(place.run("two").join("metrics.jsonl")).unwrap();
+        assert!(metrics.contains("\"knn_whitened\":"), "{metrics}");
+    }
+
     #[test]
     fn a_killed_process_ends_all_and_another_number_goes_on() {
         let place = Place::new();

@@ -1,7 +1,7 @@
 //! Every operation, with lengths that are odd, zero, unequal or longer than one message.
 
 use dinolab_comm::mpi::Mpi;
-use dinolab_comm::{Communicator, Error, Launch};
+use dinolab_comm::{Communicator, Error, Launch, Order};
 
 use crate::Result;
 
@@ -34,6 +34,7 @@ fn operations(mpi: Mpi) -> Result<Mpi> {
         sums(&mpi, len)?;
         sums_along_trees(&mpi, len)?;
     }
+    sums_that_go_on(&mpi)?;
     gathered(&mpi)?;
     broadcast(&mpi)?;
     mpi.barrier()?;
@@ -70,6 +71,49 @@ fn sums_along_trees(mpi: &Mpi, len: usize) -> Result<()> {
     mpi.all_reduce_tree(&mut values)?;
     assert_eq!(bytes(&values), bytes(&tree(&summands)));
     assert_equal_everywhere(mpi, &values)
+}
+
+/// Sums under way while others begin and other operations follow.
+fn sums_that_go_on(mpi: &Mpi) -> Result<()> {
+    let (rank, size) = (mpi.rank(), mpi.size());
+    let whole = |rank: usize, len: usize| -> Vec<f32> {
+        (0..len).map(|i| (rank * len + i) as f32).collect()
+    };
+    let expected = |len: usize| -> Vec<f32> {
+        let mut sum = vec![0.0; len];
+        for rank in 0..size {
+            sum.iter_mut()
+                .zip(whole(rank, len))
+                .for_each(|(sum, value)| *sum += value);
+        }
+        sum
+    };
+    let lens = [50, 0, 13, 1, 7];
+    let begin = |len| mpi.begin_sum(whole(rank, len), Order::Any);
+    let begun = lens.map(begin);
+    // Waits for them.
+    gathered(mpi)?;
+    let mut blocking = whole(rank, 20);
+    let last = begin(9)?;
+    mpi.all_reduce(&mut blocking)?;
+    assert_eq!(blocking, expected(20));
+    for (sum, len) in begun.into_iter().zip(lens) {
+        assert_eq!(sum?.wait()?, expected(len));
+    }
+    assert_eq!(last.wait()?, expected(9));
+    // One that nobody waits for.
+    drop(begin(30)?);
+
+    let own = summand(rank, 50);
+    let tree = mpi.begin_sum(own.clone(), Order::Tree);
+    if !size.is_power_of_two() {
+        assert!(matches!(tree, Err(Error::NotAPowerOfTwo(number)) if number == size));
+        return Ok(());
+    }
+    let mut blocking = own;
+    mpi.all_reduce_tree(&mut blocking)?;
+    assert_eq!(bytes(&tree?.wait()?), bytes(&blocking));
+    Ok(())
 }
 
 fn gathered(mpi: &Mpi) -> Result<()> {

@@ -1,18 +1,19 @@
 //! A session of several processes: the first one opens the run, the others follow it.
 
 use dinolab_train::checkpoint::Checkpoint;
-use dinolab_train::{Observer, Ranks, RunOutcome, Trainer};
+use dinolab_train::{Event, Method, Observer, Ranks, RunOutcome, Trainer};
 use sha2::{Digest, Sha256};
 
 use super::preparation::train_config;
 use super::{Session, TrainRequest};
 use crate::environment::Environment;
 use crate::error::{Context, Result};
+use crate::evaluator::Evaluator;
 use crate::processes::Processes;
 use crate::run_folder::{Contents, RunFolder, parse_toml};
 use crate::settings::{Config, Settings};
 use crate::sources::Sources;
-use crate::train_observer::StopOnRequest;
+use crate::train_observer::{StopOnRequest, observer_error};
 
 /// Checks that all processes were given the same settings, but for those of a machine.
 pub(super) fn same_settings(processes: &Processes, request: &TrainRequest) -> Result<()> {
@@ -137,7 +138,7 @@ impl Session<'_> {
         self.ranks.leads()
     }
 
-    /// Trains with the first process, which all else is left to, until the schedule ends or `stop`
+    /// Trains and evaluates with the first process, which all else is left to, until the schedule ends or `stop`
     /// returns true in any process.
     ///
     /// # Errors
@@ -148,8 +149,32 @@ impl Session<'_> {
         let (ranks, source) = (self.ranks.clone(), self.sources.train.clone());
         let folder = self.folder.checkpoints();
         let trainer = Trainer::among(ranks, &self.plan, method, source, &folder, checkpoint)?;
+        let config = &self.config;
+        let assistant = || Evaluator::among(self.ranks.clone(), config, &self.sources);
+        let mut assistant = (config.eval_every > 0).then(|| Assistant(assistant()));
         let mut stopper = StopOnRequest(stop);
-        let (_, outcome) = trainer.run(&mut [&mut stopper as &mut dyn Observer])?;
+        let mut observers: Vec<&mut dyn Observer> = vec![&mut stopper];
+        observers.extend(assistant.as_mut().map(|own| own as &mut dyn Observer));
+        let (_, outcome) = trainer.run(&mut observers)?;
         Ok(outcome)
+    }
+}
+
+/// Takes part in the evaluations of a run, in a process that is not the first.
+struct Assistant(Evaluator);
+
+impl Observer for Assistant {
+    fn name(&self) -> &'static str {
+        "assistant"
+    }
+
+    fn on(&mut self, event: &Event, method: &dyn Method) -> dinolab_train::Result<()> {
+        match event {
+            Event::Evaluate { .. } => {
+                let done = self.0.assist(method.backbone());
+                done.map_err(|error| observer_error(&error))
+            }
+            _ => Ok(()),
+        }
     }
 }

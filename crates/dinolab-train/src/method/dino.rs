@@ -9,6 +9,7 @@ pub(super) mod targets;
 mod terms;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use dinolab_nn::optim::{Optimiser, OptimiserKind};
@@ -28,6 +29,7 @@ use super::directions::directions;
 use super::{BatchShape, Method, Outputs, PrototypeOutputs, StepReport, StepTimings, check};
 use crate::adapt::{Preserved, with_heads_of};
 use crate::dropout::Dropout;
+use crate::joints::Joints;
 use crate::ranks::TreeSum;
 use crate::state::json;
 use crate::update::{Averaged, GradientSum, Statistics, UpdateRule, update};
@@ -181,15 +183,19 @@ impl Dino {
         &self.config
     }
 
-    /// The student's features of all views, `[V·B, F]`.
+    /// The student's features of all views, `[V·B, F]`, and the joints of their graph.
     fn student_features(
         &self,
         views: &Views,
         step: u64,
-        images: std::ops::Range<usize>,
-    ) -> Tensor<2> {
+        images: Range<usize>,
+        joints: Joints,
+    ) -> (Tensor<2>, Joints) {
         let dropped = self.dropout.draw(step, views.count(), images);
-        self.student.features(views.recorded(), &dropped)
+        let dropped = dropped.with_joints(joints);
+        let features = self.student.features(views.recorded(), &dropped);
+        let joints = dropped.into_joints();
+        (joints.join(features), joints)
     }
 
     /// One update of the student, of the centre and of the teacher. Cutting a batch differently
@@ -223,15 +229,27 @@ impl Dino {
             Centering::Sinkhorn => self.balanced(micro_batches, teacher_temp)?,
             Centering::Centre => Vec::new(),
         };
+        // Gradients of the only micro-batch are summed over processes while it is differentiated.
+        let joints = || match micro_batches.len() {
+            1 => Joints::of(&self.config.backbone, &ranks),
+            _ => Joints::default(),
+        };
         // Further terms look at the features of all images of a step, which has one micro-batch then.
         let mut held = Vec::new();
         let mut terms = None;
         if self.config.has_terms() {
             for (views, images) in micro_batches.iter().zip(&images) {
-                held.push(self.student_features(views, hp.step, images.clone()));
+                let images = images.clone();
+                held.push(Some(self.student_features(
+                    views,
+                    hp.step,
+                    images,
+                    joints(),
+                )));
             }
             let views = micro_batches[0].count();
-            let all = ranks.gather_recorded(held.clone(), views)?;
+            let features = held.iter().flatten().map(|(features, _)| features.clone());
+            let all = ranks.gather_recorded(features.collect(), views)?;
             terms = Some(self.config.terms(all, views, directions));
         }
 
@@ -251,9 +269,12 @@ impl Dino {
                 };
                 timings.lap("teacher");
 
-                let own_features = match held.get(number) {
-                    Some(held) => held.clone(),
-                    None => self.student_features(views, hp.step, images[number].clone()),
+                let (own_features, joints) = match held.get_mut(number).and_then(Option::take) {
+                    Some(held) => held,
+                    None => {
+                        let images = images[number].clone();
+                        self.student_features(views, hp.step, images, joints())
+                    }
                 };
                 let student = self.student.head.forward(own_features.clone());
                 timings.lap("student");
@@ -277,7 +298,8 @@ impl Dino {
                     let of_terms = Tensor::from_inner(gradients[number].clone());
                     differentiated = differentiated + (own_features * of_terms).sum();
                 }
-                gradients.add(&self.student, differentiated.backward());
+                let of_loss = differentiated.backward();
+                gradients.add_pieces(&self.student, of_loss, joints, &ranks)?;
                 timings.lap("backward");
 
                 if self.centre.is_some() {

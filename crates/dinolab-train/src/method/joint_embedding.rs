@@ -17,6 +17,7 @@ use super::directions::directions;
 use super::{BatchShape, Method, Outputs, StepReport, StepTimings, check};
 use crate::adapt::Preserved;
 use crate::dropout::Dropout;
+use crate::joints::Joints;
 use crate::state::json;
 use crate::update::{Averaged, GradientSum, Statistics, update};
 use crate::{AdaptConfig, Error, Ranks, Result, State, StepHyperparams, Views};
@@ -147,12 +148,14 @@ impl<O: Objective> JointEmbedding<O> {
         &self.config
     }
 
-    /// Features of all views of each shard, `[V·b, F]`.
-    fn features(&self, shards: &[Views], step: u64) -> Vec<Tensor<2>> {
+    /// Features of all views of each shard, `[V·b, F]`, and the joints of their graph.
+    fn features(&self, shards: &[Views], step: u64) -> Vec<(Tensor<2>, Joints)> {
         let images = self.ranks.images(shards.iter().map(|views| views.batch));
         let features = |(views, images): (&Views, Range<usize>)| {
             let dropped = self.dropout.draw(step, views.count(), images);
-            self.network.features(views.recorded(), &dropped)
+            let dropped = dropped.with_joints(Joints::of(&self.config.backbone, &self.ranks));
+            let features = self.network.features(views.recorded(), &dropped);
+            (features, dropped.into_joints())
         };
         shards.iter().zip(images).map(features).collect()
     }
@@ -169,7 +172,7 @@ impl<O: Objective> JointEmbedding<O> {
     ) -> Result<StepReport> {
         self.network.freeze_backbone(hp.backbone_frozen());
         let mut timings = StepTimings::start();
-        let own = self.features(shards, hp.step);
+        let (own, joints): (Vec<_>, Vec<_>) = self.features(shards, hp.step).into_iter().unzip();
         let views = shards[0].count();
         // Batch normalisation and the loss look at all images of the step.
         let all = self.ranks.gather_recorded(own, views)?;
@@ -204,10 +207,13 @@ impl<O: Objective> JointEmbedding<O> {
 
         let mut of_loss = loss.backward();
         let mut gradients = GradientSum::new(&self.network);
+        let mut joints = joints.into_iter();
         all.backward(&mut of_loss, |of_shard| {
-            gradients.add(&self.network, of_shard);
+            let joints = joints.next().expect("of each shard");
+            gradients.add_pieces(&self.network, of_shard, joints, &self.ranks)?;
             gradients.end_shard();
-        });
+            Ok(())
+        })?;
         let mut of_head = GradientSum::new(&self.network);
         of_head.add(&self.network, of_loss);
         timings.lap("backward");

@@ -18,6 +18,7 @@ use super::average::{AverageSchedule, BackboneAverage};
 use super::{BatchShape, Method, Outputs, StepReport, StepTimings, check};
 use crate::adapt::Preserved;
 use crate::dropout::Dropout;
+use crate::joints::Joints;
 use crate::state::json;
 use crate::update::{Averaged, GradientSum, Statistics, update};
 use crate::{AdaptConfig, Error, Ranks, Result, State, StepHyperparams, Views};
@@ -184,9 +185,11 @@ impl Method for SimDino {
         let images = ranks.images(shards.iter().map(|views| views.batch));
         let own = |(views, images): (&Views, Range<usize>)| {
             let dropped = self.dropout.draw(hp.step, views.count(), images);
-            self.student.features(views.recorded(), &dropped)
+            let dropped = dropped.with_joints(Joints::of(&config.backbone, ranks));
+            let features = self.student.features(views.recorded(), &dropped);
+            (features, dropped.into_joints())
         };
-        let own = shards.iter().zip(images).map(own).collect();
+        let (own, joints): (Vec<_>, Vec<_>) = shards.iter().zip(images).map(own).unzip();
         let views = shards[0].count();
         let all = ranks.gather_recorded(own, views)?;
         let batch = all.rows.dims()[0] / views;
@@ -218,10 +221,13 @@ impl Method for SimDino {
 
         let mut of_loss = loss.backward();
         let mut gradients = GradientSum::new(&self.student);
+        let mut joints = joints.into_iter();
         all.backward(&mut of_loss, |of_shard| {
-            gradients.add(&self.student, of_shard);
+            let joints = joints.next().expect("of each shard");
+            gradients.add_pieces(&self.student, of_shard, joints, ranks)?;
             gradients.end_shard();
-        });
+            Ok(())
+        })?;
         let mut of_head = GradientSum::new(&self.student);
         of_head.add(&self.student, of_loss);
         timings.lap("backward");

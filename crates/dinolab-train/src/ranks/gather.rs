@@ -98,9 +98,16 @@ impl Gathered {
     /// Takes the rows' gradient out of `gradients`, those of a loss, and goes on with it through each
     /// of this process' shards: `then` is given the gradients of one after the other.
     ///
+    /// # Errors
+    /// Those of `then`.
+    ///
     /// # Panics
     /// If the loss does not depend on the rows.
-    pub fn backward(self, gradients: &mut Gradients, mut then: impl FnMut(Gradients)) {
+    pub fn backward(
+        self,
+        gradients: &mut Gradients,
+        mut then: impl FnMut(Gradients) -> Result<()>,
+    ) -> Result<()> {
         let grad = self.rows.grad_remove(gradients);
         let grad = grad.expect("a loss of the rows");
         let mut first = self.first;
@@ -114,8 +121,9 @@ impl Gathered {
                 false => own.require_grad(),
             };
             // Its derivative by `own` is `part`.
-            then((own * Tensor::from_inner(part)).sum().backward());
+            then((own * Tensor::from_inner(part)).sum().backward())?;
         }
+        Ok(())
     }
 
     /// As [`Gathered::backward`], but only the gradients of this process' rows, one for each shard.
