@@ -35,6 +35,8 @@ OF_METHOD = {
     "lejepa": [],
     "visreg": [],
     "simdino": [],
+    "dinov2": ["--out-dim", "256", "--ibot-out-dim", "256", "--head-hidden-dim", "256"],
+    "distill": [],
 }
 MPIRUN = ["mpirun", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none"]
 # Under batch normalisation a bias before it changes nothing.
@@ -132,6 +134,10 @@ def main() -> None:
                 return kills
             print(done.stderr[-500:])
 
+    if "distill" in args.methods:
+        teacher = args.out / "teacher"
+        run([], "lejepa", teacher, "--epochs", "1", "--warmup-epochs", "0")
+        OF_METHOD["distill"] = ["--teacher-weights", str(teacher), "--head-hidden-dim", "128"]
     for method in args.methods:
         one = args.out / f"{method}-one"
         run([], method, one)

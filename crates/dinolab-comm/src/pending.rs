@@ -1,9 +1,7 @@
 //! Sums that go on while the processes compute.
 
+use crate::Result;
 use std::fmt;
-use std::sync::mpsc::Receiver;
-
-use crate::{Error, Result};
 
 /// The order of the additions of a sum over processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +17,7 @@ pub struct PendingSum(Inner);
 
 enum Inner {
     Done(Vec<f32>),
-    Running(Receiver<Vec<f32>>),
+    Running(Box<dyn FnOnce() -> Result<Vec<f32>>>),
 }
 
 impl PendingSum {
@@ -28,21 +26,19 @@ impl PendingSum {
         Self(Inner::Done(sums))
     }
 
-    /// A sum whose end comes through `sums`.
-    pub fn running(sums: Receiver<Vec<f32>>) -> Self {
-        Self(Inner::Running(sums))
+    /// A sum that `wait` waits for.
+    pub fn running(wait: impl FnOnce() -> Result<Vec<f32>> + 'static) -> Self {
+        Self(Inner::Running(Box::new(wait)))
     }
 
     /// Waits for the sums.
     ///
     /// # Errors
-    /// [`Error::Mpi`] if the thread that adds is gone.
+    /// [`crate::Error`] if the operation failed.
     pub fn wait(self) -> Result<Vec<f32>> {
         match self.0 {
             Inner::Done(sums) => Ok(sums),
-            Inner::Running(sums) => sums
-                .recv()
-                .map_err(|_| Error::Mpi("the thread that adds has ended".into())),
+            Inner::Running(wait) => wait(),
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Sums in a thread of their own, one after the other, while the processes compute.
 //!
-//! The thread asks MPI every now and then whether an operation has ended, and sleeps in between: the
-//! library's own waiting would keep a core from the computation.
+//! The thread lets MPI work every now and then, and sleeps in between: the library's own waiting would
+//! keep a core from the computation. Once nothing is computed, it no longer sleeps.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -18,10 +19,12 @@ use ::mpi::traits::{
 };
 
 use super::{count, end, index, world};
-use crate::{Order, PendingSum, tree};
+use crate::{Error, Order, PendingSum, tree};
 
-/// Time between two looks at an operation.
-const PAUSE: Duration = Duration::from_micros(100);
+/// Time in which MPI does nothing.
+const PAUSE: Duration = Duration::from_millis(1);
+/// How often MPI is called after that: each call passes on some ten kilobytes.
+const CALLS: usize = 16;
 
 struct Job {
     values: Vec<f32>,
@@ -31,16 +34,41 @@ struct Job {
     done: Sender<Vec<f32>>,
 }
 
-/// The number of sums that have begun and not ended.
+/// What the threads know of each other.
 #[derive(Default)]
 struct Open {
+    /// The number of sums that have begun and not ended.
     count: Mutex<usize>,
     ended: Condvar,
+    /// The number of threads that wait for one.
+    waiting: AtomicUsize,
 }
 
 impl Open {
     fn count(&self) -> MutexGuard<'_, usize> {
         self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits without sleep of the thread that adds.
+    fn hurry<T>(&self, wait: impl FnOnce() -> T) -> T {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let waited = wait();
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        waited
+    }
+
+    fn end<'a, D: ?Sized, S: Scope<'a>>(&self, mut request: Request<'a, D, S>) {
+        for call in 1_usize.. {
+            match request.test() {
+                Ok(_) => return,
+                Err(unfinished) => request = unfinished,
+            }
+            if self.waiting.load(Ordering::Relaxed) > 0 {
+                thread::yield_now();
+            } else if call.is_multiple_of(CALLS) {
+                thread::sleep(PAUSE);
+            }
+        }
     }
 }
 
@@ -60,7 +88,7 @@ impl Background {
         let work = move || {
             let mut sums = Vec::new();
             for mut job in inbox {
-                let added = catch_unwind(AssertUnwindSafe(|| add(&mut job, &mut sums)));
+                let added = catch_unwind(AssertUnwindSafe(|| add(&shared, &mut job, &mut sums)));
                 if added.is_err() {
                     // The others wait in the operation. 101 is the exit code of a panic.
                     end::end_all(101, None);
@@ -90,17 +118,24 @@ impl Background {
         };
         let jobs = self.jobs.as_ref().expect("taken at the end");
         jobs.send(job).expect("the thread ends with this");
-        PendingSum::running(sums)
+        let open = Arc::clone(&self.open);
+        PendingSum::running(move || {
+            let sums = open.hurry(|| sums.recv());
+            sums.map_err(|_| Error::Mpi("the thread that adds has ended".into()))
+        })
     }
 
     /// Waits until all sums that have begun have ended: other operations may not come between them, since
     /// their order has to be the same in all processes.
     pub(super) fn settle(&self) {
-        let mut count = self.open.count();
-        while *count > 0 {
-            let waited = self.open.ended.wait(count);
-            count = waited.unwrap_or_else(PoisonError::into_inner);
-        }
+        let open = &self.open;
+        open.hurry(|| {
+            let mut count = open.count();
+            while *count > 0 {
+                let waited = open.ended.wait(count);
+                count = waited.unwrap_or_else(PoisonError::into_inner);
+            }
+        });
     }
 
     /// Ends the thread, after what it has begun.
@@ -112,7 +147,7 @@ impl Background {
     }
 }
 
-fn add(job: &mut Job, sums: &mut Vec<f32>) {
+fn add(open: &Open, job: &mut Job, sums: &mut Vec<f32>) {
     let world = world();
     for part in job.values.chunks_mut(job.message) {
         match job.order {
@@ -121,33 +156,32 @@ fn add(job: &mut Job, sums: &mut Vec<f32>) {
                 let sums = &mut sums[..];
                 let sum = SystemOperation::sum();
                 request::scope(|scope| {
-                    wait(world.immediate_all_reduce_into(scope, &*part, &mut *sums, &sum));
+                    open.end(world.immediate_all_reduce_into(scope, &*part, &mut *sums, &sum));
                 });
                 part.copy_from_slice(sums);
             }
             Order::Tree => {
                 let (rank, size) = (index(world.rank()), index(world.size()));
                 tree::all_reduce(rank, size, part, |partner, given, taken| {
-                    exchange(&world, partner, given, taken);
+                    exchange(open, &world, partner, given, taken);
                 });
             }
         }
     }
 }
 
-fn exchange(world: &SimpleCommunicator, partner: usize, given: &[f32], taken: &mut [f32]) {
+fn exchange(
+    open: &Open,
+    world: &SimpleCommunicator,
+    partner: usize,
+    given: &[f32],
+    taken: &mut [f32],
+) {
     let partner = world.process_at_rank(count(partner));
     request::scope(|scope| {
         let receipt = partner.immediate_receive_into(scope, taken);
         let delivery = partner.immediate_send(scope, given);
-        wait(receipt);
-        wait(delivery);
+        open.end(receipt);
+        open.end(delivery);
     });
-}
-
-fn wait<'a, D: ?Sized, S: Scope<'a>>(mut request: Request<'a, D, S>) {
-    while let Err(unfinished) = request.test() {
-        request = unfinished;
-        thread::sleep(PAUSE);
-    }
 }
