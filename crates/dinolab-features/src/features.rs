@@ -380,7 +380,7 @@ pub(super) fn check_crop(crop: Size, patch: usize) -> Result<()> {
     Ok(check_patches(crop.height, crop.width, patch)?)
 }
 
-/// Attention of the last block's class token, per head.
+/// Attention of the last block's class token, per head; or the [`activation`] of a network.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AttentionMaps {
     /// Heads, `H`.
@@ -459,6 +459,47 @@ pub fn attend(
         heads,
         grid: (h, w),
         maps,
+        image: image.clone(),
+    })
+}
+
+/// The share that each position of the last grid has in the image's feature, of one image already of whole
+/// patches, `[1, h, w]`: the mean `f` of the patch tokens `x` has the squared length `Σ ⟨x, f⟩ / N`, whose
+/// positive terms are shown, over their sum (Stylianou et al., arXiv 1901.00536, of an image with itself).
+/// Any network has it.
+///
+/// # Errors
+/// [`Error::Data`] for an image of another kind than the normaliser takes; [`Error::NotFinite`] where the
+/// tokens are not numbers.
+pub fn activation(
+    backbone: &dyn Backbone,
+    image: &Image,
+    normaliser: &ChannelNormaliser,
+) -> Result<AttentionMaps> {
+    let planes = [planes(image, normaliser)?];
+    let tokens = backbone.tokens(batch(backbone, &planes, image.height, image.width));
+    let width = backbone.width();
+    let values = to_host_f32(tokens.patches);
+    check_rows(&values, values.len(), |_| described(image))?;
+    let mut mean = vec![0.0_f64; width];
+    for token in values.chunks_exact(width) {
+        mean.iter_mut()
+            .zip(token)
+            .for_each(|(sum, &value)| *sum += f64::from(value));
+    }
+    let share = |token: &[f32]| {
+        let products = token
+            .iter()
+            .zip(&mean)
+            .map(|(&value, mean)| f64::from(value) * mean);
+        products.sum::<f64>().max(0.0)
+    };
+    let shares: Vec<f64> = values.chunks_exact(width).map(share).collect();
+    let sum = shares.iter().sum::<f64>().max(f64::MIN_POSITIVE);
+    Ok(AttentionMaps {
+        heads: 1,
+        grid: tokens.grid,
+        maps: shares.iter().map(|share| (share / sum) as f32).collect(),
         image: image.clone(),
     })
 }

@@ -5,7 +5,7 @@
 //! | [`Embedder`], [`Tokens`] | the feature, tokens or attention of one image: for other programs |
 //! | [`Preprocess`], [`whole_patches`] | the input of a network |
 //! | [`embed`], [`embed_usable`], [`Features`]; [`FeatureExtractor`], [`Rows`], [`View`], [`at_once`] | features of the images of a source |
-//! | [`attend`], [`AttentionMaps`] | attention of the class token |
+//! | [`attend`], [`activation`], [`AttentionMaps`] | attention of the class token, shares of positions in the feature |
 //! | [`BlockFeatures`] | features from the last blocks |
 //! | [`RandomView`] | random views, for training on top of a network |
 //! | [`descriptor`] | vectors for retrieval: several scales, class token and pooled patches |
@@ -32,8 +32,8 @@ pub use block_features::BlockFeatures;
 pub use embedder::{Embedder, Tokens};
 pub use error::{Error, Result};
 pub use features::{
-    AttentionMaps, FeatureExtractor, Features, Preprocess, Rows, View, at_once, attend, embed,
-    embed_usable, whole_patches,
+    AttentionMaps, FeatureExtractor, Features, Preprocess, Rows, View, activation, at_once, attend,
+    embed, embed_usable, whole_patches,
 };
 pub use frozen_segmentation::{FrozenSegmentation, SegmentationRun};
 pub use random_view::RandomView;

@@ -1,11 +1,13 @@
-//! Pictures of the class token's attention.
+//! Pictures of the class token's attention, or of where a network's activations are.
 
+use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
+use dinolab_data::Image;
 use dinolab_data::augment::ChannelNormaliser;
 use dinolab_eval::attention::{mass_mask, resize_mask};
-use dinolab_features::{AttentionMaps, attend, whole_patches};
+use dinolab_features::{AttentionMaps, activation, attend, whole_patches};
 use dinolab_nn::Backbone;
 use dinolab_nn::backbone::attention_maps;
 use dinolab_view::GifWriter;
@@ -14,7 +16,7 @@ use dinolab_view::{
 };
 
 use crate::environment::Environment;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::model::{Model, ModelOptions};
 use crate::npy::write_npy_f32;
 use crate::result_folder::ResultFolder;
@@ -56,6 +58,19 @@ pub enum Maps {
     Mean,
     /// That of one head, from 0.
     Head(usize),
+    /// In place of attention, the share of each position in the image's feature, which any network has.
+    Activation,
+}
+
+impl fmt::Display for Maps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Mean => f.write_str("mean"),
+            Self::Head(head) => head.fmt(f),
+            Self::Activation => f.write_str("activation"),
+        }
+    }
 }
 
 impl FromStr for Maps {
@@ -65,8 +80,9 @@ impl FromStr for Maps {
         match (text, text.parse()) {
             ("all", _) => Ok(Self::All),
             ("mean", _) => Ok(Self::Mean),
+            ("activation", _) => Ok(Self::Activation),
             (_, Ok(head)) => Ok(Self::Head(head)),
-            _ => Err("all, mean, or the number of a head, from 0".into()),
+            _ => Err("all, mean, activation, or the number of a head, from 0".into()),
         }
     }
 }
@@ -140,9 +156,16 @@ pub fn draw(env: &Environment<'_>, request: &AttendRequest<'_>) -> Result<Visual
         },
         threshold: request.threshold,
     };
-    attention_maps(&model.backbone)?;
-    let heads = model.backbone.vit()?.config().heads;
+    if let (Err(error), false) = (
+        attention_maps(&model.backbone),
+        drawing.maps == Maps::Activation,
+    ) {
+        let instead = "activation shows the share of each position in the image's feature";
+        let reason = format!("{error}; {instead}");
+        return Err(Error::setting("maps", drawing.maps, reason));
+    }
     if let Maps::Head(head) = drawing.maps {
+        let heads = model.backbone.vit()?.config().heads;
         ensure_setting!(
             head < heads,
             "maps",
@@ -181,11 +204,24 @@ struct AttentionModel {
 }
 
 impl AttentionModel {
-    /// The attention of an image of `stills`.
-    fn maps(&self, stills: &ImageSet, index: usize) -> dinolab_features::Result<AttentionMaps> {
+    /// Those of an image of whole patches.
+    fn maps_of(&self, image: &Image, maps: Maps) -> dinolab_features::Result<AttentionMaps> {
+        match maps {
+            Maps::Activation => activation(&self.model.backbone, image, &self.normaliser),
+            _ => attend(&self.model.backbone, image, &self.normaliser),
+        }
+    }
+
+    /// Those of an image of `stills`.
+    fn maps(
+        &self,
+        stills: &ImageSet,
+        index: usize,
+        maps: Maps,
+    ) -> dinolab_features::Result<AttentionMaps> {
         let patch = self.model.backbone.stride();
         let image = whole_patches(&stills.image(index)?, self.size.square(), patch)?;
-        attend(&self.model.backbone, &image, &self.normaliser)
+        self.maps_of(&image, maps)
     }
 }
 
@@ -200,7 +236,7 @@ fn images(
     let mut out = ResultFolder::open(out)?;
     let mut skipped = 0;
     for (index, name) in stills.result_names().into_iter().enumerate() {
-        let maps = match network.maps(stills, index) {
+        let maps = match network.maps(stills, index, drawing.maps) {
             Ok(maps) => maps,
             Err(error) if error.is_of_an_image() => {
                 not_shown(env, stills, index, &error);
@@ -215,7 +251,11 @@ fn images(
             })?;
         }
         let shape = [maps.heads, maps.grid.0, maps.grid.1];
-        out.write(format!("{name}-attention.npy"), |path| {
+        let values = match drawing.maps {
+            Maps::Activation => "activation",
+            _ => "attention",
+        };
+        out.write(format!("{name}-{values}.npy"), |path| {
             write_npy_f32(path, &shape, &maps.maps)
         })?;
     }
@@ -283,7 +323,7 @@ fn each_frame(
         let size = network.size.keeping_aspect(&frame.image);
         let patch = network.model.backbone.stride();
         let image = whole_patches(&frame.image, size, patch).map_err(of_frame)?;
-        let maps = attend(&network.model.backbone, &image, &network.normaliser)?;
+        let maps = network.maps_of(&image, drawing.maps)?;
         each(count, frame.seconds, drawing.pictures(&maps)?)?;
         count += 1;
         progress.set(count, "");
@@ -305,7 +345,12 @@ impl Drawing {
         let named = heads
             .filter(|(head, _)| matches!(self.maps, Maps::All) || self.maps == Maps::Head(*head))
             .map(|(head, map)| (format!("head{head}"), map));
-        let mean = (!matches!(self.maps, Maps::Head(_))).then_some(("mean".to_owned(), &*mean));
+        let whole = match self.maps {
+            Maps::Head(_) => None,
+            Maps::Activation => Some("activation"),
+            Maps::All | Maps::Mean => Some("mean"),
+        };
+        let mean = whole.map(|name| (name.to_owned(), &*mean));
         for (which, map) in named.chain(mean) {
             let large = enlarge_map(map, maps.grid, size)?;
             for &kind in &self.kinds {

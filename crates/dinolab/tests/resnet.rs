@@ -81,6 +81,62 @@ fn commands_that_need_features_take_one() {
 }
 
 #[test]
+fn activations_show_what_the_feature_is_made_of() {
+    let root = tempfile::tempdir().unwrap();
+    let (set, out) = (root.path().join("set"), root.path().join("maps"));
+    std::fs::create_dir(&set).unwrap();
+    image::RgbImage::from_fn(256, 256, |x, y| match (x, y) {
+        (160.., 160..) => image::Rgb([255, 255, (x * y % 255) as u8]),
+        _ => image::Rgb([0; 3]),
+    })
+    .save(set.join("square.png"))
+    .unwrap();
+    let (set, folder) = (set.to_str().unwrap(), out.to_str().unwrap());
+    run(&[
+        "attend",
+        "--weights",
+        weights().to_str().unwrap(),
+        set,
+        "--out",
+        folder,
+        "--maps",
+        "activation",
+        "--size",
+        "0",
+        "--threshold",
+        "0.5",
+    ]);
+    for name in [
+        "activation.png",
+        "activation-overlay.png",
+        "activation-mask.png",
+        "activation.npy",
+    ] {
+        assert!(out.join(format!("square-{name}")).exists(), "{name}");
+    }
+    let shares = read_npy_f32(out.join("square-activation.npy")).unwrap();
+    assert_eq!(shares.shape, [1, 8, 8]);
+    let tokens = root.path().join("tokens.npy");
+    let sizes = ["--resize", "256", "--crop", "256", "--patch-tokens"];
+    let w = weights();
+    let embed = ["embed", "--weights", w.to_str().unwrap(), set, "--out"];
+    run(&[&embed[..], &[tokens.to_str().unwrap()], &sizes].concat());
+    let tokens = read_npy_f32(&tokens).unwrap();
+    assert_eq!(tokens.shape, [1, 8, 8, 32]);
+    let mut feature = [0.0; 32];
+    for token in tokens.data.chunks(32) {
+        (0..32).for_each(|i| feature[i] += token[i] / 64.0);
+    }
+    let terms = tokens.data.chunks(32);
+    let terms = terms.map(|token| (0..32).map(|i| token[i] * feature[i]).sum::<f32>().max(0.0));
+    let terms: Vec<f32> = terms.collect();
+    let sum: f32 = terms.iter().sum();
+    for (share, term) in shares.data.iter().zip(terms) {
+        assert!((share - term / sum).abs() < 1e-5, "{share} {}", term / sum);
+    }
+}
+
+#[test]
 fn what_needs_a_transformer_refuses_it_with_a_sentence() {
     let root = tempfile::tempdir().unwrap();
     let images = images(root.path());
@@ -95,7 +151,7 @@ fn what_needs_a_transformer_refuses_it_with_a_sentence() {
     let commands: [(&[&str], &str); 6] = [
         (
             &["attend", "--weights", w, set, "--out", out],
-            "has no attention maps",
+            "has no attention maps; activation shows the share of each position",
         ),
         (
             &[

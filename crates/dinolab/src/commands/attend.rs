@@ -31,9 +31,9 @@ pub struct Args {
     /// Draw masks that cover this fraction of the attention, 0–1 [default: no masks]
     #[arg(long, value_name = "X")]
     threshold: Option<f64>,
-    /// Draw all heads and their mean, the mean alone, or head N, counted from 0 [default: all;
-    /// videos: mean]
-    #[arg(long, value_name = "all|mean|N")]
+    /// Draw all heads and their mean, the mean alone, head N, counted from 0, or of any network the
+    /// share of each position in the image's feature (activation) [default: all; videos: mean]
+    #[arg(long, value_name = "all|mean|N|activation")]
     maps: Option<Maps>,
     /// Kinds of pictures to draw, separated by commas [default: all; videos: mask with --threshold,
     /// else overlay]
