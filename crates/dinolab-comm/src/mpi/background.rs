@@ -156,7 +156,7 @@ fn add(open: &Open, job: &mut Job, sums: &mut Vec<f32>) {
                 let sums = &mut sums[..];
                 let sum = SystemOperation::sum();
                 request::scope(|scope| {
-                    open.end(world.immediate_all_reduce_into(scope, &*part, &mut *sums, &sum));
+                    open.end(world.immediate_all_reduce_into(scope, &*part, &mut *sums, sum));
                 });
                 part.copy_from_slice(sums);
             }
