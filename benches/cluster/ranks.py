@@ -35,7 +35,7 @@ OF_METHOD = {
     "lejepa": [],
     "visreg": [],
     "simdino": [],
-    "dinov2": ["--out-dim", "256", "--ibot-out-dim", "256", "--head-hidden-dim", "256"],
+    "dinov2": ["--patch-drop-rate", "0", "--out-dim", "256", "--ibot-out-dim", "256", "--head-hidden-dim", "256"],
     "distill": [],
 }
 MPIRUN = ["mpirun", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none"]

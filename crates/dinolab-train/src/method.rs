@@ -7,6 +7,7 @@
 
 mod average;
 pub(crate) mod check;
+mod companions;
 pub mod dino;
 pub mod dinov2;
 mod directions;

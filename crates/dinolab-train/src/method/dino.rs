@@ -24,10 +24,11 @@ use self::seen::Seen;
 pub use self::targets::Centering;
 use self::targets::Taught;
 use self::terms::Terms;
-use super::average::{AverageSchedule, BackboneAverage};
+use super::average::AverageSchedule;
+use super::companions::Companions;
 use super::directions::directions;
 use super::{BatchShape, Method, Outputs, PrototypeOutputs, StepReport, StepTimings, check};
-use crate::adapt::{Preserved, with_heads_of};
+use crate::adapt::with_heads_of;
 use crate::dropout::Dropout;
 use crate::joints::Joints;
 use crate::ranks::TreeSum;
@@ -124,9 +125,7 @@ pub struct Dino {
     pub teacher: Network,
     /// The centre `c`, `[K]`; `None` with Sinkhorn–Knopp.
     pub centre: Option<Tensor<1>>,
-    /// Evaluated instead of the teacher, if it is there.
-    average: Option<BackboneAverage>,
-    preserved: Option<Preserved>,
+    companions: Companions,
     /// Moments of the student's parameters.
     optimiser: Optimiser,
     dropout: Dropout,
@@ -166,10 +165,12 @@ impl Dino {
                 config.patch_drop,
             )
             .with_rope(config.backbone.rope()),
-            average: config
-                .average
-                .map(|schedule| BackboneAverage::new(&teacher.backbone, schedule)),
-            preserved: Preserved::new(config.adapt.preserve, &teacher.backbone, feature),
+            companions: Companions::new(
+                &teacher.backbone,
+                feature,
+                config.average,
+                config.adapt.preserve,
+            ),
             config: config.clone(),
             student,
             teacher,
@@ -289,7 +290,7 @@ impl Dino {
                 timings.lap("loss");
 
                 let mut differentiated = micro_loss * share;
-                if let Some(preserved) = &self.preserved {
+                if let Some(preserved) = &self.companions.preserved {
                     let of_micro = preserved.drift(own_features.clone(), preserved.features(views));
                     drift += share * check::scalar(&of_micro);
                     differentiated = differentiated + of_micro * (preserved.weight * share);
@@ -326,7 +327,7 @@ impl Dino {
             Some(terms) => terms.beside(&mut loss),
             None => Vec::new(),
         };
-        if let Some(preserved) = &self.preserved {
+        if let Some(preserved) = &self.companions.preserved {
             let drift = ranks.of_all_shards(&drifts)?.into_iter().sum();
             if terms.is_empty() {
                 terms.push(("dino", loss));
@@ -367,13 +368,12 @@ impl Dino {
             &rule,
             Some(teacher),
         );
-        let average = self.average.as_mut();
-        let average = average.map(|average| average.follow(&self.student, hp));
+        let average = self.companions.follow(&self.student, hp);
         timings.lap("update");
 
         let (features, teacher, student) = seen.all();
         let mut scheduled = vec![("momentum", momentum), ("teacher_temp", teacher_temp)];
-        scheduled.extend(average.map(|momentum| ("average_momentum", momentum)));
+        scheduled.extend(average);
         Ok(StepReport {
             timings,
             loss,
@@ -437,15 +437,12 @@ impl Method for Dino {
     }
 
     fn backbone(&self) -> &dyn Backbone {
-        match &self.average {
-            Some(average) => &average.backbone,
-            None => &self.teacher.backbone,
-        }
+        self.companions.evaluated(&self.teacher.backbone)
     }
 
     fn loss_of_guessing(&self) -> Option<f64> {
         let cross_entropy = (self.config.head.out_dim as f64).ln();
-        let alone = !self.config.has_terms() && self.preserved.is_none();
+        let alone = !self.config.has_terms() && self.companions.preserved.is_none();
         alone.then_some(cross_entropy)
     }
 
@@ -456,12 +453,7 @@ impl Method for Dino {
         if let Some(centre) = &self.centre {
             state.put_vector("centre", centre);
         }
-        if let Some(average) = &self.average {
-            average.put(&mut state);
-        }
-        if let Some(preserved) = &self.preserved {
-            preserved.put(&mut state);
-        }
+        self.companions.put(&mut state);
         state.put_optimiser(&self.student, &self.optimiser);
         state
     }
@@ -472,12 +464,7 @@ impl Method for Dino {
         if let Some(centre) = &mut self.centre {
             *centre = state.vector("centre", self.config.head.out_dim, &self.device)?;
         }
-        if let Some(average) = &mut self.average {
-            average.restore(state)?;
-        }
-        if let Some(preserved) = &mut self.preserved {
-            preserved.restore(state)?;
-        }
+        self.companions.restore(state)?;
         state.load_optimiser(&self.student, &mut self.optimiser, &self.device)
     }
 
@@ -488,12 +475,7 @@ impl Method for Dino {
         load(&mut self.student.backbone, "backbone", weights, options)?;
         load(&mut self.student.head, "head", weights, options)?;
         self.student.rebase();
-        if let Some(preserved) = &mut self.preserved {
-            preserved.start_from(weights, options)?;
-        }
-        if let Some(average) = &mut self.average {
-            average.start_from(weights, options)?;
-        }
+        self.companions.start_from(weights, options)?;
         let fits = |centre: &&Vec<f32>| centre.len() == self.config.head.out_dim;
         let known = weights.centre.as_ref().filter(fits);
         if let (Some(centre), Some(known)) = (&mut self.centre, known) {
@@ -504,14 +486,10 @@ impl Method for Dino {
     }
 
     fn metadata(&self) -> BTreeMap<String, String> {
-        let evaluated = match &self.average {
-            Some(_) => "average",
-            None => "teacher",
-        };
         BTreeMap::from([
             ("method".to_owned(), self.name().to_owned()),
             self.config.feature.metadata_entry(),
-            ("evaluated".to_owned(), evaluated.to_owned()),
+            self.companions.metadata_entry(),
             self.config.backbone.metadata_entry(),
             ("head".to_owned(), json(&self.config.head)),
         ])

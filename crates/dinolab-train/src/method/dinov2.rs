@@ -25,11 +25,11 @@ pub use self::config::{DinoV2Config, IbotConfig};
 use self::koleo::Koleo;
 use self::patches::SeenPatches;
 use self::targets::{Part, Taught};
-use super::average::BackboneAverage;
+use super::companions::Companions;
 use super::dino::Centering;
 use super::dino::seen::Seen;
 use super::{BatchShape, Method, Outputs, PrototypeOutputs, StepReport, StepTimings, check};
-use crate::adapt::{Preserved, with_heads_of};
+use crate::adapt::with_heads_of;
 use crate::dropout::Dropout;
 use crate::masks::StepMasks;
 use crate::ranks::TreeSum;
@@ -51,9 +51,7 @@ pub struct DinoV2 {
     pub centre: Option<Tensor<1>>,
     /// That of the patch tokens' logits, `[K']`.
     pub patch_centre: Option<Tensor<1>>,
-    /// Evaluated instead of the teacher, if it is there.
-    average: Option<BackboneAverage>,
-    preserved: Option<Preserved>,
+    companions: Companions,
     /// Moments of the student's parameters.
     optimiser: Optimiser,
     dropout: Dropout,
@@ -85,7 +83,8 @@ impl DinoV2 {
         teacher.set_precision(config.precision);
         let mut student = teacher.clone();
         let original = AnyBackbone::from(teacher.backbone.clone());
-        let preserved = Preserved::new(config.adapt.preserve, &original, Feature::Class);
+        let (average, preserve) = (config.average, config.adapt.preserve);
+        let companions = Companions::new(&original, Feature::Class, average, preserve);
         if let Some(lora) = config.adapt.lora {
             student.adapt(lora, config.seed)?;
         }
@@ -101,14 +100,10 @@ impl DinoV2 {
             patch_centre: config.patch_prototypes().and_then(centre),
             optimiser: Optimiser::new(config.optimizer, parameters),
             dropout: Dropout::new(config.seed, vit.depth, rates.0, rates.1).with_rope(vit.rope),
-            average: config.average.map(|schedule| {
-                let backbone = AnyBackbone::from(teacher.backbone.clone());
-                BackboneAverage::new(&backbone, schedule)
-            }),
+            companions,
             config: config.clone(),
             student,
             teacher,
-            preserved,
             device,
             ranks: Ranks::default(),
         })
@@ -226,7 +221,7 @@ impl DinoV2 {
                     loss[1] += check::scalar(&ibot);
                     differentiated = differentiated + ibot * ibot_weight;
                 }
-                if let Some(preserved) = &self.preserved {
+                if let Some(preserved) = &self.companions.preserved {
                     let drift = preserved.drift(class.clone(), preserved.features(views)) * share;
                     loss[2] += check::scalar(&drift);
                     differentiated = differentiated + drift * preserved.weight;
@@ -272,7 +267,7 @@ impl DinoV2 {
             terms.push(("koleo", koleo.value));
             loss += self.config.koleo_weight * koleo.value;
         }
-        if let Some(preserved) = &self.preserved {
+        if let Some(preserved) = &self.companions.preserved {
             terms.push(("drift", drift));
             loss += preserved.weight * drift;
         }
@@ -310,13 +305,12 @@ impl DinoV2 {
         };
         let (student, optimiser) = (&mut self.student, &mut self.optimiser);
         let grad_norms = update(student, gradients, optimiser, &rule, Some(teacher));
-        let average = self.average.as_mut();
-        let average = average.map(|average| average.follow(&self.student, hp));
+        let average = self.companions.follow(&self.student, hp);
         timings.lap("update");
 
         let (features, teacher, student) = seen.all();
         let mut scheduled = vec![("momentum", momentum), ("teacher_temp", teacher_temp)];
-        scheduled.extend(average.map(|momentum| ("average_momentum", momentum)));
+        scheduled.extend(average);
         let masked = masks.total() as f64 / (2 * batch * rows * columns) as f64;
         let prototypes = self.config.patch_prototypes();
         Ok(StepReport {
@@ -371,10 +365,7 @@ impl Method for DinoV2 {
     }
 
     fn backbone(&self) -> &dyn Backbone {
-        match &self.average {
-            Some(average) => &average.backbone,
-            None => &self.teacher.backbone,
-        }
+        self.companions.evaluated(&self.teacher.backbone)
     }
 
     fn state(&self) -> State {
@@ -386,12 +377,7 @@ impl Method for DinoV2 {
                 state.put_vector(name, centre);
             }
         }
-        if let Some(average) = &self.average {
-            average.put(&mut state);
-        }
-        if let Some(preserved) = &self.preserved {
-            preserved.put(&mut state);
-        }
+        self.companions.put(&mut state);
         state.put_optimiser(&self.student, &self.optimiser);
         state
     }
@@ -407,12 +393,7 @@ impl Method for DinoV2 {
                 *centre = state.vector(name, centre.dims()[0], &self.device)?;
             }
         }
-        if let Some(average) = &mut self.average {
-            average.restore(state)?;
-        }
-        if let Some(preserved) = &mut self.preserved {
-            preserved.restore(state)?;
-        }
+        self.companions.restore(state)?;
         state.load_optimiser(&self.student, &mut self.optimiser, &self.device)
     }
 
@@ -428,12 +409,7 @@ impl Method for DinoV2 {
         let weights = &*with_heads_of(weights, &heads);
         let report = load(&mut self.student, "", weights, options)?;
         load(&mut self.teacher, "", weights, options)?;
-        if let Some(average) = &mut self.average {
-            average.start_from(weights, options)?;
-        }
-        if let Some(preserved) = &mut self.preserved {
-            preserved.start_from(weights, options)?;
-        }
+        self.companions.start_from(weights, options)?;
         self.student.rebase();
         let fits = |centre: &&Vec<f32>| centre.len() == self.config.head.out_dim;
         let known = weights.centre.as_ref().filter(fits);
@@ -445,15 +421,11 @@ impl Method for DinoV2 {
     }
 
     fn metadata(&self) -> BTreeMap<String, String> {
-        let evaluated = match &self.average {
-            Some(_) => "average",
-            None => "teacher",
-        };
         let vit = self.student.backbone.config();
         let mut all = BTreeMap::from([
             ("method".to_owned(), self.name().to_owned()),
             Feature::Class.metadata_entry(),
-            ("evaluated".to_owned(), evaluated.to_owned()),
+            self.companions.metadata_entry(),
             BackboneConfig::from(vit).metadata_entry(),
             ("head".to_owned(), json(&self.config.head)),
         ]);

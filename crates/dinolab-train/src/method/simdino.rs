@@ -14,9 +14,9 @@ use dinolab_nn::{
     Precision, ProjectionHead, ops,
 };
 
-use super::average::{AverageSchedule, BackboneAverage};
+use super::average::AverageSchedule;
+use super::companions::Companions;
 use super::{BatchShape, Method, Outputs, StepReport, StepTimings, check};
-use crate::adapt::Preserved;
 use crate::dropout::Dropout;
 use crate::joints::Joints;
 use crate::state::json;
@@ -90,9 +90,7 @@ pub struct SimDino {
     pub student: Network<Bottleneck>,
     /// The student's moving average; records no gradients.
     pub teacher: Network<Bottleneck>,
-    /// Evaluated instead of the teacher, if it is there.
-    average: Option<BackboneAverage>,
-    preserved: Option<Preserved>,
+    companions: Companions,
     optimiser: Optimiser,
     dropout: Dropout,
     device: Device,
@@ -127,10 +125,12 @@ impl SimDino {
                 config.patch_drop,
             )
             .with_rope(config.backbone.rope()),
-            average: config
-                .average
-                .map(|schedule| BackboneAverage::new(&teacher.backbone, schedule)),
-            preserved: Preserved::new(config.adapt.preserve, &teacher.backbone, config.feature),
+            companions: Companions::new(
+                &teacher.backbone,
+                feature,
+                config.average,
+                config.adapt.preserve,
+            ),
             config: config.clone(),
             student,
             teacher,
@@ -208,7 +208,7 @@ impl Method for SimDino {
             ("coding_rate", check::scalar(&rate)),
         ];
         let mut loss = similarity * -1.0 - rate * config.coding_rate_weight;
-        if let Some(preserved) = &self.preserved {
+        if let Some(preserved) = &self.companions.preserved {
             let original = shards.iter().map(|views| preserved.features(views));
             let original = ranks.gather(original.collect(), 2)?;
             let drift = preserved.drift(all.rows.clone(), original);
@@ -246,12 +246,11 @@ impl Method for SimDino {
         };
         let (student, optimiser) = (&mut self.student, &mut self.optimiser);
         let grad_norms = update(student, gradients, optimiser, &rule, Some(teacher));
-        let average = self.average.as_mut();
-        let average = average.map(|average| average.follow(&self.student, hp));
+        let average = self.companions.follow(&self.student, hp);
         timings.lap("update");
 
         let mut scheduled = vec![("momentum", momentum)];
-        scheduled.extend(average.map(|momentum| ("average_momentum", momentum)));
+        scheduled.extend(average);
         // To the scale at which features that are even in all directions have a standard deviation
         // of 1.
         let embeddings = plain * (width as f64).sqrt();
@@ -276,22 +275,14 @@ impl Method for SimDino {
     }
 
     fn backbone(&self) -> &dyn Backbone {
-        match &self.average {
-            Some(average) => &average.backbone,
-            None => &self.teacher.backbone,
-        }
+        self.companions.evaluated(&self.teacher.backbone)
     }
 
     fn state(&self) -> State {
         let mut state = State::default();
         state.put_network("student", &self.student);
         state.put_network("teacher", &self.teacher);
-        if let Some(average) = &self.average {
-            average.put(&mut state);
-        }
-        if let Some(preserved) = &self.preserved {
-            preserved.put(&mut state);
-        }
+        self.companions.put(&mut state);
         state.put_optimiser(&self.student, &self.optimiser);
         state
     }
@@ -299,12 +290,7 @@ impl Method for SimDino {
     fn restore(&mut self, state: &State) -> Result<()> {
         state.load_network("student", &mut self.student)?;
         state.load_network("teacher", &mut self.teacher)?;
-        if let Some(average) = &mut self.average {
-            average.restore(state)?;
-        }
-        if let Some(preserved) = &mut self.preserved {
-            preserved.restore(state)?;
-        }
+        self.companions.restore(state)?;
         state.load_optimiser(&self.student, &mut self.optimiser, &self.device)
     }
 
@@ -312,25 +298,16 @@ impl Method for SimDino {
     fn start_from(&mut self, weights: &Weights, options: LoadOptions) -> Result<LoadReport> {
         let report = load(&mut self.student.backbone, "backbone", weights, options)?;
         load(&mut self.teacher.backbone, "backbone", weights, options)?;
-        if let Some(average) = &mut self.average {
-            average.start_from(weights, options)?;
-        }
-        if let Some(preserved) = &mut self.preserved {
-            preserved.start_from(weights, options)?;
-        }
+        self.companions.start_from(weights, options)?;
         self.student.rebase();
         Ok(report)
     }
 
     fn metadata(&self) -> BTreeMap<String, String> {
-        let evaluated = match &self.average {
-            Some(_) => "average",
-            None => "teacher",
-        };
         BTreeMap::from([
             ("method".to_owned(), self.name().to_owned()),
             self.config.feature.metadata_entry(),
-            ("evaluated".to_owned(), evaluated.to_owned()),
+            self.companions.metadata_entry(),
             self.config.backbone.metadata_entry(),
             ("bottleneck".to_owned(), json(&self.config.head)),
         ])
