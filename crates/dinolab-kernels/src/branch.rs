@@ -13,7 +13,10 @@ pub use attention::{AttentionSaved, attention_branch, attention_branch_backward}
 pub use class_attention::{
     ClassAttentionSaved, class_attention_branch, class_attention_branch_backward,
 };
-pub use mlp::{MlpActivation, MlpSaved, mlp_branch, mlp_branch_backward};
+pub use mlp::{
+    MlpActivation, MlpSaved, mlp_branch, mlp_branch_backward, mlp_branch_onto,
+    mlp_branch_onto_backward,
+};
 
 use std::ops::Range;
 
@@ -210,6 +213,7 @@ fn first_layer_gradient(
             let normed = normed_parts.written(rows.start * d..rows.end * d);
             let again = again.room(2 * rows.len());
             normalise(x, weights, layout, rows.clone(), normed, again);
+            let dy = Some(dy);
             residual_gradient(x, weights, statistics, dn, dy, layout, rows, scales, dx);
         }
         share
@@ -238,7 +242,8 @@ multiversioned! {
 }
 
 /// The backward pass through residual and normalisation, for the rows `rows` that take part:
-/// `dx ← dy + norm'(dn)`; the gradients of scale and shift are added to `dgamma` and `dbeta`.
+/// `dx ← dy + norm'(dn)`, without `dy` if the branch is added to other tokens than `x`; the gradients
+/// of scale and shift are added to `dgamma` and `dbeta`.
 ///
 /// # Safety
 /// Nothing else reaches these rows of `dx` in the meantime.
@@ -248,7 +253,7 @@ unsafe fn residual_gradient(
     weights: &BranchWeights,
     statistics: &[f32],
     dn: &[f32],
-    dy: &[f32],
+    dy: Option<&[f32]>,
     layout: &TokenLayout,
     rows: Range<usize>,
     [dgamma, dbeta]: [&mut [f32]; 2],
@@ -270,6 +275,8 @@ unsafe fn residual_gradient(
             dgamma,
             dbeta,
         );
-        add_to(dx, &dy[range]);
+        if let Some(dy) = dy {
+            add_to(dx, &dy[range]);
+        }
     }
 }

@@ -57,6 +57,7 @@ mod channels_last;
 mod coding_rate;
 mod conv;
 mod cosines;
+mod depthwise;
 mod embedding_shape;
 mod gelu;
 mod koleo;
@@ -87,7 +88,8 @@ pub use batch_norm::{
 pub use branch::{
     AttentionSaved, BranchGradients, BranchWeights, ClassAttentionSaved, MlpActivation, MlpSaved,
     attention_branch, attention_branch_backward, class_attention_branch,
-    class_attention_branch_backward, mlp_branch, mlp_branch_backward,
+    class_attention_branch_backward, mlp_branch, mlp_branch_backward, mlp_branch_onto,
+    mlp_branch_onto_backward,
 };
 pub use channels_last::channels_last;
 pub use coding_rate::coding_rate;
@@ -96,6 +98,10 @@ pub use conv::{
     conv_with_moments,
 };
 pub use cosines::cosines;
+pub use depthwise::{
+    DepthwiseGradients, DepthwiseShape, depthwise_conv, depthwise_input_gradient,
+    depthwise_parameter_gradients,
+};
 pub use embedding_shape::EmbeddingShape;
 pub use gelu::{gelu, gelu_backward, gelu_with_derivative};
 pub use koleo::koleo;

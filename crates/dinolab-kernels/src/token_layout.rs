@@ -210,6 +210,15 @@ impl TokenLayout {
             unsafe { copy(&x[range.clone()], parts, range) };
         });
     }
+
+    /// Zeros in the rows of the images that do not take part.
+    pub(crate) fn pass_nothing(&self, width: usize, out: &mut Output) {
+        let parts = out.parts();
+        self.dropped.par_iter().for_each(|rows| {
+            // SAFETY: rows of an image that no branch writes.
+            unsafe { parts.zeroed(rows.start * width..rows.end * width) };
+        });
+    }
 }
 
 /// Copies `x` to `range`, which need not have been written before.

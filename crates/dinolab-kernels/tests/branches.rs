@@ -171,6 +171,33 @@ fn mlp() {
     }
 }
 
+/// Added to other tokens than it is computed from, whose gradient is that of the result.
+#[test]
+#[cfg_attr(miri, ignore = "too slow")]
+fn mlp_onto_other_tokens() {
+    for (groups, factors) in cases() {
+        let rows = groups.iter().map(|group| group.images * group.tokens).sum();
+        let (d, h) = (6, 11);
+        let parts = parts(rows, d, h, h);
+        let base = numbers(23, rows * d);
+        let layout = layout(&groups, &factors);
+        let f = |parts: &[Vec<f64>; 7]| -> Vec<f64> {
+            let y = exact(parts, &groups, &factors, gelu_of);
+            let moved = y.iter().zip(&parts[0]).zip(&base);
+            moved
+                .map(|((y, x), base)| y - x + f64::from(*base))
+                .collect()
+        };
+        let gelu = MlpActivation::Gelu;
+        let (y, saved) = mlp_branch_onto(&parts[0], &base, &weights(&parts), gelu, &layout);
+        close(&y, &f(&parts.each_ref().map(|part| wide(part))), 1e-6);
+        let dy = numbers(5, y.len());
+        let ours =
+            mlp_branch_onto_backward(&parts[0], &weights(&parts), gelu, &layout, &saved, &dy);
+        gradients_are_right(&parts, &dy, &ours, f);
+    }
+}
+
 #[test]
 #[cfg_attr(miri, ignore = "too slow")]
 fn gated_mlp() {

@@ -53,17 +53,30 @@ pub fn mlp_branch(
     activation: MlpActivation,
     layout: &TokenLayout,
 ) -> (Vec<f32>, MlpSaved) {
+    mlp_branch_onto(x, x, weights, activation, layout)
+}
+
+/// [`mlp_branch`] whose result is added to other tokens than it is computed from:
+/// `base + factor · second(activation(first(norm(x))))`, `x` and `base` `[R, D]` → `[R, D]`. The gradient of
+/// `base` is that of the result.
+pub fn mlp_branch_onto(
+    x: &[f32],
+    base: &[f32],
+    weights: &BranchWeights,
+    activation: MlpActivation,
+    layout: &TokenLayout,
+) -> (Vec<f32>, MlpSaved) {
     let (d, h) = (weights.width(), weights.first_bias.len());
     let inner = activation.inner(h);
     weights.check(h, inner);
-    assert_eq!(x.len(), layout.all_rows() * d);
+    assert!(x.len() == layout.all_rows() * d && base.len() == x.len());
     let rows = layout.kept_rows();
     let mut saved = MlpSaved {
         statistics: Buffer::new(2 * rows),
         hidden: Buffer::new(rows * h),
     };
     let mut out = Output::new(x.len());
-    layout.pass_through(x, d, &mut out);
+    layout.pass_through(base, d, &mut out);
     let out_parts = out.parts();
     if rows > 0 {
         let [mut first, mut second] = [(); 2].map(|()| Buffer::default());
@@ -96,7 +109,7 @@ pub fn mlp_branch(
             let active = Matrix::dense(active, rows.len(), inner);
             second.product(active, branch, d, 1.0, Store::Replace);
             // SAFETY: as above.
-            unsafe { add_residual(x, branch, weights.second_bias, layout, rows, out_parts) };
+            unsafe { add_residual(base, branch, weights.second_bias, layout, rows, out_parts) };
         });
     }
     // SAFETY: images that take part have been written by their blocks, the others passed through.
@@ -112,12 +125,40 @@ pub fn mlp_branch_backward(
     saved: &MlpSaved,
     dy: &[f32],
 ) -> BranchGradients {
+    backward(x, weights, activation, layout, saved, dy, true)
+}
+
+/// The gradients of [`mlp_branch_onto`] but that of `base`, from that of its result, `dy` `[R, D]`.
+pub fn mlp_branch_onto_backward(
+    x: &[f32],
+    weights: &BranchWeights,
+    activation: MlpActivation,
+    layout: &TokenLayout,
+    saved: &MlpSaved,
+    dy: &[f32],
+) -> BranchGradients {
+    backward(x, weights, activation, layout, saved, dy, false)
+}
+
+/// The gradients; that of `x` with `dy` itself if `x` is also what the branch is added to.
+fn backward(
+    x: &[f32],
+    weights: &BranchWeights,
+    activation: MlpActivation,
+    layout: &TokenLayout,
+    saved: &MlpSaved,
+    dy: &[f32],
+    onto_itself: bool,
+) -> BranchGradients {
     let (d, h) = (weights.width(), weights.first_bias.len());
     let inner = activation.inner(h);
     assert!(x.len() == layout.all_rows() * d && dy.len() == x.len());
     let rows = layout.kept_rows();
     let mut out = Output::new(x.len());
-    layout.pass_through(dy, d, &mut out);
+    match onto_itself {
+        true => layout.pass_through(dy, d, &mut out),
+        false => layout.pass_nothing(d, &mut out),
+    }
     if rows == 0 {
         // SAFETY: all has been passed through.
         return BranchGradients::none(unsafe { out.finish() }, weights);
@@ -184,7 +225,7 @@ pub fn mlp_branch_backward(
                 weights,
                 &saved.statistics,
                 dn,
-                dy,
+                onto_itself.then_some(dy),
                 layout,
                 rows,
                 [dgamma, dbeta],
