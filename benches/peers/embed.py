@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 import serving
-from model import ARCHITECTURES, RESNETS, ResNetConfig, Vit, VitConfig
+from model import ARCHITECTURES, CONVOLUTIONAL, ConvolutionalConfig, Vit, VitConfig
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--arch", choices=(*ARCHITECTURES, *RESNETS), default="vit_small")
+    parser.add_argument("--arch", choices=(*ARCHITECTURES, *CONVOLUTIONAL), default="vit_small")
     parser.add_argument("--patch-size", type=int, default=16)
     parser.add_argument("--crop", type=int, default=224, help="side of the images, in pixels")
     parser.add_argument("--batch-size", type=int, default=32)
@@ -27,8 +27,8 @@ def arguments() -> argparse.Namespace:
 
 def network(args: argparse.Namespace) -> Callable[[Tensor], Tensor]:
     """The network with random weights."""
-    if args.arch in RESNETS:
-        return ResNetConfig(args.arch).network()
+    if args.arch in CONVOLUTIONAL:
+        return ConvolutionalConfig(args.arch).network()
     if args.implementation == "own":
         return Vit(VitConfig.named(args.arch, args.patch_size, args.crop))
     from timm.models.vision_transformer import VisionTransformer
@@ -47,7 +47,7 @@ def main() -> None:
     if args.mode == "compile":
         vit = torch.compile(vit)
     images = torch.randn(args.batch_size, 3, args.crop, args.crop, device=device)
-    if args.arch in RESNETS:
+    if args.arch in CONVOLUTIONAL:
         images = images.to(memory_format=torch.channels_last)
     half = args.precision == "bf16"
 

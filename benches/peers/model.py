@@ -188,37 +188,51 @@ class Head(nn.Module):
 
 
 @dataclass(frozen=True)
-class ResNetConfig:
-    """One of torchvision's residual networks, without its classifier."""
+class ConvolutionalConfig:
+    """One of torchvision's residual networks or timm's ConvNeXts, without its classifier."""
 
     arch: str
     drop_path_rate: float = 0.0
-    """Always 0: there is no stochastic depth."""
+    """Of a ConvNeXt; a residual network has no stochastic depth."""
 
     @property
     def width(self) -> int:
         """Width of a feature."""
-        return 2048 if self.arch == "resnet50" else 512
+        return CONVOLUTIONAL[self.arch]
 
     def network(self) -> nn.Module:
         """The network with random weights, in the layout that is fastest on a CPU."""
-        import torchvision
+        if self.arch.startswith("convnext"):
+            import timm
 
-        network = getattr(torchvision.models, self.arch)(weights=None)
-        network.fc = nn.Identity()
+            network = timm.create_model(self.arch, num_classes=0, drop_path_rate=self.drop_path_rate)
+        else:
+            import torchvision
+
+            network = getattr(torchvision.models, self.arch)(weights=None)
+            network.fc = nn.Identity()
         return network.to(memory_format=torch.channels_last)
 
 
-RESNETS = ("resnet18", "resnet34", "resnet50")
+CONVOLUTIONAL = {
+    "resnet18": 512,
+    "resnet34": 512,
+    "resnet50": 2048,
+    "convnext_atto": 320,
+    "convnext_pico": 512,
+    "convnext_tiny": 768,
+    "convnext_small": 768,
+}
+"""Widths of the convolutional networks by name."""
 
 
 class Network(nn.Module):
     """Backbone and head. Views of one size go through the backbone together."""
 
-    def __init__(self, vit: VitConfig | ResNetConfig, head: HeadConfig) -> None:
+    def __init__(self, vit: VitConfig | ConvolutionalConfig, head: HeadConfig) -> None:
         super().__init__()
-        resnet = isinstance(vit, ResNetConfig)
-        self.backbone = vit.network() if resnet else Vit(vit)
+        convolutional = isinstance(vit, ConvolutionalConfig)
+        self.backbone = vit.network() if convolutional else Vit(vit)
         self.head = Head(vit.width, head)
 
     def forward(self, views: Sequence[Tensor]) -> Tensor:

@@ -13,7 +13,7 @@ import serving
 import visreg
 from dino import Dino, StepConfig, StepValues
 from joint_embedding import Learner, LearnerConfig, ProjectionConfig
-from model import ARCHITECTURES, RESNETS, HeadConfig, ResNetConfig, VitConfig
+from model import ARCHITECTURES, CONVOLUTIONAL, ConvolutionalConfig, HeadConfig, VitConfig
 
 HEADS = {"dino": (4096, 2048), "lejepa": (64, 512), "visreg": (64, 512)}
 """Default output and hidden width of the head, by method."""
@@ -23,7 +23,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--method", choices=tuple(HEADS), default="dino")
-    parser.add_argument("--arch", choices=(*ARCHITECTURES, *RESNETS), default="vit_small")
+    parser.add_argument("--arch", choices=(*ARCHITECTURES, *CONVOLUTIONAL), default="vit_small")
     parser.add_argument("--patch-size", type=int, default=16)
     parser.add_argument("--global-crops-size", type=int, default=224)
     parser.add_argument("--local-crops-size", type=int, default=96)
@@ -51,8 +51,8 @@ def arguments() -> argparse.Namespace:
 
 def learner(args: argparse.Namespace, device: torch.device) -> Dino | Learner:
     """Returns the method with its networks and optimiser."""
-    if args.arch in RESNETS:
-        vit = ResNetConfig(args.arch)
+    if args.arch in CONVOLUTIONAL:
+        vit = ConvolutionalConfig(args.arch, args.drop_path_rate)
     else:
         size = args.global_crops_size
         vit = VitConfig.named(args.arch, args.patch_size, size, args.drop_path_rate)
@@ -88,7 +88,7 @@ def main() -> None:
         side, count = args.local_crops_size, args.local_crops_number * batch
         views.append(torch.randn(count, 3, side, side, device=device))
 
-    if args.arch in RESNETS:
+    if args.arch in CONVOLUTIONAL:
         views = [view.to(memory_format=torch.channels_last) for view in views]
 
     def measure(steps: int) -> dict[str, float]:

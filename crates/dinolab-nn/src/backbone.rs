@@ -7,16 +7,20 @@
 //! missing.
 
 mod any;
+mod config;
 
 use burn::tensor::{Device, Tensor};
 
-pub use self::any::{AnyBackbone, BackboneConfig};
+pub use self::any::AnyBackbone;
+pub use self::config::BackboneConfig;
 
 use crate::vit::{DropPath, NoDropPath, Vit};
 use crate::{Error, Feature, Parameters, Result};
 
 /// The metadata key of weight files that holds the sizes of a residual network.
 pub(crate) const RESNET: &str = "resnet";
+/// That of a ConvNeXt.
+pub(crate) const CONVNEXT: &str = "convnext";
 
 /// Tokens of a batch of images of one size, after the final norm.
 #[derive(Clone, Debug)]

@@ -1,11 +1,12 @@
-//! The networks of DINO on Burn: vision transformer, residual network, projection head, and the
-//! operations both are made of; weights in and out.
+//! The networks of DINO on Burn: vision transformer, residual network, ConvNeXt, projection head, and the
+//! operations they are made of; weights in and out.
 //!
 //! Tokens are `[B, N, D]` throughout (images, tokens, width), images `[B, C, H, W]`.
 //! Model code reaches every heavy operation through [`ops`], so that an operation
 //! can get a faster body without the model noticing.
 
 pub mod backbone;
+pub mod convnext;
 pub mod device;
 pub mod error;
 pub mod feature;
@@ -29,6 +30,7 @@ pub use burn::tensor::{Device, Tensor};
 pub use crate::backbone::{
     AnyBackbone, AttentionMaps, Backbone, BackboneConfig, BlockTokens, Tokens,
 };
+pub use crate::convnext::{ConvNext, ConvNextConfig};
 pub use crate::error::{Error, Result};
 pub use crate::feature::Feature;
 pub use crate::head::{

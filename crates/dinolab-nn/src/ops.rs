@@ -17,6 +17,7 @@ pub mod branch;
 mod branch_kind;
 mod coding_rate;
 pub mod conv;
+mod depthwise;
 mod fused;
 mod gelu;
 // With Burn's fusion tensors are promises, on which no kernel can be launched.
@@ -36,9 +37,10 @@ mod update;
 mod visreg;
 
 pub use attention::{attention, attention_probabilities, first_attention_probabilities};
-pub use branch::branch;
+pub use branch::{branch, branch_onto};
 pub use coding_rate::coding_rate;
-pub use conv::{channels_last, conv, conv_affine, conv_norm, max_pool};
+pub use conv::{channels_last, conv, conv_affine, conv_bias, conv_norm, max_pool};
+pub use depthwise::depthwise_conv;
 pub use gelu::gelu;
 pub use koleo::koleo;
 pub use layer_norm::layer_norm;
@@ -55,11 +57,12 @@ pub use visreg::visreg;
 /// The composite bodies, which tests compare the fused ones with.
 pub mod composite {
     pub use super::attention::composite as attention;
-    pub use super::branch::composite as branch;
+    pub use super::branch::{composite as branch, composite_onto as branch_onto};
     pub use super::coding_rate::composite as coding_rate;
     pub use super::conv::{
         composite as conv, composite_norm as conv_norm, composite_pool as max_pool,
     };
+    pub use super::depthwise::composite as depthwise_conv;
     pub use super::gelu::composite as gelu;
     pub use super::koleo::composite as koleo;
     pub use super::layer_norm::composite as layer_norm;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use self::block::Tokens;
+pub(crate) use self::block::branch_params;
 pub use self::block::{Attention, Block, LayerNorm, LayerScale, Linear, Mlp};
 pub use self::config::{MAX_PATCHES, VitConfig, check_patches};
 

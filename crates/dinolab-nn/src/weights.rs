@@ -4,6 +4,9 @@
 //! implementation (facebookresearch/dino). [`load`] copies them into a network and reports what was
 //! loaded.
 
+mod convnext;
+mod convolutional;
+mod convolutional_export;
 mod export;
 mod hugging_face;
 mod infer;
@@ -26,6 +29,7 @@ mod timm;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+pub use self::convolutional_export::{ConvolutionalBackbone, ConvolutionalNaming};
 pub use self::export::Backbone;
 pub use self::load::{LoadOptions, LoadReport, load};
 pub use self::pth::{Value, write_pth};

@@ -8,15 +8,16 @@ use std::io::BufRead;
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Distribution, Tensor};
-use dinolab_nn::{BackboneConfig, Device, Precision, ResNetConfig, VitConfig};
+use dinolab_nn::{BackboneConfig, Device, Precision, VitConfig};
 
 use crate::error::{Context, Error, Result};
+use crate::settings::resolve::arch_names;
 
 /// What is measured, and how often.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct BenchOptions {
-    /// vit_tiny, vit_small, vit_base, resnet18, resnet34 or resnet50
+    /// A network as `--arch` of `train` names it, not custom
     #[cfg_attr(
         feature = "clap",
         arg(long, value_name = "NAME", default_value = "vit_small")
@@ -48,18 +49,18 @@ impl BenchOptions {
     /// # Errors
     /// A name that there is not.
     pub fn backbone(&self, image_size: usize) -> Result<BackboneConfig> {
-        if let Some(resnet) = ResNetConfig::named(&self.arch) {
-            return Ok(resnet.into());
+        if let Some(network) = BackboneConfig::convolutional(&self.arch, 3) {
+            return Ok(network);
         }
         let found = VitConfig::named(&self.arch, self.patch_size, image_size);
-        let known = "one of vit_tiny, vit_small, vit_base, resnet18, resnet34, resnet50";
-        let found = found.ok_or_else(|| Error::setting("arch", &self.arch, known))?;
+        let known = || format!("one of {}", arch_names());
+        let found = found.ok_or_else(|| Error::setting("arch", &self.arch, known()))?;
         Ok(found.into())
     }
 
     /// The network in words.
     pub fn network(&self) -> String {
-        match ResNetConfig::named(&self.arch) {
+        match BackboneConfig::convolutional(&self.arch, 3) {
             Some(_) => self.arch.clone(),
             None => format!("{} patch {}", self.arch, self.patch_size),
         }
@@ -157,6 +158,7 @@ pub fn forward_operations(backbone: &BackboneConfig, side: usize) -> f64 {
     let vit = match backbone {
         BackboneConfig::Vit(vit) => vit,
         BackboneConfig::ResNet(resnet) => return resnet.forward_operations(side),
+        BackboneConfig::ConvNext(convnext) => return convnext.forward_operations(side),
     };
     let patches = (side / vit.patch_size).pow(2) as f64;
     let (n, d) = (patches + 1.0, vit.width as f64);

@@ -175,11 +175,7 @@ fn sizes(config: &BackboneConfig) -> String {
             "width {}, depth {}, patch {}, image {}",
             vit.width, vit.depth, vit.patch_size, vit.image_size
         ),
-        BackboneConfig::ResNet(resnet) => format!(
-            "a residual network of width {} with {:?} blocks",
-            resnet.features(),
-            resnet.blocks
-        ),
+        other => format!("{} with {:?} blocks", other.describe(), other.stages()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Weights in other formats.
 
+mod convolutional;
 mod onnx;
-mod resnet;
 mod state_dict;
 mod training;
 mod verify;
@@ -193,8 +193,8 @@ pub fn convert(env: &Environment<'_>, request: &ConvertRequest<'_>) -> Result<Co
         "`patch-features` and `head` likewise are outputs of an .onnx file"
     );
     let weights = read_input(request)?;
-    if let Some(config) = weights.resnet_config()? {
-        let report = resnet::convert(request, (to, container), &weights, &config)?;
+    if weights.convolutional_config()?.is_some() {
+        let report = convolutional::convert(request, (to, container), &weights)?;
         return Ok(ConvertReport::Weights(report));
     }
     let original = Original::of(request, weights)?;

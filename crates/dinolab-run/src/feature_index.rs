@@ -8,7 +8,7 @@ use std::sync::Arc;
 use dinolab_data::{Source, source};
 use dinolab_eval::knn::l2_normalise;
 use dinolab_features::{BlockFeatures, Preprocess};
-use dinolab_nn::{BackboneConfig, Feature, Parameters};
+use dinolab_nn::{Feature, Parameters};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use self::index::{FileFingerprint, Index};
@@ -213,7 +213,8 @@ fn key(
     });
     let mut key = serde_json::json!({
         "weights": format!("{:032x}", hash.digest128()),
-        "network": network_of(model)?,
+        // Without their kind: indexes from before there were several stay valid.
+        "network": model.backbone.config().sizes(),
         "preprocess": serde_json::to_value(preprocess)?,
         "precision": precision,
     });
@@ -222,14 +223,6 @@ fn key(
         key["features"] = serde_json::to_value(features)?;
     }
     serde_json::to_string(&key).context("the key of the index")
-}
-
-/// The network's sizes, without their kind: indexes from before there were several stay valid.
-fn network_of(model: &Model) -> serde_json::Result<serde_json::Value> {
-    match model.backbone.config() {
-        BackboneConfig::Vit(config) => serde_json::to_value(config),
-        BackboneConfig::ResNet(config) => serde_json::to_value(config),
-    }
 }
 
 fn stamp(source: &dyn Source, index: usize) -> FileFingerprint {

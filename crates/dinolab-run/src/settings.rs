@@ -18,7 +18,7 @@ mod change;
 mod method;
 mod plan;
 pub(crate) mod recipe;
-mod resolve;
+pub(crate) mod resolve;
 mod teacher;
 mod validate;
 
@@ -137,11 +137,11 @@ settings! {
         /// Resample the position embeddings of --weights to --image-size [default: false]
         [value_name = "BOOL"]
         resize_pos_embed: bool = false;
-        /// vit_tiny, vit_small, vit_base, resnet18, resnet34, resnet50, or custom with --width, --depth
-        /// and --heads [default: vit_small]
+        /// vit_tiny, _small or _base, resnet18, resnet34 or resnet50, convnext_atto, _femto, _pico, _nano,
+        /// _tiny, _small, _base or _large, or custom with --width, --depth and --heads [default: vit_small]
         [value_name = "NAME"]
         arch: String = "vit_small".into();
-        /// Patch size in pixels; 32 for residual networks [default: 16]
+        /// Patch size in pixels; 32 for convolutional networks [default: 16]
         [value_name = "PX"]
         patch_size: usize = 16;
         /// Token width (embedding dimension), with --arch custom

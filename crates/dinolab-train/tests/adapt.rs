@@ -14,8 +14,8 @@ use dinolab_nn::optim::LayerRates;
 use dinolab_nn::vit::NoDropPath;
 use dinolab_nn::weights::{Array, LoadOptions, NetworkRole, Weights, arrays, read};
 use dinolab_nn::{
-    AnyBackbone, Backbone, BackboneConfig, BottleneckConfig, Feature, HeadConfig, LoraConfig,
-    Network, Parameters, PatchHeadConfig, Projection, ResNetConfig, VitConfig,
+    AnyBackbone, Backbone, BackboneConfig, BottleneckConfig, ConvNextConfig, Feature, HeadConfig,
+    LoraConfig, Network, Parameters, PatchHeadConfig, Projection, ResNetConfig, VitConfig,
 };
 use dinolab_train::adapt::drift;
 use dinolab_train::checkpoint::{Checkpoint, TrainState, save};
@@ -43,6 +43,15 @@ fn resnet() -> BackboneConfig {
         width: 4,
         blocks: [1, 1, 1, 1],
         bottleneck: false,
+        ..Default::default()
+    }
+    .into()
+}
+
+fn convnext() -> BackboneConfig {
+    ConvNextConfig {
+        widths: [4, 6, 8, 10],
+        depths: [1, 2, 1, 1],
         ..Default::default()
     }
     .into()
@@ -211,7 +220,7 @@ fn the_update_of_each_tensor_is_that_of_its_own_rate() {
         OptimiserKind::Sgd,
         OptimiserKind::Lars,
     ] {
-        for backbone in [vit(), resnet()] {
+        for backbone in [vit(), resnet(), convnext()] {
             let rates = LayerRates::new(&backbone, 0.7, 0.2);
             let adapted = Case {
                 backbone,
@@ -254,7 +263,7 @@ fn of_head(name: &str) -> bool {
 
 #[test]
 fn a_frozen_backbone_and_its_averages_stay_to_the_bit_and_learn_thereafter() {
-    for backbone in [vit(), resnet()] {
+    for backbone in [vit(), resnet(), convnext()] {
         for average in [
             None,
             Some(AverageSchedule {
@@ -926,10 +935,12 @@ fn impossible_changes_are_refused_by_name() {
         let error = refused(&Case::of(adapt));
         assert!(error.contains(setting), "{error}");
     }
-    let of_resnet = Case {
-        backbone: resnet(),
-        ..Case::of(low_rank(1, 1.0))
-    };
-    let error = refused(&of_resnet);
-    assert!(error.contains("transformer"), "{error}");
+    for backbone in [resnet(), convnext()] {
+        let convolutional = Case {
+            backbone,
+            ..Case::of(low_rank(1, 1.0))
+        };
+        let error = refused(&convolutional);
+        assert!(error.contains("transformer"), "{error}");
+    }
 }

@@ -2,115 +2,13 @@
 
 use burn::tensor::{Device, Tensor};
 
-use super::{AttentionMaps, Backbone, BlockTokens, Tokens};
+use super::{AttentionMaps, Backbone, BackboneConfig, BlockTokens, Tokens};
+use crate::convnext::ConvNext;
 use crate::init::Init;
 use crate::param::{Param, Parameters};
-use crate::position::Rope;
-use crate::resnet::{ResNet, ResNetConfig};
-use crate::vit::{DropPath, Vit, VitConfig};
+use crate::resnet::ResNet;
+use crate::vit::{DropPath, Vit};
 use crate::{Error, Feature, Result};
-
-/// The sizes of a backbone, of any kind.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BackboneConfig {
-    /// A vision transformer.
-    Vit(VitConfig),
-    /// A residual network.
-    ResNet(ResNetConfig),
-}
-
-impl From<VitConfig> for BackboneConfig {
-    fn from(config: VitConfig) -> Self {
-        Self::Vit(config)
-    }
-}
-
-impl From<&VitConfig> for BackboneConfig {
-    fn from(config: &VitConfig) -> Self {
-        Self::Vit(config.clone())
-    }
-}
-
-impl From<&Self> for BackboneConfig {
-    fn from(config: &Self) -> Self {
-        config.clone()
-    }
-}
-
-impl From<ResNetConfig> for BackboneConfig {
-    fn from(config: ResNetConfig) -> Self {
-        Self::ResNet(config)
-    }
-}
-
-impl BackboneConfig {
-    /// Width of a token, `D`.
-    pub fn width(&self) -> usize {
-        match self {
-            Self::Vit(config) => config.width,
-            Self::ResNet(config) => config.features(),
-        }
-    }
-
-    /// Channels of the images, `C`.
-    pub fn channels(&self) -> usize {
-        match self {
-            Self::Vit(config) => config.channels,
-            Self::ResNet(config) => config.channels,
-        }
-    }
-
-    /// Pixels along one side of what a patch token stands for.
-    pub fn stride(&self) -> usize {
-        match self {
-            Self::Vit(config) => config.patch_size,
-            Self::ResNet(_) => ResNetConfig::STRIDE,
-        }
-    }
-
-    /// Rows and columns of the patches of images of `height × width` pixels, `(h, w)`, while it learns.
-    pub fn grid(&self, height: usize, width: usize) -> (usize, usize) {
-        let of = |side: usize| match self {
-            Self::Vit(config) => side / config.patch_size,
-            Self::ResNet(_) => side.div_ceil(ResNetConfig::STRIDE),
-        };
-        (of(height), of(width))
-    }
-
-    /// Residual branches that stochastic depth may drop: two for each of so many blocks.
-    pub fn droppable_blocks(&self) -> usize {
-        match self {
-            Self::Vit(config) => config.depth,
-            Self::ResNet(_) => 0,
-        }
-    }
-
-    /// Whether it has batch normalisation, which sees a batch as a whole.
-    pub fn has_batch_norm(&self) -> bool {
-        matches!(self, Self::ResNet(_))
-    }
-
-    /// The rotary positions of a vision transformer that has them.
-    pub fn rope(&self) -> Option<Rope> {
-        match self {
-            Self::Vit(config) => config.rope,
-            Self::ResNet(_) => None,
-        }
-    }
-
-    /// Its entry in the metadata of weights: `vit` or `resnet`, and the sizes as JSON.
-    pub fn metadata_entry(&self) -> (String, String) {
-        let json = |json: serde_json::Result<String>| json.expect("plain data");
-        match self {
-            Self::Vit(config) => ("vit".to_owned(), json(serde_json::to_string(config))),
-            Self::ResNet(config) => (
-                super::RESNET.to_owned(),
-                json(serde_json::to_string(config)),
-            ),
-        }
-    }
-}
 
 /// A backbone of any kind.
 #[derive(Clone, Debug)]
@@ -123,6 +21,8 @@ pub enum AnyBackbone {
     Vit(Vit),
     /// A residual network.
     ResNet(ResNet),
+    /// A ConvNeXt.
+    ConvNext(ConvNext),
 }
 
 impl From<Vit> for AnyBackbone {
@@ -137,6 +37,12 @@ impl From<ResNet> for AnyBackbone {
     }
 }
 
+impl From<ConvNext> for AnyBackbone {
+    fn from(convnext: ConvNext) -> Self {
+        Self::ConvNext(convnext)
+    }
+}
+
 impl AnyBackbone {
     /// A network with its initial weights.
     ///
@@ -146,6 +52,9 @@ impl AnyBackbone {
         Ok(match config {
             BackboneConfig::Vit(config) => Self::Vit(Vit::new(config, init, device)?),
             BackboneConfig::ResNet(config) => Self::ResNet(ResNet::new(config, init, device)?),
+            BackboneConfig::ConvNext(config) => {
+                Self::ConvNext(ConvNext::new(config, init, device)?)
+            }
         })
     }
 
@@ -154,6 +63,7 @@ impl AnyBackbone {
         match self {
             Self::Vit(vit) => BackboneConfig::Vit(vit.config().clone()),
             Self::ResNet(resnet) => BackboneConfig::ResNet(resnet.config().clone()),
+            Self::ConvNext(convnext) => BackboneConfig::ConvNext(convnext.config().clone()),
         }
     }
 
@@ -183,6 +93,7 @@ impl AnyBackbone {
         match self {
             Self::Vit(vit) => vit,
             Self::ResNet(resnet) => resnet,
+            Self::ConvNext(convnext) => convnext,
         }
     }
 }
@@ -196,6 +107,7 @@ impl Parameters for AnyBackbone {
         match self {
             Self::Vit(vit) => vit.visit(prefix, f),
             Self::ResNet(resnet) => resnet.visit(prefix, f),
+            Self::ConvNext(convnext) => convnext.visit(prefix, f),
         }
     }
 
@@ -203,6 +115,7 @@ impl Parameters for AnyBackbone {
         match self {
             Self::Vit(vit) => vit.visit_mut(prefix, f),
             Self::ResNet(resnet) => resnet.visit_mut(prefix, f),
+            Self::ConvNext(convnext) => convnext.visit_mut(prefix, f),
         }
     }
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use burn::tensor::{Tensor, TensorData};
-pub use dinolab_kernels::{Rotation, TokenGroup, TokenLayout};
+pub use dinolab_kernels::{MlpActivation, Rotation, TokenGroup, TokenLayout};
 
 pub use super::branch_kind::Branch;
-use super::fused::{self, Dispatch, branch::BranchOp};
+use super::fused::{self, Dispatch, branch::BranchOp, branch_onto::BranchOntoOp};
 use super::{attention, gelu, layer_norm, linear, rotary, swiglu};
 use crate::precision::as_of;
 
@@ -55,6 +55,51 @@ pub fn branch(
     ))
 }
 
+/// [`branch`] of an MLP that is added to other tokens than it is computed from:
+/// `base + factor · second(activation(first(norm(x))))`, `base` and `x` `[R, D]`.
+pub fn branch_onto(
+    activation: MlpActivation,
+    base: Tensor<2>,
+    x: Tensor<2>,
+    params: BranchParams,
+    samples: Arc<TokenLayout>,
+) -> Tensor<2> {
+    if !fused::applies(&x) || !fused::applies(&params.first) {
+        return added(&DEVICE, kind_of(activation), base, x, params, &samples);
+    }
+    Tensor::from_dispatch(Dispatch::dinolab_mlp_onto(
+        base.into_dispatch(),
+        x.into_dispatch(),
+        params.gamma.into_dispatch(),
+        params.beta.into_dispatch(),
+        params.first.into_dispatch(),
+        params.first_bias.into_dispatch(),
+        params.second.into_dispatch(),
+        params.second_bias.into_dispatch(),
+        params.eps,
+        activation,
+        samples,
+    ))
+}
+
+/// [`branch_onto`] of primitives.
+pub fn composite_onto(
+    activation: MlpActivation,
+    base: Tensor<2>,
+    x: Tensor<2>,
+    params: BranchParams,
+    samples: &TokenLayout,
+) -> Tensor<2> {
+    added(&PRIMITIVES, kind_of(activation), base, x, params, samples)
+}
+
+fn kind_of(activation: MlpActivation) -> Branch {
+    match activation {
+        MlpActivation::Gelu => Branch::Mlp,
+        MlpActivation::SwiGlu => Branch::GatedMlp,
+    }
+}
+
 /// [`branch`] of primitives.
 pub fn composite(
     kind: Branch,
@@ -87,8 +132,7 @@ const DEVICE: Parts = Parts {
     linear: linear::of_device,
 };
 
-/// [`branch`], operation by operation. It computes dropped images, too, and multiplies them by 0: on a GPU
-/// that costs less than gathering the others.
+/// [`branch`], operation by operation.
 fn in_parts(
     parts: &Parts,
     kind: Branch,
@@ -96,9 +140,26 @@ fn in_parts(
     params: BranchParams,
     samples: &TokenLayout,
 ) -> Tensor<2> {
+    let y = added(parts, kind, x.clone(), x, params, samples);
+    match kind {
+        Branch::ClassAttention(_) => class_tokens(y, samples.groups()),
+        _ => y,
+    }
+}
+
+/// What a branch of `x` makes of `base`, of all tokens. It computes dropped images, too, and multiplies
+/// them by 0: on a GPU that costs less than gathering the others.
+fn added(
+    parts: &Parts,
+    kind: Branch,
+    base: Tensor<2>,
+    x: Tensor<2>,
+    params: BranchParams,
+    samples: &TokenLayout,
+) -> Tensor<2> {
     let [rows, d] = x.dims();
     let normed = (parts.layer_norm)(
-        x.clone().reshape([1, rows, d]),
+        x.reshape([1, rows, d]),
         params.gamma,
         params.beta,
         params.eps,
@@ -118,9 +179,9 @@ fn in_parts(
         }
     };
     let branch = (parts.linear)(inner, params.second, Some(params.second_bias));
-    let branch = as_of(branch.reshape([rows, d]), &x);
-    let y = match samples.factors() {
-        None => x + branch,
+    let branch = as_of(branch.reshape([rows, d]), &base);
+    match samples.factors() {
+        None => base + branch,
         Some(factors) => {
             let sizes = samples.groups().iter();
             let sizes = sizes.flat_map(|run| std::iter::repeat_n(run.tokens, run.images));
@@ -130,12 +191,8 @@ fn in_parts(
                 .collect();
             let device = branch.device();
             let each = Tensor::<1>::from_data(TensorData::new(each, [rows]), &device);
-            x + branch * each.reshape([rows, 1])
+            base + branch * each.reshape([rows, 1])
         }
-    };
-    match kind {
-        Branch::ClassAttention(_) => class_tokens(y, samples.groups()),
-        _ => y,
     }
 }
 

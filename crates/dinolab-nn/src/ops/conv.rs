@@ -151,6 +151,18 @@ pub fn conv_affine(
     fused::of_values(y, [shape.images, height, width, shape.outputs])
 }
 
+/// A convolution with a bias `[O]`: `x` `[B, H, W, I]` and `weight` `[O, I·k·k]` → `[B, H', W', O]`.
+pub fn conv_bias(x: Tensor<4>, weight: Tensor<2>, bias: Tensor<1>, kernel: Kernel) -> Tensor<4> {
+    if x.is_autodiff() || weight.is_autodiff() {
+        let y = single(conv(x, weight, kernel));
+        let [b, h, w, o] = y.dims();
+        let rows = y.reshape([b * h * w, o]) + bias.reshape([1, o]);
+        return rows.reshape([b, h, w, o]);
+    }
+    let ones = Tensor::ones(bias.dims(), &bias.device());
+    conv_affine(x, weight, [ones, bias], kernel, Tail::default())
+}
+
 /// A convolution: `x` `[B, H, W, I]` and `weight` `[O, I·k·k]` → `[B, H', W', O]`.
 pub fn conv(x: Tensor<4>, weight: Tensor<2>, kernel: Kernel) -> Tensor<4> {
     if !fused::applies(&x) || !fused::applies(&weight) {

@@ -6,7 +6,9 @@
 
 pub(super) mod attention;
 pub(super) mod branch;
+pub(super) mod branch_onto;
 pub(super) mod conv;
+pub(super) mod depthwise;
 pub(super) mod gelu;
 pub(super) mod layer_norm;
 pub(super) mod linear;

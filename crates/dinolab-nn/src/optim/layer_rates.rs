@@ -7,25 +7,23 @@ use crate::BackboneConfig;
 /// the parameter and the head.
 ///
 /// Of a network of `n` blocks, block `l` (from 1) has `decay^(n + 1 − l)`, the embeddings (class token,
-/// registers, positions, patches; a residual network's stem) have `decay^(n + 1)`, and the final norm
-/// and the head have 1. The blocks of a residual network are those of all its stages.
+/// registers, positions, patches; a convolutional network's stem) have `decay^(n + 1)`, and the final norm
+/// and the head have 1. The blocks of a convolutional network are those of all its stages; what precedes a
+/// stage belongs to its first block.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerRates {
     decay: f64,
     patch_embed: f64,
-    /// Blocks before each stage of a residual network; a transformer is one stage.
+    /// Blocks before each stage of a convolutional network; a transformer is one stage.
     stages: Vec<usize>,
     blocks: usize,
 }
 
 impl LayerRates {
-    /// The factors of a network with such a backbone. That of the patch embedding (a residual network's
+    /// The factors of a network with such a backbone. That of the patch embedding (a convolutional network's
     /// stem) is also multiplied by `patch_embed` (0.2 in DINOv2).
     pub fn new(backbone: &BackboneConfig, decay: f64, patch_embed: f64) -> Self {
-        let sizes = match backbone {
-            BackboneConfig::Vit(vit) => vec![vit.depth],
-            BackboneConfig::ResNet(resnet) => resnet.blocks.to_vec(),
-        };
+        let sizes = backbone.stages();
         let before = |stage: usize| sizes[..stage].iter().sum();
         Self {
             decay,
@@ -41,23 +39,28 @@ impl LayerRates {
         let Some(name) = name.strip_prefix("backbone.") else {
             return 1.0;
         };
-        let mut parts = name.split('.');
-        let stage = match parts.next() {
-            Some("norm") => return 1.0,
-            Some("blocks") => Some(0),
-            Some(part) => part.strip_prefix("layer").and_then(|number| {
-                let number: usize = number.parse().ok()?;
-                number.checked_sub(1)
-            }),
-            None => None,
+        let parts: Vec<&str> = name.split('.').collect();
+        let number = |text: &str| text.parse::<usize>().ok();
+        // The stage and the block in it.
+        let place = match parts[..] {
+            ["norm", ..] => return 1.0,
+            ["blocks", block, ..] => Some(0).zip(number(block)),
+            ["stages", stage, block, ..] => number(stage).zip(number(block)),
+            ["downsample_layers", stage, ..] if stage != "0" => number(stage).zip(Some(0)),
+            [stage, block, ..] => {
+                let stage = stage.strip_prefix("layer").and_then(number);
+                stage
+                    .and_then(|stage| stage.checked_sub(1))
+                    .zip(number(block))
+            }
+            _ => None,
         };
-        let before = stage.and_then(|stage| self.stages.get(stage));
-        let block = parts.next().and_then(|number| number.parse::<usize>().ok());
-        let layers = match before.zip(block) {
-            Some((before, block)) => self.blocks.saturating_sub(before + block),
+        let before = place.and_then(|(stage, block)| Some(self.stages.get(stage)? + block));
+        let layers = match before {
+            Some(before) => self.blocks.saturating_sub(before),
             None => self.blocks + 1,
         };
-        let patches = ["patch_embed.", "conv1.", "bn1."];
+        let patches = ["patch_embed.", "conv1.", "bn1.", "downsample_layers.0."];
         let scale = match patches.iter().any(|part| name.starts_with(part)) {
             true => self.patch_embed,
             false => 1.0,
@@ -69,7 +72,7 @@ impl LayerRates {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ResNetConfig, VitConfig};
+    use crate::{ConvNextConfig, ResNetConfig, VitConfig};
 
     #[test]
     fn layers_far_from_the_head_learn_slower() {
@@ -111,5 +114,25 @@ mod tests {
         assert_eq!(rates.factor("backbone.layer1.0.conv1.weight"), 0.03125);
         assert_eq!(rates.factor("backbone.conv1.weight"), 0.015625 * 0.2);
         assert_eq!(rates.factor("backbone.bn1.bias"), 0.015625 * 0.2);
+    }
+
+    #[test]
+    fn downsampling_of_a_convnext_belongs_to_the_stage_that_follows() {
+        let convnext = ConvNextConfig {
+            depths: [1, 2, 1, 1],
+            ..ConvNextConfig::default()
+        };
+        let rates = LayerRates::new(&convnext.into(), 0.5, 0.2);
+        assert_eq!(rates.factor("backbone.norm.weight"), 1.0);
+        assert_eq!(rates.factor("backbone.stages.3.0.gamma"), 0.5);
+        assert_eq!(rates.factor("backbone.stages.1.1.dwconv.bias"), 0.125);
+        assert_eq!(rates.factor("backbone.stages.1.0.norm.weight"), 0.0625);
+        assert_eq!(
+            rates.factor("backbone.downsample_layers.1.1.weight"),
+            0.0625
+        );
+        assert_eq!(rates.factor("backbone.stages.0.0.norm.bias"), 0.03125);
+        let stem = "backbone.downsample_layers.0.1.weight";
+        assert_eq!(rates.factor(stem), 0.015625 * 0.2);
     }
 }

@@ -63,7 +63,7 @@ pub struct LayerNorm {
 parameters!(LayerNorm { gamma as "weight", beta as "bias" });
 
 impl LayerNorm {
-    pub(super) fn new(width: usize, eps: f64, device: &Device) -> Self {
+    pub(crate) fn new(width: usize, eps: f64, device: &Device) -> Self {
         Self {
             gamma: Param::new(vec![1.0; width], &[width], true, device),
             beta: Param::new(vec![0.0; width], &[width], true, device),
@@ -253,7 +253,12 @@ impl Block {
 
     fn attention_params(&self) -> BranchParams {
         let Attention { qkv, proj, .. } = &self.attn;
-        let params = params(&self.norm1, qkv, proj, self.ls1.as_ref());
+        let params = branch_params(
+            &self.norm1,
+            qkv,
+            proj,
+            self.ls1.as_ref().map(|scale| &scale.gamma),
+        );
         BranchParams {
             first_bias: self.attn.bias(),
             ..params
@@ -261,7 +266,8 @@ impl Block {
     }
 
     fn mlp_params(&self) -> BranchParams {
-        params(&self.norm2, &self.mlp.fc1, &self.mlp.fc2, self.ls2.as_ref())
+        let scale = self.ls2.as_ref().map(|scale| &scale.gamma);
+        branch_params(&self.norm2, &self.mlp.fc1, &self.mlp.fc2, scale)
     }
 
     /// Attention weights `[B, H, N, N]` of the block on its input `[B, N, D]`.
@@ -283,14 +289,14 @@ impl Block {
 
 /// The operands of a branch. Layer scale is taken into the second map, which is exact and far
 /// less to compute than the tokens are: γ · (W x + b) = (γ W) x + γ b.
-fn params(
+pub(crate) fn branch_params(
     norm: &LayerNorm,
     first: &Linear,
     second: &Linear,
-    scale: Option<&LayerScale>,
+    scale: Option<&Param>,
 ) -> BranchParams {
     let bias = |linear: &Linear| linear.bias.as_ref().expect("blocks have biases").get();
-    let scale: Option<Tensor<1>> = scale.map(|scale| scale.gamma.get());
+    let scale: Option<Tensor<1>> = scale.map(Param::get);
     BranchParams {
         gamma: norm.gamma.get(),
         beta: norm.beta.get(),

@@ -115,6 +115,9 @@ pub fn check_patches(height: usize, width: usize, patch: usize) -> Result<()> {
 }
 
 impl VitConfig {
+    /// The names of the published sizes.
+    pub const NAMES: [&str; 3] = ["vit_tiny", "vit_small", "vit_base"];
+
     /// The published sizes: `vit_tiny`, `vit_small`, `vit_base`; `None` for other names.
     pub fn named(arch: &str, patch_size: usize, image_size: usize) -> Option<Self> {
         let (width, heads) = match arch {

@@ -1,6 +1,7 @@
-//! Hugging Face's `ViTModel`, `Dinov2Model`, `Dinov2WithRegistersModel`, `DINOv3ViTModel` and `ResNetModel`:
-//! their names and the two JSON sidecar files.
+//! Hugging Face's `ViTModel`, `Dinov2Model`, `Dinov2WithRegistersModel`, `DINOv3ViTModel`, `ResNetModel`,
+//! `ConvNextModel` and `DINOv3ConvNextModel`: their names and the two JSON sidecar files.
 
+pub(super) mod convnext;
 mod dinov3;
 pub(super) mod resnet;
 

@@ -272,8 +272,8 @@ impl Weights {
             .filter(|(_, shape)| shape.len() == 2)
             .collect();
         let hidden_dim = linears.first().map_or(2048, |(_, shape)| shape[0]);
-        let width = match self.resnet_config().ok()? {
-            Some(config) => config.features(),
+        let width = match self.convolutional_config().ok()? {
+            Some(config) => config.width(),
             None => *self.shape("backbone.cls_token")?.last()?,
         };
         let mut sizes = vec![self.feature().ok()?.width(width)];

@@ -10,10 +10,14 @@ use std::path::Path;
 use super::hugging_face;
 use super::joined::Joined;
 use super::scheme::Naming;
-use super::{Array, bad, resnet};
+use super::{Array, bad, convnext, resnet};
 use crate::Result;
 
 type Arrays = BTreeMap<String, Array>;
+/// Whether arrays are those of a convolutional network of some family.
+type Is = fn(&Arrays) -> bool;
+/// Refuses what is not computed of them.
+type Check = fn(&Path, &Arrays) -> Result<()>;
 
 /// Returns all arrays under the reference's full names (`backbone.…`, `head.…`), and the scheme that
 /// they had. `exported`: the file is of a kind that the reference does not write.
@@ -21,11 +25,12 @@ type Arrays = BTreeMap<String, Array>;
 /// # Errors
 /// [`crate::Error::BadWeights`] if the tensors are those of a network that is computed in another way.
 pub(super) fn canonical(path: &Path, raw: Arrays, exported: bool) -> Result<(Arrays, Naming)> {
-    let raw = hugging_face::resnet::renamed(raw);
-    if resnet::is(&raw) {
+    let raw = convnext::renamed(hugging_face::resnet::renamed(raw));
+    let families: [(Is, Check); 2] = [(resnet::is, resnet::check), (convnext::is, convnext::check)];
+    if let Some((_, check)) = families.into_iter().find(|(is, _)| is(&raw)) {
         let renamed = raw.into_iter().map(|(k, v)| (full_name(&k), v));
         let arrays = renamed.collect();
-        resnet::check(path, &arrays)?;
+        check(path, &arrays)?;
         return Ok((arrays, Naming::Reference));
     }
     let names: Vec<String> = raw.keys().cloned().collect();

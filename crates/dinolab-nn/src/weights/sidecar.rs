@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::scheme::Naming;
 use super::shards::INDEX;
-use super::{Weights, bad, hugging_face, io, preprocess, resnet, timm};
+use super::{Weights, bad, convnext, hugging_face, io, preprocess, resnet, timm};
 use crate::Result;
 
 /// Larger files are refused.
@@ -32,6 +32,10 @@ pub(super) fn read(path: &Path, weights: &mut Weights) -> Result<()> {
     if let Some(config) = json(&at)? {
         if resnet::is(&weights.arrays) {
             hugging_face::resnet::check_config(&at, &config)?;
+            let found = timm::metadata(&config).into_iter().flatten();
+            metadata.extend(found.filter(|(name, _)| name == preprocess::KEY));
+        } else if convnext::is(&weights.arrays) {
+            metadata.extend(hugging_face::convnext::metadata(&at, &config)?);
             let found = timm::metadata(&config).into_iter().flatten();
             metadata.extend(found.filter(|(name, _)| name == preprocess::KEY));
         } else if hugging_face {

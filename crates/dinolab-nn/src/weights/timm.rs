@@ -143,6 +143,19 @@ fn eva_args(all: &mut serde_json::Map<String, Value>, config: &VitConfig) {
     all.extend(own.as_object().expect("an object").clone());
 }
 
+/// The entries of a preparation.
+pub(super) fn prepared(preparation: &Preparation) -> serde_json::Map<String, Value> {
+    let entries = json!({
+        "crop_mode": "center",
+        "crop_pct": preparation.crop as f64 / preparation.resize as f64,
+        "input_size": [preparation.mean.len(), preparation.crop, preparation.crop],
+        "interpolation": "bicubic",
+        "mean": preparation.mean,
+        "std": preparation.std,
+    });
+    entries.as_object().expect("an object").clone()
+}
+
 /// `config.json` of a folder that `timm.create_model("local-dir:…")` reads. The architecture is
 /// the nearest that timm has, its sizes in `model_args`. Without a preparation, timm takes its own.
 pub(super) fn config_json(config: &VitConfig, preparation: Option<&Preparation>) -> Value {
@@ -186,16 +199,8 @@ pub(super) fn config_json(config: &VitConfig, preparation: Option<&Preparation>)
         "pool_size": null,
     });
     if let Some(preparation) = preparation {
-        let prepared = json!({
-            "crop_mode": "center",
-            "crop_pct": preparation.crop as f64 / preparation.resize as f64,
-            "input_size": [config.channels, preparation.crop, preparation.crop],
-            "interpolation": "bicubic",
-            "mean": preparation.mean,
-            "std": preparation.std,
-        });
         let images = images.as_object_mut().expect("an object");
-        images.extend(prepared.as_object().expect("an object").clone());
+        images.extend(prepared(preparation));
     }
     let architecture = match (rotary, config.gated_mlp) {
         (true, _) => "vit_small_patch16_dinov3_qkvb",

@@ -51,12 +51,13 @@ pub(super) fn convert(request: &ConvertRequest<'_>) -> Result<OnnxReport> {
         "an .onnx file takes images of any size and resamples for each"
     );
     let weights = read_input(request)?;
-    ensure!(
-        weights.resnet_config()?.is_none(),
-        "{}: a residual network is not written as ONNX; write .pth or .safetensors, which torchvision and \
-         timm read",
-        weights.path.display()
-    );
+    if let Some(config) = weights.convolutional_config()? {
+        bail!(
+            "{}: {} is not written as ONNX; write .pth or .safetensors, which timm reads",
+            weights.path.display(),
+            config.kind()
+        );
+    }
     let original = Original::of(request, weights)?;
     let options = Options {
         feature: original.weights.feature()?,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use dinolab_nn::weights::{Array, Backbone, NetworkRole};
 
-use super::{WeightFormat, load};
+use super::{WeightFormat, convolutional, load};
 use crate::environment::Environment;
 use crate::error::{Context, Result};
 use crate::hub;
@@ -16,7 +16,7 @@ use crate::weights::read;
 /// the one that the run evaluates; `heads` is for files that do not record it.
 ///
 /// # Errors
-/// Weights that cannot be read, or are not those of a vision transformer.
+/// Weights that cannot be read, or a format that has no names for them.
 pub fn state_dict(
     env: &Environment<'_>,
     w: &Path,
@@ -25,6 +25,9 @@ pub fn state_dict(
     heads: Option<usize>,
 ) -> Result<BTreeMap<String, Array>> {
     let weights = read(&hub::local(env, w)?, role)?;
+    if weights.convolutional_config()?.is_some() {
+        return convolutional::named(&weights, to);
+    }
     let config = weights.vit_config(heads)?;
     let (vit, _) = load(&weights, &config).with_context(|| weights.path.display().to_string())?;
     let mask_token = weights.arrays.get("backbone.mask_token");

@@ -113,7 +113,7 @@ pub(super) fn with_network_of_weights(
             let config = config.of_setting("weights", path.display())?;
             let network = match (sizes, &config) {
                 (true, BackboneConfig::Vit(vit)) => Settings::of_variant(vit),
-                (true, BackboneConfig::ResNet(_)) => Settings::default(),
+                (true, _) => Settings::default(),
                 (false, config) => Settings::of_network(config)?,
             };
             network.over(own).over(head)

@@ -4,7 +4,7 @@ use dinolab_data::{Pixels, Size};
 use dinolab_nn::position::Rope;
 use dinolab_nn::{
     BackboneConfig, BottleneckConfig, Device, HeadConfig, LoraConfig, PatchHeadConfig,
-    ProjectionConfig, ResNetConfig, VitConfig,
+    ProjectionConfig, VitConfig,
 };
 use dinolab_train::trainer::Cadence;
 use dinolab_train::{
@@ -127,9 +127,8 @@ impl Config {
 
     /// The backbone.
     pub(crate) fn backbone(&self) -> BackboneConfig {
-        if let Some(resnet) = ResNetConfig::named(&self.arch) {
-            let channels = self.in_chans;
-            return ResNetConfig { channels, ..resnet }.into();
+        if let Some(network) = BackboneConfig::convolutional(&self.arch, self.in_chans) {
+            return network;
         }
         let vit = VitConfig {
             image_size: self.image_size,

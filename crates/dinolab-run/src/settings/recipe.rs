@@ -11,7 +11,7 @@ mod resnet50;
 mod shapes;
 mod small;
 
-use dinolab_nn::{BackboneConfig, ResNetConfig, VitConfig};
+use dinolab_nn::{BackboneConfig, VitConfig};
 
 use super::Settings;
 use crate::error::{Error, Result};
@@ -144,11 +144,10 @@ impl Settings {
     /// The settings of a network.
     ///
     /// # Errors
-    /// [`Error::BadSetting`] for a residual network of other than the published sizes.
+    /// [`Error::BadSetting`] for a convolutional network of other than the published sizes.
     pub(crate) fn of_network(backbone: &BackboneConfig) -> Result<Self> {
-        let vit = match backbone {
-            BackboneConfig::Vit(vit) => vit,
-            BackboneConfig::ResNet(resnet) => return Self::of_resnet(resnet),
+        let BackboneConfig::Vit(vit) = backbone else {
+            return Self::of_convolutional(backbone);
         };
         Ok(Self {
             arch: Some("custom".into()),
@@ -161,18 +160,18 @@ impl Settings {
         })
     }
 
-    fn of_resnet(resnet: &ResNetConfig) -> Result<Self> {
-        let same = |name: &str| {
-            ResNetConfig::named(name).is_some_and(|named| {
-                let channels = resnet.channels;
-                *resnet == ResNetConfig { channels, ..named }
-            })
-        };
-        let found = ResNetConfig::NAMES.iter().find(|name| same(name));
-        let other = "a residual network of other sizes than resnet18, resnet34 and resnet50";
-        let arch = found.ok_or_else(|| Error::setting("weights", "", other))?;
+    fn of_convolutional(network: &BackboneConfig) -> Result<Self> {
+        let arch = network.convolutional_name().ok_or_else(|| {
+            let names: Vec<_> = BackboneConfig::convolutional_names().collect();
+            let other = format!(
+                "{} of other sizes than {}",
+                network.kind(),
+                names.join(", ")
+            );
+            Error::setting("weights", "", other)
+        })?;
         Ok(Self {
-            arch: Some((*arch).to_owned()),
+            arch: Some(arch.to_owned()),
             ..Self::default()
         })
     }

@@ -2,7 +2,7 @@
 
 use dinolab_data::Pixels;
 use dinolab_data::augment::normalise::{IMAGENET_MEAN, IMAGENET_STD};
-use dinolab_nn::{ResNetConfig, VitConfig};
+use dinolab_nn::{BackboneConfig, VitConfig};
 use dinolab_train::SimDinoConfig;
 
 use super::{Config, Settings};
@@ -38,14 +38,21 @@ impl AutoSetting {
 
 /// Width, depth and heads of a network that is asked for by its name.
 fn fixed_sizes(arch: &str) -> Option<[(&'static str, usize); 3]> {
-    let (width, depth, heads) = match ResNetConfig::named(arch) {
-        Some(resnet) => (resnet.features(), resnet.layers(), 1),
+    let (width, depth, heads) = match BackboneConfig::convolutional(arch, 3) {
+        Some(network) => (network.width(), network.depth(), 1),
         None => {
             let vit = VitConfig::named(arch, 16, 224)?;
             (vit.width, vit.depth, vit.heads)
         }
     };
     Some([("width", width), ("depth", depth), ("heads", heads)])
+}
+
+/// The names of the networks that there are, in a list.
+pub(crate) fn arch_names() -> String {
+    let names = VitConfig::NAMES.into_iter();
+    let names: Vec<_> = names.chain(BackboneConfig::convolutional_names()).collect();
+    names.join(", ")
 }
 
 impl Settings {
@@ -121,15 +128,14 @@ impl Settings {
                 s.heads.get_or_insert((width / 64).max(1));
             }
             None => {
-                let reason =
-                    "one of vit_tiny, vit_small, vit_base, resnet18, resnet34, resnet50, custom";
+                let reason = format!("one of {}, custom", arch_names());
                 return Err(Error::setting("arch", arch, reason));
             }
         }
 
-        if ResNetConfig::named(&arch).is_some() {
+        if let Some(network) = BackboneConfig::convolutional(&arch, 3) {
             // What a position of the last grid stands for, whatever a recipe says of patches.
-            s.patch_size = Some(ResNetConfig::STRIDE);
+            s.patch_size = Some(network.stride());
         }
 
         let fit = SizeDefaults::of(images);

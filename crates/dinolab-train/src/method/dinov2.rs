@@ -73,7 +73,7 @@ impl DinoV2 {
     ///
     /// # Errors
     /// [`crate::Error::Model`] where the sizes make no network or the device does not compute in the
-    /// precision; [`crate::Error::BadSetting`] for an impossible number or a residual network.
+    /// precision; [`crate::Error::BadSetting`] for an impossible number or another network than a transformer.
     pub fn new(config: &DinoV2Config, device: &Device) -> Result<Self> {
         let vit = config.check()?;
         let device = device.clone().without_autodiff();

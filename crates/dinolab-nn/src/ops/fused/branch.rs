@@ -36,7 +36,7 @@ pub trait BranchOp: Backend {
 }
 
 /// Tokens and parameters, in the order of the operation's arguments.
-type Operands = [FlexTensor; 7];
+pub(super) type Operands = [FlexTensor; 7];
 
 /// What the backward pass needs besides the operands.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ enum Saved {
     Mlp(MlpSaved),
 }
 
-fn weights(operands: &Operands, eps: f64) -> BranchWeights<'_> {
+pub(super) fn weights(operands: &Operands, eps: f64) -> BranchWeights<'_> {
     let [_, gamma, beta, first, first_bias, second, second_bias] = operands.each_ref().map(values);
     BranchWeights {
         gamma,

@@ -107,14 +107,13 @@ impl DinoV2Config {
             check::weight("ibot-weight", ibot.weight)?;
             ibot.masks.check()?;
         }
-        match &self.backbone {
-            BackboneConfig::Vit(vit) => Ok(vit),
-            BackboneConfig::ResNet(_) => {
-                let reason = "a residual network has no patches to mask, which DINOv2 needs; use a \
-                              vision transformer";
-                Err(check::bad("arch", reason))
-            }
-        }
+        self.backbone.vit().ok_or_else(|| {
+            let reason = format!(
+                "{} has no patches to mask, which DINOv2 needs; use a vision transformer",
+                self.backbone.kind()
+            );
+            check::bad("arch", reason)
+        })
     }
 
     /// Refuses micro-batches where KoLeo looks at all images of a step.
