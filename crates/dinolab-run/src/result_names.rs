@@ -7,7 +7,7 @@
 //! same, since on many file systems they are. A verb appends what tells its results apart.
 //!
 //! Names of results have no separators, no characters that some system refuses, do not begin with
-//! a dot, and are short enough for a file system with what is appended.
+//! a dot or, for images with an absolute path, with a dash, which commands take for a flag, and are short enough for a file system with what is appended.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -118,6 +118,7 @@ fn without_end(name: &str) -> &str {
 fn part(text: &str) -> String {
     let refused = |c: char| c.is_control() || "/\\:<>\"|?*".contains(c);
     let mut name: String = text
+        .trim_start_matches(['/', '\\'])
         .chars()
         .map(|c| if refused(c) { '-' } else { c })
         .collect();
@@ -157,10 +158,18 @@ mod tests {
             "cat.jpg",
             "x/dog.png",
             "JPEGImages/000.jpg",
+            "/photos/cat.jpg",
             "v1.5.tif",
             "none",
         ];
-        let wanted = ["cat", "x-dog", "JPEGImages-000", "v1.5", "none"];
+        let wanted = [
+            "cat",
+            "x-dog",
+            "JPEGImages-000",
+            "photos-cat",
+            "v1.5",
+            "none",
+        ];
         assert_eq!(flat_of(&names), wanted);
     }
 
@@ -205,7 +214,10 @@ mod tests {
             &long,
         ];
         for name in flat_of(&names) {
-            assert!(!name.starts_with('.') && name.len() <= MOST, "{name}");
+            assert!(
+                !name.starts_with(['.', '-']) && name.len() <= MOST,
+                "{name}"
+            );
             assert!(!name.contains(|c: char| c.is_control() || "/\\:?".contains(c)));
         }
         let names = names.map(str::to_owned);
