@@ -8,11 +8,6 @@ image's feature, the largest of two images; rows of tokens are those of `DINOv3C
 
 from __future__ import annotations
 
-import argparse
-import sys
-import tempfile
-from pathlib import Path
-
 import numpy as np
 import timm
 import torch
@@ -28,11 +23,8 @@ from transformers import (
 )
 
 from convnext_fixtures import enliven
-from resnet_check import pooled
+from resnet_check import SIZES, pooled, run
 from weights import Bench, Features
-
-TOLERANCE = 1e-5
-SIZES = [(224, 224), (96, 96), (200, 333)]
 
 
 def headless(name: str, seed: int | None = None) -> nn.Module:
@@ -112,23 +104,5 @@ def of_dinov3(bench: Bench) -> None:
     bench.read("DINOv3's own names", file, pooler(network), SIZES[:1])
 
 
-def main() -> None:
-    """Runs everything."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--program", type=Path, required=True)
-    args = parser.parse_args()
-    torch.set_num_threads(2)
-    torch.manual_seed(0)
-    with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(args.program.resolve(), Path(folder), [])
-        of_timm(bench)
-        of_transformers(bench)
-        of_dinov3(bench)
-    worst = max(bench.rows, key=lambda row: row.error)
-    print(f"worst of {len(bench.rows)}: {worst}")
-    if worst.error > TOLERANCE:
-        sys.exit(f"above {TOLERANCE}")
-
-
 if __name__ == "__main__":
-    main()
+    run(__doc__, of_timm, of_transformers, of_dinov3)

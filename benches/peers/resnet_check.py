@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import timm
@@ -118,20 +119,17 @@ def of_reference(bench: Bench) -> None:
             bench.compare(f"reference, {role}", "theirs, read here", size, ours, theirs)
 
 
-def main() -> None:
-    """Runs everything."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def run(description: str | None, *checks: Callable[[Bench], None]) -> None:
+    """Runs checks with the program that the command line names; fails if one is above the tolerance."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--program", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(2)
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(args.program.resolve(), Path(folder), [])
-        of_torchvision(bench)
-        of_timm(bench)
-        of_timm_folder(bench)
-        of_transformers(bench)
-        of_reference(bench)
+        for check in checks:
+            check(bench)
     worst = max(bench.rows, key=lambda row: row.error)
     print(f"worst of {len(bench.rows)}: {worst}")
     if worst.error > TOLERANCE:
@@ -139,4 +137,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(__doc__, of_torchvision, of_timm, of_timm_folder, of_transformers, of_reference)
