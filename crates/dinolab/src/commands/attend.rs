@@ -8,7 +8,7 @@ use dinolab_run::visual_input::ResizeTo;
 use crate::args::{ModelArgs, VisualArgs, print_summary};
 use crate::output::OutputArgs;
 
-/// Draw class-token attention maps of images and videos
+/// Draw class-token attention maps, or activation maps, of images and videos
 ///
 /// Example: dinolab attend --weights runs/photos cat.jpg --out attention --threshold 0.6
 ///
@@ -58,6 +58,10 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
         model: args.model.options(),
     };
     let result = draw(env, &request)?;
-    print_summary(&args.output, "attention maps", result, &args.media);
+    let drawn = match args.maps {
+        Some(Maps::Activation) => "activation maps",
+        _ => "attention maps",
+    };
+    print_summary(&args.output, drawn, result, &args.media);
     Ok(())
 }
