@@ -4,7 +4,8 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::{Train, one_error, picture, program, same_however_it_is_run, tensors, text};
+use common::convolutional::{give_features, images, is_refused, run};
+use common::{Train, same_however_it_is_run, tensors};
 use dinolab_nn::weights::read;
 use dinolab_run::npy::read_npy_f32;
 
@@ -14,70 +15,9 @@ fn weights() -> PathBuf {
         .join("../dinolab-nn/tests/fixtures/resnet/basic/model.pth")
 }
 
-fn run(arguments: &[&str]) -> String {
-    let output = program().args(arguments).output().unwrap();
-    assert!(
-        output.status.success(),
-        "{arguments:?}: {}",
-        text(&output.stderr)
-    );
-    text(&output.stdout)
-}
-
-fn images(root: &Path) -> PathBuf {
-    let folder = root.join("images");
-    for class in 0..2 {
-        for i in 0..4 {
-            let path = folder.join(format!("class-{class}/{i}.png"));
-            picture(&path, 72, class * 40 + i);
-        }
-    }
-    folder
-}
-
 #[test]
 fn commands_that_need_features_take_one() {
-    let root = tempfile::tempdir().unwrap();
-    let images = images(root.path());
-    let (weights, at) = (weights(), |name: &str| root.path().join(name));
-    let w = weights.to_str().unwrap();
-    let set = images.to_str().unwrap();
-    let place = |name: &str| at(name).display().to_string();
-    run(&["embed", "--weights", w, set, "--out", &place("f.npy")]);
-    let features = read_npy_f32(at("f.npy")).unwrap();
-    assert_eq!(features.shape, [8, 32]);
-    let tokens = ["--patch-tokens", "--resize", "80", "--crop", "70"];
-    let command = ["embed", "--weights", w, set, "--out", &place("t.npy")];
-    run(&[&command[..], &tokens].concat());
-    assert_eq!(read_npy_f32(at("t.npy")).unwrap().shape, [8, 2, 2, 32]);
-    run(&["eval", "knn", "--weights", w, "--train", set, "--val", set]);
-    let linear = [
-        "eval",
-        "linear",
-        "--weights",
-        w,
-        "--train",
-        set,
-        "--val",
-        set,
-    ];
-    let classifier = place("c.safetensors");
-    run(&[&linear[..], &["--epochs", "2", "--out", &classifier]].concat());
-    run(&["classify", "--weights", w, "--classifier", &classifier, set]);
-    let query = images.join("class-0/1.png");
-    let index = place("index.safetensors");
-    let found = run(&[
-        "neighbours",
-        "--weights",
-        w,
-        set,
-        query.to_str().unwrap(),
-        "--index",
-        &index,
-    ]);
-    assert!(found.contains("class-0/1.png"), "{found}");
-    run(&["pca", "--weights", w, set, "--out", &place("pca")]);
-    run(&["eval", "retrieval", "--weights", w, set]);
+    give_features(&weights(), 32);
 }
 
 #[test]
@@ -138,61 +78,14 @@ fn activations_show_what_the_feature_is_made_of() {
 
 #[test]
 fn what_needs_a_transformer_refuses_it_with_a_sentence() {
-    let root = tempfile::tempdir().unwrap();
-    let images = images(root.path());
-    let (weights, out) = (weights(), root.path().join("out"));
-    let (w, set, out) = (
-        weights.to_str().unwrap(),
-        images.to_str().unwrap(),
-        out.to_str().unwrap(),
+    is_refused(
+        &weights(),
+        &[
+            (".onnx", &[], "is not written as ONNX"),
+            ("", &["--to", "hf"], "is written as .pth or .safetensors"),
+            (".pth", &["--full"], "is written as .pth or .safetensors"),
+        ],
     );
-    let npy = format!("{out}.npy");
-    let onnx = format!("{out}.onnx");
-    let commands: [(&[&str], &str); 6] = [
-        (
-            &["attend", "--weights", w, set, "--out", out],
-            "has no attention maps; activation shows the share of each position",
-        ),
-        (
-            &[
-                "embed",
-                "--weights",
-                w,
-                set,
-                "--out",
-                &npy,
-                "--n-last-blocks",
-                "2",
-            ],
-            "has no tokens of several blocks",
-        ),
-        (
-            &[
-                "eval",
-                "transfer",
-                "--weights",
-                w,
-                "--train",
-                set,
-                "--val",
-                set,
-            ],
-            "has no transformer blocks",
-        ),
-        (&["convert", w, &onnx], "is not written as ONNX"),
-        (
-            &["convert", w, out, "--to", "hf"],
-            "is written as .pth or .safetensors",
-        ),
-        (
-            &["convert", w, &npy.replace("npy", "pth"), "--full"],
-            "is written as .pth or .safetensors",
-        ),
-    ];
-    for (command, reason) in commands {
-        let error = one_error(&program().args(command).output().unwrap());
-        assert!(error.contains(reason), "{command:?}: {error}");
-    }
 }
 
 #[test]

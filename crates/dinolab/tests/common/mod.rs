@@ -1,6 +1,8 @@
 //! What the tests of the program share: a tiny run and a look into its folder.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod convolutional;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
