@@ -39,6 +39,8 @@ OF_METHOD = {
     "distill": [],
 }
 MPIRUN = ["mpirun", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none"]
+# Moments; of distillation, statistics of the targets and a checksum, whose values would outweigh all weights.
+NO_WEIGHTS = ("optimiser", "targets", "teacher.checksum")
 # Under batch normalisation a bias before it changes nothing.
 VANISHING = ("backbone.norm.bias", "head.mlp.0.bias", "head.mlp.3.bias")
 
@@ -66,7 +68,7 @@ def difference(a: dict, b: dict, method: str) -> float:
     squares = whole = 0.0
     for name, one in a.items():
         apart = method in ("lejepa", "visreg") and name.endswith(VANISHING)
-        if not name.startswith("optimiser") and not apart:
+        if not name.startswith(NO_WEIGHTS) and not apart:
             squares += float(np.square(one.astype(np.float64) - b[name]).sum())
             whole += float(np.square(one.astype(np.float64)).sum())
     return (squares / whole) ** 0.5
