@@ -174,6 +174,7 @@ mod mpi {
                 .with("epochs", 1)
                 .with("eval-every", 1)
                 .with("max-unusable-percent", 5)
+                .with("tensorboard", true)
                 .with("reproducible-ranks", 2)
         };
         train("one").succeed();
@@ -181,6 +182,14 @@ mod mpi {
         assert_same(&place.run("one"), &place.run("two"));
         let metrics = std::fs::read_to_string(place.run("two").join("metrics.jsonl")).unwrap();
         assert!(metrics.contains("\"knn_whitened\":"), "{metrics}");
+        let projected = |run: &str| {
+            let features = place.run(run).join("tensorboard/features.tsv");
+            std::fs::read(features).unwrap()
+        };
+        assert!(
+            projected("one") == projected("two"),
+            "features for TensorBoard"
+        );
     }
 
     #[test]
