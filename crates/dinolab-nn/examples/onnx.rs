@@ -8,7 +8,7 @@ use std::path::Path;
 use dinolab_nn::init::Init;
 use dinolab_nn::onnx::{Options, export};
 use dinolab_nn::weights::{LoadOptions, load, read};
-use dinolab_nn::{Device, Head, ProjectionHead, Vit, device};
+use dinolab_nn::{AnyBackbone, Device, Head, ProjectionHead, device};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -19,15 +19,18 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let device: Device = device::by_name("cpu")?;
     let weights = read(Path::new(from), None)?;
-    let config = weights.vit_config(None)?;
-    let mut vit = Vit::new(&config, &mut Init::new(0), &device)?;
+    let config = match weights.convolutional_config()? {
+        Some(config) => config,
+        None => weights.vit_config(None)?.into(),
+    };
+    let mut network = AnyBackbone::new(&config, &mut Init::new(0), &device)?;
     println!(
         "{}",
-        load(&mut vit, "backbone", &weights, LoadOptions::default())?
+        load(&mut network, "backbone", &weights, LoadOptions::default())?
     );
     let head = match weights.head_config() {
         Some(config) if asked("head") => {
-            let width = weights.feature()?.width(vit.config().width);
+            let width = weights.feature()?.width(config.width());
             let mut head = Head::new(&config, width, &mut Init::new(0), &device)?;
             load(&mut head, "head", &weights, LoadOptions::default())?;
             Some(head)
@@ -40,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         patch_features: asked("patch_features"),
         ..Options::default()
     };
-    let report = export(&vit, head.as_ref(), Path::new(to), &options)?;
+    let report = export(&network, head.as_ref(), Path::new(to), &options)?;
     println!("{} bytes", report.bytes);
     for output in &report.outputs {
         println!("{} [{}]", output.name, output.shape.join(", "));

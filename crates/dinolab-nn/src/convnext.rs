@@ -11,9 +11,9 @@ mod downsampling;
 
 use burn::tensor::{Device, Tensor};
 
-use self::block::Block;
+pub(crate) use self::block::{Block, Conv};
 pub use self::config::ConvNextConfig;
-use self::downsampling::Downsampling;
+use self::downsampling::{Downsampling, Step};
 use crate::init::Init;
 use crate::param::parameters;
 use crate::vit::{DropPath, LayerNorm, NoDropPath};
@@ -58,6 +58,17 @@ impl ConvNext {
     /// The sizes.
     pub fn config(&self) -> &ConvNextConfig {
         &self.config
+    }
+
+    /// The blocks of each stage, and what precedes them.
+    pub(crate) fn stages(&self) -> impl Iterator<Item = (Step<'_>, &[Block])> {
+        let stages = self.stages.iter().enumerate();
+        stages.map(|(stage, blocks)| (self.downsampling.step(stage), &blocks[..]))
+    }
+
+    /// The final norm.
+    pub(crate) fn norm(&self) -> &LayerNorm {
+        &self.norm
     }
 
     /// The last grid, `[B, ⌊H/32⌋, ⌊W/32⌋, D]`, of images `[B, C, H, W]`, before the final norm. `drop` counts

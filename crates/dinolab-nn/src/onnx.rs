@@ -6,24 +6,29 @@
 //!
 //! | name | | shape |
 //! |---|---|---|
-//! | `images` | input | `[batch, 3, height, width]`, normalised; at least one patch in size |
+//! | `images` | input | `[batch, C, height, width]`, normalised; for a transformer at least one patch in size |
 //! | `features` | output | `[batch, F]`, the [`Feature`] of the final norm's tokens, by default class tokens `[batch, D]` |
 //! | `patch_features` | output, where asked for | `[batch, h·w, D]`, patch tokens after the final norm, row by row |
-//! | `attention` | output, where asked for | `[batch, H, h, w]`, of the last block's class token to the patches |
+//! | `attention` | output, where asked for, of a transformer | `[batch, H, h, w]`, of the last block's class token to the patches |
 //! | `logits` | output, with a head | `[batch, K]`, not divided by a temperature |
 //!
-//! Pixels beyond whole patches are left out. Parameters have their names of the reference
-//! implementation; the weights of linear layers are transposed, `[in, out]`.
+//! A transformer leaves out pixels beyond whole patches. A convolutional network's patches are all
+//! positions of its last grid. Parameters have the names of the network's authors; the weights of linear
+//! layers are transposed, `[in, out]`.
 //!
 //! Before a file gets its name, the structure of its graph is checked, and that it reads back as
 //! written. That it computes what the network computes is tested in an ONNX runtime.
 
 mod check;
+mod convnext;
 mod graph;
+mod layers;
 mod network;
 mod positions;
 mod proto;
+mod resnet;
 mod rotary;
+mod transformer;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -34,7 +39,8 @@ use prost::Message;
 use self::proto::{
     DimensionValue, ModelProto, OperatorSetIdProto, StringStringEntryProto, ValueInfoProto,
 };
-use crate::{Error, Feature, Head, Parameters, Result, Vit};
+use crate::backbone::attention_maps;
+use crate::{AnyBackbone, Backbone, Error, Feature, Head, Parameters, Result};
 use dinolab_files::PartFile;
 
 /// The version of ONNX's operators that is used: the first with `LayerNormalization`. ONNX Runtime
@@ -66,10 +72,10 @@ pub struct Options {
     /// Adds the output [`PATCH_FEATURES`]. Where neither it nor the feature needs patches, the last
     /// block computes only what the class token needs.
     pub patch_features: bool,
-    /// Adds the output [`ATTENTION`].
+    /// Adds the output [`ATTENTION`], which only transformers have.
     pub attention: bool,
     /// Metadata of the file (the preprocessing of images, for instance), as text by name. The
-    /// network's sizes are added as `vit`, JSON.
+    /// network's sizes are added under the name of its kind (`vit`, `resnet`, `convnext`), JSON.
     pub metadata: BTreeMap<String, String>,
 }
 
@@ -115,8 +121,17 @@ impl Output {
 /// # Errors
 /// [`Error::Export`] if the network does not fit into one file (2 GiB), has a head with batch
 /// normalisation (whose result depends on the batch) or parameters that are not finite, or if the
-/// file does not read back as written; [`Error::Write`] if the file cannot be written.
-pub fn export(vit: &Vit, head: Option<&Head>, path: &Path, options: &Options) -> Result<Report> {
+/// file does not read back as written; [`Error::Lacks`] for attention of a network that has none;
+/// [`Error::Write`] if the file cannot be written.
+pub fn export(
+    network: &AnyBackbone,
+    head: Option<&Head>,
+    path: &Path,
+    options: &Options,
+) -> Result<Report> {
+    if options.attention {
+        attention_maps(network)?;
+    }
     let fail = |reason: String| Error::Export {
         path: path.into(),
         reason,
@@ -128,18 +143,18 @@ pub fn export(vit: &Vit, head: Option<&Head>, path: &Path, options: &Options) ->
                 .into(),
         ));
     }
-    let width = options.feature.width(vit.config().width);
+    let width = options.feature.width(network.width());
     if let Some(takes) = head.map(Head::width).filter(|takes| *takes != width) {
         return Err(fail(format!(
             "the head takes features of width {takes}, and the feature {} has {width}",
             options.feature
         )));
     }
-    let parameters = vit.parameter_count() + head.map_or(0, Parameters::parameter_count);
+    let parameters = network.parameter_count() + head.map_or(0, Parameters::parameter_count);
     if let Some(reason) = too_large(parameters) {
         return Err(fail(reason));
     }
-    let model = model(vit, head, options);
+    let model = model(network, head, options);
     let graph = model.graph.as_ref().expect("every model has one");
     check::check(graph).map_err(fail)?;
     let outputs = graph.output.iter().map(Output::of).collect();
@@ -171,10 +186,10 @@ fn too_large(parameters: usize) -> Option<String> {
 }
 
 /// The whole file as a message.
-fn model(vit: &Vit, head: Option<&Head>, options: &Options) -> ModelProto {
+fn model(network: &AnyBackbone, head: Option<&Head>, options: &Options) -> ModelProto {
     let mut metadata = options.metadata.clone();
     let json = |value: serde_json::Result<String>| value.expect("sizes are plain numbers");
-    metadata.insert("vit".into(), json(serde_json::to_string(vit.config())));
+    metadata.extend([network.config().metadata_entry()]);
     metadata.extend((!options.feature.is_class()).then(|| options.feature.metadata_entry()));
     if let Some(head) = head {
         metadata.insert("head".into(), json(serde_json::to_string(head.config())));
@@ -183,10 +198,18 @@ fn model(vit: &Vit, head: Option<&Head>, options: &Options) -> ModelProto {
         ir_version: IR_VERSION,
         producer_name: "dinolab".into(),
         producer_version: env!("CARGO_PKG_VERSION").into(),
-        doc_string: "A vision transformer. Height and width of the images are free; position \
-                     embeddings are resampled in the graph."
-            .into(),
-        graph: Some(network::graph(vit, head, options).finish()),
+        doc_string: match network {
+            AnyBackbone::Vit(_) => {
+                "A vision transformer. Height and width of the images are free; position \
+                 embeddings are resampled in the graph."
+            }
+            AnyBackbone::ResNet(_) => {
+                "A residual network. Height and width of the images are free."
+            }
+            AnyBackbone::ConvNext(_) => "A ConvNeXt. Height and width of the images are free.",
+        }
+        .into(),
+        graph: Some(network::graph(network, head, options).finish()),
         opset_import: vec![OperatorSetIdProto {
             domain: String::new(),
             version: OPSET,

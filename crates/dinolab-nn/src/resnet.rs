@@ -12,17 +12,19 @@ mod config;
 use burn::tensor::{Device, Tensor};
 
 use self::batch_norm::BatchNorm;
+pub(crate) use self::batch_norm::EPS;
 pub use self::batch_norm::Statistics;
-use self::block::{Block, Conv, conv_norm};
+pub(crate) use self::block::{Block, Layer};
+use self::block::{Conv, relu};
 pub use self::config::ResNetConfig;
 use crate::init::Init;
-use crate::ops::conv::{Kernel, Tail};
+use crate::ops::conv::Kernel;
 use crate::param::parameters;
 use crate::vit::DropPath;
 use crate::{Backbone, Feature, Result, Tokens, ops};
 
 /// The stem's convolution and pooling.
-const STEM: [Kernel; 2] = [
+pub(crate) const STEM: [Kernel; 2] = [
     Kernel {
         side: 7,
         stride: 2,
@@ -89,16 +91,29 @@ impl ResNet {
     /// The last grid, `[B, ⌈H/32⌉, ⌈W/32⌉, D]`, of images `[B, C, H, W]`.
     pub fn grid(&self, images: Tensor<4>, statistics: Statistics) -> Tensor<4> {
         let x = ops::channels_last(images);
-        let tail = Tail {
-            residual: None,
-            relu: true,
-        };
-        let x = conv_norm(x, &self.conv1, &self.bn1, STEM[0], tail, statistics);
+        let x = self.stem().forward(x, relu(), statistics);
         let x = ops::max_pool(x, STEM[1]);
-        [&self.layer1, &self.layer2, &self.layer3, &self.layer4]
-            .into_iter()
-            .flatten()
-            .fold(x, |x, block| block.forward(x, statistics))
+        let blocks = self.blocks();
+        blocks.fold(x, |x, (_, block)| block.forward(x, statistics))
+    }
+
+    /// The first convolution.
+    pub(crate) fn stem(&self) -> Layer<'_> {
+        Layer {
+            names: ["conv1", "bn1"],
+            conv: &self.conv1,
+            norm: &self.bn1,
+            kernel: STEM[0],
+        }
+    }
+
+    /// The blocks in order, each after its name.
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = (String, &Block)> {
+        let stages = [&self.layer1, &self.layer2, &self.layer3, &self.layer4];
+        (1..).zip(stages).flat_map(|(stage, blocks)| {
+            let blocks = blocks.iter().enumerate();
+            blocks.map(move |(number, block)| (format!("layer{stage}.{number}"), block))
+        })
     }
 
     /// Features of views of one or more sizes, each `[B, C, H, W]`: the mean of the last grid, `[ΣB, D]`.

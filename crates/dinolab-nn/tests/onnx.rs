@@ -1,6 +1,8 @@
 //! Export to ONNX: files compute what the network computes, and what is left if an export fails.
 
 mod common;
+#[path = "common/onnx.rs"]
+mod onnx_runtime;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,15 +10,19 @@ use std::path::Path;
 
 use common::device;
 use dinolab_nn::init::Init;
-use dinolab_nn::onnx::{Options, export};
+use dinolab_nn::onnx::{self, Options, Report};
 use dinolab_nn::position::{PositionRule, Rope};
 use dinolab_nn::vit::NoDropPath;
-use dinolab_nn::{Feature, Head, HeadConfig, Parameters, ProjectionHead, Tensor, Vit, VitConfig};
+use dinolab_nn::{
+    Feature, Head, HeadConfig, Parameters, ProjectionHead, Result, Tensor, Vit, VitConfig,
+};
+use onnx_runtime::{Array, computed, deviation, images};
 use proptest::prelude::*;
-use rten_tensor::prelude::*;
 
-/// A shape and values.
-type Array = (Vec<usize>, Vec<f32>);
+/// Writes a transformer.
+fn export(vit: &Vit, head: Option<&Head>, path: &Path, options: &Options) -> Result<Report> {
+    onnx::export(&vit.clone().into(), head, path, options)
+}
 
 /// With weights larger than at the start of training, so that every part of the network counts.
 fn network(edit: impl FnOnce(&mut VitConfig)) -> Vit {
@@ -41,31 +47,6 @@ fn network(edit: impl FnOnce(&mut VitConfig)) -> Vit {
         param.set_flat(Tensor::from_data(values.as_slice(), &device()));
     });
     vit
-}
-
-/// Random images of `[B, C, H, W]`.
-fn images(shape: [usize; 4]) -> Vec<f32> {
-    Init::new(3).truncated_normal(shape.iter().product(), 1.0)
-}
-
-/// The outputs of the file at `path` in an ONNX runtime.
-fn computed(path: &Path, shape: [usize; 4]) -> BTreeMap<String, Array> {
-    let model = rten::Model::load(fs::read(path).unwrap()).unwrap();
-    let input = rten_tensor::Tensor::from_data(&shape, images(shape));
-    let outputs = model.output_ids().to_vec();
-    let values = model
-        .run(vec![(model.input_ids()[0], input.into())], &outputs, None)
-        .unwrap();
-    let name = |id: &rten::NodeId| model.node_info(*id).unwrap().name().unwrap().to_owned();
-    let array = |value: rten::Value| {
-        let tensor: rten_tensor::Tensor<f32> = value.try_into().unwrap();
-        (tensor.shape().to_vec(), tensor.into_data())
-    };
-    outputs
-        .iter()
-        .map(name)
-        .zip(values.into_iter().map(array))
-        .collect()
 }
 
 /// The outputs of the network, with the class token as its feature.
@@ -100,26 +81,6 @@ fn expected_of(
         outputs.insert("logits".to_owned(), array(head.forward(features)));
     }
     outputs
-}
-
-/// The error of the worst row (a token, a map of a head, an image's logits), relative to its
-/// length.
-fn deviation(found: &Array, expected: &Array) -> f64 {
-    assert_eq!(found.0, expected.0);
-    let row = match found.0[..] {
-        [_, _, h, w] => h * w,
-        [.., width] => width,
-        [] => 1,
-    };
-    let length = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
-    let rows = found.1.chunks(row).zip(expected.1.chunks(row));
-    let errors = rows.map(|(found, expected)| {
-        let pairs = found.iter().zip(expected);
-        let error = length(&mut pairs.map(|(f, e)| f64::from(*f) - f64::from(*e)));
-        error / length(&mut expected.iter().map(|&e| f64::from(e)))
-    });
-    // NaN is not smaller than anything, and stays.
-    errors.fold(0.0, |worst, next| if next <= worst { worst } else { next })
 }
 
 fn vit(seed: u64) -> Vit {

@@ -4,7 +4,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::convolutional::{give_features, images, is_refused, run};
+use common::convolutional::{give_features, images, is_refused, is_written_as_onnx, run};
 use common::{Train, same_however_it_is_run, tensors};
 use dinolab_nn::weights::read;
 use dinolab_run::npy::read_npy_f32;
@@ -77,11 +77,16 @@ fn activations_show_what_the_feature_is_made_of() {
 }
 
 #[test]
+fn an_onnx_file_computes_the_feature() {
+    is_written_as_onnx(&weights(), 32);
+}
+
+#[test]
 fn what_needs_a_transformer_refuses_it_with_a_sentence() {
     is_refused(
         &weights(),
         &[
-            (".onnx", &[], "is not written as ONNX"),
+            (".onnx", &["--attention"], "has no attention maps"),
             ("", &["--to", "hf"], "is written as .pth or .safetensors"),
             (".pth", &["--full"], "is written as .pth or .safetensors"),
         ],

@@ -23,7 +23,7 @@ const LAYER_SCALE: f32 = 1e-6;
 
 /// A convolution with bias; a depthwise one has weights `[C, 1, k, k]`.
 #[derive(Clone, Debug)]
-pub(super) struct Conv {
+pub(crate) struct Conv {
     /// Weights `[O, I, k, k]`.
     pub weight: Param,
     /// Bias `[O]`.
@@ -44,12 +44,13 @@ impl Conv {
 
 /// A block: `x + γ · mlp(norm(dwconv(x)))`.
 #[derive(Clone, Debug)]
-pub(super) struct Block {
-    gamma: Param,
-    dwconv: Conv,
-    norm: LayerNorm,
-    pwconv1: Linear,
-    pwconv2: Linear,
+pub(crate) struct Block {
+    /// Layer scale, `[C]`.
+    pub gamma: Param,
+    pub dwconv: Conv,
+    pub norm: LayerNorm,
+    pub pwconv1: Linear,
+    pub pwconv2: Linear,
 }
 parameters!(Block {
     gamma,

@@ -46,6 +46,13 @@ struct Downsample {
 }
 parameters!(Downsample { norm as "0", conv as "1" });
 
+/// A convolution and a norm.
+#[derive(Clone, Copy)]
+pub(crate) struct Step<'a> {
+    pub conv: &'a Conv,
+    pub norm: &'a LayerNorm,
+}
+
 impl Downsampling {
     pub fn new(config: &ConvNextConfig, init: &mut Init, device: &Device) -> Self {
         let widths = config.widths;
@@ -65,14 +72,32 @@ impl Downsampling {
         }
     }
 
+    /// What precedes stage `stage`, 0 to 3: the stem's convolution comes first, the others' norm.
+    pub(crate) fn step(&self, stage: usize) -> Step<'_> {
+        let Self {
+            stem,
+            second,
+            third,
+            fourth,
+        } = self;
+        let (conv, norm) = match stage {
+            0 => (&stem.conv, &stem.norm),
+            1 => (&second.conv, &second.norm),
+            2 => (&third.conv, &third.norm),
+            _ => (&fourth.conv, &fourth.norm),
+        };
+        Step { conv, norm }
+    }
+
     /// Images `[B, H, W, C]` → `[B, ⌊H/4⌋, ⌊W/4⌋, D]`.
     pub fn stem(&self, images: Tensor<4>) -> Tensor<4> {
-        normed(&self.stem.norm, patches(&self.stem.conv, images, STEM))
+        let Step { conv, norm } = self.step(0);
+        normed(norm, patches(conv, images, STEM))
     }
 
     /// A grid `[B, H, W, C]` to that of stage `stage`, 1 to 3, `[B, ⌊H/2⌋, ⌊W/2⌋, D]`.
     pub fn before(&self, stage: usize, x: Tensor<4>) -> Tensor<4> {
-        let Downsample { norm, conv } = [&self.second, &self.third, &self.fourth][stage - 1];
+        let Step { conv, norm } = self.step(stage);
         patches(conv, normed(norm, x), STEP)
     }
 }

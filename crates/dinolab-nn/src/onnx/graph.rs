@@ -33,6 +33,8 @@ pub(super) struct Graph {
     graph: GraphProto,
     scope: String,
     taken: HashMap<String, usize>,
+    /// Fixed numbers by type, shape and bytes: each is in the file once.
+    numbers: HashMap<(i32, Vec<usize>, Vec<u8>), Value>,
 }
 
 impl Graph {
@@ -86,14 +88,13 @@ impl Graph {
     /// A parameter, under a name of its own.
     pub(super) fn parameter(&mut self, name: &str, dims: &[usize], values: &[f32]) -> Value {
         let raw = values.iter().flat_map(|value| value.to_le_bytes());
-        self.constant(name.into(), dims, data_type::FLOAT, raw.collect())
+        self.initializer(name.into(), dims, data_type::FLOAT, raw.collect())
     }
 
     /// Fixed numbers of the computation.
     pub(super) fn floats(&mut self, dims: &[usize], values: &[f32]) -> Value {
-        let name = format!("{}/constant", self.scope);
         let raw = values.iter().flat_map(|value| value.to_le_bytes());
-        self.constant(name, dims, data_type::FLOAT, raw.collect())
+        self.constant(dims, data_type::FLOAT, raw.collect())
     }
 
     /// A fixed number.
@@ -112,12 +113,22 @@ impl Graph {
     }
 
     fn int_tensor(&mut self, dims: &[usize], values: &[i64]) -> Value {
-        let name = format!("{}/constant", self.scope);
         let raw = values.iter().flat_map(|value| value.to_le_bytes());
-        self.constant(name, dims, data_type::INT64, raw.collect())
+        self.constant(dims, data_type::INT64, raw.collect())
     }
 
-    fn constant(
+    fn constant(&mut self, dims: &[usize], data_type: i32, raw_data: Vec<u8>) -> Value {
+        let key = (data_type, dims.to_vec(), raw_data);
+        if let Some(known) = self.numbers.get(&key) {
+            return known.clone();
+        }
+        let name = format!("{}/constant", self.scope);
+        let value = self.initializer(name, dims, data_type, key.2.clone());
+        self.numbers.insert(key, value.clone());
+        value
+    }
+
+    fn initializer(
         &mut self,
         name: String,
         dims: &[usize],

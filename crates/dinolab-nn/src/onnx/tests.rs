@@ -10,9 +10,9 @@ use super::proto::*;
 use super::*;
 use crate::init::Init;
 use crate::position::{PositionRule, resample};
-use crate::{HeadConfig, ProjectionHead, VitConfig, device};
+use crate::{HeadConfig, ProjectionHead, Vit, VitConfig, device};
 
-fn small(edit: impl FnOnce(&mut VitConfig)) -> Vit {
+fn small(edit: impl FnOnce(&mut VitConfig)) -> AnyBackbone {
     let mut config = VitConfig {
         image_size: 20,
         patch_size: 4,
@@ -33,7 +33,7 @@ fn small(edit: impl FnOnce(&mut VitConfig)) -> Vit {
             &device,
         ));
     });
-    vit
+    vit.into()
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::ops::conv::{Moments, vector};
 use crate::param::{Param, Parameters, join, parameters};
 
 /// PyTorch's default epsilon.
-pub(super) const EPS: f64 = 1e-5;
+pub(crate) const EPS: f64 = 1e-5;
 /// PyTorch's default share of a forward pass in the running statistics.
 const MOMENTUM: f64 = 0.1;
 
@@ -23,7 +23,7 @@ pub enum Statistics {
 
 /// Batch normalisation of channels.
 #[derive(Clone, Debug)]
-pub(super) struct BatchNorm {
+pub(crate) struct BatchNorm {
     /// Scale, `[C]`.
     pub weight: Param,
     /// Shift, `[C]`.

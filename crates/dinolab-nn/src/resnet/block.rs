@@ -11,7 +11,7 @@ use crate::param::{Param, parameters};
 
 /// A convolution without bias.
 #[derive(Clone, Debug)]
-pub(super) struct Conv {
+pub(crate) struct Conv {
     /// Weight `[O, I, k, k]`.
     pub weight: Param,
 }
@@ -27,29 +27,41 @@ impl Conv {
     }
 }
 
-/// `conv`, normalised by `norm`, and its tail.
-pub(super) fn conv_norm(
-    x: Tensor<4>,
-    conv: &Conv,
-    norm: &BatchNorm,
-    kernel: Kernel,
-    tail: Tail,
-    statistics: Statistics,
-) -> Tensor<4> {
-    let weight = conv.weight.matrix();
-    match statistics {
-        Statistics::Running => conv_affine(x, weight, norm.affine(), kernel, tail),
-        Statistics::OfBatch => {
-            let params = ConvNormParams {
-                weight,
-                gamma: norm.weight.get(),
-                beta: norm.bias.get(),
-                eps: EPS,
-            };
-            let (y, moments) = ops::conv_norm(x, params, kernel, tail);
-            norm.follow(&moments);
-            y
+/// A convolution and what normalises its result.
+pub(crate) struct Layer<'a> {
+    /// Of both, below the block.
+    pub names: [&'static str; 2],
+    pub conv: &'a Conv,
+    pub norm: &'a BatchNorm,
+    pub kernel: Kernel,
+}
+
+impl Layer<'_> {
+    /// The normalised convolution and its tail.
+    pub(super) fn forward(&self, x: Tensor<4>, tail: Tail, statistics: Statistics) -> Tensor<4> {
+        let (weight, norm, kernel) = (self.conv.weight.matrix(), self.norm, self.kernel);
+        match statistics {
+            Statistics::Running => conv_affine(x, weight, norm.affine(), kernel, tail),
+            Statistics::OfBatch => {
+                let params = ConvNormParams {
+                    weight,
+                    gamma: norm.weight.get(),
+                    beta: norm.bias.get(),
+                    eps: EPS,
+                };
+                let (y, moments) = ops::conv_norm(x, params, kernel, tail);
+                norm.follow(&moments);
+                y
+            }
         }
+    }
+}
+
+/// The tail of a convolution in front of another.
+pub(super) fn relu() -> Tail {
+    Tail {
+        residual: None,
+        relu: true,
     }
 }
 
@@ -66,7 +78,7 @@ parameters!(Downsample {
 
 /// A block: `relu(x + branch(x))`.
 #[derive(Clone, Debug)]
-pub(super) struct Block {
+pub(crate) struct Block {
     stride: usize,
     conv1: Conv,
     bn1: BatchNorm,
@@ -123,36 +135,55 @@ impl Block {
         }
     }
 
-    /// `x` `[B, H, W, I]` → `[B, ⌈H/stride⌉, ⌈W/stride⌉, O]`.
-    pub fn forward(&self, x: Tensor<4>, statistics: Statistics) -> Tensor<4> {
-        let relu = || Tail {
-            residual: None,
-            relu: true,
-        };
-        let layer = |x, conv: &Conv, norm: &BatchNorm, stride, tail| {
-            let kernel = centred(conv.weight.shape()[2], stride);
-            conv_norm(x, conv, norm, kernel, tail, statistics)
-        };
+    /// The convolutions of the branch, in order.
+    pub(crate) fn branch(&self) -> Vec<Layer<'_>> {
         // torchvision strides in the 3×3 convolution of a bottleneck.
         let (first, second) = match self.conv3 {
             Some(_) => (1, self.stride),
             None => (self.stride, 1),
         };
-        let y = layer(x.clone(), &self.conv1, &self.bn1, first, relu());
-        let shortcut = match &self.downsample {
-            Some(Downsample { conv, norm }) => layer(x, conv, norm, self.stride, Tail::default()),
-            None => x,
+        let layer = |names, conv, norm, stride| Layer {
+            names,
+            conv,
+            norm,
+            kernel: centred(conv.weight.shape()[2], stride),
         };
+        let third = self.conv3.as_ref().zip(self.bn3.as_ref());
+        [
+            layer(["conv1", "bn1"], &self.conv1, &self.bn1, first),
+            layer(["conv2", "bn2"], &self.conv2, &self.bn2, second),
+        ]
+        .into_iter()
+        .chain(third.map(|(conv, norm)| layer(["conv3", "bn3"], conv, norm, 1)))
+        .collect()
+    }
+
+    /// What brings the input to the size of the output, where they differ.
+    pub(crate) fn shortcut(&self) -> Option<Layer<'_>> {
+        let Downsample { conv, norm } = self.downsample.as_ref()?;
+        Some(Layer {
+            names: ["downsample.0", "downsample.1"],
+            conv,
+            norm,
+            kernel: centred(1, self.stride),
+        })
+    }
+
+    /// `x` `[B, H, W, I]` → `[B, ⌈H/stride⌉, ⌈W/stride⌉, O]`.
+    pub fn forward(&self, x: Tensor<4>, statistics: Statistics) -> Tensor<4> {
+        let branch = self.branch();
+        let (last, before) = branch.split_last().expect("a block has convolutions");
+        let y = before
+            .iter()
+            .fold(x.clone(), |y, layer| layer.forward(y, relu(), statistics));
+        let residual = Some(match self.shortcut() {
+            Some(shortcut) => shortcut.forward(x, Tail::default(), statistics),
+            None => x,
+        });
         let end = Tail {
-            residual: Some(shortcut),
+            residual,
             relu: true,
         };
-        match (&self.conv3, &self.bn3) {
-            (Some(conv), Some(norm)) => {
-                let y = layer(y, &self.conv2, &self.bn2, second, relu());
-                layer(y, conv, norm, 1, end)
-            }
-            _ => layer(y, &self.conv2, &self.bn2, second, end),
-        }
+        last.forward(y, end, statistics)
     }
 }

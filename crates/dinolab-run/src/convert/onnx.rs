@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use dinolab_features::Preprocess;
 use dinolab_nn::onnx::{Options, export};
-use dinolab_nn::weights::{self, LoadOptions};
-use dinolab_nn::{Head, ProjectionHead, VitConfig, device, init::Init};
+use dinolab_nn::weights::{self, LoadOptions, Weights};
+use dinolab_nn::{AnyBackbone, Backbone, BackboneConfig, Head, ProjectionHead, device, init::Init};
 use serde::Serialize;
 
 use super::{ConvertRequest, Original, read_input};
@@ -21,8 +21,9 @@ pub struct OnnxReport {
     pub to: &'static str,
     /// Its size.
     pub bytes: u64,
-    /// The network.
-    pub vit: VitConfig,
+    /// The network, under the name of its kind.
+    #[serde(flatten)]
+    pub config: BackboneConfig,
     /// What it computes.
     pub outputs: Vec<OnnxOutput>,
 }
@@ -50,15 +51,7 @@ pub(super) fn convert(request: &ConvertRequest<'_>) -> Result<OnnxReport> {
         "",
         "an .onnx file takes images of any size and resamples for each"
     );
-    let weights = read_input(request)?;
-    if let Some(config) = weights.convolutional_config()? {
-        bail!(
-            "{}: {} is not written as ONNX; write .pth or .safetensors, which timm reads",
-            weights.path.display(),
-            config.kind()
-        );
-    }
-    let original = Original::of(request, weights)?;
+    let original = Network::of(request, read_input(request)?)?;
     let options = Options {
         feature: original.weights.feature()?,
         patch_features: request.onnx.patch_features,
@@ -66,7 +59,8 @@ pub(super) fn convert(request: &ConvertRequest<'_>) -> Result<OnnxReport> {
         metadata: metadata(&original)?,
     };
     let head = request.onnx.head.then(|| head(&original)).transpose()?;
-    let written = export(&original.vit, head.as_ref(), request.output, &options)?;
+    let network = &original.network;
+    let written = export(network, head.as_ref(), request.output, &options)?;
     let output = |output: dinolab_nn::onnx::Output| OnnxOutput {
         name: output.name,
         shape: output.shape,
@@ -75,19 +69,45 @@ pub(super) fn convert(request: &ConvertRequest<'_>) -> Result<OnnxReport> {
         output: request.output.to_owned(),
         to: "onnx",
         bytes: written.bytes,
-        vit: original.vit.config().clone(),
+        config: network.config(),
         outputs: written.outputs.into_iter().map(output).collect(),
     })
 }
 
+/// The network that is written.
+struct Network {
+    weights: Weights,
+    network: AnyBackbone,
+}
+
+impl Network {
+    fn of(request: &ConvertRequest<'_>, mut weights: Weights) -> Result<Self> {
+        let Some(config) = weights.convolutional_config()? else {
+            let Original { weights, vit, .. } = Original::of(request, weights)?;
+            let network = vit.into();
+            return Ok(Self { weights, network });
+        };
+        let preprocess = request
+            .normalisation
+            .of(&weights.metadata, config.channels())?;
+        weights.metadata.remove("preprocess");
+        let known = preprocess.iter().flat_map(Preprocess::metadata);
+        weights.metadata.extend(known);
+        let mut network = AnyBackbone::new(&config, &mut Init::new(0), &device::by_name("cpu")?)?;
+        weights::load(&mut network, "backbone", &weights, LoadOptions::default())
+            .with_context(|| weights.path.display().to_string())?;
+        Ok(Self { weights, network })
+    }
+}
+
 /// The head of the weights.
-fn head(original: &Original) -> Result<Head> {
+fn head(original: &Network) -> Result<Head> {
     let weights = &original.weights;
     let path = weights.path.display();
     let config = weights
         .head_config()
         .with_context(|| format!("`head`: {path} has none"))?;
-    let width = weights.feature()?.width(original.vit.config().width);
+    let width = weights.feature()?.width(original.network.width());
     let mut head = Head::new(&config, width, &mut Init::new(0), &device::by_name("cpu")?)?;
     weights::load(&mut head, "head", weights, LoadOptions::default())
         .with_context(|| path.to_string())?;
@@ -95,9 +115,9 @@ fn head(original: &Original) -> Result<Head> {
 }
 
 /// How images are prepared: numbers, and lists of numbers of each channel.
-fn metadata(original: &Original) -> Result<BTreeMap<String, String>> {
+fn metadata(original: &Network) -> Result<BTreeMap<String, String>> {
     let said = Preprocess::from_metadata(&original.weights.metadata);
-    let reference = || (original.vit.config().channels == 3).then(Preprocess::default);
+    let reference = || (original.network.channels() == 3).then(Preprocess::default);
     let Some(preprocess) = said.or_else(reference) else {
         return Ok(BTreeMap::new());
     };

@@ -2,7 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use dinolab_nn::device::to_host_f32;
+use dinolab_nn::init::Init;
+use dinolab_nn::vit::NoDropPath;
+use dinolab_nn::weights::{LoadOptions, load, read};
+use dinolab_nn::{AnyBackbone, Backbone, Tensor, device};
 use dinolab_run::npy::read_npy_f32;
+use rten_tensor::prelude::*;
 
 use super::{one_error, picture, program, text};
 
@@ -72,6 +78,46 @@ pub fn give_features(weights: &Path, width: usize) {
     assert!(found.contains("class-0/1.png"), "{found}");
     run(&["pca", "--weights", w, set, "--out", &place("pca")]);
     run(&["eval", "retrieval", "--weights", w, set]);
+}
+
+/// A network is written as ONNX, and the file computes its feature of `width` values at three sizes.
+pub fn is_written_as_onnx(weights: &Path, width: usize) {
+    let root = tempfile::tempdir().unwrap();
+    let out = root.path().join("network.onnx");
+    let report = run(&[
+        "convert",
+        weights.to_str().unwrap(),
+        out.to_str().unwrap(),
+        "--patch-features",
+        "--json",
+    ]);
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["outputs"][0]["name"], "features");
+    assert_eq!(report["outputs"][1]["name"], "patch_features");
+    let cpu = device::by_name("cpu").unwrap();
+    let weights = read(weights, None).unwrap();
+    let config = weights.convolutional_config().unwrap().unwrap();
+    let mut network = AnyBackbone::new(&config, &mut Init::new(0), &cpu).unwrap();
+    load(&mut network, "backbone", &weights, LoadOptions::default()).unwrap();
+    let model = rten::Model::load(std::fs::read(&out).unwrap()).unwrap();
+    for (height, width_px) in [(64, 64), (50, 90), (224, 160)] {
+        let shape = [2, 3, height, width_px];
+        let pixels = Init::new(3).truncated_normal(shape.iter().product(), 1.0);
+        let input = rten_tensor::Tensor::from_data(&shape, pixels.clone());
+        let ids = &model.output_ids()[..1];
+        let found = model.run(vec![(model.input_ids()[0], input.into())], ids, None);
+        let found: rten_tensor::Tensor<f32> = found.unwrap().remove(0).try_into().unwrap();
+        assert_eq!(found.shape(), [2, width]);
+        let images = Tensor::<1>::from_floats(pixels.as_slice(), &cpu).reshape(shape);
+        let expected = to_host_f32(network.class_tokens(vec![images], &NoDropPath));
+        let largest = expected.iter().fold(0.0, |most, x| f32::max(most, x.abs()));
+        for (found, expected) in found.into_data().iter().zip(&expected) {
+            assert!(
+                (found - expected).abs() < 1e-5 * largest,
+                "{found} {expected}"
+            );
+        }
+    }
 }
 
 /// What needs a transformer refuses a network with a sentence, and so does its conversion to what has a
