@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use dinolab_data::Source;
 use dinolab_data::augment::eval;
-use dinolab_nn::backbone::{block_tokens, last_tokens};
+use dinolab_nn::backbone::{Tokens, block_tokens, last_tokens};
 use dinolab_nn::vit::NoDropPath;
 use dinolab_nn::{Backbone, Feature};
 
@@ -92,6 +92,30 @@ impl BlockFeatures {
         let patches = (height / patch) * (width / patch);
         let blocks = last_tokens(backbone, images, self.n_last_blocks);
         let blocks = blocks.expect("checked to be there");
+        self.of_tokens(&blocks, patches)
+    }
+
+    /// [`BlockFeatures::of`] by a network that learns: batch normalisation uses the statistics of the
+    /// batch, and a network without it computes the same.
+    pub fn training(&self, backbone: &dyn Backbone, images: Tensor<4>) -> Tensor<2> {
+        if *self == Self::from(self.feature) {
+            return backbone.training_features(vec![images], self.feature, &NoDropPath);
+        }
+        if backbone.as_block_tokens().is_some() {
+            return self.of(backbone, images);
+        }
+        let Tokens {
+            class,
+            patches,
+            grid: (h, w),
+        } = backbone.training_tokens(images, &NoDropPath);
+        let [b, d] = class.dims();
+        let tokens = Tensor::cat(vec![class.reshape([b, 1, d]), patches], 1);
+        self.of_tokens(&[tokens], h * w)
+    }
+
+    /// The feature of the tokens of each block, the last of which are so many `patches`.
+    fn of_tokens(&self, blocks: &[Tensor<3>], patches: usize) -> Tensor<2> {
         let mut parts: Vec<Tensor<2>> = blocks
             .iter()
             .map(|tokens| self.feature.of(tokens.clone(), patches))

@@ -30,7 +30,7 @@ pub use labelled::Share;
 pub use task::Task;
 
 use dinolab_nn::init::Init;
-use dinolab_nn::{Parameters, Vit};
+use dinolab_nn::{AnyBackbone, Backbone, Parameters};
 
 use crate::{Error, Result};
 
@@ -127,7 +127,7 @@ pub struct TrialProgress {
 }
 
 impl TransferConfig {
-    /// Compares `modes` on `task`; `vit` holds the trained weights. Returns one [`Trial`] per mode and
+    /// Compares `modes` on `task`; `backbone` holds the trained weights. Returns one [`Trial`] per mode and
     /// learning rate, in the order of `modes`.
     ///
     /// # Errors
@@ -136,7 +136,7 @@ impl TransferConfig {
     pub fn compare(
         &self,
         task: &Task<'_>,
-        vit: &Vit,
+        backbone: &AnyBackbone,
         modes: &[TransferMode],
         progress: &mut dyn FnMut(TrialProgress),
     ) -> Result<Vec<Trial>> {
@@ -169,8 +169,8 @@ impl TransferConfig {
                 let (mut scores, mut losses) = (Vec::new(), Vec::new());
                 for (&seed, labelled) in self.seeds.iter().zip(&shares) {
                     let start = match mode {
-                        TransferMode::Frozen | TransferMode::FineTuned => vit.clone(),
-                        TransferMode::Scratch => random_initialised(vit, seed)?,
+                        TransferMode::Frozen | TransferMode::FineTuned => backbone.clone(),
+                        TransferMode::Scratch => random_initialised(backbone, seed)?,
                     };
                     let fitted = self.fine_tune.fit(
                         task,
@@ -214,12 +214,15 @@ impl TransferConfig {
 }
 
 /// Returns a randomly initialised network of the same architecture and precision.
-fn random_initialised(vit: &Vit, seed: u64) -> Result<Vit> {
-    let mut network = Vit::new(
-        vit.config(),
-        &mut Init::new(seed),
-        &vit.cls_token.flat().device(),
-    )?;
-    network.set_precision(vit.cls_token.precision());
+fn random_initialised(trained: &AnyBackbone, seed: u64) -> Result<AnyBackbone> {
+    let device = trained.device();
+    let mut network = AnyBackbone::new(&trained.config(), &mut Init::new(seed), &device)?;
+    let mut precision = None;
+    trained.visit("", &mut |_, param| {
+        precision = precision.or(Some(param.precision()))
+    });
+    precision
+        .into_iter()
+        .for_each(|precision| network.set_precision(precision));
     Ok(network)
 }

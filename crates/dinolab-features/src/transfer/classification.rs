@@ -5,7 +5,7 @@ use dinolab_data::augment::ChannelNormaliser;
 use dinolab_data::augment::eval;
 use dinolab_data::random::Random;
 use dinolab_data::{Image, Size, Source};
-use dinolab_nn::Vit;
+use dinolab_nn::Backbone;
 
 use super::Score;
 use super::fitted::Fitted;
@@ -97,20 +97,24 @@ impl Supervised for Classification<'_> {
         })
     }
 
-    fn head_dim(&self, vit: &Vit) -> usize {
-        self.blocks.dim(vit)
+    fn head_dim(&self, backbone: &dyn Backbone) -> usize {
+        self.blocks.dim(backbone)
     }
 
-    fn head_input(&self, vit: &Vit, images: Tensor<4>) -> Tensor<2> {
-        self.blocks.of(vit, images)
+    fn head_input(&self, backbone: &dyn Backbone, images: Tensor<4>) -> Tensor<2> {
+        self.blocks.of(backbone, images)
+    }
+
+    fn training_input(&self, backbone: &dyn Backbone, images: Tensor<4>) -> Tensor<2> {
+        self.blocks.training(backbone, images)
     }
 
     fn evaluate(&self, fitted: &Fitted) -> Result<Score> {
         let logits = FeatureExtractor {
-            backbone: &fitted.vit,
+            backbone: &fitted.backbone,
             view: &|_, image| self.centre(image),
             feature: &|images| {
-                let input = self.head_input(&fitted.vit, images);
+                let input = self.head_input(&fitted.backbone, images);
                 let [rows, dim] = input.dims();
                 let logits = fitted.head.forward(input.reshape([1, rows, dim]));
                 logits.reshape([rows, self.classes()])

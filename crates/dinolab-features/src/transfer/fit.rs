@@ -8,7 +8,7 @@ use dinolab_nn::ops::ParamUpdate;
 use dinolab_nn::optim::schedule::WarmupCosine;
 use dinolab_nn::optim::{LayerRates, Optimiser, OptimiserKind, Rates};
 use dinolab_nn::vit::Linear;
-use dinolab_nn::{Parameters, Vit};
+use dinolab_nn::{AnyBackbone, Backbone, Parameters};
 use rayon::prelude::*;
 
 use super::fitted::Fitted;
@@ -64,28 +64,28 @@ impl FineTune {
         schedule.from_first(step as u64)
     }
 
-    /// Trains a head on `vit`, and `vit` itself unless `frozen`, on the training images `labelled` of
+    /// Trains a head on `backbone`, and the backbone itself unless `frozen`, on the training images `labelled` of
     /// a task. `progress` is called with the loss of each step.
     /// Fails as [`TransferConfig::compare`](super::TransferConfig::compare).
     pub(super) fn fit(
         &self,
         task: &dyn Supervised,
-        mut vit: Vit,
+        mut backbone: AnyBackbone,
         frozen: bool,
         labelled: &[usize],
         (lr, seed): (f64, u64),
         progress: &mut dyn FnMut(f64),
     ) -> Result<Fitted> {
         self.check(labelled, lr)?;
-        let dim = task.head_dim(&vit);
-        let layers = LayerRates::new(&vit.config().into(), self.layer_decay, 1.0);
-        let plain = vit.cls_token.flat().device();
+        let dim = task.head_dim(&backbone);
+        let layers = LayerRates::new(&backbone.config(), self.layer_decay, 1.0);
+        let plain = backbone.device();
         let recording = plain.clone().autodiff();
         // Different from the initial weights of a backbone of this seed.
         let mut init = Init::new(seed ^ 0x6865_6164);
         let mut head = Linear::new(dim, task.classes(), true, &mut init, &recording);
         if !frozen {
-            vit.to_device(&recording);
+            backbone.to_device(&recording);
         }
         let mut optimiser = Optimiser::new(OptimiserKind::AdamW, 0);
         let steps = self.steps(labelled.len());
@@ -95,11 +95,11 @@ impl FineTune {
             let order = epoch_order(seed, epoch as u64, labelled.len());
             for chunk in order.chunks(self.batch_size) {
                 let places: Vec<usize> = chunk.iter().map(|&i| labelled[i]).collect();
-                let (images, targets) = examples(task, &vit, &places, (seed, epoch as u64))?;
+                let (images, targets) = examples(task, &backbone, &places, (seed, epoch as u64))?;
                 let input = if frozen {
-                    Tensor::from_inner(task.head_input(&vit, images))
+                    Tensor::from_inner(task.head_input(&backbone, images))
                 } else {
-                    task.head_input(&vit, Tensor::from_inner(images))
+                    task.training_input(&backbone, Tensor::from_inner(images))
                 };
                 let [rows, _] = input.dims();
                 let logits = head.forward(input.reshape([1, rows, dim]));
@@ -124,17 +124,17 @@ impl FineTune {
                 };
                 let mut parts: Vec<(&str, &mut dyn Parameters)> = vec![("head", &mut head)];
                 if !frozen {
-                    parts.push(("backbone", &mut vit));
+                    parts.push(("backbone", &mut backbone));
                 }
                 step_all(&mut optimiser, &mut parts, &mut gradients, &rates);
                 step += 1;
                 progress(found.loss);
             }
         }
-        vit.to_device(&plain);
+        backbone.to_device(&plain);
         head.to_device(&plain);
         Ok(Fitted {
-            vit,
+            backbone,
             head,
             loss: last_epoch,
         })
@@ -205,7 +205,7 @@ fn step_all(
 /// Returns a batch of random views and the targets of their rows, without autodiff.
 fn examples(
     task: &dyn Supervised,
-    vit: &Vit,
+    backbone: &dyn Backbone,
     places: &[usize],
     (seed, epoch): (u64, u64),
 ) -> Result<(Tensor<4>, Vec<f32>)> {
@@ -218,6 +218,6 @@ fn examples(
         .collect::<Result<_>>()?;
     let (planes, targets): (Vec<_>, Vec<_>) =
         made.into_iter().map(|e| (e.planes, e.targets)).unzip();
-    let images = batch(vit, &planes, task.size().height, task.size().width);
+    let images = batch(backbone, &planes, task.size().height, task.size().width);
     Ok((images, targets.concat()))
 }

@@ -1,14 +1,14 @@
 //! A network that a task has trained.
 
 use burn::tensor::Tensor;
-use dinolab_nn::Vit;
+use dinolab_nn::AnyBackbone;
 use dinolab_nn::device::to_host_f32;
 use dinolab_nn::vit::Linear;
 
 /// A trained network, which records no gradients.
 pub(super) struct Fitted {
     /// The backbone.
-    pub vit: Vit,
+    pub backbone: AnyBackbone,
     /// The linear head, `[head_dim]` → `[K]`.
     pub head: Linear,
     /// Mean loss over the last epoch's examples, in nats.

@@ -5,7 +5,8 @@ use dinolab_data::Size;
 use dinolab_data::augment::ChannelNormaliser;
 use dinolab_data::augment::Filter;
 use dinolab_data::random::Random;
-use dinolab_nn::{Vit, check_patches};
+use dinolab_nn::vit::NoDropPath;
+use dinolab_nn::{Backbone, check_patches};
 
 use super::Score;
 use super::fitted::Fitted;
@@ -34,10 +35,10 @@ impl<'a> Segmentation<'a> {
         (val, val_images): (ClassMasks<'a>, Vec<usize>),
         view: RandomView,
         preprocess: &Preprocess,
-        vit: &Vit,
+        backbone: &dyn Backbone,
     ) -> Result<Self> {
         view.check()?;
-        let patch = vit.config().patch_size;
+        let patch = backbone.stride();
         if !view.size.is_square() || !view.size.height.is_multiple_of(patch) {
             let reason = format!(
                 "{} is not a square of a multiple of the patch size {patch}",
@@ -90,17 +91,16 @@ impl Supervised for Segmentation<'_> {
         })
     }
 
-    fn head_dim(&self, vit: &Vit) -> usize {
-        vit.config().width
+    fn head_dim(&self, backbone: &dyn Backbone) -> usize {
+        backbone.width()
     }
 
-    fn head_input(&self, vit: &Vit, images: Tensor<4>) -> Tensor<2> {
-        let tokens = vit.intermediate(images, 1).remove(0);
-        let [b, n, d] = tokens.dims();
-        let patches = self.grid().0 * self.grid().1;
-        tokens
-            .narrow(1, n - patches, patches)
-            .reshape([b * patches, d])
+    fn head_input(&self, backbone: &dyn Backbone, images: Tensor<4>) -> Tensor<2> {
+        rows(backbone.tokens(images).patches)
+    }
+
+    fn training_input(&self, backbone: &dyn Backbone, images: Tensor<4>) -> Tensor<2> {
+        rows(backbone.training_tokens(images, &NoDropPath).patches)
     }
 
     fn evaluate(&self, fitted: &Fitted) -> Result<Score> {
@@ -115,12 +115,12 @@ impl Supervised for Segmentation<'_> {
                 Filter::Bilinear,
             )?;
             let input = batch(
-                &fitted.vit,
+                &fitted.backbone,
                 &[planes(&square, &self.normaliser)?],
                 side,
                 side,
             );
-            let logits = fitted.logits(self.head_input(&fitted.vit, input));
+            let logits = fitted.logits(self.head_input(&fitted.backbone, input));
             let size = mask.size();
             let map = class_map(&logits, self.grid(), self.classes(), size)?;
             meter.add(&mask.data, &map)?;
@@ -131,4 +131,10 @@ impl Supervised for Segmentation<'_> {
             second: meter.pixel_accuracy().map(|share| 100.0 * share),
         })
     }
+}
+
+/// The patches of all images, `[B, N, D]` → `[B · N, D]`.
+fn rows(patches: Tensor<3>) -> Tensor<2> {
+    let [b, n, d] = patches.dims();
+    patches.reshape([b * n, d])
 }

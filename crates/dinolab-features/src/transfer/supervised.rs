@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use dinolab_data::Size;
 use dinolab_data::random::Random;
-use dinolab_nn::Vit;
+use dinolab_nn::Backbone;
 
 use super::Score;
 use super::fitted::Fitted;
@@ -35,10 +35,14 @@ pub(super) trait Supervised: Sync {
     fn example(&self, place: usize, random: &mut Random) -> Result<Example>;
 
     /// Returns the width of the head's input.
-    fn head_dim(&self, vit: &Vit) -> usize;
+    fn head_dim(&self, backbone: &dyn Backbone) -> usize;
 
     /// Computes the head's input `[B · rows, head_dim]` of images `[B, 3, S, S]`.
-    fn head_input(&self, vit: &Vit, images: Tensor<4>) -> Tensor<2>;
+    fn head_input(&self, backbone: &dyn Backbone, images: Tensor<4>) -> Tensor<2>;
+
+    /// [`Supervised::head_input`] of a backbone that learns, whose batch normalisation uses the statistics
+    /// of the batch.
+    fn training_input(&self, backbone: &dyn Backbone, images: Tensor<4>) -> Tensor<2>;
 
     /// Scores a network on the validation images.
     ///

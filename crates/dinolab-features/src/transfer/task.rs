@@ -1,7 +1,7 @@
 //! The tasks that networks are compared on.
 
 use dinolab_data::{Size, Source};
-use dinolab_nn::Vit;
+use dinolab_nn::Backbone;
 
 use super::classification::Classification;
 use super::segmentation::Segmentation;
@@ -39,7 +39,7 @@ impl<'a> Task<'a> {
 
     /// Segmentation of a source with masks, with patch tokens as the head's input; training and
     /// validation images are given by their indices in their sources. The side of views is a multiple
-    /// of the patch size of `vit`; validation images are resized to that square.
+    /// of the `backbone`'s patch size or stride; validation images are resized to that square.
     ///
     /// # Errors
     /// [`Error::BadSetting`](crate::Error::BadSetting) for settings out of range, [`Error::Invalid`](crate::Error::Invalid) without images.
@@ -48,10 +48,10 @@ impl<'a> Task<'a> {
         val: (ClassMasks<'a>, Vec<usize>),
         view: RandomView,
         preprocess: &Preprocess,
-        vit: &Vit,
+        backbone: &dyn Backbone,
     ) -> Result<Self> {
         Ok(Self(Box::new(Segmentation::new(
-            train, val, view, preprocess, vit,
+            train, val, view, preprocess, backbone,
         )?)))
     }
 

@@ -3,7 +3,9 @@ use dinolab_data::random::Random;
 use dinolab_data::shapes::Shapes;
 use dinolab_nn::device::to_host_f32;
 use dinolab_nn::init::Init;
-use dinolab_nn::{Feature, Parameters, Vit, VitConfig, device};
+use dinolab_nn::{
+    AnyBackbone, ConvNextConfig, Feature, Parameters, ResNetConfig, Vit, VitConfig, device,
+};
 use proptest::prelude::*;
 
 use super::*;
@@ -23,6 +25,31 @@ fn vit() -> Vit {
     Vit::new(&config, &mut Init::new(1), &device::by_name("cpu").unwrap()).unwrap()
 }
 
+fn backbone() -> AnyBackbone {
+    vit().into()
+}
+
+fn resnet() -> AnyBackbone {
+    let config = ResNetConfig {
+        width: 8,
+        blocks: [1, 1, 1, 1],
+        bottleneck: false,
+        ..ResNetConfig::default()
+    };
+    let cpu = device::by_name("cpu").unwrap();
+    AnyBackbone::new(&config.into(), &mut Init::new(1), &cpu).unwrap()
+}
+
+fn convnext() -> AnyBackbone {
+    let config = ConvNextConfig {
+        widths: [8, 12, 16, 24],
+        depths: [1, 1, 1, 1],
+        ..ConvNextConfig::default()
+    };
+    let cpu = device::by_name("cpu").unwrap();
+    AnyBackbone::new(&config.into(), &mut Init::new(1), &cpu).unwrap()
+}
+
 fn preprocess() -> Preprocess {
     Preprocess {
         resize: Size::square(32),
@@ -31,9 +58,9 @@ fn preprocess() -> Preprocess {
     }
 }
 
-fn values(vit: &Vit) -> Vec<f32> {
+fn values(network: &dyn Parameters) -> Vec<f32> {
     let mut values = Vec::new();
-    vit.visit("", &mut |_, p| values.extend(p.to_vec()));
+    network.visit("", &mut |_, p| values.extend(p.to_vec()));
     values
 }
 
@@ -123,9 +150,16 @@ fn the_head_of_a_frozen_network_takes_the_steps_of_adamw() {
     let labelled: Vec<usize> = (0..8).collect();
     let (lr, seed) = (0.01, 5);
     let fitted = settings
-        .fit(&*task.0, vit(), true, &labelled, (lr, seed), &mut |_| {})
+        .fit(
+            &*task.0,
+            backbone(),
+            true,
+            &labelled,
+            (lr, seed),
+            &mut |_| {},
+        )
         .unwrap();
-    assert_eq!(values(&fitted.vit), values(&vit()), "frozen");
+    assert_eq!(values(&fitted.backbone), values(&vit()), "frozen");
 
     let (k, d) = (16, 32);
     let mut init = Init::new(seed ^ 0x6865_6164);
@@ -214,7 +248,7 @@ fn all_arms_learn_their_few_labels_alike_at_any_number_of_threads() {
         pool.install(|| {
             let (mut steps, mut total) = (0, 0);
             let trials = config
-                .compare(&task, &vit(), &TransferMode::ALL, &mut |now| {
+                .compare(&task, &backbone(), &TransferMode::ALL, &mut |now| {
                     steps += 1;
                     assert_eq!(now.step, steps);
                     total = now.steps;
@@ -262,13 +296,18 @@ fn a_network_from_scratch_learns_to_fit_its_labels() {
     };
     let labelled: Vec<usize> = (0..16).collect();
     let fitted = settings
-        .fit(&*task.0, vit(), false, &labelled, (3e-3, 0), &mut |loss| {
-            losses.push(loss)
-        })
+        .fit(
+            &*task.0,
+            backbone(),
+            false,
+            &labelled,
+            (3e-3, 0),
+            &mut |loss| losses.push(loss),
+        )
         .unwrap();
     assert!(losses[0] > 2.0, "{}", losses[0]);
     assert!(fitted.loss < 0.3, "{}", fitted.loss);
-    assert_ne!(values(&fitted.vit), values(&vit()));
+    assert_ne!(values(&fitted.backbone), values(&vit()));
 }
 
 #[test]
@@ -295,7 +334,7 @@ fn segmentation_transfers_too() {
     };
     config.fine_tune.epochs = 60;
     let trials = config
-        .compare(&task, &vit(), &TransferMode::ALL, &mut |_| {})
+        .compare(&task, &backbone(), &TransferMode::ALL, &mut |_| {})
         .unwrap();
     assert_eq!(trials.len(), 3);
     for trial in &trials {
@@ -305,6 +344,109 @@ fn segmentation_transfers_too() {
     }
     // Learning all of the network fits the training pixels better than learning the head.
     assert!(trials[1].losses[0] < trials[0].losses[0]);
+}
+
+/// Each feature of a convolutional network, and what batch normalisation does while it learns.
+#[test]
+fn convolutional_networks_transfer_too() {
+    let (train, val) = (Shapes::new(1, 32), Shapes::new(2, 16));
+    let view = RandomView {
+        size: Size::square(64),
+        scale: (1.0, 1.0),
+    };
+    let labelled: Vec<usize> = (0..16).collect();
+    for start in [resnet(), convnext()] {
+        for (feature, avgpool_patchtokens) in [
+            (Feature::Class, false),
+            (Feature::Patches, false),
+            (Feature::Class, true),
+        ] {
+            let blocks = BlockFeatures {
+                n_last_blocks: 1,
+                avgpool_patchtokens,
+                feature,
+            };
+            let task = Task::classification(&train, &val, blocks, view, &preprocess(), 16);
+            let task = task.unwrap();
+            let settings = FineTune {
+                batch_size: 8,
+                weight_decay: 0.0,
+                ..Default::default()
+            };
+            let mut losses = Vec::new();
+            let fit = |frozen, epochs, losses: &mut Vec<f64>| {
+                let settings = FineTune {
+                    epochs,
+                    ..settings.clone()
+                };
+                let rate = (3e-3, 0);
+                settings
+                    .fit(
+                        &*task.0,
+                        start.clone(),
+                        frozen,
+                        &labelled,
+                        rate,
+                        &mut |loss| losses.push(loss),
+                    )
+                    .unwrap()
+            };
+            let fitted = fit(false, 25, &mut losses);
+            assert!(losses[0] > 2.0, "{}", losses[0]);
+            assert!(fitted.loss < 0.7 * losses[0], "{feature} {}", fitted.loss);
+            let score = task.0.evaluate(&fitted).unwrap();
+            assert!((0.0..=100.0).contains(&score.value));
+            // Everything learns, but for a frozen network, whose running statistics stay, too.
+            let before = by_name(&start);
+            for (name, values) in by_name(&fitted.backbone) {
+                assert_ne!(values, before[&name], "{name}");
+            }
+            let frozen = fit(true, 1, &mut losses);
+            assert_eq!(by_name(&frozen.backbone), before);
+        }
+    }
+}
+
+fn by_name(network: &AnyBackbone) -> std::collections::BTreeMap<String, Vec<f32>> {
+    let mut values = std::collections::BTreeMap::new();
+    network.visit("", &mut |name, param| {
+        values.insert(name.to_owned(), param.to_vec());
+    });
+    values
+}
+
+#[test]
+fn segmentation_by_a_convolutional_network_scores_positions_of_its_last_grid() {
+    let shapes = Shapes::new(1, 12);
+    let masks = ClassMasks {
+        source: &shapes,
+        rule: MaskRule::Classes,
+        classes: 2,
+    };
+    let view = |side| RandomView {
+        size: Size::square(side),
+        scale: (0.5, 1.0),
+    };
+    for network in [resnet(), convnext()] {
+        let task = |side| {
+            let sets = ((masks, (0..8).collect()), (masks, (8..12).collect()));
+            Task::segmentation(sets.0, sets.1, view(side), &preprocess(), &network)
+        };
+        let mut config = TransferConfig {
+            share: Share::Percent(100.0),
+            seeds: vec![0],
+            lrs: vec![3e-3],
+            ..tiny()
+        };
+        config.fine_tune.epochs = 40;
+        let task_64 = task(64).unwrap();
+        let trials = config.compare(&task_64, &network, &TransferMode::ALL, &mut |_| {});
+        let trials = trials.unwrap();
+        assert!(trials.iter().all(|trial| trial.second().unwrap() > 50.0));
+        assert!(trials[1].losses[0] < trials[0].losses[0]);
+        let error = task(48).err().unwrap().to_string();
+        assert!(error.contains("multiple of the patch size 32"), "{error}");
+    }
 }
 
 #[test]
@@ -332,7 +474,7 @@ fn what_cannot_be_compared_is_refused() {
     let task = Task::classification(&train, &val, ONE, VIEW, &preprocess(), 16).unwrap();
     let refused = |config: &TransferConfig| {
         config
-            .compare(&task, &vit(), &[TransferMode::Frozen], &mut |_| {})
+            .compare(&task, &backbone(), &[TransferMode::Frozen], &mut |_| {})
             .is_err()
     };
     assert!(refused(&TransferConfig {

@@ -11,6 +11,7 @@ use dinolab_features::RandomView;
 use dinolab_features::transfer::{
     FineTune, Score, Share, Task, TransferConfig, TransferMode, Trial,
 };
+use dinolab_nn::Backbone;
 use serde::Serialize;
 
 use crate::class_masks::MaskOptions;
@@ -168,14 +169,14 @@ fn segmentation(env: &Environment<'_>, request: &TransferRequest<'_>) -> Result<
     );
     let masks = request.masks.open(env, request.images)?;
     let model = Model::load_rgb(env, request.weights, &request.model)?;
-    let patch = model.backbone.vit()?.config().patch_size;
+    let patch = model.backbone.stride();
     let side = model.attention_size.map_or(480, Size::longest) / patch * patch;
     let task = Task::segmentation(
         (masks.train(), masks.train_images.clone()),
         (masks.val(), masks.val_images.clone()),
         view(request, request.crop.unwrap_or(side.max(patch)).into())?,
         &model.preprocess,
-        model.backbone.vit()?,
+        &model.backbone,
     )?;
     let description = Description {
         measure: ["mean IoU %", "pixels %"],
@@ -195,7 +196,7 @@ fn classification(env: &Environment<'_>, request: &TransferRequest<'_>) -> Resul
         ..model.preprocess.clone()
     };
     let view = view(request, preprocess.crop)?;
-    let depth = model.backbone.vit()?.config().depth;
+    let depth = model.backbone.config().depth();
     let blocks = depth.min(BlockFeatures::default().n_last_blocks);
     let blocks = request.choice.of(&model, blocks)?;
     let task = Task::classification(&*train, &*val, blocks, view, &preprocess, 64)?;
@@ -264,16 +265,11 @@ fn learn(
         frozen_lrs: request.frozen_lrs.clone(),
     };
     let mut progress: Option<Progress<'_>> = None;
-    let trials = config.compare(
-        task,
-        model.backbone.vit()?,
-        &TransferMode::ALL,
-        &mut |now| {
-            let progress = progress.get_or_insert_with(|| env.progress("step", now.steps));
-            let text = format!("{}, lr {}, seed {}", title(now.mode), now.lr, now.seed);
-            progress.set(now.step, &text);
-        },
-    )?;
+    let trials = config.compare(task, &model.backbone, &TransferMode::ALL, &mut |now| {
+        let progress = progress.get_or_insert_with(|| env.progress("step", now.steps));
+        let text = format!("{}, lr {}, seed {}", title(now.mode), now.lr, now.seed);
+        progress.set(now.step, &text);
+    })?;
     drop(progress);
     let labelled = config.share.draw(&task.groups(), 0)?.len();
     let [train_images, val_images] = description.counts;
