@@ -8,8 +8,9 @@
 ones. ONNX Runtime's outputs are compared with the network in PyTorch on random images of several
 sizes and batches. `--golden FOLDER` also compares with recorded numbers of the reference
 implementation (`expected.npz` and the images beside it). With `--timm MODEL` the weights are of
-that network of timm, as safetensors, and timm computes what is expected. `--time N` measures N
-batches of `--batch-size` images.
+that network of timm, as safetensors, and timm computes what is expected; of a convolutional network
+the patch tokens are all positions of its last grid. `--time N` measures N batches of `--batch-size`
+images.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from safetensors.torch import load_file, save_file
 from model import ARCHITECTURES, Vit, VitConfig
 
 Outputs = dict[str, np.ndarray]
+Shape = tuple[int, int, int]
 TOLERANCE = 1e-4
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 STD = np.array([0.229, 0.224, 0.225], np.float32)
@@ -66,11 +68,15 @@ def arguments() -> argparse.Namespace:
 
 
 def timm_network(name: str) -> torch.nn.Module:
-    """A network of timm for 224 pixels, of random weights of which each matters."""
-    network = timm.create_model(
-        name, pretrained=False, num_classes=0, img_size=224, dynamic_img_size=True
-    )
+    """A network of timm, a transformer for 224 pixels, of random weights of which each matters."""
+    sizes = {"img_size": 224, "dynamic_img_size": True} if name.startswith("vit") else {}
+    network = timm.create_model(name, pretrained=False, num_classes=0, **sizes)
     with torch.no_grad():
+        for buffer, values in network.named_buffers():
+            if buffer.endswith("running_mean"):
+                values.normal_(std=0.2)
+            elif buffer.endswith("running_var"):
+                values.uniform_(0.5, 2)
         for parameter in network.parameters():
             if parameter.ndim > 1:
                 parameter.normal_(std=0.05)
@@ -98,9 +104,19 @@ def load(path: Path) -> Vit:
     return vit.eval()
 
 
+def is_convolutional(network: torch.nn.Module) -> bool:
+    """Whether it has no patch embedding."""
+    return not hasattr(network, "patch_embed")
+
+
 @torch.inference_mode()
 def by_timm(network: torch.nn.Module, images: torch.Tensor) -> Outputs:
-    """Class token and patch tokens by timm."""
+    """Class token and patch tokens by timm, or what stands for them in a convolutional network."""
+    if is_convolutional(network):
+        grid = network.forward_features(images)
+        normalised = network.head.norm(grid) if hasattr(network, "head") else grid
+        patches = normalised.flatten(2).transpose(1, 2)
+        return {"features": network(images).numpy(), "patch_features": patches.numpy()}
     tokens = network.forward_features(images).numpy()
     return {"features": tokens[:, 0], "patch_features": tokens[:, network.num_prefix_tokens :]}
 
@@ -192,14 +208,27 @@ def make(args: argparse.Namespace) -> None:
     torch.save(state, args.weights)
 
 
-def expectation(args: argparse.Namespace) -> tuple[int, Callable[[torch.Tensor], Outputs]]:
-    """Side of a patch, and what computes the expected outputs."""
-    if args.timm:
-        network = timm_network(args.timm)
-        network.load_state_dict(load_file(args.weights))
-        return network.patch_embed.patch_size[0], lambda images: by_timm(network, images)
-    vit = load(args.weights)
-    return vit.config.patch_size, lambda images: by_reference(vit, images)
+def expectation(args: argparse.Namespace) -> tuple[list[Shape], Callable[[torch.Tensor], Outputs]]:
+    """Images, height and width in pixels, and what computes the expected outputs."""
+    if not args.timm:
+        vit = load(args.weights)
+        patch = vit.config.patch_size
+        # Some with pixels beyond the last whole patch.
+        beyond = [i % 3 * (patch // 3) for i in range(len(SHAPES))]
+        shapes = [
+            (n, h * patch + more, w * patch + more // 2) for (n, h, w), more in zip(SHAPES, beyond)
+        ]
+        return shapes, lambda images: by_reference(vit, images)
+    network = timm_network(args.timm)
+    network.load_state_dict(load_file(args.weights))
+    if is_convolutional(network):
+        shapes = [(n, 16 * h + 5 * (i % 3), 16 * w) for i, (n, h, w) in enumerate(SHAPES)]
+        shapes = [shape for shape in shapes if min(shape[1:]) >= 32]
+    else:
+        # timm takes whole patches only.
+        patch = network.patch_embed.patch_size[0]
+        shapes = [(n, h * patch, w * patch) for n, h, w in SHAPES]
+    return shapes, lambda images: by_timm(network, images)
 
 
 def measure(session: onnxruntime.InferenceSession, args: argparse.Namespace) -> None:
@@ -230,13 +259,10 @@ def main() -> None:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = args.threads
     session = onnxruntime.InferenceSession(args.file, options, providers=["CPUExecutionProvider"])
-    patch, expected = expectation(args)
+    shapes, expected = expectation(args)
     checks = Checks()
     names = [output.name for output in session.get_outputs()]
-    for i, (batch, rows, columns) in enumerate(SHAPES):
-        # Some with pixels beyond the last whole patch, which timm does not take.
-        beyond = 0 if args.timm else i % 3 * (patch // 3)
-        height, width = rows * patch + beyond, columns * patch + beyond // 2
+    for batch, height, width in shapes:
         images = torch.randn(batch, 3, height, width)
         wanted = expected(images)
         for name, found in zip(names, session.run(None, {"images": images.numpy()})):

@@ -78,7 +78,12 @@ def of_timm_folder(bench: Bench) -> None:
         folder = bench.folder / f"timm-folder-{name}"
         folder.mkdir()
         save_for_hf(network, folder, safe_serialization=True)
-        bench.read(f"timm folder {name}", folder, pooled(headless(network)), SIZES)
+        features = pooled(headless(network))
+        bench.read(f"timm folder {name}", folder, features, SIZES)
+        written = bench.folder / f"timm-ours-{name}"
+        bench.dinolab("convert", folder, written, "--to", "timm")
+        again = timm.create_model(f"local-dir:{written}", pretrained=True).eval()
+        bench.write(f"timm folder {name}", "folder", features, pooled(again), SIZES[:1])
 
 
 def of_transformers(bench: Bench) -> None:
@@ -99,6 +104,21 @@ def of_transformers(bench: Bench) -> None:
                 return inner(images).pooler_output.flatten(1)
 
             bench.read(f"{of.__name__} {kind}", folder, features, SIZES)
+            if of is not ResNetModel:
+                continue
+            written = bench.folder / f"{kind}-ours"
+            bench.dinolab("convert", folder, written, "--to", "hf")
+            again, told = ResNetModel.from_pretrained(written, output_loading_info=True)
+            missing = [name for name in told["missing_keys"] if "num_batches_tracked" not in name]
+            if missing or told["unexpected_keys"]:
+                sys.exit(f"{written}: {told}")
+            again.eval()
+
+            @torch.inference_mode()
+            def theirs(images: Tensor, network: nn.Module = again) -> Tensor:
+                return network(images).pooler_output.flatten(1)
+
+            bench.write(f"ResNetModel {kind}", "folder", features, theirs, SIZES[:1])
 
 
 def of_reference(bench: Bench) -> None:

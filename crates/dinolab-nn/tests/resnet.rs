@@ -13,7 +13,9 @@ use common::device;
 use dinolab_nn::device::to_host_f32;
 use dinolab_nn::init::Init;
 use dinolab_nn::vit::NoDropPath;
-use dinolab_nn::weights::{self, Array, LoadOptions, Weights};
+use dinolab_nn::weights::{
+    self, Array, ConvolutionalBackbone, ConvolutionalNaming, LoadOptions, Weights,
+};
 use dinolab_nn::{
     AnyBackbone, Backbone, BackboneConfig, Feature, HeadConfig, Parameters, ResNet, ResNetConfig,
     backbone,
@@ -414,4 +416,55 @@ fn impossible_sizes_are_errors() {
         assert!(ResNet::new(&config, &mut Init::new(0), &device()).is_err());
     }
     assert!(ResNetConfig::named("resnet20").is_none());
+}
+
+#[test]
+fn folders_are_written_for_hugging_face_and_timm() {
+    for folder in FOLDERS {
+        let original = read(folder);
+        let root = tempfile::tempdir().unwrap();
+        let metadata = BTreeMap::new();
+        let export = ConvolutionalBackbone::new(&original, &metadata).unwrap();
+        export
+            .write_folder(root.path(), ConvolutionalNaming::HuggingFace)
+            .unwrap();
+        let file = root.path().join("model.safetensors");
+        let written = weights::read_arrays(&file).unwrap().0;
+        for (name, array) in &original.arrays {
+            // Those of the classifier's class, without its prefix.
+            let theirs = hugging_face(name.strip_prefix("backbone.").unwrap());
+            let theirs = theirs.strip_prefix("resnet.").unwrap();
+            assert_eq!(written.get(theirs), Some(array), "{theirs}");
+        }
+        assert_eq!(written.len(), original.arrays.len());
+        assert_eq!(
+            weights::read(root.path(), None).unwrap().arrays,
+            original.arrays
+        );
+        let refused = export.write_folder(root.path(), ConvolutionalNaming::Timm);
+        let told = refused.unwrap_err().to_string();
+        assert!(told.contains("timm"), "{told}");
+    }
+    let config = BackboneConfig::convolutional("resnet18", 2).unwrap();
+    let network = AnyBackbone::new(&config, &mut Init::new(0), &device()).unwrap();
+    let mut arrays = Arrays::new();
+    network.visit("backbone", &mut |name, param| {
+        let (shape, data) = (param.shape().to_vec(), param.to_vec());
+        arrays.insert(name.to_owned(), Array { shape, data });
+    });
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("r18.safetensors");
+    std::fs::write(&file, weights::to_bytes(&arrays, &BTreeMap::new()).unwrap()).unwrap();
+    let read_back = weights::read(&file, None).unwrap();
+    let export = ConvolutionalBackbone::new(&read_back, &BTreeMap::new()).unwrap();
+    let out = root.path().join("timm");
+    std::fs::create_dir(&out).unwrap();
+    export
+        .write_folder(&out, ConvolutionalNaming::Timm)
+        .unwrap();
+    let text = std::fs::read_to_string(out.join("config.json")).unwrap();
+    for said in [r#""architecture": "resnet18""#, r#""in_chans": 2"#] {
+        assert!(text.contains(said), "{text}");
+    }
+    assert_eq!(weights::read(&out, None).unwrap().arrays, arrays);
 }

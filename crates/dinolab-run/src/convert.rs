@@ -65,11 +65,12 @@ pub struct OnnxOutputs {
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum WeightFormat {
-    /// Names of facebookresearch/dino, or of DINOv2 or DINOv3 if the network is one of theirs
+    /// Names of facebookresearch/dino, or of the network's authors if it is none of theirs
     Reference,
     /// timm; as a folder, with the config.json that timm.create_model("local-dir:…") reads
     Timm,
-    /// Hugging Face's ViTModel, Dinov2Model, Dinov2WithRegistersModel or DINOv3ViTModel, whichever fits
+    /// Hugging Face's ViTModel, Dinov2Model, Dinov2WithRegistersModel, DINOv3ViTModel, ResNetModel or
+    /// ConvNextModel, whichever fits
     Hf,
     /// A run folder, for inference and for `train --weights`
     Run,
@@ -210,7 +211,10 @@ pub fn convert(env: &Environment<'_>, request: &ConvertRequest<'_>) -> Result<Co
         _ => request.output.parent(),
     })?;
     let done = match (to, container) {
-        (WeightFormat::Run, _) => training::write_run(request, &original, &mut written),
+        (WeightFormat::Run, _) => {
+            let config = original.vit.config().into();
+            training::write_run(request, &original.weights, &config, &mut written)
+        }
         _ if request.full => training::write_pth(request, &original, &mut notes, &mut written),
         _ => write_backbone(request, to, container, &original, &mut written),
     };

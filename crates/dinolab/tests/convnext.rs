@@ -31,8 +31,7 @@ fn what_needs_a_transformer_refuses_it_with_a_sentence() {
         &weights(),
         &[
             (".onnx", &["--attention"], "has no attention maps"),
-            ("", &["--to", "run"], "not as training state"),
-            (".pth", &["--full"], "not as training state"),
+            (".pth", &["--full"], "only the weights are written"),
         ],
     );
 }
@@ -54,6 +53,12 @@ fn a_converted_network_has_the_same_values() {
         run(&["convert", w.to_str().unwrap(), out, "--to", to]);
         assert_eq!(read(&path, None).unwrap().arrays, original.arrays, "{name}");
     }
+    let at = |name: &str| root.path().join(name).display().to_string();
+    let (folder, again) = (at("run"), at("again.safetensors"));
+    run(&["convert", w.to_str().unwrap(), &folder, "--to", "run"]);
+    run(&["convert", &folder, &again]);
+    let again = read(Path::new(&again), None).unwrap();
+    assert_eq!(again.arrays, original.arrays);
 }
 
 #[test]

@@ -87,8 +87,12 @@ fn what_needs_a_transformer_refuses_it_with_a_sentence() {
         &weights(),
         &[
             (".onnx", &["--attention"], "has no attention maps"),
-            ("", &["--to", "hf"], "is written as .pth or .safetensors"),
-            (".pth", &["--full"], "is written as .pth or .safetensors"),
+            (
+                "",
+                &["--to", "timm"],
+                "timm has no residual network of these sizes",
+            ),
+            (".pth", &["--full"], "only the weights are written"),
         ],
     );
 }
@@ -97,15 +101,24 @@ fn what_needs_a_transformer_refuses_it_with_a_sentence() {
 fn a_converted_network_has_the_same_values() {
     let root = tempfile::tempdir().unwrap();
     let original = read(&weights(), None).unwrap();
-    for name in ["ours.pth", "ours.safetensors"] {
+    let w = weights();
+    for (name, to) in [
+        ("ours.pth", "reference"),
+        ("ours.safetensors", "timm"),
+        ("hf.safetensors", "hf"),
+        ("hf", "hf"),
+    ] {
         let path = root.path().join(name);
-        run(&[
-            "convert",
-            weights().to_str().unwrap(),
-            path.to_str().unwrap(),
-        ]);
-        assert_eq!(read(&path, None).unwrap().arrays, original.arrays);
+        let out = path.to_str().unwrap();
+        run(&["convert", w.to_str().unwrap(), out, "--to", to]);
+        assert_eq!(read(&path, None).unwrap().arrays, original.arrays, "{name}");
     }
+    let at = |name: &str| root.path().join(name).display().to_string();
+    let (folder, again) = (at("run"), at("again.safetensors"));
+    run(&["convert", w.to_str().unwrap(), &folder, "--to", "run"]);
+    run(&["convert", &folder, &again]);
+    let again = read(Path::new(&again), None).unwrap();
+    assert_eq!(again.arrays, original.arrays);
 }
 
 #[test]

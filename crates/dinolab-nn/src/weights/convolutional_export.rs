@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use super::convolutional::BACKBONE;
 use super::preprocess::{KEY, Preparation};
 use super::pth::{Value, write_pth};
-use super::{Array, Weights, convnext, hugging_face, timm, to_bytes, unwritten};
+use super::{Array, Weights, convnext, hugging_face, resnet, timm, to_bytes, unwritten};
 use crate::{BackboneConfig, Error, Result, feature};
 
 type Arrays = BTreeMap<String, Array>;
@@ -22,7 +22,7 @@ pub enum ConvolutionalNaming {
     Original,
     /// timm's; for a residual network the same.
     Timm,
-    /// Hugging Face's `ConvNextModel`.
+    /// Hugging Face's `ResNetModel` or `ConvNextModel`.
     HuggingFace,
 }
 
@@ -91,6 +91,9 @@ impl ConvolutionalBackbone {
             (BackboneConfig::ConvNext(_), ConvolutionalNaming::HuggingFace) => {
                 hugging_face::convnext::named(&self.arrays)
             }
+            (BackboneConfig::ResNet(_), ConvolutionalNaming::HuggingFace) => {
+                hugging_face::resnet::named(&self.arrays)
+            }
             _ => self.arrays.clone(),
         }
     }
@@ -123,32 +126,40 @@ impl ConvolutionalBackbone {
         write_whole(path, |out| out.write_all(&bytes)).map_err(unwritten(path))
     }
 
-    /// Writes a folder of a ConvNeXt: `model.safetensors`, `config.json`, and Hugging Face's
-    /// `preprocessor_config.json`. If the preprocessing is not known, the reference's is written for
-    /// networks of three channels, and none for others.
+    /// Writes a folder: `model.safetensors`, `config.json`, and Hugging Face's
+    /// `preprocessor_config.json`; for other names than Hugging Face's, timm's. If the preprocessing is not
+    /// known, the reference's is written for networks of three channels, and none for others.
     ///
     /// # Errors
-    /// [`Error::Write`]; [`Error::Lacks`] for another network.
+    /// [`Error::Write`]; [`Error::Lacks`] where timm has no network of these sizes.
     pub fn write_folder(&self, folder: &Path, naming: ConvolutionalNaming) -> Result<()> {
-        let BackboneConfig::ConvNext(config) = &self.config else {
-            return Err(Error::Lacks {
-                network: self.config.describe(),
-                capability: "a folder of its own",
-            });
-        };
-        let colours = config.channels == 3;
+        let colours = self.config.channels() == 3;
         let reference = colours.then(Preparation::reference);
         let preparation = self.preparation.clone().or(reference);
         let mut files: Vec<(&str, Json)> = Vec::new();
         if naming == ConvolutionalNaming::HuggingFace {
-            let config = hugging_face::convnext::config_json(config);
-            files.push(("config.json", config));
             let images = preparation.as_ref().map(hugging_face::preprocessor_json);
             files.extend(images.map(|images| ("preprocessor_config.json", images)));
-        } else {
-            let config = convnext::timm_config(config, preparation.as_ref().map(timm::prepared));
-            files.push(("config.json", config));
         }
+        let prepared = || preparation.as_ref().map(timm::prepared);
+        let config = match (&self.config, naming) {
+            (BackboneConfig::ResNet(config), ConvolutionalNaming::HuggingFace) => {
+                Some(hugging_face::resnet::config_json(config))
+            }
+            (BackboneConfig::ResNet(config), _) => resnet::timm_config(config, prepared()),
+            (BackboneConfig::ConvNext(config), ConvolutionalNaming::HuggingFace) => {
+                Some(hugging_face::convnext::config_json(config))
+            }
+            (BackboneConfig::ConvNext(config), _) => {
+                Some(convnext::timm_config(config, prepared()))
+            }
+            (BackboneConfig::Vit(_), _) => None,
+        };
+        let config = config.ok_or_else(|| Error::Lacks {
+            network: self.config.describe(),
+            capability: "a counterpart of its sizes in timm",
+        })?;
+        files.push(("config.json", config));
         let weights = to_bytes(&self.named(naming), &self.metadata())?;
         let mut set = FileSet::default();
         let path = folder.join("model.safetensors");

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use serde_json::{Value, json};
+
 use super::convolutional::{BACKBONE, check_known};
 use super::{Array, Weights, bad};
-use crate::{ResNetConfig, Result};
+use crate::{BackboneConfig, ResNetConfig, Result};
 
 type Arrays = BTreeMap<String, Array>;
 
@@ -15,6 +17,33 @@ pub(super) const MARK: &str = "layer1.0.conv1.weight";
 /// Whether these are the arrays of a residual network, by themselves or next to a head.
 pub(super) fn is(raw: &Arrays) -> bool {
     raw.contains_key(MARK) || raw.contains_key(&format!("{BACKBONE}{MARK}"))
+}
+
+/// `config.json` of a folder that `timm.create_model("local-dir:…")` reads, with the entries of its images'
+/// `preparation`; `None` where timm has no network of these sizes.
+pub(super) fn timm_config(
+    config: &ResNetConfig,
+    preparation: Option<serde_json::Map<String, Value>>,
+) -> Option<Value> {
+    let name = BackboneConfig::from(config.clone()).convolutional_name()?;
+    let mut images = json!({
+        "classifier": "fc",
+        "custom_load": false,
+        "first_conv": "conv1",
+        "fixed_input_size": false,
+        "num_classes": 0,
+        "pool_size": null,
+    });
+    let all = images.as_object_mut().expect("an object");
+    all.extend(preparation.into_iter().flatten());
+    Some(json!({
+        "architecture": name,
+        "global_pool": "avg",
+        "model_args": {"in_chans": config.channels},
+        "num_classes": 0,
+        "num_features": config.features(),
+        "pretrained_cfg": images,
+    }))
 }
 
 /// Refuses networks with tensors that would be computed wrongly, or not at all: squeeze and

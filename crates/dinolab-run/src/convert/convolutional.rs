@@ -11,7 +11,7 @@ use dinolab_nn::weights::{
 use dinolab_nn::{AnyBackbone, Backbone, BackboneConfig, Tensor, device};
 
 use super::verify::{Check, LIMIT};
-use super::{Container, ConvertRequest, WeightFormat, WeightReport, Written};
+use super::{Container, ConvertRequest, WeightFormat, WeightReport, Written, training};
 use crate::error::{Context, Result};
 use crate::weights::read;
 
@@ -41,39 +41,52 @@ pub(super) fn convert(
     metadata.extend([weights.feature()?.metadata_entry()]);
     let backbone = ConvolutionalBackbone::new(weights, &metadata)?;
     let mut notes = Vec::new();
-    let dropped = backbone.left_out(weights);
+    let whole = to == WeightFormat::Run;
+    let kept = |name: &&str| !(whole && name.starts_with("head."));
+    let dropped: Vec<_> = backbone
+        .left_out(weights)
+        .into_iter()
+        .filter(kept)
+        .collect();
     if let Some(first) = dropped.first() {
         notes.push(format!(
             "left out: {} tensors, the first is {first}",
             dropped.len()
         ));
     }
-    notes.extend(epsilon(&config, naming, container));
+    notes.extend(epsilon(&config, naming, (to, container)));
     let out = request.output;
     let mut written = Written::below(match container {
         Container::Folder => Some(out),
         _ => out.parent(),
     })?;
-    let (done, files) = match container {
-        Container::Pth => (backbone.write_pth(out, naming), vec![out.to_owned()]),
-        Container::Safetensors => (
-            backbone.write_safetensors(out, naming),
-            vec![out.to_owned()],
-        ),
-        Container::Folder => {
+    let done = match (to, container) {
+        (WeightFormat::Run, _) => {
+            let weights = Weights {
+                metadata,
+                ..weights.clone()
+            };
+            training::write_run(request, &weights, &config, &mut written)
+        }
+        (_, Container::Pth) => {
+            written.files = vec![out.to_owned()];
+            backbone.write_pth(out, naming).map_err(Into::into)
+        }
+        (_, Container::Safetensors) => {
+            written.files = vec![out.to_owned()];
+            backbone.write_safetensors(out, naming).map_err(Into::into)
+        }
+        (_, Container::Folder) => {
             let names = [
                 "model.safetensors",
                 "config.json",
                 "preprocessor_config.json",
             ];
-            let files = names.map(|name| out.join(name)).to_vec();
-            (backbone.write_folder(out, naming), files)
+            written.files = names.map(|name| out.join(name)).to_vec();
+            backbone.write_folder(out, naming).map_err(Into::into)
         }
     };
-    written.files = files;
-    let checked = done
-        .map_err(Into::into)
-        .and_then(|()| check(out, weights, &config));
+    let checked = done.and_then(|()| check(out, weights, &config));
     let checks = checked.inspect_err(|_| written.remove())?;
     Ok(WeightReport {
         output: out.to_owned(),
@@ -100,23 +113,20 @@ fn naming(
     (to, container): (WeightFormat, Container),
     full: bool,
 ) -> Result<ConvolutionalNaming> {
-    let residual = matches!(config, BackboneConfig::ResNet(_));
     ensure_setting!(
-        !residual
-            || matches!(to, WeightFormat::Reference | WeightFormat::Timm)
-                && container != Container::Folder
-                && !full,
-        "to",
+        !full,
+        "full",
         "",
-        "a residual network is written as .pth or .safetensors, with the names that torchvision, timm \
-         and the reference share"
+        "of {} only the weights are written, not the training state",
+        config.kind()
     );
+    let published =
+        matches!(config, BackboneConfig::ConvNext(_)) || config.convolutional_name().is_some();
     ensure_setting!(
-        to != WeightFormat::Run && !full,
+        published || (to, container) != (WeightFormat::Timm, Container::Folder),
         "to",
-        "",
-        "a ConvNeXt is written with the names of its authors, timm or Hugging Face, not as training \
-         state"
+        "timm",
+        "timm has no residual network of these sizes; give OUT the ending .pth or .safetensors"
     );
     Ok(match to {
         WeightFormat::Timm => ConvolutionalNaming::Timm,
@@ -129,13 +139,14 @@ fn naming(
 fn epsilon(
     config: &BackboneConfig,
     naming: ConvolutionalNaming,
-    container: Container,
+    (to, container): (WeightFormat, Container),
 ) -> Option<String> {
     let BackboneConfig::ConvNext(config) = config else {
         return None;
     };
     let usual = dinolab_nn::ConvNextConfig::default().layer_norm_eps;
-    let recorded = naming == ConvolutionalNaming::HuggingFace && container == Container::Folder;
+    let folder = container == Container::Folder;
+    let recorded = to == WeightFormat::Run || naming == ConvolutionalNaming::HuggingFace && folder;
     (config.layer_norm_eps != usual && !recorded).then(|| {
         format!(
             "readers of this format normalise the feature with an epsilon of {usual:e}, this network with \

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use dinolab_files::make_folders;
-use dinolab_nn::weights::{Array, Value, write_pth as write};
-use dinolab_nn::{Network, device};
+use dinolab_nn::weights::{Array, Value, Weights, write_pth as write};
+use dinolab_nn::{BackboneConfig, Network, device};
 use dinolab_train::checkpoint::{self, Checkpoint, save_weights};
 use dinolab_train::reference::{self, Group};
 
@@ -87,7 +87,8 @@ fn python(value: &toml::Value) -> Value {
 /// and centre, or the one there is as the teacher.
 pub(super) fn write_run(
     request: &ConvertRequest<'_>,
-    original: &Original,
+    weights: &Weights,
+    config: &BackboneConfig,
     written: &mut Written,
 ) -> Result<()> {
     let folder = request.output.join("checkpoints");
@@ -111,28 +112,25 @@ pub(super) fn write_run(
                 .map(|(k, v)| (format!("{which}.{k}"), v.clone())),
         );
     };
-    for (which, weights) in &networks {
-        put(which.key(), &weights.arrays);
+    for (which, network) in &networks {
+        put(which.key(), &network.arrays);
     }
     if networks.is_empty() {
-        put("teacher", &original.weights.arrays);
+        put("teacher", &weights.arrays);
     }
-    if let Some(centre) = &original.weights.centre {
+    if let Some(centre) = &weights.centre {
         let centre = Array {
             shape: vec![centre.len()],
             data: centre.clone(),
         };
         arrays.insert("centre".into(), centre);
     }
-    let mut facts = BTreeMap::from([(
-        "vit".to_owned(),
-        serde_json::to_string(original.vit.config())?,
-    )]);
-    if let Some(head) = original.weights.head_config() {
+    let mut facts = BTreeMap::from([config.metadata_entry()]);
+    if let Some(head) = weights.head_config() {
         facts.insert("head".into(), serde_json::to_string(&head)?);
     }
-    facts.extend([original.weights.feature()?.metadata_entry()]);
-    let preprocess = original.weights.metadata.get_key_value("preprocess");
+    facts.extend([weights.feature()?.metadata_entry()]);
+    let preprocess = weights.metadata.get_key_value("preprocess");
     facts.extend(preprocess.map(|(k, v)| (k.clone(), v.clone())));
     written.folders.extend(make_folders(&folder)?);
     let saved = save_weights(&folder, &arrays, &facts);

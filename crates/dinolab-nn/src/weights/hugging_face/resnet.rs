@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::super::{Array, bad};
-use crate::Result;
+use crate::{ResNetConfig, Result};
 
 type Arrays = BTreeMap<String, Array>;
 
@@ -60,6 +60,57 @@ fn place(name: &str) -> Option<String> {
             format!("layer{stage}.{block}.{rest}")
         }
         _ => return None,
+    })
+}
+
+/// A backbone's tensors, by torchvision's names, under those of a `ResNetModel`.
+pub(in super::super) fn named(backbone: &Arrays) -> Arrays {
+    let layer = |conv_or_norm: &str| match conv_or_norm.starts_with("bn") {
+        true => "normalization",
+        false => "convolution",
+    };
+    // Numbers begin with 0 there.
+    let before = |text: &str| {
+        let digits = text.trim_start_matches(|c: char| !c.is_ascii_digit());
+        digits.parse::<usize>().map_or(0, |number| number - 1)
+    };
+    let name_of = |name: &str| match name.split('.').collect::<Vec<_>>()[..] {
+        [stem, last] => format!("embedder.embedder.{}.{last}", layer(stem)),
+        [stage, block, ref rest @ ..] => {
+            let rest = match *rest {
+                ["downsample", "0", last] => format!("shortcut.convolution.{last}"),
+                ["downsample", _, last] => format!("shortcut.normalization.{last}"),
+                [inner, last] => format!("layer.{}.{}.{last}", before(inner), layer(inner)),
+                ref other => other.join("."),
+            };
+            format!("encoder.stages.{}.layers.{block}.{rest}", before(stage))
+        }
+        _ => name.to_owned(),
+    };
+    let pairs = backbone.iter();
+    pairs.map(|(k, v)| (name_of(k), v.clone())).collect()
+}
+
+/// `config.json` of a `ResNetModel`.
+pub(in super::super) fn config_json(config: &ResNetConfig) -> Value {
+    let hidden: Vec<usize> = (0..4)
+        .map(|stage| (config.features() / 8) << stage)
+        .collect();
+    json!({
+        "architectures": ["ResNetModel"],
+        "depths": config.blocks,
+        "downsample_in_bottleneck": false,
+        "downsample_in_first_stage": false,
+        "dtype": "float32",
+        "embedding_size": config.width,
+        "hidden_act": "relu",
+        "hidden_sizes": hidden,
+        "layer_type": if config.bottleneck { "bottleneck" } else { "basic" },
+        "model_type": "resnet",
+        "num_channels": config.channels,
+        "out_features": ["stage4"],
+        "out_indices": [4],
+        "stage_names": ["stem", "stage1", "stage2", "stage3", "stage4"],
     })
 }
 
