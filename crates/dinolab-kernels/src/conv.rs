@@ -4,11 +4,13 @@
 //! product, block by block, while the block stays in cache; a 1×1 kernel of stride 1 reads the
 //! images in place. The gradient of the input is a convolution too: of the gradient of the output,
 //! one for each remainder of the position by the stride, so that no product is with zeros that a
-//! stride leaves out.
+//! stride leaves out. 3×3 kernels of stride 1 over many channels are computed by tiles, with fewer
+//! products (`winograd`).
 
 mod kernel;
 mod weight_gradient;
 mod window;
+mod winograd;
 
 use std::ops::Range;
 
@@ -151,6 +153,14 @@ fn forward<R: Send>(
     if shape.output_rows() == 0 {
         return (Vec::new(), Vec::new());
     }
+    if winograd::applies(shape) {
+        let kernels = winograd::kernels(weight, scale, shape);
+        let mut buffers = Default::default();
+        let right = winograd::forward_operands(&kernels, shape, &mut buffers);
+        drop(kernels);
+        let tiles = winograd::Tiles::forward(shape);
+        return tiles.product(x, shape.images, &right, shape.outputs, after);
+    }
     let depth = shape.inputs * shape.kernel * shape.kernel;
     let (mut ordered, mut packed) = (Buffer::default(), Buffer::default());
     let weight = kernel::forward(weight, scale, shape, &mut ordered);
@@ -222,6 +232,15 @@ pub fn conv_input_gradient(dy: &[f32], weight: &[f32], shape: &ConvShape) -> Vec
     shape.check(None, Some(weight), Some(dy));
     if shape.output_rows() == 0 {
         return vec![0.0; shape.input_len()];
+    }
+    if winograd::applies(shape) {
+        let kernels = winograd::kernels(weight, None, shape);
+        let mut buffers = Default::default();
+        let right = winograd::backward_operands(&kernels, shape, &mut buffers);
+        drop(kernels);
+        let tiles = winograd::Tiles::backward(shape);
+        let (gradient, _) = tiles.product(dy, shape.images, &right, shape.inputs, |_| ());
+        return gradient;
     }
     let (rows, columns) = (phases(shape.height, shape), phases(shape.width, shape));
     let mut whole = Vec::new();

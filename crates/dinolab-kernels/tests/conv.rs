@@ -56,35 +56,50 @@ fn output_len(s: &ConvShape) -> usize {
     s.images * h * w * s.outputs
 }
 
-/// By the definition.
-fn exact_conv(x: &[f64], weight: &[f64], s: &ConvShape) -> Vec<f64> {
+/// Every product of the definition: places of the result, of the images and of the weights.
+fn each_product(s: &ConvShape, mut f: impl FnMut(usize, usize, usize)) {
     let (rows, columns) = s.output_size();
-    let mut y = Vec::with_capacity(output_len(s));
     for b in 0..s.images {
         for (i, j) in (0..rows).flat_map(|i| (0..columns).map(move |j| (i, j))) {
-            for o in 0..s.outputs {
-                let mut sum = 0.0;
-                for (v, u) in (0..s.kernel).flat_map(|v| (0..s.kernel).map(move |u| (v, u))) {
-                    let at = |place: usize, length: usize| {
-                        place.checked_sub(s.padding).filter(|&at| at < length)
-                    };
-                    let (row, column) = (
-                        at(i * s.stride + v, s.height),
-                        at(j * s.stride + u, s.width),
-                    );
-                    let (Some(row), Some(column)) = (row, column) else {
-                        continue;
-                    };
+            let pixel = (b * rows + i) * columns + j;
+            for (v, u) in (0..s.kernel).flat_map(|v| (0..s.kernel).map(move |u| (v, u))) {
+                let at = |place: usize, length: usize| {
+                    place.checked_sub(s.padding).filter(|&at| at < length)
+                };
+                let (row, column) = (
+                    at(i * s.stride + v, s.height),
+                    at(j * s.stride + u, s.width),
+                );
+                let (Some(row), Some(column)) = (row, column) else {
+                    continue;
+                };
+                let seen = ((b * s.height + row) * s.width + column) * s.inputs;
+                for o in 0..s.outputs {
                     for c in 0..s.inputs {
-                        let pixel = x[((b * s.height + row) * s.width + column) * s.inputs + c];
-                        sum += pixel * weight[((o * s.inputs + c) * s.kernel + v) * s.kernel + u];
+                        let weight = ((o * s.inputs + c) * s.kernel + v) * s.kernel + u;
+                        f(pixel * s.outputs + o, seen + c, weight);
                     }
                 }
-                y.push(sum);
             }
         }
     }
+}
+
+/// By the definition.
+fn exact_conv(x: &[f64], weight: &[f64], s: &ConvShape) -> Vec<f64> {
+    let mut y = vec![0.0; output_len(s)];
+    each_product(s, |at, seen, w| y[at] += x[seen] * weight[w]);
     y
+}
+
+/// The gradients of images and weights by the definition.
+fn exact_gradients(dy: &[f64], x: &[f64], weight: &[f64], s: &ConvShape) -> [Vec<f64>; 2] {
+    let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; weight.len()]);
+    each_product(s, |at, seen, w| {
+        dx[seen] += dy[at] * weight[w];
+        dw[w] += dy[at] * x[seen];
+    });
+    [dx, dw]
 }
 
 #[test]
@@ -100,6 +115,38 @@ fn convolutions_of_all_shapes_and_their_gradients() {
         let by_weight = differences(&ww, &along, |w| exact_conv(&xw, w, &s));
         close(&conv_input_gradient(&dy, &weight, &s), &by_x, 1e-6);
         close(&conv_weight_gradient(&dy, &x, &s), &by_weight, 1e-6);
+    }
+}
+
+/// 3×3 kernels over many channels, which are computed by tiles: odd sizes and numbers of channels, and all
+/// paddings.
+#[test]
+fn convolutions_by_tiles_and_their_gradients() {
+    let shapes: &[[usize; 8]] = match cfg!(miri) {
+        true => &[[2, 5, 4, 3, 5, 3, 1, 1], [1, 6, 5, 4, 3, 3, 1, 0]],
+        false => &[
+            [2, 6, 6, 32, 32, 3, 1, 1],
+            [3, 7, 9, 33, 47, 3, 1, 1],
+            [1, 9, 12, 50, 35, 3, 1, 0],
+            [2, 8, 5, 37, 64, 3, 1, 2],
+            [2, 15, 14, 128, 96, 3, 1, 1],
+            [1, 6, 70, 64, 40, 3, 1, 1],
+        ],
+    };
+    for &sizes in shapes {
+        let s = shape(sizes);
+        let (x, weight) = (numbers(1, input_len(&s)), numbers(2, weight_len(&s)));
+        let dy = numbers(3, output_len(&s));
+        let (xw, ww) = (wide(&x), wide(&weight));
+        let y = conv(&x, &weight, &s);
+        close(&y, &exact_conv(&xw, &ww, &s), 1e-6);
+        let [dx, dw] = exact_gradients(&wide(&dy), &xw, &ww, &s);
+        close(&conv_input_gradient(&dy, &weight, &s), &dx, 1e-6);
+        close(&conv_weight_gradient(&dy, &x, &s), &dw, 1e-6);
+        // An image's result does not depend on the others.
+        let one = ConvShape { images: 1, ..s };
+        let alone = conv(&x[..input_len(&one)], &weight, &one);
+        assert_eq!(alone, y[..alone.len()]);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{ConvShape, kernel};
+use super::{ConvShape, kernel, winograd};
 use crate::parallel::{Output, Parts, under_miri};
 use crate::product::{Destination, Matrix, Packed, Store, UNIT, equal_parts};
 use crate::scratch::{Buffer, Scratch};
@@ -12,6 +12,8 @@ use crate::simd::add_to;
 const ROWS: usize = under_miri(16, 384);
 /// Windows of a partial sum, at least.
 const ROWS_PER_PART: usize = under_miri(32, 1536);
+/// Fewest tasks, if there are columns for them.
+const TASKS: usize = 16;
 /// Most values of all partial sums.
 const MOST_PARTIAL_VALUES: usize = 1 << 22;
 
@@ -26,10 +28,15 @@ pub fn conv_weight_gradient(dy: &[f32], x: &[f32], shape: &ConvShape) -> Vec<f32
     if rows == 0 {
         return vec![0.0; outputs * depth];
     }
+    if winograd::applies(shape) {
+        return winograd::weight_gradient(dy, x, shape);
+    }
     let most = (MOST_PARTIAL_VALUES / (outputs * depth)).max(1);
     let step = rows.div_ceil(rows.div_ceil(ROWS_PER_PART).min(most));
     let parts = rows.div_ceil(step);
-    let column_step = equal_parts(depth, under_miri(32, 576), UNIT);
+    // Enough tasks, of enough columns that the left operand is worth its packing.
+    let widest = depth.div_ceil(TASKS.div_ceil(parts)).max(4 * UNIT);
+    let column_step = equal_parts(depth, widest.min(under_miri(32, 576)), UNIT);
     let across = depth.div_ceil(column_step);
     let mut output = Output::new(outputs * depth);
     let mut partial = Buffer::new((parts - 1) * outputs * depth);

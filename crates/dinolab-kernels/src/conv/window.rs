@@ -7,13 +7,15 @@ use rayon::prelude::*;
 use super::len;
 use crate::parallel::{Output, Parts, under_miri};
 use crate::product::{Destination, Matrix, Packed, UNIT, equal_parts};
-use crate::scratch::Scratch;
+use crate::scratch::{Buffer, Scratch};
 
 /// Values of a block of windows that are in cache together.
 const BLOCK: usize = under_miri(256, 1 << 18);
 /// Fewest and most windows of a block.
 const LEAST_ROWS: usize = under_miri(8, 48);
 const MOST_ROWS: usize = under_miri(16, 192);
+/// Values of all windows that are gathered at once.
+const ALL: usize = under_miri(1 << 10, 1 << 22);
 /// Fewest tasks that a product is divided into, if it is large enough.
 const TASKS: usize = 64;
 
@@ -45,7 +47,23 @@ pub(crate) struct Block<'a> {
     parts: Parts<'a>,
 }
 
-impl Block<'_> {
+impl<'a> Block<'a> {
+    /// Rows and columns of `parts`, `width` values wide, all of which the task has written, and which are
+    /// its alone.
+    pub(super) fn new(
+        rows: Range<usize>,
+        columns: Range<usize>,
+        width: usize,
+        parts: Parts<'a>,
+    ) -> Self {
+        Self {
+            rows,
+            columns,
+            width,
+            parts,
+        }
+    }
+
     /// The block's part of a row.
     pub fn row(&mut self, row: usize) -> &mut [f32] {
         assert!(self.rows.contains(&row));
@@ -121,6 +139,19 @@ impl Window {
         }
     }
 
+    /// All windows as rows, `[rows, depth]`.
+    fn gathered(&self, images: &[f32], rows: usize) -> Buffer {
+        let depth = self.depth();
+        let mut all = Buffer::new(rows * depth);
+        let step = (BLOCK / depth).clamp(1, MOST_ROWS);
+        let chunks = all.par_chunks_mut(step * depth).enumerate();
+        chunks.for_each(|(i, into)| {
+            let rows = i * step..rows.min((i + 1) * step);
+            self.gather(images, rows, 0..depth, into);
+        });
+        all
+    }
+
     /// Windows over `images` as rows, times `right` `[depth, outputs]`: `[rows, outputs]`, and what
     /// `after` returned for each block, in a fixed order.
     pub fn product<R: Send>(
@@ -133,12 +164,30 @@ impl Window {
     ) -> (Vec<f32>, Vec<R>) {
         let rows = count * self.windows[0] * self.windows[1];
         let depth = self.depth();
-        let most = (BLOCK / depth).clamp(LEAST_ROWS, MOST_ROWS);
-        let row_step = equal_parts(rows, rows.div_ceil(TASKS).clamp(16, most), 8);
-        let parts = TASKS.div_ceil(rows.div_ceil(row_step));
-        let column_step = outputs.div_ceil(parts).max(4 * UNIT).next_multiple_of(UNIT);
-        let across = outputs.div_ceil(column_step);
         let direct = self.is_identity();
+        let mut all = Buffer::default();
+        if !direct && rows * depth <= ALL {
+            all = self.gathered(images, rows);
+        }
+        let there = direct
+            .then_some(images)
+            .or((!all.is_empty()).then_some(&*all));
+        let [row_step, column_step] = match there {
+            Some(_) => {
+                // Few columns of the weights meet many rows while they are in cache.
+                let row_step = equal_parts(rows, MOST_ROWS, 8);
+                let parts = TASKS.div_ceil(rows.div_ceil(row_step));
+                [row_step, outputs.div_ceil(parts).next_multiple_of(UNIT)]
+            }
+            None => {
+                let most = (BLOCK / depth).clamp(LEAST_ROWS, MOST_ROWS);
+                let row_step = equal_parts(rows, rows.div_ceil(TASKS).clamp(16, most), 8);
+                let parts = TASKS.div_ceil(rows.div_ceil(row_step));
+                let column_step = outputs.div_ceil(parts).max(4 * UNIT);
+                [row_step, column_step.next_multiple_of(UNIT)]
+            }
+        };
+        let across = outputs.div_ceil(column_step);
         let mut output = Output::new(rows * outputs);
         let parts = output.parts();
         let returned = (0..rows.div_ceil(row_step) * across)
@@ -149,8 +198,8 @@ impl Window {
                 let some = top..rows.min(top + row_step);
                 let columns = left..outputs.min(left + column_step);
                 let mut scratch = Scratch::take();
-                let operand = if direct {
-                    Matrix::dense(images, rows, depth).rows(some.clone())
+                let operand = if let Some(values) = there {
+                    Matrix::dense(values, rows, depth).rows(some.clone())
                 } else {
                     let gathered = scratch.room(some.len() * depth);
                     self.gather(images, some.clone(), 0..depth, gathered);
@@ -160,12 +209,7 @@ impl Window {
                 let into = Destination::new(parts, top * outputs + left, size, outputs);
                 // SAFETY: each block is one task's, and is replaced.
                 unsafe { right.multiply(operand, columns.clone(), into) };
-                after(&mut Block {
-                    rows: some,
-                    columns,
-                    width: outputs,
-                    parts,
-                })
+                after(&mut Block::new(some, columns, outputs, parts))
             })
             .collect();
         // SAFETY: the blocks cover the matrix, and each has been written.
