@@ -139,13 +139,33 @@ pub fn batch_norm_backward(
     [mean, inverse, gamma]: [&[f32]; 3],
     residual: bool,
 ) -> BatchNormGradients {
+    let [beta, of_gamma] = batch_norm_sums(dz, z, y, [mean, inverse]);
+    let rows = y.len() / mean.len();
+    let sums = [beta.as_slice(), &of_gamma];
+    let of_rows = [mean, inverse, gamma];
+    let (y, residual) = batch_norm_input_gradient(dz, z, y, of_rows, sums, rows, residual);
+    BatchNormGradients {
+        y,
+        gamma: of_gamma,
+        beta,
+        residual,
+    }
+}
+
+/// The gradients of β and γ, `[C]` each: `Σ d` and `Σ d · (y − mean) · inverse` over the rows `[R, C]`, with
+/// `d` the gradient `dz` where `z`, if it is given, is positive.
+pub fn batch_norm_sums(
+    dz: &[f32],
+    z: Option<&[f32]>,
+    y: &[f32],
+    [mean, inverse]: [&[f32]; 2],
+) -> [Vec<f32>; 2] {
     let channels = mean.len();
-    assert!(channels > 0 && inverse.len() == channels && gamma.len() == channels);
+    assert!(channels > 0 && inverse.len() == channels);
     assert!(dz.len() == y.len() && y.len().is_multiple_of(channels));
     assert!(z.is_none_or(|z| z.len() == y.len()));
     let rows = y.len() / channels;
-    let step = light_step(channels);
-    let (_, sums) = by_rows(rows, step, [], |rows, []| {
+    let (_, sums) = by_rows(rows, light_step(channels), [], |rows, []| {
         let range = rows.start * channels..rows.end * channels;
         let mut sums = vec![0.0; 2 * channels];
         let (beta, gamma) = sums.split_at_mut(channels);
@@ -159,10 +179,31 @@ pub fn batch_norm_backward(
             *total += f64::from(*sum);
         }
     }
-    let total: Vec<f32> = total.iter().map(|&total| total as f32).collect();
-    let (dbeta, dgamma) = total.split_at(channels);
+    let mut beta: Vec<f32> = total.iter().map(|&total| total as f32).collect();
+    let gamma = beta.split_off(channels);
+    [beta, gamma]
+}
+
+/// The gradients of the rows `y` `[R, C]` and of the residual, of which the latter is that of the sum, from the
+/// [sums](batch_norm_sums) over all `count` rows that the mean and the variance are of: those of `y`, and those
+/// of others.
+pub fn batch_norm_input_gradient(
+    dz: &[f32],
+    z: Option<&[f32]>,
+    y: &[f32],
+    [mean, inverse, gamma]: [&[f32]; 3],
+    [dbeta, dgamma]: [&[f32]; 2],
+    count: usize,
+    residual: bool,
+) -> (Vec<f32>, Option<Vec<f32>>) {
+    let channels = mean.len();
+    assert!(channels > 0 && inverse.len() == channels && gamma.len() == channels);
+    assert!(dbeta.len() == channels && dgamma.len() == channels);
+    assert!(dz.len() == y.len() && y.len().is_multiple_of(channels));
+    assert!(z.is_none_or(|z| z.len() == y.len()));
+    let rows = y.len() / channels;
     // dy = γ · inverse · (d − Σd / R − ŷ · Σ(d · ŷ) / R), as d · a + y · b + c.
-    let share = 1.0 / rows.max(1) as f32;
+    let share = 1.0 / count.max(1) as f32;
     let a: Vec<f32> = gamma.iter().zip(inverse).map(|(g, i)| g * i).collect();
     let of_y = (0..channels).map(|c| -a[c] * inverse[c] * dgamma[c] * share);
     let b: Vec<f32> = of_y.collect();
@@ -170,7 +211,7 @@ pub fn batch_norm_backward(
     let c: Vec<f32> = constant.collect();
     let mut dresidual = Output::new(if residual { y.len() } else { 0 });
     let parts = dresidual.parts();
-    let ([dy], _) = by_rows(rows, step, [channels], |rows, [dy]| {
+    let ([dy], _) = by_rows(rows, light_step(channels), [channels], |rows, [dy]| {
         let range = rows.start * channels..rows.end * channels;
         let z = z.map(|z| &z[range.clone()]);
         let mut masked;
@@ -191,13 +232,9 @@ pub fn batch_norm_backward(
         };
         combine(dy, dz, &y[range], &a, &b, &c);
     });
-    BatchNormGradients {
-        y: dy,
-        gamma: dgamma.to_vec(),
-        beta: dbeta.to_vec(),
-        // SAFETY: the tasks above have written all rows, if there is room for any.
-        residual: residual.then(|| unsafe { dresidual.finish() }),
-    }
+    // SAFETY: the tasks above have written all rows, if there is room for any.
+    let residual = residual.then(|| unsafe { dresidual.finish() });
+    (dy, residual)
 }
 
 multiversioned! {

@@ -83,7 +83,8 @@ mod visreg;
 
 pub use attention::{AttentionShape, attention, attention_backward};
 pub use batch_norm::{
-    BatchNormGradients, Moments, batch_norm_affine, batch_norm_backward, scale_shift,
+    BatchNormGradients, Moments, batch_norm_affine, batch_norm_backward, batch_norm_input_gradient,
+    batch_norm_sums, scale_shift,
 };
 pub use branch::{
     AttentionSaved, BranchGradients, BranchWeights, ClassAttentionSaved, MlpActivation, MlpSaved,

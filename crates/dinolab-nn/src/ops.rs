@@ -13,6 +13,7 @@
 //! raw logits.
 
 mod attention;
+mod batch_sums;
 pub mod branch;
 mod branch_kind;
 mod coding_rate;
@@ -37,6 +38,7 @@ mod update;
 mod visreg;
 
 pub use attention::{attention, attention_probabilities, first_attention_probabilities};
+pub use batch_sums::{BatchSums, sums_batches, with_batch_sums};
 pub use branch::{branch, branch_onto};
 pub use coding_rate::coding_rate;
 pub use conv::{channels_last, conv, conv_affine, conv_bias, conv_norm, max_pool};

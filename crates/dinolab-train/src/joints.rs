@@ -29,9 +29,9 @@ impl Joints {
     }
 
     /// For a backbone that one of `ranks` learns: in one piece, unless sums over processes
-    /// [overlap](Ranks::overlap) with its backward pass.
+    /// [overlap](Ranks::overlap) with its backward pass. They would hold up those of batch normalisation.
     pub fn of(backbone: &BackboneConfig, ranks: &Ranks) -> Self {
-        match ranks.overlap() {
+        match ranks.overlap() && !backbone.has_batch_norm() {
             true => Self::new(backbone.droppable_blocks()),
             false => Self::default(),
         }

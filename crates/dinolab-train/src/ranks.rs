@@ -9,6 +9,7 @@
 mod agree;
 mod gather;
 mod tree;
+mod whole_batch;
 
 use std::fmt;
 use std::ops::Range;

@@ -339,7 +339,8 @@ impl<'a> Trainer<'a> {
 
     /// One step of the method, checked for divergence.
     fn step(&mut self, views: &[Views], hp: &StepHyperparams) -> Result<StepReport> {
-        let report = match self.method.step(views, hp) {
+        let (ranks, method) = (&self.ranks, &mut self.method);
+        let report = match ranks.whole_batch(|| method.step(views, hp)) {
             Err(Error::NonFiniteLoss { loss, .. }) => {
                 return Err(self.record.diverged(self.done, Divergence::Loss(loss)));
             }

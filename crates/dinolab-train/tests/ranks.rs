@@ -16,7 +16,7 @@ use dinolab_data::{LoaderConfig, Size};
 use dinolab_nn::init::Init;
 use dinolab_nn::{
     AnyBackbone, BottleneckConfig, Feature, HeadConfig, LoraConfig, PatchHeadConfig,
-    ProjectionConfig, VitConfig, device,
+    ProjectionConfig, ResNetConfig, VitConfig, device,
 };
 use dinolab_train::checkpoint::Checkpoint;
 use dinolab_train::{
@@ -78,6 +78,30 @@ fn dino() -> DinoConfig {
         patch_drop: 0.3,
         freeze_last_layer: 0,
         ..DinoConfig::default()
+    }
+}
+
+fn simdino() -> SimDinoConfig {
+    SimDinoConfig {
+        backbone: vit().into(),
+        feature: Default::default(),
+        head: BottleneckConfig {
+            hidden_dim: 24,
+            out_dim: 8,
+            layers: 3,
+        },
+        optimizer: OptimiserKind::AdamW,
+        clip_grad: 3.0,
+        coding_rate_weight: 0.5,
+        coding_rate_epsilon: 0.5,
+        momentum_teacher: 0.9,
+        momentum_teacher_end: 1.0,
+        average: None,
+        drop_path: 0.2,
+        patch_drop: 0.3,
+        seed: 4,
+        precision: Default::default(),
+        adapt: Default::default(),
     }
 }
 
@@ -152,6 +176,18 @@ const METHODS: [&str; 13] = [
     "adapted dinov2",
 ];
 
+/// Backbones with batch normalisation, whose statistics are those of the whole batch.
+const BATCH_NORM: [&str; 3] = ["resnet dino", "resnet lejepa", "resnet simdino"];
+
+fn resnet() -> ResNetConfig {
+    ResNetConfig {
+        channels: 3,
+        width: 4,
+        blocks: [1, 1, 1, 1],
+        bottleneck: false,
+    }
+}
+
 fn method(name: &str) -> Box<dyn Method> {
     let device = device::by_name("cpu").unwrap();
     let of_dino = |config: DinoConfig| Box::new(Dino::new(&config, &device).unwrap());
@@ -167,6 +203,30 @@ fn method(name: &str) -> Box<dyn Method> {
             sigreg_directions: 32,
             ..dino()
         }),
+        "resnet dino" => of_dino(DinoConfig {
+            backbone: resnet().into(),
+            patch_drop: 0.0,
+            ..dino()
+        }),
+        "resnet lejepa" => {
+            let config = joint(LeJepaObjective {
+                sigreg_weight: 0.05,
+            });
+            let config = JointEmbeddingConfig {
+                backbone: resnet().into(),
+                patch_drop: 0.0,
+                ..config
+            };
+            Box::new(JointEmbedding::new(&config, &device).unwrap())
+        }
+        "resnet simdino" => {
+            let config = SimDinoConfig {
+                backbone: resnet().into(),
+                patch_drop: 0.0,
+                ..simdino()
+            };
+            Box::new(SimDino::new(&config, &device).unwrap())
+        }
         "adapted dino" => of_dino(DinoConfig {
             adapt: adapt(),
             ..dino()
@@ -191,30 +251,7 @@ fn method(name: &str) -> Box<dyn Method> {
             let config = joint(VisRegObjective { visreg_weight: 0.5 });
             Box::new(JointEmbedding::new(&config, &device).unwrap())
         }
-        "simdino" => {
-            let config = SimDinoConfig {
-                backbone: vit().into(),
-                feature: Default::default(),
-                head: BottleneckConfig {
-                    hidden_dim: 24,
-                    out_dim: 8,
-                    layers: 3,
-                },
-                optimizer: OptimiserKind::AdamW,
-                clip_grad: 3.0,
-                coding_rate_weight: 0.5,
-                coding_rate_epsilon: 0.5,
-                momentum_teacher: 0.9,
-                momentum_teacher_end: 1.0,
-                average: None,
-                drop_path: 0.2,
-                patch_drop: 0.3,
-                seed: 4,
-                precision: Default::default(),
-                adapt: Default::default(),
-            };
-            Box::new(SimDino::new(&config, &device).unwrap())
-        }
+        "simdino" => Box::new(SimDino::new(&simdino(), &device).unwrap()),
         "adapted dinov2" => {
             let config = DinoV2Config {
                 adapt: adapt(),
@@ -397,7 +434,7 @@ fn difference(a: &State, b: &State) -> f64 {
 
 #[test]
 fn any_number_of_processes_trains_as_one_but_for_rounding() {
-    for name in METHODS {
+    for name in METHODS.into_iter().chain(BATCH_NORM) {
         let one = run(name, 1, None, 1);
         for size in [2, 4] {
             let several = run(name, size, None, 1);
@@ -519,6 +556,8 @@ fn what_cannot_be_divided_is_refused() {
         more.contains("2 shards cannot be divided among 4 processes"),
         "{more}"
     );
+    let parts = refused("resnet dino", 2, Some(4));
+    assert!(parts.contains("start 4 processes"), "{parts}");
     let many = refused("lejepa", 1, Some(32));
     assert!(many.contains("among 32 shards; give 32"), "{many}");
 

@@ -1,7 +1,8 @@
 //! What methods refuse alike.
 
 use burn::tensor::Tensor;
-use dinolab_nn::BackboneConfig;
+use dinolab_nn::ops::sums_batches;
+use dinolab_nn::{BackboneConfig, Parameters};
 
 use crate::{Error, Ranks, Result};
 
@@ -43,16 +44,28 @@ pub(crate) fn batch_norm_alone(backbone: &BackboneConfig, accumulate: usize) -> 
     }
 }
 
-/// Refuses parts of a batch in several processes for a backbone with batch normalisation.
-pub(crate) fn batch_norm_of_whole(backbone: &BackboneConfig, ranks: &Ranks) -> Result<()> {
-    match ranks.is_whole() || !backbone.has_batch_norm() {
-        true => Ok(()),
-        false => {
-            let reason = "has batch normalisation, which would see each part of a batch by itself; \
-                          train a residual network in one process, without `reproducible-ranks`";
-            Err(bad("arch", reason))
-        }
+/// Refuses parts of a batch of which batch normalisation of `network` would not see the whole: those that a
+/// process computes one after the other, and those of processes whose operations are not the fused ones.
+pub(crate) fn batch_norm_of_whole(
+    backbone: &BackboneConfig,
+    network: &dyn Parameters,
+    ranks: &Ranks,
+) -> Result<()> {
+    if ranks.is_whole() || !backbone.has_batch_norm() {
+        return Ok(());
     }
+    let reason = match ranks.own_shards() {
+        1 if sums_batches(network) => return Ok(()),
+        1 => "has batch normalisation, whose statistics several processes sum on the CPU and in single \
+              precision only; train a residual network in one process"
+            .to_owned(),
+        own => format!(
+            "has batch normalisation, which would see each of the {own} parts of a batch of this process by \
+             itself; start {} processes, or train a residual network without `reproducible-ranks`",
+            ranks.shards()
+        ),
+    };
+    Err(bad("arch", reason))
 }
 
 /// A setting that is refused.

@@ -427,7 +427,7 @@ impl Method for Dino {
                           `reproducible-ranks`, or without batch normalisation";
             return Err(check::bad("use-bn-in-head", reason));
         }
-        check::batch_norm_of_whole(&self.config.backbone, ranks)?;
+        check::batch_norm_of_whole(&self.config.backbone, self.learned(), ranks)?;
         self.ranks = ranks.clone();
         Ok(())
     }

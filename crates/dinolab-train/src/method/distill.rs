@@ -172,7 +172,7 @@ impl Method for Distill {
     }
 
     fn distribute(&mut self, ranks: &Ranks) -> Result<()> {
-        check::batch_norm_of_whole(&self.config.backbone, ranks)?;
+        check::batch_norm_of_whole(&self.config.backbone, self.learned(), ranks)?;
         self.ranks = ranks.clone();
         self.kept = self.kept.take().filter(|_| ranks.size() == 1);
         Ok(())

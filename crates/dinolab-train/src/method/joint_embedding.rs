@@ -282,7 +282,7 @@ impl<O: Objective> Method for JointEmbedding<O> {
     }
 
     fn distribute(&mut self, ranks: &Ranks) -> Result<()> {
-        check::batch_norm_of_whole(&self.config.backbone, ranks)?;
+        check::batch_norm_of_whole(&self.config.backbone, self.learned(), ranks)?;
         self.ranks = ranks.clone();
         Ok(())
     }

@@ -265,7 +265,7 @@ impl Method for SimDino {
     }
 
     fn distribute(&mut self, ranks: &Ranks) -> Result<()> {
-        check::batch_norm_of_whole(&self.config.backbone, ranks)?;
+        check::batch_norm_of_whole(&self.config.backbone, self.learned(), ranks)?;
         self.ranks = ranks.clone();
         Ok(())
     }

@@ -13,6 +13,7 @@ use burn::backend::{Autodiff, Backend, Flex, TensorMetadata, backend_extension};
 use dinolab_kernels::{self as kernels, ConvShape, Moments};
 
 use super::{dense, tensor, unzip, values};
+use crate::ops::batch_sums::{moments_of_all, sums_of_all};
 use crate::ops::conv::Kernel;
 
 /// Where an operation leaves the moments that it normalised by.
@@ -110,6 +111,7 @@ fn normalised(
 ) -> (FlexTensor, Normalised) {
     let shape = shape_of(&x, kernel, weight.shape()[0]);
     let (y, moments) = kernels::conv_with_moments(values(&x), values(&weight), &shape);
+    let moments = moments_of_all(moments);
     let inverse = moments.inverse_deviation(eps);
     let (g, b) = (values(&gamma), values(&beta));
     let (scale, shift) = kernels::batch_norm_affine(&moments.mean, &inverse, g, b);
@@ -138,27 +140,35 @@ impl Normalised {
     ) {
         let dz = dense(dz);
         let [images, weights, scale] = &self.operands;
-        let of_norm = kernels::batch_norm_backward(
-            values(&dz),
-            self.z.as_ref().map(values),
+        let (of_z, z) = (values(&dz), self.z.as_ref().map(values));
+        let (mean, inverse) = (self.mean.as_slice(), self.inverse.as_slice());
+        let own = kernels::batch_norm_sums(of_z, z, &self.y, [mean, inverse]);
+        let channels = self.shape.outputs;
+        let rows = self.y.len() / channels;
+        let (all, count) = sums_of_all([&own[0], &own[1]], rows);
+        let (of_y, of_residual) = kernels::batch_norm_input_gradient(
+            of_z,
+            z,
             &self.y,
-            [&self.mean, &self.inverse, values(scale)],
+            [mean, inverse, values(scale)],
+            [&all[0], &all[1]],
+            count,
             residual.is_some(),
         );
         drop(dz);
-        let channels = self.shape.outputs;
+        let [of_beta, of_gamma] = own;
         if let Some(node) = gamma {
-            grads.register::<Flex>(node, tensor(of_norm.gamma, [channels]));
+            grads.register::<Flex>(node, tensor(of_gamma, [channels]));
         }
         if let Some(node) = beta {
-            grads.register::<Flex>(node, tensor(of_norm.beta, [channels]));
+            grads.register::<Flex>(node, tensor(of_beta, [channels]));
         }
-        if let (Some(node), Some(gradient)) = (residual, of_norm.residual) {
+        if let (Some(node), Some(gradient)) = (residual, of_residual) {
             let z = self::images(gradient, &self.shape);
             grads.register::<Flex>(node, z);
         }
         let operands = [images, weights];
-        register(grads, [x, weight], operands, &of_norm.y, &self.shape);
+        register(grads, [x, weight], operands, &of_y, &self.shape);
     }
 }
 
