@@ -36,7 +36,9 @@ mod mpi {
     use tempfile::TempDir;
 
     use super::Train;
-    use super::common::{assert_same, checkpoint_steps, signal, text, wait_for_checkpoint};
+    use super::common::{
+        assert_same, checkpoint_steps, of_kind, signal, text, wait_for_checkpoint,
+    };
 
     const TRY_AGAIN: i32 = 75;
 
@@ -152,6 +154,29 @@ mod mpi {
                     &place.run(&format!("{name}-{run}")),
                 );
             }
+        }
+    }
+
+    #[test]
+    fn batch_normalisation_is_of_the_whole_batch() {
+        let place = Place::new();
+        let train = |run: &str| {
+            let train = Train::tiny(&place.run(run)).with("arch", "resnet18");
+            ["patch-size", "width", "depth", "heads"]
+                .into_iter()
+                .fold(train, Train::without)
+        };
+        train("one").succeed();
+        succeed(2, &train("two"));
+        let losses = |run: &str| {
+            let steps = of_kind(&place.run(run), "train");
+            let losses = steps.iter().map(|step| step["loss"].as_f64().unwrap());
+            losses.collect::<Vec<_>>()
+        };
+        let (one, two) = (losses("one"), losses("two"));
+        assert!(one.len() > 2 && one.len() == two.len(), "{one:?}");
+        for (one, two) in one.iter().zip(&two) {
+            assert!((one - two).abs() < 1e-4, "{one} {two}");
         }
     }
 
