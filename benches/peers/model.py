@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Sequence
+from typing import Any, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -27,12 +27,20 @@ class VitConfig:
     heads: int
     depth: int = 12
     drop_path_rate: float = 0.0
+    registers: int = 0
+    layer_scale: bool = False
+    swiglu: bool = False
+    rope: bool = False
 
     @staticmethod
-    def named(arch: str, patch_size: int, image_size: int, drop_path_rate: float = 0.0) -> VitConfig:
+    def named(
+        arch: str, patch_size: int, image_size: int, drop_path_rate: float = 0.0, **others: Any
+    ) -> VitConfig:
         """The sizes of `arch`."""
         width, heads = ARCHITECTURES[arch]
-        return VitConfig(image_size, patch_size, width, heads, drop_path_rate=drop_path_rate)
+        return VitConfig(
+            image_size, patch_size, width, heads, drop_path_rate=drop_path_rate, **others
+        )
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,20 @@ def init_linear(linear: nn.Linear) -> nn.Linear:
     return linear
 
 
+Rotation = tuple[Tensor, Tensor]
+"""Cosines and sines of the angles of all patches, `[N, D / heads]` each."""
+
+
+def rotated(x: Tensor, rotation: Rotation) -> Tensor:
+    """Turns the heads `[B, H, N, w]` of patches; what precedes them stays."""
+    cosines, sines = rotation
+    count = cosines.shape[0]
+    before, patches = x.split([x.shape[2] - count, count], dim=2)
+    first, second = patches.chunk(2, dim=-1)
+    turned = patches * cosines + torch.cat([-second, first], dim=-1) * sines
+    return torch.cat([before, turned], dim=2)
+
+
 class Attention(nn.Module):
     """Self-attention of several heads."""
 
@@ -61,10 +83,12 @@ class Attention(nn.Module):
         self.qkv = init_linear(nn.Linear(width, 3 * width))
         self.proj = init_linear(nn.Linear(width, width))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
         batch, tokens, width = x.shape
         qkv = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        if rotation is not None:
+            query, key = rotated(query, rotation), rotated(key, rotation)
         mixed = F.scaled_dot_product_attention(query, key, value)
         return self.proj(mixed.transpose(1, 2).reshape(batch, tokens, width))
 
@@ -81,15 +105,44 @@ class Mlp(nn.Module):
         return self.fc2(F.gelu(self.fc1(x)))
 
 
+class GatedMlp(nn.Module):
+    """SwiGLU: gates and values of two thirds of the hidden width of `Mlp`, in multiples of 8."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        hidden = (int(4 * width * 2 / 3) + 7) // 8 * 8
+        self.fc1 = init_linear(nn.Linear(width, 2 * hidden))
+        self.fc2 = init_linear(nn.Linear(hidden, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, value = self.fc1(x).chunk(2, dim=-1)
+        return self.fc2(F.silu(gate) * value)
+
+
+class LayerScale(nn.Module):
+    """A factor for each channel of a branch."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((width,), 1e-5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma
+
+
 class Block(nn.Module):
     """A pre-norm transformer block with stochastic depth."""
 
-    def __init__(self, width: int, heads: int, drop: float) -> None:
+    def __init__(self, config: VitConfig, drop: float) -> None:
         super().__init__()
+        width = config.width
+        scale = LayerScale if config.layer_scale else nn.Identity
         self.norm1 = nn.LayerNorm(width, eps=1e-6)
-        self.attn = Attention(width, heads)
+        self.attn = Attention(width, config.heads)
+        self.ls1 = scale(width)
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
-        self.mlp = Mlp(width)
+        self.mlp = GatedMlp(width) if config.swiglu else Mlp(width)
+        self.ls2 = scale(width)
         self.drop = drop
 
     def survive(self, branch: Tensor) -> Tensor:
@@ -100,9 +153,9 @@ class Block(nn.Module):
         alive = torch.rand(branch.shape[0], 1, 1, device=branch.device) < keep
         return branch * (alive.to(branch.dtype) / keep)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.survive(self.attn(self.norm1(x)))
-        return x + self.survive(self.mlp(self.norm2(x)))
+    def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
+        x = x + self.survive(self.ls1(self.attn(self.norm1(x), rotation)))
+        return x + self.survive(self.ls2(self.mlp(self.norm2(x))))
 
 
 class PatchEmbed(nn.Module):
@@ -125,14 +178,17 @@ class Vit(nn.Module):
         self.side = config.image_size // config.patch_size
         width = config.width
         self.cls_token = nn.Parameter(torch.empty(1, 1, width))
-        self.pos_embed = nn.Parameter(torch.empty(1, 1 + self.side**2, width))
+        if config.registers > 0:
+            self.register_tokens = nn.Parameter(torch.randn(1, config.registers, width) * 1e-6)
+        if not config.rope:
+            self.pos_embed = nn.Parameter(torch.empty(1, 1 + self.side**2, width))
         self.patch_embed = PatchEmbed(config.patch_size, width)
         last = max(config.depth - 1, 1)
         self.blocks = nn.ModuleList(
-            Block(width, config.heads, config.drop_path_rate * i / last) for i in range(config.depth)
+            Block(config, config.drop_path_rate * i / last) for i in range(config.depth)
         )
         self.norm = nn.LayerNorm(width, eps=1e-6)
-        for token in (self.cls_token, self.pos_embed):
+        for token in (self.cls_token, *([] if config.rope else [self.pos_embed])):
             nn.init.trunc_normal_(token, std=0.02, a=-2.0, b=2.0)
 
     def positions(self, height: int, width: int) -> Tensor:
@@ -145,13 +201,29 @@ class Vit(nn.Module):
         grid = F.interpolate(grid, scale_factor=scale, mode="bicubic")
         return torch.cat([self.pos_embed[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
 
+    def rotation(self, height: int, width: int) -> Rotation:
+        """The angles of DINOv3 (base 100) for a grid of patches."""
+        quarter = self.config.width // self.config.heads // 4
+        device = self.cls_token.device
+        periods = 100.0 ** (torch.arange(quarter, device=device) / quarter)
+        places = [(2 * torch.arange(n, device=device) + 1) / n - 1 for n in (height, width)]
+        coordinates = torch.stack(torch.meshgrid(*places, indexing="ij"), dim=-1).reshape(-1, 2, 1)
+        angles = (2 * math.pi * coordinates / periods).flatten(1).tile(2)
+        return angles.cos(), angles.sin()
+
     def forward(self, images: Tensor) -> Tensor:
         patch = self.config.patch_size
         height, width = images.shape[-2] // patch, images.shape[-1] // patch
         cls = self.cls_token.expand(images.shape[0], -1, -1)
-        x = torch.cat([cls, self.patch_embed(images)], dim=1) + self.positions(height, width)
+        x = torch.cat([cls, self.patch_embed(images)], dim=1)
+        rotation = self.rotation(height, width) if self.config.rope else None
+        if rotation is None:
+            x = x + self.positions(height, width)
+        if self.config.registers > 0:
+            registers = self.register_tokens.expand(images.shape[0], -1, -1)
+            x = torch.cat([x[:, :1], registers, x[:, 1:]], dim=1)
         for block in self.blocks:
-            x = block(x)
+            x = block(x, rotation)
         return self.norm(x)[:, 0]
 
 

@@ -25,6 +25,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--method", choices=tuple(HEADS), default="dino")
     parser.add_argument("--arch", choices=(*ARCHITECTURES, *CONVOLUTIONAL), default="vit_small")
     parser.add_argument("--patch-size", type=int, default=16)
+    parser.add_argument("--registers", type=int, default=0)
+    parser.add_argument("--layer-scale", type=serving.boolean, default=False)
+    parser.add_argument("--ffn", choices=("mlp", "swiglu"), default="mlp")
+    parser.add_argument("--positions", choices=("learned", "rope"), default="learned")
     parser.add_argument("--global-crops-size", type=int, default=224)
     parser.add_argument("--local-crops-size", type=int, default=96)
     parser.add_argument("--local-crops-number", type=int, default=8)
@@ -55,7 +59,13 @@ def learner(args: argparse.Namespace, device: torch.device) -> Dino | Learner:
         vit = ConvolutionalConfig(args.arch, args.drop_path_rate)
     else:
         size = args.global_crops_size
-        vit = VitConfig.named(args.arch, args.patch_size, size, args.drop_path_rate)
+        variant = {
+            "registers": args.registers,
+            "layer_scale": args.layer_scale,
+            "swiglu": args.ffn == "swiglu",
+            "rope": args.positions == "rope",
+        }
+        vit = VitConfig.named(args.arch, args.patch_size, size, args.drop_path_rate, **variant)
     common = {
         "clip_grad": args.clip_grad,
         "adamw": args.adamw,

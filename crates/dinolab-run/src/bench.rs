@@ -8,10 +8,12 @@ use std::io::BufRead;
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Distribution, Tensor};
+use dinolab_nn::position::Rope;
 use dinolab_nn::{BackboneConfig, Device, Precision, VitConfig};
 
 use crate::error::{Context, Error, Result};
 use crate::settings::resolve::arch_names;
+use crate::values::{FfnKind, PositionKind};
 
 /// What is measured, and how often.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +28,27 @@ pub struct BenchOptions {
     /// Patch size in pixels, of a transformer
     #[cfg_attr(feature = "clap", arg(long, value_name = "PX", default_value_t = 16))]
     pub patch_size: usize,
+    /// Number of register tokens of a transformer
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 0))]
+    pub registers: usize,
+    /// Scale each residual branch of a transformer by a learned vector
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_name = "BOOL", default_value_t, action = clap::ArgAction::Set)
+    )]
+    pub layer_scale: bool,
+    /// MLP of each block of a transformer
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_name = "NAME", default_value = "mlp")
+    )]
+    pub ffn: FfnKind,
+    /// Learned or rotary positions of a transformer
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_name = "NAME", default_value = "learned")
+    )]
+    pub positions: PositionKind,
     /// Number of compute threads [default: all cores]
     #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
     pub threads: Option<usize>,
@@ -54,8 +77,20 @@ impl BenchOptions {
         }
         let found = VitConfig::named(&self.arch, self.patch_size, image_size);
         let known = || format!("one of {}", arch_names());
-        let found = found.ok_or_else(|| Error::setting("arch", &self.arch, known()))?;
-        Ok(found.into())
+        let vit = found.ok_or_else(|| Error::setting("arch", &self.arch, known()))?;
+        let gated_mlp = self.ffn == FfnKind::SwiGlu;
+        let vit = VitConfig {
+            registers: self.registers,
+            layer_scale: self.layer_scale,
+            gated_mlp,
+            mlp_width: match gated_mlp {
+                true => VitConfig::gated_width(vit.width),
+                false => vit.mlp_width,
+            },
+            rope: (self.positions == PositionKind::Rope).then(Rope::default),
+            ..vit
+        };
+        Ok(vit.into())
     }
 
     /// The network in words.

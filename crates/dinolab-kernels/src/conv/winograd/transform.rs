@@ -62,6 +62,10 @@ fn of_kernel_gradient<const N: usize>([a, b, c, d]: [Lanes<N>; 4]) -> [Lanes<N>;
 
 /// A transform of the columns of a tile of `F × F` places, and then of the rows, to `T × T` places; of
 /// `N` channels. `write` gets the values of each place, by row and column.
+#[allow(
+    clippy::needless_range_loop,
+    reason = "compiled to whole vectors in this form"
+)]
 #[inline(always)]
 fn both<const N: usize, const F: usize, const T: usize>(
     of: impl Fn([Lanes<N>; F]) -> [Lanes<N>; T],
