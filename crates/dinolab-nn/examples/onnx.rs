@@ -8,7 +8,7 @@ use std::path::Path;
 use dinolab_nn::init::Init;
 use dinolab_nn::onnx::{Options, export};
 use dinolab_nn::weights::{LoadOptions, load, read};
-use dinolab_nn::{AnyBackbone, Device, Head, ProjectionHead, device};
+use dinolab_nn::{AnyBackbone, Backbone, Device, Head, ProjectionHead, device};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
     let head = match weights.head_config() {
         Some(config) if asked("head") => {
-            let width = weights.feature()?.width(config.width());
+            let width = weights.feature()?.width(network.width());
             let mut head = Head::new(&config, width, &mut Init::new(0), &device)?;
             load(&mut head, "head", &weights, LoadOptions::default())?;
             Some(head)
