@@ -142,8 +142,8 @@ struct Count {
     quiet: bool,
     total: Option<u64>,
     unit: &'static str,
-    began: Instant,
-    from: u64,
+    /// When the first was done, which is slower than the others, and how many were done then.
+    first: Option<(Instant, u64)>,
     spoke: Instant,
 }
 
@@ -167,14 +167,14 @@ impl Count {
             quiet,
             total,
             unit,
-            began: Instant::now(),
-            from: done,
+            first: None,
             spoke: Instant::now(),
         }
     }
 
     /// Moves to `done`, with a word on how it goes.
     fn set(&mut self, done: u64, detail: &str) {
+        let (began, from) = *self.first.get_or_insert((Instant::now(), done));
         if let Some(bar) = &self.bar {
             bar.set_position(done);
             bar.set_message(detail.to_owned());
@@ -184,13 +184,12 @@ impl Count {
                 errln!("{} {done}  {detail}", self.unit);
                 return;
             };
-            let rate = (done - self.from).max(1) as f64 / self.began.elapsed().as_secs_f64();
-            let left = Duration::from_secs_f64((total - done.min(total)) as f64 / rate);
-            errln!(
-                "{} {done}/{total}  {detail}  {} left",
-                self.unit,
-                HumanDuration(left)
-            );
+            let each = began.elapsed().as_secs_f64() / done.saturating_sub(from) as f64;
+            let left = Duration::try_from_secs_f64(each * (total - done.min(total)) as f64);
+            let left = left.map_or(String::new(), |left| {
+                format!("  {} left", HumanDuration(left))
+            });
+            errln!("{} {done}/{total}  {detail}{left}", self.unit);
         }
     }
 }

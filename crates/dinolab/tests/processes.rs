@@ -175,8 +175,11 @@ mod mpi {
         };
         let (one, two) = (losses("one"), losses("two"));
         assert!(one.len() > 2 && one.len() == two.len(), "{one:?}");
+        // Rounding grows from step to step: the last grid of a view is one position, and Adam divides by what
+        // is small.
+        assert!((one[0] - two[0]).abs() < 1e-5, "{one:?} {two:?}");
         for (one, two) in one.iter().zip(&two) {
-            assert!((one - two).abs() < 1e-4, "{one} {two}");
+            assert!((one - two).abs() < 2e-3, "{one} {two}");
         }
     }
 
