@@ -161,7 +161,11 @@ mod mpi {
     fn batch_normalisation_is_of_the_whole_batch() {
         let place = Place::new();
         let train = |run: &str| {
-            let train = Train::tiny(&place.run(run)).with("arch", "resnet18");
+            // Adam would make whole steps of the rounding of gradients that vanish; as it is, rounding grows
+            // from step to step, since the last grid of a view has one position.
+            let train = Train::tiny(&place.run(run))
+                .with("arch", "resnet18")
+                .with("optimizer", "sgd");
             ["patch-size", "width", "depth", "heads"]
                 .into_iter()
                 .fold(train, Train::without)
@@ -175,11 +179,9 @@ mod mpi {
         };
         let (one, two) = (losses("one"), losses("two"));
         assert!(one.len() > 2 && one.len() == two.len(), "{one:?}");
-        // Rounding grows from step to step: the last grid of a view is one position, and Adam divides by what
-        // is small.
-        assert!((one[0] - two[0]).abs() < 1e-5, "{one:?} {two:?}");
-        for (one, two) in one.iter().zip(&two) {
-            assert!((one - two).abs() < 2e-3, "{one} {two}");
+        for (step, (a, b)) in one.iter().zip(&two).enumerate() {
+            let limit = if step < 2 { 2e-5 } else { 1e-3 };
+            assert!((a - b).abs() < limit, "{one:?} {two:?}");
         }
     }
 
