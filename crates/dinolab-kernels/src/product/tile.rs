@@ -82,8 +82,14 @@ pub(super) struct Sweep {
     pub add: bool,
 }
 
+/// Values of a cache line.
+const CACHE_LINE: usize = 16;
+/// Lines of the right operand from which the processor fetches ahead: a sliver is often larger than the L1
+/// cache, and comes from the next one again for every tile.
+const AHEAD: usize = 12;
+
 /// The tiles of one level, over its vectors: `V` of `LANES` values with `zero`, `load`, `splat`,
-/// `mul_add` and `store`, which are in scope, compiled for `$features`. Heights of tiles: the
+/// `mul_add`, `store` and `prefetch`, which are in scope, compiled for `$features`. Heights of tiles: the
 /// first is a sliver's.
 macro_rules! tiles {
     ([$most:literal $(, $fewer:literal)*] $(, $features:literal)?) => {
@@ -113,6 +119,9 @@ macro_rules! tiles {
                 let mut sums = [[zero(); N]; M];
                 for p in 0..sweep.depth {
                     let line: [V; N] = std::array::from_fn(|j| load(b.add(p * WIDTH + j * LANES)));
+                    for value in (0..N * LANES).step_by(CACHE_LINE) {
+                        prefetch(b.wrapping_add((p + AHEAD) * WIDTH + value));
+                    }
                     for i in 0..M {
                         let x = splat(*starts[i].add(p * STEP));
                         for j in 0..N {
@@ -209,7 +218,17 @@ macro_rules! x86 {
             $zero as zero,
         };
         const LANES: usize = size_of::<V>() / size_of::<f32>();
+        use super::{AHEAD, CACHE_LINE, prefetch};
     };
+}
+
+/// Fetches what is at an address into the L1 cache, if there is anything.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn prefetch(at: *const f32) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    // SAFETY: nothing is read as far as the program can tell, whatever the address.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
 }
 
 /// 32 registers of 16 lanes.
@@ -249,9 +268,12 @@ mod neon {
         float32x4_t as V, vdupq_n_f32 as splat, vfmaq_f32, vld1q_f32 as load, vst1q_f32 as store,
     };
 
-    use super::Sweep;
+    use super::{AHEAD, CACHE_LINE, Sweep};
 
     const LANES: usize = size_of::<V>() / size_of::<f32>();
+
+    /// Not measured on any of these processors.
+    fn prefetch(_: *const f32) {}
 
     #[target_feature(enable = "neon")]
     #[inline]
@@ -268,11 +290,13 @@ mod neon {
 
 /// Any processor, by arrays that the compiler turns into its vectors.
 mod portable {
-    use super::Sweep;
+    use super::{AHEAD, CACHE_LINE, Sweep};
     use crate::simd::fma;
 
     const LANES: usize = 4;
     type V = [f32; LANES];
+
+    fn prefetch(_: *const f32) {}
 
     #[inline(always)]
     fn zero() -> V {
