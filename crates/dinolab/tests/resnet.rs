@@ -4,7 +4,9 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::convolutional::{give_features, images, is_refused, is_written_as_onnx, run};
+use common::convolutional::{
+    give_features, images, is_kept_by_a_run_folder, is_refused, is_written_as_onnx, run,
+};
 use common::{Train, same_however_it_is_run, tensors};
 use dinolab_nn::weights::read;
 use dinolab_run::npy::read_npy_f32;
@@ -113,12 +115,7 @@ fn a_converted_network_has_the_same_values() {
         run(&["convert", w.to_str().unwrap(), out, "--to", to]);
         assert_eq!(read(&path, None).unwrap().arrays, original.arrays, "{name}");
     }
-    let at = |name: &str| root.path().join(name).display().to_string();
-    let (folder, again) = (at("run"), at("again.safetensors"));
-    run(&["convert", w.to_str().unwrap(), &folder, "--to", "run"]);
-    run(&["convert", &folder, &again]);
-    let again = read(Path::new(&again), None).unwrap();
-    assert_eq!(again.arrays, original.arrays);
+    is_kept_by_a_run_folder(&w);
 }
 
 #[test]

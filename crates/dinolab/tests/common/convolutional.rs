@@ -95,6 +95,18 @@ pub fn give_features(weights: &Path, width: usize) {
     assert!(table.contains("fine-tuned minus from scratch"), "{table}");
 }
 
+/// A network is the same after it was a run folder.
+pub fn is_kept_by_a_run_folder(weights: &Path) {
+    let root = tempfile::tempdir().unwrap();
+    let at = |name: &str| root.path().join(name).display().to_string();
+    let (folder, again) = (at("run"), at("again.safetensors"));
+    let convert = ["convert", weights.to_str().unwrap(), &folder];
+    run(&[&convert[..], &["--to", "run"]].concat());
+    run(&["convert", &folder, &again]);
+    let arrays = |path: &Path| read(path, None).unwrap().arrays;
+    assert_eq!(arrays(Path::new(&again)), arrays(weights));
+}
+
 /// A network is written as ONNX, and the file computes its feature of `width` values at three sizes.
 pub fn is_written_as_onnx(weights: &Path, width: usize) {
     let root = tempfile::tempdir().unwrap();
