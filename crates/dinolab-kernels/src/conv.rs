@@ -154,12 +154,7 @@ fn forward<R: Send>(
         return (Vec::new(), Vec::new());
     }
     if winograd::applies(shape) {
-        let kernels = winograd::kernels(weight, scale, shape);
-        let mut buffers = Default::default();
-        let right = winograd::forward_operands(&kernels, shape, &mut buffers);
-        drop(kernels);
-        let tiles = winograd::Tiles::forward(shape);
-        return tiles.product(x, shape.images, &right, shape.outputs, after);
+        return winograd::forward(x, weight, scale, shape, after);
     }
     let depth = shape.inputs * shape.kernel * shape.kernel;
     let (mut ordered, mut packed) = (Buffer::default(), Buffer::default());
@@ -234,13 +229,7 @@ pub fn conv_input_gradient(dy: &[f32], weight: &[f32], shape: &ConvShape) -> Vec
         return vec![0.0; shape.input_len()];
     }
     if winograd::applies(shape) {
-        let kernels = winograd::kernels(weight, None, shape);
-        let mut buffers = Default::default();
-        let right = winograd::backward_operands(&kernels, shape, &mut buffers);
-        drop(kernels);
-        let tiles = winograd::Tiles::backward(shape);
-        let (gradient, _) = tiles.product(dy, shape.images, &right, shape.inputs, |_| ());
-        return gradient;
+        return winograd::input_gradient(dy, weight, shape);
     }
     let (rows, columns) = (phases(shape.height, shape), phases(shape.width, shape));
     let mut whole = Vec::new();

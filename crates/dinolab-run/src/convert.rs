@@ -6,6 +6,7 @@ mod state_dict;
 mod training;
 mod verify;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use dinolab_files::{make_folders, remove_folders};
@@ -264,17 +265,24 @@ fn read_input(request: &ConvertRequest<'_>) -> Result<Weights> {
     Ok(weights)
 }
 
+/// Leaves in `metadata` how images of `channels` channels are prepared, where it is known.
+fn settle_preprocessing(
+    request: &ConvertRequest<'_>,
+    metadata: &mut BTreeMap<String, String>,
+    channels: usize,
+) -> Result<()> {
+    let preprocess = request.normalisation.of(metadata, channels)?;
+    // What is said of other channels than the network has is not passed on.
+    metadata.remove("preprocess");
+    metadata.extend(preprocess.iter().flat_map(|known| known.metadata()));
+    Ok(())
+}
+
 impl Original {
     /// The vision transformer of `weights`.
     fn of(request: &ConvertRequest<'_>, mut weights: Weights) -> Result<Self> {
         let mut config = weights.vit_config(request.heads)?;
-        let preprocess = request
-            .normalisation
-            .of(&weights.metadata, config.channels)?;
-        // What is said of other channels than the network has is not passed on.
-        weights.metadata.remove("preprocess");
-        let metadata = preprocess.map(|preprocess| preprocess.metadata());
-        weights.metadata.extend(metadata.into_iter().flatten());
+        settle_preprocessing(request, &mut weights.metadata, config.channels)?;
         weights.feature()?;
         config.position_rule = request.position_rule.unwrap_or(config.position_rule);
         let (vit, left_over) =

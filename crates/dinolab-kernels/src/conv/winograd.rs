@@ -54,9 +54,37 @@ pub(super) fn applies(shape: &ConvShape) -> bool {
         && 3 * tiles <= height * width
 }
 
+/// The convolution, and what `after` returned for each block of it, in a fixed order.
+pub(super) fn forward<R: Send>(
+    x: &[f32],
+    weight: &[f32],
+    scale: Option<&[f32]>,
+    shape: &ConvShape,
+    after: impl Fn(&mut Block) -> R + Sync,
+) -> (Vec<f32>, Vec<R>) {
+    let kernels = kernels(weight, scale, shape);
+    let mut buffers = Default::default();
+    let right = operands(&mut buffers, |k| place(&kernels, k, shape).transposed());
+    let tiles = Tiles::forward(shape);
+    tiles.product(x, shape.images, &right, shape.outputs, after)
+}
+
+/// The gradient of the images.
+pub(super) fn input_gradient(dy: &[f32], weight: &[f32], shape: &ConvShape) -> Vec<f32> {
+    let kernels = kernels(weight, None, shape);
+    let turned = |place: usize| [3, 1, 2, 0][place];
+    let mut buffers = Default::default();
+    let right = operands(&mut buffers, |k| {
+        place(&kernels, turned(k / 4) * 4 + turned(k % 4), shape)
+    });
+    let tiles = Tiles::backward(shape);
+    let (gradient, _) = tiles.product(dy, shape.images, &right, shape.inputs, |_| ());
+    gradient
+}
+
 /// The tiles of the results of a convolution.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Tiles {
+struct Tiles {
     /// Rows and columns of an image.
     source: [usize; 2],
     /// Channels of an image.
@@ -344,7 +372,7 @@ unsafe fn lines_of(
 }
 
 /// `U` of all kernels, `[16, O, I]`, each output multiplied by its factor if there are any.
-pub(super) fn kernels(weight: &[f32], scale: Option<&[f32]>, shape: &ConvShape) -> Buffer {
+fn kernels(weight: &[f32], scale: Option<&[f32]>, shape: &ConvShape) -> Buffer {
     let (inputs, outputs) = (shape.inputs, shape.outputs);
     let mut buffer = Buffer::new(PLACES * outputs * inputs);
     let parts = Parts::of(&mut buffer);
@@ -357,34 +385,18 @@ pub(super) fn kernels(weight: &[f32], scale: Option<&[f32]>, shape: &ConvShape) 
     buffer
 }
 
-/// Right operands `[I, O]` of the forward pass at each place.
-pub(super) fn forward_operands<'a>(
-    kernels: &[f32],
-    shape: &ConvShape,
-    buffers: &'a mut [Buffer; PLACES],
-) -> Vec<Packed<'a>> {
+/// The matrix `[O, I]` of a place.
+fn place<'a>(kernels: &'a [f32], place: usize, shape: &ConvShape) -> Matrix<'a> {
     let (inputs, outputs) = (shape.inputs, shape.outputs);
-    let all = buffers.par_iter_mut().enumerate();
-    all.map(|(k, buffer)| {
-        let kernel = &kernels[k * outputs * inputs..];
-        Packed::in_parallel(Matrix::dense(kernel, outputs, inputs).transposed(), buffer)
-    })
-    .collect()
+    Matrix::dense(&kernels[place * outputs * inputs..], outputs, inputs)
 }
 
-/// Right operands `[O, I]` of the gradient of the images at each place.
-pub(super) fn backward_operands<'a>(
-    kernels: &[f32],
-    shape: &ConvShape,
+/// The right operands of all places.
+fn operands<'a, 'k>(
     buffers: &'a mut [Buffer; PLACES],
+    of: impl Fn(usize) -> Matrix<'k> + Sync,
 ) -> Vec<Packed<'a>> {
-    let (inputs, outputs) = (shape.inputs, shape.outputs);
-    let turned = |place: usize| [3, 1, 2, 0][place];
     let all = buffers.par_iter_mut().enumerate();
-    all.map(|(k, buffer)| {
-        let k = turned(k / 4) * 4 + turned(k % 4);
-        let kernel = &kernels[k * outputs * inputs..];
-        Packed::in_parallel(Matrix::dense(kernel, outputs, inputs), buffer)
-    })
-    .collect()
+    all.map(|(k, buffer)| Packed::in_parallel(of(k), buffer))
+        .collect()
 }

@@ -11,7 +11,9 @@ use dinolab_nn::weights::{
 use dinolab_nn::{AnyBackbone, Backbone, BackboneConfig, Tensor, device};
 
 use super::verify::{Check, LIMIT};
-use super::{Container, ConvertRequest, WeightFormat, WeightReport, Written, training};
+use super::{
+    Container, ConvertRequest, WeightFormat, WeightReport, Written, settle_preprocessing, training,
+};
 use crate::error::{Context, Result};
 use crate::weights::read;
 
@@ -35,9 +37,7 @@ pub(super) fn convert(
         "{} has no position embeddings to resample",
         config.kind()
     );
-    let preprocess = request.normalisation.of(&metadata, config.channels())?;
-    metadata.remove("preprocess");
-    metadata.extend(preprocess.iter().flat_map(|known| known.metadata()));
+    settle_preprocessing(request, &mut metadata, config.channels())?;
     metadata.extend([weights.feature()?.metadata_entry()]);
     let backbone = ConvolutionalBackbone::new(weights, &metadata)?;
     let mut notes = Vec::new();

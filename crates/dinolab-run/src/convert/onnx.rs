@@ -9,7 +9,7 @@ use dinolab_nn::weights::{self, LoadOptions, Weights};
 use dinolab_nn::{AnyBackbone, Backbone, BackboneConfig, Head, ProjectionHead, device, init::Init};
 use serde::Serialize;
 
-use super::{ConvertRequest, Original, read_input};
+use super::{ConvertRequest, Original, read_input, settle_preprocessing};
 use crate::error::{Context, Result};
 
 /// A graph that was written.
@@ -87,12 +87,7 @@ impl Network {
             let network = vit.into();
             return Ok(Self { weights, network });
         };
-        let preprocess = request
-            .normalisation
-            .of(&weights.metadata, config.channels())?;
-        weights.metadata.remove("preprocess");
-        let known = preprocess.iter().flat_map(Preprocess::metadata);
-        weights.metadata.extend(known);
+        settle_preprocessing(request, &mut weights.metadata, config.channels())?;
         let mut network = AnyBackbone::new(&config, &mut Init::new(0), &device::by_name("cpu")?)?;
         weights::load(&mut network, "backbone", &weights, LoadOptions::default())
             .with_context(|| weights.path.display().to_string())?;
