@@ -161,10 +161,13 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
         ("images".to_owned(), images.to_owned()),
         (
             "network".into(),
-            format!(
-                "{}: width {}, depth {}, {} heads, patch {}",
-                config.arch, config.width, config.depth, config.heads, config.patch_size,
-            ),
+            match config.backbone().vit() {
+                Some(vit) => format!(
+                    "{}: width {}, depth {}, {} heads, patch {}",
+                    config.arch, vit.width, vit.depth, vit.heads, vit.patch_size,
+                ),
+                None => format!("{}: width {}", config.arch, config.width),
+            },
         ),
         (
             "method".into(),

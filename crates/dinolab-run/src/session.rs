@@ -373,10 +373,11 @@ impl<'a> Session<'a> {
     pub fn headline(&self) -> Result<String> {
         let (config, parameters) = (&self.config, self.parameter_counts()?);
         Ok(format!(
-            "{}, {}: patch {}, {:.1} M parameters and {:.1} M in the head{}; views 2 × {} px and {} × {} \
+            "{}, {}: width {}, patch {}, {:.1} M parameters and {:.1} M in the head{}; views 2 × {} px and {} × {} \
              px; batch {}{}; learning rate {:.2e}; {} {}",
             config.method,
             config.arch,
+            config.width,
             config.patch_size,
             parameters.backbone as f64 / 1e6,
             parameters.head as f64 / 1e6,

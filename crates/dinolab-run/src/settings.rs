@@ -144,7 +144,8 @@ settings! {
         /// Patch size in pixels; 32 for convolutional networks [default: 16]
         [value_name = "PX"]
         patch_size: usize = 16;
-        /// Token width (embedding dimension), with --arch custom
+        /// Width of the features: of a custom transformer's tokens, or of a convolutional network's last
+        /// grid, to which its stages are in proportion
         [value_name = "N"]
         width: usize;
         /// Number of transformer blocks, with --arch custom

@@ -71,6 +71,50 @@ impl BackboneConfig {
             .find(|name| Self::convolutional(name, self.channels()).as_ref() == Some(self))
     }
 
+    /// A convolutional network like this one, its stages in proportion to features of width `width`; `None` where
+    /// channels would not be whole, and of a transformer.
+    #[must_use]
+    pub fn of_width(self, width: usize) -> Option<Self> {
+        if width == 0 || !width.is_multiple_of(self.width_step()) {
+            return None;
+        }
+        let factor = width / self.width_step();
+        match self {
+            Self::Vit(_) => None,
+            Self::ResNet(config) => Some(Self::ResNet(ResNetConfig {
+                width: factor,
+                ..config
+            })),
+            Self::ConvNext(config) => {
+                // Like the published ones: each stage is twice as wide as the one before.
+                let widths = [1, 2, 4, 8].map(|times| times * factor);
+                Some(Self::ConvNext(ConvNextConfig { widths, ..config }))
+            }
+        }
+    }
+
+    /// Features for one channel of the first stage, of which widths are multiples; 1 for a transformer.
+    pub fn width_step(&self) -> usize {
+        match self {
+            Self::Vit(_) => 1,
+            Self::ResNet(config) => config.features() / config.width.max(1),
+            Self::ConvNext(_) => 8,
+        }
+    }
+
+    /// The name of a published convolutional network of this one's blocks and of this or
+    /// [another width](Self::of_width); `None` where there is none, and for transformers.
+    pub fn convolutional_family(&self) -> Option<&'static str> {
+        let like = |name: &&str| {
+            let named = Self::convolutional(name, self.channels());
+            named
+                .and_then(|named| named.of_width(self.width()))
+                .as_ref()
+                == Some(self)
+        };
+        (self.convolutional_name()).or_else(|| Self::convolutional_names().find(like))
+    }
+
     /// What it is, with its article: "a vision transformer of width 384".
     pub fn describe(&self) -> String {
         format!("{} of width {}", self.kind(), self.width())

@@ -128,7 +128,7 @@ impl Config {
     /// The backbone.
     pub(crate) fn backbone(&self) -> BackboneConfig {
         if let Some(network) = BackboneConfig::convolutional(&self.arch, self.in_chans) {
-            return network;
+            return network.of_width(self.width).expect("resolved before");
         }
         let vit = VitConfig {
             image_size: self.image_size,

@@ -144,7 +144,7 @@ impl Settings {
     /// The settings of a network.
     ///
     /// # Errors
-    /// [`Error::BadSetting`] for a convolutional network of other than the published sizes.
+    /// [`Error::BadSetting`] for a convolutional network of other blocks than the published ones.
     pub(crate) fn of_network(backbone: &BackboneConfig) -> Result<Self> {
         let BackboneConfig::Vit(vit) = backbone else {
             return Self::of_convolutional(backbone);
@@ -161,10 +161,10 @@ impl Settings {
     }
 
     fn of_convolutional(network: &BackboneConfig) -> Result<Self> {
-        let arch = network.convolutional_name().ok_or_else(|| {
+        let arch = network.convolutional_family().ok_or_else(|| {
             let names: Vec<_> = BackboneConfig::convolutional_names().collect();
             let other = format!(
-                "{} of other sizes than {}",
+                "{} of other blocks than {}",
                 network.kind(),
                 names.join(", ")
             );
@@ -172,6 +172,7 @@ impl Settings {
         })?;
         Ok(Self {
             arch: Some(arch.to_owned()),
+            width: Some(network.width()),
             ..Self::default()
         })
     }

@@ -36,16 +36,32 @@ impl AutoSetting {
     }
 }
 
-/// Width, depth and heads of a network that is asked for by its name.
-fn fixed_sizes(arch: &str) -> Option<[(&'static str, usize); 3]> {
+/// Width, depth and heads of a network that is asked for by its name, of which a convolutional one may have
+/// another `width`.
+///
+/// # Errors
+/// [`Error::BadSetting`] for a width that it cannot have.
+fn fixed_sizes(arch: &str, width: Option<usize>) -> Result<Option<[(&'static str, usize); 3]>> {
     let (width, depth, heads) = match BackboneConfig::convolutional(arch, 3) {
-        Some(network) => (network.width(), network.depth(), 1),
+        Some(network) => {
+            let (depth, step) = (network.depth(), network.width_step());
+            let width = width.unwrap_or(network.width());
+            ensure_setting!(
+                network.of_width(width).is_some(),
+                "width",
+                width,
+                "of {arch} it must be a multiple of {step}"
+            );
+            (width, depth, 1)
+        }
         None => {
-            let vit = VitConfig::named(arch, 16, 224)?;
+            let Some(vit) = VitConfig::named(arch, 16, 224) else {
+                return Ok(None);
+            };
             (vit.width, vit.depth, vit.heads)
         }
     };
-    Some([("width", width), ("depth", depth), ("heads", heads)])
+    Ok(Some([("width", width), ("depth", depth), ("heads", heads)]))
 }
 
 /// The names of the networks that there are, in a list.
@@ -107,7 +123,7 @@ impl Settings {
         let method = self.method.unwrap_or(MethodKind::Dino);
         let mut s = self.over(Self::of_method(method)).with_defaults();
         let arch = s.arch.clone().unwrap_or_default();
-        match fixed_sizes(&arch) {
+        match fixed_sizes(&arch, s.width)? {
             Some(fixed) => {
                 let slots = [&mut s.width, &mut s.depth, &mut s.heads];
                 for ((name, fixed), slot) in fixed.into_iter().zip(slots) {

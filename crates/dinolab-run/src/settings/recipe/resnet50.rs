@@ -32,6 +32,7 @@ mod tests {
     use super::*;
     use crate::settings::recipe::ImageFacts;
     use crate::values::RecipeKind;
+    use dinolab_nn::BackboneConfig;
 
     #[test]
     fn settings_that_are_given_stay() {
@@ -52,5 +53,33 @@ mod tests {
         });
         assert_eq!((smaller.arch.as_str(), smaller.width), ("resnet18", 512));
         assert_eq!(smaller.lr, 0.1);
+        let narrow = |width| Settings {
+            arch: Some("resnet18".into()),
+            width: Some(width),
+            ..Settings::default()
+        };
+        let config = resolved(narrow(64));
+        let BackboneConfig::ResNet(sizes) = config.backbone() else {
+            panic!("of another kind");
+        };
+        assert_eq!((config.width, sizes.width, sizes.features()), (64, 8, 64));
+        let error = narrow(100).resolve(1000).unwrap_err().to_string();
+        assert!(error.contains("a multiple of 8"), "{error}");
+    }
+
+    #[test]
+    fn weights_of_any_width_are_a_network_to_train() {
+        for (arch, width) in [
+            ("resnet50", 1024),
+            ("convnext_femto", 384),
+            ("convnext_nano", 64),
+        ] {
+            let network = BackboneConfig::convolutional(arch, 3).unwrap();
+            let network = network.of_width(width).unwrap();
+            let settings = Settings::of_network(&network).unwrap();
+            let (config, _) = settings.resolve(1000).unwrap();
+            assert_eq!(config.backbone(), network);
+            assert_eq!((config.arch.as_str(), config.width), (arch, width));
+        }
     }
 }
