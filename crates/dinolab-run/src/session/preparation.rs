@@ -113,7 +113,10 @@ pub(super) fn with_network_of_weights(
             let config = config.of_setting("weights", path.display())?;
             let network = match (sizes, &config) {
                 (true, BackboneConfig::Vit(vit)) => Settings::of_variant(vit),
-                (true, _) => Settings::default(),
+                (true, config) => Settings {
+                    width: settings.is_convolutional().then(|| config.width()),
+                    ..Settings::default()
+                },
                 (false, config) => Settings::of_network(config)?,
             };
             network.over(own).over(head)

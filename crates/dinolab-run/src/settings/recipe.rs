@@ -208,6 +208,12 @@ impl Settings {
         }
     }
 
+    /// Whether a convolutional network is asked for.
+    pub(crate) fn is_convolutional(&self) -> bool {
+        let arch = self.arch.as_deref();
+        arch.is_some_and(|arch| BackboneConfig::convolutional(arch, 3).is_some())
+    }
+
     /// Whether the network is asked for by its name, which has its sizes.
     fn names_network(&self) -> bool {
         self.arch.as_deref().is_some_and(|arch| arch != "custom")

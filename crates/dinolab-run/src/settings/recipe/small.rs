@@ -31,8 +31,13 @@ pub(super) const DEFAULT: Scale = Scale {
     worth_from: 250_000.0,
 };
 
-/// Images seen in all epochs together where no time is given.
-const SEEN: f64 = 400_000.0;
+/// Images seen in all epochs together where no time is given, by transformers and by convolutional networks, whose steps
+/// take longer.
+const SEEN: [f64; 2] = [400_000.0, 200_000.0];
+
+/// Features of a `resnet18` whose width is not given: half of the published channels. In the same time it sees the
+/// images more often, and learns more.
+const RESNET18_WIDTH: usize = 256;
 
 /// Runs of at least this many epochs begin with small crops.
 const CURRICULUM_FROM: f64 = 10.0;
@@ -51,11 +56,16 @@ impl Settings {
         let of_scale = |size: usize| (!named).then_some(size);
         // Heads follow a width that is given.
         let heads = of_scale(scale.heads).filter(|_| self.width.is_none());
+        let convolutional = self.is_convolutional();
+        let width = match self.arch.as_deref() {
+            Some("resnet18") => Some(RESNET18_WIDTH),
+            _ => of_scale(scale.width),
+        };
         let method = self.method.unwrap_or(MethodKind::LeJepa);
         let of_method = match method {
             MethodKind::LeJepa | MethodKind::VisReg => Self {
                 lr: Some(0.004),
-                patch_drop_rate: Some(0.5),
+                patch_drop_rate: (!convolutional).then_some(0.5),
                 ..Self::default()
             },
             MethodKind::Dino | MethodKind::DinoV2 => Self {
@@ -78,7 +88,7 @@ impl Settings {
         };
         let tiny = images.side.is_some_and(|side| side < SMALL_SIDE);
         let pixels = |side: usize| if tiny { side / 2 } else { side };
-        let epochs = (SEEN / images.count.max(1) as f64)
+        let epochs = (SEEN[usize::from(convolutional)] / images.count.max(1) as f64)
             .round()
             .clamp(10.0, 400.0);
         let length = self.epochs.unwrap_or(epochs);
@@ -89,7 +99,7 @@ impl Settings {
         self.over(of_method).over(Self {
             method: Some(method),
             arch: Some("custom".into()),
-            width: of_scale(scale.width),
+            width,
             depth: of_scale(scale.depth),
             heads,
             patch_size: Some(pixels(16)),
@@ -175,6 +185,25 @@ mod tests {
         let settings = given.over_recipe(RecipeKind::Small, facts(4_000, 128), None);
         let (config, _) = settings.resolve(4_000).unwrap();
         assert_eq!((config.width, config.heads), (64, 1));
+    }
+
+    #[test]
+    fn a_residual_network_is_narrow_unless_its_width_is_given() {
+        let of = |arch: &str, width| {
+            let given = Settings {
+                arch: Some(arch.into()),
+                width,
+                ..Settings::default()
+            };
+            let settings = given.over_recipe(RecipeKind::Small, facts(4_000, 128), None);
+            settings.resolve(4_000).unwrap().0
+        };
+        let narrow = of("resnet18", None);
+        assert_eq!((narrow.width, narrow.epochs), (256, 50.0));
+        assert_eq!(narrow.patch_drop_rate, 0.0);
+        assert_eq!(of("resnet18", Some(512)).width, 512);
+        assert_eq!(of("resnet50", None).width, 2048);
+        assert_eq!(of("vit_tiny", None).epochs, 100.0);
     }
 
     #[test]
