@@ -152,6 +152,17 @@ fn a_run_is_the_same_on_any_threads_and_however_often_it_is_stopped() {
         features.to_str().unwrap(),
     ]);
     assert_eq!(read_npy_f32(&features).unwrap().shape, [8, 128]);
+    let report = std::fs::read_to_string(run_folder.join("report.html")).unwrap();
+    assert!(report.contains("resnet18: width 128"));
+    assert!(!report.contains("heads, patch"));
+    // Whoever names the network goes on with the width of its weights.
+    let adapted = root.path().join("adapted");
+    let narrow = train(&adapted).without("width").with("weights", of_run);
+    narrow.succeed();
+    assert_eq!(
+        self::tensors(&adapted)["teacher.backbone.conv1.weight"].shape,
+        [16, 3, 7, 7]
+    );
     let error = train(&root.path().join("other"))
         .with("accumulate", 2)
         .fail();

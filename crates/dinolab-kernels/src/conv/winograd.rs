@@ -62,21 +62,26 @@ pub(super) fn forward<R: Send>(
     shape: &ConvShape,
     after: impl Fn(&mut Block) -> R + Sync,
 ) -> (Vec<f32>, Vec<R>) {
-    let kernels = kernels(weight, scale, shape);
     let mut buffers = Default::default();
-    let right = operands(&mut buffers, |k| place(&kernels, k, shape).transposed());
+    // Packed kernels are a copy: the others are free again before there are results.
+    let right = {
+        let kernels = kernels(weight, scale, shape);
+        operands(&mut buffers, |k| place(&kernels, k, shape).transposed())
+    };
     let tiles = Tiles::forward(shape);
     tiles.product(x, shape.images, &right, shape.outputs, after)
 }
 
 /// The gradient of the images.
 pub(super) fn input_gradient(dy: &[f32], weight: &[f32], shape: &ConvShape) -> Vec<f32> {
-    let kernels = kernels(weight, None, shape);
     let turned = |place: usize| [3, 1, 2, 0][place];
     let mut buffers = Default::default();
-    let right = operands(&mut buffers, |k| {
-        place(&kernels, turned(k / 4) * 4 + turned(k % 4), shape)
-    });
+    let right = {
+        let kernels = kernels(weight, None, shape);
+        operands(&mut buffers, |k| {
+            place(&kernels, turned(k / 4) * 4 + turned(k % 4), shape)
+        })
+    };
     let tiles = Tiles::backward(shape);
     let (gradient, _) = tiles.product(dy, shape.images, &right, shape.inputs, |_| ());
     gradient

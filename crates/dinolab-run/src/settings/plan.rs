@@ -128,7 +128,9 @@ impl Config {
     /// The backbone.
     pub(crate) fn backbone(&self) -> BackboneConfig {
         if let Some(network) = BackboneConfig::convolutional(&self.arch, self.in_chans) {
-            return network.of_width(self.width).expect("resolved before");
+            // Other widths are refused where settings are resolved; in a file that was changed by hand, its
+            // weights do not fit the published ones.
+            return network.clone().of_width(self.width).unwrap_or(network);
         }
         let vit = VitConfig {
             image_size: self.image_size,

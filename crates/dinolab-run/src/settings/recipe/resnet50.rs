@@ -63,6 +63,9 @@ mod tests {
             panic!("of another kind");
         };
         assert_eq!((config.width, sizes.width, sizes.features()), (64, 8, 64));
+        let mut by_hand = config;
+        by_hand.width = 100;
+        assert_eq!(by_hand.backbone().width(), 512);
         let error = narrow(100).resolve(1000).unwrap_err().to_string();
         assert!(error.contains("a multiple of 8"), "{error}");
     }

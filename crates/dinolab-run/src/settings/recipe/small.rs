@@ -31,9 +31,11 @@ pub(super) const DEFAULT: Scale = Scale {
     worth_from: 250_000.0,
 };
 
-/// Images seen in all epochs together where no time is given, by transformers and by convolutional networks, whose steps
-/// take longer.
-const SEEN: [f64; 2] = [400_000.0, 200_000.0];
+/// Images seen in all epochs together where no time is given.
+const SEEN: f64 = 400_000.0;
+
+/// The same of convolutional networks, whose steps take longer.
+const SEEN_CONVOLUTIONAL: f64 = 200_000.0;
 
 /// Features of a `resnet18` whose width is not given: half of the published channels. In the same time it sees the
 /// images more often, and learns more.
@@ -88,7 +90,11 @@ impl Settings {
         };
         let tiny = images.side.is_some_and(|side| side < SMALL_SIDE);
         let pixels = |side: usize| if tiny { side / 2 } else { side };
-        let epochs = (SEEN[usize::from(convolutional)] / images.count.max(1) as f64)
+        let seen = match convolutional {
+            true => SEEN_CONVOLUTIONAL,
+            false => SEEN,
+        };
+        let epochs = (seen / images.count.max(1) as f64)
             .round()
             .clamp(10.0, 400.0);
         let length = self.epochs.unwrap_or(epochs);
