@@ -2,7 +2,7 @@
 
 use crate::embedding_shape::EmbeddingShape;
 use crate::parallel::{light_step, map_blocks};
-use crate::simd::{dot, multiversioned};
+use crate::simd::{multiversioned, squared_distance};
 
 /// Keeps the logarithm of a distance of 0 finite.
 const EPSILON: f64 = 1e-8;
@@ -12,15 +12,16 @@ const NO_DIRECTION: f64 = 1e-6;
 const SHORTEST: f64 = 1e-12;
 
 multiversioned! {
-    /// The row of `rows` `[B, D]` nearest to row `own`, itself apart: the first one of those with
-    /// the largest dot product.
+    /// The row of `rows` `[B, D]` nearest to row `own`, itself apart: the first one of those at the least
+    /// distance. Of almost equal unit vectors, dot products are equal up to rounding, which would choose among
+    /// neighbours at different distances.
     fn nearest(rows: &[f32], width: usize, own: usize) -> usize {
-        let mut best = (f32::NEG_INFINITY, usize::from(own == 0));
+        let mut best = (f32::INFINITY, usize::from(own == 0));
         let query = &rows[own * width..][..width];
         for (place, row) in rows.chunks_exact(width).enumerate() {
-            let product = dot::<FMA>(query, row);
-            if place != own && product > best.0 {
-                best = (product, place);
+            let distance = squared_distance::<FMA>(query, row);
+            if place != own && distance < best.0 {
+                best = (distance, place);
             }
         }
         best.1

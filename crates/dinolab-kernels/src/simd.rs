@@ -82,6 +82,21 @@ pub(crate) fn dot<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
     sum_lanes(lanes) + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f32>()
 }
 
+/// The squared distance, in a fixed order.
+#[inline(always)]
+pub(crate) fn squared_distance<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    for (a, b) in a.iter().zip(b) {
+        for i in 0..LANES {
+            let difference = a[i] - b[i];
+            lanes[i] = fma::<FMA>(difference, difference, lanes[i]);
+        }
+    }
+    let rest = a_rest.iter().zip(b_rest);
+    sum_lanes(lanes) + rest.map(|(a, b)| (a - b) * (a - b)).sum::<f32>()
+}
+
 /// `eˣ` for `x ≤ 88`, relative error below 2e-7; 0 below −87. NaN stays NaN.
 ///
 /// `x = n·ln 2 + r` with `|r| ≤ ln 2 / 2`: a polynomial in `r`, and `2ⁿ` by the exponent's bits.

@@ -55,6 +55,24 @@ fn value_and_gradient() {
     }
 }
 
+/// Features of a collapsing network: their dot products are 1 up to rounding.
+#[test]
+fn neighbours_among_almost_equal_features_are_the_nearest() {
+    let (batch, width) = (12, 24);
+    let shape = EmbeddingShape {
+        batch,
+        views: 1,
+        width,
+    };
+    let centre = numbers(5, width);
+    let mut x = numbers(6, batch * width);
+    for (i, value) in x.iter_mut().enumerate() {
+        *value = centre[i % width] + 1e-4 * *value;
+    }
+    let (value, expected) = (f64::from(koleo(&x, shape).0), exact(&wide(&x), shape));
+    assert!((value - expected).abs() < 2e-3, "{value} {expected}");
+}
+
 #[test]
 fn one_image_and_equal_images_have_no_gradient() {
     let shape = |batch| EmbeddingShape {
