@@ -17,6 +17,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--arch", choices=(*ARCHITECTURES, *CONVOLUTIONAL), default="vit_small")
+    parser.add_argument("--width", type=int, help="of a residual network; default: as published")
     parser.add_argument("--patch-size", type=int, default=16)
     parser.add_argument("--crop", type=int, default=224, help="side of the images, in pixels")
     parser.add_argument("--batch-size", type=int, default=32)
@@ -28,7 +29,7 @@ def arguments() -> argparse.Namespace:
 def network(args: argparse.Namespace) -> Callable[[Tensor], Tensor]:
     """The network with random weights."""
     if args.arch in CONVOLUTIONAL:
-        return ConvolutionalConfig(args.arch).network()
+        return ConvolutionalConfig(args.arch, other_width=args.width).network()
     if args.implementation == "own":
         return Vit(VitConfig.named(args.arch, args.patch_size, args.crop))
     from timm.models.vision_transformer import VisionTransformer

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dino import StepValues, clip_each, decays, follow
-from model import Vit, VitConfig, init_linear
+from model import ConvolutionalConfig, VitConfig, backbone_of, init_linear
 
 GLOBAL_VIEWS = 2
 BATCH_NORM_EPS = 1e-5
@@ -95,9 +95,9 @@ class Projection(nn.Module):
 class EmbeddingNetwork(nn.Module):
     """Backbone and projection head. Views of one size go through the backbone together."""
 
-    def __init__(self, vit: VitConfig, head: ProjectionConfig) -> None:
+    def __init__(self, vit: VitConfig | ConvolutionalConfig, head: ProjectionConfig) -> None:
         super().__init__()
-        self.backbone = Vit(vit)
+        self.backbone = backbone_of(vit)
         self.head = Projection(vit.width, head)
 
     def forward(self, views: Sequence[Tensor]) -> Tensor:
@@ -112,7 +112,7 @@ class EmbeddingNetwork(nn.Module):
 class LearnerConfig:
     """What stays the same from step to step."""
 
-    vit: VitConfig
+    vit: VitConfig | ConvolutionalConfig
     head: ProjectionConfig
     directions: int = 256
     clip_grad: float = 3.0

@@ -266,24 +266,57 @@ class ConvolutionalConfig:
     arch: str
     drop_path_rate: float = 0.0
     """Of a ConvNeXt; a residual network has no stochastic depth."""
+    other_width: int | None = None
+    """Of a residual network whose channels are in proportion to it."""
 
     @property
     def width(self) -> int:
         """Width of a feature."""
-        return CONVOLUTIONAL[self.arch]
+        return self.other_width or CONVOLUTIONAL[self.arch]
 
     def network(self) -> nn.Module:
         """The network with random weights, in the layout that is fastest on a CPU."""
         if self.arch.startswith("convnext"):
             import timm
 
+            assert self.other_width is None, "a ConvNeXt is measured as published"
             network = timm.create_model(self.arch, num_classes=0, drop_path_rate=self.drop_path_rate)
+        elif self.other_width is not None:
+            network = residual(self.arch, self.other_width)
         else:
             import torchvision
 
             network = getattr(torchvision.models, self.arch)(weights=None)
             network.fc = nn.Identity()
         return network.to(memory_format=torch.channels_last)
+
+
+def residual(arch: str, width: int) -> nn.Module:
+    """torchvision's blocks, their channels in proportion to features of `width`."""
+    from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
+
+    block, blocks = {
+        "resnet18": (BasicBlock, (2, 2, 2, 2)),
+        "resnet34": (BasicBlock, (3, 4, 6, 3)),
+        "resnet50": (Bottleneck, (3, 4, 6, 3)),
+    }[arch]
+    inputs = channels = width // block.expansion // 8
+    layers: list[nn.Module] = [
+        nn.Conv2d(3, channels, 7, stride=2, padding=3, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, stride=2, padding=1),
+    ]
+    for stage, count in enumerate(blocks):
+        outputs = (channels << stage) * block.expansion
+        for place in range(count):
+            stride = 2 if stage > 0 and place == 0 else 1
+            shortcut = None
+            if stride > 1 or inputs != outputs:
+                shortcut = nn.Sequential(conv1x1(inputs, outputs, stride), nn.BatchNorm2d(outputs))
+            layers.append(block(inputs, channels << stage, stride, shortcut))
+            inputs = outputs
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
 CONVOLUTIONAL = {
@@ -298,13 +331,17 @@ CONVOLUTIONAL = {
 """Widths of the convolutional networks by name."""
 
 
+def backbone_of(config: VitConfig | ConvolutionalConfig) -> nn.Module:
+    """The backbone with random weights."""
+    return config.network() if isinstance(config, ConvolutionalConfig) else Vit(config)
+
+
 class Network(nn.Module):
     """Backbone and head. Views of one size go through the backbone together."""
 
     def __init__(self, vit: VitConfig | ConvolutionalConfig, head: HeadConfig) -> None:
         super().__init__()
-        convolutional = isinstance(vit, ConvolutionalConfig)
-        self.backbone = vit.network() if convolutional else Vit(vit)
+        self.backbone = backbone_of(vit)
         self.head = Head(vit.width, head)
 
     def forward(self, views: Sequence[Tensor]) -> Tensor:

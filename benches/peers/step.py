@@ -24,6 +24,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--method", choices=tuple(HEADS), default="dino")
     parser.add_argument("--arch", choices=(*ARCHITECTURES, *CONVOLUTIONAL), default="vit_small")
+    parser.add_argument("--width", type=int, help="of a residual network; default: as published")
     parser.add_argument("--patch-size", type=int, default=16)
     parser.add_argument("--registers", type=int, default=0)
     parser.add_argument("--layer-scale", type=serving.boolean, default=False)
@@ -56,7 +57,7 @@ def arguments() -> argparse.Namespace:
 def learner(args: argparse.Namespace, device: torch.device) -> Dino | Learner:
     """Returns the method with its networks and optimiser."""
     if args.arch in CONVOLUTIONAL:
-        vit = ConvolutionalConfig(args.arch, args.drop_path_rate)
+        vit = ConvolutionalConfig(args.arch, args.drop_path_rate, args.width)
     else:
         size = args.global_crops_size
         variant = {

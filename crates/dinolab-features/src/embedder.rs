@@ -28,6 +28,7 @@ use crate::block_features::BlockFeatures;
 use crate::features::{
     AttentionMaps, Preprocess, attend, batch, check_rows, described, planes, whole_patches,
 };
+use crate::map_kind::MapKind;
 use crate::{Error, Result};
 
 /// A backbone with the preprocessing of its images.
@@ -179,6 +180,20 @@ impl Embedder {
     pub fn attention(&self, image: &Image, size: Option<(usize, usize)>) -> Result<AttentionMaps> {
         let image = whole_patches(image, size, self.backbone.stride())?;
         attend(&self.backbone, &image, &self.normaliser)
+    }
+
+    /// Returns the maps that the network has, and what they show; sizes as in [`Embedder::tokens`].
+    ///
+    /// # Errors
+    /// As [`Embedder::tokens`].
+    pub fn maps(
+        &self,
+        image: &Image,
+        size: Option<(usize, usize)>,
+    ) -> Result<(MapKind, AttentionMaps)> {
+        let image = whole_patches(image, size, self.backbone.stride())?;
+        let kind = MapKind::of(&self.backbone);
+        Ok((kind, kind.maps(&self.backbone, &image, &self.normaliser)?))
     }
 }
 

@@ -5,7 +5,7 @@
 //! | [`Embedder`], [`Tokens`] | the feature, tokens or attention of one image: for other programs |
 //! | [`Preprocess`], [`whole_patches`] | the input of a network |
 //! | [`embed`], [`embed_usable`], [`Features`]; [`FeatureExtractor`], [`Rows`], [`View`], [`at_once`] | features of the images of a source |
-//! | [`attend`], [`activation`], [`AttentionMaps`] | attention of the class token, shares of positions in the feature |
+//! | [`MapKind`], [`attend`], [`activation`], [`AttentionMaps`] | attention of the class token, shares of positions in the feature |
 //! | [`BlockFeatures`] | features from the last blocks |
 //! | [`RandomView`] | random views, for training on top of a network |
 //! | [`descriptor`] | vectors for retrieval: several scales, class token and pooled patches |
@@ -23,6 +23,7 @@ mod embedder;
 mod error;
 mod features;
 mod frozen_segmentation;
+mod map_kind;
 mod random_view;
 mod segmentation;
 pub mod transfer;
@@ -36,5 +37,6 @@ pub use features::{
     embed, embed_usable, whole_patches,
 };
 pub use frozen_segmentation::{FrozenSegmentation, SegmentationRun};
+pub use map_kind::MapKind;
 pub use random_view::RandomView;
 pub use video_segmentation::VideoSegmentation;

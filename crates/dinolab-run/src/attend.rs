@@ -7,7 +7,7 @@ use std::str::FromStr;
 use dinolab_data::Image;
 use dinolab_data::augment::ChannelNormaliser;
 use dinolab_eval::attention::{mass_mask, resize_mask};
-use dinolab_features::{AttentionMaps, activation, attend, whole_patches};
+use dinolab_features::{AttentionMaps, MapKind, whole_patches};
 use dinolab_nn::Backbone;
 use dinolab_nn::backbone::attention_maps;
 use dinolab_view::GifWriter;
@@ -35,7 +35,7 @@ pub struct AttendRequest<'a> {
     pub size: Option<ResizeTo>,
     /// The fraction of the attention that masks hold, 0–1; no masks without it.
     pub threshold: Option<f64>,
-    /// By default all, of videos the mean.
+    /// By default all, of videos the mean; of a network without attention its activation.
     pub maps: Option<Maps>,
     /// By default all, of videos the mask, or else the overlay.
     pub show: &'a [PictureKind],
@@ -60,6 +60,15 @@ pub enum Maps {
     Head(usize),
     /// In place of attention, the share of each position in the image's feature, which any network has.
     Activation,
+}
+
+impl Maps {
+    fn kind(self) -> MapKind {
+        match self {
+            Self::Activation => MapKind::Activation,
+            Self::All | Self::Mean | Self::Head(_) => MapKind::Attention,
+        }
+    }
 }
 
 impl fmt::Display for Maps {
@@ -116,11 +125,11 @@ struct Drawing {
     threshold: Option<f64>,
 }
 
-/// Draws images or a video.
+/// Draws images or a video; returns what the maps show as well.
 ///
 /// # Errors
 /// Images, videos or weights that cannot be used, files that cannot be written.
-pub fn draw(env: &Environment<'_>, request: &AttendRequest<'_>) -> Result<VisualResult> {
+pub fn draw(env: &Environment<'_>, request: &AttendRequest<'_>) -> Result<(MapKind, VisualResult)> {
     if let Some(threshold) = request.threshold {
         let good = threshold > 0.0 && threshold <= 1.0;
         ensure_setting!(
@@ -141,10 +150,13 @@ pub fn draw(env: &Environment<'_>, request: &AttendRequest<'_>) -> Result<Visual
     let animation = input.is_animation(request.out)?;
     let is_video = matches!(input, VisualInput::Video(_));
     let drawing = Drawing {
-        maps: request.maps.unwrap_or(match is_video {
-            true => Maps::Mean,
-            false => Maps::All,
-        }),
+        maps: request
+            .maps
+            .unwrap_or(match (MapKind::of(&model.backbone), is_video) {
+                (MapKind::Activation, _) => Maps::Activation,
+                (MapKind::Attention, true) => Maps::Mean,
+                (MapKind::Attention, false) => Maps::All,
+            }),
         kinds: match (request.show, is_video, request.threshold) {
             ([], true, None) => vec![PictureKind::Overlay],
             ([], true, Some(_)) => vec![PictureKind::Mask],
@@ -184,7 +196,7 @@ pub fn draw(env: &Environment<'_>, request: &AttendRequest<'_>) -> Result<Visual
         model,
     };
     let out = request.out;
-    Ok(match &input {
+    let result = match &input {
         VisualInput::Stills(stills) => {
             let (done, skipped) = images(env, stills, &network, &drawing, out)?;
             VisualResult::images(done, skipped)
@@ -193,7 +205,8 @@ pub fn draw(env: &Environment<'_>, request: &AttendRequest<'_>) -> Result<Visual
             true => animate(env, clip, &network, &drawing, out)?,
             false => frames(env, clip, &network, &drawing, out)?,
         }),
-    })
+    };
+    Ok((drawing.maps.kind(), result))
 }
 
 /// A network and what its images go through.
@@ -206,10 +219,7 @@ struct AttentionModel {
 impl AttentionModel {
     /// Those of an image of whole patches.
     fn maps_of(&self, image: &Image, maps: Maps) -> dinolab_features::Result<AttentionMaps> {
-        match maps {
-            Maps::Activation => activation(&self.model.backbone, image, &self.normaliser),
-            _ => attend(&self.model.backbone, image, &self.normaliser),
-        }
+        (maps.kind()).maps(&self.model.backbone, image, &self.normaliser)
     }
 
     /// Those of an image of `stills`.
@@ -251,10 +261,7 @@ fn images(
             })?;
         }
         let shape = [maps.heads, maps.grid.0, maps.grid.1];
-        let values = match drawing.maps {
-            Maps::Activation => "activation",
-            _ => "attention",
-        };
+        let values = drawing.maps.kind().name();
         out.write(format!("{name}-{values}.npy"), |path| {
             write_npy_f32(path, &shape, &maps.maps)
         })?;

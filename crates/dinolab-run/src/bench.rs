@@ -25,6 +25,9 @@ pub struct BenchOptions {
         arg(long, value_name = "NAME", default_value = "vit_small")
     )]
     pub arch: String,
+    /// Width of the features of a convolutional network [default: as published]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "D"))]
+    pub width: Option<usize>,
     /// Patch size in pixels, of a transformer
     #[cfg_attr(feature = "clap", arg(long, value_name = "PX", default_value_t = 16))]
     pub patch_size: usize,
@@ -70,10 +73,19 @@ impl BenchOptions {
     /// The network for images of side `image_size`.
     ///
     /// # Errors
-    /// A name that there is not.
+    /// A name that there is not; a width that it cannot have.
     pub fn backbone(&self, image_size: usize) -> Result<BackboneConfig> {
-        if let Some(network) = BackboneConfig::convolutional(&self.arch, 3) {
-            return Ok(network);
+        let convolutional = BackboneConfig::convolutional(&self.arch, 3);
+        if let (Some(width), None) = (self.width, &convolutional) {
+            let reason = "a transformer has the width of its name; leave it out";
+            return Err(Error::setting("width", width, reason));
+        }
+        if let Some(network) = convolutional {
+            let width = self.width.unwrap_or(network.width());
+            let step = network.width_step();
+            let reason = || format!("of {} it must be a multiple of {step}", self.arch);
+            let network = network.of_width(width);
+            return network.ok_or_else(|| Error::setting("width", width, reason()));
         }
         let found = VitConfig::named(&self.arch, self.patch_size, image_size);
         let known = || format!("one of {}", arch_names());
@@ -96,7 +108,10 @@ impl BenchOptions {
     /// The network in words.
     pub fn network(&self) -> String {
         match BackboneConfig::convolutional(&self.arch, 3) {
-            Some(_) => self.arch.clone(),
+            Some(network) => {
+                let width = self.width.unwrap_or(network.width());
+                format!("{} of width {width}", self.arch)
+            }
             None => format!("{} patch {}", self.arch, self.patch_size),
         }
     }

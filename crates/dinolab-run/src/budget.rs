@@ -6,7 +6,7 @@ mod speed;
 
 use std::time::{Duration, Instant};
 
-use dinolab_nn::Device;
+use dinolab_nn::{BackboneConfig, Device};
 
 pub use self::estimate::Estimate;
 pub(crate) use self::images::facts;
@@ -88,10 +88,10 @@ impl Plan<'_> {
 
     /// The settings over those of the recipe, so that the run takes `time`; and what was measured.
     pub(crate) fn fit(&self, time: Duration) -> Result<(Settings, Estimate)> {
-        let scales: Vec<Option<Scale>> = match self.recipe.scales() {
+        let scales = self.recipe.scales(&self.question.settings, self.images);
+        let scales: Vec<Option<Scale>> = match scales {
             // One network, the recipe's or the user's.
             [] => vec![None],
-            _ if self.question.settings.names_sizes() => vec![None],
             scales => scales.iter().copied().map(Some).collect(),
         };
         let spent = || self.question.began.elapsed();
@@ -120,7 +120,7 @@ impl Plan<'_> {
                 }
                 found => {
                     let epochs = found.map_or(0.0, |found| found.epochs);
-                    larger = Some((config.width, config.depth, epochs));
+                    larger = Some((network_in_words(&config), epochs));
                 }
             }
         }
@@ -227,6 +227,13 @@ fn evaluations_of(epochs: f64, every: u64) -> f64 {
     match every {
         0 => 0.0,
         every => 1.0 + (epochs / every as f64).ceil(),
+    }
+}
+
+fn network_in_words(config: &Config) -> String {
+    match config.backbone() {
+        BackboneConfig::Vit(vit) => format!("width {} and depth {}", vit.width, vit.depth),
+        _ => format!("{} of width {}", config.arch, config.width),
     }
 }
 

@@ -1,5 +1,5 @@
 //! What a run measures of its evaluated backbone: k-NN, raw and whitened, attention Jaccard,
-//! attention pictures.
+//! pictures of attention or activation.
 
 mod shared;
 
@@ -11,7 +11,7 @@ use dinolab_data::{Image, Size, Source};
 use dinolab_eval::attention::{JaccardSummary, ObjectHeads, REFERENCE_MASS};
 use dinolab_eval::knn::{Knn, Labelled, l2_normalise};
 use dinolab_eval::whitening::Whitening;
-use dinolab_features::{Features, Preprocess, attend, embed, whole_patches};
+use dinolab_features::{Features, MapKind, Preprocess, attend, embed, whole_patches};
 use dinolab_nn::{Backbone, Feature};
 use dinolab_train::Ranks;
 
@@ -91,7 +91,7 @@ impl Evaluator {
         }
     }
 
-    /// All figures of `backbone`, and the attention picture at `picture`.
+    /// All figures of `backbone`, and the picture of its maps at `picture`.
     ///
     /// # Errors
     /// Images of another machine that cannot be fetched; a picture that cannot be written.
@@ -105,19 +105,15 @@ impl Evaluator {
             Some((judged, features)) => self.knn(env, judged, features)?,
             None => [None, None],
         };
-        // A network without attention maps has no figures and pictures of them.
-        if backbone.as_attention_maps().is_none() {
-            return Ok(Evaluation {
-                knn,
-                knn_whitened,
-                jaccard: None,
-            });
-        }
         self.picture(backbone, picture)?;
+        let jaccard = match MapKind::of(backbone) {
+            MapKind::Attention => self.jaccard(backbone)?,
+            MapKind::Activation => None,
+        };
         Ok(Evaluation {
             knn,
             knn_whitened,
-            jaccard: self.jaccard(backbone)?,
+            jaccard,
         })
     }
 
@@ -127,7 +123,7 @@ impl Evaluator {
     /// As [`Evaluator::evaluate`]; a process that was lost.
     pub fn assist(&self, backbone: &dyn Backbone) -> Result<()> {
         self.knn_features(backbone)?;
-        if backbone.as_attention_maps().is_some() {
+        if MapKind::of(backbone) == MapKind::Attention {
             self.jaccard(backbone)?;
         }
         if self.projects {
@@ -168,15 +164,16 @@ impl Evaluator {
             time(&sample[..1])?;
             total += time(&sample)?.mul_f64(embedded as f64 / sample.len() as f64);
         }
-        if let (Some(&index), Some(_)) = (self.shown.first(), backbone.as_attention_maps())
+        if let Some(&index) = self.shown.first()
             && let Some(image) = usable(self.images().image(index))?
         {
             let side = Some((self.attention_size.height, self.attention_size.width));
             let image = whole_patches(&image, side, backbone.stride())?;
             let began = Instant::now();
-            attend(backbone, &image, &self.preprocess.normaliser()?)?;
-            let masked = match self.images().mask(index) {
-                Ok(Some(_)) => self.images().len().min(MASKED),
+            let kind = MapKind::of(backbone);
+            kind.maps(backbone, &image, &self.preprocess.normaliser()?)?;
+            let masked = match (kind, self.images().mask(index)) {
+                (MapKind::Attention, Ok(Some(_))) => self.images().len().min(MASKED),
                 _ => 0,
             };
             total += began.elapsed() * (self.shown.len() + masked) as u32;
@@ -302,7 +299,7 @@ impl Evaluator {
             };
             let side = Some((self.attention_size.height, self.attention_size.width));
             let image = whole_patches(&image, side, backbone.stride())?;
-            rows.push(attend(backbone, &image, &normaliser)?);
+            rows.push(MapKind::of(backbone).maps(backbone, &image, &normaliser)?);
         }
         pictures::attention_sheet(&rows, path)
     }

@@ -1,4 +1,4 @@
-//! Pictures of attention.
+//! Pictures of attention and of activation.
 
 use std::path::Path;
 
@@ -7,7 +7,8 @@ use dinolab_view::{AttentionRow, write_png};
 
 use crate::error::Result;
 
-/// One row per image: the image, the mean over heads laid over it, each head's map.
+/// One row per image: the image, the mean over heads laid over it, each head's map. Activation is one map,
+/// without heads.
 ///
 /// # Errors
 /// A file that cannot be written.

@@ -251,22 +251,50 @@ fn caption(file: &std::path::Path) -> String {
         .file_stem()
         .and_then(|stem| stem.to_str())
         .unwrap_or_default();
-    match stem
-        .strip_prefix("attention-epoch-")
-        .and_then(|epochs| epochs.parse::<u64>().ok())
-    {
-        Some(0) => {
+    let Some((kind, epochs)) = stem.split_once("-epoch-") else {
+        return stem.into();
+    };
+    let what = match kind {
+        "attention" => "Attention",
+        "activation" => "Activation",
+        _ => return stem.into(),
+    };
+    match epochs.parse::<u64>() {
+        Ok(0) if what == "Attention" => {
             "Attention of the class token before training: image, mean over heads, each head".into()
         }
-        Some(1) => "Attention after 1 epoch".into(),
-        Some(epochs) => format!("Attention after {epochs} epochs"),
-        None => stem.into(),
+        Ok(0) => {
+            "Activation before training: image, and the share of each position in its feature, over the image and \
+             alone"
+                .into()
+        }
+        Ok(1) => format!("{what} after 1 epoch"),
+        Ok(epochs) => format!("{what} after {epochs} epochs"),
+        Err(_) => stem.into(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pictures_are_described_by_their_names() {
+        let caption = |name: &str| caption(std::path::Path::new(name));
+        assert!(caption("attention-epoch-0000.png").contains("each head"));
+        assert!(caption("activation-epoch-0000.png").starts_with("Activation before"));
+        assert_eq!(
+            caption("attention-epoch-0001.png"),
+            "Attention after 1 epoch"
+        );
+        assert_eq!(
+            caption("activation-epoch-0012.png"),
+            "Activation after 12 epochs"
+        );
+        for other in ["mine", "mine-epoch-2", "attention-epoch-last"] {
+            assert_eq!(caption(&format!("{other}.png")), other);
+        }
+    }
 
     #[test]
     fn whitened_figures_are_read_as_they_stand() {

@@ -230,6 +230,7 @@ impl<'a> Session<'a> {
         let (settings, weights) = with_network_of_weights(settings, recorded.as_ref())?;
         let adapting = Adapting::of(&settings, weights);
         let settings = measured(env, settings, &sources, recorded.as_ref())?;
+        let names_sizes = settings.names_sizes();
         let (mut settings, estimate) = over_recipe(
             Before {
                 given: &given,
@@ -263,6 +264,7 @@ impl<'a> Session<'a> {
         settings.num_workers = settings.num_workers.or(processes.threads());
         let (config, mut choices) = settings.resolve(sources.train.len())?;
         choices.extend(adapted);
+        choices.extend((!names_sizes).then(|| config.without_attention()).flatten());
         given.check_method(config.method)?;
         let ranks = processes.ranks(&config)?;
         let plan = train_config(env, &config, &ranks, found.is_none())?;

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use dinolab_data::loader::UnusableImage;
+use dinolab_features::MapKind;
 use dinolab_nn::Precision;
 use dinolab_train::checkpoint::Change;
 use dinolab_train::log::{self, Log};
@@ -155,7 +156,7 @@ impl<'a> TrainObserver<'a> {
             None => Ok(()),
         };
         written
-            .and_then(|()| file.picture("attention", done, picture))
+            .and_then(|()| file.picture(MapKind::of(method.backbone()).name(), done, picture))
             .and_then(|()| file.flush())
             .map_err(unwritten)
     }
@@ -199,9 +200,10 @@ impl<'a> TrainObserver<'a> {
         let Some(evaluator) = &self.evaluator else {
             return Ok(());
         };
+        let kind = MapKind::of(method.backbone()).name();
         let picture = self
             .folder
-            .join(&format!("pictures/attention-epoch-{epochs:04}.png"));
+            .join(&format!("pictures/{kind}-epoch-{epochs:04}.png"));
         let found: Evaluation = evaluator
             .evaluate(self.env, method.backbone(), &picture)
             .map_err(|error| observer_error(&error))?;

@@ -47,7 +47,9 @@ pub struct Seen {
     size: (usize, usize),
     /// Rows and columns of patches.
     grid: (usize, usize),
-    /// The class token's attention to each patch, head by head.
+    /// What the maps show, `attention` or `activation`.
+    maps: &'static str,
+    /// The class token's attention to each patch, head by head; or the one map of activation.
     heads: Vec<Vec<f32>>,
     /// Red, green and blue of each patch, 0–255.
     colours: Vec<u8>,
@@ -188,11 +190,11 @@ impl Network {
         &self.embedder
     }
 
-    /// Attention and patch colours of an image.
+    /// Attention or activation, and patch colours of an image.
     pub fn see(&self, image: &Image) -> Answer<Seen> {
         let (width, height) = eval::shortest_side(image.width, image.height, self.side);
         let size = Some((height, width));
-        let attention = self.embedder.attention(image, size)?;
+        let (kind, attention) = self.embedder.maps(image, size)?;
         let tokens = self.embedder.tokens(image, size)?;
         let picture = encode_png(&Rgb::from_image(&attention.image)?)?;
         let patches = attention.grid.0 * attention.grid.1;
@@ -201,6 +203,7 @@ impl Network {
             image: format!("data:image/png;base64,{}", STANDARD.encode(picture)),
             size: (attention.image.width, attention.image.height),
             grid: attention.grid,
+            maps: kind.name(),
             heads: attention
                 .maps
                 .chunks(patches.max(1))

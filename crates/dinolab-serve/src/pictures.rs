@@ -1,4 +1,4 @@
-//! The pictures that a run stored: attention at each evaluation.
+//! The pictures that a run stored: attention or activation at each evaluation.
 
 use std::fs;
 use std::path::Path;
@@ -16,16 +16,17 @@ pub struct Picture {
     pub name: String,
 }
 
-/// Pictures of attention, the earliest first.
+/// Pictures of attention or activation, the earliest first.
 pub fn list(run: &Path) -> Vec<Picture> {
     let mut found: Vec<Picture> = fs::read_dir(run.join("pictures"))
         .into_iter()
         .flatten()
         .filter_map(|entry| {
             let name = entry.ok()?.file_name().into_string().ok()?;
-            let epochs = name
-                .strip_prefix("attention-epoch-")?
-                .strip_suffix(".png")?;
+            let (kind, epochs) = name.strip_suffix(".png")?.split_once("-epoch-")?;
+            if !["attention", "activation"].contains(&kind) {
+                return None;
+            }
             let epochs = epochs.parse().ok()?;
             Some(Picture { epochs, name })
         })

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::http::StatusCode;
-use common::{Runs, add_checkpoint, get, local, map, page, send};
+use common::{Runs, add_checkpoint, add_checkpoint_of, get, local, map, page, send};
+use dinolab_nn::BackboneConfig;
 use dinolab_run::feature_set::FeatureSet;
 use dinolab_serve::{ViewRequest, router};
 use serde_json::Value;
@@ -182,8 +183,47 @@ async fn images_go_through_the_newest_checkpoint() {
     assert_eq!(get(&page, &path).await.status, StatusCode::NOT_FOUND);
 }
 
+#[tokio::test]
+async fn a_network_without_attention_shows_its_activation() {
+    let runs = Runs::new();
+    let root = runs.add("a", 0.1, 1);
+    let resnet = BackboneConfig::convolutional("resnet18", 3).unwrap();
+    let name = add_checkpoint_of(&root, &resnet.of_width(64).unwrap());
+    let page = page(std::slice::from_ref(&root));
+    let path = format!("/api/runs/0/attention?checkpoint={name}&image=1");
+    let seen = get(&page, &path).await.json();
+    assert_eq!(seen["maps"], "activation");
+    let heads = seen["heads"].as_array().unwrap();
+    assert_eq!(
+        (heads.len(), &seen["grid"]),
+        (1, &serde_json::json!([15, 15]))
+    );
+
+    map(&page).await;
+    let picture = get(&page, "/api/runs/0/map/images/7/picture?side=32").await;
+    let mut request = local("POST", "/api/runs/0/map/query");
+    *request.body_mut() = Body::from(picture.body);
+    let found = send(&page, request).await.json();
+    assert_eq!(rows(&found["neighbours"])[0], 7);
+    assert_eq!(found["attention"]["maps"], "activation");
+
+    // Pictures that the run drew of it are listed as well.
+    fs::create_dir(root.join("pictures")).unwrap();
+    for name in [
+        "activation-epoch-0002.png",
+        "activation-epoch-x.png",
+        "other-epoch-0001.png",
+    ] {
+        fs::write(root.join("pictures").join(name), "picture").unwrap();
+    }
+    let pictures = get(&page, "/api/runs/0/pictures").await.json();
+    let expected = serde_json::json!([{ "epochs": 2, "name": "activation-epoch-0002.png" }]);
+    assert_eq!(pictures, expected);
+}
+
 /// Maps of 2 heads that each sum to at most 1, and colours, of 4 × 4 patches.
 fn check_seen(seen: &Value) {
+    assert_eq!(seen["maps"], "attention");
     assert_eq!(seen["heads"].as_array().unwrap().len(), 2);
     let grid = &seen["grid"];
     let patches = grid[0].as_u64().unwrap() * grid[1].as_u64().unwrap();

@@ -1,4 +1,4 @@
-//! `bench crops` on a small folder.
+//! `bench crops` on a small folder, and `bench embed` of networks.
 
 mod common;
 
@@ -43,4 +43,27 @@ fn crops_are_timed_by_stage() {
     );
 
     assert!(one_error(&bench("0")).contains("--seconds"));
+}
+
+#[test]
+fn narrow_networks_are_timed_and_other_widths_refused() {
+    let bench = |flags: &[&str]| {
+        let sizes = ["--crop", "32", "--batch-size", "1", "--steps", "1"];
+        let mut command = program();
+        command.args(["bench", "embed"]).args(sizes).args(flags);
+        command.output().unwrap()
+    };
+    let narrow = bench(&["--arch", "resnet18", "--width", "64"]);
+    let said = String::from_utf8(narrow.stdout).unwrap();
+    assert!(said.starts_with("resnet18 of width 64, "), "{said}");
+    let error = one_error(&bench(&["--arch", "resnet18", "--width", "65"]));
+    assert!(
+        error.contains("--width 65") && error.contains("multiple of 8"),
+        "{error}"
+    );
+    let error = one_error(&bench(&["--width", "64"]));
+    assert!(
+        error.contains("--width 64") && error.contains("leave it out"),
+        "{error}"
+    );
 }

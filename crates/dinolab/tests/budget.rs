@@ -151,3 +151,32 @@ fn a_folder_on_a_processor_gets_the_small_recipe_and_says_how_long_that_takes() 
     assert!(error.contains("accumulate"), "{error}");
     assert!(text(&other.stdout).is_empty());
 }
+
+#[test]
+fn photographs_get_a_residual_network_unless_a_transformer_is_asked_for() {
+    let root = tempfile::tempdir().unwrap();
+    let images = root.path().join("images");
+    for i in 0..4 {
+        picture(&images.join(format!("{i}.png")), 100, i);
+    }
+    let train = |name: &str| {
+        let train = Train::bare(&root.path().join(name)).on(&images);
+        train.with("epochs", 1).with("batch-size", 4)
+    };
+    let said = train("residual").succeed();
+    assert!(
+        said.contains("--arch resnet18, which learns more"),
+        "{said}"
+    );
+    let run = root.path().join("residual");
+    let sizes = ["arch", "width"].map(|setting| recorded(&run, setting));
+    assert_eq!(sizes, ["resnet18", "256"]);
+    assert!(run.join("pictures/activation-epoch-0001.png").exists());
+    // The advice.
+    let said = train("vit").with("arch", "custom").succeed();
+    assert!(!said.contains("which learns more"), "{said}");
+    let run = root.path().join("vit");
+    let sizes = ["arch", "width", "depth"].map(|setting| recorded(&run, setting));
+    assert_eq!(sizes, ["custom", "192", "6"]);
+    assert!(run.join("pictures/attention-epoch-0001.png").exists());
+}

@@ -41,8 +41,6 @@ fn activations_show_what_the_feature_is_made_of() {
         set,
         "--out",
         folder,
-        "--maps",
-        "activation",
         "--size",
         "0",
         "--threshold",
@@ -155,6 +153,12 @@ fn a_run_is_the_same_on_any_threads_and_however_often_it_is_stopped() {
     let report = std::fs::read_to_string(run_folder.join("report.html")).unwrap();
     assert!(report.contains("resnet18: width 128"));
     assert!(!report.contains("heads, patch"));
+    assert!(report.contains("Activation before training") && !report.contains("class token"));
+    assert!(
+        run_folder
+            .join("pictures/activation-epoch-0000.png")
+            .exists()
+    );
     // Whoever names the network goes on with the width of its weights.
     let adapted = root.path().join("adapted");
     let narrow = train(&adapted).without("width").with("weights", of_run);

@@ -16,9 +16,9 @@ pub struct Estimate {
     pub evaluation: Duration,
     /// The time that was asked for, if one was.
     pub asked: Option<Duration>,
-    /// Width and depth of the next larger network of the recipe, and how many epochs it would have
-    /// had time for, too few.
-    pub larger: Option<(usize, usize, f64)>,
+    /// The next larger network of the recipe in words, and how many epochs it would have had time for, too
+    /// few.
+    pub larger: Option<(String, f64)>,
 }
 
 impl fmt::Display for Estimate {
@@ -33,12 +33,12 @@ impl fmt::Display for Estimate {
             self.step.as_secs_f64(),
             self.evaluation.as_secs_f64()
         )?;
-        let Some((width, depth, epochs)) = self.larger else {
+        let Some((network, epochs)) = &self.larger else {
             return Ok(());
         };
         write!(
             f,
-            "; width {width} and depth {depth} would have time for {epochs:.0} {}, too few to be worth it",
+            "; {network} would have time for {epochs:.0} {}, too few to be worth it",
             if epochs.round() == 1.0 {
                 "epoch"
             } else {
@@ -67,11 +67,9 @@ mod tests {
             "{said}"
         );
         estimate.total = Duration::from_secs(61);
-        estimate.larger = Some((256, 8, 1.2));
+        estimate.larger = Some(("resnet18 of width 512".into(), 1.2));
         let said = estimate.to_string();
-        assert!(
-            said.contains("1m 1s") && said.ends_with("for 1 epoch, too few to be worth it"),
-            "{said}"
-        );
+        let larger = "; resnet18 of width 512 would have time for 1 epoch, too few to be worth it";
+        assert!(said.contains("1m 1s") && said.ends_with(larger), "{said}");
     }
 }

@@ -13,7 +13,7 @@ mod small;
 
 use dinolab_nn::{BackboneConfig, VitConfig};
 
-use super::Settings;
+use super::{AutoSetting, Config, Settings};
 use crate::error::{Error, Result};
 use crate::values::{FfnKind, PositionKind, RecipeKind};
 
@@ -24,6 +24,8 @@ pub(crate) struct ImageFacts {
     pub count: usize,
     /// Their typical shorter side in pixels; `None` where no image could be read.
     pub side: Option<usize>,
+    /// Whether there are masks of objects, with which attention is compared.
+    pub masks: bool,
     /// Bytes that all of them take in memory.
     pub bytes: u64,
 }
@@ -34,20 +36,35 @@ impl ImageFacts {
         Self {
             count,
             side: None,
+            masks: false,
             bytes: 0,
         }
     }
 }
 
+/// The sizes of a network of a recipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sizes {
+    /// A transformer.
+    Vit {
+        /// Width of a token.
+        width: usize,
+        /// Number of blocks.
+        depth: usize,
+        /// Number of attention heads.
+        heads: usize,
+    },
+    /// A `resnet18`.
+    ResNet18 {
+        /// Width of the features.
+        width: usize,
+    },
+}
+
 /// A network of a recipe, and how often it has to see the images to be worth its time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Scale {
-    /// Width of a token.
-    pub width: usize,
-    /// Number of blocks.
-    pub depth: usize,
-    /// Number of attention heads.
-    pub heads: usize,
+    pub sizes: Sizes,
     /// Images seen, in all epochs together, from which on it is taken instead of the smaller ones: an
     /// estimate from runs of ten to thirty minutes.
     pub worth_from: f64,
@@ -65,12 +82,30 @@ impl RecipeKind {
         }
     }
 
-    /// The networks to choose from by time, the smallest first; none where there is one only.
-    pub(crate) fn scales(self) -> &'static [Scale] {
+    /// The networks to choose from by time, the smallest first; none where there is one only, the
+    /// recipe's or that of the `settings`.
+    pub(crate) fn scales(self, settings: &Settings, images: ImageFacts) -> &'static [Scale] {
         match self {
-            Self::Small => &small::SCALES,
-            Self::Paper | Self::ResNet50 | Self::Shapes => &[],
+            Self::Small if !settings.names_sizes() => settings.small_scales(images),
+            Self::Small | Self::Paper | Self::ResNet50 | Self::Shapes => &[],
         }
+    }
+}
+
+impl Config {
+    /// That the network, which was not asked for, is one without attention, and why.
+    pub(crate) fn without_attention(&self) -> Option<AutoSetting> {
+        let convolutional = self.backbone().convolutional_family().is_some();
+        let chosen = convolutional && self.recipe == RecipeKind::Small;
+        chosen.then(|| AutoSetting {
+            setting: "arch",
+            value: self.arch.clone(),
+            instead_of: None,
+            because: Some(
+                "which learns more from few images in the same time than a transformer; --arch custom \
+                 trains one, for attention maps",
+            ),
+        })
     }
 }
 
@@ -90,7 +125,7 @@ impl Settings {
         match recipe {
             RecipeKind::Paper => settings,
             RecipeKind::ResNet50 => settings.over_resnet50(),
-            RecipeKind::Small => settings.over_small(images, scale.unwrap_or(small::DEFAULT)),
+            RecipeKind::Small => settings.over_small(images, scale),
             RecipeKind::Shapes => settings.over_shapes(),
         }
     }
@@ -217,5 +252,15 @@ impl Settings {
     /// Whether the network is asked for by its name, which has its sizes.
     fn names_network(&self) -> bool {
         self.arch.as_deref().is_some_and(|arch| arch != "custom")
+    }
+
+    /// Whether something is asked for that only transformers have.
+    fn needs_transformer(&self) -> bool {
+        let class_alone = self.feature.is_none_or(|feature| feature.is_class());
+        let share = |rate: Option<f64>| rate.is_some_and(|rate| rate > 0.0);
+        self.variant() != Self::default()
+            || !class_alone
+            || share(self.patch_drop_rate)
+            || self.lora_rank.is_some_and(|rank| rank > 0)
     }
 }

@@ -1,4 +1,4 @@
-// Attention of the run's fixed images over time: by stored checkpoints, and as stored pictures.
+// Attention or activation of the run's fixed images over time: by stored checkpoints, and as stored pictures.
 
 import { el, getJson, problem } from "./dom.js";
 import { drawings, pictureOf } from "./heat.js";
@@ -13,7 +13,8 @@ export async function show(panel, run) {
   const parts = await Promise.allSettled([getJson(`${base}/networks`), getJson(`${base}/pictures`)]);
   if (own !== turn) return;
   const [networks, pictures] = parts.map(part => part.value);
-  const children = [el("h2", {}, "Attention of the class token")];
+  const activation = pictures?.some(picture => picture.name.startsWith("activation"));
+  const children = [el("h2", {}, activation ? "Activation: the share of each position in the feature" : "Attention of the class token")];
   if (networks?.checkpoints.length && networks.images.length) children.push(...byCheckpoint(base, networks));
   else if (parts[0].reason) children.push(problem(parts[0].reason));
   else children.push(el("p", {}, "The run has no checkpoint yet; the first is written after an epoch."));
@@ -60,6 +61,7 @@ function byCheckpoint(base, { checkpoints, images, steps_per_epoch: per }) {
       if (chosen.head !== "mean" && chosen.head >= shown.seen.heads.length) chosen.head = "mean";
       heads.replaceChildren(el("option", { value: "mean" }, "mean"), ...shown.seen.heads.map((_, i) => el("option", { value: i }, `head ${i}`)));
       heads.value = chosen.head;
+      headChoice.hidden = shown.seen.maps === "activation";
       redraw();
     } catch (error) {
       if (own === latest) frame.replaceChildren(problem(error));
@@ -73,14 +75,15 @@ function byCheckpoint(base, { checkpoints, images, steps_per_epoch: per }) {
   };
   const picture = el("select", { onchange: event => { chosen.image = Number(event.target.value); load(); } },
     ...images.map(image => el("option", { value: image.number }, image.name)));
+  const headChoice = el("label", {}, "Head", heads);
   const controls = el("div", { class: "controls" },
     el("label", {}, "Image", picture),
     slider("Checkpoint", checkpoints.length - 1, chosen.checkpoint, when, value => { chosen.checkpoint = value; load(); }),
-    el("label", {}, "Head", heads),
+    headChoice,
     slider("Threshold", 100, 60, value => `${value}%`, value => { chosen.mass = value / 100; redraw(); }));
   load();
   return [
-    el("p", { class: "note" }, "It is good if attention settles on objects, and if heads look at different parts. Similar patches have similar colours."),
+    el("p", { class: "note" }, "It is good if the maps settle on objects, and if heads of attention look at different parts. Similar patches have similar colours."),
     controls, frame,
   ];
 }
@@ -90,13 +93,15 @@ function stored(base, pictures) {
   const image = el("img", {});
   const choose = i => {
     image.src = `${base}/pictures/${pictures[i].name}`;
-    image.alt = `Attention ${words(i)}: image, mean over heads, each head`;
+    image.alt = `${activation(i) ? "Activation" : "Attention"} ${words(i)}: ${columns(i)}`;
   };
   const words = i => (pictures[i].epochs === 0 ? "untrained" : `after epoch ${pictures[i].epochs}`);
+  const activation = i => pictures[i].name.startsWith("activation");
+  const columns = i => (activation(i) ? "the image, its activation over it and alone" : "the image, the mean over heads, each head");
   choose(pictures.length - 1);
   return [
     el("h2", {}, "Stored pictures"),
-    el("p", { class: "note" }, "Drawn at each evaluation: the image, the mean over heads, each head."),
+    el("p", { class: "note" }, `Drawn at each evaluation: ${columns(pictures.length - 1)}.`),
     el("div", { class: "controls" }, slider("Evaluation", pictures.length - 1, pictures.length - 1, words, choose)),
     el("div", { class: "sheet", tabindex: "0", role: "region", "aria-label": "Stored picture" }, image),
   ];

@@ -1,7 +1,7 @@
 // An image: its picture, what the network sees in it, and its neighbours.
 
 import { el, getJson, problem } from "./dom.js";
-import { drawings, pictureOf } from "./heat.js";
+import { drawings, pictureOf, titleOf } from "./heat.js";
 
 /** A button with a small picture of an image. */
 export function tile(gallery, image, choose) {
@@ -25,7 +25,8 @@ async function seenBy(seen) {
     el("option", { value: "mean" }, "mean"), ...seen.heads.map((_, i) => el("option", { value: i }, `head ${i}`)));
   const threshold = el("input", { type: "range", min: 0, max: 100, value: 60, oninput: event => { mass = event.target.value / 100; redraw(); } });
   redraw();
-  return [el("h3", {}, "Attention"), el("div", { class: "controls" }, el("label", {}, "Head", heads), el("label", {}, "Threshold", threshold)), frame];
+  const headChoice = seen.maps === "activation" ? "" : el("label", {}, "Head", heads);
+  return [el("h3", {}, titleOf(seen)), el("div", { class: "controls" }, headChoice, el("label", {}, "Threshold", threshold)), frame];
 }
 
 let latest = 0;

@@ -1,4 +1,4 @@
-// What a network sees in an image: attention as a heat map, the patches that hold most of it, colours of patches.
+// What a network sees in an image: attention or activation as a heat map, the patches that hold most of it, colours of patches.
 
 import { el } from "./dom.js";
 
@@ -10,6 +10,9 @@ function warm(value) {
 }
 
 const mean = maps => maps[0].map((_, i) => maps.reduce((sum, map) => sum + map[i], 0) / maps.length);
+
+/** What the maps are, as a heading. */
+export const titleOf = seen => (seen.maps === "activation" ? "Activation" : "Attention");
 
 /** The map of head `which`, or of all heads ("mean"). */
 export const mapOf = (seen, which) => (which === "mean" ? mean(seen.heads) : seen.heads[which]);
@@ -55,18 +58,18 @@ export async function pictureOf(seen) {
   return image;
 }
 
-/** The image, attention of `which`, the patches that hold `mass` of it, and patch colours. */
+/** The image, attention of `which` or activation, the patches that hold `mass` of it, and patch colours. */
 export function drawings(seen, image, which, mass) {
   const map = mapOf(seen, which), inside = holding(map, mass);
   const low = Math.min(...map), range = Math.max(...map) - low || 1;
-  const name = which === "mean" ? "mean over heads" : `head ${which}`;
+  const name = seen.maps === "activation" ? "activation" : `attention, ${which === "mean" ? "mean over heads" : `head ${which}`}`;
   return [
     canvas(seen, "image", c => c.drawImage(image, 0, 0)),
-    canvas(seen, `attention, ${name}`, c => {
+    canvas(seen, name, c => {
       c.drawImage(image, 0, 0);
       patches(c, seen, true, 0.72, i => [...warm((map[i] - low) / range), 255]);
     }),
-    canvas(seen, `${Math.round(100 * mass)}% of the attention`, c => {
+    canvas(seen, `${Math.round(100 * mass)}% of the ${seen.maps}`, c => {
       c.drawImage(image, 0, 0);
       patches(c, seen, false, 1, i => (inside[i] ? [255, 64, 32, 120] : [0, 0, 0, 120]));
     }),

@@ -11,7 +11,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use dinolab_nn::init::Init;
 use dinolab_nn::weights::arrays;
-use dinolab_nn::{Vit, VitConfig, device};
+use dinolab_nn::{AnyBackbone, BackboneConfig, VitConfig, device};
 use dinolab_serve::{ViewRequest, router};
 use dinolab_train::checkpoint::save_weights;
 use http_body_util::BodyExt;
@@ -70,12 +70,17 @@ pub fn add_checkpoint(root: &Path) -> String {
         heads: 2,
         ..VitConfig::default()
     };
-    let vit = Vit::new(&config, &mut Init::new(0), &device::by_name("cpu").unwrap()).unwrap();
-    let arrays = arrays(&vit, "teacher.backbone");
-    let vit = serde_json::to_string(&config).unwrap();
+    add_checkpoint_of(root, &config.into())
+}
+
+/// Adds a checkpoint of a new network.
+pub fn add_checkpoint_of(root: &Path, config: &BackboneConfig) -> String {
+    let cpu = device::by_name("cpu").unwrap();
+    let backbone = AnyBackbone::new(config, &mut Init::new(0), &cpu).unwrap();
+    let arrays = arrays(&backbone, "teacher.backbone");
     let preprocess = r#"{"resize":32,"crop":32,"mean":[0.5,0.5,0.5],"std":[0.5,0.5,0.5]}"#;
     let metadata = BTreeMap::from([
-        ("vit".to_owned(), vit),
+        config.metadata_entry(),
         ("preprocess".to_owned(), preprocess.to_owned()),
     ]);
     let file = save_weights(&root.join("checkpoints"), &arrays, &metadata).unwrap();

@@ -32,7 +32,8 @@ pub struct Args {
     #[arg(long, value_name = "X")]
     threshold: Option<f64>,
     /// Draw all heads and their mean, the mean alone, head N, counted from 0, or of any network the
-    /// share of each position in the image's feature (activation) [default: all; videos: mean]
+    /// share of each position in the image's feature (activation) [default: all; videos: mean;
+    /// convolutional networks: activation]
     #[arg(long, value_name = "all|mean|N|activation")]
     maps: Option<Maps>,
     /// Kinds of pictures to draw, separated by commas [default: all; videos: mask with --threshold,
@@ -57,11 +58,8 @@ pub fn run(env: &Environment<'_>, args: &Args) -> Result<()> {
         weights: args.model.weights(),
         model: args.model.options(),
     };
-    let result = draw(env, &request)?;
-    let drawn = match args.maps {
-        Some(Maps::Activation) => "activation maps",
-        _ => "attention maps",
-    };
-    print_summary(&args.output, drawn, result, &args.media);
+    let (kind, result) = draw(env, &request)?;
+    let drawn = format!("{} maps", kind.name());
+    print_summary(&args.output, &drawn, result, &args.media);
     Ok(())
 }

@@ -24,11 +24,11 @@ use crate::signals::Interrupts;
 /// few minutes. To resume a stopped run, run the same command again.
 ///
 /// Defaults shown below are those of --recipe paper. --recipe small, the default for your own images on
-/// a CPU, trains LeJEPA on a smaller network (width 192, 6 blocks) with smaller crops (96 px and 4 of
-/// 48 px), --drop-path-rate 0.05, --lr 0.004 (DINO, DINOv2, SimDINO: 0.002) and --patch-drop-rate 0.5 (LeJEPA,
-/// VISReg), until it has seen 400,000 images (10 to 400 epochs); crops have half the size in the first
-/// half of the epochs. With --arch resnet18, --width is 256, and 200,000 images are seen. --recipe shapes
-/// (built-in set) has its own values. The run's config.toml lists all.
+/// a CPU, trains a ResNet-18 of --width 256 by LeJEPA, or with --arch custom, other methods or small images a
+/// transformer (width 192, 6 blocks), with smaller crops (96 px and 4 of 48 px), --drop-path-rate 0.05, --lr
+/// 0.004 (DINO, DINOv2, SimDINO: 0.002) and --patch-drop-rate 0.5 (a transformer by LeJEPA or VISReg), until it
+/// has seen 200,000 images, a transformer 400,000 (10 to 400 epochs); crops have half the size in the first
+/// half of the epochs. --recipe shapes (built-in set) has its own values. The run's config.toml lists all.
 #[derive(clap::Args)]
 #[command(args_override_self = true)]
 pub struct Args {

@@ -161,7 +161,16 @@ pub fn is_refused(weights: &Path, conversions: &[(&str, &[&str], &str)]) {
     let npy = format!("{out}.npy");
     let commands: [(&[&str], &str); 2] = [
         (
-            &["attend", "--weights", w, set, "--out", out],
+            &[
+                "attend",
+                "--weights",
+                w,
+                set,
+                "--out",
+                out,
+                "--maps",
+                "mean",
+            ],
             "has no attention maps; activation shows the share of each position",
         ),
         (

@@ -2,34 +2,61 @@
 
 use dinolab_data::Size;
 
-use super::{ImageFacts, Scale};
+use super::{ImageFacts, Scale, Sizes};
 use crate::settings::Settings;
 use crate::values::{MethodKind, Pair};
 
-/// The networks, the smallest first.
-pub(super) const SCALES: [Scale; 3] = [
+/// The residual networks, the smallest first.
+const RESIDUAL: [Scale; 3] = [
     Scale {
-        width: 128,
-        depth: 6,
-        heads: 4,
+        sizes: Sizes::ResNet18 { width: 128 },
         worth_from: 0.0,
     },
-    DEFAULT,
     Scale {
-        width: 256,
-        depth: 8,
-        heads: 8,
+        sizes: Sizes::ResNet18 {
+            width: RESNET18_WIDTH,
+        },
+        worth_from: 40_000.0,
+    },
+    Scale {
+        sizes: Sizes::ResNet18 { width: 512 },
+        worth_from: 400_000.0,
+    },
+];
+
+/// The transformers, the smallest first.
+const TRANSFORMERS: [Scale; 3] = [
+    Scale {
+        sizes: Sizes::Vit {
+            width: 128,
+            depth: 6,
+            heads: 4,
+        },
+        worth_from: 0.0,
+    },
+    Scale {
+        sizes: Sizes::Vit {
+            width: 192,
+            depth: 6,
+            heads: 6,
+        },
+        worth_from: 250_000.0,
+    },
+    Scale {
+        sizes: Sizes::Vit {
+            width: 256,
+            depth: 8,
+            heads: 8,
+        },
         worth_from: 800_000.0,
     },
 ];
 
-/// The network where no time is given.
-pub(super) const DEFAULT: Scale = Scale {
-    width: 192,
-    depth: 6,
-    heads: 6,
-    worth_from: 250_000.0,
-};
+/// Which of them is trained where no time is given.
+const DEFAULT: usize = 1;
+
+/// The method where none is given.
+const METHOD: MethodKind = MethodKind::LeJepa;
 
 /// Images seen in all epochs together where no time is given.
 const SEEN: f64 = 400_000.0;
@@ -51,19 +78,64 @@ const CHECKPOINT_IMAGES: u64 = 8_000;
 /// half as large: as many tokens, and no pixels made up.
 const SMALL_SIDE: usize = 80;
 
+impl ImageFacts {
+    fn tiny(&self) -> bool {
+        self.side.is_some_and(|side| side < SMALL_SIDE)
+    }
+}
+
 impl Settings {
-    /// These settings over the recipe for a few thousand images.
-    pub(super) fn over_small(self, images: ImageFacts, scale: Scale) -> Self {
-        let named = self.names_network();
-        let of_scale = |size: usize| (!named).then_some(size);
-        // Heads follow a width that is given.
-        let heads = of_scale(scale.heads).filter(|_| self.width.is_none());
-        let convolutional = self.is_convolutional();
-        let width = match self.arch.as_deref() {
-            Some("resnet18") => Some(RESNET18_WIDTH),
-            _ => of_scale(scale.width),
+    /// The networks for these settings, which name no sizes. Residual networks have been tried with joint
+    /// embeddings of images that are large enough for their stride, and have no attention.
+    pub(super) fn small_scales(&self, images: ImageFacts) -> &'static [Scale] {
+        let method = self.method.unwrap_or(METHOD);
+        let joint_embedding = matches!(method, MethodKind::LeJepa | MethodKind::VisReg);
+        match joint_embedding && !images.tiny() && !images.masks && !self.needs_transformer() {
+            true => &RESIDUAL,
+            false => &TRANSFORMERS,
+        }
+    }
+
+    /// The network: as it is named, with the transformer's sizes that are given, or in a scale.
+    fn small_network(&self, images: ImageFacts, scale: Option<Scale>) -> Self {
+        if self.names_network() {
+            let narrow = self.arch.as_deref() == Some("resnet18");
+            return Self {
+                width: narrow.then_some(RESNET18_WIDTH),
+                ..Self::default()
+            };
+        }
+        let suited = match self.names_sizes() {
+            true => &TRANSFORMERS,
+            false => self.small_scales(images),
         };
-        let method = self.method.unwrap_or(MethodKind::LeJepa);
+        match scale.unwrap_or(suited[DEFAULT]).sizes {
+            Sizes::ResNet18 { width } => Self {
+                arch: Some("resnet18".into()),
+                width: Some(width),
+                ..Self::default()
+            },
+            Sizes::Vit {
+                width,
+                depth,
+                heads,
+            } => Self {
+                arch: Some("custom".into()),
+                width: Some(width),
+                depth: Some(depth),
+                // They follow a width that is given.
+                heads: Some(heads).filter(|_| self.width.is_none()),
+                ..Self::default()
+            },
+        }
+    }
+
+    /// These settings over the recipe for a few thousand images.
+    pub(super) fn over_small(self, images: ImageFacts, scale: Option<Scale>) -> Self {
+        let network = self.small_network(images, scale);
+        let settings = self.over(network);
+        let convolutional = settings.is_convolutional();
+        let method = settings.method.unwrap_or(METHOD);
         let of_method = match method {
             MethodKind::LeJepa | MethodKind::VisReg => Self {
                 lr: Some(0.004),
@@ -88,8 +160,7 @@ impl Settings {
                 ..Self::default()
             },
         };
-        let tiny = images.side.is_some_and(|side| side < SMALL_SIDE);
-        let pixels = |side: usize| if tiny { side / 2 } else { side };
+        let pixels = |side: usize| if images.tiny() { side / 2 } else { side };
         let seen = match convolutional {
             true => SEEN_CONVOLUTIONAL,
             false => SEEN,
@@ -97,17 +168,13 @@ impl Settings {
         let epochs = (seen / images.count.max(1) as f64)
             .round()
             .clamp(10.0, 400.0);
-        let length = self.epochs.unwrap_or(epochs);
+        let length = settings.epochs.unwrap_or(epochs);
         let early = match length < CURRICULUM_FROM {
             true => 0,
             false => (length / 2.0) as u64,
         };
-        self.over(of_method).over(Self {
+        settings.over(of_method).over(Self {
             method: Some(method),
-            arch: Some("custom".into()),
-            width,
-            depth: of_scale(scale.depth),
-            heads,
             patch_size: Some(pixels(16)),
             drop_path_rate: Some(0.05),
             epochs: Some(epochs),
@@ -128,14 +195,15 @@ impl Settings {
 
 #[cfg(test)]
 mod tests {
+    use dinolab_nn::Feature;
+
     use super::*;
     use crate::values::RecipeKind;
 
     fn facts(count: usize, side: usize) -> ImageFacts {
         ImageFacts {
-            count,
             side: Some(side),
-            bytes: 0,
+            ..ImageFacts::count(count)
         }
     }
 
@@ -147,16 +215,59 @@ mod tests {
             settings.resolve(count).unwrap().0
         };
         let (few, many) = (small(4_000, 128), small(40_000, 128));
-        assert_eq!((few.epochs, many.epochs), (100.0, 10.0));
+        assert_eq!((few.epochs, many.epochs), (50.0, 10.0));
         assert_eq!(
             (few.method, few.recipe),
             (MethodKind::LeJepa, RecipeKind::Small)
         );
         assert_eq!(small(100, 500).epochs, 400.0);
         let tiny = small(4_000, 32);
-        assert_eq!(tiny.patch_size * 2, few.patch_size);
-        let tokens = |config: &crate::Config| config.global_crops_size.width / config.patch_size;
-        assert_eq!(tokens(&tiny), tokens(&few));
+        let sides = |config: &crate::Config| config.global_crops_size.width;
+        assert_eq!(sides(&tiny) * 2, sides(&few));
+        assert_eq!((tiny.patch_size, tiny.epochs), (8, 100.0));
+    }
+
+    #[test]
+    fn a_residual_network_is_trained_where_it_has_been_tried() {
+        let arch = |settings: Settings, images: ImageFacts| {
+            let settings = settings.over_recipe(RecipeKind::Small, images, None);
+            let (config, _) = settings.resolve(4_000).unwrap();
+            (config.arch, config.width, config.patch_drop_rate)
+        };
+        let (nothing, large) = (Settings::default, facts(4_000, 128));
+        let (residual, vit) = (
+            ("resnet18".to_owned(), 256, 0.0),
+            ("custom".to_owned(), 192, 0.5),
+        );
+        assert_eq!(arch(nothing(), large), residual);
+        let method = |method| Settings {
+            method: Some(method),
+            ..nothing()
+        };
+        assert_eq!(arch(method(MethodKind::VisReg), large), residual);
+        // Whatever asks for a transformer gets one.
+        assert_eq!(arch(method(MethodKind::Dino), large).1, 192);
+        assert_eq!(arch(nothing(), facts(4_000, 64)), vit);
+        let masked = ImageFacts {
+            masks: true,
+            ..large
+        };
+        assert_eq!(arch(nothing(), masked), vit);
+        let custom = Settings {
+            arch: Some("custom".into()),
+            ..nothing()
+        };
+        assert_eq!(arch(custom, large), vit);
+        let registers = Settings {
+            registers: Some(4),
+            ..nothing()
+        };
+        assert_eq!(arch(registers, large), vit);
+        let both = Settings {
+            feature: Some(Feature::Both),
+            ..nothing()
+        };
+        assert_eq!(arch(both, large), vit);
     }
 
     #[test]
@@ -214,11 +325,16 @@ mod tests {
 
     #[test]
     fn networks_grow_with_the_images_they_see() {
-        for pair in SCALES.windows(2) {
-            let cost = |scale: &Scale| scale.width.pow(2) * scale.depth;
-            assert!(cost(&pair[0]) < cost(&pair[1]));
-            assert!(pair[0].worth_from < pair[1].worth_from);
+        let cost = |scale: &Scale| match scale.sizes {
+            Sizes::Vit { width, depth, .. } => width.pow(2) * depth,
+            Sizes::ResNet18 { width } => width.pow(2),
+        };
+        for scales in [RESIDUAL, TRANSFORMERS] {
+            for pair in scales.windows(2) {
+                assert!(cost(&pair[0]) < cost(&pair[1]));
+                assert!(pair[0].worth_from < pair[1].worth_from);
+            }
+            assert_eq!(scales[0].worth_from, 0.0);
         }
-        assert!(SCALES.contains(&DEFAULT) && SCALES[0].worth_from == 0.0);
     }
 }
