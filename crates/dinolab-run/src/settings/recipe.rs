@@ -11,6 +11,7 @@ mod resnet50;
 mod shapes;
 mod small;
 
+use dinolab_data::Size;
 use dinolab_nn::{BackboneConfig, VitConfig};
 
 use super::{AutoSetting, Config, Settings};
@@ -254,13 +255,26 @@ impl Settings {
         self.arch.as_deref().is_some_and(|arch| arch != "custom")
     }
 
-    /// Whether something is asked for that only transformers have.
+    /// Whether something is asked for that only transformers have, or sizes that residual networks do not take.
     fn needs_transformer(&self) -> bool {
+        let sizes = [
+            self.global_crops_size,
+            self.local_crops_size,
+            self.eval_crop,
+            self.attention_size,
+        ];
+        let whole = |side: usize| side.is_multiple_of(small::STRIDE);
+        let fits = |size: &Size| {
+            let rectangle = !size.is_square();
+            size.shortest() >= small::STRIDE
+                && (!rectangle || whole(size.height) && whole(size.width))
+        };
         let class_alone = self.feature.is_none_or(|feature| feature.is_class());
         let share = |rate: Option<f64>| rate.is_some_and(|rate| rate > 0.0);
         self.variant() != Self::default()
             || !class_alone
             || share(self.patch_drop_rate)
+            || !sizes.iter().flatten().all(fits)
             || self.lora_rank.is_some_and(|rank| rank > 0)
     }
 }

@@ -68,6 +68,9 @@ const SEEN_CONVOLUTIONAL: f64 = 200_000.0;
 /// images more often, and learns more.
 const RESNET18_WIDTH: usize = 256;
 
+/// Pixels along one side of a position of a residual network's last grid.
+pub(super) const STRIDE: usize = 32;
+
 /// Runs of at least this many epochs begin with small crops.
 const CURRICULUM_FROM: f64 = 10.0;
 
@@ -195,7 +198,7 @@ impl Settings {
 
 #[cfg(test)]
 mod tests {
-    use dinolab_nn::Feature;
+    use dinolab_nn::{BackboneConfig, Feature};
 
     use super::*;
     use crate::values::RecipeKind;
@@ -268,6 +271,17 @@ mod tests {
             ..nothing()
         };
         assert_eq!(arch(both, large), vit);
+        let crops = |width, height| Settings {
+            local_crops_size: Some(Size { width, height }),
+            ..nothing()
+        };
+        assert_eq!(arch(crops(48, 32), large), vit);
+        assert_eq!(arch(crops(16, 16), large), vit);
+        for (width, height) in [(64, 32), (40, 40)] {
+            assert_eq!(arch(crops(width, height), large), residual);
+        }
+        let resnet = BackboneConfig::convolutional("resnet18", 3).unwrap();
+        assert_eq!(resnet.stride(), STRIDE);
     }
 
     #[test]
