@@ -228,6 +228,15 @@ mod tests {
         let sides = |config: &crate::Config| config.global_crops_size.width;
         assert_eq!(sides(&tiny) * 2, sides(&few));
         assert_eq!((tiny.patch_size, tiny.epochs), (8, 100.0));
+        let vit = Settings {
+            arch: Some("custom".into()),
+            ..Settings::default()
+        };
+        let vit = vit.over_recipe(RecipeKind::Small, facts(4_000, 128), None);
+        let vit = vit.resolve(4_000).unwrap().0;
+        assert_eq!(tiny.patch_size * 2, vit.patch_size);
+        let tokens = |config: &crate::Config| config.global_crops_size.width / config.patch_size;
+        assert_eq!(tokens(&tiny), tokens(&vit));
     }
 
     #[test]
