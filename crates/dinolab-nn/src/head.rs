@@ -8,7 +8,7 @@ mod regression;
 use burn::tensor::{Device, Tensor};
 
 pub use self::bottleneck::{Bottleneck, BottleneckConfig};
-use self::mlp::{HeadMlp, RunningStatistics};
+use self::mlp::{HeadMlp, HeadNorm};
 pub use self::projection::{Projection, ProjectionConfig};
 pub use self::regression::{Regression, RegressionConfig, TokenWidths};
 use crate::init::Init;
@@ -105,7 +105,7 @@ impl ProjectionHead for Head {
         ])?;
         let (k, b) = (config.out_dim, config.bottleneck_dim);
         let sizes = [width, config.hidden_dim, b];
-        let norm = config.use_bn.then_some(RunningStatistics::Kept);
+        let norm = config.use_bn.then_some(HeadNorm::OfParts);
         let mlp = HeadMlp::new(sizes, config.layers, norm, init, device);
         Ok(Self {
             config: config.clone(),

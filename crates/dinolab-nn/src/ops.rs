@@ -38,6 +38,7 @@ mod update;
 mod visreg;
 
 pub use attention::{attention, attention_probabilities, first_attention_probabilities};
+pub(crate) use batch_sums::batch_mean;
 pub use batch_sums::{BatchSums, sums_batches, with_batch_sums};
 pub use branch::{branch, branch_onto};
 pub use coding_rate::coding_rate;

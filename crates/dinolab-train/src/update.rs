@@ -14,6 +14,10 @@ use crate::ranks::{Ranks, Summing, TreeSum};
 /// Gradients by the parameter's place in the network.
 type ByPlace = Vec<Option<Tensor<1>>>;
 
+/// The parameter that learns from masked patches alone, which not every part of a batch has: its gradient waits
+/// until all parts have one.
+const MASK_TOKEN: &str = "mask_token";
+
 /// Gradients of a network, summed over micro-batches, and over shards and processes by
 /// [`GradientSum::reduce`].
 pub struct GradientSum {
@@ -21,6 +25,8 @@ pub struct GradientSum {
     sums: ByPlace,
     /// Of the shards before it.
     shards: TreeSum<ByPlace>,
+    /// The place of the [`MASK_TOKEN`].
+    mask_token: Option<usize>,
     /// Sums over processes that have begun, with the parameters' places.
     begun: Vec<(Vec<usize>, Summing)>,
 }
@@ -28,22 +34,28 @@ pub struct GradientSum {
 impl GradientSum {
     /// No gradients yet.
     pub fn new(network: &(impl Parameters + ?Sized)) -> Self {
-        let mut count = 0;
-        network.visit("", &mut |_, _| count += 1);
+        let (mut count, mut mask_token) = (0, None);
+        network.visit("", &mut |name, _| {
+            if name.ends_with(MASK_TOKEN) {
+                mask_token = Some(count);
+            }
+            count += 1;
+        });
         Self {
             sums: vec![None; count],
             shards: TreeSum::default(),
+            mask_token,
             begun: Vec::new(),
         }
     }
 
-    /// Gives every trained parameter without a gradient one of zeros, where other shards of the batch have
-    /// one: [`GradientSum::reduce`] sums the same parameters in all processes.
-    pub fn fill(&mut self, network: &(impl Parameters + ?Sized)) {
+    /// Gives the mask token a gradient of zeros if it has none, where other shards of the batch have one:
+    /// [`GradientSum::reduce`] sums the same parameters in all processes.
+    pub fn fill_mask_token(&mut self, network: &(impl Parameters + ?Sized)) {
         let mut sums = self.sums.iter_mut();
-        network.visit("", &mut |_, param| {
+        network.visit("", &mut |name, param| {
             let sum = sums.next().expect("the same network");
-            if param.trainable() && sum.is_none() {
+            if name.ends_with(MASK_TOKEN) && param.trainable() && sum.is_none() {
                 *sum = Some(param.flat().zeros_like());
             }
         });
@@ -82,6 +94,7 @@ impl GradientSum {
     /// Begins to sum over processes what has been added.
     fn begin_sum(&mut self, ranks: &Ranks) -> Result<()> {
         let taken = self.sums.iter_mut().enumerate();
+        let taken = taken.filter(|(place, _)| Some(*place) != self.mask_token);
         let taken = taken.filter_map(|(place, sum)| Some((place, sum.take()?)));
         let (places, summands): (Vec<usize>, Vec<_>) = taken.unzip();
         if !places.is_empty() {

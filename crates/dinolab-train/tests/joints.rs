@@ -51,7 +51,7 @@ fn pieces(
     let dropped = dropped.with_joints(joints);
     let features = backbone.training_features(views(), feature, &dropped);
     let joints = dropped.into_joints();
-    let features = joints.join(features);
+    let [features] = joints.join([features]);
     let mut found = Vec::new();
     let collect = |mut gradients: Gradients| {
         let mut piece = BTreeMap::new();
@@ -95,6 +95,31 @@ fn the_gradients_are_those_of_one_pass_to_the_bit() {
     }
 }
 
+/// Two results of a layer that one leaf goes into, each of them used.
+#[test]
+fn a_piece_ends_with_several_tensors() {
+    let device = device::by_name("cpu").unwrap().autodiff();
+    let gradient = |joints: Joints, used: [f64; 2]| {
+        let leaf = Tensor::<2>::from_data([[0.5, -1.0], [2.0, 0.25]], &device).require_grad();
+        let ends = [leaf.clone().tanh(), leaf.clone() * leaf.clone()];
+        let [a, b] = joints.join(ends);
+        let loss = (a.clone() * a).sum() * used[0] + b.exp().sum() * used[1];
+        let (mut pieces, mut found) = (0, None);
+        let collect = |mut gradients: Gradients| {
+            pieces += 1;
+            found = leaf.grad_remove(&mut gradients);
+            Ok::<_, Infallible>(())
+        };
+        let Ok(()) = joints.backward(loss.backward(), collect);
+        (pieces, to_host_f32(found.expect("of the last piece")))
+    };
+    for used in [[1.0, 1.0], [1.0, 0.0], [0.0, 1.0]] {
+        let (pieces, whole) = gradient(Joints::default(), used);
+        assert_eq!(pieces, 1);
+        assert_eq!(gradient(Joints::new(DEPTH), used), (2, whole));
+    }
+}
+
 #[test]
 fn what_learns_nothing_has_no_joints() {
     let backbone = backbone(false);
@@ -103,5 +128,6 @@ fn what_learns_nothing_has_no_joints() {
     let plain = views().into_iter().map(|view| view.without_autodiff());
     let features = backbone.training_features(plain.collect(), Feature::Class, &dropped);
     let joints = dropped.into_joints();
-    assert!(!joints.join(features).is_tracked());
+    let [features] = joints.join([features]);
+    assert!(!features.is_tracked());
 }

@@ -176,8 +176,13 @@ const METHODS: [&str; 13] = [
     "adapted dinov2",
 ];
 
-/// Backbones with batch normalisation, whose statistics are those of the whole batch.
-const BATCH_NORM: [&str; 3] = ["resnet dino", "resnet lejepa", "resnet simdino"];
+/// Networks with batch normalisation, whose statistics are those of the whole batch.
+const BATCH_NORM: [&str; 4] = [
+    "resnet dino",
+    "resnet lejepa",
+    "resnet simdino",
+    "normalised head",
+];
 
 fn resnet() -> ResNetConfig {
     ResNetConfig {
@@ -195,6 +200,13 @@ fn method(name: &str) -> Box<dyn Method> {
         "dino" => of_dino(dino()),
         "sinkhorn" => of_dino(DinoConfig {
             centering: Centering::Sinkhorn,
+            ..dino()
+        }),
+        "normalised head" => of_dino(DinoConfig {
+            head: HeadConfig {
+                use_bn: true,
+                ..dino().head
+            },
             ..dino()
         }),
         "terms" => of_dino(DinoConfig {
@@ -418,7 +430,8 @@ const VANISHING: [&str; 3] = ["backbone.norm.bias", "head.mlp.0.bias", "head.mlp
 /// Root mean square difference of all weights over their root mean square.
 fn difference(a: &State, b: &State) -> f64 {
     let (mut squares, mut all) = (0.0, 0.0);
-    let normalised = a.tensors.contains_key("network.head.mlp.0.bias");
+    let normalised = ["network.head.mlp.0.bias", "student.head.mlp.1.running_mean"];
+    let normalised = normalised.iter().any(|name| a.tensors.contains_key(*name));
     for (name, array) in &a.tensors {
         let vanishes = normalised && VANISHING.iter().any(|bias| name.ends_with(bias));
         if vanishes || name.starts_with("optimiser") {
@@ -561,14 +574,19 @@ fn what_cannot_be_divided_is_refused() {
     let many = refused("lejepa", 1, Some(32));
     assert!(many.contains("among 32 shards; give 32"), "{many}");
 
-    let config = DinoConfig {
+    let parts = refused("normalised head", 2, Some(4));
+    assert!(
+        parts.contains("use-bn-in-head") && parts.contains("start 4 processes"),
+        "{parts}"
+    );
+    let config = DinoV2Config {
         head: HeadConfig {
             use_bn: true,
             ..dino().head
         },
-        ..dino()
+        ..dinov2()
     };
-    let mut method = Dino::new(&config, &device::by_name("cpu").unwrap()).unwrap();
+    let mut method = DinoV2::new(&config, &device::by_name("cpu").unwrap()).unwrap();
     let ranks = Ranks::reproducible(Rc::new(Local), 2).unwrap();
     let error = method.distribute(&ranks).unwrap_err().to_string();
     assert!(error.contains("use-bn-in-head"), "{error}");

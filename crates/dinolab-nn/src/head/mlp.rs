@@ -18,6 +18,7 @@ struct BatchNorm {
     /// In checkpoints of the reference; never used here.
     running_mean: Option<Param>,
     running_var: Option<Param>,
+    of: HeadNorm,
 }
 crate::param::parameters!(BatchNorm {
     weight,
@@ -27,7 +28,8 @@ crate::param::parameters!(BatchNorm {
 });
 
 impl BatchNorm {
-    fn new(width: usize, running: bool, device: &Device) -> Self {
+    fn new(width: usize, of: HeadNorm, device: &Device) -> Self {
+        let running = of == HeadNorm::OfParts;
         let vector =
             |value: f32, trainable| Param::new(vec![value; width], &[width], trainable, device);
         Self {
@@ -35,6 +37,7 @@ impl BatchNorm {
             bias: vector(0.0, true),
             running_mean: running.then(|| vector(0.0, false)),
             running_var: running.then(|| vector(1.0, false)),
+            of,
         }
     }
 
@@ -43,22 +46,27 @@ impl BatchNorm {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let [_, n, h] = x.dims();
         let vector = |p: &Param| p.get::<1>().reshape([1, 1, h]);
+        let of_batch = |mean: Tensor<3>| match self.of {
+            HeadNorm::OfParts => crate::ops::batch_mean(mean),
+            HeadNorm::OfWhole => mean,
+        };
         let x = single(x);
-        let centred = x.clone() - x.mean_dim(1);
-        let variance = (centred.clone() * centred.clone()).mean_dim(1);
+        let centred = x.clone() - of_batch(x.mean_dim(1));
+        let variance = of_batch((centred.clone() * centred.clone()).mean_dim(1));
         let y = centred / (variance + BATCH_NORM_EPS).sqrt();
         debug_assert!(n > 0);
         y * vector(&self.weight) + vector(&self.bias)
     }
 }
 
-/// Whether batch normalisation has running statistics beside its parameters.
+/// Which batch normalisation a head has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RunningStatistics {
-    /// It has, as in the reference's checkpoints.
-    Kept,
-    /// It has none.
-    Absent,
+pub(super) enum HeadNorm {
+    /// DINO's: of several processes, each has a part of the batch. Has running statistics, as in the reference's
+    /// checkpoints.
+    OfParts,
+    /// A projection's: every process has the whole batch. Has no running statistics.
+    OfWhole,
 }
 
 /// Linear layers, each but the last followed by batch normalisation if wanted, and GELU.
@@ -74,23 +82,20 @@ impl HeadMlp {
     pub(super) fn new(
         [width, hidden, out]: [usize; 3],
         layers: usize,
-        batch_norm: Option<RunningStatistics>,
+        batch_norm: Option<HeadNorm>,
         init: &mut Init,
         device: &Device,
     ) -> Self {
         let mut sizes = vec![width];
         sizes.extend(std::iter::repeat_n(hidden, layers - 1));
         sizes.push(out);
-        let norms = batch_norm.map_or(0, |_| layers - 1);
-        let running = batch_norm == Some(RunningStatistics::Kept);
+        let norm = |of| (1..layers).map(move |_| BatchNorm::new(hidden, of, device));
         Self {
             layers: sizes
                 .windows(2)
                 .map(|io| Linear::new(io[0], io[1], true, init, device))
                 .collect(),
-            norms: (0..norms)
-                .map(|_| BatchNorm::new(hidden, running, device))
-                .collect(),
+            norms: batch_norm.into_iter().flat_map(norm).collect(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 
-use super::mlp::{HeadMlp, RunningStatistics};
+use super::mlp::{HeadMlp, HeadNorm};
 use super::{ProjectionHead, check_sizes};
 use crate::Result;
 use crate::init::Init;
@@ -62,7 +62,7 @@ impl ProjectionHead for Projection {
             ("head-layers", config.layers),
         ])?;
         let sizes = [width, config.hidden_dim, config.out_dim];
-        let norm = Some(RunningStatistics::Absent);
+        let norm = Some(HeadNorm::OfWhole);
         Ok(Self {
             config: config.clone(),
             mlp: HeadMlp::new(sizes, config.layers, norm, init, device),

@@ -6,9 +6,10 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use burn::tensor::Tensor;
 use dinolab_kernels::Moments;
 
-use super::fused;
+use super::fused::{self, Dispatch, batch_mean::BatchMeanOp};
 use crate::Parameters;
 
 /// Sums over processes that each have an equal part of a batch.
@@ -48,27 +49,47 @@ pub fn sums_batches(network: &dyn Parameters) -> bool {
     all
 }
 
+/// The mean of `x` over processes, each with that of an equal part of a batch: `x` itself in one process. All
+/// processes differentiate it, in the same order.
+pub(crate) fn batch_mean(x: Tensor<3>) -> Tensor<3> {
+    match SUMS.with_borrow(Option::is_some) {
+        true => Tensor::from_dispatch(Dispatch::dinolab_batch_mean(x.into_dispatch())),
+        false => x,
+    }
+}
+
+/// The means over all processes of this process' `values`.
+pub(super) fn means_of_all(values: &[f32]) -> Vec<f32> {
+    match SUMS.with_borrow(Clone::clone) {
+        Some(sums) => means(&*sums, values.iter().map(|&value| f64::from(value))),
+        None => values.to_vec(),
+    }
+}
+
+fn means(sums: &dyn BatchSums, own: impl Iterator<Item = f64>) -> Vec<f32> {
+    let share = 1.0 / sums.processes() as f64;
+    let mut all: Vec<f32> = own.map(|value| (share * value) as f32).collect();
+    sums.sum(&mut all);
+    all
+}
+
 /// The moments of all of a batch, from those of this process' part.
-pub(super) fn moments_of_all(mut part: Moments) -> Moments {
+pub(super) fn moments_of_all(part: Moments) -> Moments {
     let Some(sums) = SUMS.with_borrow(Clone::clone) else {
         return part;
     };
-    let processes = sums.processes();
-    let share = 1.0 / processes as f64;
     // Of equal parts, the mean is that of the means, and the variance that of the variances and of the means.
-    let own = part.mean.clone();
-    part.mean
-        .iter_mut()
-        .for_each(|mean| *mean = (share * f64::from(*mean)) as f32);
-    sums.sum(&mut part.mean);
-    let means = own.iter().zip(&part.mean);
-    for (variance, (own, mean)) in part.variance.iter_mut().zip(means) {
-        let squares = f64::from(*variance) + (f64::from(*own) - f64::from(*mean)).powi(2);
-        *variance = (share * squares) as f32;
+    let mean = means_of_all(&part.mean);
+    let apart = part.mean.iter().zip(&mean);
+    let apart = apart.map(|(&own, &all)| f64::from(own) - f64::from(all));
+    let squares = part.variance.iter().zip(apart);
+    let squares = squares.map(|(&variance, apart)| f64::from(variance) + apart.powi(2));
+    let variance = means(&*sums, squares);
+    Moments {
+        count: part.count * sums.processes(),
+        mean,
+        variance,
     }
-    sums.sum(&mut part.variance);
-    part.count *= processes;
-    part
 }
 
 /// Two sums over the rows of all of a batch, from those over this process' `count` rows, and the number of all.

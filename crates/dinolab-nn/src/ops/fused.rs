@@ -5,6 +5,7 @@
 //! A backend gains its own fused body by joining a trait's list and that question.
 
 pub(super) mod attention;
+pub(super) mod batch_mean;
 pub(super) mod branch;
 pub(super) mod branch_onto;
 pub(super) mod conv;

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 use dinolab_nn::ops::sums_batches;
-use dinolab_nn::{BackboneConfig, Parameters};
+use dinolab_nn::{BackboneConfig, HeadConfig, Parameters};
 
 use crate::{Error, Ranks, Result};
 
@@ -44,28 +44,53 @@ pub(crate) fn batch_norm_alone(backbone: &BackboneConfig, accumulate: usize) -> 
     }
 }
 
-/// Refuses parts of a batch of which batch normalisation of `network` would not see the whole: those that a
-/// process computes one after the other, and those of processes whose operations are not the fused ones.
+/// Refuses parts of a batch of which batch normalisation of the backbone would not see the whole.
 pub(crate) fn batch_norm_of_whole(
     backbone: &BackboneConfig,
     network: &dyn Parameters,
     ranks: &Ranks,
 ) -> Result<()> {
-    if ranks.is_whole() || !backbone.has_batch_norm() {
-        return Ok(());
+    match backbone.has_batch_norm() {
+        true => sums_of_parts(network, ranks, "arch", "a residual network"),
+        false => Ok(()),
     }
+}
+
+/// [`batch_norm_of_whole`] of DINO's head.
+pub(crate) fn head_norm_of_whole(
+    head: &HeadConfig,
+    network: &dyn Parameters,
+    ranks: &Ranks,
+) -> Result<()> {
+    let with_norm = "with batch normalisation in the head";
+    match head.use_bn {
+        true => sums_of_parts(network, ranks, "use-bn-in-head", with_norm),
+        false => Ok(()),
+    }
+}
+
+/// Refuses parts of a batch that a process computes one after the other, and those of processes whose operations
+/// are not the fused ones. What is trained is named by `field` and described by `with`.
+fn sums_of_parts(
+    network: &dyn Parameters,
+    ranks: &Ranks,
+    field: &'static str,
+    with: &str,
+) -> Result<()> {
     let reason = match ranks.own_shards() {
+        _ if ranks.is_whole() => return Ok(()),
         1 if sums_batches(network) => return Ok(()),
-        1 => "has batch normalisation, whose statistics several processes sum on the CPU and in single \
-              precision only; train a residual network in one process"
-            .to_owned(),
+        1 => format!(
+            "has batch normalisation, whose statistics several processes sum on the CPU and in single precision \
+             only; train {with} in one process"
+        ),
         own => format!(
             "has batch normalisation, which would see each of the {own} parts of a batch of this process by \
-             itself; start {} processes, or train a residual network without `reproducible-ranks`",
+             itself; start {} processes, or train {with} without `reproducible-ranks`",
             ranks.shards()
         ),
     };
-    Err(bad("arch", reason))
+    Err(bad(field, reason))
 }
 
 /// A setting that is refused.

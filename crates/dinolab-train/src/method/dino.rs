@@ -196,7 +196,8 @@ impl Dino {
         let dropped = dropped.with_joints(joints);
         let features = self.student.features(views.recorded(), &dropped);
         let joints = dropped.into_joints();
-        (joints.join(features), joints)
+        let [features] = joints.join([features]);
+        (features, joints)
     }
 
     /// One update of the student, of the centre and of the teacher. Cutting a batch differently
@@ -230,11 +231,7 @@ impl Dino {
             Centering::Sinkhorn => self.balanced(micro_batches, teacher_temp)?,
             Centering::Centre => Vec::new(),
         };
-        // Gradients of the only micro-batch are summed over processes while it is differentiated.
-        let joints = || match micro_batches.len() {
-            1 => Joints::of(&self.config.backbone, &ranks),
-            _ => Joints::default(),
-        };
+        let joints = || Joints::of(&self.config.backbone, &ranks, micro_batches.len());
         // Further terms look at the features of all images of a step, which has one micro-batch then.
         let mut held = Vec::new();
         let mut terms = None;
@@ -422,11 +419,7 @@ impl Method for Dino {
     }
 
     fn distribute(&mut self, ranks: &Ranks) -> Result<()> {
-        if self.config.head.use_bn && !ranks.is_whole() {
-            let reason = "would see each part of a batch by itself; train in one process, without \
-                          `reproducible-ranks`, or without batch normalisation";
-            return Err(check::bad("use-bn-in-head", reason));
-        }
+        check::head_norm_of_whole(&self.config.head, self.learned(), ranks)?;
         check::batch_norm_of_whole(&self.config.backbone, self.learned(), ranks)?;
         self.ranks = ranks.clone();
         Ok(())

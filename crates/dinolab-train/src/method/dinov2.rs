@@ -31,6 +31,7 @@ use super::dino::seen::Seen;
 use super::{BatchShape, Method, Outputs, PrototypeOutputs, StepReport, StepTimings, check};
 use crate::adapt::with_heads_of;
 use crate::dropout::Dropout;
+use crate::joints::Joints;
 use crate::masks::StepMasks;
 use crate::ranks::TreeSum;
 use crate::state::json;
@@ -59,13 +60,14 @@ pub struct DinoV2 {
     ranks: Ranks,
 }
 
-/// The student's outputs for a shard.
-#[derive(Clone)]
+/// The student's outputs for a micro-batch.
 struct Seeing {
     /// Class tokens of all views, `[V·b, D]`.
     class: Tensor<2>,
     /// Patch tokens at masked places, `[m, D]`, if there are any.
     patches: Option<Tensor<2>>,
+    /// The joints of their graph.
+    joints: Joints,
 }
 
 impl DinoV2 {
@@ -115,13 +117,28 @@ impl DinoV2 {
     }
 
     /// The student sees all views, the global ones with their masks.
-    fn see(&self, views: &Views, part: &Part, step: u64) -> Seeing {
+    fn see(&self, views: &Views, part: &Part, step: u64, joints: Joints) -> Seeing {
         let dropped = self.dropout.draw(step, views.count(), part.images.clone());
-        let dropped = dropped.with_masks(part.rows.clone());
+        let dropped = dropped.with_masks(part.rows.clone()).with_joints(joints);
         let (class, patches) = self
             .student
             .features(views.recorded(), &part.rows, &dropped);
-        Seeing { class, patches }
+        let joints = dropped.into_joints();
+        let (class, patches) = match patches {
+            Some(patches) => {
+                let [class, patches] = joints.join([class, patches]);
+                (class, Some(patches))
+            }
+            None => {
+                let [class] = joints.join([class]);
+                (class, None)
+            }
+        };
+        Seeing {
+            class,
+            patches,
+            joints,
+        }
     }
 
     /// The masks of a step of `batch` images.
@@ -166,14 +183,15 @@ impl DinoV2 {
         // Sinkhorn–Knopp balances all images and all masked patches of a step.
         let taught = self.teach(micro_batches, &parts, masks, teacher_temp)?;
         timings.lap("teacher");
+        let joints = || Joints::of(&self.config.backbone, &ranks, micro_batches.len());
         // KoLeo looks for neighbours among all images of a step, which has one micro-batch then.
         let mut seeing = Vec::new();
         let mut koleo = None;
         if self.config.koleo_weight > 0.0 {
             for (views, part) in micro_batches.iter().zip(&parts) {
-                seeing.push(self.see(views, part, hp.step));
+                seeing.push(Some(self.see(views, part, hp.step, joints())));
             }
-            let class = seeing.iter().zip(sizes());
+            let class = seeing.iter().flatten().zip(sizes());
             let global = class.map(|(own, images)| own.class.clone().narrow(0, 0, 2 * images));
             koleo = Some(Koleo::of(
                 global.collect(),
@@ -198,9 +216,13 @@ impl DinoV2 {
                     class: taught_class,
                     patches: taught_patches,
                 } = taught[number].clone();
-                let Seeing { class, patches } = match seeing.get(number) {
-                    Some(seeing) => seeing.clone(),
-                    None => self.see(views, part, hp.step),
+                let Seeing {
+                    class,
+                    patches,
+                    joints,
+                } = match seeing.get_mut(number).and_then(Option::take) {
+                    Some(seeing) => seeing,
+                    None => self.see(views, part, hp.step, joints()),
                 };
                 let logits = self.student.head.forward(class.clone());
                 let patch_logits = patches.map(|x| self.student.patch_head().forward(x));
@@ -220,6 +242,16 @@ impl DinoV2 {
                     let ibot = ops::weighted_cross_entropy(logits, targets, weights, temperature);
                     loss[1] += check::scalar(&ibot);
                     differentiated = differentiated + ibot * ibot_weight;
+                } else if let Some(unused) = self
+                    .student
+                    .patch_head
+                    .as_ref()
+                    .filter(|_| masks.total() > 0)
+                {
+                    // Others have masked patches, and processes sum the same parameters: gradients of zeros.
+                    let any = class.clone().without_autodiff().narrow(0, 0, 1);
+                    let nothing = unused.forward(Tensor::from_inner(any)).sum() * 0.0;
+                    differentiated = differentiated + nothing;
                 }
                 if let Some(preserved) = &self.companions.preserved {
                     let drift = preserved.drift(class.clone(), preserved.features(views)) * share;
@@ -230,7 +262,8 @@ impl DinoV2 {
                     differentiated = differentiated + koleo.through(number, class);
                 }
                 timings.lap("loss");
-                gradients.add(&self.student, differentiated.backward());
+                let of_loss = differentiated.backward();
+                gradients.add_pieces(&self.student, of_loss, joints, &ranks)?;
                 timings.lap("backward");
 
                 if self.centre.is_some() {
@@ -247,8 +280,8 @@ impl DinoV2 {
                 }
             }
             if masks.total() > 0 {
-                // A shard without masked patches has no gradient of what only those go through.
-                gradients.fill(&self.student);
+                // A shard without masked patches has no gradient of the mask token.
+                gradients.fill_mask_token(&self.student);
             }
             gradients.end_shard();
             losses.extend(loss);
@@ -356,6 +389,16 @@ impl Method for DinoV2 {
     }
 
     fn distribute(&mut self, ranks: &Ranks) -> Result<()> {
+        let heads = [&self.config.head].into_iter();
+        let apart = self.config.ibot.iter().filter_map(|ibot| match &ibot.head {
+            PatchHeadConfig::Apart(head) => Some(head),
+            PatchHeadConfig::Shared => None,
+        });
+        if heads.chain(apart).any(|head| head.use_bn) && !ranks.is_whole() {
+            let reason = "would see unequal parts of a batch, since images have different numbers of masked \
+                          patches; train in one process, without `reproducible-ranks`";
+            return Err(check::bad("use-bn-in-head", reason));
+        }
         self.ranks = ranks.clone();
         Ok(())
     }

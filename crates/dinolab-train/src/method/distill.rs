@@ -34,6 +34,7 @@ use super::average::BackboneAverage;
 use super::{BatchShape, Method, Outputs, StepReport, StepTimings, check};
 use crate::adapt::Preserved;
 use crate::dropout::Dropout;
+use crate::joints::Joints;
 use crate::state::json;
 use crate::update::{GradientSum, update};
 use crate::{Ranks, Result, State, StepHyperparams, Views};
@@ -212,14 +213,19 @@ impl Method for Distill {
             for number in (shard..micro_batches.len()).step_by(own) {
                 let (views, taught) = (&micro_batches[number], &taught[number]);
                 let dropped = self.dropout.draw(hp.step, 2, places[number].clone());
+                let joints = Joints::of(&self.config.backbone, &ranks, micro_batches.len());
+                let dropped = dropped.with_joints(joints);
                 let tokens = self
                     .student
                     .tokens(Tensor::from_inner(views.global.clone()), &dropped);
+                let [b, n, d] = tokens.patches.dims();
                 let feature = tokens.feature(self.student.feature);
+                let patches = tokens.patches.reshape([b * n, d]);
+                let joints = dropped.into_joints();
+                let [feature, patches] = joints.join([feature, patches]);
                 let head = &self.student.head;
                 let of_feature = unexplained(head.forward(feature.clone()), taught.feature.clone());
-                let [b, n, d] = tokens.patches.dims();
-                let predicted = head.forward_patches(tokens.patches.reshape([b * n, d]));
+                let predicted = head.forward_patches(patches);
                 let of_patches = predicted.zip(taught.patches.clone());
                 let of_patches = of_patches.map(|(predicted, x)| unexplained(predicted, x));
                 let drift = self.preserved.as_ref().map(|preserved| {
@@ -246,7 +252,7 @@ impl Method for Distill {
                 }
                 timings.lap("loss");
                 let loss = loss.expect("the first term is there");
-                gradients.add(&self.student, loss.backward());
+                gradients.add_pieces(&self.student, loss.backward(), joints, &ranks)?;
                 timings.lap("backward");
             }
             gradients.end_shard();

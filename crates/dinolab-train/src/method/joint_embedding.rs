@@ -153,7 +153,8 @@ impl<O: Objective> JointEmbedding<O> {
         let images = self.ranks.images(shards.iter().map(|views| views.batch));
         let features = |(views, images): (&Views, Range<usize>)| {
             let dropped = self.dropout.draw(step, views.count(), images);
-            let dropped = dropped.with_joints(Joints::of(&self.config.backbone, &self.ranks));
+            let joints = Joints::of(&self.config.backbone, &self.ranks, shards.len());
+            let dropped = dropped.with_joints(joints);
             let features = self.network.features(views.recorded(), &dropped);
             (features, dropped.into_joints())
         };

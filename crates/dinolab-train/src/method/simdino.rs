@@ -185,7 +185,8 @@ impl Method for SimDino {
         let images = ranks.images(shards.iter().map(|views| views.batch));
         let own = |(views, images): (&Views, Range<usize>)| {
             let dropped = self.dropout.draw(hp.step, views.count(), images);
-            let dropped = dropped.with_joints(Joints::of(&config.backbone, ranks));
+            let joints = Joints::of(&config.backbone, ranks, shards.len());
+            let dropped = dropped.with_joints(joints);
             let features = self.student.features(views.recorded(), &dropped);
             (features, dropped.into_joints())
         };
