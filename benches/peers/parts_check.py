@@ -1,8 +1,10 @@
 """Reads a folder that `dinolab embed --format parquet` wrote with pyarrow, pandas, Polars and DuckDB, and compares it
-with the `.npy` of `dinolab embed` on the same images: features, or patch tokens (`--patch-tokens`).
+with the file of `dinolab embed` on the same images: features, or patch tokens (`--patch-tokens`). Those of whole images
+(`--whole`) are in a `.safetensors` file.
 
-    pip install pyarrow pandas polars duckdb
+    pip install pyarrow pandas polars duckdb safetensors
     python benches/peers/parts_check.py FOLDER features.npy
+    python benches/peers/parts_check.py FOLDER tokens.safetensors
 """
 
 from __future__ import annotations
@@ -16,11 +18,37 @@ import numpy as np
 import pandas
 import polars
 import pyarrow.parquet
+from safetensors.numpy import load_file
+
+
+def whole_images(folder: Path, saved: Path) -> None:
+    """Compares grids of different sizes."""
+    expected = load_file(saved)
+    files = str(folder / "*.parquet")
+    columns = ["path", "patch_tokens", "rows", "columns"]
+    table = pyarrow.parquet.read_table(folder, columns=columns)
+    frame = pandas.read_parquet(folder)[columns]
+    lazy = polars.read_parquet(files).select(columns)
+    found = {
+        "pyarrow": list(zip(*(table[name].to_pylist() for name in columns))),
+        "pandas": list(frame.itertuples(index=False, name=None)),
+        "Polars": lazy.rows(),
+        "DuckDB": duckdb.sql(f"select {', '.join(columns)} from '{files}'").fetchall(),
+    }
+    for reader, rows in found.items():
+        assert [row[0] for row in rows] == sorted(expected), reader
+        for path, tokens, height, width in rows:
+            grid = np.asarray(tokens, dtype=np.float32).reshape(height, width, -1)
+            assert np.array_equal(grid, expected[path]), (reader, path)
+        shapes = {row[2:] for row in rows}
+        print(f"{reader}: {len(rows)} grids of {len(shapes)} shapes, equal")
 
 
 def main() -> None:
     """Reads, compares, prints a line for each reader."""
     folder, saved = Path(sys.argv[1]), Path(sys.argv[2])
+    if saved.suffix == ".safetensors":
+        return whole_images(folder, saved)
     expected = np.load(saved)
     paths = saved.with_suffix(".paths.txt").read_text().splitlines()
     files = str(folder / "*.parquet")

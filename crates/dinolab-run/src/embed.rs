@@ -64,8 +64,8 @@ pub struct EmbedOptions {
         arg(long, conflicts_with_all = ["feature", "avgpool_patchtokens", "whiten", "whitening"])
     )]
     pub patch_tokens: bool,
-    /// With --patch-tokens: do not crop; write one array [rows, columns, width] per image, named by
-    /// its path (.safetensors only)
+    /// With --patch-tokens: do not crop; write one array [rows, columns, width] per image (.safetensors or
+    /// --format parquet)
     #[cfg_attr(
         feature = "clap",
         arg(long, requires = "patch_tokens", conflicts_with_all = ["size", "crop"])
@@ -155,7 +155,7 @@ pub fn embed(env: &Environment<'_>, request: &EmbedRequest<'_>) -> Result<Embedd
         !request.options.whole || out.extension().is_some_and(|ext| ext == "safetensors"),
         "out",
         out.display(),
-        "with `whole`, images of different sizes go to a file that ends in .safetensors"
+        "with `whole`, images of different sizes go to a file that ends in .safetensors, or to `format` parquet"
     );
     check_whitening(&request.options)?;
     check_out(out)?;

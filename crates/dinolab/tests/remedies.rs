@@ -154,7 +154,7 @@ const MESSAGES: &[(&str, Tried)] = &[
     ),
     ("--mean, --std", NoAdvice),
     (
-        "with --whole, images of different sizes go to a file that ends in .safetensors",
+        "with --whole, images of different sizes go to a file that ends in .safetensors, or to --format parquet",
         In("weights", "patch_tokens_are_written_as_they_are_asked_for"),
     ),
     (

@@ -17,7 +17,9 @@ use crate::environment::Environment;
 use crate::error::{Context, Error, Result};
 use crate::feature_input::{by_name, usable_features_of};
 use crate::feature_set::FeatureSet;
-use crate::feature_set::parts::{FeatureType, Hash, Manifest, Part, PartFolder, Shard, is_whole};
+use crate::feature_set::parts::{
+    FeatureType, Grid, Hash, Manifest, Part, PartFolder, Shard, is_whole,
+};
 use crate::model::Model;
 use crate::sources;
 
@@ -161,6 +163,20 @@ const FEATURE_PART: usize = 10_000;
 /// Those of a part of patch tokens, of which an image has hundreds.
 const TOKEN_PART: usize = 100;
 
+/// The rows of a part.
+struct PartRows {
+    rows: FeatureSet,
+    /// Of patch tokens whose grids differ: the grid of each row.
+    grids: Vec<Grid>,
+}
+
+impl From<FeatureSet> for PartRows {
+    fn from(rows: FeatureSet) -> Self {
+        let grids = Vec::new();
+        Self { rows, grids }
+    }
+}
+
 /// A set of images and what embeds it.
 struct Work<'a> {
     env: &'a Environment<'a>,
@@ -194,7 +210,7 @@ impl Work<'_> {
                     whitening.apply(&mut features.data)?;
                 }
             }
-            Ok(features)
+            Ok(features.into())
         })
     }
 
@@ -203,7 +219,7 @@ impl Work<'_> {
         &self,
         folder: &PartFolder,
         manifest: &Manifest,
-        of: impl Fn(&dyn Source) -> Result<FeatureSet>,
+        of: impl Fn(&dyn Source) -> Result<PartRows>,
     ) -> Result<EmbeddedParts> {
         let identity = manifest.claim(folder)?;
         let mut done = self.begun(folder, manifest);
@@ -214,7 +230,7 @@ impl Work<'_> {
             }
             let images = self.images_of(part, manifest);
             let subset = Subset::new(Arc::clone(&self.source), images.to_vec())?;
-            let rows = of(&subset)?;
+            let PartRows { rows, grids } = of(&subset)?;
             let mut part = Part::new(
                 &identity,
                 part,
@@ -223,8 +239,8 @@ impl Work<'_> {
                 rows,
                 !self.source.classes().is_empty(),
             );
-            if let Some(grid) = manifest.patch_tokens {
-                part = part.of_tokens(grid);
+            if let Some(shape) = manifest.patch_tokens {
+                part = part.of_tokens(shape, grids);
             }
             done.skipped += part.skipped.len();
             part.write(folder)?;

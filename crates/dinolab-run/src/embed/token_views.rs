@@ -7,6 +7,8 @@ use dinolab_nn::{Backbone, check_patches};
 
 use super::EmbedRequest;
 use crate::error::{Context, Result};
+#[cfg(feature = "parquet")]
+use crate::feature_set::parts::Grid;
 use crate::model::Model;
 
 /// What the network sees of each image.
@@ -56,11 +58,14 @@ impl TokenViews {
         (seen.height, seen.width)
     }
 
-    /// Rows and columns of patches, the same for all images unless they are whole.
+    /// Rows and columns of patches; `None` for whole images, which differ.
     #[cfg(feature = "parquet")]
-    pub fn grid(&self) -> (usize, usize) {
+    pub fn grid(&self) -> Option<Grid> {
         let (height, width) = self.seen();
-        (height / self.patch, width / self.patch)
+        (!self.whole).then(|| Grid {
+            rows: height / self.patch,
+            columns: width / self.patch,
+        })
     }
 
     /// Images that go through the network at a time, of those asked for.

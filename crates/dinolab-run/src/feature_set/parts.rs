@@ -4,8 +4,9 @@
 //! all. `_manifest.json` says which set, weights and preparation the folder is of.
 //!
 //! Columns: `path` (text), `feature` (list of fixed size of `f32` or `f16`), and `label` (text) where images have
-//! classes. A folder of patch tokens has a column `patch_tokens` in place of `feature`: a list of fixed size holds
-//! `[rows, columns, width]`, which the manifest and the footers of the parts say.
+//! classes. A folder of patch tokens has a column `patch_tokens` in place of `feature`: a list holds
+//! `[rows, columns, width]`, which the manifest and the footers of the parts say. Grids that differ between images
+//! stand in two further columns, `rows` and `columns`.
 
 mod file;
 mod folder;
@@ -16,6 +17,7 @@ mod pages;
 mod rows;
 mod shard;
 pub(crate) mod stored;
+mod tokens;
 mod verify;
 
 use std::path::Path;
@@ -29,10 +31,11 @@ pub(crate) use self::file::{Part, is_whole};
 pub(crate) use self::folder::PartFolder;
 pub(crate) use self::hash::Hash;
 pub(crate) use self::labelled::LabelledParts;
-pub(crate) use self::manifest::{Manifest, TokenGrid};
+pub(crate) use self::manifest::Manifest;
 pub(crate) use self::rows::StoredRows;
 pub use self::shard::Shard;
 pub(crate) use self::stored::Stored;
+pub(crate) use self::tokens::{Grid, TokenShape};
 pub(super) use self::verify::verify;
 
 /// The numbers that features are stored in.

@@ -3,12 +3,12 @@
 use dinolab_data::Image;
 use dinolab_features::BlockFeatures;
 
-use super::{EmbeddedParts, Work};
+use super::{EmbeddedParts, PartRows, Work};
 use crate::embed::EmbedRequest;
 use crate::embed::token_views::TokenViews;
 use crate::error::Result;
 use crate::feature_input::report_skipped;
-use crate::feature_set::parts::{Manifest, PartFolder, TokenGrid};
+use crate::feature_set::parts::{Grid, Manifest, PartFolder, TokenShape};
 use crate::feature_set::{FeatureSet, names_and_labels};
 use crate::model::Model;
 use crate::patch_tokens::PatchTokens;
@@ -33,29 +33,21 @@ impl Work<'_> {
     /// Writes the patch tokens of this process's parts.
     pub(super) fn tokens(&self, folder: &PartFolder, manifest: Manifest) -> Result<EmbeddedParts> {
         let (request, model) = (self.request, self.model);
-        ensure_setting!(
-            !request.options.whole,
-            "whole",
-            "",
-            "makes grids of different sizes, and a column has lists of one size; write them to a .safetensors file"
-        );
         let preprocess = request.options.preprocess.of(model);
         let views = TokenViews::of(request, model, &preprocess)?;
         let view = |_: usize, image: &Image| views.view(image);
         let tokens = patch_tokens(request);
-        let (rows, columns) = views.grid();
-        let grid = TokenGrid {
-            rows,
-            columns,
+        let shape = TokenShape {
+            grid: views.grid(),
             width: tokens.dim(&model.backbone),
         };
         let manifest = Manifest {
-            patch_tokens: Some(grid),
+            patch_tokens: Some(shape),
             ..manifest
         };
         self.fill(folder, &manifest, |images| {
             let all: Vec<usize> = (0..images.len()).collect();
-            let mut data = Vec::new();
+            let (mut data, mut grids) = (Vec::new(), Vec::new());
             let progress = self.env.progress("image", all.len());
             let (used, skipped) = tokens.each(
                 &model.backbone,
@@ -64,10 +56,14 @@ impl Work<'_> {
                 (&view, &preprocess),
                 views.at_once(request.options.preprocess.batch_size),
                 &mut |batch| {
-                    ensure!(
-                        batch.grid == (rows, columns),
-                        "patch tokens: images are of different sizes"
-                    );
+                    let (rows, columns) = batch.grid;
+                    let grid = Grid { rows, columns };
+                    match shape.grid {
+                        None => grids.extend(batch.indices.iter().map(|_| grid)),
+                        Some(same) => {
+                            ensure!(grid == same, "patch tokens: images are of different sizes")
+                        }
+                    }
                     data.extend(batch.data);
                     Ok(())
                 },
@@ -76,12 +72,13 @@ impl Work<'_> {
             progress.finish();
             report_skipped(self.env, &skipped, images);
             let (names, labels) = names_and_labels(&used, images);
-            Ok(FeatureSet {
-                dim: grid.values(),
+            let rows = FeatureSet {
+                dim: shape.grid.map_or(0, |grid| shape.values(grid)),
                 data,
                 names: Some(names),
                 labels,
-            })
+            };
+            Ok(PartRows { rows, grids })
         })
     }
 }

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use arrow_array::builder::StringBuilder;
 use arrow_array::{
-    Array, ArrayRef, FixedSizeListArray, Float16Array, Float32Array, RecordBatch, StringArray,
+    Array, ArrayRef, FixedSizeListArray, Float16Array, Float32Array, ListArray, RecordBatch,
+    StringArray,
 };
+use arrow_buffer::OffsetBuffer;
 use arrow_schema::{DataType, Field, Schema};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -18,7 +20,8 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::reader::{ChunkReader, FileReader, SerializedFileReader};
 
 use super::folder::{PartFolder, PartReader, refused};
-use super::{FeatureType, Hash, TokenGrid};
+use super::tokens::GridColumns;
+use super::{FeatureType, Grid, Hash, TokenShape};
 use crate::error::{Context, Result};
 use crate::feature_set::FeatureSet;
 
@@ -26,7 +29,7 @@ const IDENTITY: &str = "dinolab.manifest";
 const NUMBER: &str = "dinolab.part";
 const SKIPPED: &str = "dinolab.skipped";
 const CHECKSUM: &str = "dinolab.checksum";
-/// Rows, columns and width, as JSON.
+/// Rows, columns and width, as JSON ([`TokenShape`]).
 const TOKENS: &str = "dinolab.patch_tokens";
 
 /// The column of features.
@@ -40,7 +43,9 @@ pub(crate) struct Part {
     number: usize,
     kind: FeatureType,
     /// What a row is, if it is the patch tokens of an image.
-    tokens: Option<TokenGrid>,
+    tokens: Option<TokenShape>,
+    /// The grid of each row, if they differ.
+    grids: Vec<Grid>,
     dim: usize,
     data: Vec<f32>,
     names: Vec<String>,
@@ -74,6 +79,7 @@ impl Part {
             number,
             kind,
             tokens: None,
+            grids: Vec::new(),
             dim: features.dim,
             data: features.data,
             names,
@@ -82,11 +88,13 @@ impl Part {
         }
     }
 
-    /// The same of patch tokens: each row is those of an image, one after the other.
-    pub fn of_tokens(self, grid: TokenGrid) -> Self {
+    /// The same of patch tokens: each row is those of an image, one after the other. `grids` has one for each row if
+    /// `shape` has none.
+    pub fn of_tokens(self, shape: TokenShape, grids: Vec<Grid>) -> Self {
         Self {
-            tokens: Some(grid),
-            dim: grid.values(),
+            tokens: Some(shape),
+            dim: shape.grid.map_or(0, |grid| shape.values(grid)),
+            grids,
             ..self
         }
     }
@@ -115,10 +123,14 @@ impl Part {
             )),
         };
         add_values(&mut checksum, &values);
-        let item = Arc::new(Field::new("element", values.data_type().clone(), false));
-        let width = i32::try_from(self.dim).map_err(io::Error::other)?;
-        let rows =
-            FixedSizeListArray::try_new(item, width, values, None).map_err(io::Error::other)?;
+        let differ = self.tokens.filter(|shape| shape.grid.is_none());
+        let rows: ArrayRef = match differ {
+            Some(shape) => {
+                let lengths = self.grids.iter().map(|&grid| shape.values(grid));
+                Arc::new(lists(values, lengths)?)
+            }
+            None => Arc::new(lists_of_one_size(values, self.dim)?),
+        };
         let column = match self.tokens {
             Some(_) => PATCH_TOKENS,
             None => FEATURE,
@@ -127,8 +139,15 @@ impl Part {
             Field::new("path", DataType::Utf8, false),
             Field::new(column, rows.data_type().clone(), false),
         ];
-        let mut columns: Vec<ArrayRef> =
-            vec![Arc::new(StringArray::from(self.names)), Arc::new(rows)];
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(StringArray::from(self.names)), rows];
+        if differ.is_some() {
+            let mut grids = GridColumns::default();
+            for (name, counts) in grids.of(&self.grids)? {
+                fields.push(Field::new(name, DataType::Int32, false));
+                columns.push(Arc::new(counts));
+            }
+            grids.add_to(&mut checksum);
+        }
         if let Some(labels) = self.labels {
             let mut builder = StringBuilder::new();
             for label in labels {
@@ -141,13 +160,7 @@ impl Part {
         let schema = Arc::new(Schema::new(fields));
         let batch = RecordBatch::try_new(Arc::clone(&schema), columns).map_err(io::Error::other)?;
         let skipped = serde_json::to_string(&self.skipped).map_err(io::Error::other)?;
-        let shape = self.tokens.map(
-            |TokenGrid {
-                 rows,
-                 columns,
-                 width,
-             }| { (TOKENS, format!("[{rows}, {columns}, {width}]")) },
-        );
+        let shape = self.tokens.map(|shape| (TOKENS, shape.to_string()));
         let said = [
             (IDENTITY, self.identity),
             (NUMBER, self.number.to_string()),
@@ -171,6 +184,29 @@ impl Part {
     }
 }
 
+/// Lists of `width` values each.
+fn lists_of_one_size(values: ArrayRef, width: usize) -> io::Result<FixedSizeListArray> {
+    let width = i32::try_from(width).map_err(io::Error::other)?;
+    FixedSizeListArray::try_new(element(&values), width, values, None).map_err(io::Error::other)
+}
+
+/// Lists of these lengths.
+fn lists(values: ArrayRef, lengths: impl Iterator<Item = usize>) -> io::Result<ListArray> {
+    if i32::try_from(values.len()).is_err() {
+        let reason = format!(
+            "{} values are too many for a part; make smaller parts",
+            values.len()
+        );
+        return Err(io::Error::other(reason));
+    }
+    let offsets = OffsetBuffer::from_lengths(lengths);
+    ListArray::try_new(element(&values), offsets, values, None).map_err(io::Error::other)
+}
+
+fn element(values: &ArrayRef) -> Arc<Field> {
+    Arc::new(Field::new("element", values.data_type().clone(), false))
+}
+
 /// Adds the bits of all values to a checksum.
 fn add_values(checksum: &mut Hash, values: &dyn Array) {
     if let Some(values) = values.as_any().downcast_ref::<Float32Array>() {
@@ -189,6 +225,8 @@ pub(super) struct Footer {
     pub number: usize,
     pub skipped: Vec<String>,
     checksum: String,
+    /// Of patch tokens: rows and columns, if they are those of all images, and width.
+    tokens: Option<(Option<usize>, Option<usize>, usize)>,
 }
 
 /// The footer of a part; `None` where the file has none that a part has.
@@ -200,6 +238,10 @@ fn footer(metadata: &ParquetMetaData) -> Option<Footer> {
         number: value(NUMBER)?.parse().ok()?,
         skipped: serde_json::from_str(&value(SKIPPED)?).ok()?,
         checksum: value(CHECKSUM)?,
+        tokens: match value(TOKENS) {
+            Some(shape) => Some(serde_json::from_str(&shape).ok()?),
+            None => None,
+        },
     })
 }
 
@@ -282,7 +324,23 @@ fn append(data: &mut Vec<f32>, values: &ArrayRef) -> Result<()> {
     Ok(())
 }
 
-/// The names and features of a part, its footer, and their checksum, all read.
+/// The values of a column of lists, and the lengths of those lists where they may differ.
+fn of_lists(column: &ArrayRef) -> Option<(ArrayRef, Vec<usize>)> {
+    if let Some(lists) = column.as_any().downcast_ref::<FixedSizeListArray>() {
+        return Some((Arc::clone(lists.values()), Vec::new()));
+    }
+    let lists = column.as_any().downcast_ref::<ListArray>()?;
+    let (first, last) = (
+        lists.value_offsets().first()?,
+        lists.value_offsets().last()?,
+    );
+    let [first, len] = [*first, last - first].map(i32::unsigned_abs);
+    let values = lists.values().slice(first as usize, len as usize);
+    Some((values, lists.offsets().lengths().collect()))
+}
+
+/// The names and features of a part, its footer, and their checksum, all read. Patch tokens of grids that differ
+/// are one row after the other, of width 0.
 ///
 /// # Errors
 /// [`Error::Invalid`](crate::Error::Invalid) says what is wrong with the file.
@@ -290,8 +348,10 @@ pub(super) fn read(part: PartReader) -> Result<(FeatureSet, Footer)> {
     let reader = ParquetRecordBatchReaderBuilder::try_new(part.whole()?);
     let reader = reader.map_err(|error| refused(&error))?;
     let footer = footer(reader.metadata()).context("is damaged, or no part")?;
+    let differ = footer.tokens.filter(|(rows, ..)| rows.is_none());
     let reader = reader.build().map_err(|error| refused(&error))?;
     let (mut checksum, mut of_values) = (Hash::default(), Vec::new());
+    let mut grids = GridColumns::default();
     let mut set = FeatureSet {
         names: Some(Vec::new()),
         ..FeatureSet::default()
@@ -307,8 +367,8 @@ pub(super) fn read(part: PartReader) -> Result<(FeatureSet, Footer)> {
         };
         let column = batch.column_by_name(FEATURE);
         let column = column.or_else(|| batch.column_by_name(PATCH_TOKENS));
-        let column = column.and_then(|column| column.as_any().downcast_ref::<FixedSizeListArray>());
-        let (Some(paths), Some(column)) = (text("path"), column) else {
+        let (Some(paths), Some((values, lengths))) = (text("path"), column.and_then(of_lists))
+        else {
             bail!("has no columns of paths and features");
         };
         for name in paths.iter().flatten() {
@@ -319,14 +379,17 @@ pub(super) fn read(part: PartReader) -> Result<(FeatureSet, Footer)> {
             let column = column.iter().map(|label| label.map(str::to_owned));
             labels.get_or_insert_default().extend(column);
         }
-        set.dim = column.value_length().unsigned_abs() as usize;
-        let values = column.values();
-        append(&mut set.data, values)?;
-        of_values.push(Arc::clone(values));
+        match differ {
+            None => set.dim = values.len().checked_div(batch.num_rows()).unwrap_or(0),
+            Some((.., width)) => grids.add(&batch, &lengths, width)?,
+        }
+        append(&mut set.data, &values)?;
+        of_values.push(values);
     }
     for values in &of_values {
         add_values(&mut checksum, values);
     }
+    grids.add_to(&mut checksum);
     for label in labels.iter().flatten() {
         checksum.name(label.as_deref().unwrap_or_default());
     }

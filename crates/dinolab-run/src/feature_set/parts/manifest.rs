@@ -3,7 +3,7 @@
 use dinolab_features::{BlockFeatures, Preprocess};
 use dinolab_nn::{Parameters, Precision};
 
-use super::{FeatureType, Hash, PartFolder};
+use super::{FeatureType, Hash, PartFolder, TokenShape};
 use crate::error::{Context, Error, Result};
 use crate::feature_set::MANIFEST;
 
@@ -37,25 +37,7 @@ pub(crate) struct Manifest {
     pub whitening: Option<String>,
     /// The patch tokens of each image, if they are what is stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub patch_tokens: Option<TokenGrid>,
-}
-
-/// The patch tokens of an image, `[rows, columns, width]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(crate) struct TokenGrid {
-    /// Rows of patches.
-    pub rows: usize,
-    /// Columns of patches.
-    pub columns: usize,
-    /// Width of a token, `D`.
-    pub width: usize,
-}
-
-impl TokenGrid {
-    /// Values of an image.
-    pub fn values(&self) -> usize {
-        self.rows * self.columns * self.width
-    }
+    pub patch_tokens: Option<TokenShape>,
 }
 
 impl Default for Manifest {
