@@ -3,6 +3,10 @@
 import { el, getJson, problem } from "./dom.js";
 import { drawings, pictureOf } from "./heat.js";
 
+const titles = {
+  attention: "Attention of the class token",
+  activation: "Activation: the share of each position in the feature",
+};
 const seenBefore = new Map();
 let turn = 0;
 
@@ -14,8 +18,10 @@ export async function show(panel, run) {
   if (own !== turn) return;
   const [networks, pictures] = parts.map(part => part.value);
   const activation = pictures?.some(picture => picture.name.startsWith("activation"));
-  const children = [el("h2", {}, activation ? "Activation: the share of each position in the feature" : "Attention of the class token")];
-  if (networks?.checkpoints.length && networks.images.length) children.push(...byCheckpoint(base, networks));
+  const heading = el("h2", {}, titles[activation ? "activation" : "attention"]);
+  const children = [heading];
+  const named = maps => { heading.textContent = titles[maps]; };
+  if (networks?.checkpoints.length && networks.images.length) children.push(...byCheckpoint(base, networks, named));
   else if (parts[0].reason) children.push(problem(parts[0].reason));
   else children.push(el("p", {}, "The run has no checkpoint yet; the first is written after an epoch."));
   if (pictures?.length) children.push(...stored(base, pictures));
@@ -33,8 +39,8 @@ function slider(label, max, value, words, oninput) {
   return el("label", {}, label, input, output);
 }
 
-/** Raw maps of a checkpoint that is still stored, computed when it is chosen. */
-function byCheckpoint(base, { checkpoints, images, steps_per_epoch: per }) {
+/** Raw maps of a checkpoint that is still stored, computed when it is chosen; `named` is told which maps the network has. */
+function byCheckpoint(base, { checkpoints, images, steps_per_epoch: per }, named) {
   const chosen = { checkpoint: checkpoints.length - 1, image: 0, head: "mean", mass: 0.6 };
   const frame = el("div", { class: "seen", "aria-live": "polite" });
   const heads = el("select", { "aria-label": "Head", onchange: event => {
@@ -58,6 +64,7 @@ function byCheckpoint(base, { checkpoints, images, steps_per_epoch: per }) {
       }
       if (own !== latest) return;
       shown = found;
+      named(shown.seen.maps);
       if (chosen.head !== "mean" && chosen.head >= shown.seen.heads.length) chosen.head = "mean";
       heads.replaceChildren(el("option", { value: "mean" }, "mean"), ...shown.seen.heads.map((_, i) => el("option", { value: i }, `head ${i}`)));
       heads.value = chosen.head;
