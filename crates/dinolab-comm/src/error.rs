@@ -22,6 +22,9 @@ pub enum Error {
     /// MPI did not start, or an operation failed.
     #[error("MPI: {0}")]
     Mpi(String),
+    /// NCCL is missing, did not start, or an operation failed.
+    #[error("NCCL: {0}")]
+    Nccl(String),
 }
 
 impl Error {

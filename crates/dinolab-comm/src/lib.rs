@@ -3,7 +3,8 @@
 //!
 //! A [`Communicator`] connects the processes of a run, each known by its rank. Every collective
 //! operation has to be called by all of them, in the same order. [`Local`] is the run of one process;
-//! `mpi::Mpi` (feature `mpi`) has as many as `mpirun` or `srun` started.
+//! `mpi::Mpi` (feature `mpi`) has as many as `mpirun` or `srun` started; `nccl::Nccl` (feature `nccl`) sums between
+//! their GPUs.
 
 mod communicator;
 mod error;
@@ -11,6 +12,8 @@ mod launch;
 mod local;
 #[cfg(feature = "mpi")]
 pub mod mpi;
+#[cfg(feature = "nccl")]
+pub mod nccl;
 mod pending;
 #[cfg(any(feature = "mpi", test))]
 mod tree;

@@ -1,6 +1,8 @@
 //! The processes that a run is trained by.
 
 use std::fmt;
+#[cfg(feature = "nccl")]
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -8,7 +10,11 @@ use dinolab_comm::{Communicator, Launch, Local};
 use dinolab_nn::{Device, device};
 use dinolab_train::Ranks;
 
+#[cfg(feature = "nccl")]
+use crate::environment::Environment;
 use crate::error::{Error, Result};
+#[cfg(feature = "nccl")]
+use crate::event::Event;
 use crate::settings::Config;
 
 /// The processes of a run, as one of them sees them.
@@ -159,6 +165,46 @@ impl Processes {
     /// counted from the one that is named.
     pub(crate) fn device(&self, name: &str) -> Result<Device> {
         Ok(device::by_name(&self.device_name(name))?)
+    }
+
+    /// Sums of `ranks` between the NVIDIA GPUs of all processes, of which this one has the numbered device `name`, if
+    /// this build and every process has NCCL. All processes call it.
+    ///
+    /// # Errors
+    /// Processes that cannot agree, or whose GPUs cannot be connected.
+    #[cfg(feature = "nccl")]
+    pub(crate) fn over_gpus(
+        &self,
+        env: &Environment<'_>,
+        ranks: Ranks,
+        name: &str,
+    ) -> Result<Ranks> {
+        use dinolab_comm::nccl::Nccl;
+
+        let own = self.device_name(name);
+        let gpu = own.strip_prefix("cuda:").and_then(|gpu| gpu.parse().ok());
+        let failed = |error: dinolab_comm::Error| Error::Train(error.into());
+        // Devices belong to machines, and may differ.
+        let can = gpu.is_some() && Nccl::is_available();
+        let all = self.comm.all_gather(&[u8::from(can)]).map_err(failed)?;
+        let (ranks, note) = match (gpu, all.iter().position(|can| *can != [1])) {
+            (Some(gpu), None) => {
+                let nccl = Nccl::connect(self.comm.clone(), gpu).map_err(failed)?;
+                let note = "sums gradients between the GPUs".to_owned();
+                (ranks.over(Rc::new(nccl)), note)
+            }
+            (Some(_), Some(without)) => {
+                let note = format!("process {without} cannot load it: gradients are summed by MPI");
+                (ranks, note)
+            }
+            (None, _) => return Ok(ranks),
+        };
+        let source = Path::new("NCCL");
+        env.events.hear(Event::Note {
+            source,
+            note: &note,
+        });
+        Ok(ranks)
     }
 
     fn device_name(&self, name: &str) -> String {

@@ -157,10 +157,17 @@ impl<'a> Session<'a> {
             return Self::begin(env, processes, request);
         }
         following::same_settings(processes, &request)?;
-        match processes.leads() {
-            true => following::lead(Self::begin(env, processes, request)?),
-            false => following::join(env, processes, &request),
-        }
+        let session = match processes.leads() {
+            true => following::lead(Self::begin(env, processes, request)?)?,
+            false => following::join(env, processes, &request)?,
+        };
+        #[cfg(feature = "nccl")]
+        let session = {
+            let (env, device) = (&session.env, &session.config.device);
+            let ranks = processes.over_gpus(env, session.ranks.clone(), device)?;
+            Self { ranks, ..session }
+        };
+        Ok(session)
     }
 
     fn begin(env: &Environment<'a>, processes: &Processes, request: TrainRequest) -> Result<Self> {

@@ -87,6 +87,12 @@ impl Ranks {
         Err(Error::BadSetting { field, reason })
     }
 
+    /// The same with sums over the same processes by another communicator.
+    #[must_use]
+    pub fn over(self, comm: Rc<dyn Communicator>) -> Self {
+        Self { comm, ..self }
+    }
+
     /// This process, from 0.
     pub fn rank(&self) -> usize {
         self.comm.rank()

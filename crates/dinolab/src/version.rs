@@ -12,7 +12,7 @@ macro_rules! compiled {
 /// Version, devices and features compiled in, and the processor's instructions in use.
 pub fn long() -> String {
     let devices = compiled!("cuda" "cuda-cpp" "fusion" "metal" "rocm" "vulkan");
-    let features = compiled!("https" "mpi" "parquet" "remote" "view");
+    let features = compiled!("https" "mpi" "nccl" "parquet" "remote" "view");
     let instructions = dinolab_kernels::instructions();
     let built = format!("devices:  cpu{devices}\nfeatures: standard{features}");
     let version = env!("CARGO_PKG_VERSION");
