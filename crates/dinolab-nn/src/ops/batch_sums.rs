@@ -106,6 +106,7 @@ pub(super) fn sums_of_all([a, b]: [&[f32]; 2], count: usize) -> ([Vec<f32>; 2], 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::{by_name, to_host_f32};
 
     /// A sum with another process that has the values `other`, in the order in which they are asked for.
     struct With(RefCell<Vec<Vec<f32>>>);
@@ -142,5 +143,20 @@ mod tests {
         let other = With(RefCell::new(vec![vec![1.0, 2.0]]));
         let (sums, count) = with_batch_sums(Rc::new(other), || sums_of_all([&[3.0], &[4.0]], 2));
         assert_eq!((sums, count), ([vec![4.0], vec![6.0]], 4));
+    }
+    #[test]
+    fn a_mean_and_its_gradient_are_over_both() {
+        let device = by_name("cpu").unwrap().autodiff();
+        let x = Tensor::<3>::from_data([[[2.0, 4.0]]], &device).require_grad();
+        // Half of the other's values, and half of its gradient by the mean.
+        let other = With(RefCell::new(vec![vec![3.0, -1.0], vec![0.5, 0.0]]));
+        with_batch_sums(Rc::new(other), || {
+            let mean = batch_mean(x.clone());
+            assert_eq!(to_host_f32(mean.clone()), [4.0, 1.0]);
+            let mut gradients = (mean.clone() * mean).sum().backward();
+            let gradient = x.grad_remove(&mut gradients).unwrap();
+            assert_eq!(to_host_f32(gradient), [4.5, 1.0]);
+        });
+        assert_eq!(to_host_f32(batch_mean(x)), [2.0, 4.0]);
     }
 }

@@ -82,7 +82,7 @@ impl GridColumns {
         let (rows, columns) = (column("rows")?, column("columns")?);
         let grids = rows.values().iter().zip(columns.values());
         let of_grids = grids.map(|(&rows, &columns)| i64::from(rows) * i64::from(columns));
-        let of_grids = of_grids.map(|patches| patches * width as i64);
+        let of_grids = of_grids.map(|patches| patches.saturating_mul(width as i64));
         if !of_grids.eq(lengths.iter().map(|&length| length as i64)) {
             bail!("has patch tokens that do not fill their grids");
         }
