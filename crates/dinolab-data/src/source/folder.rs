@@ -51,7 +51,9 @@ pub(super) struct Found {
 /// folders of training runs are skipped. No entry can end it but the folder itself.
 pub(super) fn scan(root: &Path, pixels: Pixels) -> Result<Found> {
     let mut found = Found::default();
-    let mut walk = WalkDir::new(root).follow_links(true).into_iter();
+    // In the order of the paths, so that sorting those is one comparison for each.
+    let walk = WalkDir::new(root).follow_links(true).sort_by_file_name();
+    let mut walk = walk.into_iter();
     // The last folder that was entered: it is listed only after that.
     let mut folder = root.to_path_buf();
     while let Some(entry) = walk.next() {
@@ -117,11 +119,13 @@ fn below<'a>(root: &Path, path: &'a Path) -> &'a Path {
 impl Found {
     fn put(&mut self, root: &Path, path: &Path, is_image: bool) {
         let relative = below(root, path);
-        let is_direct = relative.components().count() == 1;
-        let extension = extension(path);
         if is_image {
             self.images.push(relative.to_path_buf());
-        } else if is_direct && extension == "tar" {
+            return;
+        }
+        let is_direct = relative.components().count() == 1;
+        let extension = extension(path);
+        if is_direct && extension == "tar" {
             self.tars.push(path.to_path_buf());
         } else if is_direct && extension == "parquet" {
             self.parquets.push(path.to_path_buf());
