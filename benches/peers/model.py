@@ -27,6 +27,7 @@ class VitConfig:
     heads: int
     depth: int = 12
     drop_path_rate: float = 0.0
+    conv_stem: bool = False
     registers: int = 0
     layer_scale: bool = False
     swiglu: bool = False
@@ -169,6 +170,38 @@ class PatchEmbed(nn.Module):
         return self.proj(images).flatten(2).transpose(1, 2)
 
 
+class ChannelNorm(nn.LayerNorm):
+    """Layer normalisation over the channels of `[B, C, H, W]`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class ConvStem(nn.Module):
+    """Patches of 4 px, then convolutions of stride 2, to tokens of `patch_size` px."""
+
+    def __init__(self, patch_size: int, width: int) -> None:
+        super().__init__()
+        steps = (patch_size // 4).bit_length() - 1
+        layers: list[nn.Module] = []
+        inputs = 3
+        for layer in range(steps):
+            outputs = width >> steps - layer
+            window = (4, 4, 0) if layer == 0 else (3, 2, 1)
+            layers += [
+                nn.Conv2d(inputs, outputs, *window, bias=False),
+                ChannelNorm(outputs, eps=1e-6),
+                nn.GELU(),
+            ]
+            inputs = outputs
+        self.stem = nn.Sequential(*layers)
+        self.proj = nn.Conv2d(inputs, width, 3, 2, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        images = images.to(memory_format=torch.channels_last)
+        return self.proj(self.stem(images)).flatten(2).transpose(1, 2)
+
+
 class Vit(nn.Module):
     """The backbone: `[B, 3, H, W]` to the normalised class tokens `[B, D]`."""
 
@@ -182,7 +215,8 @@ class Vit(nn.Module):
             self.register_tokens = nn.Parameter(torch.randn(1, config.registers, width) * 1e-6)
         if not config.rope:
             self.pos_embed = nn.Parameter(torch.empty(1, 1 + self.side**2, width))
-        self.patch_embed = PatchEmbed(config.patch_size, width)
+        patches = ConvStem if config.conv_stem else PatchEmbed
+        self.patch_embed = patches(config.patch_size, width)
         last = max(config.depth - 1, 1)
         self.blocks = nn.ModuleList(
             Block(config, config.drop_path_rate * i / last) for i in range(config.depth)

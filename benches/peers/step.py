@@ -26,6 +26,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--arch", choices=(*ARCHITECTURES, *CONVOLUTIONAL), default="vit_small")
     parser.add_argument("--width", type=int, help="of a residual network; default: as published")
     parser.add_argument("--patch-size", type=int, default=16)
+    parser.add_argument("--stem", choices=("patchify", "conv"), default="patchify")
     parser.add_argument("--registers", type=int, default=0)
     parser.add_argument("--layer-scale", type=serving.boolean, default=False)
     parser.add_argument("--ffn", choices=("mlp", "swiglu"), default="mlp")
@@ -61,6 +62,7 @@ def learner(args: argparse.Namespace, device: torch.device) -> Dino | Learner:
     else:
         size = args.global_crops_size
         variant = {
+            "conv_stem": args.stem == "conv",
             "registers": args.registers,
             "layer_scale": args.layer_scale,
             "swiglu": args.ffn == "swiglu",

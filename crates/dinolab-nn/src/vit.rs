@@ -5,6 +5,7 @@
 
 mod block;
 mod config;
+mod patch_embed;
 
 use std::sync::Arc;
 
@@ -14,12 +15,13 @@ use self::block::Tokens;
 pub(crate) use self::block::branch_params;
 pub use self::block::{Attention, Block, LayerNorm, LayerScale, Linear, Mlp};
 pub use self::config::{MAX_PATCHES, VitConfig, check_patches};
+pub use self::patch_embed::PatchEmbed;
+pub(crate) use self::patch_embed::stem_kernel;
 
 use crate::init::Init;
 use crate::ops::branch::TokenGroup;
 use crate::param::{Param, parameters};
 use crate::position::{CoordinateChange, RotationBuilder, resampling};
-use crate::precision::single;
 use crate::{Feature, Result, ops};
 
 /// What is dropped or hidden for which image while a network learns: residual branches and patches.
@@ -71,14 +73,6 @@ impl DropPath for NoDropPath {
     }
 }
 
-/// The patch embedding: a strided convolution, computed as one linear layer on flat patches.
-#[derive(Clone, Debug)]
-pub struct PatchEmbed {
-    /// Weight `[D, C, p, p]`.
-    pub proj: Linear,
-}
-parameters!(PatchEmbed { proj });
-
 /// A vision transformer.
 #[derive(Clone, Debug)]
 pub struct Vit {
@@ -116,16 +110,14 @@ impl Vit {
     /// [`crate::Error::BadSetting`] where the sizes make no network.
     pub fn new(config: &VitConfig, init: &mut Init, device: &Device) -> Result<Self> {
         config.validate()?;
-        let (d, p) = (config.width, config.patch_size);
-        let fan_in = config.channels * p * p;
+        let d = config.width;
         let tokens = 1 + config.side() * config.side();
         let pos_embed = config.rope.is_none().then(|| {
             let values = init.truncated_normal(tokens * d, 0.02);
             Param::new(values, &[1, tokens, d], true, device)
         });
         let cls_token = init.truncated_normal(d, 0.02);
-        let weight = init.uniform_fan_in(d * fan_in, fan_in);
-        let bias = init.uniform_fan_in(d, fan_in);
+        let patch_embed = PatchEmbed::new(config, init, device);
         let registers = (config.registers > 0).then(|| {
             let values = init.truncated_normal(config.registers * d, 0.02);
             Param::new(values, &[1, config.registers, d], true, device)
@@ -136,12 +128,7 @@ impl Vit {
             pos_embed,
             register_tokens: registers,
             mask_token: None,
-            patch_embed: PatchEmbed {
-                proj: Linear {
-                    weight: Param::new(weight, &[d, config.channels, p, p], true, device),
-                    bias: Some(Param::new(bias, &[d], true, device)),
-                },
-            },
+            patch_embed,
             blocks: (0..config.depth)
                 .map(|_| Block::new(config, init, device))
                 .collect(),
@@ -164,35 +151,18 @@ impl Vit {
     /// Images `[B, C, H, W]` as tokens `[B, 1 + R + N, D]`, class token first, then registers,
     /// then patches, positions added. `kept` are the places of patches `[B · N]` that are seen, if
     /// those are not all; if they are, `masked` are the rows of those that the mask token stands for.
-    /// Pixels beyond a whole number of patches are left out, as a strided convolution does.
     fn embed(&self, images: Tensor<4>, kept: Option<&[usize]>, masked: &[usize]) -> Tensor<3> {
-        let [b, c, height, width] = images.dims();
+        let [b, _, height, width] = images.dims();
         let (p, d) = (self.config.patch_size, self.config.width);
-        let (h, w) = (height / p, width / p);
-        let patches = images
-            .narrow(2, 0, h * p)
-            .narrow(3, 0, w * p)
-            .reshape([b, c, h, p, w, p])
-            .permute([0, 2, 4, 1, 3, 5])
-            .reshape([b, h * w, c * p * p]);
+        let tokens = self.patch_embed.forward(images, p, kept);
         let cls = self.cls_token.get::<3>().expand([b, 1, d]);
-        let Some(positions) = self.positions(h, w) else {
-            let patches = match kept {
-                None => patches,
-                Some(kept) => keep(patches, kept),
-            };
-            let tokens = single(self.patch_embed.proj.forward(patches));
+        let Some(positions) = self.positions(height / p, width / p) else {
             return self.with_registers(cls, self.with_masks(tokens, masked));
         };
         let x = match kept {
-            None => {
-                let tokens = single(self.patch_embed.proj.forward(patches));
-                Tensor::cat(vec![cls, self.with_masks(tokens, masked)], 1) + positions
-            }
+            None => Tensor::cat(vec![cls, self.with_masks(tokens, masked)], 1) + positions,
             Some(kept) => {
-                let own = keep_positions(positions.clone(), b, kept);
-                let patches = keep(patches, kept);
-                let tokens = single(self.patch_embed.proj.forward(patches)) + own;
+                let tokens = tokens + keep_positions(positions.clone(), b, kept);
                 Tensor::cat(vec![cls + positions.narrow(1, 0, 1), tokens], 1)
             }
         };
@@ -383,7 +353,7 @@ impl Vit {
                 .map(|row| (row / n * tokens + prefix + row % n) as i64),
         );
         let total = rows.len();
-        let x = x.clone().select(0, indices(rows, &x.device()));
+        let x = select_rows(x, rows);
         let x = self
             .norm
             .forward(x.reshape([1, total, d]))
@@ -461,28 +431,19 @@ impl Vit {
     }
 }
 
-/// Those patches `[B, N, P]` that are kept, `[B, M, P]`.
-fn keep(patches: Tensor<3>, kept: &[usize]) -> Tensor<3> {
-    let [b, n, pixels] = patches.dims();
-    let m = kept.len() / b;
-    let rows = kept.iter().enumerate();
-    let rows = rows.map(|(i, place)| (i / m * n + place) as i64).collect();
-    let rows = indices(rows, &patches.device());
-    let seen = patches.reshape([b * n, pixels]);
-    seen.select(0, rows).reshape([b, m, pixels])
-}
-
 /// The position embeddings (of `[1, 1 + N, D]`) of kept patches, `[B, M, D]`.
 fn keep_positions(positions: Tensor<3>, b: usize, kept: &[usize]) -> Tensor<3> {
     let [_, tokens, d] = positions.dims();
     let n = tokens - 1;
     let places = kept.iter().map(|&place| place as i64).collect();
-    let places = indices(places, &positions.device());
     let own = positions.narrow(1, 1, n).reshape([n, d]);
-    own.select(0, places).reshape([b, kept.len() / b, d])
+    select_rows(own, places).reshape([b, kept.len() / b, d])
 }
 
-fn indices(places: Vec<i64>, device: &Device) -> Tensor<1, Int> {
-    let len = places.len();
-    Tensor::from_data(TensorData::new(places, [len]), device)
+/// Rows of a matrix.
+fn select_rows(x: Tensor<2>, rows: Vec<i64>) -> Tensor<2> {
+    let len = rows.len();
+    let rows = TensorData::new(rows, [len]);
+    let rows = Tensor::<1, Int>::from_data(rows, &x.device());
+    x.select(0, rows)
 }

@@ -87,7 +87,13 @@ fn use_weights(path: &Path) -> Result<(), String> {
 fn seeds(folder: &Path) -> Vec<PathBuf> {
     let vit = Vit::new(&config(), &mut Init::new(0), &device()).unwrap();
     let backbone = Backbone::new(&vit, &BTreeMap::new(), None);
-    let [pth, timm, full] = ["hub.pth", "timm.safetensors", "full.pth"].map(|n| folder.join(n));
+    let names = [
+        "hub.pth",
+        "timm.safetensors",
+        "full.pth",
+        "stem.safetensors",
+    ];
+    let [pth, timm, full, stem] = names.map(|n| folder.join(n));
     backbone.write_pth(&pth, Naming::Reference).unwrap();
     backbone.write_safetensors(&timm, Naming::Timm).unwrap();
     let (plain, head) = (
@@ -123,7 +129,14 @@ fn seeds(folder: &Path) -> Vec<PathBuf> {
         ),
     ]);
     write_pth(&full, &whole).unwrap();
-    vec![pth, timm, full]
+    let convolutional = VitConfig {
+        conv_stem: true,
+        ..config()
+    };
+    let vit = Vit::new(&convolutional, &mut Init::new(0), &device()).unwrap();
+    let backbone = Backbone::new(&vit, &BTreeMap::new(), None);
+    backbone.write_safetensors(&stem, Naming::Timm).unwrap();
+    vec![pth, timm, full, stem]
 }
 
 #[test]

@@ -96,6 +96,22 @@ fn sizes_that_make_no_network_name_the_setting() {
     assert!(refuse(|c| c.patch_size = 0).contains("patch-size"));
     assert!(refuse(|c| c.image_size = 8).contains("patch-size"));
     assert!(refuse(|c| c.depth = 0).contains("depth"));
+    for patch_size in [4, 12, 14, 20] {
+        let config = VitConfig {
+            conv_stem: true,
+            patch_size,
+            ..VitConfig::named("vit_tiny", 16, 224).unwrap()
+        };
+        let error = config.validate().unwrap_err().to_string();
+        assert!(error.contains("convolutional stem"), "{error}");
+        let whole = VitConfig {
+            patch_size: 4 * patch_size.next_power_of_two(),
+            ..config
+        };
+        whole.validate().unwrap();
+    }
+    let odd = |c: &mut VitConfig| (c.conv_stem, c.width, c.heads) = (true, 198, 3);
+    assert!(refuse(odd).contains("width: of 198"));
     let head = HeadConfig {
         bottleneck_dim: 0,
         ..HeadConfig::default()
@@ -426,6 +442,32 @@ impl DropPath for Keep {
     fn kept_patches(&self, _: usize, images: usize, _: usize) -> Option<Vec<usize>> {
         Some(self.0.repeat(images))
     }
+}
+
+#[test]
+fn kept_patches_of_a_convolutional_stem_are_those_of_the_whole_image() {
+    let vit = lively(&small(|config| config.conv_stem = true));
+    let features =
+        |images: Tensor<4>, drop: &dyn DropPath| to_host_f32(vit.forward_views(vec![images], drop));
+    let picture = images(32, 24);
+    let all = features(picture.clone(), &NoDropPath);
+    near(&all, &features(picture.clone(), &Keep((0..12).collect())));
+    // A stem sees the neighbours of a patch, and nothing beyond them.
+    let patch = |value: f32| Tensor::full([2, 3, 8, 8], value, &device());
+    let changed = |rows: std::ops::Range<usize>, columns: std::ops::Range<usize>| {
+        let place = [0..2, 0..3, rows, columns];
+        picture.clone().slice_assign(place, patch(1.0))
+    };
+    let last = Keep(vec![11]);
+    let (far, near_by) = (changed(0..8, 0..8), changed(16..24, 16..24));
+    let before = features(picture.clone(), &last);
+    near(&before, &features(far, &last));
+    let after = features(near_by, &last);
+    assert!(before.iter().zip(&after).any(|(a, b)| (a - b).abs() > 1e-3));
+    // Pixels beyond whole patches count for nothing.
+    let larger = Tensor::ones([2, 3, 39, 31], &device());
+    let larger = larger.slice_assign([0..2, 0..3, 0..32, 0..24], picture);
+    near(&all, &features(larger, &NoDropPath));
 }
 
 #[test]

@@ -209,6 +209,39 @@ proptest! {
 }
 
 #[test]
+fn a_convolutional_stem_is_computed_at_every_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vit.onnx");
+    let options = Options {
+        patch_features: true,
+        attention: true,
+        ..Options::default()
+    };
+    for patch_size in [8, 16] {
+        let vit = network(|config| {
+            config.conv_stem = true;
+            config.patch_size = patch_size;
+            config.image_size = 2 * patch_size;
+        });
+        export(&vit, None, &path, &options).unwrap();
+        // The last two with pixels left over.
+        for shape in [
+            [2, 3, 32, 32],
+            [1, 3, 16, 48],
+            [1, 3, 53, 36],
+            [2, 3, 47, 31],
+        ] {
+            let (found, expected) = (computed(&path, shape), expected(&vit, None, shape));
+            assert_eq!(found.len(), 3);
+            for (name, found) in &found {
+                let error = deviation(found, &expected[name]);
+                assert!(error < 2e-5, "{patch_size} {name} {shape:?}: {error}");
+            }
+        }
+    }
+}
+
+#[test]
 fn the_feature_is_the_one_that_was_trained() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("vit.onnx");

@@ -13,7 +13,7 @@ use dinolab_nn::{BackboneConfig, Device, Precision, VitConfig};
 
 use crate::error::{Context, Error, Result};
 use crate::settings::resolve::arch_names;
-use crate::values::{FfnKind, PositionKind};
+use crate::values::{FfnKind, PositionKind, StemKind};
 
 /// What is measured, and how often.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +31,12 @@ pub struct BenchOptions {
     /// Patch size in pixels, of a transformer
     #[cfg_attr(feature = "clap", arg(long, value_name = "PX", default_value_t = 16))]
     pub patch_size: usize,
+    /// What makes tokens of a transformer's patches
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_name = "NAME", default_value = "patchify")
+    )]
+    pub stem: StemKind,
     /// Number of register tokens of a transformer
     #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 0))]
     pub registers: usize,
@@ -92,6 +98,7 @@ impl BenchOptions {
         let vit = found.ok_or_else(|| Error::setting("arch", &self.arch, known()))?;
         let gated_mlp = self.ffn == FfnKind::SwiGlu;
         let vit = VitConfig {
+            conv_stem: self.stem == StemKind::Conv,
             registers: self.registers,
             layer_scale: self.layer_scale,
             gated_mlp,
@@ -215,6 +222,13 @@ pub fn forward_operations(backbone: &BackboneConfig, side: usize) -> f64 {
     let maps = if vit.gated_mlp { 3.0 } else { 2.0 };
     let mlp = maps * vit.mlp_hidden() as f64;
     let block = 2.0 * n * d * (4.0 * d + mlp) + 4.0 * n * n * d;
-    let pixels = (vit.channels * vit.patch_size.pow(2)) as f64;
-    vit.depth as f64 * block + 2.0 * patches * pixels * d
+    // Every convolution but the last has a grid of four times as many positions as the next.
+    let mut stem = 0.0;
+    let mut positions = patches;
+    let kernels = vit.stem_kernels().into_iter();
+    for shape in kernels.chain([vit.patch_kernel()]).rev() {
+        stem += 2.0 * positions * shape.map(|size| size as f64).iter().product::<f64>();
+        positions *= 4.0;
+    }
+    vit.depth as f64 * block + stem
 }

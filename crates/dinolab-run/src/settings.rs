@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::values::{
     CenteringKind, EvaluatedKind, FfnKind, IbotHeadKind, MethodKind, Numbers, Pair, PixelKind,
-    PositionKind, RecipeKind, TimeBudget,
+    PositionKind, RecipeKind, StemKind, TimeBudget,
 };
 
 pub(crate) mod adapt;
@@ -158,6 +158,10 @@ settings! {
         /// global crops]
         [value_name = "PX"]
         image_size: usize;
+        /// What makes tokens of patches: one linear layer, or a convolutional stem
+        /// [default: patchify, or that of --weights]
+        [value_enum, value_name = "NAME"]
+        stem: StemKind = StemKind::Patchify;
         /// Number of register tokens [default: 0, or those of --weights]
         [value_name = "N"]
         registers: usize = 0;

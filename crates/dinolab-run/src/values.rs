@@ -96,6 +96,18 @@ pub enum FfnKind {
     SwiGlu,
 }
 
+/// What makes tokens of an image's patches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+#[serde(rename_all = "kebab-case")]
+pub enum StemKind {
+    /// One linear layer
+    #[default]
+    Patchify,
+    /// Convolutions of 4 × 4 pixels, then of 3 × 3 positions
+    Conv,
+}
+
 /// How a network knows the places of patches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]

@@ -1,6 +1,7 @@
 //! Layers of networks as nodes.
 
 use super::graph::{Attribute, Graph, Value};
+use crate::ops::conv::Kernel;
 use crate::param::Param;
 use crate::vit::{LayerNorm, LayerScale, Linear};
 use crate::{Feature, Head};
@@ -69,6 +70,16 @@ impl Graph {
         let y = self.op("Add", [&y, &one]);
         let y = self.op("Mul", [x, &y]);
         self.op("Mul", [&y, &half])
+    }
+
+    /// The attributes of a square kernel.
+    pub(super) fn window(kernel: Kernel) -> [Attribute; 3] {
+        let both = |size: usize| vec![size as i64; 2];
+        [
+            Attribute::Ints("kernel_shape", both(kernel.side)),
+            Attribute::Ints("strides", both(kernel.stride)),
+            Attribute::Ints("pads", vec![kernel.padding as i64; 4]),
+        ]
     }
 
     /// The mean over `axes`, which the result no longer has.

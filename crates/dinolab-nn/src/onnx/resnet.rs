@@ -3,7 +3,6 @@
 use super::Options;
 use super::graph::{Attribute, Graph, Value};
 use super::network::Outputs;
-use crate::ops::conv::Kernel;
 use crate::param::Parameters;
 use crate::resnet::{EPS, Layer, STEM};
 use crate::{Feature, ResNet};
@@ -18,7 +17,7 @@ pub(super) fn outputs(
     g.enter("stem");
     let x = layer(g, &resnet.stem(), "", images);
     let x = g.op("Relu", [&x]);
-    let x = g.node("MaxPool", [&x], &window(STEM[1]));
+    let x = g.node("MaxPool", [&x], &Graph::window(STEM[1]));
     let x = resnet.blocks().fold(x, |x, (at, block)| {
         g.enter(&at);
         let at = format!("{at}.");
@@ -56,7 +55,7 @@ pub(super) fn outputs(
 fn layer(g: &mut Graph, layer: &Layer<'_>, at: &str, x: &Value) -> Value {
     let [conv, norm] = layer.names;
     let weight = g.param(&format!("{at}{conv}.weight"), &layer.conv.weight);
-    let y = g.node("Conv", [x, &weight], &window(layer.kernel));
+    let y = g.node("Conv", [x, &weight], &Graph::window(layer.kernel));
     let mut values = Vec::new();
     layer
         .norm
@@ -69,13 +68,4 @@ fn layer(g: &mut Graph, layer: &Layer<'_>, at: &str, x: &Value) -> Value {
     let epsilon = Attribute::Float("epsilon", EPS as f32);
     let inputs = [&y, gamma, beta, mean, variance];
     g.node("BatchNormalization", inputs, &[epsilon])
-}
-
-fn window(kernel: Kernel) -> [Attribute; 3] {
-    let both = |size: usize| vec![size as i64; 2];
-    [
-        Attribute::Ints("kernel_shape", both(kernel.side)),
-        Attribute::Ints("strides", both(kernel.stride)),
-        Attribute::Ints("pads", vec![kernel.padding as i64; 4]),
-    ]
 }

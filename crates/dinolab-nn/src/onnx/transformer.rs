@@ -7,8 +7,9 @@ use super::network::Outputs;
 use super::positions::{self, Grid};
 use super::rotary::{self, Rotary};
 use crate::Vit;
+use crate::ops::conv::Kernel;
 use crate::param::Param;
-use crate::vit::{Block, Linear};
+use crate::vit::{Block, Linear, stem_kernel};
 
 /// The outputs of a transformer for `images`.
 pub(super) fn outputs(g: &mut Graph, vit: &Vit, images: &Value, options: &Options) -> Outputs {
@@ -103,6 +104,20 @@ impl Emit<'_> {
         let config = self.vit.config();
         let (d, p) = (config.width, config.patch_size);
         self.g.enter("patch_embed");
+        let mut x = match config.conv_stem {
+            true => self.whole_patches(images),
+            false => images.clone(),
+        };
+        for (number, layer) in self.vit.patch_embed.stem.iter().enumerate() {
+            let at = |part: &str| format!("patch_embed.stem.{number}.{part}");
+            let weight = self.g.param(&at("conv.weight"), &layer.conv.weight);
+            let window = Graph::window(stem_kernel(number));
+            let y = self.g.node("Conv", [&x, &weight], &window);
+            let y = self.g.transpose(&y, &[0, 2, 3, 1]);
+            let y = self.g.layer_norm(&layer.norm, &at("norm"), &y);
+            let y = self.g.gelu(&y);
+            x = self.g.transpose(&y, &[0, 3, 1, 2]);
+        }
         let proj = &self.vit.patch_embed.proj;
         let weight = self.g.param("patch_embed.proj.weight", &proj.weight);
         let bias = proj
@@ -110,15 +125,16 @@ impl Emit<'_> {
             .as_ref()
             .map_or_else(|| vec![0.0; d], Param::to_vec);
         let bias = self.g.parameter("patch_embed.proj.bias", &[d], &bias);
-        let patch = vec![p as i64, p as i64];
-        let patches = self.g.node(
-            "Conv",
-            [images, &weight, &bias],
-            &[
-                Attribute::Ints("kernel_shape", patch.clone()),
-                Attribute::Ints("strides", patch),
-            ],
-        );
+        let kernel = match self.vit.patch_embed.stem.len() {
+            0 => Kernel {
+                side: p,
+                stride: p,
+                padding: 0,
+            },
+            layers => stem_kernel(layers),
+        };
+        let window = Graph::window(kernel);
+        let patches = self.g.node("Conv", [&x, &weight, &bias], &window);
         let shape = self.g.op("Shape", [&patches]);
         let size = |g: &mut Graph, axis| {
             let axis = g.int(axis);
@@ -149,6 +165,19 @@ impl Emit<'_> {
         let shape = self.g.concat([&batch, &ones], 0);
         let prefix = self.g.op("Expand", [&prefix, &shape]);
         (self.g.concat([&prefix, &patches], 1), grid)
+    }
+
+    /// The images without what is beyond a whole number of patches.
+    fn whole_patches(&mut self, images: &Value) -> Value {
+        let patch = self.vit.config().patch_size as i64;
+        let shape = self.g.op("Shape", [images]);
+        let (start, end) = (self.g.ints(&[2]), self.g.ints(&[4]));
+        let sides = self.g.op("Slice", [&shape, &start, &end]);
+        let patch = self.g.ints(&[patch, patch]);
+        let grid = self.g.op("Div", [&sides, &patch]);
+        let sides = self.g.op("Mul", [&grid, &patch]);
+        let (zeros, axes) = (self.g.ints(&[0, 0]), self.g.ints(&[2, 3]));
+        self.g.op("Slice", [images, &zeros, &sides, &axes])
     }
 
     /// The class token and the patches' tokens with learned position embeddings.

@@ -44,6 +44,12 @@ pub struct VitConfig {
     /// no position embedding and are in no output.
     #[serde(default, skip_serializing_if = "is_none")]
     pub registers: usize,
+    /// A convolutional stem (Xiao et al., arXiv 2106.14881) in place of one linear layer on patches: a
+    /// convolution of 4 × 4 pixels, then of 3 × 3 positions of which every second is kept, with channels that
+    /// double up to `width`. Layer normalisation and GELU follow each but the last, which is the patch
+    /// embedding.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub conv_stem: bool,
     /// Layer scale (Touvron et al.): each residual branch is multiplied by a learned vector.
     #[serde(default, skip_serializing_if = "is_off")]
     pub layer_scale: bool,
@@ -84,6 +90,7 @@ impl Default for VitConfig {
             position_rule: PositionRule::default(),
             rope: None,
             registers: 0,
+            conv_stem: false,
             layer_scale: false,
             layer_norm_eps: LAYER_NORM_EPS,
         }
@@ -115,6 +122,8 @@ pub fn check_patches(height: usize, width: usize, patch: usize) -> Result<()> {
 }
 
 impl VitConfig {
+    /// Pixels along one side of the patches of a convolutional stem's first layer.
+    pub(crate) const STEM_PATCH: usize = 4;
     /// The names of the published sizes.
     pub const NAMES: [&str; 3] = ["vit_tiny", "vit_small", "vit_base"];
 
@@ -140,6 +149,31 @@ impl VitConfig {
         self.image_size / self.patch_size.max(1)
     }
 
+    /// Shapes `[O, I, k, k]` of the stem's convolutions before the patch embedding; none without a stem.
+    pub fn stem_kernels(&self) -> Vec<[usize; 4]> {
+        let halvings = match self.conv_stem {
+            true => (self.patch_size / Self::STEM_PATCH).max(1).ilog2(),
+            false => 0,
+        };
+        let mut inputs = self.channels;
+        let layers = (0..halvings).map(|layer| {
+            let outputs = self.width >> (halvings - layer);
+            let side = if layer == 0 { Self::STEM_PATCH } else { 3 };
+            let shape = [outputs, inputs, side, side];
+            inputs = outputs;
+            shape
+        });
+        layers.collect()
+    }
+
+    /// Shape `[D, I, k, k]` of the patch embedding.
+    pub fn patch_kernel(&self) -> [usize; 4] {
+        match self.stem_kernels().last() {
+            Some(&[inputs, ..]) => [self.width, inputs, 3, 3],
+            None => [self.width, self.channels, self.patch_size, self.patch_size],
+        }
+    }
+
     /// Tokens before the patches: the class token and the registers.
     pub fn prefix(&self) -> usize {
         1 + self.registers
@@ -151,6 +185,7 @@ impl VitConfig {
             && !self.gated_mlp
             && self.rope.is_none()
             && self.registers == 0
+            && !self.conv_stem
             && !self.layer_scale
     }
 
@@ -204,6 +239,23 @@ impl VitConfig {
                     self.heads, self.width
                 ),
             );
+        }
+        let steps = self.patch_size / Self::STEM_PATCH;
+        let stem_fits =
+            steps > 1 && (steps * Self::STEM_PATCH, steps.count_ones()) == (self.patch_size, 1);
+        if self.conv_stem && !stem_fits {
+            let reason = format!(
+                "{} is not 8, 16, 32 or 64, as a convolutional stem needs",
+                self.patch_size
+            );
+            return bad("patch-size", reason);
+        }
+        if self.conv_stem && !self.width.is_multiple_of(steps) {
+            let reason = format!(
+                "of {} is no multiple of {steps}, as a convolutional stem of patches of {} px needs",
+                self.width, self.patch_size
+            );
+            return bad("width", reason);
         }
         if !(self.layer_norm_eps >= 0.0 && self.layer_norm_eps < 1.0) {
             return bad(

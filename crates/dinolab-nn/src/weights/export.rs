@@ -86,9 +86,24 @@ impl Backbone {
     /// Checks that a naming scheme can hold the network.
     ///
     /// # Errors
-    /// [`crate::Error::BadSetting`] for an MLP of a width that Hugging Face's class cannot have.
-    pub fn check(&self, naming: Naming) -> Result<()> {
+    /// [`crate::Error::BadSetting`] for an MLP of a width that Hugging Face's class cannot have, and for a
+    /// convolutional stem, which none of its classes has. `folder`: with a description of the network, which
+    /// timm cannot read of such a stem.
+    pub fn check(&self, naming: Naming, folder: bool) -> Result<()> {
+        let stem = |reason: &str| {
+            Err(crate::Error::BadSetting {
+                field: "stem",
+                reason: format!("{reason}; write ONNX, or --to timm a .pth or .safetensors file"),
+            })
+        };
         match naming {
+            Naming::HuggingFace(kind) if self.config.conv_stem => stem(&format!(
+                "{} cannot have a convolutional stem",
+                kind.names().1
+            )),
+            Naming::Timm if self.config.conv_stem && folder => {
+                stem("timm has no name for a transformer with this convolutional stem")
+            }
             Naming::HuggingFace(kind) if !hugging_face::has_hidden_width(&self.config, kind) => {
                 Err(crate::Error::BadSetting {
                     field: "ffn-width",

@@ -8,6 +8,8 @@ use crate::{Feature, HeadConfig, Result, VitConfig, feature};
 const REGISTERS: &str = "backbone.register_tokens";
 /// The periods of rotary positions, in DINOv3's own files.
 const PERIODS: &str = "backbone.rope_embed.periods";
+/// The most layers of a stem that are looked for.
+const MAX_STEM: usize = 8;
 
 impl Weights {
     fn shape(&self, name: &str) -> Option<&[usize]> {
@@ -136,8 +138,16 @@ impl Weights {
 
     /// The configuration by the tensors' shapes, with every tensor checked against it.
     fn shapes(&self) -> Result<VitConfig> {
-        let [width, channels, patch_size, _] =
-            self.shape_of_rank("backbone.patch_embed.proj.weight")?;
+        let [width, inputs, side, _] = self.shape_of_rank("backbone.patch_embed.proj.weight")?;
+        let stem = self.stem_layers();
+        let (channels, patch_size) = match stem {
+            0 => (inputs, side),
+            _ => {
+                let [_, channels, _, _] =
+                    self.shape_of_rank("backbone.patch_embed.stem.0.conv.weight")?;
+                (channels, VitConfig::STEM_PATCH << stem)
+            }
+        };
         let [outputs, _] = self.shape_of_rank("backbone.blocks.0.mlp.fc1.weight")?;
         let [_, hidden] = self.shape_of_rank("backbone.blocks.0.mlp.fc2.weight")?;
         let gated_mlp = hidden > 0 && Some(outputs) == hidden.checked_mul(2);
@@ -164,7 +174,7 @@ impl Weights {
         let whole = hidden.is_multiple_of(width);
         let layer_scale = self.shape("backbone.blocks.0.ls1.gamma").is_some();
         self.check_complete(width, [outputs, hidden], depth, layer_scale)?;
-        Ok(VitConfig {
+        let config = VitConfig {
             image_size,
             patch_size,
             channels,
@@ -180,9 +190,49 @@ impl Weights {
             },
             rope,
             registers,
+            conv_stem: stem > 0,
             layer_scale,
             layer_norm_eps: self.naming.layer_norm_eps(!learned),
-        })
+        };
+        self.check_stem(&config)?;
+        Ok(config)
+    }
+
+    /// Convolutions before the patch embedding.
+    fn stem_layers(&self) -> usize {
+        let known = |layer: &usize| {
+            let name = format!("backbone.patch_embed.stem.{layer}.conv.weight");
+            self.shape(&name).is_some()
+        };
+        (0..MAX_STEM).take_while(known).count()
+    }
+
+    /// Checks that a convolutional stem's tensors are all there, and those of the stem that is computed.
+    fn check_stem(&self, config: &VitConfig) -> Result<()> {
+        for (layer, kernel) in config.stem_kernels().into_iter().enumerate() {
+            let part = |name: &str| format!("patch_embed.stem.{layer}.{name}");
+            self.check_shape(&part("conv.weight"), &kernel)?;
+            for name in ["norm.weight", "norm.bias"] {
+                self.check_shape(&part(name), &kernel[..1])?;
+            }
+        }
+        if config.conv_stem {
+            self.check_shape("patch_embed.proj.weight", &config.patch_kernel())?;
+        }
+        Ok(())
+    }
+
+    /// Checks the shape of one of the backbone's tensors.
+    fn check_shape(&self, name: &str, shape: &[usize]) -> Result<()> {
+        let name = format!("backbone.{name}");
+        match self.shape(&name) {
+            Some(found) if found == shape => Ok(()),
+            Some(found) => Err(bad(
+                &self.path,
+                format!("tensor {name} has shape {found:?}, not {shape:?}"),
+            )),
+            None => Err(bad(&self.path, format!("has no tensor {name}"))),
+        }
     }
 
     /// Patches along one side of the trained image, by the position embeddings.
@@ -223,17 +273,7 @@ impl Weights {
         depth: usize,
         layer_scale: bool,
     ) -> Result<()> {
-        let all = |name: &str, shape: &[usize]| {
-            let name = format!("backbone.{name}");
-            match self.shape(&name) {
-                Some(found) if found == shape => Ok(()),
-                Some(found) => Err(bad(
-                    &self.path,
-                    format!("tensor {name} has shape {found:?}, not {shape:?}"),
-                )),
-                None => Err(bad(&self.path, format!("has no tensor {name}"))),
-            }
-        };
+        let all = |name: &str, shape: &[usize]| self.check_shape(name, shape);
         all("norm.weight", &[width])?;
         for i in 0..depth {
             let block = |part: &str, shape: &[usize]| all(&format!("blocks.{i}.{part}"), shape);

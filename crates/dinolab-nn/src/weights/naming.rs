@@ -10,7 +10,7 @@ use std::path::Path;
 use super::hugging_face;
 use super::joined::Joined;
 use super::scheme::Naming;
-use super::{Array, bad, convnext, resnet};
+use super::{Array, bad, convnext, resnet, timm};
 use crate::Result;
 
 type Arrays = BTreeMap<String, Array>;
@@ -91,8 +91,8 @@ fn is_timm(name: &str) -> bool {
 fn full_names(path: &Path, raw: Arrays) -> Result<Arrays> {
     let mut arrays = Arrays::new();
     let mut parts = Joined::default();
-    for (name, array) in raw {
-        let name = full_name(&name);
+    let full = raw.into_iter().map(|(k, v)| (full_name(&k), v));
+    for (name, array) in timm::stem_renamed(full.collect()) {
         match part_of(&name) {
             Some((whole, part, of)) => parts.add(whole, part, of, array),
             None => {
@@ -171,7 +171,12 @@ fn check_supported(path: &Path, arrays: &Arrays) -> Result<()> {
                     | ["mlp", "fc1" | "fc2", "weight" | "bias"]
                     | ["ls1" | "ls2", "gamma"]
             ),
-            ["patch_embed", ref rest @ ..] => !matches!(rest, ["proj", "weight" | "bias"]),
+            ["patch_embed", ref rest @ ..] => !matches!(
+                rest,
+                ["proj", "weight" | "bias"]
+                    | ["stem", _, "conv", "weight"]
+                    | ["stem", _, "norm", "weight" | "bias"]
+            ),
             ["rope_embed", "periods"] => false,
             [first, ..] => matches!(
                 first,

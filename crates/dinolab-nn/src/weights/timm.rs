@@ -69,6 +69,9 @@ fn preparation(config: &Value) -> Option<Preparation> {
 pub(super) fn named(backbone: &Arrays, config: &VitConfig) -> Arrays {
     let mut arrays = backbone.clone();
     arrays.remove("mask_token");
+    if config.conv_stem {
+        arrays = stem_named(arrays, config);
+    }
     if config.rope.is_some() {
         return eva_named(arrays, config);
     }
@@ -92,6 +95,44 @@ pub(super) fn named(backbone: &Arrays, config: &VitConfig) -> Arrays {
         arrays.insert("pos_embed".into(), grid);
     }
     arrays
+}
+
+/// Where timm's `ConvStem` has its layers, and its patch embedding as the last of them.
+const STEM: &str = "patch_embed.backbone.";
+
+/// A convolutional stem's tensors, by this program's names, under those of timm's `ConvStem`.
+fn stem_named(arrays: Arrays, config: &VitConfig) -> Arrays {
+    let layers = config.stem_kernels().len();
+    let named = |name: String| match name.split('.').collect::<Vec<_>>()[..] {
+        ["patch_embed", "proj", last] => format!("{STEM}{layers}.conv.{last}"),
+        ["patch_embed", "stem", layer, "conv", last] => format!("{STEM}{layer}.conv.{last}"),
+        ["patch_embed", "stem", layer, "norm", last] => format!("{STEM}{layer}.bn.{last}"),
+        _ => name,
+    };
+    let arrays = arrays.into_iter();
+    arrays.map(|(name, array)| (named(name), array)).collect()
+}
+
+/// A backbone's tensors by their full names, those of timm's `ConvStem` under this program's.
+pub(super) fn stem_renamed(arrays: Arrays) -> Arrays {
+    // The last convolution alone has a bias.
+    let last = arrays.keys().find_map(|name| {
+        let layer = name.strip_prefix("backbone.")?.strip_prefix(STEM)?;
+        Some(layer.strip_suffix(".conv.bias")?.to_owned())
+    });
+    let Some(embedding) = last else { return arrays };
+    let renamed = |name: String| match name.split('.').collect::<Vec<_>>()[..] {
+        ["backbone", "patch_embed", "backbone", layer, "conv", last] => match layer == embedding {
+            true => format!("backbone.patch_embed.proj.{last}"),
+            false => format!("backbone.patch_embed.stem.{layer}.conv.{last}"),
+        },
+        ["backbone", "patch_embed", "backbone", layer, "bn", last] => {
+            format!("backbone.patch_embed.stem.{layer}.norm.{last}")
+        }
+        _ => name,
+    };
+    let arrays = arrays.into_iter();
+    arrays.map(|(name, array)| (renamed(name), array)).collect()
 }
 
 /// The same under the names of timm's `Eva`, which computes DINOv3's networks.

@@ -21,6 +21,7 @@ class Settings(TypedDict, total=False):
     depth: int | None
     heads: int | None
     image_size: int | None
+    stem: Literal["patchify", "conv"] | None
     registers: int | None
     layer_scale: bool | None
     ffn: Literal["mlp", "swiglu"] | None

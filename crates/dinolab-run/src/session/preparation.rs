@@ -219,6 +219,7 @@ pub(super) fn over_recipe(
 fn check_variant(vit: &VitConfig, weights: &Weights) -> Result<()> {
     let theirs = weights.vit_config(Some(vit.heads))?;
     let fits = [
+        ("stem", vit.conv_stem == theirs.conv_stem),
         ("layer-scale", vit.layer_scale == theirs.layer_scale),
         ("ffn", vit.gated_mlp == theirs.gated_mlp),
         ("positions", vit.rope.is_some() == theirs.rope.is_some()),
@@ -258,7 +259,9 @@ pub(super) fn train_config(
         if let BackboneConfig::Vit(vit) = &config.backbone() {
             check_variant(vit, &weights).of_setting("weights", place)?;
         }
-        let kernels = weights.arrays.get("backbone.patch_embed.proj.weight");
+        let first =
+            ["stem.0.conv", "proj"].map(|layer| format!("backbone.patch_embed.{layer}.weight"));
+        let kernels = first.iter().find_map(|name| weights.arrays.get(name));
         if let Some([_, channels, _, _]) = kernels.map(|kernels| &kernels.shape[..])
             && *channels != config.in_chans
         {

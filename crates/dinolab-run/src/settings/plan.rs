@@ -14,7 +14,9 @@ use dinolab_train::{
 };
 
 use super::Config;
-use crate::values::{EvaluatedKind, FfnKind, IbotHeadKind, MethodKind, PixelKind, PositionKind};
+use crate::values::{
+    EvaluatedKind, FfnKind, IbotHeadKind, MethodKind, PixelKind, PositionKind, StemKind,
+};
 
 impl Config {
     /// The kind of images.
@@ -139,6 +141,7 @@ impl Config {
             width: self.width,
             depth: self.depth,
             heads: self.heads,
+            conv_stem: self.stem == StemKind::Conv,
             registers: self.registers,
             layer_scale: self.layer_scale,
             gated_mlp: self.ffn == FfnKind::SwiGlu,

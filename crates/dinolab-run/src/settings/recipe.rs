@@ -16,7 +16,7 @@ use dinolab_nn::{BackboneConfig, VitConfig};
 
 use super::{AutoSetting, Config, Settings};
 use crate::error::{Error, Result};
-use crate::values::{FfnKind, PositionKind, RecipeKind};
+use crate::values::{FfnKind, PositionKind, RecipeKind, StemKind};
 
 /// What a recipe goes by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,6 +156,10 @@ impl Settings {
         let usual = vit.width * VitConfig::default().mlp_ratio;
         let usual_width = vit.mlp_hidden() == usual && !vit.gated_mlp;
         Self {
+            stem: Some(match vit.conv_stem {
+                true => StemKind::Conv,
+                false => StemKind::Patchify,
+            }),
             registers: Some(vit.registers),
             layer_scale: Some(vit.layer_scale),
             ffn: Some(match vit.gated_mlp {
@@ -229,6 +233,7 @@ impl Settings {
     /// Those apart from its sizes.
     pub(crate) fn variant(&self) -> Self {
         Self {
+            stem: self.stem,
             registers: self.registers,
             layer_scale: self.layer_scale,
             ffn: self.ffn,
