@@ -13,7 +13,7 @@ use common::device;
 use dinolab_nn::device::to_host_f32;
 use dinolab_nn::init::Init;
 use dinolab_nn::vit::NoDropPath;
-use dinolab_nn::weights::{self, Array, Backbone, LoadOptions, Naming, Weights};
+use dinolab_nn::weights::{self, Array, Backbone, Kind, LoadOptions, Naming, Weights};
 use dinolab_nn::{Parameters, Vit};
 
 type Arrays = BTreeMap<String, Array>;
@@ -159,6 +159,23 @@ fn files_by_every_name_hold_the_same_network() {
             assert!(again.vit_config(Some(2)).unwrap().conv_stem);
         }
     }
+}
+
+#[test]
+fn classes_without_such_a_stem_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = network(&read(16), &device());
+    let backbone = Backbone::new(&network, &BTreeMap::new(), None);
+    let kind = Naming::HuggingFace(Kind::of(network.config()));
+    let place = folder.path().join("model");
+    for error in [
+        backbone.check(kind).unwrap_err(),
+        backbone.write_folder(&place, Naming::Timm).unwrap_err(),
+    ] {
+        assert!(error.to_string().contains("convolutional stem"), "{error}");
+    }
+    assert!(!place.exists());
+    backbone.check(Naming::Timm).unwrap();
 }
 
 #[test]

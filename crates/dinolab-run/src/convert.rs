@@ -432,7 +432,7 @@ fn write_backbone(
         backbone = backbone.resized(side)?;
     }
     let naming = to.naming(backbone.config());
-    backbone.check(naming, matches!(container, Container::Folder))?;
+    backbone.check(naming)?;
     let out = request.output;
     written.files = match container {
         Container::Pth => {

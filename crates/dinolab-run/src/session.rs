@@ -273,6 +273,7 @@ impl<'a> Session<'a> {
         choices.extend(adapted);
         choices.extend((!names_sizes).then(|| config.without_attention()).flatten());
         given.check_method(config.method)?;
+        given.check_network(&config.arch)?;
         let ranks = processes.ranks(&config)?;
         let plan = train_config(env, &config, &ranks, found.is_none())?;
         let name = &config.device;

@@ -16,6 +16,7 @@ use crate::values::{
 pub(crate) mod adapt;
 mod change;
 mod method;
+mod network;
 mod plan;
 pub(crate) mod recipe;
 pub(crate) mod resolve;

@@ -77,6 +77,10 @@ const MESSAGES: &[(&str, Tried)] = &[
     ("--crops-scale, --crop", NoAdvice),
     ("give a VOC tree instead of --train and --val", NoAdvice),
     ("start from them with --weights", Here),
+    (
+        "belongs to transformers; leave it out or give --arch custom",
+        In("conv_stem", "networks_without_it_refuse_it"),
+    ),
     ("holds a run with another", Here),
     (
         "--index chooses another file",

@@ -87,23 +87,13 @@ impl Backbone {
     ///
     /// # Errors
     /// [`crate::Error::BadSetting`] for an MLP of a width that Hugging Face's class cannot have, and for a
-    /// convolutional stem, which none of its classes has. `folder`: with a description of the network, which
-    /// timm cannot read of such a stem.
-    pub fn check(&self, naming: Naming, folder: bool) -> Result<()> {
-        let stem = |reason: &str| {
-            Err(crate::Error::BadSetting {
-                field: "stem",
-                reason: format!("{reason}; write ONNX, or --to timm a .pth or .safetensors file"),
-            })
-        };
+    /// convolutional stem, which none of its classes has.
+    pub fn check(&self, naming: Naming) -> Result<()> {
         match naming {
-            Naming::HuggingFace(kind) if self.config.conv_stem => stem(&format!(
+            Naming::HuggingFace(kind) if self.config.conv_stem => Err(stem_refused(format!(
                 "{} cannot have a convolutional stem",
                 kind.names().1
-            )),
-            Naming::Timm if self.config.conv_stem && folder => {
-                stem("timm has no name for a transformer with this convolutional stem")
-            }
+            ))),
             Naming::HuggingFace(kind) if !hugging_face::has_hidden_width(&self.config, kind) => {
                 Err(crate::Error::BadSetting {
                     field: "ffn-width",
@@ -188,8 +178,14 @@ impl Backbone {
     /// networks of three channels, and none for others.
     ///
     /// # Errors
-    /// [`crate::Error::Write`].
+    /// [`crate::Error::Write`]; [`crate::Error::BadSetting`] for a convolutional stem, of which timm cannot
+    /// read a description.
     pub fn write_folder(&self, folder: &Path, naming: Naming) -> Result<()> {
+        if self.config.conv_stem {
+            return Err(stem_refused(
+                "a config.json cannot describe a convolutional stem".into(),
+            ));
+        }
         let colours = self.config.channels == 3;
         let reference = colours.then(Preparation::reference);
         let preparation = self.preparation.clone().or(reference);
@@ -219,5 +215,12 @@ impl Backbone {
                 .map_err(unwritten(&path))?;
         }
         set.keep().map_err(unwritten(folder))
+    }
+}
+
+fn stem_refused(reason: String) -> crate::Error {
+    crate::Error::BadSetting {
+        field: "stem",
+        reason: format!("{reason}; write ONNX, or --to timm a .pth or .safetensors file"),
     }
 }

@@ -203,6 +203,7 @@ pub(super) fn over_recipe(
     // Whatever is wrong with the settings is said before minutes are spent on them.
     let trial = plan.config(None, None)?;
     given.check_method(trial.method)?;
+    given.check_network(&trial.arch)?;
     train_config(plan.question.env, &trial, &Ranks::default(), false)?;
     if !time.is_unlimited() {
         let (settings, estimate) = plan.fit(time.0)?;
