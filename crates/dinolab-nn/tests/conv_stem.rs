@@ -4,6 +4,8 @@
 //! makes of them, in evaluation and in training.
 
 mod common;
+#[path = "common/fixtures.rs"]
+mod fixtures;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,6 +17,7 @@ use dinolab_nn::init::Init;
 use dinolab_nn::vit::NoDropPath;
 use dinolab_nn::weights::{self, Array, Backbone, Kind, LoadOptions, Naming, Weights};
 use dinolab_nn::{Parameters, Vit};
+use fixtures::{error, images};
 
 type Arrays = BTreeMap<String, Array>;
 
@@ -42,20 +45,6 @@ fn network(weights: &Weights, device: &Device) -> Vit {
     let report = weights::load(&mut network, "backbone", weights, LoadOptions::default()).unwrap();
     assert!(report.missing.is_empty() && report.left_over.is_empty());
     network
-}
-
-fn images(array: &Array, device: &Device) -> Tensor<4> {
-    let shape: [usize; 4] = array.shape.as_slice().try_into().unwrap();
-    Tensor::from_data(TensorData::new(array.data.clone(), shape), device)
-}
-
-/// ‖a − b‖ / ‖b‖.
-fn error(a: &[f32], b: &[f32]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    let square = |x: f32| f64::from(x).powi(2);
-    let difference: f64 = a.iter().zip(b).map(|(a, b)| square(a - b)).sum();
-    let norm: f64 = b.iter().map(|&b| square(b)).sum();
-    (difference / norm).sqrt()
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! `fixtures/weights` was made by `benches/peers/weight_fixtures.py`.
 
 mod common;
+#[path = "common/fixtures.rs"]
+mod fixtures;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,6 +19,7 @@ use dinolab_nn::weights::{
     to_bytes,
 };
 use dinolab_nn::{Parameters, Tensor, Vit, VitConfig};
+use fixtures::error;
 
 type Arrays = BTreeMap<String, Array>;
 
@@ -67,15 +70,6 @@ fn images() -> Vec<(String, Tensor<4>)> {
 
 fn values<const D: usize>(x: Tensor<D>) -> Vec<f32> {
     x.into_data().convert::<f32>().try_to_vec().unwrap()
-}
-
-/// |a − b| / |b|.
-fn error(a: &[f32], b: &[f32]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    let square = |x: f32| f64::from(x).powi(2);
-    let difference: f64 = a.iter().zip(b).map(|(a, b)| square(a - b)).sum();
-    let norm: f64 = b.iter().map(|&x| square(x)).sum();
-    (difference / norm).sqrt()
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //! PyTorch makes of them, in evaluation and in training.
 
 mod common;
+#[path = "common/fixtures.rs"]
+mod fixtures;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,6 +22,7 @@ use dinolab_nn::{
     AnyBackbone, Backbone, BackboneConfig, Feature, HeadConfig, Parameters, ResNet, ResNetConfig,
     backbone,
 };
+use fixtures::{error, images};
 
 type Arrays = BTreeMap<String, Array>;
 
@@ -47,20 +50,6 @@ fn network(folder: &str, device: &Device) -> AnyBackbone {
     let report = weights::load(&mut network, "backbone", &weights, LoadOptions::default()).unwrap();
     assert!(report.missing.is_empty() && report.left_over.is_empty());
     network
-}
-
-fn images(array: &Array, device: &Device) -> Tensor<4> {
-    let shape: [usize; 4] = array.shape.as_slice().try_into().unwrap();
-    Tensor::from_data(TensorData::new(array.data.clone(), shape), device)
-}
-
-/// ‖a − b‖ / ‖b‖.
-fn error(a: &[f32], b: &[f32]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    let square = |x: f32| f64::from(x).powi(2);
-    let difference: f64 = a.iter().zip(b).map(|(a, b)| square(a - b)).sum();
-    let norm: f64 = b.iter().map(|&b| square(b)).sum();
-    (difference / norm).sqrt()
 }
 
 /// torchvision's name under Hugging Face's.
