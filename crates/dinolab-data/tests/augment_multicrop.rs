@@ -88,6 +88,41 @@ fn probabilities_per_view() {
 }
 
 #[test]
+fn blur_follows_the_size_of_the_crops_where_asked() {
+    let alike = MultiCrop {
+        global_size: 112.into(),
+        local_size: Size {
+            height: 96,
+            width: 56,
+        },
+        ..MultiCrop::default()
+    };
+    let in_proportion = MultiCrop {
+        blur_side: Some(224.0),
+        ..alike.clone()
+    };
+    let mut blurred = [0; 2];
+    for index in 0..200 {
+        for view in 0..4 {
+            let plan = |crops: &MultiCrop| crops.plan(of(300, 200), (3, 0, index), view);
+            let (reference, plan) = (plan(&alike), plan(&in_proportion));
+            let factor = if view < 2 { 0.5 } else { 0.25 };
+            match (reference.blur, plan.blur) {
+                (Some(reference), Some(blur)) => {
+                    assert!((blur - factor * reference).abs() < 1e-9, "{view}");
+                    blurred[view / 2] += 1;
+                }
+                (None, None) => {}
+                other => panic!("{other:?}"),
+            }
+            let rest = |plan: ViewPlan| (plan.crop, plan.flip, plan.greyscale, plan.solarise);
+            assert_eq!(rest(plan), rest(reference));
+        }
+    }
+    assert!(blurred.iter().all(|&count| count > 100), "{blurred:?}");
+}
+
+#[test]
 fn jitter_covers_ranges_and_orders() {
     let crops = MultiCrop::default();
     let mut orders = std::collections::BTreeSet::new();
@@ -294,7 +329,7 @@ fn identity_shows_the_whole_image() {
 #[test]
 fn settings_out_of_range_are_named() {
     type Set = fn(&mut MultiCrop);
-    let cases: [(&str, Set); 17] = [
+    let cases: [(&str, Set); 18] = [
         ("global-crops-size", |c| c.global_size = 0.into()),
         ("local-crops-size", |c| c.local_size = usize::MAX.into()),
         ("local-crops-number", |c| c.local_views = usize::MAX),
@@ -312,6 +347,7 @@ fn settings_out_of_range_are_named() {
         ("brightness", |c| c.brightness = -1.0),
         ("hue", |c| c.hue = 0.6),
         ("blur-radius", |c| c.blur_radius = (2.0, 0.1)),
+        ("blur-crop-size", |c| c.blur_side = Some(0.0)),
         ("std", |c| c.std[1] = 0.0),
         ("mean", |c| c.mean[1] = f32::NAN),
     ];

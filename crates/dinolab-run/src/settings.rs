@@ -9,8 +9,8 @@ use dinolab_train::OptimiserKind;
 use serde::{Deserialize, Serialize};
 
 use crate::values::{
-    CenteringKind, EvaluatedKind, FfnKind, IbotHeadKind, MethodKind, Numbers, Pair, PixelKind,
-    PositionKind, RecipeKind, StemKind, TimeBudget,
+    CenteringKind, EvaluatedKind, FfnKind, IbotHeadKind, MethodKind, Numbers, Pair, PerView,
+    PixelKind, PositionKind, RecipeKind, StemKind, TimeBudget,
 };
 
 pub(crate) mod adapt;
@@ -447,6 +447,42 @@ settings! {
         /// Fraction of the image area that local crops cover, as MIN,MAX [default: 0.05,0.4]
         [value_name = "MIN,MAX"]
         local_crops_scale: Pair = Pair(0.05, 0.4);
+        /// Probability that a crop is flipped [default: 0.5]
+        [value_name = "X"]
+        flip_probability: f64 = 0.5;
+        /// Probability that a crop's colours are changed [default: 0.8]
+        [value_name = "X"]
+        jitter_probability: f64 = 0.8;
+        /// Multiply brightness by 1 − X to 1 + X [default: 0.4]
+        [value_name = "X"]
+        brightness: f64 = 0.4;
+        /// Multiply contrast by 1 − X to 1 + X [default: 0.4]
+        [value_name = "X"]
+        contrast: f64 = 0.4;
+        /// Multiply saturation by 1 − X to 1 + X [default: 0.2]
+        [value_name = "X"]
+        saturation: f64 = 0.2;
+        /// Turn the hue by up to this fraction of the colour circle [default: 0.1]
+        [value_name = "X"]
+        hue: f64 = 0.1;
+        /// Probability that a crop becomes grey [default: 0.2]
+        [value_name = "X"]
+        greyscale_probability: f64 = 0.2;
+        /// Probability that a crop is blurred: the first global one, the second, local ones
+        /// [default: 1,0.1,0.5]
+        [value_name = "X,X,X"]
+        blur_probability: PerView = PerView(1.0, 0.1, 0.5);
+        /// Standard deviation of the blur in pixels, as MIN,MAX [default: 0.1,2]
+        [value_name = "MIN,MAX"]
+        blur_radius: Pair = Pair(0.1, 2.0);
+        /// Side of the crops that --blur-radius is meant for: others are blurred in proportion; 0: all alike
+        /// [default: 0]
+        [value_name = "PX"]
+        blur_crop_size: usize = 0;
+        /// Probability that a crop is solarised: the first global one, the second, local ones
+        /// [default: 0,0.2,0]
+        [value_name = "X,X,X"]
+        solarise_probability: PerView = PerView(0.0, 0.2, 0.0);
     }
 
     "Data" {

@@ -22,6 +22,24 @@ impl FromStr for Pair {
     }
 }
 
+/// One number for the first global crop, one for the second, and one for local crops.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PerView(pub f64, pub f64, pub f64);
+
+impl FromStr for PerView {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let [first, second, local] = numbers(text)?;
+        Ok(Self(first, second, local))
+    }
+}
+
+impl From<PerView> for [f64; 3] {
+    fn from(PerView(first, second, local): PerView) -> Self {
+        [first, second, local]
+    }
+}
+
 /// Numbers, one per channel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Numbers(pub Vec<f32>);

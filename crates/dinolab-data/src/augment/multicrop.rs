@@ -60,6 +60,9 @@ pub struct MultiCrop {
     pub blur_probability: [f64; 3],
     /// Range of the blur's standard deviation in pixels.
     pub blur_radius: (f64, f64),
+    /// Crops of this shorter side in pixels have that blur, and others in proportion; `None`: all have it,
+    /// as in the reference, whatever their size.
+    pub blur_side: Option<f64>,
     /// Probability of solarisation.
     pub solarise_probability: [f64; 3],
     /// Values from here on are inverted by solarisation.
@@ -88,6 +91,7 @@ impl Default for MultiCrop {
             greyscale_probability: 0.2,
             blur_probability: [1.0, 0.1, 0.5],
             blur_radius: (0.1, 2.0),
+            blur_side: None,
             solarise_probability: [0.0, 0.2, 0.0],
             solarise_threshold: 128,
             whole_image: false,

@@ -108,6 +108,17 @@ class Settings(TypedDict, total=False):
     local_crops_size: Size | None
     low_resolution_epochs: int | None
     local_crops_scale: tuple[float, float] | None
+    flip_probability: float | None
+    jitter_probability: float | None
+    brightness: float | None
+    contrast: float | None
+    saturation: float | None
+    hue: float | None
+    greyscale_probability: float | None
+    blur_probability: tuple[float, float, float] | None
+    blur_radius: tuple[float, float] | None
+    blur_crop_size: int | None
+    solarise_probability: tuple[float, float, float] | None
     # Data
     in_chans: int | None
     pixels: Literal["rgb", "stored"] | None

@@ -48,6 +48,17 @@ impl Config {
             pixels: self.pixels(),
             mean: self.mean.0.clone(),
             std: self.std.0.clone(),
+            flip_probability: self.flip_probability,
+            jitter_probability: self.jitter_probability,
+            brightness: self.brightness,
+            contrast: self.contrast,
+            saturation: self.saturation,
+            hue: self.hue,
+            greyscale_probability: self.greyscale_probability,
+            blur_probability: self.blur_probability.into(),
+            blur_radius: (self.blur_radius.0, self.blur_radius.1),
+            blur_side: (self.blur_crop_size > 0).then_some(self.blur_crop_size as f64),
+            solarise_probability: self.solarise_probability.into(),
             ..Default::default()
         };
         let half = |size: Size| size.map(|side| (side / 2).next_multiple_of(self.patch_size));

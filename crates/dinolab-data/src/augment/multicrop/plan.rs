@@ -47,6 +47,7 @@ impl MultiCrop {
     ) -> ViewPlan {
         let mut random = Random::new(seed, epoch, index, Purpose::Crops).stream(view as u64);
         let kind = view.min(GLOBAL_VIEWS);
+        let (low, high) = self.blur_of(view);
         let scale = if view < GLOBAL_VIEWS {
             self.global_scale
         } else {
@@ -71,9 +72,19 @@ impl MultiCrop {
             greyscale: random.bool(self.greyscale_probability),
             blur: random
                 .bool(self.blur_probability[kind])
-                .then(|| random.uniform(self.blur_radius.0, self.blur_radius.1)),
+                .then(|| random.uniform(low, high)),
             solarise: random.bool(self.solarise_probability[kind]),
         }
+    }
+
+    /// The range of a view's blur, in its pixels.
+    fn blur_of(&self, view: usize) -> (f64, f64) {
+        let (low, high) = self.blur_radius;
+        let Some(side) = self.blur_side else {
+            return (low, high);
+        };
+        let factor = self.view_size(view).shortest() as f64 / side;
+        (factor * low, factor * high)
     }
 
     fn draw_jitter(&self, random: &mut Random) -> [JitterOp; 4] {

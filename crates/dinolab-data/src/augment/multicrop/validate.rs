@@ -68,6 +68,13 @@ impl MultiCrop {
             );
             return bad("blur-radius", reason);
         }
+        if self
+            .blur_side
+            .is_some_and(|side| !(side >= 1.0 && side.is_finite()))
+        {
+            let reason = format!("must be at least 1, not {:?}", self.blur_side);
+            return bad("blur-crop-size", reason);
+        }
         multichannel::normalise::check(self.pixels, &self.mean, &self.std)
     }
 

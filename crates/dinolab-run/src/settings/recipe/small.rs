@@ -71,6 +71,9 @@ const RESNET18_WIDTH: usize = 256;
 /// Pixels along one side of a position of a residual network's last grid.
 pub(super) const STRIDE: usize = 32;
 
+/// Pixels along one side of the crops that the paper blurs. As much blur in smaller crops leaves little to learn from.
+const BLUR_CROP: usize = 224;
+
 /// Runs of at least this many epochs begin with small crops.
 const CURRICULUM_FROM: f64 = 10.0;
 
@@ -191,6 +194,7 @@ impl Settings {
             local_crops_size: Some(Size::square(pixels(48))),
             local_crops_number: Some(4),
             local_crops_scale: Some(Pair(0.15, 0.5)),
+            blur_crop_size: Some(BLUR_CROP),
             ..Self::default()
         })
     }
@@ -201,7 +205,7 @@ mod tests {
     use dinolab_nn::{BackboneConfig, Feature};
 
     use super::*;
-    use crate::values::RecipeKind;
+    use crate::values::{PerView, RecipeKind};
 
     fn facts(count: usize, side: usize) -> ImageFacts {
         ImageFacts {
@@ -237,6 +241,57 @@ mod tests {
         assert_eq!(tiny.patch_size * 2, vit.patch_size);
         let tokens = |config: &crate::Config| config.global_crops_size.width / config.patch_size;
         assert_eq!(tokens(&tiny), tokens(&vit));
+    }
+
+    #[test]
+    fn crops_are_augmented_as_the_settings_say() {
+        let crops = |settings: Settings, recipe| {
+            let settings = settings.over_recipe(recipe, facts(4_000, 128), None);
+            let (config, _) = settings.resolve(4_000).unwrap();
+            let plan = config.train_config().unwrap();
+            (plan.crops, plan.early_crops.map(|(_, crops)| crops))
+        };
+        let (crops_of, early) = crops(Settings::default(), RecipeKind::Small);
+        let early = early.unwrap();
+        assert_eq!(
+            (crops_of.blur_side, early.blur_side),
+            (Some(224.0), Some(224.0))
+        );
+        assert!(early.global_size.width < crops_of.global_size.width);
+        // The reference's, unless something is given.
+        let (paper, _) = crops(Settings::default(), RecipeKind::Paper);
+        let reference = dinolab_data::augment::MultiCrop::default();
+        assert_eq!(paper, reference);
+        let given = Settings {
+            flip_probability: Some(0.1),
+            jitter_probability: Some(0.2),
+            brightness: Some(0.3),
+            contrast: Some(0.35),
+            saturation: Some(0.45),
+            hue: Some(0.05),
+            greyscale_probability: Some(0.6),
+            blur_probability: Some(PerView(0.7, 0.8, 0.9)),
+            blur_radius: Some(Pair(1.0, 3.0)),
+            blur_crop_size: Some(96),
+            solarise_probability: Some(PerView(0.15, 0.25, 0.55)),
+            ..Settings::default()
+        };
+        let (given, _) = crops(given, RecipeKind::Paper);
+        let expected = dinolab_data::augment::MultiCrop {
+            flip_probability: 0.1,
+            jitter_probability: 0.2,
+            brightness: 0.3,
+            contrast: 0.35,
+            saturation: 0.45,
+            hue: 0.05,
+            greyscale_probability: 0.6,
+            blur_probability: [0.7, 0.8, 0.9],
+            blur_radius: (1.0, 3.0),
+            blur_side: Some(96.0),
+            solarise_probability: [0.15, 0.25, 0.55],
+            ..reference
+        };
+        assert_eq!(given, expected);
     }
 
     #[test]
