@@ -316,7 +316,8 @@ impl RunFolder {
 pub fn read_settings(path: &Path) -> Result<Settings> {
     let text =
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    parse_toml(&text).with_context(|| format!("{}", path.display()))
+    let settings: Settings = parse_toml(&text).with_context(|| format!("{}", path.display()))?;
+    Ok(settings.with_blur_of_before())
 }
 
 /// Whether two paths lead to the same place, however they are spelled.

@@ -189,7 +189,10 @@ impl<'a> Session<'a> {
             .into());
         }
         let recorded = match &found {
-            Some(checkpoint) => Some(parse_toml(&checkpoint.position.config)?),
+            Some(checkpoint) => {
+                let settings: Settings = parse_toml(&checkpoint.position.config)?;
+                Some(settings.with_blur_of_before())
+            }
             None if fresh => None,
             // Unreadable, it is no one's but that of an attempt that made no checkpoint.
             None => folder.settings().ok().flatten(),

@@ -108,6 +108,20 @@ impl Config {
 }
 
 impl Settings {
+    /// The settings of a run from before blur could follow the size of crops, with what it did, which the recipe
+    /// `small` no longer does. Such a configuration is complete.
+    pub(crate) fn with_blur_of_before(mut self) -> Self {
+        let of_run = self.lr.is_some()
+            && self.epochs.is_some()
+            && self.arch.is_some()
+            && self.local_crops_scale.is_some()
+            && self.log_every.is_some();
+        if of_run {
+            self.blur_crop_size.get_or_insert(0);
+        }
+        self
+    }
+
     /// These settings, and for what they leave open those of a recipe; its network in the given scale,
     /// or its own. A network that is asked for by its name keeps its sizes.
     pub(crate) fn over_recipe(

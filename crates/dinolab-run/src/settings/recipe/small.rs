@@ -295,6 +295,29 @@ mod tests {
     }
 
     #[test]
+    fn a_run_from_before_is_resumed_with_the_blur_it_had() {
+        let again = |settings: Settings| {
+            let settings = settings.with_blur_of_before();
+            let settings = settings.over_recipe(RecipeKind::Small, facts(4_000, 128), None);
+            settings.resolve(4_000).unwrap().0.blur_crop_size
+        };
+        let settings = Settings::default().over_recipe(RecipeKind::Small, facts(4_000, 128), None);
+        let run: Settings = settings.resolve(4_000).unwrap().0.into();
+        assert_eq!(again(run.clone()), BLUR_CROP);
+        let before = Settings {
+            blur_crop_size: None,
+            ..run
+        };
+        assert_eq!(again(before), 0);
+        // What a user wrote follows the recipe.
+        let lr = Settings {
+            lr: Some(0.001),
+            ..Settings::default()
+        };
+        assert_eq!(again(lr), BLUR_CROP);
+    }
+
+    #[test]
     fn a_residual_network_is_trained_where_it_has_been_tried() {
         let arch = |settings: Settings, images: ImageFacts| {
             let settings = settings.over_recipe(RecipeKind::Small, images, None);
