@@ -73,6 +73,7 @@ fn training_has_the_features_and_gradients_of_pytorch() {
     for patch in PATCHES {
         let (weights, expected) = (read(patch), expected(patch));
         let network = network(&weights, &recording);
+        let layers = network.config().stem_kernels().len();
         let views = [0, 1].map(|i| images(&expected[&format!("view.{i}")], &recording));
         let features = network.forward_views(views.to_vec(), &NoDropPath);
         let found = to_host_f32(features.clone().inner());
@@ -96,7 +97,7 @@ fn training_has_the_features_and_gradients_of_pytorch() {
             let Some(name) = name.strip_prefix("gradient.") else {
                 continue;
             };
-            let own = own_name(name, config_layers(patch));
+            let own = own_name(name, layers);
             let off = error(&ours[&own].data, &theirs.data);
             assert!(off < 1e-4, "{patch} {name}: {off}");
             compared += 1;
@@ -105,15 +106,7 @@ fn training_has_the_features_and_gradients_of_pytorch() {
     }
 }
 
-/// Convolutions before the patch embedding.
-fn config_layers(patch: usize) -> usize {
-    match patch {
-        8 => 1,
-        _ => 2,
-    }
-}
-
-/// This program's name of one of timm's tensors.
+/// This program's name of one of timm's tensors, of a stem with `layers` convolutions before the patch embedding.
 fn own_name(timm: &str, layers: usize) -> String {
     match timm.split('.').collect::<Vec<_>>()[..] {
         ["patch_embed", "backbone", layer, "conv", last] if layer == layers.to_string() => {
