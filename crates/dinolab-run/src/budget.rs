@@ -88,7 +88,7 @@ impl Plan<'_> {
 
     /// The settings over those of the recipe, so that the run takes `time`; and what was measured.
     pub(crate) fn fit(&self, time: Duration) -> Result<(Settings, Estimate)> {
-        let scales = self.recipe.scales(&self.question.settings, self.images);
+        let scales = self.recipe.scales(&self.question.settings);
         let scales: Vec<Option<Scale>> = match scales {
             // One network, the recipe's or the user's.
             [] => vec![None],

@@ -317,7 +317,7 @@ pub fn read_settings(path: &Path) -> Result<Settings> {
     let text =
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let settings: Settings = parse_toml(&text).with_context(|| format!("{}", path.display()))?;
-    Ok(settings.with_blur_of_before())
+    Ok(settings.with_settings_of_before())
 }
 
 /// Whether two paths lead to the same place, however they are spelled.

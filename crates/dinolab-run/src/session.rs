@@ -191,7 +191,7 @@ impl<'a> Session<'a> {
         let recorded = match &found {
             Some(checkpoint) => {
                 let settings: Settings = parse_toml(&checkpoint.position.config)?;
-                Some(settings.with_blur_of_before())
+                Some(settings.with_settings_of_before())
             }
             None if fresh => None,
             // Unreadable, it is no one's but that of an attempt that made no checkpoint.
@@ -240,7 +240,6 @@ impl<'a> Session<'a> {
         let (settings, weights) = with_network_of_weights(settings, recorded.as_ref())?;
         let adapting = Adapting::of(&settings, weights);
         let settings = measured(env, settings, &sources, recorded.as_ref())?;
-        let names_sizes = settings.names_sizes();
         let (mut settings, estimate) = over_recipe(
             Before {
                 given: &given,
@@ -274,7 +273,6 @@ impl<'a> Session<'a> {
         settings.num_workers = settings.num_workers.or(processes.threads());
         let (config, mut choices) = settings.resolve(sources.train.len())?;
         choices.extend(adapted);
-        choices.extend((!names_sizes).then(|| config.without_attention()).flatten());
         given.check_method(config.method)?;
         given.check_network(&config.arch)?;
         let ranks = processes.ranks(&config)?;

@@ -365,7 +365,7 @@ settings! {
     }
 
     "Optimisation" {
-        /// adamw, sgd or lars [default: adamw]
+        /// adamw, sgd, lars or muon [default: adamw]
         [value_name = "NAME", value_parser = crate::values::optimizer]
         optimizer: OptimiserKind = OptimiserKind::AdamW;
         /// Length of the run and its schedules in epochs; may be fractional

@@ -310,6 +310,7 @@ pub fn optimizer(text: &str) -> Result<OptimiserKind, String> {
         "adamw" => Ok(OptimiserKind::AdamW),
         "sgd" => Ok(OptimiserKind::Sgd),
         "lars" => Ok(OptimiserKind::Lars),
-        _ => Err("one of adamw, sgd, lars".into()),
+        "muon" => Ok(OptimiserKind::Muon),
+        _ => Err("one of adamw, sgd, lars, muon".into()),
     }
 }

@@ -12,6 +12,7 @@ use dinolab_nn::{Network, Parameters};
 use dinolab_nn::optim::{OptimiserKind, decays};
 
 use crate::checkpoint::Checkpoint;
+use crate::error::{Error, Result};
 
 /// What the optimiser's groups say of themselves. The schedules replace learning rate and
 /// decay before the first step.
@@ -27,12 +28,19 @@ pub struct Group {
 
 /// The whole checkpoint as a Python value. `network` is one of its two, which tells names,
 /// order and shapes; `args` are the run's settings, by the reference's names.
+///
+/// # Errors
+/// [`Error::BadSetting`] for an optimiser that the reference does not have.
 pub fn checkpoint(
     saved: &Checkpoint,
     network: &Network,
     group: Group,
     args: Vec<(String, Value)>,
-) -> Value {
+) -> Result<Value> {
+    let slots = slots(group.kind).ok_or_else(|| Error::BadSetting {
+        field: "optimizer",
+        reason: "the reference, which would resume the run, has no Muon".into(),
+    })?;
     let wrapped_teacher = network.head.config().use_bn;
     let mut items = vec![
         ("student", state_dict(saved, network, "student", true)),
@@ -40,7 +48,7 @@ pub fn checkpoint(
             "teacher",
             state_dict(saved, network, "teacher", wrapped_teacher),
         ),
-        ("optimizer", optimiser(saved, network, group)),
+        ("optimizer", optimiser(saved, network, group, slots)),
         ("epoch", Value::Int(saved.epoch.unwrap_or(0) as i64)),
         ("args", Value::dict(args)),
     ];
@@ -54,7 +62,7 @@ pub fn checkpoint(
             Value::dict([("center", Value::Tensor(centre))]),
         ));
     }
-    Value::dict(items)
+    Ok(Value::dict(items))
 }
 
 fn state_dict(saved: &Checkpoint, network: &Network, which: &str, wrapped: bool) -> Value {
@@ -69,15 +77,19 @@ fn state_dict(saved: &Checkpoint, network: &Network, which: &str, wrapped: bool)
 }
 
 /// The names of the optimiser's tensors, in the order of this crate's slots.
-fn slots(kind: OptimiserKind) -> &'static [&'static str] {
+type Slots = &'static [&'static str];
+
+/// Those of an optimiser that the reference has.
+fn slots(kind: OptimiserKind) -> Option<Slots> {
     match kind {
-        OptimiserKind::AdamW => &["exp_avg", "exp_avg_sq"],
-        OptimiserKind::Sgd => &["momentum_buffer"],
-        OptimiserKind::Lars => &["mu"],
+        OptimiserKind::AdamW => Some(&["exp_avg", "exp_avg_sq"]),
+        OptimiserKind::Sgd => Some(&["momentum_buffer"]),
+        OptimiserKind::Lars => Some(&["mu"]),
+        OptimiserKind::Muon => None,
     }
 }
 
-fn optimiser(saved: &Checkpoint, network: &Network, group: Group) -> Value {
+fn optimiser(saved: &Checkpoint, network: &Network, group: Group, slots: Slots) -> Value {
     let mut groups: [Vec<(String, Vec<usize>)>; 2] = Default::default();
     network.visit("", &mut |name, param| {
         if param.trainable() {
@@ -91,7 +103,7 @@ fn optimiser(saved: &Checkpoint, network: &Network, group: Group) -> Value {
     for (members, weight_decay) in groups.iter().zip([group.weight_decay, 0.0]) {
         let first = number;
         for (name, shape) in members {
-            if let Some(found) = param_state(saved, name, shape, group.kind) {
+            if let Some(found) = param_state(saved, name, shape, slots) {
                 state.push((Value::Int(number), found));
             }
             number += 1;
@@ -110,11 +122,11 @@ fn param_state(
     saved: &Checkpoint,
     name: &str,
     shape: &[usize],
-    kind: OptimiserKind,
+    slots: Slots,
 ) -> Option<Value> {
     let steps = *saved.state.steps.get(name)?;
     let mut items: BTreeMap<String, Value> = BTreeMap::new();
-    for (slot, theirs) in slots(kind).iter().enumerate() {
+    for (slot, theirs) in slots.iter().enumerate() {
         let data = saved
             .state
             .tensors
@@ -124,7 +136,8 @@ fn param_state(
         let shape = shape.to_vec();
         items.insert((*theirs).into(), Value::Tensor(Array { shape, data }));
     }
-    if kind == OptimiserKind::AdamW {
+    // AdamW's.
+    if slots.len() == 2 {
         let steps = Array {
             shape: Vec::new(),
             data: vec![steps as f32],
@@ -141,6 +154,7 @@ fn describe(group: Group, weight_decay: f64, params: Vec<Value>) -> Value {
     ];
     let (off, none) = (Value::Bool(false), Value::None);
     match group.kind {
+        OptimiserKind::Muon => unreachable!("it is refused above"),
         OptimiserKind::AdamW => items.extend([
             (
                 "betas",

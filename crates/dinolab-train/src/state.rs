@@ -97,9 +97,10 @@ impl State {
         optimiser: &mut Optimiser,
         device: &Device,
     ) -> Result<()> {
-        let slots = optimiser.kind().slots();
         let mut states = Vec::new();
-        for (name, len) in shapes(network) {
+        for (name, shape) in shapes(network) {
+            let slots = optimiser.kind().slots(&name, &shape);
+            let len = shape.iter().product();
             states.push(match self.steps.get(&name) {
                 None => None,
                 Some(&steps) => Some(ParamState {
@@ -124,11 +125,11 @@ impl State {
     }
 }
 
-/// Names and lengths of a network's parameters, in its order.
-fn shapes(network: &(impl Parameters + ?Sized)) -> Vec<(String, usize)> {
+/// Names and shapes of a network's parameters, in its order.
+fn shapes(network: &(impl Parameters + ?Sized)) -> Vec<(String, Vec<usize>)> {
     let mut all = Vec::new();
     network.visit("", &mut |name, param| {
-        all.push((name.to_owned(), param.len()))
+        all.push((name.to_owned(), param.shape().to_vec()))
     });
     all
 }

@@ -219,6 +219,7 @@ fn the_update_of_each_tensor_is_that_of_its_own_rate() {
         OptimiserKind::AdamW,
         OptimiserKind::Sgd,
         OptimiserKind::Lars,
+        OptimiserKind::Muon,
     ] {
         for backbone in [vit(), resnet(), convnext()] {
             let rates = LayerRates::new(&backbone, 0.7, 0.2);

@@ -130,6 +130,7 @@ fn a_restored_run_goes_on_exactly() {
         OptimiserKind::AdamW,
         OptimiserKind::Sgd,
         OptimiserKind::Lars,
+        OptimiserKind::Muon,
     ] {
         let folder = tempfile::tempdir().unwrap();
         let mut first = dino(optimizer, 4);

@@ -108,7 +108,7 @@ fn everything_is_where_the_reference_looks_for_it() {
             weight_decay: 0.04,
         };
         let args = vec![("arch".to_owned(), Value::Text("custom".into()))];
-        let value = checkpoint(&saved, &dino.student, group, args);
+        let value = checkpoint(&saved, &dino.student, group, args).unwrap();
 
         assert_eq!(get(&value, "epoch"), &Value::Int(1));
         assert_eq!(

@@ -153,7 +153,7 @@ fn a_folder_on_a_processor_gets_the_small_recipe_and_says_how_long_that_takes() 
 }
 
 #[test]
-fn photographs_get_a_residual_network_unless_a_transformer_is_asked_for() {
+fn photographs_get_a_transformer_with_a_stem_unless_another_network_is_asked_for() {
     let root = tempfile::tempdir().unwrap();
     let images = root.path().join("images");
     for i in 0..4 {
@@ -163,20 +163,16 @@ fn photographs_get_a_residual_network_unless_a_transformer_is_asked_for() {
         let train = Train::bare(&root.path().join(name)).on(&images);
         train.with("epochs", 1).with("batch-size", 4)
     };
-    let said = train("residual").succeed();
-    assert!(
-        said.contains("--arch resnet18, which learns more"),
-        "{said}"
-    );
-    let run = root.path().join("residual");
-    let sizes = ["arch", "width"].map(|setting| recorded(&run, setting));
-    assert_eq!(sizes, ["resnet18", "256"]);
-    assert!(run.join("pictures/activation-epoch-0001.png").exists());
-    // The advice.
-    let said = train("vit").with("arch", "custom").succeed();
-    assert!(!said.contains("which learns more"), "{said}");
-    let run = root.path().join("vit");
-    let sizes = ["arch", "width", "depth"].map(|setting| recorded(&run, setting));
-    assert_eq!(sizes, ["custom", "192", "6"]);
+    train("stem").succeed();
+    let run = root.path().join("stem");
+    let settings = ["arch", "width", "stem", "optimizer"];
+    let chosen = settings.map(|setting| recorded(&run, setting));
+    assert_eq!(chosen, ["custom", "192", "conv", "muon"]);
     assert!(run.join("pictures/attention-epoch-0001.png").exists());
+
+    train("residual").with("arch", "resnet18").succeed();
+    let run = root.path().join("residual");
+    let chosen = settings.map(|setting| recorded(&run, setting));
+    assert_eq!(chosen, ["resnet18", "256", "patchify", "adamw"]);
+    assert!(run.join("pictures/activation-epoch-0001.png").exists());
 }

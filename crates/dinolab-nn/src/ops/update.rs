@@ -69,7 +69,7 @@ pub struct Average<'a> {
 impl ParamUpdate<'_> {
     /// Clips `grad`, sets the value to `new` of it, and updates the average. Returns the
     /// gradient's norm before clipping, `[1]`.
-    fn update(
+    pub(super) fn update(
         self,
         grad: Tensor<1>,
         new: impl FnOnce(&Tensor<1>, Tensor<1>) -> Tensor<1>,

@@ -2,7 +2,8 @@
 
 use burn::tensor::Tensor;
 
-use crate::ops::{AdamW, Lars, ParamUpdate, Sgd};
+use super::hidden_matrices;
+use crate::ops::{AdamW, Lars, Muon, ParamUpdate, Sgd};
 
 /// Which optimiser.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -15,14 +16,18 @@ pub enum OptimiserKind {
     Sgd,
     /// LARS, eta 0.001, momentum 0.9.
     Lars,
+    /// Muon, momentum 0.95, of the matrices of hidden layers ([`hidden_matrices`]); AdamW of all else.
+    Muon,
 }
 
 impl OptimiserKind {
-    /// Tensors of state per parameter.
-    pub fn slots(self) -> usize {
+    /// Tensors of state of a parameter: AdamW's moments, or a momentum buffer.
+    pub fn slots(self, name: &str, shape: &[usize]) -> usize {
         match self {
             Self::AdamW => 2,
             Self::Sgd | Self::Lars => 1,
+            Self::Muon if hidden_matrices(name, shape).is_some() => 1,
+            Self::Muon => 2,
         }
     }
 }
@@ -103,13 +108,13 @@ impl Optimiser {
         }
         let state = self.states[place].get_or_insert_with(|| ParamState {
             steps: 0,
-            slots: (0..self.kind.slots())
+            slots: (0..self.kind.slots(name, shape))
                 .map(|_| param.value.zeros_like())
                 .collect(),
         });
         state.steps += 1;
         match (self.kind, state.slots.as_mut_slice()) {
-            (OptimiserKind::AdamW, [m, v]) => {
+            (OptimiserKind::AdamW | OptimiserKind::Muon, [m, v]) => {
                 AdamW::default().update(param, grad, [m, v], state.steps, lr, decay)
             }
             (OptimiserKind::Sgd, [buffer]) => {
@@ -122,6 +127,10 @@ impl Optimiser {
                     momentum: 0.9,
                 }
                 .update(param, grad, buffer, adapt, lr, decay)
+            }
+            (OptimiserKind::Muon, [buffer]) => {
+                let matrices = hidden_matrices(name, shape).expect("as when its slots were counted");
+                Muon::default().update(param, grad, buffer, matrices, lr, decay)
             }
             _ => unreachable!("the number of slots is the kind's"),
         }

@@ -166,6 +166,32 @@ impl VitConfig {
         layers.collect()
     }
 
+    /// That the patches and the width suit a convolutional stem, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::BadSetting`] names the one that does not.
+    pub fn check_stem(&self) -> Result<()> {
+        let bad = |field, reason| Err(Error::BadSetting { field, reason });
+        let steps = self.patch_size / Self::STEM_PATCH;
+        let fits =
+            steps > 1 && (steps * Self::STEM_PATCH, steps.count_ones()) == (self.patch_size, 1);
+        if self.conv_stem && !fits {
+            let reason = format!(
+                "{} is not 8, 16, 32 or 64, as a convolutional stem needs",
+                self.patch_size
+            );
+            return bad("patch-size", reason);
+        }
+        if self.conv_stem && !self.width.is_multiple_of(steps) {
+            let reason = format!(
+                "of {} is no multiple of {steps}, as a convolutional stem of patches of {} px needs",
+                self.width, self.patch_size
+            );
+            return bad("width", reason);
+        }
+        Ok(())
+    }
+
     /// Shape `[D, I, k, k]` of the patch embedding.
     pub fn patch_kernel(&self) -> [usize; 4] {
         match self.stem_kernels().last() {
@@ -240,23 +266,7 @@ impl VitConfig {
                 ),
             );
         }
-        let steps = self.patch_size / Self::STEM_PATCH;
-        let stem_fits =
-            steps > 1 && (steps * Self::STEM_PATCH, steps.count_ones()) == (self.patch_size, 1);
-        if self.conv_stem && !stem_fits {
-            let reason = format!(
-                "{} is not 8, 16, 32 or 64, as a convolutional stem needs",
-                self.patch_size
-            );
-            return bad("patch-size", reason);
-        }
-        if self.conv_stem && !self.width.is_multiple_of(steps) {
-            let reason = format!(
-                "of {} is no multiple of {steps}, as a convolutional stem of patches of {} px needs",
-                self.width, self.patch_size
-            );
-            return bad("width", reason);
-        }
+        self.check_stem()?;
         if !(self.layer_norm_eps >= 0.0 && self.layer_norm_eps < 1.0) {
             return bad(
                 "layer-norm-eps",

@@ -83,7 +83,7 @@ class Settings(TypedDict, total=False):
     average_momentum: float | None
     average_momentum_end: float | None
     # Optimisation
-    optimizer: Literal["adamw", "sgd", "lars"] | None
+    optimizer: Literal["adamw", "sgd", "lars", "muon"] | None
     epochs: float | None
     batch_size: int | None
     accumulate: int | None

@@ -16,13 +16,10 @@ pub(crate) fn facts(source: &dyn Source) -> ImageFacts {
         .collect();
     let mut sides: Vec<usize> = images.iter().map(|image| image.size().shortest()).collect();
     sides.sort_unstable();
-    // One that cannot be read says nothing of the others.
-    let masked = (0..sampled).find_map(|place| source.mask(place * count / sampled).ok());
     let bytes: usize = images.iter().map(|image| image.data.len()).sum();
     ImageFacts {
         count,
         side: sides.get(sides.len() / 2).copied(),
-        masks: masked.flatten().is_some(),
         bytes: (bytes * count / images.len().max(1)) as u64,
     }
 }

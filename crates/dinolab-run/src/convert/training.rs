@@ -54,7 +54,8 @@ pub(super) fn write_pth(
     if saved.epoch.is_none() {
         notes.push("the checkpoint does not record its epoch; the .pth has epoch 0".into());
     }
-    let value = reference::checkpoint(&saved, &network, group, settings(&config, vit.heads)?);
+    let settings = settings(&config, vit.heads)?;
+    let value = reference::checkpoint(&saved, &network, group, settings)?;
     write(request.output, &value)?;
     written.files.push(request.output.to_owned());
     Ok(())

@@ -11,9 +11,8 @@ mod resnet50;
 mod shapes;
 mod small;
 
-use super::{AutoSetting, Config, Settings};
+use super::Settings;
 use crate::values::RecipeKind;
-use dinolab_data::Size;
 
 /// What a recipe goes by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +21,6 @@ pub(crate) struct ImageFacts {
     pub count: usize,
     /// Their typical shorter side in pixels; `None` where no image could be read.
     pub side: Option<usize>,
-    /// Whether there are masks of objects, with which attention is compared.
-    pub masks: bool,
     /// Bytes that all of them take in memory.
     pub bytes: u64,
 }
@@ -34,35 +31,20 @@ impl ImageFacts {
         Self {
             count,
             side: None,
-            masks: false,
             bytes: 0,
         }
     }
 }
 
-/// The sizes of a network of a recipe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sizes {
-    /// A transformer.
-    Vit {
-        /// Width of a token.
-        width: usize,
-        /// Number of blocks.
-        depth: usize,
-        /// Number of attention heads.
-        heads: usize,
-    },
-    /// A `resnet18`.
-    ResNet18 {
-        /// Width of the features.
-        width: usize,
-    },
-}
-
-/// A network of a recipe, and how often it has to see the images to be worth its time.
+/// A transformer of a recipe, and how often it has to see the images to be worth its time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Scale {
-    pub sizes: Sizes,
+    /// Width of a token.
+    pub width: usize,
+    /// Number of blocks.
+    pub depth: usize,
+    /// Number of attention heads.
+    pub heads: usize,
     /// Images seen, in all epochs together, from which on it is taken instead of the smaller ones: an
     /// estimate from runs of ten to thirty minutes.
     pub worth_from: f64,
@@ -82,35 +64,18 @@ impl RecipeKind {
 
     /// The networks to choose from by time, the smallest first; none where there is one only, the
     /// recipe's or that of the `settings`.
-    pub(crate) fn scales(self, settings: &Settings, images: ImageFacts) -> &'static [Scale] {
+    pub(crate) fn scales(self, settings: &Settings) -> &'static [Scale] {
         match self {
-            Self::Small if !settings.names_sizes() => settings.small_scales(images),
+            Self::Small if !settings.names_sizes() => settings.small_scales(),
             Self::Small | Self::Paper | Self::ResNet50 | Self::Shapes => &[],
         }
     }
 }
 
-impl Config {
-    /// That the network, which was not asked for, is one without attention, and why.
-    pub(crate) fn without_attention(&self) -> Option<AutoSetting> {
-        let convolutional = self.backbone().convolutional_family().is_some();
-        let chosen = convolutional && self.recipe == RecipeKind::Small;
-        chosen.then(|| AutoSetting {
-            setting: "arch",
-            value: self.arch.clone(),
-            instead_of: None,
-            because: Some(
-                "which learns more from few images in the same time than a transformer; --arch custom \
-                 trains one, for attention maps",
-            ),
-        })
-    }
-}
-
 impl Settings {
-    /// The settings of a run from before blur could follow the size of crops, with what it did, which the recipe
-    /// `small` no longer does. Such a configuration is complete.
-    pub(crate) fn with_blur_of_before(mut self) -> Self {
+    /// The settings of a run from before some of them existed, with what it did, which the recipe `small` no longer
+    /// does. Such a configuration is complete.
+    pub(crate) fn with_settings_of_before(mut self) -> Self {
         let of_run = self.lr.is_some()
             && self.epochs.is_some()
             && self.arch.is_some()
@@ -118,6 +83,7 @@ impl Settings {
             && self.log_every.is_some();
         if of_run {
             self.blur_crop_size.get_or_insert(0);
+            self.stem.get_or_insert_default();
         }
         self
     }
@@ -159,28 +125,5 @@ impl Settings {
     /// Whether the network is asked for by its name, which has its sizes.
     fn names_network(&self) -> bool {
         self.arch.as_deref().is_some_and(|arch| arch != "custom")
-    }
-
-    /// Whether something is asked for that only transformers have, or sizes that residual networks do not take.
-    fn needs_transformer(&self) -> bool {
-        let sizes = [
-            self.global_crops_size,
-            self.local_crops_size,
-            self.eval_crop,
-            self.attention_size,
-        ];
-        let whole = |side: usize| side.is_multiple_of(small::STRIDE);
-        let fits = |size: &Size| {
-            let rectangle = !size.is_square();
-            size.shortest() >= small::STRIDE
-                && (!rectangle || whole(size.height) && whole(size.width))
-        };
-        let class_alone = self.feature.is_none_or(|feature| feature.is_class());
-        let share = |rate: Option<f64>| rate.is_some_and(|rate| rate > 0.0);
-        self.variant() != Self::default()
-            || !class_alone
-            || share(self.patch_drop_rate)
-            || !sizes.iter().flatten().all(fits)
-            || self.lora_rank.is_some_and(|rank| rank > 0)
     }
 }

@@ -1,56 +1,42 @@
 //! The recipe for a few thousand images on a CPU, by the tables of `docs/small-sets.md`.
 
 use dinolab_data::Size;
+use dinolab_nn::VitConfig;
+use dinolab_train::OptimiserKind;
 
-use super::{ImageFacts, Scale, Sizes};
+use super::{ImageFacts, Scale};
 use crate::settings::Settings;
-use crate::values::{MethodKind, Pair};
+use crate::values::{MethodKind, Pair, StemKind};
 
-/// The residual networks, the smallest first.
-const RESIDUAL: [Scale; 3] = [
-    Scale {
-        sizes: Sizes::ResNet18 { width: 128 },
-        worth_from: 0.0,
-    },
-    Scale {
-        sizes: Sizes::ResNet18 {
-            width: RESNET18_WIDTH,
-        },
-        worth_from: 40_000.0,
-    },
-    Scale {
-        sizes: Sizes::ResNet18 { width: 512 },
-        worth_from: 400_000.0,
-    },
-];
-
-/// The transformers, the smallest first.
-const TRANSFORMERS: [Scale; 3] = [
-    Scale {
-        sizes: Sizes::Vit {
+/// The networks, the smallest first, of which the second and third are worth their time from so many images seen on.
+const fn networks([second, third]: [f64; 2]) -> [Scale; 3] {
+    [
+        Scale {
             width: 128,
             depth: 6,
             heads: 4,
+            worth_from: 0.0,
         },
-        worth_from: 0.0,
-    },
-    Scale {
-        sizes: Sizes::Vit {
+        Scale {
             width: 192,
             depth: 6,
             heads: 6,
+            worth_from: second,
         },
-        worth_from: 250_000.0,
-    },
-    Scale {
-        sizes: Sizes::Vit {
+        Scale {
             width: 256,
             depth: 8,
             heads: 8,
+            worth_from: third,
         },
-        worth_from: 800_000.0,
-    },
-];
+    ]
+}
+
+/// Those with a convolutional stem, by joint embeddings.
+const STEMMED: [Scale; 3] = networks([80_000.0, 400_000.0]);
+
+/// Those without, by other methods.
+const PLAIN: [Scale; 3] = networks([250_000.0, 800_000.0]);
 
 /// Which of them is trained where no time is given.
 const DEFAULT: usize = 1;
@@ -61,15 +47,12 @@ const METHOD: MethodKind = MethodKind::LeJepa;
 /// Images seen in all epochs together where no time is given.
 const SEEN: f64 = 400_000.0;
 
-/// The same of convolutional networks, whose steps take longer.
+/// The same with convolutions, which learn more from each image and take longer.
 const SEEN_CONVOLUTIONAL: f64 = 200_000.0;
 
 /// Features of a `resnet18` whose width is not given: half of the published channels. In the same time it sees the
 /// images more often, and learns more.
 const RESNET18_WIDTH: usize = 256;
-
-/// Pixels along one side of a position of a residual network's last grid.
-pub(super) const STRIDE: usize = 32;
 
 /// Pixels along one side of the crops that the paper blurs. As much blur in smaller crops leaves little to learn from.
 const BLUR_CROP: usize = 224;
@@ -91,19 +74,22 @@ impl ImageFacts {
 }
 
 impl Settings {
-    /// The networks for these settings, which name no sizes. Residual networks have been tried with joint
-    /// embeddings of images that are large enough for their stride, and have no attention.
-    pub(super) fn small_scales(&self, images: ImageFacts) -> &'static [Scale] {
+    /// Whether images are embedded jointly, which is what convolutional stems and Muon have been tried with.
+    fn is_joint_embedding(&self) -> bool {
         let method = self.method.unwrap_or(METHOD);
-        let joint_embedding = matches!(method, MethodKind::LeJepa | MethodKind::VisReg);
-        match joint_embedding && !images.tiny() && !images.masks && !self.needs_transformer() {
-            true => &RESIDUAL,
-            false => &TRANSFORMERS,
+        matches!(method, MethodKind::LeJepa | MethodKind::VisReg)
+    }
+
+    /// The networks for these settings, which name no sizes.
+    pub(super) fn small_scales(&self) -> &'static [Scale] {
+        match self.is_joint_embedding() {
+            true => &STEMMED,
+            false => &PLAIN,
         }
     }
 
     /// The network: as it is named, with the transformer's sizes that are given, or in a scale.
-    fn small_network(&self, images: ImageFacts, scale: Option<Scale>) -> Self {
+    fn small_network(&self, scale: Option<Scale>) -> Self {
         if self.names_network() {
             let narrow = self.arch.as_deref() == Some("resnet18");
             return Self {
@@ -111,41 +97,56 @@ impl Settings {
                 ..Self::default()
             };
         }
-        let suited = match self.names_sizes() {
-            true => &TRANSFORMERS,
-            false => self.small_scales(images),
+        let Scale {
+            width,
+            depth,
+            heads,
+            ..
+        } = scale.unwrap_or(self.small_scales()[DEFAULT]);
+        Self {
+            arch: Some("custom".into()),
+            width: Some(width),
+            depth: Some(depth),
+            // They follow a width that is given.
+            heads: Some(heads).filter(|_| self.width.is_none()),
+            ..Self::default()
+        }
+    }
+
+    /// What makes tokens of patches of `patch_size` px: convolutions, where they have been tried and fit.
+    fn small_stem(&self, patch_size: usize) -> StemKind {
+        let patches = VitConfig {
+            conv_stem: true,
+            patch_size: self.patch_size.unwrap_or(patch_size),
+            width: self.width.unwrap_or_default(),
+            ..VitConfig::default()
         };
-        match scale.unwrap_or(suited[DEFAULT]).sizes {
-            Sizes::ResNet18 { width } => Self {
-                arch: Some("resnet18".into()),
-                width: Some(width),
-                ..Self::default()
-            },
-            Sizes::Vit {
-                width,
-                depth,
-                heads,
-            } => Self {
-                arch: Some("custom".into()),
-                width: Some(width),
-                depth: Some(depth),
-                // They follow a width that is given.
-                heads: Some(heads).filter(|_| self.width.is_none()),
-                ..Self::default()
-            },
+        let own = self.arch.as_deref() == Some("custom");
+        match own && self.is_joint_embedding() && patches.check_stem().is_ok() {
+            true => StemKind::Conv,
+            false => StemKind::Patchify,
         }
     }
 
     /// These settings over the recipe for a few thousand images.
     pub(super) fn over_small(self, images: ImageFacts, scale: Option<Scale>) -> Self {
-        let network = self.small_network(images, scale);
+        let pixels = |side: usize| if images.tiny() { side / 2 } else { side };
+        let network = self.small_network(scale);
         let settings = self.over(network);
-        let convolutional = settings.is_convolutional();
+        let transformer = !settings.is_convolutional();
+        let stem = transformer.then(|| settings.small_stem(pixels(16)));
+        let settings = settings.over(Self {
+            stem,
+            ..Self::default()
+        });
         let method = settings.method.unwrap_or(METHOD);
         let of_method = match method {
             MethodKind::LeJepa | MethodKind::VisReg => Self {
                 lr: Some(0.004),
-                patch_drop_rate: (!convolutional).then_some(0.5),
+                // Adapting has been tried with AdamW.
+                optimizer: (transformer && settings.weights.is_none())
+                    .then_some(OptimiserKind::Muon),
+                patch_drop_rate: transformer.then_some(0.5),
                 ..Self::default()
             },
             MethodKind::Dino | MethodKind::DinoV2 => Self {
@@ -166,8 +167,8 @@ impl Settings {
                 ..Self::default()
             },
         };
-        let pixels = |side: usize| if images.tiny() { side / 2 } else { side };
-        let seen = match convolutional {
+        let convolutions = !transformer || settings.stem == Some(StemKind::Conv);
+        let seen = match convolutions {
             true => SEEN_CONVOLUTIONAL,
             false => SEEN,
         };
@@ -202,9 +203,7 @@ impl Settings {
 
 #[cfg(test)]
 mod tests {
-    use dinolab_nn::{BackboneConfig, Feature};
-
-    use super::*;
+        use super::*;
     use crate::values::{PerView, RecipeKind};
 
     fn facts(count: usize, side: usize) -> ImageFacts {
@@ -231,7 +230,7 @@ mod tests {
         let tiny = small(4_000, 32);
         let sides = |config: &crate::Config| config.global_crops_size.width;
         assert_eq!(sides(&tiny) * 2, sides(&few));
-        assert_eq!((tiny.patch_size, tiny.epochs), (8, 100.0));
+        assert_eq!((tiny.patch_size, tiny.epochs), (8, 50.0));
         let vit = Settings {
             arch: Some("custom".into()),
             ..Settings::default()
@@ -295,80 +294,82 @@ mod tests {
     }
 
     #[test]
-    fn a_run_from_before_is_resumed_with_the_blur_it_had() {
+    fn a_run_from_before_is_resumed_with_the_blur_and_the_patches_it_had() {
         let again = |settings: Settings| {
-            let settings = settings.with_blur_of_before();
+            let settings = settings.with_settings_of_before();
             let settings = settings.over_recipe(RecipeKind::Small, facts(4_000, 128), None);
-            settings.resolve(4_000).unwrap().0.blur_crop_size
+            let config = settings.resolve(4_000).unwrap().0;
+            (config.blur_crop_size, config.stem)
         };
+        let now = (BLUR_CROP, StemKind::Conv);
         let settings = Settings::default().over_recipe(RecipeKind::Small, facts(4_000, 128), None);
         let run: Settings = settings.resolve(4_000).unwrap().0.into();
-        assert_eq!(again(run.clone()), BLUR_CROP);
+        assert_eq!(again(run.clone()), now);
         let before = Settings {
             blur_crop_size: None,
+            stem: None,
             ..run
         };
-        assert_eq!(again(before), 0);
+        assert_eq!(again(before), (0, StemKind::Patchify));
         // What a user wrote follows the recipe.
         let lr = Settings {
             lr: Some(0.001),
             ..Settings::default()
         };
-        assert_eq!(again(lr), BLUR_CROP);
+        assert_eq!(again(lr), now);
     }
 
     #[test]
-    fn a_residual_network_is_trained_where_it_has_been_tried() {
-        let arch = |settings: Settings, images: ImageFacts| {
+    fn stems_and_muon_are_used_where_they_have_been_tried() {
+        let of = |settings: Settings, images: ImageFacts| {
             let settings = settings.over_recipe(RecipeKind::Small, images, None);
             let (config, _) = settings.resolve(4_000).unwrap();
-            (config.arch, config.width, config.patch_drop_rate)
+            (config.arch, config.stem, config.optimizer)
         };
-        let (nothing, large) = (Settings::default, facts(4_000, 128));
-        let (residual, vit) = (
-            ("resnet18".to_owned(), 256, 0.0),
-            ("custom".to_owned(), 192, 0.5),
-        );
-        assert_eq!(arch(nothing(), large), residual);
+        let custom = |stem, optimizer| ("custom".to_owned(), stem, optimizer);
+        let tried = custom(StemKind::Conv, OptimiserKind::Muon);
+        let plain = custom(StemKind::Patchify, OptimiserKind::AdamW);
+        let (nothing, images) = (Settings::default, facts(4_000, 128));
+        assert_eq!(of(nothing(), images), tried);
+        assert_eq!(of(nothing(), facts(4_000, 64)), tried);
         let method = |method| Settings {
             method: Some(method),
             ..nothing()
         };
-        assert_eq!(arch(method(MethodKind::VisReg), large), residual);
-        // Whatever asks for a transformer gets one.
-        assert_eq!(arch(method(MethodKind::Dino), large).1, 192);
-        assert_eq!(arch(nothing(), facts(4_000, 64)), vit);
-        let masked = ImageFacts {
-            masks: true,
-            ..large
-        };
-        assert_eq!(arch(nothing(), masked), vit);
-        let custom = Settings {
-            arch: Some("custom".into()),
+        assert_eq!(of(method(MethodKind::VisReg), images), tried);
+        assert_eq!(of(method(MethodKind::Dino), images), plain);
+        // A stem has to fit, and a network that is named keeps what its name says.
+        let patches = |patch_size| Settings {
+            patch_size: Some(patch_size),
             ..nothing()
         };
-        assert_eq!(arch(custom, large), vit);
-        let registers = Settings {
-            registers: Some(4),
+        assert_eq!(of(patches(32), images), tried);
+        let without = custom(StemKind::Patchify, OptimiserKind::Muon);
+        assert_eq!(of(patches(14), images), without);
+        let width = Settings {
+            width: Some(66),
+            heads: Some(6),
             ..nothing()
         };
-        assert_eq!(arch(registers, large), vit);
-        let both = Settings {
-            feature: Some(Feature::Both),
+        assert_eq!(of(width, images), without);
+        let arch = |arch: &str| Settings {
+            arch: Some(arch.into()),
             ..nothing()
         };
-        assert_eq!(arch(both, large), vit);
-        let crops = |width, height| Settings {
-            local_crops_size: Some(Size { width, height }),
+        assert_eq!(of(arch("custom"), images), tried);
+        assert_eq!(of(arch("vit_tiny"), images).1, StemKind::Patchify);
+        let resnet = of(arch("resnet18"), images);
+        assert_eq!(
+            (resnet.1, resnet.2),
+            (StemKind::Patchify, OptimiserKind::AdamW)
+        );
+        // Weights are adapted by what adapting has been tried with.
+        let adapted = Settings {
+            weights: Some("weights.pth".into()),
+            stem: Some(StemKind::Patchify),
             ..nothing()
         };
-        assert_eq!(arch(crops(48, 32), large), vit);
-        assert_eq!(arch(crops(16, 16), large), vit);
-        for (width, height) in [(64, 32), (40, 40)] {
-            assert_eq!(arch(crops(width, height), large), residual);
-        }
-        let resnet = BackboneConfig::convolutional("resnet18", 3).unwrap();
-        assert_eq!(resnet.stride(), STRIDE);
+        assert_eq!(of(adapted, images), plain);
     }
 
     #[test]
@@ -426,11 +427,8 @@ mod tests {
 
     #[test]
     fn networks_grow_with_the_images_they_see() {
-        let cost = |scale: &Scale| match scale.sizes {
-            Sizes::Vit { width, depth, .. } => width.pow(2) * depth,
-            Sizes::ResNet18 { width } => width.pow(2),
-        };
-        for scales in [RESIDUAL, TRANSFORMERS] {
+        let cost = |scale: &Scale| scale.width.pow(2) * scale.depth;
+        for scales in [STEMMED, PLAIN] {
             for pair in scales.windows(2) {
                 assert!(cost(&pair[0]) < cost(&pair[1]));
                 assert!(pair[0].worth_from < pair[1].worth_from);

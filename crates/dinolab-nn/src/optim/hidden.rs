@@ -1,0 +1,103 @@
+//! Which parameters are matrices of hidden layers.
+
+use crate::ops::Matrices;
+
+/// The matrices that Muon updates as such in a parameter, by its name in the network
+/// (`backbone.blocks.0.attn.qkv.weight`); `None` for what it leaves to AdamW: vectors, tokens, positions, what is on
+/// the pixels (patch embedding, stem, first convolution), depthwise kernels, LoRA's factors and prototypes.
+///
+/// A kernel `[O, I, k, k]` is a matrix `[O, I·k²]`; queries, keys and values are three matrices, SwiGLU's first layer
+/// two.
+pub fn hidden_matrices(name: &str, shape: &[usize]) -> Option<Matrices> {
+    let layer = name.strip_suffix(".weight")?;
+    let inner = layer.strip_prefix("backbone.").unwrap_or(layer);
+    let on_pixels = ["patch_embed.", "conv1", "downsample_layers.0."];
+    if name.starts_with("lora.") || on_pixels.iter().any(|part| inner.starts_with(part)) {
+        return None;
+    }
+    let (outputs, inputs) = match *shape {
+        [outputs, inputs] => (outputs, inputs),
+        [outputs, inputs, height, width] if inputs > 1 => (outputs, inputs * height * width),
+        _ => return None,
+    };
+    let count = match layer.rsplit('.').next() {
+        Some("qkv") => 3,
+        Some("w12") => 2,
+        _ => 1,
+    };
+    (outputs / count > 1 && inputs > 1).then_some(Matrices {
+        count,
+        rows: outputs / count,
+        columns: inputs,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::init::Init;
+    use crate::{AnyBackbone, BackboneConfig, Parameters, VitConfig};
+
+    fn matrices(config: &BackboneConfig) -> Vec<(String, [usize; 3])> {
+        let device = crate::device::by_name("cpu").unwrap();
+        let network = AnyBackbone::new(config, &mut Init::new(0), &device).unwrap();
+        let mut found = Vec::new();
+        network.visit("backbone", &mut |name, param| {
+            let of_param = hidden_matrices(name, param.shape());
+            found.extend(of_param.map(|m| (name.to_owned(), [m.count, m.rows, m.columns])));
+        });
+        found
+    }
+
+    #[test]
+    fn layers_of_blocks_are_matrices_and_embeddings_are_not() {
+        let vit = VitConfig {
+            width: 64,
+            depth: 1,
+            heads: 2,
+            conv_stem: true,
+            registers: 2,
+            layer_scale: true,
+            ..VitConfig::default()
+        };
+        let found = matrices(&vit.clone().into());
+        let at = |layer: &str| format!("backbone.blocks.0.{layer}.weight");
+        let expected = [
+            (at("attn.qkv"), [3, 64, 64]),
+            (at("attn.proj"), [1, 64, 64]),
+            (at("mlp.fc1"), [1, 256, 64]),
+            (at("mlp.fc2"), [1, 64, 256]),
+        ];
+        assert_eq!(found, expected);
+        let gated = VitConfig {
+            gated_mlp: true,
+            ..vit
+        };
+        let (name, [count, rows, columns]) = matrices(&gated.into()).swap_remove(2);
+        assert!(name.ends_with("mlp.w12.weight"), "{name}");
+        assert_eq!((count, columns), (2, 64));
+        assert!(rows > 64);
+    }
+
+    #[test]
+    fn kernels_are_matrices_but_the_first_and_depthwise_ones() {
+        let resnet = BackboneConfig::convolutional("resnet18", 3).unwrap();
+        let found = matrices(&resnet);
+        // Two of each of eight blocks, and three where the number of channels changes.
+        assert_eq!(found.len(), 16 + 3);
+        assert_eq!(found[0].1, [1, 64, 64 * 9]);
+        let convnext = BackboneConfig::convolutional("convnext_atto", 3).unwrap();
+        let found = matrices(&convnext);
+        assert!(found.iter().all(|(name, _)| !name.contains("dwconv")));
+        assert_eq!(found.len(), 2 * (2 + 2 + 6 + 2) + 3);
+    }
+
+    #[test]
+    fn heads_have_matrices_but_prototypes_are_not() {
+        assert!(hidden_matrices("head.mlp.0.weight", &[32, 16]).is_some());
+        assert_eq!(hidden_matrices("head.last_layer.weight_v", &[64, 8]), None);
+        assert_eq!(hidden_matrices("head.mlp.1.weight", &[32]), None);
+        let factor = "lora.backbone.blocks.3.attn.qkv.queries.a.weight";
+        assert_eq!(hidden_matrices(factor, &[4, 16]), None);
+    }
+}
