@@ -34,7 +34,6 @@ MATRICES = {
     "backbone.blocks.0.mlp.fc1.weight": 1,
     "backbone.blocks.0.mlp.fc2.weight": 1,
     "backbone.layer1.0.conv1.weight": 1,
-    "head.mlp.0.weight": 1,
 }
 
 

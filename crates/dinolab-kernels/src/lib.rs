@@ -65,6 +65,7 @@ mod layer_norm;
 mod linear;
 mod loss;
 mod max_pool;
+mod muon;
 mod newton_schulz;
 mod normal_quantiles;
 mod parallel;
@@ -114,6 +115,7 @@ pub use linear::{
 };
 pub use loss::{LossShape, dino_loss, softmax_rows, weighted_cross_entropy};
 pub use max_pool::{max_pool, max_pool_backward};
+pub use muon::{Matrices, MuonStep, muon};
 pub use newton_schulz::newton_schulz;
 pub use normal_quantiles::normal_quantiles;
 pub use product::instructions;

@@ -27,43 +27,53 @@ fn iterate(mut x: Vec<f32>, rows: usize, columns: usize) -> Vec<f32> {
     let length = norm(&x).max(LEAST_NORM);
     scale(&mut x, 1.0 / length);
     let mut gram = linear(&x, &x, None, columns);
-    // With many columns it is cheaper to gather the factors of all steps and to multiply `x` once. They are
-    // polynomials of one symmetric matrix, so they are symmetric and their order does not matter.
+    // With many columns it is cheaper to gather the factors of all steps and to multiply `x` once. They are polynomials
+    // of one matrix, so their order does not matter.
     let gathers = columns >= 2 * rows;
     let mut gathered: Option<Vec<f32>> = None;
     for step in 1..=STEPS {
         let factor = factor(&gram, rows);
         let last = step == STEPS;
         if !gathers {
-            x = input_gradient(&factor, &x, columns);
+            x = product(&factor, &x, columns);
             if !last {
                 gram = linear(&x, &x, None, columns);
             }
             continue;
         }
         if !last {
-            let half = linear(&gram, &factor, None, rows);
-            gram = linear(&half, &factor, None, rows);
+            gram = product(&product(&gram, &factor, rows), &factor, rows);
         }
         gathered = Some(match gathered {
-            Some(before) => linear(&before, &factor, None, rows),
+            Some(before) => product(&before, &factor, rows),
             None => factor,
         });
     }
     match gathered {
-        Some(factor) => input_gradient(&factor, &x, columns),
+        Some(factor) => product(&factor, &x, columns),
         None => x,
     }
 }
 
-/// `a·1 + b·g + c·g²` of a symmetric `g` `[n, n]`.
+/// `a · b`, `b` with `columns` columns.
+fn product(a: &[f32], b: &[f32], columns: usize) -> Vec<f32> {
+    input_gradient(a, b, columns)
+}
+
+/// `a·1 + b·g + c·g²`, `g` `[n, n]`.
+///
+/// Rounding makes `g` a little asymmetric. `g·gᵀ` in place of `g·g` would not be a polynomial of it, and the difference
+/// would grow more than tenfold in each step where singular values are small.
 fn factor(g: &[f32], n: usize) -> Vec<f32> {
     let [a, b, c] = COEFFICIENTS;
-    let mut factor = linear(g, g, None, n);
+    let mut factor = product(g, g, n);
     for (value, g) in factor.iter_mut().zip(g) {
         *value = b * g + c * *value;
     }
-    factor.iter_mut().step_by(n + 1).for_each(|value| *value += a);
+    factor
+        .iter_mut()
+        .step_by(n + 1)
+        .for_each(|value| *value += a);
     factor
 }
 

@@ -51,7 +51,7 @@ pub use layer_norm::layer_norm;
 pub use linear::{linear, linear_gelu};
 pub use loss::{dino_loss, teacher_probabilities, weighted_cross_entropy};
 pub use matmul::{matmul, matmul_f32};
-pub use muon::{Matrices, Muon, newton_schulz};
+pub use muon::{Muon, newton_schulz};
 pub use prototypes::prototypes;
 pub use rotary::rotate;
 pub use sigreg::sigreg;
@@ -72,11 +72,11 @@ pub mod composite {
     pub use super::koleo::composite as koleo;
     pub use super::layer_norm::composite as layer_norm;
     pub use super::linear::{composite as linear, composite_gelu as linear_gelu};
-    pub use super::muon::composite as newton_schulz;
     pub use super::loss::{
         composite as dino_loss, composite_probabilities as teacher_probabilities,
         composite_weighted as weighted_cross_entropy,
     };
+    pub use super::muon::composite as newton_schulz;
     pub use super::prototypes::composite as prototypes;
     pub use super::sigreg::composite as sigreg;
     pub use super::sinkhorn::composite as sinkhorn;

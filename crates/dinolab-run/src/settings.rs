@@ -369,7 +369,7 @@ settings! {
         [value_name = "NAME", value_parser = crate::values::optimizer]
         optimizer: OptimiserKind = OptimiserKind::AdamW;
         /// Length of the run and its schedules in epochs; may be fractional
-        /// [default: 100; small: 400,000 images seen, 200,000 with a convolutional network]
+        /// [default: 100; small: 400,000 images seen, 200,000 with convolutions]
         [value_name = "X"]
         epochs: f64 = 100.0;
         /// Images per step, or per micro-batch with --accumulate, of all processes together [default: 64]

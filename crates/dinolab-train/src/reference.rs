@@ -118,12 +118,7 @@ fn optimiser(saved: &Checkpoint, network: &Network, group: Group, slots: Slots) 
 }
 
 /// `None` for a parameter that has taken no step.
-fn param_state(
-    saved: &Checkpoint,
-    name: &str,
-    shape: &[usize],
-    slots: Slots,
-) -> Option<Value> {
+fn param_state(saved: &Checkpoint, name: &str, shape: &[usize], slots: Slots) -> Option<Value> {
     let steps = *saved.state.steps.get(name)?;
     let mut items: BTreeMap<String, Value> = BTreeMap::new();
     for (slot, theirs) in slots.iter().enumerate() {

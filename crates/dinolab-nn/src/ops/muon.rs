@@ -1,21 +1,10 @@
 //! Muon: momentum whose singular values are brought near to 1.
 
 use burn::tensor::Tensor;
-use dinolab_kernels as kernels;
+use dinolab_kernels::{self as kernels, Matrices, MuonStep};
 
 use super::fused;
 use super::update::ParamUpdate;
-
-/// What a parameter is to Muon: matrices below each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Matrices {
-    /// How many.
-    pub count: usize,
-    /// Rows of each one, the outputs of a layer.
-    pub rows: usize,
-    /// Columns, its inputs.
-    pub columns: usize,
-}
 
 /// Muon (Keller Jordan, "Muon: An optimizer for hidden layers in neural networks", 2024), at the scale of AdamW's
 /// updates (Liu et al., arXiv 2502.16982, §2.2), so that learning rate and weight decay mean what they mean there.
@@ -47,7 +36,24 @@ impl Muon {
             rows,
             columns,
         } = matrices;
-        let scale = 0.2 * (rows.max(columns) as f64).sqrt();
+        let numbers = MuonStep {
+            clip: 1.0,
+            momentum: self.momentum,
+            decay: 1.0 - lr * weight_decay,
+            rate: lr * 0.2 * (rows.max(columns) as f64).sqrt(),
+        };
+        if fused::applies(param.value) && !param.value.is_autodiff() {
+            let norm = fused::update::norm(&grad);
+            let numbers = MuonStep {
+                clip: fused::update::clip(norm, param.clip),
+                ..numbers
+            };
+            let average = param
+                .average
+                .map(|average| (average.value, average.momentum));
+            fused::update::muon([param.value, buffer], average, grad, &numbers, matrices);
+            return fused::update::scalar(norm);
+        }
         param.update(grad, |value, grad| {
             let own = 1.0 - self.momentum;
             *buffer = buffer.clone() * self.momentum + grad.clone() * own;
@@ -55,7 +61,7 @@ impl Muon {
             let direction = grad * own + buffer.clone() * self.momentum;
             let direction = newton_schulz(direction.reshape([count, rows, columns]));
             let direction = direction.reshape([count * rows * columns]);
-            value.clone() * (1.0 - lr * weight_decay) - direction * (lr * scale)
+            value.clone() * numbers.decay - direction * numbers.rate
         })
     }
 }

@@ -142,11 +142,8 @@ impl AdamW {
         };
         if fused::applies(param.value) && !param.value.is_autodiff() {
             let norm = fused::update::norm(&grad);
-            let factor = param.clip as f32 / (norm + 1e-6);
-            // NaN goes through.
-            let unclipped = param.clip <= 0.0 || factor >= 1.0;
             let numbers = AdamWStep {
-                clip: if unclipped { 1.0 } else { factor },
+                clip: fused::update::clip(norm, param.clip),
                 ..numbers
             };
             match param.average {

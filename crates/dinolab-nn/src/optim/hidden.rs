@@ -1,18 +1,17 @@
-//! Which parameters are matrices of hidden layers.
+//! Which parameters are matrices of a backbone's hidden layers.
 
-use crate::ops::Matrices;
+use dinolab_kernels::Matrices;
 
 /// The matrices that Muon updates as such in a parameter, by its name in the network
 /// (`backbone.blocks.0.attn.qkv.weight`); `None` for what it leaves to AdamW: vectors, tokens, positions, what is on
-/// the pixels (patch embedding, stem, first convolution), depthwise kernels, LoRA's factors and prototypes.
+/// the pixels (patch embedding, stem, first convolution), depthwise kernels, LoRA's factors and heads.
 ///
 /// A kernel `[O, I, k, k]` is a matrix `[O, I·k²]`; queries, keys and values are three matrices, SwiGLU's first layer
 /// two.
 pub fn hidden_matrices(name: &str, shape: &[usize]) -> Option<Matrices> {
-    let layer = name.strip_suffix(".weight")?;
-    let inner = layer.strip_prefix("backbone.").unwrap_or(layer);
+    let layer = name.strip_prefix("backbone.")?.strip_suffix(".weight")?;
     let on_pixels = ["patch_embed.", "conv1", "downsample_layers.0."];
-    if name.starts_with("lora.") || on_pixels.iter().any(|part| inner.starts_with(part)) {
+    if on_pixels.iter().any(|part| layer.starts_with(part)) {
         return None;
     }
     let (outputs, inputs) = match *shape {
@@ -93,11 +92,13 @@ mod tests {
     }
 
     #[test]
-    fn heads_have_matrices_but_prototypes_are_not() {
-        assert!(hidden_matrices("head.mlp.0.weight", &[32, 16]).is_some());
-        assert_eq!(hidden_matrices("head.last_layer.weight_v", &[64, 8]), None);
-        assert_eq!(hidden_matrices("head.mlp.1.weight", &[32]), None);
-        let factor = "lora.backbone.blocks.3.attn.qkv.queries.a.weight";
-        assert_eq!(hidden_matrices(factor, &[4, 16]), None);
+    fn heads_and_factors_of_lora_are_none() {
+        for name in [
+            "head.mlp.0.weight",
+            "head.last_layer.weight_v",
+            "lora.backbone.blocks.3.attn.qkv.queries.a",
+        ] {
+            assert_eq!(hidden_matrices(name, &[32, 16]), None);
+        }
     }
 }

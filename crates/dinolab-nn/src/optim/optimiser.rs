@@ -16,7 +16,7 @@ pub enum OptimiserKind {
     Sgd,
     /// LARS, eta 0.001, momentum 0.9.
     Lars,
-    /// Muon, momentum 0.95, of the matrices of hidden layers ([`hidden_matrices`]); AdamW of all else.
+    /// Muon, momentum 0.95, of the matrices of the backbone's hidden layers ([`hidden_matrices`]); AdamW of all else.
     Muon,
 }
 
@@ -129,7 +129,8 @@ impl Optimiser {
                 .update(param, grad, buffer, adapt, lr, decay)
             }
             (OptimiserKind::Muon, [buffer]) => {
-                let matrices = hidden_matrices(name, shape).expect("as when its slots were counted");
+                let matrices =
+                    hidden_matrices(name, shape).expect("as when its slots were counted");
                 Muon::default().update(param, grad, buffer, matrices, lr, decay)
             }
             _ => unreachable!("the number of slots is the kind's"),

@@ -23,12 +23,12 @@ use crate::signals::Interrupts;
 /// s3://bucket/photos --remote-cache DIR. Without IMAGES, train on a built-in synthetic dataset for a
 /// few minutes. To resume a stopped run, run the same command again.
 ///
-/// Defaults shown below are those of --recipe paper. --recipe small, the default for your own images on
-/// a CPU, trains a ResNet-18 of --width 256 by LeJEPA, or with --arch custom, other methods or small images a
-/// transformer (width 192, 6 blocks), with smaller crops (96 px and 4 of 48 px), --drop-path-rate 0.05, --lr
-/// 0.004 (DINO, DINOv2, SimDINO: 0.002) and --patch-drop-rate 0.5 (a transformer by LeJEPA or VISReg), until it
-/// has seen 200,000 images, a transformer 400,000 (10 to 400 epochs); crops have half the size in the first
-/// half of the epochs. --recipe shapes (built-in set) has its own values. The run's config.toml lists all.
+/// Defaults shown below are those of --recipe paper. --recipe small, the default for your own images on a CPU,
+/// trains a transformer (width 192, 6 blocks, --stem conv) by LeJEPA with --optimizer muon, smaller crops (96 px
+/// and 4 of 48 px), --drop-path-rate 0.05, --lr 0.004 and --patch-drop-rate 0.5 until it has seen 200,000 images
+/// (10 to 400 epochs); crops have half the size in the first half of the epochs. With methods other than LeJEPA
+/// and VISReg it has no stem and AdamW, and sees 400,000 images (DINO, DINOv2, SimDINO: --lr 0.002). --recipe
+/// shapes (built-in set) has its own values. The run's config.toml lists all.
 #[derive(clap::Args)]
 #[command(args_override_self = true)]
 pub struct Args {

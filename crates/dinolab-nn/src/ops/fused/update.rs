@@ -4,7 +4,7 @@
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
-use dinolab_kernels::{self as kernels, AdamWStep, EmaStep};
+use dinolab_kernels::{self as kernels, AdamWStep, EmaStep, Matrices, MuonStep};
 
 use super::{dense, primitive, tensor, values, wrap};
 
@@ -16,6 +16,14 @@ pub fn norm(x: &Tensor<1>) -> f32 {
 /// A number as a tensor `[1]`.
 pub fn scalar(x: f32) -> Tensor<1> {
     wrap(tensor(vec![x], [1]))
+}
+
+/// What a gradient of norm `norm` is multiplied by; 1 for no limit (`clip` 0).
+pub fn clip(norm: f32, clip: f64) -> f32 {
+    let factor = clip as f32 / (norm + 1e-6);
+    // NaN goes through.
+    let unclipped = clip <= 0.0 || factor >= 1.0;
+    if unclipped { 1.0 } else { factor }
 }
 
 /// For change in place: dense and the whole of its storage.
@@ -65,4 +73,25 @@ pub fn adamw_and_ema(
     in_place(places, |state| {
         kernels::adamw_and_ema(state, values(&grad), step, EmaStep { momentum });
     });
+}
+
+/// One step of Muon of value, momentum and, with its momentum, the average, in place.
+pub fn muon(
+    [value, buffer]: [&mut Tensor<1>; 2],
+    average: Option<(&mut Tensor<1>, f64)>,
+    grad: Tensor<1>,
+    step: &MuonStep,
+    matrices: Matrices,
+) {
+    let grad = dense(primitive(grad));
+    let grad = values(&grad);
+    match average {
+        Some((average, momentum)) => in_place([value, buffer, average], |[value, buffer, own]| {
+            let average = Some((own, EmaStep { momentum }));
+            kernels::muon([value, buffer], average, grad, step, matrices);
+        }),
+        None => in_place([value, buffer], |state| {
+            kernels::muon(state, None, grad, step, matrices);
+        }),
+    }
 }

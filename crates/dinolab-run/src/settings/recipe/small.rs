@@ -203,7 +203,7 @@ impl Settings {
 
 #[cfg(test)]
 mod tests {
-        use super::*;
+    use super::*;
     use crate::values::{PerView, RecipeKind};
 
     fn facts(count: usize, side: usize) -> ImageFacts {
