@@ -163,8 +163,13 @@ pub fn write(folder: &RunFolder, config: &Config, images: &str) -> Result<Summar
             "network".into(),
             match config.backbone().vit() {
                 Some(vit) => format!(
-                    "{}: width {}, depth {}, {} heads, patch {}",
-                    config.arch, vit.width, vit.depth, vit.heads, vit.patch_size,
+                    "{}: width {}, depth {}, {} heads, patch {}{}",
+                    config.arch,
+                    vit.width,
+                    vit.depth,
+                    vit.heads,
+                    vit.patch_size,
+                    config.stem.in_words(),
                 ),
                 None => format!("{}: width {}", config.arch, config.width),
             },

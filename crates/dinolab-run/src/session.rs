@@ -384,12 +384,13 @@ impl<'a> Session<'a> {
     pub fn headline(&self) -> Result<String> {
         let (config, parameters) = (&self.config, self.parameter_counts()?);
         Ok(format!(
-            "{}, {}: width {}, patch {}, {:.1} M parameters and {:.1} M in the head{}; views 2 × {} px and {} × {} \
-             px; batch {}{}; learning rate {:.2e}; {} {}",
+            "{}, {}: width {}, patch {}{}, {:.1} M parameters and {:.1} M in the head{}; views 2 × {} px and {} × {} \
+             px; batch {}{}; {} with learning rate {:.2e}; {} {}",
             config.method,
             config.arch,
             config.width,
             config.patch_size,
+            config.stem.in_words(),
             parameters.backbone as f64 / 1e6,
             parameters.head as f64 / 1e6,
             match parameters.change {
@@ -404,6 +405,7 @@ impl<'a> Session<'a> {
                 1 => String::new(),
                 processes => format!(" in {processes} processes"),
             },
+            config.optimizer,
             config.scaled_lr(),
             config.epochs,
             if config.epochs == 1.0 {

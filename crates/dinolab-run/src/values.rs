@@ -126,6 +126,16 @@ pub enum StemKind {
     Conv,
 }
 
+impl StemKind {
+    /// What a description of a network adds after the patch size.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Patchify => "",
+            Self::Conv => " behind a convolutional stem",
+        }
+    }
+}
+
 /// How a network knows the places of patches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]

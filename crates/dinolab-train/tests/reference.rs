@@ -173,6 +173,22 @@ fn everything_is_where_the_reference_looks_for_it() {
 }
 
 #[test]
+fn what_the_reference_does_not_have_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let dino = trained(OptimiserKind::Muon);
+    let (position, facts) = (TrainState::default(), BTreeMap::new());
+    let path = save(folder.path(), &dino, &position, &facts).unwrap();
+    let group = Group {
+        kind: OptimiserKind::Muon,
+        lr: 0.5,
+        weight_decay: 0.04,
+    };
+    let saved = Checkpoint::read(&path).unwrap();
+    let error = checkpoint(&saved, &dino.student, group, Vec::new()).unwrap_err();
+    assert!(error.to_string().contains("optimizer"), "{error}");
+}
+
+#[test]
 fn weights_from_elsewhere_are_no_run() {
     let folder = tempfile::tempdir().unwrap();
     let dino = trained(OptimiserKind::AdamW);

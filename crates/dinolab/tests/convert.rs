@@ -181,7 +181,13 @@ fn a_run_becomes_a_checkpoint_of_the_reference_and_comes_back() {
         .with("epochs", 0.25)
         .succeed();
     assert!(said.contains("missing          0"), "{said}");
-    // Nor can it become what it is not.
+    // The reference could not go on with what it does not have.
+    let (muon, weights) = (root.path().join("muon"), root.path().join("weights.pth"));
+    Train::tiny(&muon).with("optimizer", "muon").succeed();
+    let refused = refuse(&muon, &weights, &["--full"]);
+    assert!(refused.contains("without --full, its weights"), "{refused}");
+    convert(&muon, &weights, &[]);
+    // Nor can weights become what they are not.
     assert!(refuse(&back, &file, &["--full"]).contains("from elsewhere"));
     assert!(refuse(&file, &back, &["--to", "run"]).contains("already holds a run"));
     assert!(refuse(&file, &back, &[]).contains("is a run folder"));

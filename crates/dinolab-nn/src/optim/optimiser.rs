@@ -1,5 +1,7 @@
 //! Parameter groups and optimiser state over a network's named parameters.
 
+use std::fmt;
+
 use burn::tensor::Tensor;
 
 use super::hidden_matrices;
@@ -18,6 +20,17 @@ pub enum OptimiserKind {
     Lars,
     /// Muon, momentum 0.95, of the matrices of the backbone's hidden layers ([`hidden_matrices`]); AdamW of all else.
     Muon,
+}
+
+impl fmt::Display for OptimiserKind {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::AdamW => "AdamW",
+            Self::Sgd => "SGD",
+            Self::Lars => "LARS",
+            Self::Muon => "Muon",
+        })
+    }
 }
 
 impl OptimiserKind {

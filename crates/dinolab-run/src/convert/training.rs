@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use dinolab_files::make_folders;
 use dinolab_nn::weights::{Array, Value, Weights, write_pth as write};
 use dinolab_nn::{BackboneConfig, Network, device};
+use dinolab_train::OptimiserKind;
 use dinolab_train::checkpoint::{self, Checkpoint, save_weights};
 use dinolab_train::reference::{self, Group};
 
@@ -38,6 +39,11 @@ pub(super) fn write_pth(
             input.display()
         );
     };
+    ensure!(
+        config.optimizer != OptimiserKind::Muon,
+        "`full`: {place} is of a run by Muon, which the reference does not have; without `full`, its weights are \
+         written"
+    );
     // The configuration knows what the numbers do not show.
     let head = dinolab_nn::HeadConfig {
         norm_last_layer: config.norm_last_layer,
