@@ -55,6 +55,13 @@ const MESSAGES: &[(&str, Tried)] = &[
     ("keeps its --image-size", NoAdvice),
     ("outputs of an .onnx file", NoAdvice),
     (
+        "without --full, its weights",
+        In(
+            "convert",
+            "a_run_becomes_a_checkpoint_of_the_reference_and_comes_back",
+        ),
+    ),
+    (
         "(--image-size resamples them once, here)",
         In("convert", "what_a_format_cannot_say_is_said"),
     ),
