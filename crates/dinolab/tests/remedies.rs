@@ -105,13 +105,6 @@ const MESSAGES: &[(&str, Tried)] = &[
         ),
     ),
     (
-        "--arch custom trains one, for attention maps",
-        In(
-            "budget",
-            "photographs_get_a_residual_network_unless_a_transformer_is_asked_for",
-        ),
-    ),
-    (
         "chooses --epochs, which are given too",
         In(
             "budget",
