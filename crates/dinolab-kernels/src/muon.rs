@@ -4,10 +4,7 @@ use rayon::prelude::*;
 
 use crate::newton_schulz::newton_schulz;
 use crate::simd::multiversioned;
-use crate::update::{EmaStep, ema};
-
-/// Values per task.
-const STEP: usize = 32_768;
+use crate::update::{EmaStep, STEP, ema};
 
 multiversioned! {
     fn direction_values(direction: &mut [f32], buffer: &mut [f32], grad: &[f32], step: MuonStep) {

@@ -1,5 +1,6 @@
 //! Matrices whose singular values are brought near to 1, for the optimiser Muon.
 
+use crate::channels_last::channels_last;
 use crate::linear::{input_gradient, linear};
 use crate::update::{norm, scale};
 
@@ -16,8 +17,9 @@ const LEAST_NORM: f32 = 1e-7;
 pub fn newton_schulz(x: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     assert!(rows > 0 && columns > 0 && x.len() == rows * columns);
     if rows > columns {
-        let wide = iterate(transposed(x, rows, columns), columns, rows);
-        return transposed(&wide, columns, rows);
+        // Rows in the place of channels: a transposition.
+        let wide = iterate(channels_last(x, rows, columns), columns, rows);
+        return channels_last(&wide, columns, rows);
     }
     iterate(x.to_vec(), rows, columns)
 }
@@ -75,11 +77,4 @@ fn factor(g: &[f32], n: usize) -> Vec<f32> {
         .step_by(n + 1)
         .for_each(|value| *value += a);
     factor
-}
-
-/// `x` `[rows, columns]` as `[columns, rows]`.
-fn transposed(x: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    (0..columns)
-        .flat_map(|column| (0..rows).map(move |row| x[row * columns + column]))
-        .collect()
 }

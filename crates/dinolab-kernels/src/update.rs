@@ -7,7 +7,7 @@ use crate::parallel::by_rows;
 use crate::simd::{dot, multiversioned};
 
 /// Values per task.
-const STEP: usize = 32_768;
+pub(crate) const STEP: usize = 32_768;
 
 multiversioned! {
     fn sum_of_squares(x: &[f32]) -> f32 {

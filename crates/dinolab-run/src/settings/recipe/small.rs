@@ -74,7 +74,7 @@ impl ImageFacts {
 }
 
 impl Settings {
-    /// Whether images are embedded jointly, which is what convolutional stems and Muon have been tried with.
+    /// Whether images are embedded jointly, by which convolutional stems and Muon have been compared with what was before.
     fn is_joint_embedding(&self) -> bool {
         let method = self.method.unwrap_or(METHOD);
         matches!(method, MethodKind::LeJepa | MethodKind::VisReg)
