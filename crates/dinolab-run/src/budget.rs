@@ -195,7 +195,9 @@ struct Fit {
     total: f64,
 }
 
-/// The most epochs of which `seconds` are not more than `left`: whole ones from [`WHOLE_EPOCHS`] on.
+/// The most epochs of which `seconds` are not more than `left`: whole ones from [`WHOLE_EPOCHS`] on. Within an epoch
+/// `seconds` grow, and they do from one whole epoch to the next from [`WHOLE_EPOCHS`] on; a shorter run may take longer
+/// than one that begins with small crops.
 fn most_epochs(seconds: &dyn Fn(f64) -> f64, left: f64) -> f64 {
     if seconds(WHOLE_EPOCHS) <= left {
         let (mut enough, mut too_many) = (WHOLE_EPOCHS, 2.0 * WHOLE_EPOCHS);
@@ -211,7 +213,11 @@ fn most_epochs(seconds: &dyn Fn(f64) -> f64, left: f64) -> f64 {
         }
         return enough;
     }
-    let (mut enough, mut too_many) = (0.0, WHOLE_EPOCHS);
+    let mut enough = WHOLE_EPOCHS - 1.0;
+    while enough > 0.0 && seconds(enough) > left {
+        enough -= 1.0;
+    }
+    let mut too_many = enough + 1.0;
     for _ in 0..20 {
         let middle = (enough + too_many) / 2.0;
         match seconds(middle) <= left {
@@ -265,14 +271,21 @@ mod tests {
             assert!(seconds(found + step) > left, "{epoch}: {found}");
             assert!(found < WHOLE_EPOCHS || found.fract() == 0.0);
         }
-        // Every second epoch is a cheap one from ten on.
-        let halved = |epochs: f64| match epochs < 10.0 {
+        // Every second epoch is a cheap one, from four on.
+        let halved = |epochs: f64| match epochs < 4.0 {
             true => epochs,
-            false => 0.25 * (epochs / 2.0).floor() + (epochs / 2.0).ceil(),
+            false => {
+                let cheap = (epochs / 2.0).floor();
+                0.25 * cheap + (epochs - cheap)
+            }
         };
         assert_eq!(most_epochs(&halved, 6.25), 10.0);
-        let few = most_epochs(&halved, 6.0);
-        assert!((5.98..=6.0).contains(&few), "{few}");
+        // Nine epochs take 6, and a few seconds more of the last of them are not left.
+        assert_eq!(most_epochs(&halved, 6.0), 9.0);
+        let few = most_epochs(&halved, 4.5);
+        assert!((6.74..=6.75).contains(&few), "{few}");
+        // Four epochs take 2.5, less than three.
+        assert_eq!(most_epochs(&halved, 2.5), 4.0);
         assert_eq!(most_epochs(&halved, 25.0), 40.0);
         assert_eq!(most_epochs(&halved, 0.0), 0.0);
     }

@@ -58,7 +58,7 @@ const RESNET18_WIDTH: usize = 256;
 const BLUR_CROP: usize = 224;
 
 /// Runs of at least this many epochs begin with small crops.
-const CURRICULUM_FROM: f64 = 10.0;
+const CURRICULUM_FROM: f64 = 4.0;
 
 /// Images seen between checkpoints: about a minute.
 const CHECKPOINT_IMAGES: u64 = 8_000;
