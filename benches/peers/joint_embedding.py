@@ -118,6 +118,8 @@ class LearnerConfig:
     clip_grad: float = 3.0
     adamw: str = "fused"
     """`fused`, `foreach` or `loop`."""
+    muon: bool = False
+    """Muon for the matrices of the blocks, AdamW for the rest."""
     precision: str = "f32"
     compiled: bool = False
 
@@ -148,10 +150,13 @@ class Learner:
         self.parameters = [p for _, p in named]
         self.followers = list(self.average.parameters())
         kind = {"fused": {"fused": True}, "foreach": {"foreach": True}, "loop": {"foreach": False}}
+        hidden = [p for n, p in named if config.muon and "blocks." in n and p.ndim == 2]
+        self.muon = torch.optim.Muon(hidden, adjust_lr_fn="match_rms_adamw") if hidden else None
+        others = [(n, p) for n, p in named if all(p is not matrix for matrix in hidden)]
         self.optimiser = torch.optim.AdamW(
             [
-                {"params": [p for n, p in named if decays(n, p)]},
-                {"params": [p for n, p in named if not decays(n, p)], "weight_decay": 0.0},
+                {"params": [p for n, p in others if decays(n, p)]},
+                {"params": [p for n, p in others if not decays(n, p)], "weight_decay": 0.0},
             ],
             betas=(0.9, 0.999),
             eps=1e-8,
@@ -184,6 +189,9 @@ class Learner:
         """
         for group, decay in zip(self.optimiser.param_groups, (now.weight_decay, 0.0)):
             group["lr"], group["weight_decay"] = now.lr, decay
+        if self.muon:
+            group = self.muon.param_groups[0]
+            group["lr"], group["weight_decay"] = now.lr, now.weight_decay
         if directions is None:
             directions = unit_directions(
                 self.config.directions, self.config.head.out_dim, None, self.parameters[0]
@@ -198,8 +206,10 @@ class Learner:
             if self.config.clip_grad > 0:
                 clip_each(grads, self.config.clip_grad)
             self.optimiser.step()
+            if self.muon:
+                self.muon.step()
             follow(self.followers, self.parameters, now.momentum)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.network.zero_grad(set_to_none=True)
         return self.objective.loss
 
 

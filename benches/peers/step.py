@@ -44,6 +44,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--sigreg-weight", type=float, default=0.05, help="lejepa only")
     parser.add_argument("--visreg-weight", type=float, default=0.6, help="visreg only")
     parser.add_argument("--directions", type=int, default=256, help="lejepa and visreg only")
+    parser.add_argument("--optimizer", choices=("adamw", "muon"), default="adamw", help="muon: lejepa and visreg only")
     parser.add_argument("--adamw", choices=("fused", "foreach", "loop"), default="fused")
     serving.add_common(parser)
     args = parser.parse_args()
@@ -52,6 +53,8 @@ def arguments() -> argparse.Namespace:
         args.out_dim = out_dim
     if args.head_hidden_dim is None:
         args.head_hidden_dim = hidden_dim
+    if args.optimizer == "muon" and args.method == "dino":
+        parser.error("--optimizer muon is for lejepa and visreg")
     return args
 
 
@@ -81,7 +84,7 @@ def learner(args: argparse.Namespace, device: torch.device) -> Dino | Learner:
     }
     if args.method in losses:
         head = ProjectionConfig(args.out_dim, args.head_hidden_dim)
-        config = LearnerConfig(vit, head, args.directions, **common)
+        config = LearnerConfig(vit, head, args.directions, muon=args.optimizer == "muon", **common)
         return Learner(config, losses[args.method], device)
     head = HeadConfig(args.out_dim, args.head_hidden_dim, args.head_bottleneck_dim, args.norm_last_layer)
     return Dino(StepConfig(vit, head, **common), device)

@@ -67,3 +67,21 @@ fn narrow_networks_are_timed_and_other_widths_refused() {
         "{error}"
     );
 }
+
+#[test]
+fn steps_are_timed_by_optimiser() {
+    let bench = |flags: &[&str]| {
+        let mut command = program();
+        command
+            .args(["bench", "step", "--method", "lejepa", "--arch", "vit_tiny"])
+            .args(["--global-crops-size", "32", "--local-crops-number", "0"])
+            .args(["--batch-size", "2", "--steps", "1", "--warmup", "0"]);
+        command.args(flags).output().unwrap()
+    };
+    for (flags, name) in [(&[][..], "AdamW"), (&["--optimizer", "muon"], "Muon")] {
+        let said = String::from_utf8(bench(flags).stdout).unwrap();
+        assert!(said.contains(&format!(", {name}, ")), "{said}");
+    }
+    let error = one_error(&bench(&["--optimizer", "adam"]));
+    assert!(error.contains("one of adamw, sgd, lars, muon"), "{error}");
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dinolab_kernels::profile::Profile;
 use dinolab_nn::{BackboneConfig, Device, Feature, Precision, check_patches};
-use dinolab_train::{Method, StepHyperparams, StepTimings, Views};
+use dinolab_train::{Method, OptimiserKind, StepHyperparams, StepTimings, Views};
 
 pub use self::method::{MethodOptions, StepMethod};
 use super::{forward_operations, median, ms, noise, peak_memory};
@@ -34,6 +34,8 @@ pub struct StepOptions {
     pub drop_path_rate: f64,
     /// Norm that gradients are clipped to; 0 disables.
     pub clip_grad: f64,
+    /// What updates the parameters.
+    pub optimizer: OptimiserKind,
     /// Of activations and matrix multiplications.
     pub precision: Precision,
 }
@@ -120,6 +122,7 @@ impl StepBench {
             local_crops_size,
             local_crops_number,
             batch_size,
+            optimizer,
             ..
         } = &self.options;
         let (time, threads) = (median(measured), rayon::current_num_threads());
@@ -136,7 +139,7 @@ impl StepBench {
         };
         let mut text = format!(
             "batch {batch_size}, views 2 × {global_crops_size} px and {local_crops_number} × {local_crops_size} px, \
-             {head}, {threads} threads\n"
+             {head}, {optimizer}, {threads} threads\n"
         );
         let mut line = |name: &str, figures: String| {
             // Writing to a text does not fail.

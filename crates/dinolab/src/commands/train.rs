@@ -25,7 +25,7 @@ use crate::signals::Interrupts;
 ///
 /// Defaults shown below are those of --recipe paper. --recipe small, the default for your own images on a CPU,
 /// trains a transformer (width 192, 6 blocks, --stem conv) by LeJEPA with --optimizer muon, smaller crops (96 px
-/// and 4 of 48 px), --drop-path-rate 0.05, --lr 0.004 and --patch-drop-rate 0.5 until it has seen 200,000 images
+/// and 4 of 48 px), --drop-path-rate 0.05, --lr 0.012 and --patch-drop-rate 0.5 until it has seen 200,000 images
 /// (10 to 400 epochs); crops have half the size in the first half of the epochs. With methods other than LeJEPA
 /// and VISReg it has no stem and AdamW, and sees 400,000 images (DINO, DINOv2, SimDINO: --lr 0.002). --recipe
 /// shapes (built-in set) has its own values. The run's config.toml lists all.

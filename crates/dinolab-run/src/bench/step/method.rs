@@ -6,8 +6,8 @@ use dinolab_nn::{
 };
 use dinolab_train::{
     Dino, DinoConfig, DinoSchedule, DinoV2, DinoV2Config, Distill, DistillConfig, FrozenTeacher,
-    IbotConfig, JointEmbeddingConfig, LeJepa, LeJepaObjective, Method, OptimiserKind, SimDino,
-    SimDinoConfig, VisReg, VisRegObjective,
+    IbotConfig, JointEmbeddingConfig, LeJepa, LeJepaObjective, Method, SimDino, SimDinoConfig,
+    VisReg, VisRegObjective,
 };
 
 use super::StepOptions;
@@ -140,7 +140,7 @@ impl StepMethod {
     pub(super) fn build(&self, options: &StepOptions, device: &Device) -> Result<Box<dyn Method>> {
         let (backbone, clip_grad) = (options.backbone.clone(), options.clip_grad);
         let (drop_path, precision) = (options.drop_path_rate, options.precision);
-        let optimizer = OptimiserKind::AdamW;
+        let optimizer = options.optimizer;
         Ok(match self {
             Self::Dino(head) => {
                 let config = DinoConfig {
@@ -211,6 +211,7 @@ impl StepMethod {
                 let config = DistillConfig {
                     backbone,
                     feature: options.feature,
+                    optimizer,
                     clip_grad,
                     drop_path,
                     precision,
@@ -239,7 +240,7 @@ impl EmbeddingSizes {
             backbone: options.backbone.clone(),
             feature: options.feature,
             head: self.head.clone(),
-            optimizer: OptimiserKind::AdamW,
+            optimizer: options.optimizer,
             clip_grad: options.clip_grad,
             objective,
             directions: self.directions,

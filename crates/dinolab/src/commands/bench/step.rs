@@ -4,6 +4,7 @@ use anyhow::Result;
 use dinolab_nn::Feature;
 use dinolab_run::bench::step::{MethodOptions, StepBench, StepOptions};
 use dinolab_run::bench::{mean_ms, median, peak_memory};
+use dinolab_train::OptimiserKind;
 
 use super::Common;
 
@@ -11,7 +12,7 @@ use super::Common;
 ///
 /// Example: dinolab bench step --arch vit_small --batch-size 8 --out-dim 4096
 ///
-/// Measures the whole step of a method: forward passes, loss, backward pass, clipping, AdamW and
+/// Measures the whole step of a method: forward passes, loss, backward pass, clipping, optimiser and
 /// moving average, without reading and cropping images.
 #[derive(clap::Args)]
 pub struct Args {
@@ -35,6 +36,9 @@ pub struct Args {
     /// Clip each parameter's gradient to this norm; 0 disables
     #[arg(long, value_name = "X", default_value_t = 3.0)]
     clip_grad: f64,
+    /// adamw, sgd, lars or muon
+    #[arg(long, value_name = "NAME", value_parser = dinolab_run::values::optimizer, default_value = "adamw")]
+    optimizer: OptimiserKind,
     /// Feature that the head is applied to: class (the class token), patches (the mean of the patch
     /// tokens) or both
     #[arg(long, value_name = "FEATURE", default_value_t)]
@@ -57,6 +61,7 @@ pub fn run(args: &Args) -> Result<()> {
         batch_size: args.batch_size,
         drop_path_rate: args.drop_path_rate,
         clip_grad: args.clip_grad,
+        optimizer: args.optimizer,
         precision: common.precision,
     };
     let mut bench = StepBench::new(&options, &device)?;
