@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{one_error, pictures, program};
+use common::{one_error, pictures, program, usage_error};
 
 #[test]
 fn crops_are_timed_by_stage() {
@@ -82,6 +82,6 @@ fn steps_are_timed_by_optimiser() {
         let said = String::from_utf8(bench(flags).stdout).unwrap();
         assert!(said.contains(&format!(", {name}, ")), "{said}");
     }
-    let error = one_error(&bench(&["--optimizer", "adam"]));
+    let error = usage_error(&bench(&["--optimizer", "adam"]));
     assert!(error.contains("one of adamw, sgd, lars, muon"), "{error}");
 }
