@@ -173,6 +173,6 @@ fn photographs_get_a_transformer_with_a_stem_unless_another_network_is_asked_for
     train("residual").with("arch", "resnet18").succeed();
     let run = root.path().join("residual");
     let chosen = settings.map(|setting| recorded(&run, setting));
-    assert_eq!(chosen, ["resnet18", "256", "patchify", "adamw"]);
+    assert_eq!(chosen, ["resnet18", "256", "patchify", "muon"]);
     assert!(run.join("pictures/activation-epoch-0001.png").exists());
 }

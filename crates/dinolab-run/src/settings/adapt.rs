@@ -155,6 +155,10 @@ mod tests {
     fn decided(given: Settings, has_head: Option<bool>) -> (Settings, Vec<String>) {
         let weights = has_head.map(|has_head| GivenWeights { has_head });
         let adapting = Adapting::of(&given, weights);
+        let given = Settings {
+            weights: has_head.map(|_| "weights.pth".into()),
+            ..given
+        };
         let mut settings = given.over_recipe(RecipeKind::Small, ImageFacts::count(4_000), None);
         let choices = adapting.decide(&mut settings);
         let words = choices
@@ -206,7 +210,9 @@ mod tests {
     #[test]
     fn runs_without_weights_and_runs_from_before_are_as_they_were() {
         let (settings, words) = decided(Settings::default(), None);
-        assert_eq!((settings.lr, words.len()), (Some(0.004), 0));
+        let images = ImageFacts::count(4_000);
+        let recipe = Settings::default().over_recipe(RecipeKind::Small, images, None);
+        assert_eq!((settings.lr, words.len()), (recipe.lr, 0));
         assert_eq!(settings.layer_decay, None);
         let before = Settings {
             lr: Some(0.004),
