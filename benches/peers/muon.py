@@ -47,6 +47,17 @@ def in_double(grad, coefficients, steps, eps):
     return (u * s) @ v
 
 
+def in_single(grad, coefficients, steps, eps):
+    """The iteration in single precision: bfloat16 is slow on a CPU that has no instructions for it."""
+    a, b, c = coefficients
+    wide = grad.T if grad.shape[0] > grad.shape[1] else grad
+    x = wide / wide.norm().clamp(min=eps)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.T if grad.shape[0] > grad.shape[1] else x
+
+
 def trained(start, gradients):
     parts = {}
     for name, value in start.items():

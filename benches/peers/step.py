@@ -7,8 +7,10 @@ import time
 from functools import partial
 
 import torch
+from torch.optim import _muon
 
 import lejepa
+import muon
 import serving
 import visreg
 from dino import Dino, StepConfig, StepValues
@@ -44,7 +46,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--sigreg-weight", type=float, default=0.05, help="lejepa only")
     parser.add_argument("--visreg-weight", type=float, default=0.6, help="visreg only")
     parser.add_argument("--directions", type=int, default=256, help="lejepa and visreg only")
-    parser.add_argument("--optimizer", choices=("adamw", "muon"), default="adamw", help="muon: lejepa and visreg only")
+    parser.add_argument("--muon-precision", choices=("f32", "bf16"), default="f32", help="bf16: as PyTorch has it")
+    optimisers = ("adamw", "muon")
+    parser.add_argument("--optimizer", choices=optimisers, default="adamw", help="muon: lejepa, visreg")
     parser.add_argument("--adamw", choices=("fused", "foreach", "loop"), default="fused")
     serving.add_common(parser)
     args = parser.parse_args()
@@ -94,6 +98,8 @@ def main() -> None:
     """Builds, warms up, measures."""
     args = arguments()
     device = serving.set_up(args)
+    if args.muon_precision == "f32":
+        _muon._zeropower_via_newtonschulz = muon.in_single
     trained = learner(args, device)
     batch = args.batch_size
     values = StepValues()
