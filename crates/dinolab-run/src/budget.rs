@@ -280,7 +280,7 @@ mod tests {
             }
         };
         assert_eq!(most_epochs(&halved, 6.25), 10.0);
-        // Nine epochs take 6, and a few seconds more of the last of them are not left.
+        // Nine epochs take all of it.
         assert_eq!(most_epochs(&halved, 6.0), 9.0);
         let few = most_epochs(&halved, 4.5);
         assert!((6.74..=6.75).contains(&few), "{few}");

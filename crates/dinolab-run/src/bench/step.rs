@@ -195,3 +195,61 @@ impl StepBench {
         text.trim_end().to_owned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::values::MethodKind;
+    use dinolab_nn::VitConfig;
+
+    #[test]
+    fn every_method_is_timed_by_the_optimiser_that_is_asked_for() {
+        let kinds = [
+            MethodKind::Dino,
+            MethodKind::DinoV2,
+            MethodKind::SimDino,
+            MethodKind::LeJepa,
+            MethodKind::VisReg,
+            MethodKind::Distill,
+        ];
+        for method in kinds {
+            let head = MethodOptions {
+                method,
+                out_dim: 16,
+                head_hidden_dim: Some(16),
+                head_bottleneck_dim: 8,
+                proj_dim: 8,
+                directions: 8,
+                norm_last_layer: true,
+            };
+            let tensors = |optimizer| {
+                let options = StepOptions {
+                    backbone: BackboneConfig::Vit(VitConfig {
+                        width: 16,
+                        depth: 1,
+                        heads: 2,
+                        patch_size: 8,
+                        image_size: 16,
+                        ..VitConfig::default()
+                    }),
+                    feature: Feature::default(),
+                    method: head.method(),
+                    global_crops_size: 16,
+                    local_crops_size: 8,
+                    local_crops_number: 0,
+                    batch_size: 4,
+                    drop_path_rate: 0.0,
+                    clip_grad: 3.0,
+                    optimizer,
+                    precision: Precision::default(),
+                };
+                let mut bench = StepBench::new(&options, &Device::default()).unwrap();
+                bench.once().unwrap();
+                bench.method.state().tensors.len()
+            };
+            // Of four matrices of a block, one tensor of state each, not two.
+            let [adamw, muon] = [OptimiserKind::AdamW, OptimiserKind::Muon].map(tensors);
+            assert_eq!(adamw - muon, 4, "{method:?}");
+        }
+    }
+}

@@ -250,6 +250,20 @@ mod tests {
     }
 
     #[test]
+    fn runs_long_enough_begin_with_small_crops() {
+        let early = |epochs| {
+            let given = Settings {
+                epochs: Some(epochs),
+                ..Settings::default()
+            };
+            let settings = given.over_recipe(RecipeKind::Small, facts(4_000, 128), None);
+            settings.resolve(4_000).unwrap().0.low_resolution_epochs
+        };
+        let found = [3.99, 4.0, 7.6, 9.0, 20.0].map(early);
+        assert_eq!(found, [0, 2, 3, 4, 10]);
+    }
+
+    #[test]
     fn crops_are_augmented_as_the_settings_say() {
         let crops = |settings: Settings, recipe| {
             let settings = settings.over_recipe(recipe, facts(4_000, 128), None);
