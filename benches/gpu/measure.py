@@ -111,14 +111,15 @@ def machine(device: Device) -> str:
     return f"{gpu}; PyTorch {torch.__version__}; dinolab {revision} ({feature})"
 
 
-def run_test(device: Device, test: Path) -> tuple[str, str]:
-    """Runs one program of tests; its name and a line about it."""
+def run_test(device: Device, test: str) -> tuple[str, str]:
+    """Runs one module of tests, CRATE/MODULE; its name and a line about it."""
+    crate, module = test.split("/")
     env = {**os.environ, "DINOLAB_TEST_DEVICE": "cuda:0"}
-    log = device.out / f"{test.name}.log"
+    log = device.out / f"test-{crate}-{module}.log"
     began = time.monotonic()
     with log.open("w") as file:
         try:
-            command = [str(test), "--test-threads", "2"]
+            command = [str(device.folder / f"test-{crate}"), f"{module}::", "--test-threads", "2"]
             subprocess.run(command, env=env, stdout=file, stderr=subprocess.STDOUT, timeout=max(device.left(), 1))
         except subprocess.TimeoutExpired:
             file.write("\nout of time\n")
@@ -126,13 +127,13 @@ def run_test(device: Device, test: Path) -> tuple[str, str]:
     summary = re.findall(r"^test result: (.*); \d+ filtered out", text, re.M)
     failed = re.findall(r"^test (\S+) \.\.\. FAILED$", text, re.M)
     said = summary[-1] if summary else f"no result: {text.strip()[-300:]}"
-    return test.name, " ".join([said, *failed, f"({time.monotonic() - began:.0f} s)"])
+    return test, " ".join([said, *failed, f"({time.monotonic() - began:.0f} s)"])
 
 
 def run_tests(device: Device) -> list[tuple[str, str]]:
-    """Runs the device tests, some at a time; a line for each program of them."""
+    """Runs the device tests, some at a time; a line for each module of them."""
     with ThreadPoolExecutor(max_workers=5) as pool:
-        results = list(pool.map(lambda test: run_test(device, test), sorted(device.folder.glob("test-*"))))
+        results = list(pool.map(lambda test: run_test(device, test), (device.folder / "tests").read_text().split()))
     for result in results:
         print(*result, flush=True)
     return results

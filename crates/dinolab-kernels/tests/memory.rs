@@ -1,6 +1,8 @@
 //! How much memory the loss takes at the published number of prototypes. One test, because the
 //! count is the whole process's.
 
+#[allow(dead_code, reason = "the suite uses the rest")]
+#[path = "suite/common/mod.rs"]
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -1,9 +1,9 @@
 //! Damaged and malicious weight files: an error, and no panic, no execution, and no more memory
 //! than a few times the file.
 
+#[allow(dead_code, reason = "the suite uses the rest")]
+#[path = "suite/common/mod.rs"]
 mod common;
-#[path = "common/files.rs"]
-mod files;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::device;
+use common::{device, files};
 use dinolab_nn::init::Init;
 use dinolab_nn::weights::{
     Array, Backbone, LoadOptions, Naming, NetworkRole, Value, arrays, load, read, to_bytes,

@@ -1,5 +1,7 @@
 //! Runs that are chosen: by a recipe, and by the time that they may take.
 
+#[allow(dead_code, reason = "the suite uses the rest")]
+#[path = "suite/common/mod.rs"]
 mod common;
 
 use std::fs;
