@@ -545,10 +545,11 @@ settings! {
         [value_name = "N"]
         eval_every: u64;
         /// Resize the shorter side to this for evaluation, or to cover HEIGHTxWIDTH [default: 256/224 of
-        /// the crop]
+        /// the crop; small with LeJEPA or VISReg: the crop]
         [value_name = "PX"]
         eval_resize: Size;
-        /// Centre-crop to this for evaluation [default: the global crops' size]
+        /// Centre-crop to this for evaluation [default: the global crops' size; small with LeJEPA or
+        /// VISReg: 4/3 of it]
         [value_name = "PX"]
         eval_crop: Size;
         /// Number of neighbours that vote in k-NN [default: 20]

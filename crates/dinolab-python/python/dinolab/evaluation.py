@@ -78,7 +78,7 @@ def linear(
     test: ArrayLike,
     test_labels: ArrayLike,
     *,
-    lr: float | Sequence[float] = 0.001,
+    lr: float | Sequence[float] = (0.001, 0.01, 0.1),
     epochs: int = 100,
     batch_size: int = 128,
     seed: int = 0,

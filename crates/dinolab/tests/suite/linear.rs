@@ -97,6 +97,20 @@ fn weights<'a>(command: &'a mut Command, run: &Path) -> &'a mut Command {
 }
 
 #[test]
+fn without_a_rate_the_best_of_the_references_and_larger_ones_counts() {
+    let set = Set::new();
+    let found = json(&mut set.linear(&[]));
+    let of = |run: &Value, key: &str| run[key].as_f64().unwrap();
+    let top1 = |run: &Value| run["last"]["top1"].as_f64().unwrap();
+    let runs = found["runs"].as_array().unwrap();
+    let rates: Vec<_> = runs.iter().map(|run| of(run, "lr")).collect();
+    assert_eq!(rates, [0.001, 0.01, 0.1]);
+    let chosen = runs.iter().find(|run| run["lr"] == found["lr"]).unwrap();
+    assert!(runs.iter().all(|run| top1(run) <= top1(chosen)), "{found}");
+    assert_eq!(found["last"]["top1"], chosen["last"]["top1"]);
+}
+
+#[test]
 fn a_saved_classifier_says_what_it_said_when_it_was_judged() {
     let set = Set::new();
     let out = set.path("c.classifier");

@@ -60,6 +60,10 @@ const MUON_RATE: f64 = 0.012;
 /// Pixels along one side of the crops that the paper blurs. As much blur in smaller crops leaves little to learn from.
 const BLUR_CROP: usize = 224;
 
+/// Pixels along one side at which features are extracted, to those of global crops, in which things look larger than in
+/// the image (Touvron et al., "Fixing the train-test resolution discrepancy", arXiv 1906.06423).
+const EVAL_SCALE: (usize, usize) = (4, 3);
+
 /// Runs of at least this many epochs begin with small crops.
 const CURRICULUM_FROM: f64 = 4.0;
 
@@ -131,6 +135,17 @@ impl Settings {
         }
     }
 
+    /// The side at which features are extracted, if that is left open: where it has been tried, the scale's, in whole
+    /// patches.
+    fn small_eval_size(&self, crop: Size, patch_size: usize) -> Option<Size> {
+        let open = self.eval_resize.is_none() && self.eval_crop.is_none();
+        let patch = self.patch_size.unwrap_or(patch_size).max(1);
+        let (more, than) = EVAL_SCALE;
+        let scaled = |side: usize| (side * more).div_ceil(than).next_multiple_of(patch);
+        (open && self.is_joint_embedding())
+            .then(|| self.global_crops_size.unwrap_or(crop).map(scaled))
+    }
+
     /// These settings over the recipe for a few thousand images.
     pub(super) fn over_small(self, images: ImageFacts, scale: Option<Scale>) -> Self {
         let pixels = |side: usize| if images.tiny() { side / 2 } else { side };
@@ -187,9 +202,13 @@ impl Settings {
             true => 0,
             false => (length / 2.0) as u64,
         };
+        let crop = Size::square(pixels(96));
+        let eval_size = settings.small_eval_size(crop, pixels(16));
         settings.over(of_method).over(Self {
             method: Some(method),
             patch_size: Some(pixels(16)),
+            eval_resize: eval_size,
+            eval_crop: eval_size,
             drop_path_rate: Some(0.05),
             epochs: Some(epochs),
             low_resolution_epochs: Some(early),
@@ -197,7 +216,7 @@ impl Settings {
             // hundreds of them.
             checkpoint_every: Some((CHECKPOINT_IMAGES / images.count.max(1) as u64).max(1)),
             saveckp_freq: Some(0),
-            global_crops_size: Some(Size::square(pixels(96))),
+            global_crops_size: Some(crop),
             global_crops_scale: Some(Pair(0.5, 1.0)),
             local_crops_size: Some(Size::square(pixels(48))),
             local_crops_number: Some(4),
@@ -261,6 +280,41 @@ mod tests {
         };
         let found = [3.99, 4.0, 7.6, 9.0, 20.0].map(early);
         assert_eq!(found, [0, 2, 3, 4, 10]);
+    }
+
+    #[test]
+    fn features_are_extracted_from_larger_crops_where_that_was_tried() {
+        let sizes = |given: Settings, side| {
+            let settings = given.over_recipe(RecipeKind::Small, facts(4_000, side), None);
+            let config = settings.resolve(4_000).unwrap().0;
+            [config.eval_resize, config.eval_crop].map(|size| (size.height, size.width))
+        };
+        let open = Settings::default;
+        assert_eq!(sizes(open(), 128), [(128, 128); 2]);
+        assert_eq!(sizes(open(), 32), [(64, 64); 2]);
+        let given = |crop| Settings {
+            global_crops_size: Some(crop),
+            ..open()
+        };
+        // In whole patches.
+        assert_eq!(sizes(given(Size::square(112)), 128), [(160, 160); 2]);
+        assert_eq!(sizes(given(Size::new(48, 96)), 128), [(64, 128); 2]);
+        let dino = Settings {
+            method: Some(MethodKind::Dino),
+            ..open()
+        };
+        assert_eq!(sizes(dino, 128), [(110, 110), (96, 96)]);
+        // One that is given alone.
+        let crop = Settings {
+            eval_crop: Some(Size::square(80)),
+            ..open()
+        };
+        assert_eq!(sizes(crop, 128), [(92, 92), (80, 80)]);
+        let resize = Settings {
+            eval_resize: Some(Size::square(100)),
+            ..open()
+        };
+        assert_eq!(sizes(resize, 128), [(100, 100), (96, 96)]);
     }
 
     #[test]

@@ -39,12 +39,12 @@ pub struct Args {
     /// Batch size of SGD
     #[arg(long, value_name = "N", default_value_t = LinearConfig::default().batch_size)]
     batch_size_per_gpu: usize,
-    /// Learning rates for a batch of 256, scaled with the batch size; each trains one classifier
+    /// Learning rates for a batch of 256, scaled with the batch size; each trains one classifier. The reference has 0.001
     #[arg(
         long,
         value_name = "X,…",
         value_delimiter = ',',
-        default_value = "0.001"
+        default_value = "0.001,0.01,0.1"
     )]
     lr: Vec<f64>,
     /// Random seed of initial weights, order and views
