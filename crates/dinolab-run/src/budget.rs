@@ -67,17 +67,17 @@ impl Plan<'_> {
         Ok(settings.resolve(self.images.count)?.0)
     }
 
-    fn measure(&self, config: &Config) -> Result<Speed> {
+    fn measure(&self, config: &Config, time: Option<Duration>) -> Result<Speed> {
         self.question.env.events.hear(Event::MeasuringSpeed);
         let Question {
             sources, device, ..
         } = self.question;
-        Speed::measure(config, (sources, self.images.bytes), device)
+        Speed::measure(config, (sources, self.images.bytes), device, time)
     }
 
     /// How long a complete configuration takes.
     pub(crate) fn estimate(&self, config: &Config) -> Result<Estimate> {
-        let speed = self.measure(config)?;
+        let speed = self.measure(config, None)?;
         let steps = steps_per_epoch(config, self.images.count)?;
         let evaluations = evaluations_of(config.epochs, config.eval_every);
         let early = config.low_resolution_epochs as f64;
@@ -97,7 +97,7 @@ impl Plan<'_> {
         let spent = || self.question.began.elapsed();
         let left = || time.saturating_sub(spent()).as_secs_f64();
         let first = self.config(scales[0], Some(TRIAL_EPOCHS))?;
-        let speed = self.measure(&first)?;
+        let speed = self.measure(&first, Some(time))?;
         self.longest(scales[0], &speed, left())?;
         let mut best = (scales[0], speed);
         let mut larger = None;
@@ -110,7 +110,7 @@ impl Plan<'_> {
             let mut measured = expected;
             // Arithmetic alone is a guess: within sight of its worth it is measured.
             if found.as_ref().is_ok_and(|found| sees(found) > 0.7 * worth) {
-                measured = self.measure(&config)?;
+                measured = self.measure(&config, Some(time))?;
                 found = self.longest(scale, &measured, left());
             }
             match found {

@@ -14,10 +14,13 @@ use crate::sources::Sources;
 
 /// Steps before the clock: memory is taken, and batches wait that were made before.
 const WARM_UP: usize = 2;
-/// Steps that are timed at least and at most.
-const STEPS: (usize, usize) = (3, 30);
-/// Long enough to time.
-const ENOUGH: Duration = Duration::from_secs(2);
+/// Steps that are timed at least, and at most for a second of timing: short ones are told sooner.
+const LEAST_STEPS: usize = 3;
+const STEPS_PER_SECOND: f64 = 15.0;
+/// How long steps of a kind are timed, in seconds at least and at most, and as a share of the time of the run: others
+/// that use the machine slow it down for moments.
+const TIMED: (f64, f64) = (2.0, 10.0);
+const TIMED_SHARE: f64 = 0.005;
 
 /// Seconds that things take.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,12 +36,15 @@ pub(super) struct Speed {
 }
 
 impl Speed {
-    /// Trains and evaluates for some seconds; nothing is kept.
+    /// Trains and evaluates for some seconds, with a `time` for the run for a share of it; nothing is kept.
     pub(super) fn measure(
         config: &Config,
         (sources, bytes): (&Sources, u64),
         device: &Device,
+        time: Option<Duration>,
     ) -> Result<Self> {
+        let share = time.map_or(0.0, |time| TIMED_SHARE * time.as_secs_f64());
+        let enough = Duration::from_secs_f64(share.clamp(TIMED.0, TIMED.1));
         let plan = config.train_config()?;
         let loader = Loader::new(sources.train.clone(), plan.crops, plan.loader)?;
         let mut method = config.method(device)?;
@@ -46,7 +52,7 @@ impl Speed {
             Some((_, crops)) => Some(loader.with_crops(crops)?),
             None => None,
         };
-        let mut time = |loader: &Loader| steps(loader, &mut *method, config.accumulate);
+        let mut time = |loader: &Loader| steps(loader, &mut *method, config.accumulate, enough);
         // The same images twice: the second time they are in memory, where all images have room.
         let (first, cached) = (time(&loader)?, time(&loader)?);
         let early = early.map_or(Ok(cached), |loader| time(&loader))?;
@@ -97,8 +103,14 @@ impl Speed {
 }
 
 /// Seconds of a step, the mean over some.
-fn steps(loader: &Loader, method: &mut dyn Method, accumulate: usize) -> Result<f64> {
-    let count = (WARM_UP + STEPS.1) * accumulate;
+fn steps(
+    loader: &Loader,
+    method: &mut dyn Method,
+    accumulate: usize,
+    enough: Duration,
+) -> Result<f64> {
+    let most = (STEPS_PER_SECOND * enough.as_secs_f64()).round() as usize;
+    let count = (WARM_UP + most) * accumulate;
     let mut batches = loader.train_batches(0, 0, usize::MAX, count);
     let mut began = Instant::now();
     let mut done = 0;
@@ -128,7 +140,7 @@ fn steps(loader: &Loader, method: &mut dyn Method, accumulate: usize) -> Result<
             began = Instant::now();
         }
         let timed = done.saturating_sub(WARM_UP);
-        if timed >= STEPS.0 && began.elapsed() >= ENOUGH {
+        if timed >= LEAST_STEPS && began.elapsed() >= enough {
             break;
         }
     }
