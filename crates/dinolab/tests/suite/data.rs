@@ -1,6 +1,5 @@
 //! `dinolab data` as a user calls it.
 
-use crate::common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -349,7 +348,7 @@ fn inspect_tells_what_a_source_holds() {
 #[cfg(not(feature = "remote"))]
 #[test]
 fn locations_of_other_machines_are_refused_by_name() {
-    use common::Train;
+    use crate::common::Train;
 
     let root = TempDir::new().unwrap();
     picture(&root.path().join("photos/1.png"), 8, 1);

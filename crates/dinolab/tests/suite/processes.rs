@@ -34,7 +34,7 @@ mod mpi {
     use tempfile::TempDir;
 
     use super::Train;
-    use super::common::{
+    use crate::common::{
         assert_same, checkpoint_steps, of_kind, signal, text, wait_for_checkpoint,
     };
 
@@ -190,7 +190,7 @@ mod mpi {
         let images = |set: &str| place.run(set);
         for (set, count) in [("bank", 40), ("judged", 6)] {
             for class in ["first", "second"] {
-                super::common::pictures(&images(set).join(class), count);
+                crate::common::pictures(&images(set).join(class), count);
             }
             std::fs::write(images(set).join("first/image-003.jpg"), b"no picture").unwrap();
         }
@@ -320,7 +320,7 @@ mod mpi {
     fn other_images_in_one_process_are_named() {
         let place = Place::new();
         for (name, count) in [("all", 12), ("fewer", 11)] {
-            super::common::pictures(&place.run(name), count);
+            crate::common::pictures(&place.run(name), count);
         }
         // One path, which leads to another folder in the second process, as with disks of their own.
         let link = |at: &str, to: &str| {
