@@ -113,6 +113,7 @@ impl Listener for Teller<'_> {
                 loss,
                 lr,
                 images_per_second,
+                ..
             } => Told {
                 kind: "step",
                 fields: vec![

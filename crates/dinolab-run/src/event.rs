@@ -179,6 +179,8 @@ pub enum Event<'a> {
     Stepped {
         /// Steps done.
         done: u64,
+        /// The share of the run's work that they are, 0–1: steps with smaller crops are less of it.
+        share: f64,
         /// Of the step.
         loss: f64,
         /// The learning rate.

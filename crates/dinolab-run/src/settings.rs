@@ -22,10 +22,12 @@ pub(crate) mod recipe;
 pub(crate) mod resolve;
 mod teacher;
 mod validate;
+mod work;
 
 pub use change::{Meaning, meaning};
 pub use resolve::AutoSetting;
 pub(crate) use resolve::suited_out_dim;
+pub use work::Work;
 
 /// Declares every setting once, in groups: `name: type` (decided by [`Settings::resolve`]) or
 /// `name: type = default`. Settings of a group `of [METHODS]` belong to these methods alone. Makes [`Settings`], all optional, which flags and files fill; and

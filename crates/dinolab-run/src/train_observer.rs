@@ -22,7 +22,7 @@ use crate::evaluator::Evaluator;
 use crate::event::{Event, Progress};
 use crate::health::{Context, FailureMode, Health, HealthMeter, TeacherContext, Warning, diagnose};
 use crate::run_folder::RunFolder;
-use crate::settings::{Config, suited_out_dim};
+use crate::settings::{Config, Work, suited_out_dim};
 use crate::tensorboard::EventFile;
 use crate::values::MethodKind;
 
@@ -75,6 +75,7 @@ pub struct TrainObserver<'a> {
     evaluator: Option<Evaluator>,
     images: usize,
     schedule: Option<Schedule>,
+    work: Work,
     log: Option<Log>,
     timing: Option<Log>,
     event_file: Option<EventFile>,
@@ -108,6 +109,7 @@ impl<'a> TrainObserver<'a> {
             evaluator,
             images,
             schedule: None,
+            work: Work::uniform(0),
             log: None,
             timing: None,
             event_file: None,
@@ -268,6 +270,9 @@ impl TrainObserver<'_> {
 
     fn started(&mut self, schedule: &Schedule, done: u64) -> Result<()> {
         self.schedule = Some(schedule.clone());
+        let steps_per_epoch = schedule.steps_per_epoch();
+        let work = Work::new(self.config, schedule.steps(), steps_per_epoch);
+        self.work = work.map_err(|error| observer_error(&error))?;
         self.log = Some(Log::open(&self.folder.join("metrics.jsonl"), done)?);
         self.timing = Some(Log::open(&self.folder.join("timing.jsonl"), done)?);
         if self.config.tensorboard {
@@ -319,6 +324,7 @@ impl TrainObserver<'_> {
         }
         self.env.events.hear(Event::Stepped {
             done,
+            share: self.work.share(done),
             loss: report.loss,
             lr: hp.lr,
             images_per_second: rate,

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use dinolab_run::report::charts::{self, Line, number, of_kind};
 use dinolab_run::run_folder::RunFolder;
+use dinolab_run::settings::Work;
 use dinolab_run::values::MethodKind;
 use serde::Serialize;
 
@@ -183,6 +184,7 @@ struct Recorded {
     steps: Option<u64>,
     steps_per_epoch: Option<u64>,
     images_per_step: Option<f64>,
+    work: Option<Work>,
     prototypes: Option<usize>,
 }
 
@@ -204,12 +206,20 @@ impl Recorded {
             .zip(steps_per_epoch)
             .map(|(epochs, steps)| (epochs * steps as f64).round() as u64);
         let of_prototypes = settings.method.is_none_or(MethodKind::has_prototypes);
+        let prototypes = settings.out_dim.filter(|_| of_prototypes);
+        let work = steps.zip(steps_per_epoch).zip(images);
+        let work = work.map(|((steps, steps_per_epoch), images)| {
+            let config = settings.resolve(images);
+            let work = config.and_then(|(config, _)| Work::new(&config, steps, steps_per_epoch));
+            work.unwrap_or(Work::uniform(steps))
+        });
         Self {
             epochs,
             steps,
             steps_per_epoch,
             images_per_step: batch.map(|batch| (batch * accumulate) as f64),
-            prototypes: settings.out_dim.filter(|_| of_prototypes),
+            work,
+            prototypes,
         }
     }
 
@@ -225,7 +235,10 @@ impl Recorded {
             (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
         };
         let speed = recent("images_per_second");
-        let left = self.steps.map(|steps| steps.saturating_sub(step) as f64);
+        // In steps as fast as the last one.
+        let left = self
+            .work
+            .map(|work| work.left(step) / work.cost(step.saturating_sub(1)));
         let seconds_left = match (left, self.images_per_step, speed) {
             (Some(left), Some(images), Some(speed)) if speed > 0.0 => Some(left * images / speed),
             _ => None,

@@ -28,6 +28,26 @@ fn steps(run: &Value) -> Vec<u64> {
 }
 
 #[tokio::test]
+async fn steps_with_small_crops_are_less_of_the_time_left() {
+    let runs = Runs::new();
+    let root = runs.add("a", 0.1, 3);
+    let small = "low-resolution-epochs = 2\npatch-size = 16\npatch-drop-rate = 0.5\n\
+                 global-crops-size = 96\nlocal-crops-size = 48\nlocal-crops-number = 4\n";
+    let config = fs::read_to_string(root.join("config.toml")).unwrap();
+    fs::write(root.join("config.toml"), config + small).unwrap();
+    fs::write(root.join("lock"), "1").unwrap();
+    let page = page(std::slice::from_ref(&root));
+    let left = async || get(&page, "/api/runs").await.json()[0]["seconds_left"].as_f64();
+    // Views of 48 and 32 px have 31 tokens, of 96 and 48 px 78.
+    let cost = 31.0 / 78.0;
+    let expected = (5.0 * cost + 8.0) / cost * 10.0 / 5.0;
+    let found = left().await.unwrap();
+    assert!((found - expected).abs() < 1e-9, "{found} {expected}");
+    fs::write(root.join("metrics.jsonl"), metrics(1..=9)).unwrap();
+    assert_eq!(left().await, Some(7.0 * 10.0 / 5.0));
+}
+
+#[tokio::test]
 async fn curves_are_those_of_the_file_while_it_grows_shrinks_and_goes() {
     let runs = Runs::new();
     let root = runs.add("a", 0.1, 3);

@@ -113,12 +113,12 @@ impl Listener for Terminal {
                 if let Ok(mut state) = self.state.try_lock()
                     && let Some(count) = state.counts.last_mut()
                 {
-                    count.set(done, detail);
+                    count.set(done, None, detail);
                 }
             }
-            Event::Stepped { done, .. } => {
+            Event::Stepped { done, share, .. } => {
                 if let Some(count) = self.state().counts.last_mut() {
-                    count.set(done, &event.to_string());
+                    count.set(done, Some(share), &event.to_string());
                 }
             }
             Event::Ended => {
@@ -142,8 +142,8 @@ struct Count {
     quiet: bool,
     total: Option<u64>,
     unit: &'static str,
-    /// When the first was done, which is slower than the others, and how many were done then.
-    first: Option<(Instant, u64)>,
+    /// When the first was done, which is slower than the others, and what share of the work was done then.
+    first: Option<(Instant, f64)>,
     spoke: Instant,
 }
 
@@ -151,7 +151,7 @@ impl Count {
     fn new(unit: &'static str, total: Option<u64>, done: u64, quiet: bool) -> Self {
         let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
             let template = match total {
-                Some(_) => "{prefix} {bar:28} {pos}/{len}  {msg}  {eta} left",
+                Some(_) => "{prefix} {bar:28} {pos}/{len}  {msg}",
                 None => "{prefix} {pos}  {msg}  {elapsed}",
             };
             let style = ProgressStyle::with_template(template);
@@ -159,7 +159,6 @@ impl Count {
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.set_prefix(unit);
             bar.set_position(done);
-            bar.reset_eta();
             bar
         });
         Self {
@@ -172,24 +171,29 @@ impl Count {
         }
     }
 
-    /// Moves to `done`, with a word on how it goes.
-    fn set(&mut self, done: u64, detail: &str) {
-        let (began, from) = *self.first.get_or_insert((Instant::now(), done));
+    /// Moves to `done`, with a word on how it goes. `share` is that of the work, unless all of it is alike.
+    fn set(&mut self, done: u64, share: Option<f64>, detail: &str) {
+        let share = share.or(self.total.map(|total| done as f64 / total as f64));
+        let left = share.map_or(String::new(), |share| self.left(share));
         if let Some(bar) = &self.bar {
             bar.set_position(done);
-            bar.set_message(detail.to_owned());
+            bar.set_message(format!("{detail}{left}"));
         } else if !self.quiet && self.spoke.elapsed() >= PLAIN_EVERY {
             self.spoke = Instant::now();
-            let Some(total) = self.total else {
-                errln!("{} {done}  {detail}", self.unit);
-                return;
-            };
-            let each = began.elapsed().as_secs_f64() / done.saturating_sub(from) as f64;
-            let left = Duration::try_from_secs_f64(each * (total - done.min(total)) as f64);
-            let left = left.map_or(String::new(), |left| {
-                format!("  {} left", HumanDuration(left))
-            });
-            errln!("{} {done}/{total}  {detail}{left}", self.unit);
+            let total = self
+                .total
+                .map_or(String::new(), |total| format!("/{total}"));
+            errln!("{} {done}{total}  {detail}{left}", self.unit);
         }
+    }
+
+    /// The time until all is done, in words, if a `share` of it is and goes on as it did.
+    fn left(&mut self, share: f64) -> String {
+        let (began, from) = *self.first.get_or_insert((Instant::now(), share));
+        let left = began.elapsed().as_secs_f64() * (1.0 - share) / (share - from);
+        let left = Duration::try_from_secs_f64(left);
+        left.map_or(String::new(), |left| {
+            format!("  {} left", HumanDuration(left))
+        })
     }
 }

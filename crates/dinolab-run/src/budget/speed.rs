@@ -43,8 +43,7 @@ impl Speed {
         device: &Device,
         time: Option<Duration>,
     ) -> Result<Self> {
-        let share = time.map_or(0.0, |time| TIMED_SHARE * time.as_secs_f64());
-        let enough = Duration::from_secs_f64(share.clamp(TIMED.0, TIMED.1));
+        let enough = enough(time);
         let plan = config.train_config()?;
         let loader = Loader::new(sources.train.clone(), plan.crops, plan.loader)?;
         let mut method = config.method(device)?;
@@ -52,10 +51,10 @@ impl Speed {
             Some((_, crops)) => Some(loader.with_crops(crops)?),
             None => None,
         };
-        let mut time = |loader: &Loader| steps(loader, &mut *method, config.accumulate, enough);
+        let mut timed = |loader: &Loader| steps(loader, &mut *method, config.accumulate, enough);
         // The same images twice: the second time they are in memory, where all images have room.
-        let (first, cached) = (time(&loader)?, time(&loader)?);
-        let early = early.map_or(Ok(cached), |loader| time(&loader))?;
+        let (first, cached) = (timed(&loader)?, timed(&loader)?);
+        let early = early.map_or(Ok(cached), |loader| timed(&loader))?;
         let later = match bytes <= config.cache_mb << 20 {
             true => cached,
             false => first.max(cached),
@@ -100,6 +99,12 @@ impl Speed {
             larger: None,
         }
     }
+}
+
+/// How long steps of a kind are timed, for a run of `time` or one whose time is open.
+fn enough(time: Option<Duration>) -> Duration {
+    let share = time.map_or(0.0, |time| TIMED_SHARE * time.as_secs_f64());
+    Duration::from_secs_f64(share.clamp(TIMED.0, TIMED.1))
 }
 
 /// Seconds of a step, the mean over some.
@@ -151,6 +156,16 @@ fn steps(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_runs_are_timed_longer_within_limits() {
+        let minutes = |minutes: u64| enough(Some(Duration::from_secs(60 * minutes))).as_secs_f64();
+        assert_eq!(enough(None).as_secs_f64(), 2.0);
+        assert_eq!(
+            [1, 10, 20, 60, 480].map(minutes),
+            [2.0, 3.0, 6.0, 10.0, 10.0]
+        );
+    }
 
     #[test]
     fn the_first_epoch_takes_longer_and_early_ones_less() {
