@@ -174,26 +174,43 @@ impl Count {
     /// Moves to `done`, with a word on how it goes. `share` is that of the work, unless all of it is alike.
     fn set(&mut self, done: u64, share: Option<f64>, detail: &str) {
         let share = share.or(self.total.map(|total| done as f64 / total as f64));
-        let left = share.map_or(String::new(), |share| self.left(share));
+        let (began, from) = *(self.first).get_or_insert((Instant::now(), share.unwrap_or(0.0)));
+        let left = || {
+            let left = share.and_then(|share| time_left(began.elapsed(), from, share));
+            left.map_or(String::new(), |left| {
+                format!("  {} left", HumanDuration(left))
+            })
+        };
         if let Some(bar) = &self.bar {
             bar.set_position(done);
-            bar.set_message(format!("{detail}{left}"));
+            bar.set_message(format!("{detail}{}", left()));
         } else if !self.quiet && self.spoke.elapsed() >= PLAIN_EVERY {
             self.spoke = Instant::now();
             let total = self
                 .total
                 .map_or(String::new(), |total| format!("/{total}"));
-            errln!("{} {done}{total}  {detail}{left}", self.unit);
+            errln!("{} {done}{total}  {detail}{}", self.unit, left());
         }
     }
+}
 
-    /// The time until all is done, in words, if a `share` of it is and goes on as it did.
-    fn left(&mut self, share: f64) -> String {
-        let (began, from) = *self.first.get_or_insert((Instant::now(), share));
-        let left = began.elapsed().as_secs_f64() * (1.0 - share) / (share - from);
-        let left = Duration::try_from_secs_f64(left);
-        left.map_or(String::new(), |left| {
-            format!("  {} left", HumanDuration(left))
-        })
+/// The time until all is done, if the work from the share `from` to the share `done` took `spent`; `None` before that is
+/// known.
+fn time_left(spent: Duration, from: f64, done: f64) -> Option<Duration> {
+    let left = spent.as_secs_f64() * (1.0 - done) / (done - from);
+    Duration::try_from_secs_f64(left).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_left_goes_by_the_share_since_the_first() {
+        let left = |from, done| time_left(Duration::from_secs(30), from, done);
+        assert_eq!(left(0.25, 0.5), Some(Duration::from_secs(60)));
+        assert_eq!(left(0.25, 1.0), Some(Duration::ZERO));
+        assert_eq!(left(0.25, 0.25), None);
+        assert_eq!(left(f64::NAN, f64::NAN), None);
     }
 }
