@@ -10,8 +10,15 @@ use crate::ops;
 use crate::ops::branch::{Branch, BranchParams, Rotation, TokenGroup, TokenLayout};
 use crate::param::{Param, parameters};
 
-/// What layer scale starts from.
-const LAYER_SCALE: f32 = 1e-5;
+/// What layer scale starts from in a network of `depth` blocks (Touvron et al., arXiv 2103.17239, section 2):
+/// small enough for deep ones to be trained, no smaller than that, since what starts from 1e-5 learns late.
+const fn initial_layer_scale(depth: usize) -> f32 {
+    match depth {
+        ..=18 => 0.1,
+        19..=24 => 1e-5,
+        25.. => 1e-6,
+    }
+}
 
 /// A linear layer; `weight` `[O, I]` (a patch convolution's is `[O, C, p, p]`), `bias` `[O]`.
 #[derive(Clone, Debug)]
@@ -152,9 +159,10 @@ pub struct LayerScale {
 parameters!(LayerScale { gamma });
 
 impl LayerScale {
-    fn new(width: usize, device: &Device) -> Self {
+    fn new(config: &VitConfig, device: &Device) -> Self {
+        let (width, initial) = (config.width, initial_layer_scale(config.depth));
         Self {
-            gamma: Param::new(vec![LAYER_SCALE; width], &[width], true, device),
+            gamma: Param::new(vec![initial; width], &[width], true, device),
         }
     }
 }
@@ -190,7 +198,7 @@ impl Block {
         let hidden = config.mlp_hidden();
         let outputs = if config.gated_mlp { 2 * hidden } else { hidden };
         let norm = || LayerNorm::new(d, config.layer_norm_eps, device);
-        let scale = || config.layer_scale.then(|| LayerScale::new(d, device));
+        let scale = || config.layer_scale.then(|| LayerScale::new(config, device));
         Self {
             norm1: norm(),
             attn: Attention {

@@ -258,6 +258,30 @@ fn near(found: &[f32], expected: &[f32]) {
 }
 
 #[test]
+fn layer_scale_starts_smaller_in_deep_networks() {
+    let initial = |depth: usize| {
+        let config = VitConfig {
+            depth,
+            ..small(|c| c.layer_scale = true)
+        };
+        let network = Vit::new(&config, &mut Init::new(0), &device()).unwrap();
+        let mut found = Vec::new();
+        network.visit("", &mut |name, param| {
+            if name.contains(".ls") {
+                found.extend(param.to_vec());
+            }
+        });
+        assert_eq!(found.len(), 2 * depth * config.width);
+        assert!(found.iter().all(|value| *value == found[0]), "{depth}");
+        found[0]
+    };
+    assert_eq!(
+        [1, 18, 19, 24, 25].map(initial),
+        [0.1, 0.1, 1e-5, 1e-5, 1e-6]
+    );
+}
+
+#[test]
 fn layer_scale_multiplies_what_each_branch_adds() {
     let scaled = lively(&small(|c| c.layer_scale = true));
     assert_eq!(
