@@ -110,6 +110,7 @@ impl Listener for Teller<'_> {
             } => return self.steps.store(total.unwrap_or(0), Ordering::Relaxed),
             Event::Stepped {
                 done,
+                share,
                 loss,
                 lr,
                 images_per_second,
@@ -119,6 +120,7 @@ impl Listener for Teller<'_> {
                 fields: vec![
                     ("step", done.into()),
                     ("steps", self.steps.load(Ordering::Relaxed).into()),
+                    ("share", Value::Float(share)),
                     ("loss", Value::Float(loss)),
                     ("lr", Value::Float(lr)),
                     ("images_per_second", Value::Float(images_per_second)),

@@ -38,6 +38,8 @@ def test_a_run_tells_of_its_steps_epochs_and_end(tmp_path, photographs, tiny):
     assert [step.step for step in steps] == [1, 2, 3, 4, 5, 6]
     assert {step.steps for step in steps} == {6}
     assert all(step.loss > 0 and step.images_per_second > 0 for step in steps)
+    shares = [step.share for step in steps]
+    assert shares == sorted(shares) and 0 < shares[0] and shares[-1] == 1
     epochs = [event for event in told if isinstance(event, events.Epoch)]
     assert [epoch.epoch for epoch in epochs] == [0, 1]
     losses = [step.loss for step in steps]

@@ -37,6 +37,8 @@ class Step:
     #: Steps done, of `steps`.
     step: int
     steps: int
+    #: The share of the run's work that they are, 0–1; steps with smaller crops are less of it.
+    share: float
     loss: float
     #: The learning rate.
     lr: float

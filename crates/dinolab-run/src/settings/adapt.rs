@@ -69,7 +69,9 @@ impl Adapting {
         if settings.freeze_backbone_epochs.is_none() && !warm {
             let epochs = settings.clone().with_defaults().epochs.unwrap_or_default();
             let (share, most) = FREEZE;
-            let freeze = (epochs * share).min(most);
+            // In whole hundredths, which read well.
+            let freeze = (epochs * share * 100.0).round() / 100.0;
+            let freeze = freeze.min(most);
             settings.freeze_backbone_epochs = Some(freeze);
             let because = "so that the random head does not spoil the backbone";
             choose("freeze-backbone-epochs", freeze, because);
@@ -177,12 +179,15 @@ mod tests {
         assert_eq!(words.len(), 3);
         assert!(words[0].starts_with("lr 0.001, a quarter"), "{words:?}");
         assert!(words[2].contains("random head"), "{words:?}");
-        let short = Settings {
-            epochs: Some(5.0),
-            ..Settings::default()
-        };
-        let (short, _) = decided(short, Some(false));
-        assert_eq!(short.freeze_backbone_epochs, Some(0.5));
+        // A tenth of 14 is 1.4000000000000001 in doubles.
+        for (epochs, freeze) in [(5.0, 0.5), (14.0, 1.4)] {
+            let short = Settings {
+                epochs: Some(epochs),
+                ..Settings::default()
+            };
+            let (short, _) = decided(short, Some(false));
+            assert_eq!(short.freeze_backbone_epochs, Some(freeze));
+        }
     }
 
     #[test]
