@@ -34,8 +34,9 @@ parameters!(ConvNext {
 });
 
 impl ConvNext {
-    /// A network with the paper's initial weights: truncated normal with a standard deviation of 0.02,
-    /// biases of 0, and layer scale of 1e-6.
+    /// A network with the paper's initial weights – truncated normal with a standard deviation of 0.02,
+    /// biases of 0 – but for layer scale, which starts from its 1e-6 in networks of 25 blocks and more, in
+    /// smaller ones from more, as that of transformers does.
     ///
     /// # Errors
     /// [`crate::Error::BadSetting`] where the sizes make no network.
@@ -44,7 +45,8 @@ impl ConvNext {
         let downsampling = Downsampling::new(config, init, device);
         let sizes = config.widths.into_iter().zip(config.depths);
         let stage = |(width, depth)| {
-            let blocks = (0..depth).map(|_| Block::new(width, init, device));
+            let all = config.blocks();
+            let blocks = (0..depth).map(|_| Block::new(width, all, init, device));
             blocks.collect()
         };
         Ok(Self {

@@ -3,6 +3,16 @@
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 
+/// What layer scale starts from in a network of `depth` blocks (Touvron et al., arXiv 2103.17239, section 2):
+/// small enough for deep ones to be trained, no smaller than that, since what starts from 1e-5 learns late.
+pub(crate) const fn layer_scale(depth: usize) -> f32 {
+    match depth {
+        ..=18 => 0.1,
+        19..=24 => 1e-5,
+        25.. => 1e-6,
+    }
+}
+
 /// A seeded source of initial weights. Values are drawn in the order of construction,
 /// so that the same seed and the same configuration give the same network everywhere.
 pub struct Init(ChaCha8Rng);

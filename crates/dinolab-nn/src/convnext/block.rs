@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
 
-use crate::init::Init;
+use crate::init::{self, Init};
 use crate::ops;
 use crate::ops::branch::{MlpActivation, TokenGroup, TokenLayout};
 use crate::param::{Param, parameters};
@@ -18,8 +18,6 @@ pub(super) const SIDE: usize = 7;
 pub(super) const RATIO: usize = 4;
 /// Added to variances, but for the final norm's.
 pub(super) const EPS: f64 = 1e-6;
-/// What layer scale starts from.
-const LAYER_SCALE: f32 = 1e-6;
 
 /// A convolution with bias; a depthwise one has weights `[C, 1, k, k]`.
 #[derive(Clone, Debug)]
@@ -61,8 +59,9 @@ parameters!(Block {
 });
 
 impl Block {
-    pub fn new(width: usize, init: &mut Init, device: &Device) -> Self {
-        let gamma = vec![LAYER_SCALE; width];
+    /// One block of a network of `depth` in all stages together.
+    pub fn new(width: usize, depth: usize, init: &mut Init, device: &Device) -> Self {
+        let gamma = vec![init::layer_scale(depth); width];
         Self {
             gamma: Param::new(gamma, &[width], true, device),
             dwconv: Conv::new([width, 1, SIDE], init, device),

@@ -5,20 +5,10 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor};
 
 use super::{DropPath, VitConfig};
-use crate::init::Init;
+use crate::init::{self, Init};
 use crate::ops;
 use crate::ops::branch::{Branch, BranchParams, Rotation, TokenGroup, TokenLayout};
 use crate::param::{Param, parameters};
-
-/// What layer scale starts from in a network of `depth` blocks (Touvron et al., arXiv 2103.17239, section 2):
-/// small enough for deep ones to be trained, no smaller than that, since what starts from 1e-5 learns late.
-const fn initial_layer_scale(depth: usize) -> f32 {
-    match depth {
-        ..=18 => 0.1,
-        19..=24 => 1e-5,
-        25.. => 1e-6,
-    }
-}
 
 /// A linear layer; `weight` `[O, I]` (a patch convolution's is `[O, C, p, p]`), `bias` `[O]`.
 #[derive(Clone, Debug)]
@@ -160,7 +150,7 @@ parameters!(LayerScale { gamma });
 
 impl LayerScale {
     fn new(config: &VitConfig, device: &Device) -> Self {
-        let (width, initial) = (config.width, initial_layer_scale(config.depth));
+        let (width, initial) = (config.width, init::layer_scale(config.depth));
         Self {
             gamma: Param::new(vec![initial; width], &[width], true, device),
         }

@@ -155,6 +155,31 @@ fn stochastic_depth_counts_images_over_views_of_all_sizes() {
 }
 
 #[test]
+fn layer_scale_starts_by_the_number_of_blocks_in_all_stages() {
+    let initial = |depths: [usize; 4]| {
+        let config = ConvNextConfig {
+            widths: [8, 8, 16, 16],
+            depths,
+            ..ConvNextConfig::default()
+        };
+        let network = ConvNext::new(&config, &mut Init::new(0), &device()).unwrap();
+        let mut found = Vec::new();
+        network.visit("", &mut |name, param| {
+            if name.ends_with(".gamma") {
+                found.extend(param.to_vec());
+            }
+        });
+        let width = |(width, depth)| width * depth;
+        let sizes = config.widths.into_iter().zip(depths);
+        assert_eq!(found.len(), sizes.map(width).sum::<usize>());
+        assert!(found.iter().all(|value| *value == found[0]), "{depths:?}");
+        found[0]
+    };
+    let depths = [[3, 3, 9, 3], [3, 3, 10, 3], [3, 3, 27, 3]];
+    assert_eq!(depths.map(initial), [0.1, 1e-5, 1e-6]);
+}
+
+#[test]
 fn small_images_have_one_position() {
     let network = network("timm.safetensors", &device());
     let image = Tensor::<4>::ones([2, 3, 20, 40], &device());

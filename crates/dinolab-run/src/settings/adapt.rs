@@ -1,6 +1,7 @@
 //! Defaults of a run that adapts weights that there are.
 
 use dinolab_nn::{Feature, HeadConfig};
+use dinolab_train::OptimiserKind;
 
 use super::Settings;
 use super::resolve::AutoSetting;
@@ -10,6 +11,8 @@ use crate::values::MethodKind;
 const RATE: f64 = 0.25;
 /// The rate of each block against that of the block above it.
 const LAYER_DECAY: f64 = 0.8;
+/// `--preserve`, where neither is lowered.
+const PRESERVE: f64 = 1.0;
 /// The share of a run in which a fresh head learns alone, and the longest such time in epochs.
 const FREEZE: (f64, f64) = (0.1, 2.0);
 
@@ -52,19 +55,28 @@ impl Adapting {
                 because: Some(because),
             });
         };
-        if self.rate {
+        let method = settings.method.unwrap_or(MethodKind::Dino);
+        let muon = settings.optimizer == Some(OptimiserKind::Muon);
+        // By the tables of `docs/adapt.md`.
+        let at_full_rate = muon && method.is_joint_embedding();
+        let low_rank = settings.lora_rank.is_some_and(|rank| rank > 0);
+        if at_full_rate && settings.preserve.is_none() && !low_rank {
+            settings.preserve = Some(PRESERVE);
+            let because = "so that what the weights know of other images is not lost";
+            choose("preserve", PRESERVE, because);
+        }
+        if self.rate && !at_full_rate {
             let usual = settings.clone().with_defaults().lr.unwrap_or_default();
             let lr = usual * RATE;
             settings.lr = Some(lr);
             let because = "a quarter of the usual rate: the weights are good already";
             choose("lr", lr, because);
         }
-        if settings.layer_decay.is_none() {
+        if settings.layer_decay.is_none() && !at_full_rate {
             settings.layer_decay = Some(LAYER_DECAY);
             let because = "since the first layers of trained weights need the least change";
             choose("layer-decay", LAYER_DECAY, because);
         }
-        let method = settings.method.unwrap_or(MethodKind::Dino);
         let warm = *has_head && matches!(method, MethodKind::Dino | MethodKind::DinoV2);
         if settings.freeze_backbone_epochs.is_none() && !warm {
             let epochs = settings.clone().with_defaults().epochs.unwrap_or_default();
@@ -84,8 +96,10 @@ impl Settings {
     /// The settings of adapting of a run that has begun. One from before they existed did not adapt.
     pub(crate) fn adapting(&self) -> Self {
         Self {
+            optimizer: self.optimizer,
             lr: self.lr,
             layer_decay: self.layer_decay.or(Some(1.0)),
+            preserve: self.preserve.or(Some(0.0)),
             freeze_backbone_epochs: self.freeze_backbone_epochs.or(Some(0.0)),
             out_dim: self.out_dim,
             head_hidden_dim: self.head_hidden_dim,
@@ -170,9 +184,45 @@ mod tests {
         (settings, words)
     }
 
+    /// The settings with AdamW.
+    fn by_adamw() -> Settings {
+        Settings {
+            optimizer: Some(OptimiserKind::AdamW),
+            ..Settings::default()
+        }
+    }
+
+    #[test]
+    fn by_muon_weights_are_adapted_at_the_usual_rate_and_preserved() {
+        let (settings, words) = decided(Settings::default(), Some(false));
+        let usual =
+            Settings::default().over_recipe(RecipeKind::Small, ImageFacts::count(4_000), None);
+        assert_eq!((settings.lr, settings.layer_decay), (usual.lr, None));
+        assert_eq!(settings.preserve, Some(1.0));
+        assert_eq!(settings.freeze_backbone_epochs, Some(2.0));
+        assert!(words[0].starts_with("preserve 1, so that"), "{words:?}");
+        assert_eq!(words.len(), 2);
+        // A change of low rank forgets little by itself.
+        let low_rank = Settings {
+            lora_rank: Some(8),
+            ..Settings::default()
+        };
+        let (settings, words) = decided(low_rank, Some(false));
+        assert_eq!((settings.lr, settings.preserve), (usual.lr, None));
+        assert_eq!(words.len(), 1);
+        // By DINO that has not been tried.
+        let dino = Settings {
+            method: Some(MethodKind::Dino),
+            optimizer: Some(OptimiserKind::Muon),
+            ..Settings::default()
+        };
+        let (settings, _) = decided(dino, Some(true));
+        assert_eq!((settings.lr, settings.preserve), (Some(0.0005), None));
+    }
+
     #[test]
     fn given_weights_get_low_rates_and_a_warm_head_with_reasons() {
-        let (settings, words) = decided(Settings::default(), Some(false));
+        let (settings, words) = decided(by_adamw(), Some(false));
         assert_eq!(settings.lr, Some(0.001));
         assert_eq!(settings.layer_decay, Some(0.8));
         assert_eq!(settings.freeze_backbone_epochs, Some(2.0));
@@ -183,7 +233,7 @@ mod tests {
         for (epochs, freeze) in [(5.0, 0.5), (14.0, 1.4)] {
             let short = Settings {
                 epochs: Some(epochs),
-                ..Settings::default()
+                ..by_adamw()
             };
             let (short, _) = decided(short, Some(false));
             assert_eq!(short.freeze_backbone_epochs, Some(freeze));
@@ -196,10 +246,11 @@ mod tests {
             lr: Some(0.5),
             layer_decay: Some(1.0),
             freeze_backbone_epochs: Some(0.0),
+            preserve: Some(0.0),
             ..Settings::default()
         };
         let (settings, words) = decided(given, Some(false));
-        assert_eq!(settings.lr, Some(0.5));
+        assert_eq!((settings.lr, settings.preserve), (Some(0.5), Some(0.0)));
         assert!(words.is_empty(), "{words:?}");
         let dino = Settings {
             method: Some(MethodKind::Dino),
@@ -221,10 +272,12 @@ mod tests {
         assert_eq!(settings.layer_decay, None);
         let before = Settings {
             lr: Some(0.004),
-            ..Settings::default()
+            ..by_adamw()
         };
         let again = before.adapting();
         assert_eq!((again.lr, again.layer_decay), (Some(0.004), Some(1.0)));
+        assert_eq!(again.optimizer, Some(OptimiserKind::AdamW));
+        assert_eq!(again.preserve, Some(0.0));
         assert_eq!(again.freeze_backbone_epochs, Some(0.0));
     }
 }

@@ -22,6 +22,11 @@ impl MethodKind {
         matches!(self, Self::Dino | Self::DinoV2)
     }
 
+    /// Whether views are embedded near one another, without prototypes or another network's targets.
+    pub(super) fn is_joint_embedding(self) -> bool {
+        matches!(self, Self::LeJepa | Self::VisReg)
+    }
+
     /// Whether the method has a setting, by its name in a [`Config`](super::Config).
     pub(super) fn has(self, name: &str) -> bool {
         Settings::methods(name).is_none_or(|methods| methods.contains(&self))

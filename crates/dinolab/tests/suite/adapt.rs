@@ -100,7 +100,11 @@ fn the_first_figure_is_that_of_the_weights_and_the_report_shows_both() {
             _ => adapted.without("proj-dim").without("directions"),
         };
         let said = adapted.succeed();
-        assert!(said.contains("--layer-decay 0.8, since"), "{said}");
+        let (of_method, recorded) = match method {
+            "lejepa" => ("--preserve 1, so that", "preserve = 1.0"),
+            _ => ("--layer-decay 0.8, since", "layer-decay = 0.8"),
+        };
+        assert!(said.contains(of_method), "{said}");
         assert!(
             said.contains("--freeze-backbone-epochs 0.2, so that"),
             "{said}"
@@ -118,31 +122,36 @@ fn the_first_figure_is_that_of_the_weights_and_the_report_shows_both() {
         let both = format!("{start:.1}% as given, {:.1}% adapted", found[2]);
         assert!(report.contains(&both), "{method}: no {both}");
         let config = fs::read_to_string(out.join("config.toml")).unwrap();
-        for line in [
-            "feature = \"patches\"",
-            "eval-resize = 36",
-            "layer-decay = 0.8",
-        ] {
+        for line in ["feature = \"patches\"", "eval-resize = 36", recorded] {
             assert!(config.contains(line), "{line} in {config}");
         }
     }
-    // The rate is a quarter of the usual one if none is given.
-    let said = train(&path("rate"))
-        .without("feature")
-        .with("weights", path("first").display())
-        .with("epochs", 1)
-        .succeed();
+    let again = |run: &str, optimizer: &str| {
+        let adapted = train(&path(run)).without("feature");
+        let adapted = adapted.with("weights", path("first").display());
+        let adapted = match optimizer {
+            "" => adapted,
+            name => adapted.with("optimizer", name),
+        };
+        adapted.with("epochs", 1).succeed()
+    };
+    // By AdamW the rate is a quarter of the usual one if none is given, by Muon the usual one.
+    let said = again("rate", "adamw");
     assert!(said.contains("--lr 0.001, a quarter"), "{said}");
+    let said = again("usual", "");
+    assert!(!said.contains("--lr"), "{said}");
+    let config = fs::read_to_string(path("usual").join("config.toml")).unwrap();
+    for line in ["optimizer = \"muon\"", "lr = 0.012", "layer-decay = 1.0"] {
+        assert!(config.contains(line), "{line} in {config}");
+    }
     // The same command resumes it, also without the weights.
-    let before = tensors(&path("rate"));
     fs::rename(path("first"), path("moved")).unwrap();
-    let again = train(&path("rate"))
-        .without("feature")
-        .with("weights", path("first").display())
-        .with("epochs", 1)
-        .succeed();
-    assert!(again.contains("resuming"), "{again}");
-    assert!(tensors(&path("rate")) == before);
+    for (run, optimizer) in [("rate", "adamw"), ("usual", "")] {
+        let before = tensors(&path(run));
+        let said = again(run, optimizer);
+        assert!(said.contains("resuming"), "{said}");
+        assert!(tensors(&path(run)) == before);
+    }
 }
 
 #[test]

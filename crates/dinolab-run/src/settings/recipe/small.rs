@@ -32,10 +32,10 @@ const fn networks([second, third]: [f64; 2]) -> [Scale; 3] {
     ]
 }
 
-/// Those with a convolutional stem, by joint embeddings.
+/// Those with a convolutional stem.
 const STEMMED: [Scale; 3] = networks([80_000.0, 400_000.0]);
 
-/// Those without, by other methods.
+/// Those without.
 const PLAIN: [Scale; 3] = networks([250_000.0, 800_000.0]);
 
 /// Which of them is trained where no time is given.
@@ -81,15 +81,15 @@ impl ImageFacts {
 }
 
 impl Settings {
-    /// Whether images are embedded jointly, by which convolutional stems and Muon have been compared with what was before.
-    fn is_joint_embedding(&self) -> bool {
+    /// Whether the method has been measured with convolutional stems, Muon and features of larger images.
+    fn has_tried_stems(&self) -> bool {
         let method = self.method.unwrap_or(METHOD);
-        matches!(method, MethodKind::LeJepa | MethodKind::VisReg)
+        method.is_joint_embedding() || method == MethodKind::Distill
     }
 
     /// The networks for these settings, which name no sizes.
     pub(super) fn small_scales(&self) -> &'static [Scale] {
-        match self.is_joint_embedding() {
+        match self.has_tried_stems() {
             true => &STEMMED,
             false => &PLAIN,
         }
@@ -129,7 +129,7 @@ impl Settings {
             ..VitConfig::default()
         };
         let own = self.arch.as_deref() == Some("custom");
-        match own && self.is_joint_embedding() && patches.check_stem().is_ok() {
+        match own && self.has_tried_stems() && patches.check_stem().is_ok() {
             true => StemKind::Conv,
             false => StemKind::Patchify,
         }
@@ -142,8 +142,7 @@ impl Settings {
         let patch = self.patch_size.unwrap_or(patch_size).max(1);
         let (more, than) = EVAL_SCALE;
         let scaled = |side: usize| (side * more).div_ceil(than).next_multiple_of(patch);
-        (open && self.is_joint_embedding())
-            .then(|| self.global_crops_size.unwrap_or(crop).map(scaled))
+        (open && self.has_tried_stems()).then(|| self.global_crops_size.unwrap_or(crop).map(scaled))
     }
 
     /// These settings over the recipe for a few thousand images.
@@ -158,16 +157,15 @@ impl Settings {
             ..Self::default()
         });
         let method = settings.method.unwrap_or(METHOD);
-        // Adapting has been tried with AdamW.
-        let muon = settings.weights.is_none();
-        let optimizer = (settings.optimizer).or(muon.then_some(OptimiserKind::Muon));
+        let optimizer = settings.optimizer.unwrap_or(OptimiserKind::Muon);
+        let lr = match optimizer {
+            OptimiserKind::Muon => MUON_RATE,
+            _ => 0.004,
+        };
         let of_method = match method {
             MethodKind::LeJepa | MethodKind::VisReg => Self {
-                lr: Some(match optimizer {
-                    Some(OptimiserKind::Muon) => MUON_RATE,
-                    _ => 0.004,
-                }),
-                optimizer,
+                lr: Some(lr),
+                optimizer: Some(optimizer),
                 patch_drop_rate: transformer.then_some(0.5),
                 ..Self::default()
             },
@@ -177,7 +175,8 @@ impl Settings {
                 ..Self::default()
             },
             MethodKind::Distill => Self {
-                lr: Some(0.004),
+                lr: Some(lr),
+                optimizer: Some(optimizer),
                 drop_path_rate: Some(0.0),
                 local_crops_number: Some(0),
                 ..Self::default()

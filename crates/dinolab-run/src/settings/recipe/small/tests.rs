@@ -185,7 +185,9 @@ fn stems_and_muon_are_used_where_they_have_been_tried() {
         method: Some(method),
         ..nothing()
     };
-    assert_eq!(of(method(MethodKind::VisReg), images), tried);
+    for kind in [MethodKind::VisReg, MethodKind::Distill] {
+        assert_eq!(of(method(kind), images), tried);
+    }
     assert_eq!(of(method(MethodKind::Dino), images), plain);
     // A stem has to fit, and a network that is named keeps what its name says.
     let patches = |patch_size| Settings {
@@ -219,13 +221,13 @@ fn stems_and_muon_are_used_where_they_have_been_tried() {
     };
     let rates = [nothing(), adamw].map(|settings| config(settings, images).lr);
     assert_eq!(rates, [MUON_RATE, 0.004]);
-    // Weights are adapted by what adapting has been tried with.
+    // Weights without a stem are adapted by the same optimiser.
     let adapted = Settings {
         weights: Some("weights.pth".into()),
         stem: Some(StemKind::Patchify),
         ..nothing()
     };
-    assert_eq!(of(adapted, images), plain);
+    assert_eq!(of(adapted, images), without);
 }
 
 #[test]
