@@ -204,7 +204,8 @@ pub fn convert(env: &Environment<'_>, request: &ConvertRequest<'_>) -> Result<Co
         !request.full || original.vit.config().is_reference(),
         "full",
         "",
-        "the reference has no network with layer scale, registers, a gated MLP or rotary positions"
+        "the reference has no network with a convolutional stem, layer scale, registers, a gated MLP or rotary \
+         positions; without `full`, the weights are written"
     );
     let mut notes = original.notes(request, to);
     let mut written = Written::below(match container {

@@ -77,7 +77,7 @@ impl Adapting {
             let because = "since the first layers of trained weights need the least change";
             choose("layer-decay", LAYER_DECAY, because);
         }
-        let warm = *has_head && matches!(method, MethodKind::Dino | MethodKind::DinoV2);
+        let warm = *has_head && method.has_prototypes();
         if settings.freeze_backbone_epochs.is_none() && !warm {
             let epochs = settings.clone().with_defaults().epochs.unwrap_or_default();
             let (share, most) = FREEZE;
@@ -211,13 +211,15 @@ mod tests {
         assert_eq!((settings.lr, settings.preserve), (usual.lr, None));
         assert_eq!(words.len(), 1);
         // By DINO that has not been tried.
-        let dino = Settings {
-            method: Some(MethodKind::Dino),
-            optimizer: Some(OptimiserKind::Muon),
-            ..Settings::default()
-        };
-        let (settings, _) = decided(dino, Some(true));
-        assert_eq!((settings.lr, settings.preserve), (Some(0.0005), None));
+        for (optimizer, lr) in [(None, 0.0005), (Some(OptimiserKind::Muon), 0.001)] {
+            let dino = Settings {
+                method: Some(MethodKind::Dino),
+                optimizer,
+                ..Settings::default()
+            };
+            let (settings, _) = decided(dino, Some(true));
+            assert_eq!((settings.lr, settings.preserve), (Some(lr), None));
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ impl Config {
 
 impl MethodKind {
     /// Whether it has a teacher.
-    fn teaches(self) -> bool {
+    pub(super) fn teaches(self) -> bool {
         matches!(self, Self::Dino | Self::SimDino | Self::DinoV2)
     }
 

@@ -66,7 +66,7 @@ impl RecipeKind {
     /// recipe's or that of the `settings`.
     pub(crate) fn scales(self, settings: &Settings) -> &'static [Scale] {
         match self {
-            Self::Small if !settings.names_sizes() => settings.small_scales(),
+            Self::Small if !settings.names_sizes() => &small::SCALES,
             Self::Small | Self::Paper | Self::ResNet50 | Self::Shapes => &[],
         }
     }

@@ -72,6 +72,7 @@ fn training(out: &Path, images: &Path) -> Train {
         .on(images)
         .without("shapes-images")
         .with("in-chans", 4)
+        .with("stem", "patchify")
         .with("global-crops-size", "32x48")
         .with("local-crops-size", "16x24")
         .with("epochs", 2)

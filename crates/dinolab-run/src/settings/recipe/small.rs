@@ -1,5 +1,7 @@
 //! The recipe for a few thousand images on a CPU, by the tables of `docs/small-sets.md`.
 
+use std::path::PathBuf;
+
 use dinolab_data::Size;
 use dinolab_nn::VitConfig;
 use dinolab_train::OptimiserKind;
@@ -8,35 +10,27 @@ use super::{ImageFacts, Scale};
 use crate::settings::Settings;
 use crate::values::{MethodKind, Pair, StemKind};
 
-/// The networks, the smallest first, of which the second and third are worth their time from so many images seen on.
-const fn networks([second, third]: [f64; 2]) -> [Scale; 3] {
-    [
-        Scale {
-            width: 128,
-            depth: 6,
-            heads: 4,
-            worth_from: 0.0,
-        },
-        Scale {
-            width: 192,
-            depth: 6,
-            heads: 6,
-            worth_from: second,
-        },
-        Scale {
-            width: 256,
-            depth: 8,
-            heads: 8,
-            worth_from: third,
-        },
-    ]
-}
-
-/// Those with a convolutional stem.
-const STEMMED: [Scale; 3] = networks([80_000.0, 400_000.0]);
-
-/// Those without.
-const PLAIN: [Scale; 3] = networks([250_000.0, 800_000.0]);
+/// The networks, the smallest first.
+pub(super) const SCALES: [Scale; 3] = [
+    Scale {
+        width: 128,
+        depth: 6,
+        heads: 4,
+        worth_from: 0.0,
+    },
+    Scale {
+        width: 192,
+        depth: 6,
+        heads: 6,
+        worth_from: 80_000.0,
+    },
+    Scale {
+        width: 256,
+        depth: 8,
+        heads: 8,
+        worth_from: 400_000.0,
+    },
+];
 
 /// Which of them is trained where no time is given.
 const DEFAULT: usize = 1;
@@ -54,8 +48,15 @@ const SEEN_CONVOLUTIONAL: f64 = 200_000.0;
 /// images more often, and learns more.
 const RESNET18_WIDTH: usize = 256;
 
-/// `--lr` with Muon, between the best two of four that were tried.
-const MUON_RATE: f64 = 0.012;
+/// `--lr`, by the tables of rates; of DINO and its kin one was tried.
+fn rate(method: MethodKind, optimizer: OptimiserKind) -> f64 {
+    match (method.teaches(), optimizer) {
+        // Between the best two of four.
+        (false, OptimiserKind::Muon) => 0.012,
+        (false, _) | (true, OptimiserKind::Muon) => 0.004,
+        (true, _) => 0.002,
+    }
+}
 
 /// Pixels along one side of the crops that the paper blurs. As much blur in smaller crops leaves little to learn from.
 const BLUR_CROP: usize = 224;
@@ -81,18 +82,10 @@ impl ImageFacts {
 }
 
 impl Settings {
-    /// Whether the method has been measured with convolutional stems, Muon and features of larger images.
-    fn has_tried_stems(&self) -> bool {
+    /// Whether the method has been measured with features of larger images.
+    fn has_tried_larger_images(&self) -> bool {
         let method = self.method.unwrap_or(METHOD);
         method.is_joint_embedding() || method == MethodKind::Distill
-    }
-
-    /// The networks for these settings, which name no sizes.
-    pub(super) fn small_scales(&self) -> &'static [Scale] {
-        match self.has_tried_stems() {
-            true => &STEMMED,
-            false => &PLAIN,
-        }
     }
 
     /// The network: as it is named, with the transformer's sizes that are given, or in a scale.
@@ -109,7 +102,7 @@ impl Settings {
             depth,
             heads,
             ..
-        } = scale.unwrap_or(self.small_scales()[DEFAULT]);
+        } = scale.unwrap_or(SCALES[DEFAULT]);
         Self {
             arch: Some("custom".into()),
             width: Some(width),
@@ -120,7 +113,7 @@ impl Settings {
         }
     }
 
-    /// What makes tokens of patches of `patch_size` px: convolutions, where they have been tried and fit.
+    /// What makes tokens of patches of `patch_size` px: convolutions, where they fit.
     fn small_stem(&self, patch_size: usize) -> StemKind {
         let patches = VitConfig {
             conv_stem: true,
@@ -129,10 +122,21 @@ impl Settings {
             ..VitConfig::default()
         };
         let own = self.arch.as_deref() == Some("custom");
-        match own && self.has_tried_stems() && patches.check_stem().is_ok() {
+        match own && patches.check_stem().is_ok() {
             true => StemKind::Conv,
             false => StemKind::Patchify,
         }
+    }
+
+    /// Muon, but not where weights are adapted by DINO and its kin, which has not been tried.
+    fn small_optimizer(&self) -> OptimiserKind {
+        let method = self.method.unwrap_or(METHOD);
+        let from_weights = |path: &PathBuf| !path.as_os_str().is_empty();
+        let adapts = self.weights.as_ref().is_some_and(from_weights) && method.teaches();
+        self.optimizer.unwrap_or(match adapts {
+            true => OptimiserKind::AdamW,
+            false => OptimiserKind::Muon,
+        })
     }
 
     /// The side at which features are extracted, if that is left open: where it has been tried, the scale's, in whole
@@ -142,7 +146,8 @@ impl Settings {
         let patch = self.patch_size.unwrap_or(patch_size).max(1);
         let (more, than) = EVAL_SCALE;
         let scaled = |side: usize| (side * more).div_ceil(than).next_multiple_of(patch);
-        (open && self.has_tried_stems()).then(|| self.global_crops_size.unwrap_or(crop).map(scaled))
+        (open && self.has_tried_larger_images())
+            .then(|| self.global_crops_size.unwrap_or(crop).map(scaled))
     }
 
     /// These settings over the recipe for a few thousand images.
@@ -157,32 +162,23 @@ impl Settings {
             ..Self::default()
         });
         let method = settings.method.unwrap_or(METHOD);
-        let optimizer = settings.optimizer.unwrap_or(OptimiserKind::Muon);
-        let lr = match optimizer {
-            OptimiserKind::Muon => MUON_RATE,
-            _ => 0.004,
-        };
+        let optimizer = settings.small_optimizer();
+        let lr = rate(method, optimizer);
         let of_method = match method {
             MethodKind::LeJepa | MethodKind::VisReg => Self {
-                lr: Some(lr),
-                optimizer: Some(optimizer),
                 patch_drop_rate: transformer.then_some(0.5),
                 ..Self::default()
             },
             MethodKind::Dino | MethodKind::DinoV2 => Self {
-                lr: Some(0.002),
                 head_hidden_dim: Some(512),
                 ..Self::default()
             },
             MethodKind::Distill => Self {
-                lr: Some(lr),
-                optimizer: Some(optimizer),
                 drop_path_rate: Some(0.0),
                 local_crops_number: Some(0),
                 ..Self::default()
             },
             MethodKind::SimDino => Self {
-                lr: Some(0.002),
                 weight_decay_end: Some(0.04),
                 head_hidden_dim: Some(512),
                 ..Self::default()
@@ -205,6 +201,8 @@ impl Settings {
         let eval_size = settings.small_eval_size(crop, pixels(16));
         settings.over(of_method).over(Self {
             method: Some(method),
+            optimizer: Some(optimizer),
+            lr: Some(lr),
             patch_size: Some(pixels(16)),
             eval_resize: eval_size,
             eval_crop: eval_size,

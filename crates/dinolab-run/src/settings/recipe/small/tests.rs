@@ -165,81 +165,97 @@ fn a_run_from_before_is_resumed_with_the_blur_and_the_patches_it_had() {
     assert_eq!(again(lr), now);
 }
 
+/// The configuration of 4,000 images of `side` px with these settings.
+fn config(settings: Settings, side: usize) -> crate::Config {
+    let settings = settings.over_recipe(RecipeKind::Small, facts(4_000, side), None);
+    settings.resolve(4_000).unwrap().0
+}
+
+const METHODS: [MethodKind; 6] = [
+    MethodKind::Dino,
+    MethodKind::SimDino,
+    MethodKind::LeJepa,
+    MethodKind::VisReg,
+    MethodKind::DinoV2,
+    MethodKind::Distill,
+];
+
 #[test]
-fn stems_and_muon_are_used_where_they_have_been_tried() {
-    let config = |settings: Settings, images: ImageFacts| {
-        let settings = settings.over_recipe(RecipeKind::Small, images, None);
-        settings.resolve(4_000).unwrap().0
+fn stems_are_used_where_they_fit() {
+    let of = |settings, side| {
+        let config = config(settings, side);
+        (config.arch, config.stem)
     };
-    let of = |settings, images| {
-        let config = config(settings, images);
-        (config.arch, config.stem, config.optimizer)
-    };
-    let custom = |stem, optimizer| ("custom".to_owned(), stem, optimizer);
-    let tried = custom(StemKind::Conv, OptimiserKind::Muon);
-    let plain = custom(StemKind::Patchify, OptimiserKind::AdamW);
-    let (nothing, images) = (Settings::default, facts(4_000, 128));
-    assert_eq!(of(nothing(), images), tried);
-    assert_eq!(of(nothing(), facts(4_000, 64)), tried);
-    let method = |method| Settings {
-        method: Some(method),
-        ..nothing()
-    };
-    for kind in [MethodKind::VisReg, MethodKind::Distill] {
-        assert_eq!(of(method(kind), images), tried);
+    let conv = ("custom".to_owned(), StemKind::Conv);
+    let patchify = ("custom".to_owned(), StemKind::Patchify);
+    let nothing = Settings::default;
+    assert_eq!(of(nothing(), 64), conv);
+    for method in METHODS {
+        let settings = Settings {
+            method: Some(method),
+            ..nothing()
+        };
+        assert_eq!(of(settings, 128), conv, "{method}");
     }
-    assert_eq!(of(method(MethodKind::Dino), images), plain);
-    // A stem has to fit, and a network that is named keeps what its name says.
     let patches = |patch_size| Settings {
         patch_size: Some(patch_size),
         ..nothing()
     };
-    assert_eq!(of(patches(32), images), tried);
-    let without = custom(StemKind::Patchify, OptimiserKind::Muon);
-    assert_eq!(of(patches(14), images), without);
+    assert_eq!(of(patches(32), 128), conv);
+    assert_eq!(of(patches(14), 128), patchify);
     let width = Settings {
         width: Some(66),
         heads: Some(6),
         ..nothing()
     };
-    assert_eq!(of(width, images), without);
+    assert_eq!(of(width, 128), patchify);
+    // A network that is named keeps what its name says.
     let arch = |arch: &str| Settings {
         arch: Some(arch.into()),
         ..nothing()
     };
-    assert_eq!(of(arch("custom"), images), tried);
-    assert_eq!(of(arch("vit_tiny"), images).1, StemKind::Patchify);
-    let resnet = of(arch("resnet18"), images);
-    assert_eq!(
-        (resnet.1, resnet.2),
-        (StemKind::Patchify, OptimiserKind::Muon)
-    );
-    // The rate is the optimiser's.
-    let adamw = Settings {
-        optimizer: Some(OptimiserKind::AdamW),
-        ..nothing()
+    assert_eq!(of(arch("custom"), 128), conv);
+    assert_eq!(of(arch("vit_tiny"), 128).1, StemKind::Patchify);
+    assert_eq!(of(arch("resnet18"), 128).1, StemKind::Patchify);
+}
+
+#[test]
+fn muon_is_the_optimiser_at_rates_of_its_own() {
+    let of = |method, optimizer, weights: Option<&str>| {
+        let settings = Settings {
+            method: Some(method),
+            optimizer,
+            weights: weights.map(Into::into),
+            stem: Some(StemKind::Patchify),
+            ..Settings::default()
+        };
+        let config = config(settings, 128);
+        (config.optimizer, config.lr)
     };
-    let rates = [nothing(), adamw].map(|settings| config(settings, images).lr);
-    assert_eq!(rates, [MUON_RATE, 0.004]);
-    // Weights without a stem are adapted by the same optimiser.
-    let adapted = Settings {
-        weights: Some("weights.pth".into()),
-        stem: Some(StemKind::Patchify),
-        ..nothing()
-    };
-    assert_eq!(of(adapted, images), without);
+    let (muon, adamw) = (OptimiserKind::Muon, OptimiserKind::AdamW);
+    for method in METHODS {
+        let teaches = method.teaches();
+        let [by_muon, by_adamw] = match teaches {
+            true => [0.004, 0.002],
+            false => [0.012, 0.004],
+        };
+        assert_eq!(of(method, None, None), (muon, by_muon), "{method}");
+        assert_eq!(of(method, Some(adamw), None), (adamw, by_adamw), "{method}");
+        // A run from random weights says so.
+        assert_eq!(of(method, None, Some("")), (muon, by_muon), "{method}");
+        let adapted = match teaches {
+            true => (adamw, by_adamw),
+            false => (muon, by_muon),
+        };
+        let weights = Some("weights.pth");
+        assert_eq!(of(method, None, weights), adapted, "{method}");
+        assert_eq!(of(method, Some(muon), weights), (muon, by_muon), "{method}");
+    }
 }
 
 #[test]
 fn what_is_given_stays_for_every_method() {
-    for method in [
-        MethodKind::Dino,
-        MethodKind::SimDino,
-        MethodKind::LeJepa,
-        MethodKind::VisReg,
-        MethodKind::DinoV2,
-        MethodKind::Distill,
-    ] {
+    for method in METHODS {
         let given = Settings {
             method: Some(method),
             arch: Some("vit_tiny".into()),
@@ -286,11 +302,9 @@ fn a_residual_network_is_narrow_unless_its_width_is_given() {
 #[test]
 fn networks_grow_with_the_images_they_see() {
     let cost = |scale: &Scale| scale.width.pow(2) * scale.depth;
-    for scales in [STEMMED, PLAIN] {
-        for pair in scales.windows(2) {
-            assert!(cost(&pair[0]) < cost(&pair[1]));
-            assert!(pair[0].worth_from < pair[1].worth_from);
-        }
-        assert_eq!(scales[0].worth_from, 0.0);
+    for pair in SCALES.windows(2) {
+        assert!(cost(&pair[0]) < cost(&pair[1]));
+        assert!(pair[0].worth_from < pair[1].worth_from);
     }
+    assert_eq!(SCALES[0].worth_from, 0.0);
 }
