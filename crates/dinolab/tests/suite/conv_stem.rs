@@ -72,6 +72,9 @@ fn weights_are_written_where_a_format_has_the_stem() {
         assert!(error.contains(advice), "{error}");
         assert!(!at("folder").exists());
     }
+    let error = one_error(&convert(&run, &at("full.pth"), &["--full"]));
+    assert!(error.contains("without --full, the weights"), "{error}");
+    assert!(!at("full.pth").exists());
 }
 
 #[test]

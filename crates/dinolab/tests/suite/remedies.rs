@@ -60,6 +60,13 @@ const MESSAGES: &[(&str, Tried)] = &[
         ),
     ),
     (
+        "without --full, the weights are written",
+        In(
+            "conv_stem",
+            "weights_are_written_where_a_format_has_the_stem",
+        ),
+    ),
+    (
         "(--image-size resamples them once, here)",
         In("convert", "what_a_format_cannot_say_is_said"),
     ),
