@@ -1,6 +1,7 @@
 //! The recipe of the built-in shapes: small enough to learn in minutes on two cores.
 
 use dinolab_data::Size;
+use dinolab_train::OptimiserKind;
 
 use crate::settings::Settings;
 use crate::values::MethodKind;
@@ -11,6 +12,7 @@ impl Settings {
         let named = self.names_network();
         let size = |size: usize| (!named).then_some(size);
         let method = self.method.unwrap_or(MethodKind::LeJepa);
+        let optimizer = self.optimizer.unwrap_or(OptimiserKind::Muon);
         let of_method = match method {
             MethodKind::Dino | MethodKind::DinoV2 => Self {
                 out_dim: Some(512),
@@ -42,8 +44,13 @@ impl Settings {
                 ..Self::default()
             },
             MethodKind::LeJepa | MethodKind::VisReg => Self {
+                optimizer: Some(optimizer),
                 batch_size: Some(32),
-                lr: Some(0.008),
+                // Three times AdamW's, as in the recipe `small`.
+                lr: Some(match optimizer {
+                    OptimiserKind::Muon => 0.024,
+                    _ => 0.008,
+                }),
                 weight_decay: Some(0.05),
                 weight_decay_end: Some(0.05),
                 epochs: Some(9.0),
@@ -89,5 +96,24 @@ mod tests {
         assert_eq!(resolved(None), (128, 4, 4, 8));
         assert_eq!(resolved(Some("custom")), (128, 4, 4, 8));
         assert_eq!(resolved(Some("vit_tiny")), (192, 12, 3, 8));
+    }
+
+    #[test]
+    fn joint_embedding_is_by_muon_at_a_rate_of_its_own() {
+        let resolved = |method, optimizer| {
+            let asked = Settings {
+                method,
+                optimizer,
+                ..Settings::default()
+            };
+            let (config, _) = asked.over_shapes().resolve(4096).unwrap();
+            (config.optimizer, config.lr)
+        };
+        let adamw = OptimiserKind::AdamW;
+        for method in [None, Some(MethodKind::LeJepa), Some(MethodKind::VisReg)] {
+            assert_eq!(resolved(method, None), (OptimiserKind::Muon, 0.024));
+            assert_eq!(resolved(method, Some(adamw)), (adamw, 0.008));
+        }
+        assert_eq!(resolved(Some(MethodKind::Dino), None), (adamw, 0.003));
     }
 }
