@@ -221,7 +221,7 @@ impl Place {
             .without("shapes-images")
             .with("epochs", 1)
             .with("depth", 4)
-            // Hugging Face has no network with another stem.
+            // Hugging Face has no network with a convolutional stem.
             .with("stem", "patchify")
             .succeed();
         for command in [

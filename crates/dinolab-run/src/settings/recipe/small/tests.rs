@@ -233,22 +233,23 @@ fn muon_is_the_optimiser_at_rates_of_its_own() {
         (config.optimizer, config.lr)
     };
     let (muon, adamw) = (OptimiserKind::Muon, OptimiserKind::AdamW);
-    for method in METHODS {
-        let teaches = method.teaches();
-        let [by_muon, by_adamw] = match teaches {
-            true => [0.004, 0.002],
-            false => [0.012, 0.004],
-        };
+    // Rates by Muon and AdamW, and what adapts weights.
+    let expected = [
+        (MethodKind::Dino, 0.004, 0.002, adamw),
+        (MethodKind::SimDino, 0.004, 0.002, adamw),
+        (MethodKind::DinoV2, 0.004, 0.002, adamw),
+        (MethodKind::LeJepa, 0.012, 0.004, muon),
+        (MethodKind::VisReg, 0.012, 0.004, muon),
+        (MethodKind::Distill, 0.012, 0.004, muon),
+    ];
+    for (method, by_muon, by_adamw, adapts) in expected {
         assert_eq!(of(method, None, None), (muon, by_muon), "{method}");
         assert_eq!(of(method, Some(adamw), None), (adamw, by_adamw), "{method}");
         // A run from random weights says so.
         assert_eq!(of(method, None, Some("")), (muon, by_muon), "{method}");
-        let adapted = match teaches {
-            true => (adamw, by_adamw),
-            false => (muon, by_muon),
-        };
         let weights = Some("weights.pth");
-        assert_eq!(of(method, None, weights), adapted, "{method}");
+        let rate = if adapts == muon { by_muon } else { by_adamw };
+        assert_eq!(of(method, None, weights), (adapts, rate), "{method}");
         assert_eq!(of(method, Some(muon), weights), (muon, by_muon), "{method}");
     }
 }
